@@ -1,0 +1,60 @@
+"""The command line: a thin file a command, and the one ``except MdtoolError``.
+
+A command's module has ``EXAMPLE`` (shown by --help), ``arguments(parser)`` and ``run(args) -> int``, the exit status as
+diff(1): 0 nothing differs or all done, 1 differences or changes planned, 2 an error.  A module is imported only when its
+command runs, which keeps ``mdtool --help`` quick.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from importlib import import_module
+
+from mdtool import __version__
+from mdtool.errors import MdtoolError
+
+#: command: what --help says of it; the module is ``mdtool.cli.COMMAND`` with - as _ (and ``import_`` for import)
+COMMANDS = {
+    "dump": "write the machine description of a running QEMU, or of a guest XML",
+    "reconcile": "bring a description up to date with an edited guest XML, while survivors keep their places",
+    "launch": "start a guest with exactly the described hardware, checked before it runs",
+    "verify": "compare a running machine with its description",
+}
+
+
+def main(argv: list[str] | None = None) -> int:
+    arguments = sys.argv[1:] if argv is None else argv
+    parser = argparse.ArgumentParser(
+        prog="mdtool",
+        description="Machine descriptions for QEMU: keep a guest's hardware in a file, in git, and unchanged.",
+        epilog="example: mdtool dump /run/qemu/web01.qmp -o web01.yaml",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"mdtool {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    wanted = next((word for word in arguments if not word.startswith("-")), None)
+    for name, says in COMMANDS.items():
+        command = commands.add_parser(
+            name, help=says, description=says[0].upper() + says[1:] + ".", formatter_class=argparse.RawDescriptionHelpFormatter
+        )
+        if name == wanted:
+            module = import_module(f"mdtool.cli.{name.replace('-', '_')}{'_' if name == 'import' else ''}")
+            command.epilog = module.EXAMPLE
+            module.arguments(command)
+            command.set_defaults(run=module.run)
+    args = parser.parse_args(arguments)
+    try:
+        status: int = args.run(args)
+        sys.stdout.flush()
+        return status
+    except MdtoolError as error:
+        print(error, file=sys.stderr)
+        return 2
+    except BrokenPipeError:  # the reader of our output went away: not a fault of anyone's
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130

@@ -1,0 +1,141 @@
+"""What can go wrong, and where.
+
+    MdtoolError            anything a user is told in place of a traceback; exit status 2
+      InputError           a file that mdtool read: guest XML, machine description, options
+      MonitorError         the QMP monitor: not there, taken, silent, garbage
+      QemuError            QEMU itself: refused a device, died, hangs
+      ConflictError        two truths that only a person can decide between
+      Errors               several of the above, sorted by position
+
+One error prints as
+
+    guest.xml:31:5: error: watchdog: unknown model 'ib701'; expected one of i6300esb, ib700 [driver-known]
+      remedy, on a line of its own
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Position:
+    """A place in a file: ``file`` as the user named it, ``line`` and ``column`` counted from 1."""
+
+    file: str
+    line: int
+    column: int = 1
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}:{self.column}"
+
+
+class MdtoolError(Exception):
+    """One fault: what, where (``at``, None where there is no place), what was expected, what to do (``remedy``)."""
+
+    severity = "error"
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        at: Position | None = None,
+        expected: str | None = None,
+        remedy: str | None = None,
+        rule: str | None = None,
+    ) -> None:
+        super().__init__(what)
+        self.what = what
+        self.at = at
+        self.expected = expected
+        self.remedy = remedy
+        self.rule = rule
+
+    def __str__(self) -> str:
+        where = f"{self.at}: " if self.at else ""
+        expected = f"; expected {self.expected}" if self.expected else ""
+        rule = f" [{self.rule}]" if self.rule else ""
+        remedy = f"\n  {self.remedy}" if self.remedy else ""
+        return f"{where}{self.severity}: {self.what}{expected}{rule}{remedy}"
+
+
+class InputError(MdtoolError):
+    """A file that mdtool read says something that it must not say."""
+
+
+class MonitorError(MdtoolError):
+    """The QMP monitor is not there, is taken by another client, is silent, or speaks garbage."""
+
+
+class QemuError(MdtoolError):
+    """QEMU refused something, died, or hangs; ``what`` holds its own words."""
+
+
+class ConflictError(MdtoolError):
+    """Two places say different things and only a person can decide."""
+
+
+class Warn(MdtoolError):
+    """Not an error until ``--strict``: something was understood and deliberately left out."""
+
+    severity = "warning"
+
+
+class Errors(MdtoolError):
+    """Several errors at once, in the order of their positions; ``errors`` is never empty."""
+
+    def __init__(self, errors: Iterable[MdtoolError]) -> None:
+        self.errors = sorted(errors, key=_place)
+        super().__init__(self.errors[0].what, at=self.errors[0].at)
+
+    def __str__(self) -> str:
+        return "\n".join(str(error) for error in self.errors)
+
+
+def _place(error: MdtoolError) -> tuple[str, int, int]:
+    return (error.at.file, error.at.line, error.at.column) if error.at else ("", 0, 0)
+
+
+@dataclass(slots=True)
+class Report:
+    """Collects what a reader finds, so that a user sees all of it at once and not the first.
+
+    ``with report.step():`` collects one MdtoolError and goes on; ``report.done()`` raises what was collected.
+    """
+
+    errors: list[MdtoolError] = field(default_factory=list)
+    warnings: list[Warn] = field(default_factory=list)
+
+    def error(self, error: MdtoolError) -> None:
+        if isinstance(error, Errors):
+            self.errors.extend(error.errors)
+        else:
+            self.errors.append(error)
+
+    def warn(self, what: str, *, at: Position | None = None, remedy: str | None = None, rule: str | None = None) -> None:
+        self.warnings.append(Warn(what, at=at, remedy=remedy, rule=rule))
+
+    @contextmanager
+    def step(self) -> Iterator[None]:
+        try:
+            yield
+        except MdtoolError as error:
+            self.error(error)
+
+    def done(self, *, strict: bool = False) -> None:
+        """Raise InputError (or Errors) where something was collected; with ``strict`` warnings count too."""
+        found: list[MdtoolError] = list(self.errors)
+        if strict:
+            found += [InputError(w.what, at=w.at, remedy=w.remedy, rule=w.rule) for w in self.warnings]
+        if len(found) == 1:
+            raise found[0]
+        if found:
+            raise Errors(found)
+
+
+def choices(names: Iterable[str]) -> str:
+    """``'one of a, b, c'``, for ``expected=``; sorted, and cut where there are very many."""
+    listed = sorted(names)
+    return "one of " + ", ".join(listed) if len(listed) <= 40 else f"one of {', '.join(listed[:40])}, ..."

@@ -1,0 +1,1 @@
+"""Guest XML (libvirt's domain format) to the devices and the machine that it asks for."""

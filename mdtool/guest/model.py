@@ -1,0 +1,130 @@
+"""What a guest XML asks for, before anything is placed.
+
+    Guest      the XML as read: name, uuid, machine type, architecture, the <domain> element
+    Wanted     one device that the XML asks for: driver, properties, libvirt's address where there is one
+    Spot       a place in libvirt's terms: <address type='pci' bus='0x01' slot='0x00' function='0x0'/>
+
+The stages that work on them, all pure functions:
+
+    guest.devices.wanted_from_guest     Guest -> Wanted..., with what libvirt implies (controllers, models, memballoon, ...)
+    reconcile.match                     Wanted <-> Node, by identity; a survivor's Spot and id come from its node
+    guest.allocate.allocate             Wanted... -> Wanted..., every Spot filled, with the ports and controllers needed
+    guest.alias.with_ids                Wanted... -> Wanted..., every id filled, as libvirt names devices
+    guest.place.placed                  Wanted... -> (bus name, Node): libvirt's Spots in QEMU's terms
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from mdtool.errors import Position
+from mdtool.guest.xml import Element
+from mdtool.tree import Properties
+
+
+@dataclass(frozen=True, slots=True)
+class Spot:
+    """A libvirt address: its type and its numbers, ``Spot("pci", {"bus": 1, "slot": 0, "function": 0})``.
+
+    Types and numbers, each a plain int:
+      pci            domain bus slot function (multifunction: bool where the XML says so)
+      drive          controller bus target unit
+      usb            bus port (port a str: "1.2")
+      virtio-serial  controller bus port
+      ccid           controller slot
+      isa            iobase irq
+      ccw            cssid ssid devno
+      spapr-vio      reg
+      dimm           slot base
+      virtio-mmio    (none)
+      unassigned, none
+
+    ``numbers`` may lack any of them: <address type='pci'/> is a wish for the type only, and what is missing is allocated.
+    """
+
+    type: str
+    numbers: Mapping[str, Any] = field(default_factory=dict)
+
+    def __getitem__(self, name: str) -> Any:
+        return self.numbers[name]
+
+    def get(self, name: str, absent: Any = None) -> Any:
+        return self.numbers.get(name, absent)
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """One device that the XML asks for.
+
+    ``kind``        the XML element, and the table row: ``interface``, ``disk``, ``controller``; what is a part of
+                    another device says so: ``sound/codec``
+    ``driver``      QEMU's type name; "" for what exists in the XML but is a built-in of the machine (``pci.0`` itself, the
+                    ide controller of i440fx, the ps2 mouse): it takes its place and its id, and makes no ``-device``
+    ``origin``      what stays of the element: ``interface/52:54:00:11:22:33``, ``disk/vda``, ``controller/pci/1``
+    ``identities``  weaker ways to know it again, strongest first: ``serial/WD-1234``, ``alias/net0``
+    ``id``          the user's alias (``ua-...``) or libvirt's, from the XML; None before ``with_ids``
+    ``alias``       libvirt's prefix for the id, ``net``, ``virtio-disk``, for ``with_ids``; "" where the id is fixed
+    ``spot``        where the XML puts it; None where the XML does not say and the kind needs no address
+    ``properties``  guest-visible properties in QEMU's names; never addresses, ids or the host side
+    ``identifying`` names of properties that are identity (``mac``): another value is another device
+    ``facts``       what the stages need to know and no property says: {"index": 1, "model": "pcie-root-port"}
+    ``element``     the XML element; None where libvirt (and so mdtool) implies the device
+    """
+
+    kind: str
+    driver: str
+    origin: str
+    identities: tuple[str, ...] = ()
+    id: str | None = None
+    alias: str = ""
+    spot: Spot | None = None
+    properties: Properties = field(default_factory=dict)
+    identifying: frozenset[str] = frozenset()
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    element: Element | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def position(self) -> Position | None:
+        return self.element.position if self.element is not None else None
+
+
+@dataclass(frozen=True, slots=True)
+class Guest:
+    """A guest XML as read.
+
+    ``arch`` is libvirt's (``x86_64``, ``aarch64``, ``armv7l``, ``s390x``, ``ppc64``, ``riscv64``); ``machine`` is what the XML
+    says (``pc``, ``q35``, ``pc-q35-7.2``, ``virt-7.2``), not yet resolved to a versioned type; ``emulator`` is None where
+    the XML names none.
+    """
+
+    file: str
+    domain: Element
+    name: str
+    uuid: str | None
+    arch: str
+    machine: str
+    emulator: str | None
+
+    @property
+    def devices(self) -> list[Element]:
+        holder = self.domain.first("devices")
+        return list(holder) if holder is not None else []
+
+    @property
+    def is_q35(self) -> bool:
+        return self.machine == "q35" or self.machine.startswith("pc-q35")
+
+    @property
+    def is_i440fx(self) -> bool:
+        return self.machine in ("pc", "pc-i440fx") or self.machine.startswith(("pc-i440fx-", "pc-0", "pc-1"))
+
+    @property
+    def is_virt(self) -> bool:
+        return self.machine == "virt" or self.machine.startswith("virt-")
+
+    @property
+    def root_bus(self) -> str:
+        """The name that QEMU gives to PCI bus 0."""
+        return "pci.0" if self.is_i440fx or self.arch in ("ppc64", "ppc64le", "s390x") else "pcie.0"

@@ -1,0 +1,124 @@
+"""Guest XML with the position of every element and attribute.
+
+expat gives line and column of a start tag, also of one that runs over several lines (lxml has no column, and its line is
+wrong for those).  Entities and DTDs are refused: a guest XML needs none, and both are how XML files attack their readers.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from xml.parsers import expat
+
+from mdtool.errors import InputError, Position
+
+MAX_DEPTH = 200  # libvirt's own elements nest less than 10 deep
+
+
+@dataclass(slots=True)
+class Element:
+    """One XML element.  ``tag`` is ``{namespace}name`` outside of the default namespace; ``text`` is stripped."""
+
+    tag: str
+    attributes: Mapping[str, str]
+    position: Position
+    children: list[Element] = field(default_factory=list)
+    text: str = ""
+    span: tuple[int, int] = (0, 0)  # byte offsets of '<' and of what follows the end tag, for --write-xml
+
+    def __iter__(self) -> Iterator[Element]:
+        return iter(self.children)
+
+    def all(self, path: str) -> Iterator[Element]:
+        """Children by a path of tags, ``source/host``."""
+        head, _, rest = path.partition("/")
+        for child in self.children:
+            if child.tag == head:
+                if rest:
+                    yield from child.all(rest)
+                else:
+                    yield child
+
+    def first(self, path: str) -> Element | None:
+        return next(self.all(path), None)
+
+    def get(self, path: str) -> str | None:
+        """The text of an attribute or an element: ``'@type'``, ``'source/@file'``, ``'serial'``; None where absent."""
+        head, at, attribute = path.rpartition("@")
+        holder = self.first(head.rstrip("/")) if head else (self if at else self.first(path))
+        if not at:
+            holder = self.first(path)
+            return holder.text if holder is not None else None
+        return holder.attributes.get(attribute) if holder is not None else None
+
+    def at(self, path: str) -> Position:
+        """Where an attribute's element or an element stands; this element's own place where it is absent."""
+        head = path.rpartition("@")[0].rstrip("/") if "@" in path else path
+        holder = self.first(head) if head else self
+        return holder.position if holder is not None else self.position
+
+
+def element_from_file(path: str | Path) -> Element:
+    """Read guest XML; raises InputError with line and column where it is none, or has a DTD or entities."""
+    try:
+        data = Path(path).read_bytes()
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}") from None
+    return element_from_bytes(data, str(path))
+
+
+def element_from_bytes(data: bytes, file: str) -> Element:
+    parser = expat.ParserCreate(namespace_separator="}")
+    parser.buffer_text = True
+    stack: list[Element] = []
+    root: list[Element] = []
+    texts: list[list[str]] = []
+
+    def here() -> Position:
+        return Position(file, parser.CurrentLineNumber, parser.CurrentColumnNumber + 1)
+
+    def start(tag: str, attributes: dict[str, str]) -> None:
+        if len(stack) >= MAX_DEPTH:
+            raise InputError(f"elements nest deeper than {MAX_DEPTH}", at=here(), rule="xml-depth")
+        element = Element(
+            _qualified(tag), {_qualified(k): v for k, v in attributes.items()}, here(), span=(parser.CurrentByteIndex, 0)
+        )
+        (stack[-1].children if stack else root).append(element)
+        stack.append(element)
+        texts.append([])
+
+    def end(_tag: str) -> None:
+        element = stack.pop()
+        element.text = "".join(texts.pop()).strip()
+        # An empty-element tag reports its own start for the end tag: look for the '>' that closes either.
+        element.span = (element.span[0], data.index(b">", parser.CurrentByteIndex) + 1)
+
+    def text(chunk: str) -> None:
+        if texts:
+            texts[-1].append(chunk)
+
+    def doctype(*_: object) -> None:
+        raise InputError("a DTD is not accepted", at=here(), remedy="remove the <!DOCTYPE ...>; guest XML needs none", rule="xml-dtd")
+
+    parser.StartElementHandler = start
+    parser.EndElementHandler = end
+    parser.CharacterDataHandler = text
+    parser.StartDoctypeDeclHandler = doctype
+    try:
+        parser.Parse(data, True)
+    except expat.ExpatError as error:
+        where = Position(file, error.lineno, error.offset + 1)
+        raise InputError(f"not XML: {expat.ErrorString(error.code)}", at=where, rule="xml-syntax") from None
+    except UnicodeError as error:
+        raise InputError(f"not XML: {error}", at=Position(file, 1), rule="xml-syntax") from None
+    domain = root[0]
+    if domain.tag != "domain":
+        raise InputError(f"<{domain.tag}> is not a guest", at=domain.position, expected="<domain>", rule="xml-domain")
+    return domain
+
+
+def _qualified(name: str) -> str:
+    """expat gives ``uri}name``; ElementTree's spelling is ``{uri}name``."""
+    return "{" + name if re.match(r"[^}]+}", name) else name
