@@ -1,0 +1,53 @@
+"""Property values: one way to write each, and when two are the same.
+
+QEMU, libvirt and people spell the same value differently (``on`` and ``true``, ``0x10`` and ``16``, ``'1.0'`` and
+``01.0``).  The description keeps what it was given; comparisons go through ``same``.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from mdtool.tree import Value
+
+_NUMBER = re.compile(r"[-+]?(0x[0-9a-fA-F]+|[0-9]+)")
+_TRUE, _FALSE = frozenset({"on", "true", "yes"}), frozenset({"off", "false", "no"})
+
+
+def plain(value: Value) -> Value:
+    """A value in the one form that comparisons use.
+
+    >>> plain("on"), plain(True), plain("0x10"), plain("Gold"), plain(None)
+    ('on', 'on', '16', 'Gold', None)
+    """
+    if value is None:
+        return None
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    if isinstance(value, dict):
+        return {key: plain(item) for key, item in value.items()}
+    text = str(value)
+    if text.lower() in _TRUE:
+        return "on"
+    if text.lower() in _FALSE:
+        return "off"
+    if _NUMBER.fullmatch(text):
+        return str(int(text, 0) if "x" in text.lower() else int(text))
+    return text
+
+
+def same(one: Value, other: Value) -> bool:
+    """Whether QEMU would take both for the same value."""
+    return bool(plain(one) == plain(other))
+
+
+def natural(text: str) -> tuple[Any, ...]:
+    """A key that sorts ``pci.2`` before ``pci.10`` and ``05.0`` before ``1f.2``.
+
+    >>> sorted(["pci.10", "pci.2", "pci.1"], key=natural)
+    ['pci.1', 'pci.2', 'pci.10']
+    """
+    return tuple((0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.split(r"(\d+)", text) if part)
