@@ -338,7 +338,7 @@ def tree_with(tree: Tree, changes: Mapping[str, Mapping[str, Any]]) -> Tree:
     def rebuilt(node: Node) -> Node:
         change = changes.get(next(names))
         buses = tuple(replace(bus, devices=tuple(rebuilt(inner) for inner in bus.devices)) for bus in node.buses)
-        return replace(node, buses=buses, **(change or {}))
+        return replace(node, **{"buses": buses, **(change or {})})
 
     buses = tuple(replace(bus, devices=tuple(rebuilt(node) for node in bus.devices)) for bus in tree.buses)
     return replace(tree, buses=buses, devices=tuple(rebuilt(node) for node in tree.devices))

@@ -1,0 +1,220 @@
+"""Which node is which XML element.
+
+libvirt's aliases are positions: remove the first NIC and the second becomes ``net0``.  So a node is known by what stays,
+in this order, and a later rule only sees what the earlier ones left over:
+
+    origin        the description says which element the node stands for, and the XML has it (``disk/vda``)
+    identity      the properties that make the device what it is (``mac``) are equal
+    serial, wwn   a weaker mark of its own is equal
+    address       the XML's <address> is where the node sits, and the kind of device fits
+    alias         the alias that the XML has, or that libvirt would give, is the node's id, and the driver is the same
+    order         neither has any mark: the first of that driver is the first of that driver, and the plan says so
+    place         what is numbered for want of anything better (``sound/0``), with another model now
+
+A device whose identity contradicts is never matched by a later rule: another MAC is another NIC.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from mdtool.document import tree_with
+from mdtool.guest.model import Spot, Wanted
+from mdtool.tree import BUILTIN, HAND, Node, Place, Tree
+from mdtool.values import same
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """``wanted`` is the device that ``place`` holds; ``rule`` says by what they were matched."""
+
+    wanted: Wanted
+    place: Place
+    rule: str
+
+
+@dataclass(frozen=True, slots=True)
+class Matching:
+    """All of it: ``matches``, the XML devices that have no node (``new``), the nodes that have no element (``gone``)."""
+
+    matches: tuple[Match, ...]
+    new: tuple[Wanted, ...]
+    gone: tuple[Place, ...]
+
+    @property
+    def by_origin(self) -> Mapping[str, Match]:
+        return {match.wanted.origin: match for match in self.matches}
+
+
+#: node name -> where the node is, in libvirt's terms; what cannot be said so is absent
+Spots = Mapping[str, Spot]
+
+#: the numbers that make an address of a type; what the XML leaves out of it is zero
+_NUMBERS = {
+    "pci": ("domain", "bus", "slot", "function"),
+    "drive": ("controller", "bus", "target", "unit"),
+    "usb": ("bus", "port"),
+    "virtio-serial": ("controller", "bus", "port"),
+    "ccid": ("controller", "slot"),
+    "ccw": ("cssid", "ssid", "devno"),
+    "isa": ("iobase",),
+    "spapr-vio": ("reg",),
+    "dimm": ("slot",),
+}
+
+
+def spot_key(spot: Spot | None) -> tuple[object, ...] | None:
+    """An address as a key, or None where it says no place (``<address type='pci'/>``).
+
+    >>> spot_key(Spot("usb", {"bus": 0, "port": "1"}))
+    ('usb', 0, '1')
+    """
+    names = _NUMBERS.get(spot.type, ()) if spot is not None else ()
+    if spot is None or not names or not any(spot.get(name) is not None for name in names):
+        return None
+    return (spot.type, *(spot.get(name) or 0 for name in names))
+
+
+def matched(
+    tree: Tree, wanted: Sequence[Wanted], *, spots: Spots | None = None, aliases: Mapping[str, str] | None = None
+) -> Matching:
+    """Match one to one.
+
+    ``aliases`` maps origins to the ids that libvirt would give (for an XML that has none); ``spots`` says where the
+    nodes are, for an XML that has addresses.  Built-ins and hand-added nodes are never matched.
+    """
+    nodes = {place.name: place for place in tree.places if place.node.origin not in (BUILTIN, HAND)}
+    left = {w.origin: w for w in wanted if w.driver}
+    found: list[Match] = []
+
+    def take(rule: str, pairs: Iterable[tuple[Wanted, Place]]) -> None:
+        for w, place in pairs:
+            if w.origin in left and place.name in nodes and not _contradicts(w, place.node):
+                found.append(Match(w, place, rule))
+                del left[w.origin], nodes[place.name]
+
+    names = aliases or {}
+
+    def where(place: Place) -> list[object]:
+        return _some(spot_key((spots or {}).get(place.name)))
+
+    take("origin", _joined(left, nodes, lambda w: [w.origin], lambda p: _some(p.node.origin), fits=_not_positional))
+    take("identity", _joined(left, nodes, _identity_of_wanted, lambda p: _identity_of_node(p.node, left)))
+    take("mark", _joined(left, nodes, _marks_of_wanted, lambda p: _marks_of_node(p.node)))
+    take("address", _joined(left, nodes, lambda w: _some(spot_key(w.spot)), where, fits=_same_family))
+    take("alias", _joined(left, nodes, lambda w: _aliases(w, names), lambda p: _some(p.node.id), fits=_same_driver))
+    take("order", _joined(left, nodes, lambda w: [w.origin], lambda p: _some(p.node.origin), fits=_same_driver))
+    take("order", _in_order(left, nodes))
+    take("place", _joined(left, nodes, lambda w: [w.origin], lambda p: _some(p.node.origin)))
+    order = {w.origin: number for number, w in enumerate(wanted)}
+    found.sort(key=lambda match: order[match.wanted.origin])
+    return Matching(tuple(found), tuple(left.values()), tuple(nodes.values()))
+
+
+def linked(
+    tree: Tree, wanted: Sequence[Wanted], *, spots: Spots | None = None, aliases: Mapping[str, str] | None = None
+) -> Tree:
+    """The tree with the origin of every node that an XML element stands for: ``mdtool dump --xml``."""
+    matching = matched(tree, wanted, spots=spots, aliases=aliases)
+    return tree_with(tree, {match.place.name: {"origin": match.wanted.origin} for match in matching.matches})
+
+
+def _joined(
+    left: Mapping[str, Wanted],
+    nodes: Mapping[str, Place],
+    key_of_wanted: Callable[[Wanted], Sequence[object]],
+    key_of_place: Callable[[Place], Sequence[object]],
+    *,
+    fits: Callable[[Wanted, Node], bool] = lambda _w, _n: True,
+) -> list[tuple[Wanted, Place]]:
+    """Pairs that share a key, in XML order; linear, since nodes are looked up by key."""
+    table: dict[object, list[Place]] = {}
+    for place in nodes.values():
+        for key in key_of_place(place):
+            table.setdefault(key, []).append(place)
+    return [
+        (w, place)
+        for w in left.values()
+        for key in key_of_wanted(w)
+        for place in table.get(key, ())
+        if fits(w, place.node)
+    ]
+
+
+def _some(value: object) -> list[object]:
+    return [] if value is None else [value]
+
+
+def _known(node: Node, name: str) -> object:
+    return node.properties.get(name, node.pins.get(name))
+
+
+def _identity_of_wanted(w: Wanted) -> list[object]:
+    names = sorted(w.identifying & w.properties.keys())
+    return [tuple((name, str(w.properties[name]).lower()) for name in names)] if names else []
+
+
+def _identity_of_node(node: Node, left: Mapping[str, Wanted]) -> list[object]:
+    found: list[object] = []
+    for names in {tuple(sorted(w.identifying & w.properties.keys())) for w in left.values()}:
+        values = [_known(node, name) for name in names]
+        if names and all(value is not None for value in values):
+            found.append(tuple((name, str(value).lower()) for name, value in zip(names, values, strict=True)))
+    return found
+
+
+_MARKS = ("serial", "wwn")  # the properties that weaker identities name
+
+
+def _marks_of_wanted(w: Wanted) -> list[object]:
+    return [i for i in w.identities if i.partition("/")[0] in _MARKS]
+
+
+def _marks_of_node(node: Node) -> list[object]:
+    return [f"{name}/{value}" for name in _MARKS if (value := _known(node, name))]
+
+
+def _aliases(w: Wanted, predicted: Mapping[str, str]) -> list[object]:
+    own = [i.partition("/")[2] for i in w.identities if i.startswith("alias/")]
+    names = own + [name for name in (w.id, None if own or w.id else predicted.get(w.origin)) if name]
+    return list(names)
+
+
+def _contradicts(w: Wanted, node: Node) -> bool:
+    """Whether the node's identity is another one than the element's."""
+    return any(
+        _known(node, name) is not None and not same(str(_known(node, name)).lower(), str(w.properties[name]).lower())
+        for name in w.identifying & w.properties.keys()
+    )
+
+
+def _not_positional(w: Wanted, _node: Node) -> bool:
+    return not _is_positional(w.origin)
+
+
+def _same_driver(w: Wanted, node: Node) -> bool:
+    return w.driver == node.driver
+
+
+def _same_family(w: Wanted, node: Node) -> bool:
+    """At one address, the same kind of element (its model may have changed), or the same driver."""
+    return w.driver == node.driver or (node.origin or "").partition("/")[0] == w.kind
+
+
+def _in_order(left: Mapping[str, Wanted], nodes: Mapping[str, Place]) -> list[tuple[Wanted, Place]]:
+    """What has no identity at all, one by one: only nodes that nobody linked to another element yet."""
+    pairs: list[tuple[Wanted, Place]] = []
+    queues: dict[str, list[Place]] = {}
+    for place in nodes.values():
+        if place.node.origin is None or _is_positional(place.node.origin):
+            queues.setdefault(place.node.driver, []).append(place)
+    for w in left.values():
+        if not w.identifying and _is_positional(w.origin) and queues.get(w.driver):
+            pairs.append((w, queues[w.driver].pop(0)))
+    return pairs
+
+
+def _is_positional(origin: str) -> bool:
+    """``sound/0`` and ``hub/1`` are numbered for want of anything better."""
+    return origin.rpartition("/")[2].isdigit() and origin.count("/") == 1

@@ -1,0 +1,101 @@
+"""Three ways to one value: what the XML last set, what it says now, and what the description has.
+
+As ``kubectl apply`` does it.  "No longer in the XML" and "never was in the XML" differ, and only the record of what was
+applied tells them apart:
+
+    applied   now    description        result
+    -         v      absent or pinned   v           the XML sets it now
+    -         v      w                  v           on adoption (nothing was ever applied); else both changed: a conflict
+    a         a      w                  w           a hand set it, and the XML did not change: the hand stays
+    a         v      a                  v           the XML changed
+    a         v      w                  conflict    both changed
+    a         -      a                  gone        dropped from the XML
+    a         -      w                  w           a hand's
+    -         -      w                  w           a hand's, or the dump's
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from mdtool.tree import Properties, Value
+from mdtool.values import same
+
+ABSENT = object()
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One property that changes; ``before`` or ``after`` is ABSENT where it comes or goes."""
+
+    name: str
+    before: Value
+    after: Value
+
+    def __str__(self) -> str:
+        def says(value: Value) -> str:
+            return "-" if value is ABSENT else str(value).lower() if isinstance(value, bool) else str(value)
+
+        return f"{self.name}: {says(self.before)} -> {says(self.after)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Merged:
+    """``properties`` for the tree, the ``changes`` a guest would notice, the names that are in ``conflict``."""
+
+    properties: Properties
+    changes: tuple[Change, ...]
+    conflicts: tuple[Change, ...]
+
+
+def merged(
+    now: Properties,
+    applied: Properties,
+    described: Properties,
+    pins: Properties,
+    *,
+    weak: frozenset[str] = frozenset(),
+    prefer: str | None = None,
+) -> Merged:
+    """Merge the properties of one survivor.
+
+    ``weak`` names values of ``now`` that the allocator computed and no person wrote (a port number, a chassis): they
+    fill what is absent and never change what the description has.  ``prefer`` (``xml`` or ``description``) settles
+    conflicts.
+
+    >>> merged({"bootindex": 2}, {"bootindex": 1}, {"bootindex": 1}, {}).changes
+    (Change(name='bootindex', before=1, after=2),)
+    """
+    result: dict[str, Value] = dict(described)
+    changes: list[Change] = []
+    conflicts: list[Change] = []
+    adopting = not applied
+    for name, value in now.items():
+        have = described.get(name, pins.get(name, ABSENT))
+        if have is not ABSENT and same(have, value):
+            result[name] = described.get(name, value)
+        elif name in weak and (have is not ABSENT or not adopting):
+            continue
+        elif name in applied and same(applied[name], value):
+            continue  # the XML did not change: what the description has, or has not, is a hand's work
+        elif have is ABSENT or name not in described or adopting or (name in applied and same(applied[name], have)):
+            result[name] = value
+            changes.append(Change(name, have, value))
+        elif prefer == "description":
+            continue
+        elif prefer == "xml":
+            result[name] = value
+            changes.append(Change(name, have, value))
+        else:
+            conflicts.append(Change(name, have, value))
+    for name, value in applied.items():
+        if not name.startswith("@") and name not in now and name in described and same(described[name], value):
+            del result[name]
+            changes.append(Change(name, value, ABSENT))
+    return Merged(result, tuple(changes), tuple(conflicts))
+
+
+def record(now: Properties, facts: Mapping[str, Value]) -> Properties:
+    """What to keep as applied: the properties, and facts under names that no property has."""
+    return {**now, **{f"@{name}": value for name, value in facts.items() if value is not None}}

@@ -1,0 +1,118 @@
+"""The plan: what a reconcile does, as data.  An action's value is its printed symbol."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+from mdtool.errors import Position
+from mdtool.reconcile.merge import ABSENT, Change
+from mdtool.values import natural
+
+
+class Action(Enum):
+    ADD = "+"
+    REMOVE = "-"
+    MODIFY = "~"
+    REPLACE = "±"
+    KEEP = "="
+
+
+_WORDS = {
+    Action.ADD: "to add",
+    Action.REMOVE: "to remove",
+    Action.MODIFY: "to modify",
+    Action.REPLACE: "to replace",
+    Action.KEEP: "kept",
+}
+_COLOURS = {Action.ADD: "green", Action.REMOVE: "red", Action.MODIFY: "yellow", Action.REPLACE: "yellow"}
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What happens to one node (or one section, ``machine``).
+
+    ``where`` is (bus, address) after the step, or before it for a removal; ``hot`` says whether a running guest can be
+    given it without a power cycle; ``notices`` whether a guest that nobody wanted to change would notice (``!``).
+    """
+
+    action: Action
+    name: str
+    driver: str = ""
+    where: tuple[str, str] | None = None
+    origin: str | None = None
+    changes: tuple[Change, ...] = ()
+    reason: str = ""
+    at: Position | None = None
+    hot: bool = False
+    notices: bool = False
+
+    def __str__(self) -> str:
+        bus, address = self.where or ("", "")
+        mark = "!" if self.notices else " "
+        line = f"{self.action.value}{mark} {self.name:<20} {self.driver:<22} {f'{bus} {address}'.strip():<14}"
+        said = [str(self.at)] if self.at else []
+        said += [str(change) for change in self.changes]
+        said += [self.reason] if self.reason else []
+        if self.action is not Action.KEEP:
+            said.append("can be hot-plugged" if self.hot else "needs a power cycle")
+        return f"{line} {'; '.join(said)}".rstrip()
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """All steps, kept nodes included; ``str(plan)`` is what a person reads."""
+
+    steps: tuple[Step, ...] = ()
+
+    def __bool__(self) -> bool:
+        return any(step.action is not Action.KEEP for step in self.steps)
+
+    def summary(self) -> str:
+        count = Counter(step.action for step in self.steps)
+        if not self:
+            return f"no changes, {count[Action.KEEP]} kept"
+        return ", ".join(f"{count[action]} {word}" for action, word in _WORDS.items() if count[action])
+
+    def text(self, coloured: Callable[[str, str], str] = lambda text, _colour: text, *, kept: bool = False) -> str:
+        lines = [
+            coloured(str(step), _COLOURS.get(step.action, "dim"))
+            for step in sorted(self.steps, key=lambda s: (list(Action).index(s.action), natural(s.name)))
+            if kept or step.action is not Action.KEEP
+        ]
+        return "\n".join([*lines, self.summary()])
+
+    def __str__(self) -> str:
+        return self.text()
+
+
+def json_from_plan(plan: Plan) -> dict[str, Any]:
+    """The plan as plain data; its schema is schemas/plan.schema.json."""
+
+    def value(item: object) -> object:
+        return None if item is ABSENT else item
+
+    return {
+        "mdtool": "plan/1",
+        "changes": bool(plan),
+        "steps": [
+            {
+                "action": step.action.name.lower(),
+                "symbol": step.action.value,
+                "name": step.name,
+                "driver": step.driver,
+                "bus": step.where[0] if step.where else None,
+                "address": step.where[1] if step.where else None,
+                "origin": step.origin,
+                "changes": [{"name": c.name, "before": value(c.before), "after": value(c.after)} for c in step.changes],
+                "reason": step.reason,
+                "at": str(step.at) if step.at else None,
+                "hotplug": step.hot,
+                "guest_notices": step.notices,
+            }
+            for step in plan.steps
+        ],
+    }
