@@ -1,0 +1,35 @@
+# Two commands: `make demo` shows the main job on a sample guest, `make test` runs every check.
+# Both set up what they need: distribution packages (as root or with sudo) and a virtual environment of their own.
+
+VENV ?= .venv
+PYTHON ?= python3
+WORKERS ?= auto
+
+.PHONY: demo test check bench matrix soak clean
+
+demo: $(VENV)/ready
+	@scripts/system demo
+	@$(VENV)/bin/python scripts/demo.py
+
+test: $(VENV)/ready
+	@scripts/system test
+	$(MAKE) --no-print-directory check
+	$(VENV)/bin/python -m pytest -n $(WORKERS)
+
+check: $(VENV)/ready
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+bench: $(VENV)/ready
+	@scripts/system test
+	@for benchmark in benchmarks/*.py; do echo "== $$benchmark"; $(VENV)/bin/python $$benchmark || exit 1; done
+
+$(VENV)/ready: pyproject.toml scripts/system
+	@scripts/system python
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --editable '.[test]'
+	@touch $@
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache
