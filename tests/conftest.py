@@ -1,0 +1,54 @@
+"""What all tests share: the tools they need, and --regenerate for golden files."""
+
+from __future__ import annotations
+
+import os
+import shutil
+
+import pytest
+
+PACKAGES = {
+    "qemu-system-x86_64": "qemu-system-x86",
+    "qemu-system-aarch64": "qemu-system-arm",
+    "qemu-system-s390x": "qemu-system-misc",
+    "qemu-system-riscv64": "qemu-system-misc",
+    "qemu-system-ppc64": "qemu-system-ppc",
+    "qemu-img": "qemu-utils",
+    "virsh": "libvirt-clients",
+    "libvirtd": "libvirt-daemon-system",
+    "iasl": "acpica-tools",
+    "git": "git",
+}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--regenerate", action="store_true", help="rewrite the golden files of tests/cases")
+
+
+def lacking(what: str, remedy: str) -> None:
+    """Skip, and say what to install; fail where CI is true, since there everything has to be there."""
+    message = f"{what} is missing: {remedy}"
+    if os.environ.get("CI") == "true":
+        pytest.fail(message)
+    pytest.skip(message)
+
+
+def require(command: str) -> str:
+    """The path of a command that a test needs."""
+    path = shutil.which(command) or shutil.which(command, path="/usr/sbin:/sbin")
+    if path is None:
+        lacking(command, f"apt-get install {PACKAGES.get(command, command)}")
+    assert path is not None
+    return path
+
+
+@pytest.fixture
+def qemu() -> str:
+    """The distribution's qemu-system-x86_64."""
+    return require("qemu-system-x86_64")
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Introspection is cached per user: tests share one cache of their own, and never read a stale one."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp().parent / "mdtool-cache"))
