@@ -1,0 +1,132 @@
+"""``info qtree`` as data, by way of grammar/qtree.lark.
+
+The one answer of a QEMU before 10.1 that holds every qdev property of every device.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
+
+from lark import Lark, Token, Transformer, UnexpectedInput
+from lark.lark import PostLex
+
+from mdtool.errors import MonitorError, Position
+from mdtool.resources import resource
+from mdtool.tree import Value
+
+
+@dataclass(slots=True)
+class RawBus:
+    """A bus as QEMU shows it; ``devices`` newest first."""
+
+    name: str
+    type: str
+    devices: list[RawDevice] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class RawDevice:
+    """A device as QEMU shows it: every qdev property by name, host side and all.
+
+    ``path`` is its QOM path where the reader knows it; ``id`` is "" for an anonymous one; ``mmio`` are the bases of its
+    memory regions, in hex as QEMU prints them.
+    """
+
+    driver: str
+    id: str
+    properties: dict[str, Value] = field(default_factory=dict)
+    buses: list[RawBus] = field(default_factory=list)
+    mmio: list[str] = field(default_factory=list)
+    path: str | None = None
+
+
+class _Depth(PostLex):
+    """Turns the blanks before each line into _INDENT and _DEDENT."""
+
+    always_accept = ()
+
+    def process(self, stream: Iterator[Token]) -> Iterator[Token]:
+        depth = 0
+        for token in stream:
+            here = len(token) - len(token.lstrip(" "))
+            while here > depth:
+                yield Token.new_borrow_pos("_INDENT", "", token)
+                depth += 2
+            while here < depth:
+                yield Token.new_borrow_pos("_DEDENT", "", token)
+                depth -= 2
+            if here != depth:
+                yield Token.new_borrow_pos("ODD_DEPTH", str(token), token)
+            yield token
+        while depth > 0:
+            yield Token("_DEDENT", "")
+            depth -= 2
+
+
+def _scalar(text: str) -> Value:
+    """One element of an array, which the grammar does not take apart."""
+    if text in ("true", "false"):
+        return text == "true"
+    if text.startswith('"'):
+        return text[1:-1]
+    head = text.partition(" ")[0]
+    return int(head) if head.lstrip("-").isdigit() else text
+
+
+#: how a property line's value is read, by the terminal of its line
+_READ: dict[str, Any] = {
+    "TEXT": lambda text: text[1:-1],
+    "NUMBER": lambda text: int(text.partition(" ")[0]),
+    "BOOLEAN": lambda text: text == "true",
+    "PCI_ADDRESS": str,
+    "UNSET": lambda text: None,
+    "ARRAY": _scalar,
+    "RANGES": lambda text: text.partition(" ")[0],
+    "OMITTED": lambda text: None,
+}
+
+
+class _Build(Transformer[Token, list[RawBus]]):
+    def start(self, buses: list[Any]) -> list[RawBus]:
+        return buses
+
+    def bus(self, parts: list[Any]) -> RawBus:
+        return RawBus(parts[0][:-1].lstrip()[5:], parts[1][:-1].lstrip()[5:], parts[2:])
+
+    def device(self, parts: list[Any]) -> RawDevice:
+        driver, _, id_ = parts[0][:-1].lstrip()[5:].partition(', id "')
+        made = RawDevice(driver, id_[:-1])
+        properties = made.properties
+        for part in parts[1:]:
+            if type(part) is RawBus:
+                made.buses.append(part)
+            elif part.type in _READ:
+                name, _, value = part[:-1].lstrip().partition(" = ")
+                properties[name] = _READ[part.type](value)
+            elif part.type == "MMIO":
+                made.mmio.append(part[:-1].lstrip()[5:].partition("/")[0])
+        return made
+
+
+@lru_cache(maxsize=1)
+def _parser() -> Lark:
+    grammar = resource("grammar", "qtree.lark").read_text()
+    return Lark(grammar, parser="lalr", lexer="contextual", postlex=_Depth(), transformer=_Build(), cache=False)
+
+
+def buses_from_qtree(text: str, source: str = "info qtree") -> list[RawBus]:
+    """The buses at the top; raises MonitorError with line and column where a line is none of the grammar's."""
+    try:
+        built: Any = _parser().parse(text if text.endswith("\n") or not text else text + "\n")
+    except UnexpectedInput as error:
+        lines = text.splitlines()
+        line = error.line if error.line > 0 else len(lines)
+        words = lines[line - 1].strip() if 0 < line <= len(lines) else ""
+        where = Position(source, line, max(error.column, 1))
+        remedy = "please report it together with the QEMU version; mdtool dump --thorough reads without this grammar"
+        raise MonitorError(f"not understood: {words[:120]!r}", at=where, remedy=remedy, rule="qtree-syntax") from None
+    found: list[RawBus] = built
+    return found

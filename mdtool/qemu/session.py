@@ -1,0 +1,352 @@
+"""One monitor, talked to in order: the only place that speaks QMP.
+
+    with session_from_source("/run/qemu/web01.qmp") as session:
+        session.execute("query-status")
+
+A source is a unix socket path, ``tcp:HOST:PORT``, ``pid:N`` (the process's own arguments say where its monitor is) or
+``libvirt:NAME`` (libvirt holds the monitor and passes commands on).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import re
+import stat
+import subprocess
+from collections import deque
+from collections.abc import Callable, Coroutine, Iterable, Mapping
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+from qemu.qmp import ExecuteError, QMPClient, QMPError
+
+from mdtool.errors import MonitorError, QemuError
+
+GREETING_TIMEOUT = 4.0  # seconds; a monitor greets at once, or its QEMU is busy with another client
+COMMAND_TIMEOUT = 20.0  # seconds; the slowest command of a dump takes 0.2 s
+LARGEST_ANSWER = 32 << 20  # bytes; 1,000 devices are an answer of 2 MB
+KEPT_EVENTS = 10_000  # an event storm costs memory no further than this
+
+logging.getLogger("qemu.qmp").addHandler(logging.NullHandler())  # its errors arrive as exceptions, and are told once
+
+T = TypeVar("T")
+
+
+class Refused(QemuError):
+    """QEMU answered with an error; ``kind`` is its class, ``GenericError``, ``CommandNotFound``, ``DeviceNotFound``."""
+
+    def __init__(self, what: str, kind: str, command: str) -> None:
+        super().__init__(what)
+        self.kind = kind
+        self.command = command
+
+
+class _Wire(Protocol):
+    version: tuple[int, int, int]
+
+    def call(self, command: str, arguments: Mapping[str, Any] | None, timeout: float) -> Any: ...
+    def events(self, timeout: float) -> list[dict[str, Any]]: ...
+    def close(self) -> None: ...
+
+
+class Session:
+    """A connection to one QEMU.
+
+    ``source``    as the user named it
+    ``version``   of QEMU, ``(7, 2, 22)``
+    ``trips``     how many commands went there and came back
+    """
+
+    def __init__(self, source: str, wire: _Wire, *, timeout: float = COMMAND_TIMEOUT) -> None:
+        self.source = source
+        self.version = wire.version
+        self.timeout = timeout
+        self.trips = 0
+        self._wire = wire
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def execute(
+        self, command: str, arguments: Mapping[str, Any] | None = None, *, timeout: float | None = None
+    ) -> Any:
+        """QEMU's answer.  Raises Refused where QEMU says no, MonitorError where it says nothing sensible."""
+        self.trips += 1
+        return self._wire.call(command, arguments, self.timeout if timeout is None else timeout)
+
+    def hmp(self, line: str) -> str:
+        """What the human monitor prints: ``session.hmp("info qtree")``, with plain line ends."""
+        text = self.execute("human-monitor-command", {"command-line": line})
+        return str(text).replace("\r\n", "\n")
+
+    def events(self, timeout: float = 0.0) -> list[dict[str, Any]]:
+        """Events since the last call, oldest first; waits up to ``timeout`` seconds for the first one."""
+        return self._wire.events(timeout)
+
+    def close(self) -> None:
+        self._wire.close()
+
+
+class _Qmp:
+    """QMP over a socket: a synchronous face of ``qemu.qmp``."""
+
+    def __init__(self, source: str, address: str | tuple[str, int], timeout: float) -> None:
+        self._source = source
+        self._loop = asyncio.new_event_loop()
+        self._client = QMPClient("mdtool", readbuflen=LARGEST_ANSWER)
+        self._events: deque[dict[str, Any]] = deque(maxlen=KEPT_EVENTS)
+        self._client.events.event_filter = self._seen  # the default listener, whose own queue has no end
+        try:
+            self._run(self._client.connect(address), timeout)
+        except BaseException as error:
+            self.close()
+            raise _told_connect(error, source, timeout) from None
+        greeting = self._client.greeting
+        qemu: Any = greeting.QMP.version["qemu"] if greeting else {}
+        self.version = (int(qemu.get("major", 0)), int(qemu.get("minor", 0)), int(qemu.get("micro", 0)))
+
+    def _seen(self, event: Any) -> bool:
+        self._events.append(dict(event))
+        return False
+
+    def _run(self, what: Coroutine[Any, Any, T], timeout: float) -> T:
+        return self._loop.run_until_complete(asyncio.wait_for(what, timeout))
+
+    def call(self, command: str, arguments: Mapping[str, Any] | None, timeout: float) -> Any:
+        try:
+            return self._run(self._client.execute(command, arguments), timeout)
+        except ExecuteError as error:
+            told: Any = error.received["error"]
+            raise Refused(f"QEMU refused {command}: {told['desc']}", told["class"], command) from None
+        except TimeoutError:
+            what = f"{self._source}: no answer to {command} within {timeout:g} s"
+            self._abandon()
+            raise MonitorError(what, remedy="QEMU hangs, or its host is very busy: try again") from None
+        except (QMPError, OSError, EOFError, ValueError) as error:
+            raise MonitorError(f"{self._source}: {command}: {self._cause(error)}") from None
+
+    def _cause(self, error: BaseException) -> str:
+        """Why the connection ended: what the reader saw, which ``disconnect`` raises."""
+        try:
+            self._run(self._client.disconnect(), 1.0)
+        except EOFError:
+            return "QEMU closed the connection (it ended, or somebody ended it)"
+        except TimeoutError:
+            pass
+        except ConnectionError as cause:
+            return f"QEMU closed the connection ({cause.strerror or cause})"
+        except Exception as cause:  # whatever the reader stumbled over
+            if "limit" in str(cause):
+                return f"the answer is longer than {LARGEST_ANSWER >> 20} MiB"
+            return f"what came back is not QMP ({' '.join(str(cause).split())[:200]})"
+        return " ".join(str(error).split())[:200] or type(error).__name__
+
+    def events(self, timeout: float) -> list[dict[str, Any]]:
+        async def first() -> None:
+            while not self._events:
+                await asyncio.sleep(0.005)
+
+        try:
+            self._run(first(), max(timeout, 0.01))
+        except TimeoutError:
+            return []
+        found = list(self._events)
+        self._events.clear()
+        return found
+
+    def _abandon(self) -> None:
+        """Close without farewell: a peer that hangs would not hear it."""
+        writer = getattr(self._client, "_writer", None)
+        if writer is not None:
+            writer.transport.abort()
+        self.close()
+
+    def close(self) -> None:
+        if self._loop.is_closed():
+            return
+        try:
+            self._run(self._client.disconnect(), 1.0)
+        except Exception:  # the end of the connection has been told already, or does not matter
+            pass
+        finally:
+            for task in asyncio.all_tasks(self._loop):
+                task.cancel()
+            self._loop.run_until_complete(asyncio.sleep(0))
+            self._loop.close()
+
+
+def _told_connect(error: BaseException, source: str, timeout: float) -> BaseException:
+    """What a failure to connect means, in words that help."""
+    cause = getattr(error, "exc", None) or error
+    if isinstance(cause, TimeoutError):
+        name = _libvirt_name(source) or "NAME"
+        return MonitorError(
+            f"{source}: no greeting within {timeout:g} s; a monitor serves one client, and another one holds it",
+            remedy=f"where libvirt runs the guest, go through libvirt: libvirt:{name} (virsh list shows the names)",
+            rule="monitor-taken",
+        )
+    if isinstance(cause, FileNotFoundError):
+        remedy = "start QEMU with -qmp unix:PATH,server=on,wait=off"
+        return MonitorError(f"{source}: there is no such socket", remedy=remedy)
+    if isinstance(cause, ConnectionRefusedError):
+        return MonitorError(f"{source}: nobody listens there; its QEMU has ended, or has not started yet")
+    if isinstance(cause, OSError):
+        return MonitorError(f"{source}: {cause.strerror or cause}")
+    if isinstance(cause, EOFError):
+        return MonitorError(f"{source}: the connection was closed before a greeting came; is it a QMP monitor?")
+    if isinstance(cause, (QMPError, ValueError)):
+        return MonitorError(f"{source}: what answers there is not QMP", remedy="name a monitor in mode=control (-qmp)")
+    return error
+
+
+def _libvirt_name(source: str) -> str | None:
+    """The guest's name in libvirt's own socket path, ``/var/lib/libvirt/qemu/domain-1-web01/monitor.sock``."""
+    found = re.search(r"/domain--?\d+-([^/]+)/monitor\.sock$", source)
+    return found[1] if found else None
+
+
+class _Virsh:
+    """The monitor of a guest that libvirt runs, through libvirt: ``virsh qemu-monitor-command``."""
+
+    def __init__(self, name: str, connect: str | None, timeout: float) -> None:
+        self._command = ["virsh", "--quiet", *(["--connect", connect] if connect else []), "qemu-monitor-command"]
+        self._name = name
+        qemu = self.call("query-version", None, max(timeout, 10.0))["qemu"]
+        self.version = (int(qemu["major"]), int(qemu["minor"]), int(qemu["micro"]))
+
+    def call(self, command: str, arguments: Mapping[str, Any] | None, timeout: float) -> Any:
+        text = json.dumps({"execute": command, **({"arguments": arguments} if arguments else {})})
+        try:
+            done = subprocess.run(
+                [*self._command, "--domain", self._name, "--cmd", text],
+                stdin=subprocess.DEVNULL, capture_output=True, timeout=timeout, check=False,
+            )  # fmt: skip
+        except FileNotFoundError:
+            raise MonitorError("virsh is not installed", remedy="install libvirt's clients (libvirt-clients)") from None
+        except subprocess.TimeoutExpired:
+            raise MonitorError(f"libvirt:{self._name}: no answer to {command} within {timeout:g} s") from None
+        if done.returncode:
+            words = " ".join(done.stderr.decode(errors="replace").split()).removeprefix("error: ")
+            raise MonitorError(f"libvirt:{self._name}: {words}", remedy="virsh list shows the guests that run")
+        try:
+            answer = json.loads(done.stdout)
+        except ValueError:
+            raise MonitorError(f"libvirt:{self._name}: {command}: what came back is not QMP") from None
+        if "error" in answer:
+            error = answer["error"]
+            raise Refused(f"QEMU refused {command}: {error.get('desc')}", error.get("class", "GenericError"), command)
+        return answer["return"]
+
+    def events(self, timeout: float) -> list[dict[str, Any]]:
+        return []  # libvirt keeps them for itself
+
+    def close(self) -> None:
+        pass
+
+
+def session_from_source(source: str, *, timeout: float = GREETING_TIMEOUT, connect: str | None = None) -> Session:
+    """Connect to the QEMU that ``source`` names; ``timeout`` is how long to wait for its greeting.
+
+    ``connect`` is libvirt's URI for ``libvirt:NAME`` (``qemu+ssh://host/system``).  Raises MonitorError.
+    """
+    scheme, colon, rest = source.partition(":")
+    opener = _SCHEMES.get(scheme) if colon else None
+    return (opener or _from_path)(rest if opener else source, source, timeout, connect)
+
+
+def _from_path(path: str, source: str, timeout: float, connect: str | None) -> Session:
+    try:
+        if not stat.S_ISSOCK(os.stat(path).st_mode):
+            expected = "a QMP socket, tcp:HOST:PORT, pid:N or libvirt:NAME"
+            raise MonitorError(f"{source}: is not a socket", expected=expected)
+    except OSError as error:
+        raise _told_connect(error, source, timeout) from None
+    return Session(source, _Qmp(source, path, timeout))
+
+
+def _from_tcp(rest: str, source: str, timeout: float, connect: str | None) -> Session:
+    host, _, port = rest.rpartition(":")
+    if not port.isdigit():
+        raise MonitorError(f"{source}: no port", expected="tcp:HOST:PORT")
+    return Session(source, _Qmp(source, (host.strip("[]") or "localhost", int(port)), timeout))
+
+
+def _from_libvirt(rest: str, source: str, timeout: float, connect: str | None) -> Session:
+    return Session(source, _Virsh(rest, connect, timeout))
+
+
+def _from_pid(rest: str, source: str, timeout: float, connect: str | None) -> Session:
+    try:
+        words = Path(f"/proc/{int(rest)}/cmdline").read_bytes().decode(errors="replace").split("\0")
+    except ValueError:
+        raise MonitorError(f"{source}: not a number", expected="pid:N") from None
+    except OSError as error:
+        raise MonitorError(f"{source}: {error.strerror}") from None
+    found = list(monitors_from_arguments(words))
+    if not found:
+        name = next(iter(_after(words, "-name")), "").removeprefix("guest=").partition(",")[0]
+        way = f"libvirt:{name}" if name else "libvirt:NAME"
+        raise MonitorError(
+            f"{source}: its arguments name no QMP monitor that can be reached",
+            remedy=f"where libvirt runs the guest, go through libvirt: {way}",
+        )
+    address = found[0]
+    if isinstance(address, str):
+        address = str(Path(f"/proc/{int(rest)}/cwd").resolve() / address)
+        if not os.path.exists(address):  # another mount namespace
+            address = f"/proc/{int(rest)}/root{address}"
+        return _from_path(address, address, timeout, connect)
+    return Session(source, _Qmp(source, address, timeout))
+
+
+def _after(words: list[str], option: str) -> Iterable[str]:
+    return (after for word, after in pairwise(words) if word in (option, f"-{option}"))
+
+
+def monitors_from_arguments(words: list[str]) -> Iterable[str | tuple[str, int]]:
+    """Where a QEMU with these arguments listens for QMP: socket paths and (host, port).
+
+    >>> list(monitors_from_arguments(["qemu", "-qmp", "unix:/run/a.qmp,server=on", "-qmp", "tcp:localhost:44,server"]))
+    ['/run/a.qmp', ('localhost', 44)]
+    """
+    for option in ("-qmp", "-qmp-pretty"):
+        for text in _after(words, option):
+            kind, _, rest = text.partition(":")
+            rest = rest.partition(",")[0]
+            if kind == "unix":
+                yield rest
+            elif kind == "tcp":
+                yield _host_port(rest)
+    chardevs = {bag.get("id"): bag for bag in map(_bag, _after(words, "-chardev"))}
+    for bag in map(_bag, _after(words, "-mon")):
+        chardev = chardevs.get(bag.get("chardev", bag.get("")), {})
+        if bag.get("mode") != "control":
+            continue
+        if "path" in chardev:
+            yield chardev["path"]
+        elif "port" in chardev:
+            yield chardev.get("host", "localhost"), int(chardev["port"])
+
+
+def _host_port(text: str) -> tuple[str, int]:
+    host, _, port = text.rpartition(":")
+    return host.strip("[]") or "localhost", int(port)
+
+
+def _bag(text: str) -> dict[str, str]:
+    """``socket,id=mon,path=/run/a`` as a dict; JSON as it is."""
+    if text.startswith("{"):
+        return {key: str(value) for key, value in json.loads(text).items()}
+    parts = (part.partition("=") for part in text.replace(",,", "\0").split(","))
+    return {key if equals else "": (value if equals else key).replace("\0", ",") for key, equals, value in parts}
+
+
+_Opener = Callable[[str, str, float, str | None], Session]
+_SCHEMES: Mapping[str, _Opener] = {"tcp": _from_tcp, "pid": _from_pid, "libvirt": _from_libvirt}
