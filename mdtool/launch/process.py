@@ -1,0 +1,524 @@
+"""QEMU as a process: started paused, spoken to over a monitor of mdtool's own, and never left behind.
+
+    with QemuProcess(argv) as qemu:      # running, paused, its monitor greeted; QemuError with QEMU's words where not
+        qemu.session                     # the Session to it
+        qemu.cont()
+        status = qemu.wait()
+
+The monitor is a unix socket that mdtool binds and QEMU inherits: it exists before QEMU does, so nothing polls for it,
+and a QEMU that dies is seen at once as a closed connection.  It lives in a private directory (0700), beside the log and
+the ``-readconfig`` file, and all of it goes with the guest.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import IO, TYPE_CHECKING, Self
+
+from mdtool.errors import ConflictError, MdtoolError, MonitorError, Position, QemuError
+
+if TYPE_CHECKING:
+    from mdtool.qemu.session import Session
+
+START_SECONDS = 30.0  # QEMU that has not greeted by then hangs; a guest with much preallocated memory may need more
+END_SECONDS = 5.0  # between asking, SIGTERM and SIGKILL
+TAIL = 2000  # characters of QEMU's last words that an error shows at most
+MONITOR = "mdtool-qmp"
+#: what the QEMU of a running guest never needs
+FORBIDDEN = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
+
+_PR_SET_PDEATHSIG = 1
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Helper:
+    """A process that QEMU needs beside it (swtpm, virtiofsd): started before it, ended after it.
+
+    ``ready`` is the socket whose existence says that the helper listens; None where nothing needs waiting for.
+    """
+
+    argv: tuple[str, ...]
+    ready: Path | None = None
+
+
+@dataclass(slots=True)
+class QemuProcess:
+    """A started QEMU.
+
+    ``argv``         the command line, program first; ``-S`` and the private monitor are added here
+    ``pass_fds``     file descriptors that QEMU inherits under their numbers
+    ``directory``    the private directory; None makes a temporary one.  It is removed at the end where it is temporary
+    ``positions``    id -> where the guest XML asks for it, so that QEMU's refusals carry the line
+    ``config``       text of the ``-readconfig`` file by path, to translate the lines of which QEMU complains
+    ``timeout``      seconds until QEMU that says nothing is ended
+    ``death_signal`` what the kernel sends QEMU when mdtool dies: SIGTERM lets it flush disks, SIGKILL is for rehearsals
+    ``log``          a file of the user's for what QEMU prints; None keeps it in the private directory
+    ``user``         a name or number to run QEMU as
+    ``stdio``        whether QEMU shares mdtool's terminal (a guest with a console on stdio)
+    """
+
+    argv: Sequence[str]
+    pass_fds: Sequence[int] = ()
+    directory: Path | None = None
+    positions: Mapping[str, Position] = field(default_factory=dict)
+    config: Mapping[str, str] = field(default_factory=dict)
+    helpers: Sequence[Helper] = ()
+    timeout: float = START_SECONDS
+    death_signal: signal.Signals = signal.SIGTERM
+    log: Path | None = None
+    user: str | int | None = None
+    stdio: bool = False
+    _process: subprocess.Popen[bytes] | None = None
+    _session: Session | None = None
+    _stack: ExitStack = field(default_factory=ExitStack)
+    _log_path: Path = Path()
+    _log_start: int = 0
+
+    # --- start ---------------------------------------------------------------------------------------------------
+
+    def __enter__(self) -> Self:
+        try:
+            self._start()
+        except BaseException:
+            self.end()
+            raise
+        return self
+
+    def _start(self) -> None:
+        if self.directory is None:
+            made = Path(tempfile.mkdtemp(prefix="mdtool-", dir=runtime_base()))
+            self._stack.callback(shutil.rmtree, made, ignore_errors=True)
+            self.directory = made
+        self._log_path = self.log or self.directory / "qemu.log"
+        # A monitor that QEMU inherits: bound now, so connecting needs no waiting, and closed here once QEMU has it.
+        listener = self._stack.enter_context(_listening(self.directory / "qmp"))
+        self._stack.callback((self.directory / "qmp").unlink, missing_ok=True)
+        if self.user is not None:
+            for path in (self.directory, *self.directory.iterdir()):
+                shutil.chown(path, self.user)
+        for helper in self.helpers:
+            self._start_helper(helper, self.directory)
+        words = [
+            *self.argv,
+            "-S",
+            "-chardev",
+            f"socket,id={MONITOR},fd={listener.fileno()},server=on,wait=off",
+            "-mon",
+            f"chardev={MONITOR},mode=control",
+        ]
+        with self._open_log() as log:
+            self._log_start = log.tell()
+            self._process = self._popen(words, log, (*self.pass_fds, listener.fileno()))
+        listener.close()
+        self._session = self._greeted(self.directory / "qmp")
+
+    def _open_log(self) -> IO[bytes]:
+        try:
+            log = open(self._log_path, "ab")  # noqa: SIM115 - a with-statement of the caller
+        except OSError as error:
+            raise QemuError(f"cannot write the log {self._log_path}: {error.strerror}") from None
+        log.seek(0, os.SEEK_END)
+        return log
+
+    def _popen(self, words: Sequence[str], log: IO[bytes], fds: Sequence[int]) -> subprocess.Popen[bytes]:
+        parent = os.getpid()
+        try:
+            return subprocess.Popen(
+                words,
+                stdin=None if self.stdio else subprocess.DEVNULL,
+                stdout=None if self.stdio else log,
+                stderr=log,
+                pass_fds=tuple(fds),
+                user=self.user,
+                # ctrl-C is for mdtool, which asks the guest to power down; with a shared terminal QEMU stays in front.
+                start_new_session=not self.stdio,
+                preexec_fn=lambda: _die_with(parent, self.death_signal),
+            )
+        except (FileNotFoundError, NotADirectoryError):
+            remedy = "install the QEMU of that architecture (Debian: qemu-system-x86, qemu-system-arm)"
+            raise QemuError(f"QEMU is not there: {words[0]}", remedy=remedy, rule="qemu-missing") from None
+        except PermissionError:
+            raise QemuError(f"QEMU cannot be run: {words[0]}: permission denied", rule="qemu-missing") from None
+        except OSError as error:
+            raise QemuError(f"QEMU cannot be run: {words[0]}: {error.strerror}", rule="qemu-missing") from None
+
+    def _start_helper(self, helper: Helper, directory: Path) -> None:
+        parent = os.getpid()
+        words = directory / f"{Path(helper.argv[0]).name}.log"
+        try:
+            with open(words, "ab") as log:
+                process = subprocess.Popen(
+                    helper.argv,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    start_new_session=True,
+                    preexec_fn=lambda: _die_with(parent, signal.SIGTERM),
+                )
+        except OSError as error:
+            raise QemuError(f"{helper.argv[0]} cannot be run: {error.strerror}", rule="helper") from None
+        self._stack.callback(_end_process, process)
+        deadline = time.monotonic() + END_SECONDS
+        while helper.ready is not None and not helper.ready.exists():
+            if process.poll() is not None:
+                said = words.read_text(errors="replace").strip()[-TAIL:] or _status(process.returncode)
+                raise QemuError(f"{helper.argv[0]} ended at once: {said}", rule="helper")
+            if time.monotonic() > deadline:
+                raise QemuError(
+                    f"{helper.argv[0]} did not listen on {helper.ready} within {END_SECONDS:g} s", rule="helper"
+                )
+            time.sleep(0.01)
+
+    def _greeted(self, path: Path) -> Session:
+        from mdtool.qemu.session import session_from_source
+
+        try:
+            return session_from_source(str(path), timeout=self.timeout)
+        except MonitorError:
+            with suppress(subprocess.TimeoutExpired):  # a closed monitor is the first sign of a QEMU that dies
+                self.process.wait(0.5)
+            if self.process.poll() is None:
+                raise self._hangs() from None
+            raise self.death() from None
+
+    def _hangs(self) -> QemuError:
+        said = self.words()
+        what = f"QEMU did not greet on its monitor within {self.timeout:g} s and was ended"
+        what += f"; it said: {said}" if said else ""
+        return QemuError(what, remedy="--timeout gives a slow start more time", rule="qemu-hangs")
+
+    # --- while it runs -------------------------------------------------------------------------------------------
+
+    @property
+    def process(self) -> subprocess.Popen[bytes]:
+        assert self._process is not None
+        return self._process
+
+    @property
+    def session(self) -> Session:
+        assert self._session is not None
+        return self._session
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    def execute(self, command: str, **arguments: object) -> object:
+        """A QMP command; QEMU's refusal as QemuError with the XML line of the id that it is about."""
+        try:
+            return self.session.execute(command, arguments or None)
+        except QemuError as error:
+            name = arguments.get("id")
+            at = self.positions.get(name) if isinstance(name, str) else None
+            what = f"QEMU refused {command} {arguments.get('driver', '')}".rstrip()
+            said = error.what.partition(": ")[2] or error.what
+            raise QemuError(f"{what}: {said}", at=at, rule="qemu-refuses") from None
+        except MonitorError:
+            with suppress(subprocess.TimeoutExpired):
+                self.process.wait(0.5)
+            if self.process.poll() is not None:
+                raise self.death() from None
+            raise
+
+    def cont(self) -> None:
+        self.execute("cont")
+
+    def close_monitor(self) -> None:
+        """Let go of the monitor; a client that never reads would let QEMU's events pile up."""
+        if self._session is not None:
+            self._session.close()
+            self._session = None
+
+    def send_signal(self, number: int) -> None:
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+
+    def wait(self, timeout: float | None = None) -> int:
+        """QEMU's exit status; 128 + the signal's number where one ended it."""
+        code = self.process.wait(timeout)
+        return 128 - code if code < 0 else code
+
+    # --- end -----------------------------------------------------------------------------------------------------
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.end()
+
+    def end(self) -> None:
+        """End QEMU and its helpers, and remove what was made for them; does nothing a second time."""
+        self.close_monitor()
+        if self._process is not None:
+            _end_process(self._process)
+        self._stack.close()
+
+    # --- QEMU's words --------------------------------------------------------------------------------------------
+
+    def words(self) -> str:
+        """What QEMU has printed since it was started, without its program name; '' where nothing."""
+        try:
+            with open(self._log_path, "rb") as log:
+                log.seek(self._log_start)
+                text = log.read().decode(errors="replace")
+        except OSError:
+            return ""
+        return text.strip()[-TAIL:]
+
+    def death(self) -> QemuError:
+        """Why QEMU died, in its own words, at the guest XML's line of the device it spoke about."""
+        said = self.words()
+        if not said:
+            what = f"QEMU ended at start with {_status(self.process.returncode)} and said nothing"
+            return QemuError(what, rule="qemu-died")
+        return error_from_words(said, self.positions, self.config)
+
+
+# --- what QEMU says ----------------------------------------------------------------------------------------------
+
+_LINE = re.compile(r"^(?:\S*qemu\S*|\S*?): ?(?P<rest>.*)$")
+_WARNING = re.compile(r"^\S+?: (?:\S+ .*?: )?(warning|info): ")
+_CONFIG = re.compile(r"(?P<file>/\S+?):(?P<line>\d+): (?P<rest>.*)", re.DOTALL)
+_OPTION = re.compile(r"(?P<option>-[\w-]+) (?P<value>\{.*?\}|\S+): (?P<rest>.*)", re.DOTALL)
+_ID = re.compile(r'"?\b(?:id|node-name)"?\s*[=:]\s*"?([\w.-]+)')
+#: what a refusal means, and what to do: (words of QEMU's, remedy)
+_REMEDIES = (
+    (
+        r'Failed to get .*"?(write|shared|consistent read|resize)"? lock',
+        "another QEMU uses this disk: end that one, or give the disk <shareable/> or <readonly/>",
+    ),
+    ("Address already in use", "something else listens there: give the guest another port or path, or end the other"),
+    ("No space left on device", "the disk is full: make room and start again"),
+    (
+        "(Could not open|Failed to open).*(No such file|Permission denied)",
+        "check the path and who may read it; --rehearse needs no disks",
+    ),
+    (
+        "(?i)could not access KVM|failed to initialize kvm",
+        "the host has no KVM for this user: domain type='qemu' in the XML, or the group kvm",
+    ),
+    (
+        "unsupported machine type",
+        "this QEMU lacks the machine type: see `-machine help`, or name the right QEMU with <emulator>",
+    ),
+    (
+        "Unknown ramblock|Unknown savevm section|Missing section|load of migration failed",
+        "the incoming state is of another machine: `mdtool verify --migration` names the node",
+    ),
+)
+
+
+def error_from_words(
+    said: str, positions: Mapping[str, Position], config: Mapping[str, str] | None = None
+) -> QemuError:
+    """QEMU's last words as an error: without warnings and program name, with the XML line of the id they are about.
+
+    >>> at = Position("guest.xml", 7, 5)
+    >>> str(error_from_words('qemu: -device {"driver":"e1000","id":"net0"}: Bus \\'x\\' not found', {"net0": at}))
+    "guest.xml:7:5: error: QEMU refused net0: Bus 'x' not found [qemu-refuses]"
+    """
+    lines = [line for line in said.splitlines() if line.strip()]
+    faults = [line for line in lines if not _WARNING.match(line)] or lines
+    text = "\n".join(faults)
+    found = _LINE.match(faults[0])
+    rest = "\n".join([found["rest"] if found else faults[0], *faults[1:]])
+    name: str | None = None
+    if (line := _CONFIG.search(text)) and line["file"] in (config or {}):
+        name, rest = _group_at(config[line["file"]], int(line["line"])), line["rest"]  # type: ignore[index]
+    elif option := _OPTION.match(rest):
+        name, rest = _id_in(option["value"]), option["rest"]
+        if name is None:
+            rest = f"{option['option']} {option['value']}: {rest}"
+    if name is None:  # "Device 'net0' could not be initialized" names it in passing
+        name = next((known for known in positions if re.search(rf"['\"= ]{re.escape(known)}['\", ]", rest)), None)
+        what = f"QEMU refused to start: {rest}"
+    else:
+        what = f"QEMU refused {name}: {rest}"
+    remedy = next((remedy for words, remedy in _REMEDIES if re.search(words, text)), None)
+    return QemuError(what, at=positions.get(name or ""), remedy=remedy, rule="qemu-refuses")
+
+
+def _id_in(value: str) -> str | None:
+    try:
+        data = json.loads(value)
+    except ValueError:
+        found = _ID.search(value)
+        return found[1] if found else None
+    return next((str(data[key]) for key in ("id", "node-name", "qom-type") if key in data), None)
+
+
+def _group_at(text: str, line: int) -> str | None:
+    """The id of the ``[device "net0"]`` group that holds line ``line``."""
+    name = None
+    for row in text.splitlines()[:line]:
+        if found := re.match(r'\[\S+(?: "([^"]+)")?\]', row):
+            name = found[1]
+    return name
+
+
+def _status(code: int | None) -> str:
+    if code is not None and code < 0:
+        return f"signal {signal.Signals(-code).name}"
+    return f"exit status {code}"
+
+
+# --- places ------------------------------------------------------------------------------------------------------
+
+
+def runtime_base() -> Path:
+    """Where private directories go: in $XDG_RUNTIME_DIR, for root in /run, else in the temporary directory."""
+    given = os.environ.get("XDG_RUNTIME_DIR")
+    for base in (given, "/run" if os.geteuid() == 0 else None):
+        if base and os.access(base, os.W_OK | os.X_OK):
+            return _private(Path(base) / "mdtool")
+    return _private(Path(tempfile.gettempdir()) / f"mdtool-{os.geteuid()}")
+
+
+def _private(path: Path) -> Path:
+    """A directory that is ours alone; refuses one that somebody else made."""
+    remedy = "set XDG_RUNTIME_DIR to a directory of yours"
+    try:
+        path.mkdir(mode=0o700, exist_ok=True)
+        held = path.lstat()
+    except OSError as error:
+        raise MdtoolError(f"cannot make {path}: {error.strerror}", remedy=remedy) from None
+    if not stat.S_ISDIR(held.st_mode) or held.st_uid != os.geteuid() or held.st_mode & 0o022:
+        raise MdtoolError(f"{path} belongs to somebody else", remedy=remedy)
+    return path
+
+
+@dataclass(slots=True)
+class GuestDirectory:
+    """The private directory of one guest, and the lock that keeps it to one QEMU at a time.
+
+    ``name`` is the guest's uuid.  The lock is on a file that QEMU inherits (``fd``): it holds until QEMU itself has
+    ended, also where mdtool was killed.  What an earlier mdtool left behind when it was killed is removed on entry.
+    """
+
+    name: str
+    label: str
+    path: Path = Path()
+    fd: int = -1
+
+    def __enter__(self) -> Self:
+        base = runtime_base()
+        lock = base / f"{self.name}.lock"
+        while True:
+            self.fd = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            self._locked()
+            with suppress(FileNotFoundError):
+                if os.stat(lock).st_ino == os.fstat(self.fd).st_ino:
+                    break
+            os.close(self.fd)  # the one before us ended and removed its lock file just now
+        self.path = base / self.name
+        shutil.rmtree(self.path, ignore_errors=True)
+        self.path.mkdir(mode=0o700)
+        return self
+
+    def _locked(self) -> None:
+        try:
+            fcntl.flock(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            held = os.pread(self.fd, 64, 0).decode(errors="replace").strip()
+            os.close(self.fd)
+            who = f", process {held}" if held.isdigit() else ""
+            remedy = "end that one first; two QEMUs on the same disks destroy them"
+            raise ConflictError(f"guest '{self.label}' already runs{who}", remedy=remedy, rule="already-runs") from None
+
+    def holds(self, pid: int) -> None:
+        """Write into the lock which process it is that runs the guest."""
+        os.ftruncate(self.fd, 0)
+        os.pwrite(self.fd, f"{pid}\n".encode(), 0)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        shutil.rmtree(self.path, ignore_errors=True)
+        with suppress(OSError):
+            (self.path.parent / f"{self.name}.lock").unlink()
+        os.close(self.fd)
+
+
+def _listening(path: Path) -> socket.socket:
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        path.unlink(missing_ok=True)
+        listener.bind(str(path))
+        listener.listen(1)
+    except OSError as error:
+        listener.close()
+        raise QemuError(f"cannot make the monitor socket {path}: {error.strerror or error}") from None
+    return listener
+
+
+def _die_with(parent: int, number: int) -> None:
+    """In the new process: have the kernel send ``number`` when mdtool dies, however it dies."""
+    _libc.prctl(_PR_SET_PDEATHSIG, number, 0, 0, 0)
+    if os.getppid() != parent:  # it died between fork and prctl
+        os._exit(1)
+
+
+def _end_process(process: subprocess.Popen[bytes]) -> None:
+    """SIGTERM, and SIGKILL where that does not help; reaped in any case."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        if process.poll() is not None:
+            break
+        process.send_signal(number)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(END_SECONDS)
+
+
+# --- in the background -------------------------------------------------------------------------------------------
+
+
+def daemonized(work: Callable[[Callable[[], None]], int]) -> int:
+    """Run ``work(ready)`` in the background; returns 0 when it calls ``ready``, or its status where it ends before.
+
+    The process in the background stays QEMU's parent: it ends the helpers and removes the files when the guest ends.
+    """
+    reader, writer = os.pipe()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if os.fork():
+        os.close(writer)
+        with os.fdopen(reader, "rb") as pipe:
+            said = pipe.read(1)
+        return said[0] if said else 2
+    os.close(reader)
+    os.setsid()
+
+    def ready() -> None:
+        null = os.open(os.devnull, os.O_RDWR)
+        for stream in (0, 1, 2):
+            os.dup2(null, stream)
+        os.close(null)
+        os.write(writer, b"\0")
+        os.close(writer)
+
+    status = 2
+    try:
+        status = work(ready)
+    except MdtoolError as error:
+        print(error, file=sys.stderr)
+    finally:
+        with suppress(OSError):
+            os.write(writer, bytes([status & 0xFF]))
+        os._exit(status & 0xFF)
+    return status

@@ -1,0 +1,271 @@
+"""What differs between a description and a machine, by node and property.
+
+``compare`` holds two trees against each other: the one that was described, and the one that a dump of a running QEMU
+gave.  Nodes are matched by id, then by name, then (a built-in that moved) by driver.  What the description does not say
+is not compared: a missing pin, a missing address, and every built-in where the description has none at all (one made
+from XML alone).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from mdtool.document import address_key
+from mdtool.errors import Position
+from mdtool.tree import BUILTIN, SECTIONS, Place, Properties, Tree
+from mdtool.values import natural, plain, same
+
+# Severities, the worst first.
+IDENTITY = "identity"  # another device, or the same one somewhere else
+ADDRESS = "address"
+PCI = "pci"  # PCI ids and class, which drivers bind to
+PROPERTY = "property"
+FIRMWARE = "firmware"  # ACPI, SMBIOS, ROMs, fw_cfg
+EFFECTIVE = "effective"  # what the host made of an ``auto``
+HOST = "host"  # no guest can see it
+SEVERITIES = (IDENTITY, ADDRESS, PCI, PROPERTY, FIRMWARE, EFFECTIVE, HOST)
+#: what a guest sees of its hardware; a launch stops for these
+GUEST_VISIBLE = frozenset({IDENTITY, ADDRESS, PCI, PROPERTY, FIRMWARE})
+
+#: properties that are more than a property
+_SEVERITY = {
+    name: severity
+    for severity, names in {
+        IDENTITY: "mac serial wwn uuid port_wwn eui64 nguid nsid product vendor ver",
+        ADDRESS: "addr bus chassis slot port multifunction bus_nr numa_node unit nr iobase irq",
+        PCI: "x-pci-vendor-id x-pci-device-id x-pci-sub-vendor-id x-pci-sub-device-id x-pci-class-code class vendor_id "
+        "device_id sub_vendor_id sub_device_id class_id revision disable-legacy disable-modern",
+        FIRMWARE: "romfile rombar romsize acpi-index bootindex acpi-pci-hotplug-with-bridge-support",
+    }.items()
+    for name in names.split()
+}
+_SECTION_SEVERITY = {
+    ("guest", "uuid"): IDENTITY,
+    ("guest", "name"): HOST,
+    ("machine", "type"): IDENTITY,
+    ("machine", "arch"): IDENTITY,
+    ("machine", "qemu"): HOST,
+    ("firmware", ""): FIRMWARE,
+    ("boot", ""): FIRMWARE,
+    ("smbios", ""): FIRMWARE,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One thing that differs.
+
+    ``node``      the node's name, or the section's (``machine``, ``cpu``)
+    ``property``  the property; ``address`` where it moved, ``driver``; "" where the whole node is missing or too many
+    ``want``      what the description says; None where it does not have the node
+    ``have``      what the machine says; None where it does not have it
+    ``position``  where the description says it
+    """
+
+    node: str
+    property: str
+    want: Any
+    have: Any
+    severity: str
+    position: Position | None = field(default=None, compare=False)
+
+    def __str__(self) -> str:
+        if self.property == "":
+            if self.have is None:
+                return f"{self.node}: missing: described is {self.want}, and the machine has none"
+            return f"{self.node}: not described: the machine has {self.have}"
+        if self.property == "address":
+            return f"{self.node}: moved: described at {self.want}, is at {self.have}"
+        have = "nothing" if self.have is None else _text(self.have)
+        return f"{self.node}: {self.property}: described {_text(self.want)}, is {have}"
+
+    def data(self) -> dict[str, Any]:
+        """For ``--json``."""
+        place = {"at": str(self.position)} if self.position else {}
+        return {
+            "node": self.node,
+            "property": self.property,
+            "want": self.want,
+            "have": self.have,
+            "severity": self.severity,
+            **place,
+        }
+
+
+def _text(value: Any) -> str:
+    return str(plain(value)) if not isinstance(value, str) else repr(value)
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """How much a comparison looked at: a green check says what it was a check of."""
+
+    nodes: int
+    properties: int
+    skipped_nodes: int  # of the machine, built-ins that a partial description leaves out
+    skipped_properties: tuple[tuple[str, str], ...]  # (node, property) that the machine does not show
+
+    def __str__(self) -> str:
+        text = f"{self.nodes} nodes and {self.properties} properties compared"
+        if self.skipped_nodes:
+            text += f", {self.skipped_nodes} built-ins not (the description has none; a dump has them)"
+        if self.skipped_properties:
+            names = ", ".join(f"{node}.{name}" for node, name in self.skipped_properties[:6])
+            more = ", ..." if len(self.skipped_properties) > 6 else ""
+            text += f", {len(self.skipped_properties)} properties not, since QEMU does not show them ({names}{more})"
+        return text
+
+
+def guest_visible(differences: Iterable[Difference]) -> list[Difference]:
+    """Those that the guest would notice, and for which a launch stops."""
+    return [difference for difference in differences if difference.severity in GUEST_VISIBLE]
+
+
+def compare(description: Tree, machine: Tree) -> list[Difference]:
+    """Everything that the description says and the machine has otherwise; the worst first, then in the order of nodes.
+
+    >>> from mdtool.tree import Bus, Node
+    >>> one = Tree(buses=(Bus("pci.0", "PCI", (Node("e1000", id="net0", address="03.0"),)),))
+    >>> two = Tree(buses=(Bus("pci.0", "PCI", (Node("e1000", id="net0", address="04.0"),)),))
+    >>> print(compare(one, two)[0])
+    net0: moved: described at pci.0 03.0, is at pci.0 04.0
+    """
+    return comparison(description, machine)[0]
+
+
+def comparison(description: Tree, machine: Tree) -> tuple[list[Difference], Compared]:
+    """``compare``, and how much it looked at."""
+    pairs, missing, extra = _matched(description, machine)
+    full = any(place.node.origin == BUILTIN for place in description.places)
+    found: list[Difference] = []
+    skipped: list[tuple[str, str]] = []
+    count = 0
+    for want, have in pairs:
+        found += _moved(want, have)
+        described = {**want.node.pins, **want.node.properties}
+        seen = {**have.node.pins, **have.node.properties}
+        count += len(described)
+        for name, value in described.items():
+            if name not in seen:
+                skipped.append((want.name, name))
+            elif not same(value, seen[name]):
+                severity = _SEVERITY.get(name, PROPERTY)
+                found.append(Difference(want.name, name, value, seen[name], severity, want.node.position))
+        for name, value in want.node.effective.items():
+            other = have.node.effective.get(name, value)
+            if not same(value, other):
+                found.append(Difference(want.name, name, value, other, EFFECTIVE, want.node.position))
+    found += [Difference(place.name, "", _at(place), None, IDENTITY, place.node.position) for place in missing]
+    left_out = [place for place in extra if not full and place.node.origin == BUILTIN]
+    found += [Difference(place.name, "", None, _at(place), IDENTITY) for place in extra if place not in left_out]
+    for section in SECTIONS:
+        found += _sections(section, "", getattr(description, section), getattr(machine, section))
+    found += _buses(description, machine)
+    found.sort(key=lambda d: (SEVERITIES.index(d.severity), natural(d.node), d.property))
+    return found, Compared(len(pairs), count, len(left_out), tuple(skipped))
+
+
+def _at(place: Place) -> str:
+    """``e1000 at pci.0 03.0``."""
+    if place.bus is None:
+        return place.node.driver
+    return f"{place.node.driver} at " + " ".join(filter(None, (place.bus.name, place.node.address)))
+
+
+def _matched(description: Tree, machine: Tree) -> tuple[list[tuple[Place, Place]], list[Place], list[Place]]:
+    """(pairs, described and not there, there and not described)."""
+    left: dict[str, Place] = dict(machine.by_name)
+    pairs: list[tuple[Place, Place]] = []
+    alone: list[Place] = []
+    for place in description.places:
+        if (other := left.get(place.name)) is not None and (place.node.id is not None or _same_driver(place, other)):
+            pairs.append((place, left.pop(place.name)))
+        else:
+            alone.append(place)
+    missing: list[Place] = []
+    for place in alone:
+        # An anonymous node is named by where it is: another of its driver, nearest first, is the same one elsewhere.
+        others = [other for other in left.values() if other.node.id is None and _same_driver(place, other)]
+        if place.node.id is None and others:
+            best = min(others, key=lambda p: (_bus(p) != _bus(place), place.node.address is not None))
+            pairs.append((place, left.pop(best.name)))
+        else:
+            missing.append(place)
+    return pairs, missing, list(left.values())
+
+
+def _bus(place: Place) -> str | None:
+    return place.bus.name if place.bus is not None else None
+
+
+#: names that QEMU takes for a driver, and the driver
+_ALIASES = {
+    "lsi": "lsi53c895a",
+    "ahci": "ich9-ahci",
+    "hda": "intel-hda",
+    "e1000-82540em": "e1000",
+    "ac97": "AC97",
+    "es1370": "ES1370",
+    "kvm-pci-assign": "pci-assign",
+    "virtio-gpu": "virtio-gpu-pci",
+    "virtio-input-host": "virtio-input-host-pci",
+    **{
+        f"virtio-{kind}": f"virtio-{kind}-pci"
+        for kind in (
+            "9p",
+            "balloon",
+            "blk",
+            "crypto",
+            "iommu",
+            "keyboard",
+            "mouse",
+            "net",
+            "rng",
+            "scsi",
+            "serial",
+            "tablet",
+        )
+    },
+}
+
+
+def _driver(name: str) -> str:
+    return _ALIASES.get(name, name)
+
+
+def _same_driver(one: Place, other: Place) -> bool:
+    return _driver(one.node.driver) == _driver(other.node.driver)
+
+
+def _moved(want: Place, have: Place) -> Iterator[Difference]:
+    if not _same_driver(want, have):
+        yield Difference(want.name, "driver", want.node.driver, have.node.driver, IDENTITY, want.node.position)
+    said = want.node.address
+    seen = have.node.address
+    if _bus(want) != _bus(have) or (said is not None and (seen is None or address_key(said) != address_key(seen))):
+        here, there = (" ".join(filter(None, (_bus(p), p.node.address))) for p in (want, have))
+        yield Difference(want.name, "address", here, there or None, ADDRESS, want.node.position)
+
+
+def _sections(section: str, path: str, want: Properties, have: Properties) -> Iterator[Difference]:
+    """What both sides say and say differently; a dump cannot see all that a description may hold."""
+    for key, value in want.items():
+        if key not in have:
+            continue
+        name = f"{path}.{key}" if path else key
+        other = have[key]
+        if isinstance(value, Mapping) and isinstance(other, Mapping):
+            yield from _sections(section, name, value, other)
+        elif not same(value, other):
+            severity = _SECTION_SEVERITY.get((section, name)) or _SECTION_SEVERITY.get((section, ""), PROPERTY)
+            yield Difference(section, name, value, other, severity)
+
+
+def _buses(description: Tree, machine: Tree) -> Iterator[Difference]:
+    """A bus of another kind under the same name: its addresses would mean something else."""
+    for name, bus in description.all_buses.items():
+        other = machine.all_buses.get(name)
+        if other is not None and bus.type != other.type:
+            yield Difference(name, "type", bus.type, other.type, ADDRESS, bus.position)
