@@ -114,7 +114,7 @@ class _Build(Transformer[Token, list[RawBus]]):
 @lru_cache(maxsize=1)
 def _parser() -> Lark:
     grammar = resource("grammar", "qtree.lark").read_text()
-    return Lark(grammar, parser="lalr", lexer="contextual", postlex=_Depth(), transformer=_Build(), cache=False)
+    return Lark(grammar, parser="lalr", lexer="basic", postlex=_Depth(), transformer=_Build(), cache=False)
 
 
 def buses_from_qtree(text: str, source: str = "info qtree") -> list[RawBus]:

@@ -1,0 +1,124 @@
+"""mdtool dump: the machine description of what runs."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import stat
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from mdtool.errors import MdtoolError
+from mdtool.tree import Tree
+
+EXAMPLE = """\
+example:
+  mdtool dump /run/qemu/web01.qmp -o web01.yaml      a QMP socket
+  mdtool dump tcp:localhost:4444 --xml web01.xml     link the devices to the XML elements they stand for
+  mdtool dump libvirt:web01 --json                   a guest that libvirt runs
+  mdtool dump web01.xml                              start the guest paused, without its disks and NICs, and dump that
+"""
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    source = "a QMP socket path, tcp:HOST:PORT, pid:N, libvirt:NAME, or a guest XML"
+    parser.add_argument("source", metavar="SOURCE", help=source)
+    parser.add_argument("--xml", metavar="GUEST.xml", help="link the devices to the elements of this guest XML")
+    parser.add_argument("-o", "--output", metavar="FILE", help="write there, whole or not at all; stdout without it")
+    parser.add_argument("--json", action="store_true", help="both documents as JSON: {machine, pins}")
+    parser.add_argument("--thorough", action="store_true", help="read every property one by one: slow, the reference")
+    parser.add_argument("--connect", metavar="URI", help="libvirt's URI for libvirt:NAME")
+
+
+def run(args: argparse.Namespace) -> int:
+    tree = _tree(args)
+    if args.json:
+        from mdtool.document import json_from_tree
+
+        text = json.dumps(json_from_tree(tree), indent=1, ensure_ascii=False) + "\n"
+    else:
+        from mdtool.document import yaml_from_tree
+
+        text = yaml_from_tree(tree)
+    if args.output:
+        write_whole(args.output, text)
+    else:
+        sys.stdout.write(text)
+    return 0
+
+
+def _tree(args: argparse.Namespace) -> Tree:
+    from mdtool.qemu.dump import dump
+    from mdtool.qemu.session import session_from_source
+
+    xml = args.xml
+    if is_guest_xml(args.source):
+        from mdtool.launch.rehearse import rehearsed
+
+        xml = xml or args.source
+        with rehearsed(args.source) as session:
+            tree = dump(session)
+    else:
+        with session_from_source(args.source, connect=args.connect) as session:
+            tree = dump(session)
+    return _linked(tree, xml) if xml else tree
+
+
+def is_guest_xml(source: str) -> bool:
+    """Whether SOURCE is a file to read and not a monitor: by its name or, where it exists, by what it is."""
+    if source.partition(":")[0] in ("tcp", "pid", "libvirt"):
+        return False
+    return source.endswith(".xml") or os.path.isfile(source)
+
+
+def _linked(tree: Tree, xml: str) -> Tree:
+    from mdtool.cli.output import warn_all
+    from mdtool.errors import Report
+    from mdtool.guest.devices import guest_from_file, wanted_from_guest
+    from mdtool.reconcile.match import linked
+
+    report = Report()
+    guest = guest_from_file(xml)
+    wanted = wanted_from_guest(guest, report)
+    report.done()
+    warn_all(report.warnings)
+    return linked(tree, wanted)
+
+
+def write_whole(path: str, text: str) -> None:
+    """Write a file so that nobody ever sees half of it, also when the power fails; keeps an existing file's mode."""
+    target = Path(os.path.realpath(path))
+    try:
+        mode = stat.S_IMODE(target.stat().st_mode)
+    except OSError:
+        mode = 0o666 & ~_umask()
+    with _told(path):
+        handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+        try:
+            with os.fdopen(handle, "w", encoding="utf-8") as file:
+                file.write(text)
+                file.flush()
+                os.fchmod(file.fileno(), mode)
+                os.fsync(file.fileno())
+            os.replace(name, target)
+        except BaseException:
+            os.unlink(name)
+            raise
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+@contextmanager
+def _told(path: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise MdtoolError(f"cannot write {path}: {error.strerror}") from None
