@@ -81,11 +81,19 @@ def _end_of_tree_document(text: str) -> int:
 
 
 def _composed(text: str, file: str) -> Any:
-    from ruamel.yaml.cyaml import CSafeLoader  # 40 ms: only where a description is read
+    """The root node, from libyaml; where that refuses, from ruamel's own parser, which has the last word.
+
+    ruamel brings libyaml 0.1, which does not read an unquoted MAC inside braces; YAML 1.2 does.
+    """
+    from ruamel.yaml import YAML  # 40 ms: only where a description is read
+    from ruamel.yaml.cyaml import CSafeLoader
     from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
     try:
-        root = CSafeLoader(text).get_single_node()
+        try:
+            root = CSafeLoader(text).get_single_node()
+        except YAMLError:
+            root = YAML(typ="safe", pure=True).compose(text)
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = Position(file, mark.line + 1, mark.column + 1) if mark else Position(file, 1)
@@ -476,8 +484,8 @@ _SAFE = re.compile(r"[A-Za-z_][A-Za-z0-9_./+@:-]*|[0-9]+(\.[0-9]+){2,}|[0-9a-f]{
 _NOT_STRINGS = frozenset({"y", "n", "yes", "no", "on", "off", "true", "false", "null"})
 
 
-def scalar(value: Any) -> str:
-    """One scalar as YAML, quoted where any YAML reader would take it for something else.
+def scalar(value: Any, *, in_flow: bool = False) -> str:
+    """One scalar as YAML, quoted where any YAML reader would take it for something else (libyaml a ':' in a flow).
 
     >>> scalar("05.0"), scalar("off"), scalar(True), scalar("net0"), scalar("52:54:00:11:22:33")
     ("'05.0'", "'off'", 'true', 'net0', "'52:54:00:11:22:33'")
@@ -489,20 +497,26 @@ def scalar(value: Any) -> str:
     if isinstance(value, (int, float)):
         return str(value)
     text = str(value)
-    if _SAFE.fullmatch(text) and text.lower() not in _NOT_STRINGS and not text.endswith(":"):
+    if _SAFE.fullmatch(text) and text.lower() not in _NOT_STRINGS and not text.endswith(":") and not (in_flow and ":" in text):
         return text
     if text.isprintable():
         return "'" + text.replace("'", "''") + "'"
-    return json.dumps(text)
+    return '"' + "".join(map(_escaped, text)) + '"'
+
+
+def _escaped(char: str) -> str:
+    if char in '"\\':
+        return "\\" + char
+    return char if char.isprintable() else f"\\U{ord(char):08x}"
 
 
 def flow(value: Any) -> str:
     """A value on one line: ``{chassis: 1, multifunction: true}``."""
     if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{scalar(key)}: {flow(item)}" for key, item in value.items()) + "}"
+        return "{" + ", ".join(f"{scalar(key, in_flow=True)}: {flow(item)}" for key, item in value.items()) + "}"
     if isinstance(value, (list, tuple)):
         return "[" + ", ".join(flow(item) for item in value) + "]"
-    return scalar(value)
+    return scalar(value, in_flow=True)
 
 
 def _block(data: Mapping[str, Any], indent: int) -> list[str]:
@@ -525,8 +539,10 @@ def entry(key: str, value: Any, indent: int) -> list[str]:
         for name, bus in value.items():
             lines += [f"{pad}  {scalar(name)}:", *_block(bus, indent + 4)]
         return lines
+    if not isinstance(value, (Mapping, list, tuple)):
+        return [f"{pad}{scalar(key)}: {scalar(value)}"]
     one = f"{pad}{scalar(key)}: {flow(value)}"
-    if not isinstance(value, (Mapping, list, tuple)) or not value or len(one) <= WIDTH and key != "retired":
+    if not value or (len(one) <= WIDTH and key != "retired"):
         return [one]
     if isinstance(value, Mapping):
         return [f"{pad}{scalar(key)}:", *_block(value, indent + 2)]

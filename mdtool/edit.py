@@ -15,7 +15,9 @@ from typing import Any
 from mdtool import document as doc
 from mdtool.document import Document, by_address, data_from_bus, data_from_node, data_from_retired
 from mdtool.tree import SECTIONS, Bus, Node, Tree, node_name
-from mdtool.values import same
+
+
+GONE: Any = object()  # None is a value, YAML's null
 
 
 def rewritten(old: Document, tree: Tree) -> str:
@@ -39,7 +41,8 @@ class _Editor:
     def result(self) -> str:
         """The tree document with the edits applied, from the end, so that offsets stay right."""
         text = self.text[: self.old.end]
-        for start, end, new in sorted(self.edits, key=lambda e: (e[0], e[1]), reverse=True):
+        order = sorted(range(len(self.edits)), key=lambda i: (*self.edits[i][:2], i), reverse=True)
+        for start, end, new in (self.edits[i] for i in order):
             text = text[:start] + new + text[end:]
         return text
 
@@ -54,12 +57,12 @@ class _Editor:
         self.buses(top, "buses", {b.name: b for b in old.buses}, {b.name: b for b in new.buses})
         self.devices(top, None, old.devices, new.devices)
         if old.retired != new.retired:
-            top.set("retired", [data_from_retired(r) for r in new.retired] or None)
+            top.set("retired", [data_from_retired(r) for r in new.retired] or GONE)
 
     def section(self, top: _Map, name: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
         value = top.get(name)
         if value is None or not after:
-            top.set(name, dict(after) or None, before_keys=("buses",))
+            top.set(name, dict(after) or GONE, before_keys=("buses",))
         else:
             self.mapping(value, before, after)
 
@@ -71,18 +74,18 @@ class _Editor:
                 here.set(key, item)
             elif isinstance(item, Mapping) and isinstance(before[key], Mapping) and item and before[key]:
                 self.mapping(here.get(key), before[key], item)
-            elif not same(before[key], item):
+            elif before[key] != item or type(before[key]) is not type(item):
                 here.set(key, item)
         for key in before:
             if key not in after:
-                here.set(key, None)
+                here.set(key, GONE)
         here.done()
 
     def buses(self, holder: _Map, key: str, before: Mapping[str, Bus], after: Mapping[str, Bus]) -> None:
         value = holder.get(key)
         if before.keys() - after.keys() or value is None or value.flow_style or not before:
             if before != after:  # a bus came or went together with what provides it
-                holder.set(key, {name: data_from_bus(bus) for name, bus in after.items()} or None)
+                holder.set(key, {name: data_from_bus(bus) for name, bus in after.items()} or GONE)
             return
         here = _Map(self, value)
         for name, bus in after.items():
@@ -93,6 +96,10 @@ class _Editor:
                 if inside.flow:
                     here.set(name, data_from_bus(bus))
                 else:
+                    for key in ("type", "host"):
+                        was, now = getattr(before[name], key), getattr(bus, key)
+                        if was != now:
+                            inside.set(key, GONE if now is None else now, before_keys=("devices",))
                     self.devices(inside, bus, before[name].devices, bus.devices)
                     inside.done()
         here.done()
@@ -103,7 +110,7 @@ class _Editor:
             return
         sequence = holder.get("devices")
         if sequence is None or sequence.flow_style or not before or not after:
-            holder.set("devices", [data_from_node(node) for node in after] or None)
+            holder.set("devices", [data_from_node(node) for node in after] or GONE)
             return
         old = {node_name(node, bus): (node, item) for node, item in zip(before, sequence.value, strict=True)}
         new = {node_name(node, bus): node for node in after}
@@ -139,7 +146,7 @@ class _Editor:
                 here.set(key, value, before_keys=("properties", "buses"))
         for key in ("id", "address", "origin"):
             if getattr(before, key) is not None and getattr(after, key) is None:
-                here.set(key, None)
+                here.set(key, GONE)
         if before.properties != after.properties:
             self.properties(here, before, after)
         if before.buses != after.buses:
@@ -149,7 +156,7 @@ class _Editor:
     def properties(self, here: _Map, before: Node, after: Node) -> None:
         value = here.get("properties")
         if value is None or not after.properties or not before.properties:
-            here.set("properties", dict(sorted(after.properties.items())) or None, before_keys=("buses",))
+            here.set("properties", dict(sorted(after.properties.items())) or GONE, before_keys=("buses",))
         else:
             self.mapping(value, before.properties, after.properties)
 
@@ -190,10 +197,10 @@ class _Map:
         return next((value for name, _, value in doc.items(self.node) if name == key), None)
 
     def set(self, key: str, value: Any, before_keys: tuple[str, ...] = ()) -> None:
-        """Give ``key`` a value; None takes it away.  A new key goes before the first of ``before_keys`` there is."""
+        """Give ``key`` a value; GONE takes it away.  A new key goes before the first of ``before_keys`` there is."""
         old = self.get(key)
         if self.flow:
-            if value is None:
+            if value is GONE:
                 self.dropped.add(key)
             elif old is None:
                 self.added.append((key, value))
@@ -202,14 +209,14 @@ class _Map:
             return
         text = self.editor.text
         if old is None:
-            if value is not None:
+            if value is not GONE:
                 self._insert(doc.entry(key, value, self._indent()), before_keys)
             return
         key_node = next(k for name, k, _ in doc.items(self.node) if name == key)
-        if value is not None and not isinstance(value, (Mapping, list)) and doc.kind(old) == "scalar":
+        if value is not GONE and not isinstance(value, (Mapping, list)) and doc.kind(old) == "scalar":
             self.editor.edits.append((old.start_mark.index, old.end_mark.index, doc.scalar(value)))
             return
-        lines = doc.entry(key, value, self._indent()) if value is not None else []
+        lines = doc.entry(key, value, self._indent()) if value is not GONE else []
         start, end = key_node.start_mark.index, self.editor.end_of_lines(old)
         if lines:
             self.editor.edits.append((start, end, "\n".join(lines).lstrip(" ") + "\n"))
@@ -222,7 +229,7 @@ class _Map:
             return
         text = self.editor.text
         kept = [(k, v) for name, k, v in doc.items(self.node) if name not in self.dropped]
-        new = [f"{doc.scalar(key)}: {doc.flow(value)}" for key, value in self.added]
+        new = [f"{doc.scalar(key, in_flow=True)}: {doc.flow(value)}" for key, value in self.added]
         self.added.clear()
         if self.dropped:
             # Write the rest again from their own spans; edits inside them are overtaken by their new text.

@@ -1,0 +1,234 @@
+"""The description as text: reading what was written, errors with positions, edits that keep what people wrote."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mdtool.document import (
+    canonical,
+    document_from_text,
+    json_from_tree,
+    machine_from_tree,
+    machine_schema,
+    scalar,
+    tree_with,
+    yaml_from_tree,
+)
+from mdtool.edit import rewritten
+from mdtool.errors import MdtoolError
+from mdtool.tree import Bus, Node, Retired, Tree
+
+words = st.sampled_from(["net0", "05.0", "off", "on", "52:54:00:11:22:33", "1e3", "0x10", "null", "~", "", "a: b", "#x", "'", "é"])
+values = st.one_of(words, st.integers(-(2**63), 2**64), st.booleans(), st.none(), st.text(max_size=12))
+bags = st.dictionaries(st.sampled_from(["mac", "rombar", "serial", "x-a", "chassis"]), values, max_size=4)
+slots = st.integers(0, 31).map(lambda slot: f"{slot:02x}.0")
+
+
+@st.composite
+def nodes(draw: st.DrawFn, depth: int = 1) -> list[Node]:
+    found = []
+    for address in draw(st.lists(slots, unique=True, max_size=5)):
+        name = draw(st.sampled_from(["a", "b"])) + f"{depth}-" + address
+        buses = (Bus(name, "PCIE", tuple(draw(nodes(depth + 1)))),) if depth < 3 and draw(st.booleans()) else ()
+        found.append(
+            Node(
+                draw(st.sampled_from(["e1000", "virtio-net-pci", "pcie-root-port"])),
+                id=None if not buses and draw(st.booleans()) else name + draw(st.sampled_from(["", "x", "y"])),
+                address=address,
+                origin=draw(st.sampled_from([None, "builtin", "hand", "interface/52:54:00:11:22:33"])),
+                properties=draw(bags),
+                pins=draw(bags),
+                buses=buses,
+            )
+        )
+    return found
+
+
+@st.composite
+def trees(draw: st.DrawFn) -> Tree:
+    tree = Tree(
+        guest={"name": "g"},
+        machine={"type": "pc-q35-7.2", "properties": draw(bags)},
+        cpu={"model": draw(words), "features": draw(bags)},
+        buses=(Bus("pcie.0", "PCIE", tuple(draw(nodes())), host="q35-pcihost"),),
+        retired=tuple(Retired("disk/vda", "pcie.0", slot) for slot in draw(st.lists(slots, unique=True, max_size=2))),
+    )
+    names = [place.node.id for place in tree.places if place.node.id]
+    if len(names) != len(set(names)):
+        return Tree(machine={"type": "pc"}, buses=(Bus("pcie.0", "PCIE"),))
+    return canonical(tree)
+
+
+@given(trees())
+@settings(max_examples=150, deadline=None)
+def test_reading_gives_what_was_written(tree: Tree) -> None:
+    text = yaml_from_tree(tree)
+    assert document_from_text(text, "x").tree == tree
+    assert yaml_from_tree(document_from_text(text, "x").tree) == text
+
+
+@given(trees())
+@settings(max_examples=50, deadline=None)
+def test_what_is_written_satisfies_the_schema(tree: Tree) -> None:
+    jsonschema.validate(json_from_tree(tree)["machine"], machine_schema())
+
+
+def decorated(text: str) -> str:
+    """A description as people keep them: a comment before and behind every line of the tree, and blank lines."""
+    lines = []
+    machine, dash, pins = text.partition("\n---\n")
+    for number, line in enumerate(machine.splitlines()):
+        indent = " " * (len(line) - len(line.lstrip()))
+        lines += [f"{indent}# before {number}", f"{line}   # behind {number}", ""]
+    return "\n".join(lines) + (dash + pins if dash else "\n")
+
+
+@given(trees(), trees())
+@settings(max_examples=150, deadline=None)
+def test_an_edit_says_the_new_tree(old: Tree, new: Tree) -> None:
+    for text in (yaml_from_tree(old), decorated(yaml_from_tree(old))):
+        document = document_from_text(text, "x")
+        assert document.tree == old
+        assert rewritten(document, document.tree) == text
+        edited = rewritten(document, new)
+        assert canonical(document_from_text(edited, "x").tree) == new, edited
+        assert rewritten(document_from_text(edited, "x"), new) == edited
+
+
+@given(trees(), st.data())
+@settings(max_examples=100, deadline=None)
+def test_an_edit_of_one_node_leaves_all_other_lines(old: Tree, data: st.DataObject) -> None:
+    if not old.places:
+        return
+    text = decorated(yaml_from_tree(old))
+    place = data.draw(st.sampled_from(old.places))
+    new = canonical(tree_with(old, {place.name: {"properties": {**place.node.properties, "x-new": 7}}}))
+    edited = rewritten(document_from_text(text, "x"), new)
+    gone = [line for line in text.splitlines() if line not in edited.splitlines()]
+    assert len(gone) <= 2, gone  # a one-line node or the properties line, and at most its own comment
+
+
+EXAMPLE = """\
+# ours
+mdtool: machine/1
+machine: {type: pc-q35-7.2, arch: x86_64, qemu: 7.2}
+buses:
+  pcie.0:
+    type: PCIE
+    devices:
+    - {driver: mch, address: 00.0, origin: builtin}
+
+    # the web
+    - id: net0
+      driver: virtio-net-pci
+      address: 05.0
+      properties: {mac: 52:54:00:11:22:33, bootindex: 1, "romfile": off}
+"""
+
+
+def test_spelling_does_not_decide_the_type() -> None:
+    tree = document_from_text(EXAMPLE, "x").tree
+    assert tree.machine["qemu"] == "7.2"
+    net0 = tree.by_name["net0"].node
+    assert net0.address == "05.0"
+    assert net0.properties == {"mac": "52:54:00:11:22:33", "bootindex": 1, "romfile": "off"}
+    assert (net0.position.line, net0.position.column) == (11, 7) if net0.position else False
+
+
+@pytest.mark.parametrize(
+    ("find", "put", "error"),
+    [
+        ("id: net0", "idd: net0", "x:11:7: error: unknown key 'idd'; valid keys are id, driver, address, "),
+        ("driver: virtio-net-pci", "drivers: a", "x:11:7: error: missing key 'driver'"),
+        ("machine/1", "machine/2", "x:2:9: error: 'machine/2' is not understood; expected 'machine/1'"),
+        ("type: PCIE\n", "type: PCIE\n    type: PCI\n", "x:7:5: error: duplicate key 'type'"),
+        ("type: pc-q35-7.2, ", "", "x:3:10: error: missing key 'type'"),
+        ("id: net0", "id: 0net", "x:11:11: error: malformed value '0net'"),
+        ("    devices:\n", "    devices: []\n", "x:8:5: error: not YAML"),
+        ("05.0", "[1]", "x:13:16: error: a sequence is no string"),
+    ],
+)
+def test_errors_name_the_place(find: str, put: str, error: str) -> None:
+    with pytest.raises(MdtoolError) as raised:
+        document_from_text(EXAMPLE.replace(find, put, 1), "x")
+    assert str(raised.value).startswith(error), str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("pins", "error"),
+    [
+        ('---\n{"mdtool": "pins/1",\n "net0": }\n', "x:17:10: error: the pins document is not JSON"),
+        ('---\n{"mdtool": "pins/9"}\n', "x:15:1: error: the second document is no pins document"),
+        ('---\n{"mdtool": "pins/1", "net7": {}}\n', "x:15:1: error: pins for 'net7', which is not in the tree"),
+    ],
+)
+def test_errors_in_the_pins_name_the_place(pins: str, error: str) -> None:
+    with pytest.raises(MdtoolError) as raised:
+        document_from_text(EXAMPLE + pins, "x")
+    assert str(raised.value).startswith(error), str(raised.value)
+
+
+def plain_data(text: str) -> Any:
+    tree = document_from_text(text, "x").tree
+    return machine_from_tree(tree)
+
+
+@pytest.mark.parametrize("find", ["id: net0", "type: PCIE", "machine/1", "driver: virtio-net-pci"])
+def test_our_reader_and_jsonschema_agree(find: str) -> None:
+    """The reader holds descriptions against the schema itself, for positions and speed: same verdicts as jsonschema."""
+    from ruamel.yaml import YAML
+
+    for text in (EXAMPLE, EXAMPLE.replace(find, "unheard: of", 1), EXAMPLE.replace(find, "", 1)):
+        validator = jsonschema.Draft202012Validator(machine_schema())
+        data = YAML(typ="safe", pure=True).load(text)
+        data["machine"]["qemu"] = str(data["machine"].get("qemu"))  # by the type of the key
+        for device in data["buses"]["pcie.0"]["devices"]:
+            if device and "address" in device:
+                device["address"] = str(device["address"])
+        ours = True
+        try:
+            document_from_text(text, "x")
+        except MdtoolError:
+            ours = False
+        assert validator.is_valid(json.loads(json.dumps(data))) == ours
+
+
+def test_the_text_of_a_hand_survives() -> None:
+    document = document_from_text(EXAMPLE, "x")
+    bus = document.tree.buses[0]
+    new = Node("e1000", id="net1", address="04.0", properties={"mac": "52:54:00:11:22:44"})
+    tree = replace(document.tree, buses=(replace(bus, devices=(*bus.devices, new)),))
+    text = rewritten(document, tree)
+    added = "    - id: net1\n      driver: e1000\n      address: '04.0'\n      properties: {mac: '52:54:00:11:22:44'}\n"
+    assert text == EXAMPLE.replace("    # the web\n", added + "    # the web\n")
+
+
+@pytest.mark.parametrize("text", ["off", "Yes", "1e3", "05.0", "~", "52:54:00:11:22:33", "0x1", "a: b", "- a", "", "é"])
+def test_strings_that_yaml_would_read_otherwise_are_quoted(text: str) -> None:
+    from ruamel.yaml import YAML
+
+    for version in ((1, 1), (1, 2)):
+        yaml = YAML(typ="safe", pure=True)
+        yaml.version = version
+        assert yaml.load(f"a: {scalar(text)}")["a"] == text
+        assert yaml.load(f"{{a: {scalar(text)}, b: 1}}")["a"] == text
+
+
+def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
+    from mdtool.files import write_file
+
+    target = tmp_path / "guest.yaml"
+    target.write_text("old")
+    target.chmod(0o640)
+    write_file(target, "new")
+    assert target.read_text() == "new"
+    assert target.stat().st_mode & 0o777 == 0o640
+    assert [path.name for path in tmp_path.iterdir()] == ["guest.yaml"]
