@@ -1,0 +1,189 @@
+"""Guest XML -> the devices that it asks for, in libvirt's order, before anything is placed.
+
+    guest_from_file      a file -> Guest
+    wanted_from_guest    Guest -> Wanted..., one for each QEMU device that an element stands for
+
+What no element says, and libvirt adds all the same, is not here (see ``guest.defaults``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from mdtool.errors import InputError, Report
+from mdtool.guest.elements import ROWS
+from mdtool.guest.elements.character import ports
+from mdtool.guest.elements.controller import indices
+from mdtool.guest.elements.disk import bus_of
+from mdtool.guest.model import Guest, Wanted
+from mdtool.guest.table import Context, check_known, wanted_from_element
+from mdtool.guest.xml import Element, element_from_bytes, element_from_file
+
+MAX_DEVICES = 10_000
+
+
+def guest_from_file(path: str | Path) -> Guest:
+    """The guest that a file describes; InputError where it is no guest XML."""
+    return guest_from_element(element_from_file(path), str(path))
+
+
+def guest_from_bytes(data: bytes, file: str) -> Guest:
+    return guest_from_element(element_from_bytes(data, file), file)
+
+
+def guest_from_element(domain: Element, file: str) -> Guest:
+    kind = domain.first("os/type")
+    if kind is None:
+        raise InputError(
+            "the guest has no <os><type>", at=domain.position, expected="<os><type>hvm</type></os>", rule="os-type"
+        )
+    if kind.text not in ("", "hvm"):
+        raise InputError(
+            f"a guest of type '{kind.text}' is not QEMU's", at=kind.position, expected="hvm", rule="os-type"
+        )
+    holders = [child for child in domain if child.tag == "devices"]
+    if len(holders) > 1:
+        raise InputError("a second <devices>", at=holders[1].position, expected="one", rule="devices-once")
+    if holders and len(holders[0].children) > MAX_DEVICES:
+        raise InputError(
+            f"more than {MAX_DEVICES} devices", at=holders[0].children[MAX_DEVICES].position, rule="devices-many"
+        )
+    arch = kind.attributes.get("arch", "x86_64")
+    return Guest(
+        file=file,
+        domain=domain,
+        name=domain.get("name") or Path(file).stem,
+        uuid=domain.get("uuid"),
+        arch=arch,
+        machine=kind.attributes.get("machine") or default_machine(arch),
+        emulator=domain.get("devices/emulator") or None,
+    )
+
+
+def default_machine(arch: str) -> str:
+    """What libvirt takes where the XML names no machine: QEMU's own default of that time.
+
+    >>> default_machine("x86_64")
+    'pc'
+    """
+    return {"aarch64": "virt", "armv7l": "virt", "riscv64": "virt", "s390x": "s390-ccw-virtio"}.get(
+        arch, "pseries" if arch.startswith("ppc64") else "pc"
+    )
+
+
+def wanted_from_guest(guest: Guest, report: Report) -> list[Wanted]:
+    """One Wanted a QEMU device, for the elements that are literally in the XML.
+
+    Disks come in the order that libvirt gives them (by bus, then by target), everything else as it stands in the file.
+    What cannot be expressed is an error in ``report``; what no row knows is a warning.  Origins are unique: the second
+    ``sound/ich6`` is ``sound/ich6#2``.
+    """
+    given = numbered(guest)
+    found: list[Wanted] = []
+    for element in in_order(guest, report):
+        row = ROWS.get(element.tag)
+        if row is None:
+            if not element.tag.startswith("{"):
+                report.warn(
+                    f"mdtool does not know <{element.tag}> and leaves it out",
+                    at=element.position,
+                    remedy="where a guest can see it, please report it",
+                    rule="unknown-element",
+                )
+            continue
+        check_known(row, element, report)
+        found += wanted_from_element(row, Context(guest, element, report, given))
+    return list(distinct(found))
+
+
+def distinct(found: Iterable[Wanted]) -> Iterator[Wanted]:
+    """The same with unique origins."""
+    seen: dict[str, int] = {}
+    for wanted in found:
+        seen[wanted.origin] = count = seen.get(wanted.origin, 0) + 1
+        yield wanted if count == 1 else replace(wanted, origin=f"{wanted.origin}#{count}")
+
+
+def in_order(guest: Guest, report: Report) -> list[Element]:
+    """The elements under <devices>, the disks among them sorted as libvirt sorts them: by bus, then by target.
+
+    A new disk goes before the first of its bus whose target comes later, else to the end; buses stay in the order of
+    their first disk.
+    """
+    disks: list[tuple[str, int, Element]] = []
+    for element in guest.devices:
+        if element.tag == "disk":
+            bus = bus_of(Context(guest, element, report))
+            index = target_index(element.get("target/@dev") or "")
+            place = len(disks)
+            for at in range(len(disks) - 1, -1, -1):
+                if disks[at][0] == bus:
+                    if disks[at][1] > index:
+                        place = at
+                    else:
+                        place = at + 1
+                        break
+            disks.insert(place, (bus, index, element))
+    ordered = iter(disks)
+    return [next(ordered)[2] if element.tag == "disk" else element for element in guest.devices]
+
+
+def target_index(name: str) -> int:
+    """The number of a disk target: ``vda`` 0, ``vdz`` 25, ``vdaa`` 26; -1 for a name that is none.
+
+    >>> target_index("sdc"), target_index("xvdab1")
+    (2, 27)
+    """
+    for prefix in ("xvd", "ubd", "hd", "sd", "vd", "fd"):
+        if name.startswith(prefix):
+            letters = name[len(prefix) :].rstrip("0123456789")
+            index = 0
+            for letter in letters:
+                index = index * 26 + ord(letter) - ord("a") + 1
+            return index - 1
+    return -1
+
+
+def numbered(guest: Guest) -> Mapping[int, Mapping[str, Any]]:
+    """What libvirt numbers across elements: controller indices, ports, the boot order of <os>.
+
+    The result is keyed by the identity of the element: ``{"index": 1}``, ``{"port": 0}``, ``{"boot": 2}``.
+    """
+    found: dict[int, dict[str, Any]] = {}
+
+    def note(name: str, numbers: Mapping[int, int]) -> None:
+        for key, number in numbers.items():
+            found.setdefault(key, {})[name] = number
+
+    by_tag: dict[str, list[Element]] = {}
+    for element in guest.devices:
+        by_tag.setdefault(element.tag, []).append(element)
+    note("index", indices(by_tag.get("controller", [])))
+    for tag in ("serial", "parallel", "console"):
+        note("port", ports(by_tag.get(tag, [])))
+    note("boot", boot_order(guest))
+    return found
+
+
+#: <boot dev=> -> the elements that it means, each the first of its kind.
+_BOOT = {"hd": ("disk", "lun"), "cdrom": ("cdrom",), "fd": ("floppy",)}
+
+
+def boot_order(guest: Guest) -> dict[int, int]:
+    """Element identity -> boot index, from ``<os><boot dev='hd'/>``: the first disk, CD, floppy and NIC, 1 for the first."""
+    found: dict[int, int] = {}
+    report = Report()
+    for number, boot in enumerate(guest.domain.all("os/boot"), start=1):
+        dev = boot.attributes.get("dev", "")
+        if dev == "network":
+            first = next((element for element in guest.devices if element.tag == "interface"), None)
+        else:
+            kinds = _BOOT.get(dev, ())
+            disks = (element for element in in_order(guest, report) if element.tag == "disk")
+            first = next((disk for disk in disks if disk.attributes.get("device", "disk") in kinds), None)
+        if first is not None:
+            found.setdefault(id(first), number)
+    return found

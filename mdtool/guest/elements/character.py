@@ -1,0 +1,202 @@
+"""<serial>, <parallel>, <console>, <channel>: character devices; what is behind them is the host's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from mdtool.guest.model import Guest, Wanted
+from mdtool.guest.table import Context, Device, Prop, number
+from mdtool.guest.xml import Element
+
+#: What libvirt's chardev source may hold, all of it the host's.
+SOURCE: Mapping[str, str] = {
+    "@type": "what kind of backend",
+    "@tty": "an old spelling of the backend",
+    "source/*": "the backend",
+    "log/*": "a copy of the output on the host",
+    "protocol/*": "the backend",
+    "binary/*": "the backend",
+}
+
+SERIAL_DRIVERS = {
+    "isa-serial": "isa-serial",
+    "usb-serial": "usb-serial",
+    "pci-serial": "pci-serial",
+    "isa-debugcon": "isa-debugcon",
+    "isa-debug": "isa-debugcon",
+    "spapr-vio-serial": "spapr-vty",
+    "spapr-vty": "spapr-vty",
+    "sclpconsole": "sclpconsole",
+    "sclplmconsole": "sclplmconsole",
+    "sclp-serial": "sclpconsole",
+    "pl011": "",
+    "16550a": "",
+    "system-serial": "",
+}
+_BY_TARGET = {
+    "isa-serial": "isa-serial",
+    "usb-serial": "usb-serial",
+    "pci-serial": "pci-serial",
+    "isa-debug": "isa-debugcon",
+    "spapr-vio-serial": "spapr-vty",
+    "sclp-serial": "sclpconsole",
+}
+_BY_ADDRESS = {"isa": "isa-serial", "usb": "usb-serial", "pci": "pci-serial", "spapr-vio": "spapr-vty"}
+
+
+def serial_model(context: Context) -> str:
+    """What a serial port is: its model, what its target or its address means, or what the machine has."""
+    model, target = context.get("target/model/@name"), context.get("target/@type")
+    if model or target not in ("", "system-serial", "serial"):
+        return model or _BY_TARGET.get(target, target)
+    return _BY_ADDRESS.get(context.get("address/@type")) or default_serial(context.guest)
+
+
+def default_serial(guest: Guest) -> str:
+    """The serial port that libvirt takes where the XML says nothing.
+
+    The boards of ARM and RISC-V have theirs built in.
+    """
+    if guest.arch in ("s390", "s390x"):
+        return "sclpconsole"
+    if guest.arch.startswith("ppc64"):
+        return "spapr-vty"
+    if guest.arch.startswith("riscv"):
+        return "16550a"
+    return "isa-serial" if guest.arch in ("x86_64", "i686") else "pl011"
+
+
+def _serial(context: Context, wanted: Wanted) -> Wanted:
+    port = wanted.facts.get("port", 0)
+    properties = dict(wanted.properties)
+    if wanted.driver == "isa-serial":
+        if wanted.spot is not None and "iobase" in wanted.spot.numbers and wanted.spot["iobase"]:
+            properties |= {"iobase": wanted.spot["iobase"]}
+            properties |= {"irq": wanted.spot["irq"]} if "irq" in wanted.spot.numbers else {}
+        else:
+            properties["index"] = port
+    elif wanted.driver == "isa-debugcon" and wanted.spot is not None:
+        properties |= {name: wanted.spot[name] for name in ("iobase",) if name in wanted.spot.numbers}
+    facts = {**wanted.facts, "type": wanted.facts["choice"], "port": port}
+    return replace(wanted, properties=properties, facts=facts)
+
+
+SERIAL = Device(
+    "serial",
+    choose=serial_model,
+    drivers=SERIAL_DRIVERS,
+    facts={"port": Prop("target/@port", number)},
+    origin=("choice", "port"),
+    alias="serial",
+    reads=("target/@type", "target/model/@name"),
+    host=SOURCE,
+    shape=_serial,
+)
+
+PARALLEL = Device(
+    "parallel",
+    absent="isa-parallel",
+    drivers={"isa-parallel": "isa-parallel"},
+    facts={"port": Prop("target/@port", number)},
+    origin=("port",),
+    alias="parallel",
+    host={**SOURCE, "target/@type": "nothing else is known to libvirt"},
+    shape=lambda _, wanted: replace(wanted, properties={**wanted.properties, "index": wanted.facts.get("port", 0)}),
+)
+
+
+def _console_type(context: Context) -> str:
+    absent = {"s390": "sclp", "s390x": "sclp"}.get(context.guest.arch, "serial")
+    return context.get("target/@type") or absent
+
+
+def stands_for_serial(context: Context) -> bool:
+    """The first console is another view of the first serial port, where its target is one."""
+    consoles = [element for element in context.guest.devices if element.tag == "console"]
+    return _console_type(context) == "serial" and bool(consoles) and consoles[0] is context.element
+
+
+def _console(context: Context, wanted: Wanted) -> Wanted | None:
+    if wanted.facts["choice"] != "serial":
+        return replace(wanted, facts={**wanted.facts, "type": wanted.facts["choice"]})
+    serials = [element for element in context.guest.devices if element.tag == "serial"]
+    if serials or not stands_for_serial(context):
+        return None
+    # A console without a serial port: libvirt makes the port.
+    model = default_serial(context.guest)
+    driver = SERIAL_DRIVERS[model]
+    port = replace(
+        wanted,
+        kind="serial",
+        driver=driver,
+        alias="serial",
+        origin=f"serial/{model}/0",
+        facts={**wanted.facts, "choice": model, "type": model, "port": 0},
+    )
+    return _serial(context, port)
+
+
+CONSOLE = Device(
+    "console",
+    choose=_console_type,
+    drivers={
+        "serial": "",
+        "virtio": "virtconsole",
+        "sclp": "sclpconsole",
+        "sclplm": "sclplmconsole",
+    },
+    facts={"port": Prop("target/@port", number)},
+    origin=("choice", "port"),
+    alias="console",
+    reads=("target/@type",),
+    host=SOURCE,
+    refused={"target/model/@name": "a console has none"},
+    shape=_console,
+)
+
+
+def _channel(context: Context, wanted: Wanted) -> Wanted | None:
+    if wanted.facts["choice"] == "guestfwd":
+        return None  # a rule of the user network backend: the guest sees an address, and no device
+    properties = dict(wanted.properties)
+    if wanted.facts["choice"] == "virtio" and context.get("@type") == "spicevmc":
+        properties.setdefault("name", "com.redhat.spice.0")  # SPICE's agent knows its port by this name
+    origin = wanted.origin if "name" in properties else f"channel/{wanted.facts['choice']}"
+    if "name" in properties:
+        origin = f"channel/{properties['name']}"
+    return replace(wanted, properties=properties, origin=origin, facts={**wanted.facts, "type": wanted.facts["choice"]})
+
+
+CHANNEL = Device(
+    "channel",
+    choose="target/@type",
+    drivers={"virtio": "virtserialport", "guestfwd": ""},
+    props={"name": Prop("target/@name")},
+    facts={"name": "target/@name", "port": Prop("target/@port", number)},
+    match=("name",),
+    alias="channel",
+    host={
+        **SOURCE,
+        "target/@address": "the user network",
+        "target/@state": "whether an agent answered",
+    },
+    refused={"target/xen": "Xen alone has it"},
+    shape=_channel,
+)
+
+
+def ports(elements: list[Element]) -> dict[int, int]:
+    """Element identity -> port number, for serial, parallel, console or channel elements of one kind, as libvirt numbers.
+
+    Those without a number take the one after the highest before them.
+    """
+    found: dict[int, int] = {}
+    highest = -1
+    for element in elements:
+        target = element.first("target")
+        given = target.attributes.get("port", "") if target is not None else ""
+        port = int(given) if given.isdigit() else highest + 1
+        highest = max(highest, port)
+        found[id(element)] = port
+    return found

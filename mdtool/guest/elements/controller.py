@@ -1,0 +1,214 @@
+"""<controller>: PCI bridges and ports, USB, SCSI, SATA, IDE, floppy, virtio-serial and smartcard controllers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+
+from mdtool.guest.model import Guest, Wanted
+from mdtool.guest.table import VIRTIO, Context, Device, Prop, number, one_of, switch, virtio
+from mdtool.guest.xml import Element
+
+PCI = {
+    "pci-root": "",
+    "pcie-root": "",
+    "pci-bridge": "pci-bridge",
+    "dmi-to-pci-bridge": "i82801b11-bridge",
+    "pcie-to-pci-bridge": "pcie-pci-bridge",
+    "pcie-root-port": "pcie-root-port",
+    "pcie-switch-upstream-port": "x3130-upstream",
+    "pcie-switch-downstream-port": "xio3130-downstream",
+    "pci-expander-bus": "pxb",
+    "pcie-expander-bus": "pxb-pcie",
+}
+USB = {
+    "none": "",
+    "piix3-uhci": "piix3-usb-uhci",
+    "piix4-uhci": "piix4-usb-uhci",
+    "ehci": "usb-ehci",
+    "ich9-ehci1": "ich9-usb-ehci1",
+    "ich9-uhci1": "ich9-usb-uhci1",
+    "ich9-uhci2": "ich9-usb-uhci2",
+    "ich9-uhci3": "ich9-usb-uhci3",
+    "vt82c686b-uhci": "vt82c686b-usb-uhci",
+    "pci-ohci": "pci-ohci",
+    "nec-xhci": "nec-usb-xhci",
+    "qemu-xhci": "qemu-xhci",
+}
+SCSI = {
+    "lsilogic": "lsi",
+    "lsisas1068": "mptsas1068",
+    "lsisas1078": "megasas",
+    "vmpvscsi": "pvscsi",
+    "ibmvscsi": "spapr-vscsi",
+    "am53c974": "am53c974",
+    "dc390": "dc-390",
+    "ncr53c90": "",
+}
+COMPANIONS = ("ich9-uhci1", "ich9-uhci2", "ich9-uhci3")
+
+DRIVERS = {
+    **{f"pci/{model}": driver for model, driver in PCI.items()},
+    **{f"usb/{model}": driver for model, driver in USB.items()},
+    **{f"scsi/{model}": driver for model, driver in SCSI.items()},
+    **{
+        f"scsi/{'virtio-scsi' if model == 'virtio' else model}": driver
+        for model, driver in virtio("virtio-scsi").items()
+    },
+    **{f"virtio-serial/{model}": driver for model, driver in virtio("virtio-serial").items()},
+    "sata/ahci": "ahci",
+    "ide/piix3": "",
+    "ide/piix4": "",
+    "ide/ich6": "",
+    "fdc/isa-fdc": "isa-fdc",
+    "ccid/usb-ccid": "usb-ccid",
+    "isa/isa": "",
+    "nvme/nvme": "nvme",
+}
+
+_MODELS = {"sata": "ahci", "ide": "piix3", "fdc": "isa-fdc", "ccid": "usb-ccid", "virtio-serial": "virtio", "isa": "isa",
+           "nvme": "nvme"}  # fmt: skip
+
+
+def _choice(context: Context) -> str:
+    kind = context.get("@type")
+    model = context.get("@model")
+    if not model or model == "auto":
+        model = default_model(context.guest, kind, context.number("@index"))
+    return f"{kind}/{model}"
+
+
+def default_model(guest: Guest, kind: str, index: int = 0) -> str:
+    """The model of a controller whose XML names none, as libvirt has it for the machine; ``''`` where it has no default.
+
+    On PCI that is the root alone: what other PCI controllers are is a matter of the addresses on them.
+    """
+    if kind == "usb":
+        if guest.arch in ("s390", "s390x"):
+            return "none"
+        if guest.arch == "aarch64":
+            return "qemu-xhci"
+        return "pci-ohci" if guest.arch.startswith(("ppc", "arm")) else "piix3-uhci"
+    if kind == "scsi":
+        if guest.arch.startswith("ppc64"):
+            return "ibmvscsi"
+        return "lsilogic" if guest.arch in ("x86_64", "i686") else "virtio-scsi"
+    if kind == "pci" and index == 0:
+        return "pci-root" if guest.root_bus == "pci.0" else "pcie-root"
+    return _MODELS.get(kind, "")
+
+
+def _shape(context: Context, wanted: Wanted) -> Wanted:
+    kind, _, model = wanted.facts["choice"].partition("/")
+    facts = {**wanted.facts, "type": kind, "model": model, "index": wanted.facts.get("index", 0)}
+    properties = dict(wanted.properties)
+    driver = wanted.driver
+    if kind == "pci" and driver:
+        driver = context.get("model/@name") or driver
+    if kind == "pci" and model == "pci-root" and facts["index"] and context.guest.arch.startswith("ppc64"):
+        driver = "spapr-pci-host-bridge"
+    if kind == "sata" and facts["index"] == 0 and context.guest.is_q35:
+        driver = ""  # the chipset's own
+    if kind == "fdc":
+        floppies = [element for element in context.guest.devices if element.get("@device") == "floppy"]
+        driver = driver if context.guest.is_q35 and floppies else ""
+        properties |= floppy_boot(context, floppies)
+    if driver.endswith("-xhci") and "ports" in facts:
+        properties |= {"p2": facts["ports"], "p3": facts["ports"]}
+    origin = wanted.origin
+    if kind == "usb" and model in COMPANIONS:
+        origin += f"/{model}"
+    alias = "usb" if kind == "usb" else kind
+    return replace(wanted, driver=driver, facts=facts, properties=properties, origin=origin, alias=alias)
+
+
+def floppy_boot(context: Context, floppies: list[Element]) -> dict[str, int]:
+    """The boot index of a floppy is a property of its controller: ``bootindexA`` or ``bootindexB`` by its drive."""
+    found = {}
+    for floppy in floppies:
+        order = floppy.get("boot/@order") or context.given.get(id(floppy), {}).get("boot")
+        drive = floppy.get("address/@unit") or str(int((floppy.get("target/@dev") or "").endswith("b")))
+        if order and str(order).isdigit() and drive in ("0", "1"):
+            found[f"bootindex{'AB'[int(drive)]}"] = int(order)
+    return found
+
+
+_PORTS = ("pcie-root-port", "ioh3420", "xio3130-downstream")
+_SERIAL = ("virtio-serial-*",)
+_SCSI = ("virtio-scsi-*",)
+
+CONTROLLER = Device(
+    "controller",
+    choose=_choice,
+    reads=("@type", "@model", "model/@name"),
+    drivers=DRIVERS,
+    props={
+        "hotplug": Prop("target/@hotplug", switch),
+        "numa_node": Prop("target/node", number, ("pxb", "pxb-pcie", "spapr-pci-host-bridge")),
+        "cmd_per_lun": Prop("driver/@cmd_per_lun", number, _SCSI),
+        "max_sectors": Prop("driver/@max_sectors", number, _SCSI),
+        "num_queues": Prop("driver/@queues", number, _SCSI),
+        "ioeventfd": Prop("driver/@ioeventfd", switch, _SCSI),
+        "max_ports": Prop("@ports", number, _SERIAL),
+        "vectors": Prop("@vectors", number, _SERIAL),
+        "serial": Prop("serial", drivers=("nvme",)),
+        **VIRTIO,
+    },
+    facts={
+        "index": Prop("@index", number),
+        "chassis": Prop("target/@chassis", number),
+        "chassisNr": Prop("target/@chassisNr", number),
+        "port": Prop("target/@port", number),
+        "busNr": Prop("target/@busNr", number),
+        "targetIndex": Prop("target/@index", number),
+        "hotplug": Prop("target/@hotplug", one_of("on", "off")),
+        "node": Prop("target/node", number),
+        "ports": Prop("@ports", number),
+        "vectors": Prop("@vectors", number),
+        "master": Prop("master/@startport", number),
+        "pcihole64": Prop("pcihole64", number),
+        "pcihole64_unit": Prop("pcihole64/@unit"),
+    },
+    origin=("@type", "index"),
+    host={"driver/@iothread": "the thread that serves the controller"},
+    refused={
+        "@maxGrantFrames": "Xen alone has it",
+        "@maxEventChannels": "Xen alone has it",
+        "target/@memReserve": "QEMU's port takes it in another form",
+    },
+    shape=_shape,
+)
+
+
+def indices(controllers: list[Element]) -> Mapping[int, int]:
+    """Element identity -> index, for every controller, as libvirt numbers those that have none.
+
+    A companion (ich9-uhci1 to 3) without an index belongs to the EHCI controller before it that lacks such a companion;
+    any other takes the lowest free number of its type.
+    """
+    taken: dict[str, set[int]] = {}
+    for element in controllers:
+        if element.attributes.get("index", "").isdigit():
+            taken.setdefault(element.attributes.get("type", ""), set()).add(int(element.attributes["index"]))
+    return dict(_indices(controllers, taken))
+
+
+def _indices(controllers: list[Element], taken: dict[str, set[int]]) -> Iterator[tuple[int, int]]:
+    companions: dict[int, set[str]] = {}
+    for element in controllers:
+        kind, model = element.attributes.get("type", ""), element.attributes.get("model", "")
+        given = element.attributes.get("index", "")
+        used = taken.setdefault(kind, set())
+        if given.isdigit():
+            index = int(given)
+        else:
+            waiting = [number for number, models in companions.items() if model not in models]
+            index = waiting[-1] if model in COMPANIONS and waiting else _lowest(used)
+            used.add(index)
+        if kind == "usb" and model.startswith("ich9-"):
+            companions.setdefault(index, set()).add(model)
+        yield id(element), index
+
+
+def _lowest(used: set[int]) -> int:
+    return next(number for number in range(len(used) + 1) if number not in used)

@@ -1,0 +1,120 @@
+"""<disk>: what a guest sees of one; where its data is, is the host's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from mdtool.guest.model import Wanted
+from mdtool.guest.table import VIRTIO, Context, Device, Prop, number, one_of, switch, virtio
+
+#: The letters before the number in a target's name -> the bus that libvirt takes for it.
+PREFIXES = {"hd": "ide", "sd": "scsi", "vd": "virtio", "fd": "fdc", "xvd": "xen", "ubd": "uml"}
+
+DRIVERS: Mapping[str, str] = {
+    **{
+        f"virtio/{device}/{model}": driver
+        for model, driver in virtio("virtio-blk").items()
+        for device in ("disk", "lun")
+    },
+    "ide/disk": "ide-hd",
+    "ide/cdrom": "ide-cd",
+    "sata/disk": "ide-hd",
+    "sata/cdrom": "ide-cd",
+    "scsi/disk": "scsi-hd",
+    "scsi/cdrom": "scsi-cd",
+    "scsi/lun": "scsi-block",
+    "usb/disk": "usb-storage",
+    "usb/cdrom": "usb-storage",
+    "fdc/floppy": "floppy",
+    "sd/disk": "",
+}
+
+
+def bus_of(context: Context) -> str:
+    """The disk's bus: what the XML says, or what its target's name means."""
+    name = context.get("target/@dev")
+    prefix = next((prefix for prefix in PREFIXES if name.startswith(prefix)), "")
+    return context.get("target/@bus") or ("fdc" if context.get("@device") == "floppy" else PREFIXES.get(prefix, ""))
+
+
+def _choice(context: Context) -> str:
+    bus, device = bus_of(context), context.get("@device") or "disk"
+    if bus == "virtio":
+        return f"virtio/{device}/{context.get('@model') or 'virtio'}"
+    return f"{bus}/{device}"
+
+
+def _shape(context: Context, wanted: Wanted) -> Wanted:
+    bus, device = bus_of(context), context.get("@device") or "disk"
+    facts: dict[str, Any] = {**wanted.facts, "bus": bus, "device": device}
+    properties = dict(wanted.properties)
+    if wanted.driver in ("scsi-hd", "scsi-cd"):
+        # QEMU once put the name of the drive into the device identification page, and a serial where there is one.
+        if "serial" in properties:
+            properties["device_id"] = properties["serial"]
+        else:
+            facts["device_id"] = True
+    if wanted.driver == "floppy" and "bootindex" in properties:
+        properties.pop("bootindex")  # the floppy controller has it
+    if bus == "usb":
+        properties.setdefault("removable", False)
+    return replace(wanted, facts=facts, properties=properties, alias=ALIASES.get(bus, bus))
+
+
+ALIASES = {"virtio": "virtio-disk", "usb": "usb-disk"}
+
+_BLK = ("virtio-blk-*",)
+_SCSI = ("scsi-hd", "scsi-cd", "scsi-block")
+_SEEN = ("virtio-blk-*", "ide-*", "scsi-hd", "scsi-cd", "usb-storage")
+
+DISK = Device(
+    "disk",
+    choose=_choice,
+    reads=("target/@bus", "@device", "@model"),
+    drivers=DRIVERS,
+    props={
+        "serial": Prop("serial"),
+        "bootindex": Prop("boot/@order", number),
+        "num-queues": Prop("driver/@queues", number, _BLK),
+        "queue-size": Prop("driver/@queue_size", number, _BLK),
+        "ioeventfd": Prop("driver/@ioeventfd", switch, _BLK),
+        "event_idx": Prop("driver/@event_idx", switch, _BLK),
+        "logical_block_size": Prop("blockio/@logical_block_size", number),
+        "physical_block_size": Prop("blockio/@physical_block_size", number),
+        "cyls": Prop("geometry/@cyls", number),
+        "heads": Prop("geometry/@heads", number),
+        "secs": Prop("geometry/@secs", number),
+        "bios-chs-trans": Prop("geometry/@trans", one_of("auto", "none", "lba", "large", "rechs"), ("ide-hd",)),
+        "wwn": Prop("wwn", lambda value: int(value.removeprefix("0x"), 16)),
+        "vendor": Prop("vendor", drivers=_SCSI),
+        "product": Prop("product", drivers=_SCSI),
+        "rotation_rate": Prop("target/@rotation_rate", number, ("ide-hd", "scsi-hd")),
+        "removable": Prop("target/@removable", switch, ("usb-storage", "scsi-hd")),
+        **VIRTIO,
+    },
+    facts={"target": "target/@dev", "removable": Prop("target/@removable", switch)},
+    origin=("target/@dev",),
+    known_by={"serial": "serial", "wwn": "wwn"},
+    host={
+        "@type": "what kind of backend",
+        "@snapshot": "libvirt's snapshots",
+        "@sgio": "which SCSI commands the host lets through",
+        "@rawio": "a capability of the process",
+        "source/*": "the backend",
+        "backingStore/*": "the backend",
+        "mirror/*": "a block job",
+        "auth/*": "the backend",
+        "encryption/*": "the backend",
+        "iotune/*": "throttling of the backend",
+        "throttlefilters/*": "throttling of the backend",
+        "driver/*": "the backend",
+        "transient/*": "an overlay on the host",
+        "shareable": "`share-rw`",
+        "readonly": "the backend is opened read-only",
+        "target/@tray": "the medium at start",
+        "diskSecretsPlacement/*": "the backend",
+    },
+    shape=_shape,
+)

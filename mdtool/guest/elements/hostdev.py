@@ -1,0 +1,110 @@
+"""<hostdev>: devices of the host handed to the guest."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from mdtool.guest.elements.rom import ROM
+from mdtool.guest.model import Wanted
+from mdtool.guest.table import Context, Device, Prop, number, virtio
+
+DRIVERS = {
+    "pci": "vfio-pci",
+    "usb": "usb-host",
+    "scsi": "scsi-generic",
+    **{f"scsi_host/{model}": driver for model, driver in virtio("vhost-scsi").items()},
+    "mdev/vfio-pci": "vfio-pci",
+    "mdev/vfio-ccw": "vfio-ccw",
+    "mdev/vfio-ap": "vfio-ap",
+}
+
+
+def _choice(context: Context) -> str:
+    kind = context.get("@type")
+    if context.get("@mode") == "capabilities":
+        return f"capabilities/{kind}"
+    if kind == "scsi_host":
+        return f"{kind}/{context.get('@model') or 'virtio'}"
+    return f"{kind}/{context.get('@model') or 'vfio-pci'}" if kind == "mdev" else kind
+
+
+def source_of(context: Context) -> str:
+    """What stays of the host's device, in one word: an address, a vendor and product, a uuid, a name.
+
+    >>> # <source><address domain='0' bus='6' slot='0x12' function='5'/></source>  ->  0000:06:12.5
+    """
+    address = context.element.first("source/address")
+    given = address.attributes if address is not None else {}
+
+    def number_of(name: str) -> int:
+        return int(given.get(name, "0"), 0)
+
+    try:
+        match context.get("@type"):
+            case "pci":
+                return f"{number_of('domain'):04x}:{number_of('bus'):02x}:{number_of('slot'):02x}.{number_of('function'):x}"
+            case "usb" if address is not None:
+                return f"{number_of('bus')}.{given.get('device') or given.get('port', '')}"
+            case "usb":
+                return f"{context.get('source/vendor/@id')}:{context.get('source/product/@id')}"
+            case "scsi" if context.get("source/@protocol"):
+                return context.get("source/@name")
+            case "scsi":
+                place = ":".join(given.get(name, "0") for name in ("bus", "target", "unit"))
+                return f"{context.get('source/adapter/@name')}:{place}"
+            case "scsi_host":
+                return context.get("source/@wwpn")
+            case _:
+                return given.get("uuid", "")
+    except ValueError:
+        context.error("source/address", "the source's address is none", expected="numbers", rule="value-valid")
+        return ""
+
+
+def _shape(context: Context, wanted: Wanted) -> Wanted:
+    kind = context.get("@type")
+    source = source_of(context)
+    properties = dict(wanted.properties)
+    if context.get("rom/@enabled") == "no":
+        properties.pop("rombar", None)
+        properties["romfile"] = ""
+    if wanted.driver == "vfio-pci" and kind == "mdev":
+        properties.setdefault("display", "off")
+        if context.get("@ramfb") == "on":
+            properties["ramfb"] = True
+            wanted = replace(wanted, driver="vfio-pci-nohotplug")
+    if kind == "pci" and context.get("teaming/@type") == "transient":
+        properties["failover_pair_id"] = context.get("teaming/@persistent")
+    return replace(
+        wanted,
+        properties=properties,
+        origin="/".join(filter(None, (wanted.kind, kind, source))),
+        facts={**wanted.facts, "mode": context.get("@mode") or "subsystem", "type": kind, "source": source},
+    )
+
+
+HOSTDEV = Device(
+    "hostdev",
+    choose=_choice,
+    drivers=DRIVERS,
+    props={
+        "bootindex": Prop("boot/@order", number),
+        "display": Prop("@display", drivers=("vfio-pci*",)),
+        **ROM,
+    },
+    alias="hostdev",
+    reads=("@type", "@mode", "@model", "@ramfb", "rom/@enabled", "teaming/@type", "teaming/@persistent"),
+    host={
+        "@managed": "libvirt detaches the host's device",
+        "@missing": "what libvirt does without it",
+        "@sgio": "which commands the host lets through",
+        "@rawio": "a capability of the process",
+        "driver/*": "how the host hands it over",
+        "source/*": "which device of the host",
+        "readonly": "the backend is opened read-only",
+        "shareable": "`share-rw`",
+    },
+    ignored={"boot/@loadparm": "s390x firmware alone reads it"},
+    refused={"ip/*": "containers alone have it", "route/*": "containers alone have it"},
+    shape=_shape,
+)

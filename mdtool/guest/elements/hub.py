@@ -1,0 +1,7 @@
+"""<hub>: more USB ports."""
+
+from __future__ import annotations
+
+from mdtool.guest.table import Device
+
+HUB = Device("hub", choose="@type", drivers={"usb": "usb-hub"}, alias="hub")

@@ -1,0 +1,59 @@
+"""<input>: mice, keyboards, tablets, and event devices of the host handed through."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from mdtool.guest.model import Wanted
+from mdtool.guest.table import VIRTIO, Context, Device
+
+
+def default_bus(context: Context) -> str:
+    """The bus that libvirt takes: PS/2 for the mouse and the keyboard of an x86 machine, USB for everything else."""
+    guest, kind = context.guest, context.get("@type")
+    if kind in ("passthrough", "evdev"):
+        return "virtio" if kind == "passthrough" else ""
+    if guest.arch in ("s390", "s390x"):
+        return "virtio"
+    return "ps2" if kind in ("mouse", "keyboard") and guest.arch in ("x86_64", "i686") else "usb"
+
+
+def _choice(context: Context) -> str:
+    kind = context.get("@type")
+    return kind if kind == "evdev" else f"{context.get('@bus') or default_bus(context)}/{kind}"
+
+
+def _shape(context: Context, wanted: Wanted) -> Wanted | None:
+    bus, _, kind = wanted.facts["choice"].partition("/")
+    if bus == "evdev":
+        return None
+    return replace(wanted, facts={**wanted.facts, "bus": bus, "type": kind})
+
+
+INPUT = Device(
+    "input",
+    choose=_choice,
+    drivers={
+        "ps2/mouse": "",
+        "ps2/keyboard": "",
+        "usb/mouse": "usb-mouse",
+        "usb/keyboard": "usb-kbd",
+        "usb/tablet": "usb-tablet",
+        "virtio/mouse": "virtio-mouse-*",
+        "virtio/keyboard": "virtio-keyboard-*",
+        "virtio/tablet": "virtio-tablet-*",
+        "virtio/passthrough": "virtio-input-host-*",
+        "evdev": "",
+    },
+    props={"evdev": "source/@evdev", **VIRTIO},
+    alias="input",
+    reads=("@type", "@bus"),
+    host={
+        "source/@dev": "the event device that drives the machine's own mouse and keyboard",
+        "source/@grab": "the host's keyboard",
+        "source/@repeat": "the host's keyboard",
+        "source/@grabToggle": "the host's keyboard",
+    },
+    ignored={"@model": "an input device has no transitional form"},
+    shape=_shape,
+)

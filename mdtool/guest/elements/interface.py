@@ -1,0 +1,135 @@
+"""<interface>: network devices; where their packets go is the host's."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+from mdtool.guest.elements.rom import ROM
+from mdtool.guest.model import Wanted
+from mdtool.guest.table import VIRTIO, Context, Device, Prop, number, switch, virtio
+
+#: Models that are QEMU types under their own names.
+PLAIN = (
+    "e1000", "e1000-82544gc", "e1000-82545em", "e1000e", "i82550", "i82551", "i82557a", "i82557b", "i82557c", "i82558a",
+    "i82558b", "i82559a", "i82559b", "i82559c", "i82559er", "i82562", "i82801", "igb", "lan9118", "ne2k_isa", "ne2k_pci",
+    "pcnet", "rtl8139", "smc91c111", "spapr-vlan", "sungem", "sunhme", "tulip", "usb-net", "virtio-net", "vmxnet3",
+)  # fmt: skip
+
+#: Boards that have the NIC soldered on, where QEMU takes no device for one but ``-nic``.
+_BOARD = ("lan9118", "smc91c111", "cadence_gem", "xgmac", "allwinner-emac", "allwinner-sun8i-emac", "ftgmac100")
+
+_NET = ("virtio-net-*",)
+
+
+def mac(value: str) -> str:
+    if not re.fullmatch(r"[0-9a-fA-F]{1,2}([:-][0-9a-fA-F]{1,2}){5}", value):
+        raise ValueError("six hexadecimal numbers with : between them")
+    return ":".join(part.zfill(2).lower() for part in re.split("[:-]", value))
+
+
+def default_model(context: Context) -> str:
+    """The model that libvirt takes where the XML names none."""
+    guest = context.guest
+    if guest.arch.startswith("arm") or guest.arch == "aarch64":
+        return "smc91c111" if guest.machine == "versatilepb" else "virtio" if guest.is_virt else "lan9118"
+    return "virtio" if guest.arch.startswith(("s390", "riscv")) else "rtl8139"
+
+
+def _choice(context: Context) -> str:
+    if context.get("@type") == "hostdev":
+        return "hostdev"
+    return context.get("model/@type") or default_model(context)
+
+
+def _shape(context: Context, wanted: Wanted) -> Wanted:
+    properties = dict(wanted.properties)
+    origin = wanted.origin
+    if wanted.facts["choice"] == "hostdev":
+        # The host sets the address of its own function: the guest's device has no such property.
+        properties.pop("mac", None)
+        return replace(wanted, properties=properties, identifying=frozenset(), alias="hostdev")
+    if context.get("rom/@enabled") == "no":
+        properties.pop("rombar", None)
+        properties["romfile"] = ""
+    queues = context.number("driver/@queues")
+    if wanted.driver.startswith("virtio-net-") and queues > 1:
+        properties["mq"] = True
+        if wanted.facts.get("transport") == "pci":
+            properties["vectors"] = 2 * queues + 2  # one a queue and direction, configuration, control
+    if wanted.driver.startswith("virtio-net-") and context.get("teaming/@type") == "persistent":
+        properties["failover"] = True
+    if not properties.get("mac"):
+        origin = f"{wanted.kind}/{wanted.facts['choice']}"
+    return replace(wanted, properties=properties, origin=origin)
+
+
+INTERFACE = Device(
+    "interface",
+    choose=_choice,
+    reads=("model/@type", "driver/@queues", "rom/@enabled", "teaming/@type"),
+    drivers={
+        **{model: model for model in PLAIN},
+        **dict.fromkeys(_BOARD, ""),
+        **virtio("virtio-net"),
+        "hostdev": "vfio-pci",
+    },
+    props={
+        "mac": Prop("mac/@address", mac),
+        "bootindex": Prop("boot/@order", number),
+        "tx": Prop("driver/@txmode", lambda value: {"iothread": "bh"}.get(value, value), _NET),
+        "ioeventfd": Prop("driver/@ioeventfd", switch, _NET),
+        "event_idx": Prop("driver/@event_idx", switch, _NET),
+        "rss": Prop("driver/@rss", switch, _NET),
+        "hash": Prop("driver/@rss_hash_report", switch, _NET),
+        "rx_queue_size": Prop("driver/@rx_queue_size", number, _NET),
+        "tx_queue_size": Prop("driver/@tx_queue_size", number, _NET),
+        "csum": Prop("driver/host/@csum", switch, _NET),
+        "gso": Prop("driver/host/@gso", switch, _NET),
+        "host_tso4": Prop("driver/host/@tso4", switch, _NET),
+        "host_tso6": Prop("driver/host/@tso6", switch, _NET),
+        "host_ecn": Prop("driver/host/@ecn", switch, _NET),
+        "host_ufo": Prop("driver/host/@ufo", switch, _NET),
+        "mrg_rxbuf": Prop("driver/host/@mrg_rxbuf", switch, _NET),
+        "guest_csum": Prop("driver/guest/@csum", switch, _NET),
+        "guest_tso4": Prop("driver/guest/@tso4", switch, _NET),
+        "guest_tso6": Prop("driver/guest/@tso6", switch, _NET),
+        "guest_ecn": Prop("driver/guest/@ecn", switch, _NET),
+        "guest_ufo": Prop("driver/guest/@ufo", switch, _NET),
+        "host_mtu": Prop("mtu/@size", number, _NET),
+        **VIRTIO,
+        **ROM,
+    },
+    facts={"type": "@type", "source": Prop("source/address/@slot"), "mac": Prop("mac/@address", mac)},
+    origin=("mac",),
+    match=("mac",),
+    alias="net",
+    host={
+        "@managed": "libvirt detaches the host's device",
+        "@trustGuestRxFilters": "a setting of the host's device",
+        "source/*": "the backend",
+        "backend/*": "the backend",
+        "backenddomain/*": "the backend",
+        "bandwidth/*": "the backend",
+        "coalesce/*": "the backend",
+        "downscript/*": "the backend",
+        "script/*": "the backend",
+        "filterref/*": "a filter on the host",
+        "guest/*": "names in a container",
+        "ip/*": "the network behind the backend",
+        "route/*": "the network behind the backend",
+        "portForward/*": "the backend",
+        "port/@isolated": "the bridge",
+        "target/*": "the backend",
+        "tune/*": "the backend",
+        "virtualport/*": "the backend",
+        "vlan/*": "the backend",
+        "link/@state": "the cable, which QMP plugs and pulls",
+        "driver/@name": "the backend",
+        "teaming/@persistent": "the id of the NIC that stands in",
+        "mac/@check": "what the hypervisor checks",
+        "mac/@type": "where the hypervisor takes the address from",
+    },
+    ignored={"boot/@loadparm": "s390x firmware alone reads it"},
+    shape=_shape,
+)

@@ -1,0 +1,90 @@
+"""<memory>: DIMMs and other memory devices; the backends are the host's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from mdtool.guest.model import Wanted
+from mdtool.guest.table import VIRTIO, Context, Device, Prop, number
+
+UNITS: Mapping[str, int] = {
+    "b": 1, "bytes": 1, "KB": 10**3, "k": 2**10, "KiB": 2**10, "MB": 10**6, "M": 2**20, "MiB": 2**20, "GB": 10**9,
+    "G": 2**30, "GiB": 2**30, "TB": 10**12, "T": 2**40, "TiB": 2**40, "PB": 10**15, "P": 2**50, "PiB": 2**50,
+}  # fmt: skip
+
+
+def size(context: Context, path: str) -> int | None:
+    """A size in bytes; libvirt's unit is KiB where the XML names none."""
+    value = context.get(path)
+    unit = context.get(f"{path}/@unit") or "KiB"
+    if not value:
+        return None
+    if not value.isdigit() or unit not in UNITS:
+        context.error(path, f"{path} is '{value} {unit}'", expected="a number and a unit", rule="value-valid")
+        return None
+    return int(value) * UNITS[unit]
+
+
+def _shape(context: Context, wanted: Wanted) -> Wanted | None:
+    model = wanted.facts["choice"]
+    if not wanted.driver:
+        return None  # enclave memory belongs to the machine
+    properties: dict[str, Any] = dict(wanted.properties)
+    sizes = {
+        "block-size": size(context, "target/block") if model == "virtio-mem" else None,
+        "requested-size": size(context, "target/requested") if model == "virtio-mem" else None,
+        "label-size": size(context, "target/label/size") if model == "nvdimm" else None,
+    }
+    properties |= {name: value for name, value in sizes.items() if value is not None}
+    if model == "nvdimm" and context.element.first("target/readonly") is not None:
+        properties["unarmed"] = True
+    if "node" in properties and model == "virtio-pmem":
+        properties.pop("node")
+    facts = {**wanted.facts, "model": model, "size": size(context, "target/size") or 0}
+    return replace(wanted, properties=properties, facts=facts)
+
+
+MEMORY = Device(
+    "memory",
+    choose="@model",
+    drivers={
+        "dimm": "pc-dimm",
+        "nvdimm": "nvdimm",
+        "virtio-pmem": "virtio-pmem-*",
+        "virtio-mem": "virtio-mem-*",
+        "sgx-epc": "",
+    },
+    props={"node": Prop("target/node", number), "uuid": Prop("uuid", drivers=("nvdimm",)), **VIRTIO},
+    facts={"node": Prop("target/node", number)},
+    origin=("choice", "target/size"),
+    alias={
+        "dimm": "dimm",
+        "nvdimm": "nvdimm",
+        "virtio-pmem": "virtiopmem",
+        "virtio-mem": "virtiomem",
+        "sgx-epc": "sgx",
+    },
+    reads=(
+        "target/size",
+        "target/size/@unit",
+        "target/block",
+        "target/block/@unit",
+        "target/requested",
+        "target/requested/@unit",
+        "target/label/size",
+        "target/label/size/@unit",
+        "target/readonly",
+    ),
+    host={
+        "@access": "the backend",
+        "@discard": "the backend",
+        "source/*": "the backend",
+        "target/current": "what the guest has taken so far",
+        "target/current/@unit": "what the guest has taken so far",
+        "target/address/@base": "where libvirt would have the memory, kept by newer ones in `<target>`",
+        "target/@dynamicMemslots": "how the host maps it",
+    },
+    shape=_shape,
+)

@@ -1,0 +1,26 @@
+"""<panic>: how a guest tells that it crashed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from mdtool.guest.model import Wanted
+from mdtool.guest.table import Context, Device
+
+DEFAULTS = {"s390x": "s390", "s390": "s390", "ppc64": "pseries", "ppc64le": "pseries"}
+
+
+def _shape(_: Context, wanted: Wanted) -> Wanted | None:
+    if wanted.driver != "pvpanic":
+        return wanted if wanted.driver else None
+    port = wanted.spot.get("iobase") if wanted.spot is not None else None
+    return replace(wanted, properties={**wanted.properties, **({"ioport": port} if port is not None else {})})
+
+
+PANIC = Device(
+    "panic",
+    choose="@model",
+    absent=lambda context: DEFAULTS.get(context.guest.arch, "isa"),
+    drivers={"isa": "pvpanic", "pvpanic": "pvpanic-pci", "hyperv": "", "pseries": "", "s390": ""},
+    shape=_shape,
+)

@@ -1,0 +1,30 @@
+"""<rng>: random numbers of the host."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from mdtool.guest.elements.character import SOURCE
+from mdtool.guest.model import Wanted
+from mdtool.guest.table import VIRTIO, Context, Device, Prop, number, virtio
+
+
+def _shape(_: Context, wanted: Wanted) -> Wanted:
+    if "max-bytes" in wanted.properties:  # a rate without a period is one a second
+        return replace(wanted, properties={"period": 1000, **wanted.properties})
+    return wanted
+
+
+RNG = Device(
+    "rng",
+    choose="@model",
+    drivers=virtio("virtio-rng"),
+    props={"max-bytes": Prop("rate/@bytes", number), "period": Prop("rate/@period", number), **VIRTIO},
+    alias="rng",
+    host={
+        "backend": "where the numbers come from",
+        "backend/@model": "where the numbers come from",
+        **{f"backend/{path}": why for path, why in SOURCE.items()},
+    },
+    shape=_shape,
+)

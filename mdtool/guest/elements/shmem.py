@@ -1,0 +1,30 @@
+"""<shmem>: memory shared with other guests."""
+
+from __future__ import annotations
+
+from mdtool.guest.model import Wanted
+from mdtool.guest.table import Context, Device, Prop, number, switch, word
+
+
+def _shape(context: Context, wanted: Wanted) -> Wanted:
+    if wanted.driver != "ivshmem-plain" or "master" in wanted.properties:
+        return wanted
+    return wanted
+
+
+SHMEM = Device(
+    "shmem",
+    choose="model/@type",
+    absent="ivshmem-plain",
+    drivers={"ivshmem-plain": "ivshmem-plain", "ivshmem-doorbell": "ivshmem-doorbell"},
+    props={
+        "master": Prop("@role", word(master=True, peer=False)),
+        "vectors": Prop("msi/@vectors", number, ("ivshmem-doorbell",)),
+        "ioeventfd": Prop("msi/@ioeventfd", switch, ("ivshmem-doorbell",)),
+    },
+    facts={"name": "@name"},
+    origin=("@name",),
+    alias="shmem",
+    host={"server/@path": "the socket", "size": "the backend's size", "size/@unit": "the backend's size"},
+    reads=("msi/@enabled",),
+)

@@ -1,0 +1,50 @@
+"""<sound> and its codecs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from mdtool.guest.model import Wanted
+from mdtool.guest.table import Context, Device, Prop, part_of, switch
+
+CODECS = {"duplex": "hda-duplex", "micro": "hda-micro", "output": "hda-output"}
+
+CODEC = Device(
+    "codec",
+    choose="@type",
+    drivers=CODECS,
+    alias="codec",
+)
+
+#: Sound cards that are buses: they play through codecs, by default one of this kind.
+HDA = ("ich6", "ich9")
+DEFAULT_CODEC = "duplex"
+
+
+def default_codec(context: Context, sound: Wanted) -> Iterator[Wanted]:
+    """The codec that libvirt adds to an HDA card whose XML has none."""
+    if sound.facts["choice"] in HDA and context.element.first("codec") is None:
+        codec = Wanted("codec", CODECS[DEFAULT_CODEC], "", alias="codec", facts={"choice": DEFAULT_CODEC})
+        yield part_of(sound, codec, "codec", 0)
+
+
+SOUND = Device(
+    "sound",
+    choose="@model",
+    drivers={
+        "ac97": "AC97",
+        "es1370": "ES1370",
+        "ich6": "intel-hda",
+        "ich7": "ich9-intel-hda",
+        "ich9": "ich9-intel-hda",
+        "sb16": "sb16",
+        "pcspk": "",
+        "usb": "usb-audio",
+        "virtio": "virtio-sound-pci",
+    },
+    props={"multi": Prop("@multichannel", switch, ("usb-audio",))},
+    alias="sound",
+    host={"audio/@id": "the backend", "driver/*": "the backend"},
+    parts=(CODEC,),
+    also=default_codec,
+)

@@ -1,0 +1,31 @@
+"""<tpm>: a trusted platform module; what it keeps is the host's."""
+
+from __future__ import annotations
+
+from mdtool.guest.elements.character import SOURCE
+from mdtool.guest.model import Wanted
+from mdtool.guest.table import Context, Device
+
+
+def default_model(context: Context) -> str:
+    return "tpm-spapr" if context.guest.arch.startswith("ppc64") else "tpm-tis"
+
+
+def drivers(context: Context) -> dict[str, str]:
+    """ARM machines have the module on the system bus, where QEMU calls it tpm-tis-device."""
+    tis = "tpm-tis" if context.guest.arch in ("x86_64", "i686") else "tpm-tis-device"
+    return {"tpm-tis": tis, "tpm-crb": "tpm-crb", "tpm-spapr": "tpm-spapr", "spapr-tpm-proxy": "spapr-tpm-proxy"}
+
+
+def _shape(context: Context, wanted: Wanted) -> Wanted:
+    return wanted
+
+
+TPM = Device(
+    "tpm",
+    choose="@model",
+    absent=default_model,
+    drivers=drivers,
+    alias="tpm",
+    host={"backend/*": "the backend and its state", **SOURCE},
+)

@@ -1,0 +1,131 @@
+"""<video>: graphics cards."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from mdtool.guest.model import Wanted
+from mdtool.guest.table import VIRTIO, Context, Device, Prop, number, switch
+
+#: Models -> QEMU types of the first card; ``virtio-vga`` only where the machine has VGA.
+PRIMARY = {
+    "vga": "VGA",
+    "cirrus": "cirrus-vga",
+    "vmvga": "vmware-svga",
+    "qxl": "qxl-vga",
+    "virtio": "virtio-vga",
+    "bochs": "bochs-display",
+    "ramfb": "ramfb",
+    "none": "",
+}
+SECONDARY = {"qxl": "qxl", "virtio": "virtio-gpu-*"}
+
+MIB = 1024  # libvirt counts video memory in KiB
+DEFAULT_VRAM = 16 * MIB
+QXL = 64 * MIB
+
+
+def default_model(context: Context) -> str:
+    """The model that libvirt takes where the XML names none (``<video/>``).
+
+    A guest that shows its screen by SPICE alone still gets cirrus from libvirt, and QXL only where the XML says so.
+    """
+    guest = context.guest
+    if guest.arch in ("aarch64", "riscv64", "s390x") or guest.arch.startswith("arm"):
+        return "virtio"
+    return "vga" if guest.arch.startswith("ppc64") else "cirrus"
+
+
+def is_primary(context: Context) -> bool:
+    """The card that the firmware shows itself on: ``primary='yes'``, or the first where none says so."""
+    cards = [element for element in context.guest.devices if element.tag == "video"]
+    chosen = [card for card in cards if card.get("model/@primary") == "yes"] or cards[:1]
+    return not cards or context.element is chosen[0]
+
+
+def _shape(context: Context, wanted: Wanted) -> Wanted:
+    model, primary = wanted.facts["choice"], is_primary(context)
+    driver = wanted.driver
+    transport = wanted.facts.get("transport", "pci")
+    vga = context.guest.arch in ("x86_64", "i686") or context.guest.arch.startswith("ppc64")
+    vhost_user = context.get("driver/@name") == "vhostuser"
+    accelerated = context.get("model/acceleration/@accel3d") == "yes" and not vhost_user
+    if model == "virtio":
+        family = "vhost-user" if vhost_user else "virtio"
+        gl = "-gl" if accelerated else ""
+        name = f"{family}-vga{gl}" if primary and vga and transport == "pci" else f"{family}-gpu{gl}"
+        driver = name if name.removesuffix("-gl").endswith("vga") else f"{name}-{_ENDINGS[transport]}"
+    elif model in SECONDARY and not primary:
+        driver = SECONDARY[model]
+    properties = {**wanted.properties, **_memory(context, model, driver)}
+    if "max_outputs" in properties and vhost_user:
+        properties.pop("max_outputs")
+    return replace(
+        wanted, driver=driver, properties=properties, facts={**wanted.facts, "model": model, "primary": primary}
+    )
+
+
+_ENDINGS = {"pci": "pci", "ccw": "ccw", "mmio": "device"}
+
+
+def _memory(context: Context, model: str, driver: str) -> dict[str, int]:
+    """Video memory as QEMU's types take it, and libvirt's sizes where the XML has none."""
+
+    def kib(name: str, absent: int) -> int:
+        return context.number(f"model/@{name}", absent)
+
+    if model == "qxl":
+        vgamem = _power_of_two(kib("vgamem", DEFAULT_VRAM))
+        return {
+            "max_outputs": kib("heads", 1),
+            "ram_size": _power_of_two(kib("ram", QXL)) * 1024,
+            "vram_size": _power_of_two(kib("vram", QXL)) * 1024,
+            "vram64_size_mb": _power_of_two(kib("vram64", 0)) // MIB,
+            "vgamem_mb": vgamem // MIB,
+        }
+    if model == "virtio":
+        return {"max_outputs": kib("heads", 1)}
+    if driver in ("VGA", "vmware-svga"):
+        return {"vgamem_mb": kib("vram", DEFAULT_VRAM) // MIB}
+    if driver == "bochs-display":
+        return {"vgamem": kib("vram", DEFAULT_VRAM) * 1024}
+    return {}
+
+
+def _power_of_two(value: int) -> int:
+    """QXL's regions are powers of two: libvirt rounds up."""
+    return 1 << (value - 1).bit_length() if value > 0 else 0
+
+
+_SIZED = ("VGA", "qxl*", "virtio-*", "vhost-user-*", "bochs-display")
+
+VIDEO = Device(
+    "video",
+    choose="model/@type",
+    absent=default_model,
+    drivers={model: "virtio-gpu-*" if model == "virtio" else driver for model, driver in PRIMARY.items()},
+    props={
+        "xres": Prop("model/resolution/@x", number, _SIZED),
+        "yres": Prop("model/resolution/@y", number, _SIZED),
+        "blob": Prop("model/@blob", switch, ("virtio-*", "vhost-user-*")),
+        **VIRTIO,
+    },
+    alias="video",
+    reads=(
+        "model/@primary",
+        "model/@heads",
+        "model/@ram",
+        "model/@vram",
+        "model/@vram64",
+        "model/@vgamem",
+        "model/acceleration/@accel3d",
+        "driver/@name",
+    ),
+    host={
+        "model/acceleration/@rendernode": "a render node of the host",
+        "model/acceleration/@accel2d": "other hypervisors",
+        "driver/@vgaconf": "other hypervisors",
+        "model": "a text that libvirt does not read",
+    },
+    shape=_shape,
+)

@@ -1,0 +1,27 @@
+"""<vsock>: sockets between host and guest."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from mdtool.guest.model import Wanted
+from mdtool.guest.table import VIRTIO, Context, Device, Prop, number, virtio
+
+
+def _shape(context: Context, wanted: Wanted) -> Wanted:
+    """``auto='yes'`` is a number that the host finds when the guest starts: 0 until then."""
+    guest_cid = 0 if context.get("cid/@auto") == "yes" else wanted.properties.get("guest-cid", 0)
+    return replace(wanted, properties={**wanted.properties, "guest-cid": guest_cid})
+
+
+VSOCK = Device(
+    "vsock",
+    choose="@model",
+    absent="virtio",
+    drivers=virtio("vhost-vsock"),
+    props={"guest-cid": Prop("cid/@address", number), **VIRTIO},
+    origin=(),
+    alias="vsock",
+    reads=("cid/@auto",),
+    shape=_shape,
+)

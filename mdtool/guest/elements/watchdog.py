@@ -1,0 +1,13 @@
+"""<watchdog>: what counts down while the guest lives."""
+
+from __future__ import annotations
+
+from mdtool.guest.table import Device
+
+WATCHDOG = Device(
+    "watchdog",
+    choose="@model",
+    drivers={"i6300esb": "i6300esb", "ib700": "ib700", "diag288": "diag288", "itco": ""},
+    alias="watchdog",
+    host={"@action": "what the host does when it runs out"},
+)
