@@ -1,0 +1,108 @@
+"""Running the QEMU of another root folder, without being root and without chroot.
+
+A folder made by debootstrap (or an unpacked container image) holds a QEMU with its own libraries, firmware and modules.
+Its own dynamic loader starts it here, with its own library path: guest files, sockets and file descriptors keep their
+names, which a chroot would take away.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from mdtool.errors import QemuError
+
+#: where distributions keep what QEMU loads: firmware, option ROMs, keymaps
+DATA = ("usr/share/qemu", "usr/share/seabios", "usr/lib/ipxe/qemu", "usr/share/qemu-firmware", "usr/share/ipxe/qemu")
+ELF_INTERPRETER = 3  # PT_INTERP
+
+
+def rooted(argv: Sequence[str], root: str | Path | None) -> tuple[list[str], dict[str, str]]:
+    """The command line and environment that run ``argv`` with the QEMU of ``root``; unchanged where ``root`` is None.
+
+    >>> rooted(["/usr/bin/qemu-system-x86_64", "-S"], None)[0]
+    ['/usr/bin/qemu-system-x86_64', '-S']
+    """
+    environment = dict(os.environ)
+    if root is None:
+        return list(argv), environment
+    folder = Path(root).resolve()
+    binary = binary_in(folder, argv[0])
+    loader = _inside(folder, interpreter(binary))
+    libraries = list(library_folders(folder))
+    environment["QEMU_MODULE_DIR"] = next((str(p / "qemu") for p in libraries if (p / "qemu").is_dir()), "")
+    command = [str(loader), "--library-path", ":".join(map(str, libraries)), "--argv0", argv[0], str(binary)]
+    for data in DATA:
+        if (folder / data).is_dir():
+            command += ["-L", str(folder / data)]
+    return command + list(argv[1:]), environment
+
+
+def binary_in(folder: Path, name: str) -> Path:
+    """The file that ``name`` (a path inside the root, or a bare name) is; QemuError where the root lacks it."""
+    inside = name.removeprefix(str(folder))
+    candidates = [inside] if "/" in inside else [f"usr/bin/{inside}", f"usr/local/bin/{inside}"]
+    for candidate in candidates:
+        path = _inside(folder, candidate)
+        if path.is_file():
+            return path
+    raise QemuError(
+        f"{name} is not in {folder}",
+        remedy=f"install it there (chroot {folder} apt-get install qemu-system-x86), or name another --qemu",
+    )
+
+
+def _inside(folder: Path, name: str) -> Path:
+    """``name`` below ``folder``, with symbolic links read as the root would read them."""
+    path = folder / name.lstrip("/")
+    for _ in range(40):
+        if not path.is_symlink():
+            parent = path.parent
+            if parent in (folder, *folder.parents) or not parent.is_symlink():
+                return path
+            path = _inside(folder, str(parent.relative_to(folder))) / path.name
+            continue
+        target = os.readlink(path)
+        path = folder / target.lstrip("/") if target.startswith("/") else path.parent / target
+    return path
+
+
+def interpreter(binary: Path) -> str:
+    """The dynamic loader that an ELF file names: ``/lib64/ld-linux-x86-64.so.2``."""
+    data = binary.read_bytes()[:4096]
+    if data[:4] != b"\x7fELF" or data[4] != 2:
+        raise QemuError(f"{binary} is not a 64-bit program", remedy="name the QEMU binary itself, not its wrapper")
+    order = "little" if data[5] == 1 else "big"
+
+    def number(offset: int, size: int) -> int:
+        return int.from_bytes(data[offset : offset + size], order)  # type: ignore[arg-type]
+
+    table, entry, count = number(32, 8), number(54, 2), number(56, 2)
+    for start in range(table, table + entry * count, entry):
+        if number(start, 4) == ELF_INTERPRETER:
+            offset, size = number(start + 8, 8), number(start + 32, 8)
+            return data[offset : offset + size].rstrip(b"\0").decode()
+    raise QemuError(f"{binary} is linked statically; it needs no --qemu-root")
+
+
+def library_folders(folder: Path) -> Iterator[Path]:
+    """Where the root's loader would look: its ld.so.conf, then the usual places."""
+    seen: set[Path] = set()
+    named: list[str] = []
+    for conf in sorted((folder / "etc/ld.so.conf.d").glob("*.conf")):
+        named += [line.strip() for line in conf.read_text(errors="replace").splitlines() if line.startswith("/")]
+    for name in [*named, "/lib64", "/usr/lib64", "/lib", "/usr/lib"]:
+        path = _inside(folder, name).resolve()
+        if path.is_dir() and path not in seen and path.is_relative_to(folder):
+            seen.add(path)
+            yield path
+
+
+def find_binary(name: str) -> str:
+    """``name`` as a path: QemuError, with what to install, where it is nowhere on PATH."""
+    path = shutil.which(name)
+    if path is None:
+        raise QemuError(f"{name} is not installed", remedy="install QEMU (qemu-system-x86), or name its binary")
+    return path
