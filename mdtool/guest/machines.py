@@ -1,0 +1,204 @@
+"""What a QEMU binary says of its machine types: which one ``q35`` is today, and what its RAM is called.
+
+Asked once of a scratch ``-machine none`` process and then kept in ``$XDG_CACHE_HOME/mdtool``, by the binary's path,
+size and time, so that ``reconcile`` needs no process on the second run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from mdtool.errors import InputError, QemuError, choices
+from mdtool.guest.model import Guest
+
+_SECONDS = 20.0  # QEMU answers in 0.05 s; a loaded host takes longer, a hanging one must not hold mdtool
+_VERSIONED = re.compile(r".+-\d+\.\d+(\.\d+)?$")
+
+#: libvirt's architecture -> QEMU's, where they differ
+_TARGETS = {"i686": "i386", "armv7l": "arm", "armv6l": "arm", "ppc64le": "ppc64"}
+#: i686 guests run on the 64 bit binary too, and distributions ship that one
+_STAND_INS = {"i386": "x86_64"}
+#: what libvirt takes where the XML names no machine type
+_PREFERRED = {
+    "i386": "pc",
+    "x86_64": "pc",
+    "aarch64": "virt",
+    "arm": "virt",
+    "s390x": "s390-ccw-virtio",
+    "ppc64": "pseries",
+}
+#: the name of the RAM where no binary is at hand to ask
+_RAM = {"pc": "pc.ram", "q35": "pc.ram", "virt": "mach-virt.ram", "pseries": "ppc_spapr.ram", "s390": "s390.ram"}
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """A machine type: its versioned name, the id of its RAM and its CPU model (each None where QEMU names none)."""
+
+    name: str
+    ram: str | None = None
+    cpu: str | None = None
+    numa_mem: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Binary:
+    """A QEMU binary: version ``7.2.22``, machine types by name and by alias."""
+
+    path: str
+    version: str
+    machines: Mapping[str, Machine]
+
+
+def emulator(guest: Guest) -> str:
+    """The QEMU binary of a guest: <emulator>, or the one on PATH for its architecture.
+
+    >>> emulator(guest)
+    '/usr/bin/qemu-system-x86_64'
+
+    Raises InputError where there is none.
+    """
+    found = guest.emulator or _on_path(guest.arch)
+    if found is None:
+        name = f"qemu-system-{_TARGETS.get(guest.arch, guest.arch)}"
+        raise InputError(
+            f"{name} is not installed",
+            at=guest.domain.at("os/type"),
+            remedy=f"install {name}, or name a QEMU binary in <emulator>",
+            rule="emulator",
+        )
+    return found
+
+
+def machine_of(guest: Guest) -> Machine:
+    """The versioned machine type of a guest, ``pc-q35-7.2`` for ``q35``.
+
+    A versioned name stays as it is where no binary is at hand or where the binary does not know it: QEMU itself refuses
+    it at launch, in its own words.  Raises InputError for an alias that cannot be resolved.
+    """
+    wish = guest.machine or _PREFERRED.get(_TARGETS.get(guest.arch, guest.arch), "")
+    path = guest.emulator or _on_path(guest.arch)
+    if path is None or not os.access(path, os.X_OK):
+        if _VERSIONED.match(wish):
+            return Machine(wish, ram=_guessed_ram(wish))
+        raise InputError(
+            f"what machine type {wish or 'the default'!r} is only QEMU knows, and {path or 'it'} is not installed",
+            at=guest.domain.at("os/type"),
+            remedy="install QEMU, or write the versioned type, machine='pc-q35-7.2'",
+            rule="machine-type",
+        )
+    machines = machines_of(path).machines
+    if wish in machines:
+        return machines[wish]
+    if _VERSIONED.match(wish):
+        return Machine(wish, ram=_guessed_ram(wish))
+    raise InputError(
+        f"unknown machine type {wish!r}", at=guest.domain.at("os/type"), expected=choices(machines), rule="machine-type"
+    )
+
+
+@lru_cache(maxsize=8)
+def machines_of(path: str) -> Binary:
+    """What the binary ``path`` says of itself, from the cache where it did not change; raises QemuError."""
+    try:
+        stat = os.stat(path)
+    except OSError as error:
+        raise QemuError(f"cannot run {path}: {error.strerror}", remedy="name a QEMU binary in <emulator>") from None
+    key = f"{os.path.realpath(path)}\0{stat.st_size}\0{stat.st_mtime_ns}"
+    kept = cache_folder() / f"machines-{hashlib.sha256(key.encode()).hexdigest()[:16]}.json"
+    try:
+        answer = json.loads(kept.read_bytes())
+        return _binary(path, answer)
+    except (OSError, ValueError, LookupError, TypeError):
+        answer = _asked(path)
+    binary = _binary(path, answer)
+    try:
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        scratch = kept.with_suffix(f".{os.getpid()}")
+        scratch.write_text(json.dumps(answer))
+        scratch.replace(kept)
+    except OSError:
+        pass  # a cache that cannot be written costs time and nothing else
+    return binary
+
+
+def cache_folder() -> Path:
+    """``$XDG_CACHE_HOME/mdtool``, ``~/.cache/mdtool`` where that is not set."""
+    base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    return Path(base) / "mdtool"
+
+
+def _asked(path: str) -> dict[str, Any]:
+    commands = ("qmp_capabilities", "query-version", "query-machines", "quit")
+    words = [path, "-machine", "none", "-nodefaults", "-no-user-config", "-display", "none", "-S", "-qmp", "stdio"]
+    try:
+        said = subprocess.run(
+            words,
+            input="".join(json.dumps({"execute": command}) for command in commands),
+            capture_output=True,
+            text=True,
+            timeout=_SECONDS,
+        )
+    except (OSError, subprocess.SubprocessError) as error:
+        raise QemuError(f"cannot run {path}: {error}", remedy="name a QEMU binary in <emulator>") from None
+    answers = []
+    for line in said.stdout.splitlines():
+        try:
+            message = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(message, dict) and message.get("return"):
+            answers.append(message["return"])
+    if len(answers) < 2:
+        words_of_qemu = said.stderr.strip().splitlines()
+        raise QemuError(
+            f"{path} does not answer as QEMU does{': ' + words_of_qemu[-1] if words_of_qemu else ''}",
+            remedy="name a QEMU binary in <emulator>",
+        )
+    version, machines = answers[0]["qemu"], answers[1]
+    return {
+        "version": f"{version['major']}.{version['minor']}.{version['micro']}",
+        "machines": [
+            {
+                "name": machine["name"],
+                "alias": machine.get("alias"),
+                "ram": machine.get("default-ram-id"),
+                "cpu": machine.get("default-cpu-type"),
+                "numa_mem": machine.get("numa-mem-supported", False),
+            }
+            for machine in sorted(machines, key=lambda machine: str(machine["name"]))
+        ],
+    }
+
+
+def _binary(path: str, answer: Mapping[str, Any]) -> Binary:
+    machines: dict[str, Machine] = {}
+    for row in answer["machines"]:
+        # default-cpu-type is a type, qemu64-x86_64-cpu; what -cpu takes is its beginning
+        model = re.sub(r"-[^-]+-cpu$", "", row["cpu"]) if row["cpu"] else None
+        machine = Machine(row["name"], row["ram"], model, row["numa_mem"])
+        machines[machine.name] = machine
+        if row["alias"]:
+            machines[row["alias"]] = machine
+    return Binary(path, answer["version"], machines)
+
+
+@lru_cache(maxsize=16)
+def _on_path(arch: str) -> str | None:
+    target = _TARGETS.get(arch, arch)
+    names = [f"qemu-system-{name}" for name in (target, _STAND_INS.get(target)) if name]
+    return next(filter(None, map(shutil.which, names)), None)
+
+
+def _guessed_ram(name: str) -> str | None:
+    return next((ram for prefix, ram in _RAM.items() if name.startswith(prefix)), None)

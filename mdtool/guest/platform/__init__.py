@@ -1,0 +1,196 @@
+"""Everything of a guest XML outside of <devices>: what the guest sees of it, and the options that say it to QEMU.
+
+    sections_from_guest    Guest -> the description's sections machine, cpu, memory, numa, firmware, boot, ...
+    platform_argv          the same sections, from a description or from the XML, -> -machine, -cpu, -m, -smp, -rtc, ...
+
+One module a part (machine, cpu, memory, firmware, clock), with both directions in it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from mdtool.errors import InputError, Report
+from mdtool.guest.model import Guest
+from mdtool.guest.platform.clock import clock_options, clock_section
+from mdtool.guest.platform.cpu import cpu_options, cpu_section
+from mdtool.guest.platform.firmware import Copy, boot_options, firmware_sections, loader_options
+from mdtool.guest.platform.machine import iothreads, machine_options, machine_sections
+from mdtool.guest.platform.memory import RAM, memory_options, memory_sections
+from mdtool.guest.platform.units import names
+from mdtool.tree import SECTIONS, Tree
+
+__all__ = ["Platform", "iothreads", "platform_argv", "platform_of", "sections_from_guest"]
+
+QEMU_NS = "{http://libvirt.org/schemas/domain/qemu/1.0}"
+
+#: children of <domain> that say nothing to the guest: the host's affair, or libvirt's
+_HOST_SIDE = names(
+    "title description metadata currentMemory memoryBacking memtune numatune blkiotune cputune resource "
+    "seclabel on_poweroff on_reboot on_crash on_lockfailure perf iothreads iothreadids defaultiothread "
+    "keywrap throttlegroups"
+)
+#: children of <domain> that a section, an option or the devices stand for
+_MAPPED = names("name uuid genid memory maxMemory vcpu vcpus os sysinfo cpu features clock pm devices launchSecurity")
+#: what changes the guest and has no meaning under QEMU, or none that mdtool can give it
+_REFUSED = {
+    "bootloader": "a bootloader of the host is Xen's",
+    "bootloader_args": "a bootloader of the host is Xen's",
+    "idmap": "an id map is for containers",
+    "launchSecurity": None,
+}
+#: <features> that one of the modules here, or the devices, look at; the rest is not QEMU's
+_FEATURES = names(
+    "acpi apic pae hyperv kvm pvspinlock pmu vmport gic smm ioapic hpt htm nested-hv ccf-assist cfpc sbbc "
+    "ibs ras mte ps2 vmcoreinfo tcg async-teardown xen"
+)
+#: <features> of other hypervisors, or that every QEMU guest has
+_IDLE_FEATURES = names("hap viridian privnet capabilities msrs aia")
+
+
+@dataclass(frozen=True)
+class Platform:
+    """Options for everything but devices and their backends.
+
+    ``properties`` went into -machine already; ``copies`` are files to make before QEMU starts.
+    """
+
+    words: tuple[str, ...]
+    copies: tuple[Copy, ...] = ()
+    properties: Mapping[str, str] = field(default_factory=dict)
+
+
+def sections_from_guest(guest: Guest, report: Report) -> dict[str, dict[str, Any]]:
+    """The description's sections that the XML chooses; absent where there is nothing to say.
+
+    >>> sections_from_guest(guest, Report())["memory"]
+    {'size': 2147483648}
+
+    What cannot be expressed, and what is not known, goes to ``report``.
+    """
+    sections: dict[str, dict[str, Any]] = {
+        "guest": {"name": guest.name, **({"uuid": guest.uuid} if guest.uuid is not None else {})}
+    }
+    for source in (machine_sections, memory_sections, firmware_sections):
+        with report.step():
+            for name, section in source(guest, report).items():
+                sections[name] = {**sections.get(name, {}), **section}
+    with report.step():
+        sections["cpu"] = cpu_section(guest, report)
+    sections["clock"] = clock_section(guest, report)
+    _unknown(guest, report)
+    return {name: sections[name] for name in SECTIONS if sections.get(name)}
+
+
+def platform_argv(guest: Guest, tree: Tree, *, rehearse: bool = False, now: datetime | None = None) -> list[str]:
+    """The words of ``platform_of``."""
+    return list(platform_of(guest, tree, rehearse=rehearse, now=now).words)
+
+
+def platform_of(
+    guest: Guest,
+    tree: Tree,
+    *,
+    rehearse: bool = False,
+    now: datetime | None = None,
+    properties: Mapping[str, str] | None = None,
+) -> Platform:
+    """Options for the machine, its CPUs, memory, firmware and clock.
+
+    What the guest sees comes from ``tree``, and from the XML where the description has no such section; the host side
+    comes from the XML.  ``properties`` are further machine properties that backends need (pcspk-audiodev).  Raises
+    InputError for what direct launch cannot do, and for a KVM guest on a host without KVM.
+    """
+    report = Report()
+    sections = sections_from_guest(guest, report)
+    report.done()
+    for name in SECTIONS:
+        described = dict(getattr(tree, name))
+        if described:
+            sections[name] = (
+                described
+                if name not in ("guest", "machine", "cpu", "memory")
+                else _completed(described, sections[name])
+            )
+    tcg = rehearse or guest.domain.get("@type") != "kvm"
+    loader_words, banks, copies = loader_options(guest, rehearse=rehearse)
+    extra = {**banks, **(properties or {})}
+    objects = sections.get("objects", {})
+    ram = next((name for name in objects if not name.startswith("ram-node") and not sections.get("numa")), None)
+    if ram is not None and objects[ram].get("type", RAM).startswith("memory-backend"):
+        extra["memory-backend"] = ram
+    words = [
+        "-name",
+        "guest=" + guest.name.replace(",", ",,") + ",debug-threads=on",
+        *machine_options(guest, sections, extra, rehearse=rehearse),
+        *_accel(guest, tcg=tcg),
+        *cpu_options(guest, sections["cpu"], tcg=tcg),
+        *memory_options(guest, sections, rehearse=rehearse),
+    ]
+    uuid = sections["guest"].get("uuid")
+    if uuid is not None:
+        words += ["-uuid", uuid]
+    words += ["-no-user-config", "-nodefaults"]
+    words += clock_options(sections.get("clock", {}), now or datetime.now(UTC))
+    words += ["-no-shutdown"] if _preserves(guest) else []
+    words += loader_words
+    words += boot_options(guest, sections, rehearse=rehearse)
+    words += ["-msg", "timestamp=on"]
+    return Platform(tuple(words), tuple(copies), extra)
+
+
+def _completed(described: dict[str, Any], from_xml: dict[str, Any]) -> dict[str, Any]:
+    """A described section that may lack what QEMU cannot start without."""
+    needed: dict[str, Any] = {
+        key: from_xml[key] for key in ("type", "arch", "name", "vcpus", "size") if key in from_xml
+    }
+    return {**needed, **described}
+
+
+def _accel(guest: Guest, *, tcg: bool) -> list[str]:
+    if tcg:
+        cache = guest.domain.first("features/tcg/tb-cache")
+        return ["-accel", "tcg" + (f",tb-size={cache.text}" if cache is not None and cache.text.isdigit() else "")]
+    if not os.access("/dev/kvm", os.R_OK | os.W_OK):
+        raise InputError(
+            "<domain type='kvm'> needs /dev/kvm, which "
+            + ("this user may not open" if os.path.exists("/dev/kvm") else "this host does not have"),
+            at=guest.domain.position,
+            remedy="join the group kvm, or load the kvm module; type='qemu' runs the guest without",
+            rule="kvm",
+        )
+    ring = guest.domain.get("features/kvm/dirty-ring/@size")
+    on = ring and guest.domain.get("features/kvm/dirty-ring/@state") == "on"
+    return ["-accel", f"kvm,dirty-ring-size={ring}" if on else "kvm"]
+
+
+def _preserves(guest: Guest) -> bool:
+    return guest.domain.get("on_poweroff") == "preserve"
+
+
+def _unknown(guest: Guest, report: Report) -> None:
+    for child in guest.domain:
+        if _REFUSED.get(child.tag):
+            report.error(InputError(f"<{child.tag}>: {_REFUSED[child.tag]}", at=child.position, rule="not-qemu"))
+        elif child.tag == "launchSecurity":
+            report.error(
+                InputError(
+                    "<launchSecurity> changes what the guest sees, and mdtool cannot set it up",
+                    at=child.position,
+                    remedy="remove it, or start the guest with --via libvirt",
+                    rule="launch-security",
+                )
+            )
+        elif child.tag not in _MAPPED and child.tag not in _HOST_SIDE and not child.tag.startswith("{"):
+            report.warn(f"<{child.tag}> is not known and was left out", at=child.position, rule="unknown-element")
+    for feature in guest.domain.first("features") or ():
+        if feature.tag not in (*_FEATURES, *_IDLE_FEATURES):
+            report.warn(
+                f"<features>: <{feature.tag}> is not known and was left out",
+                at=feature.position,
+                rule="unknown-element",
+            )

@@ -1,0 +1,258 @@
+"""<vcpu>, <cpu>, and what <features> and <clock> say of the CPU: ``-cpu`` and ``-smp``.
+
+The section, quiet where a key is absent:
+
+    cpu:
+      model: Haswell
+      features: {aes: true, x2apic: false, hv-vendor-id: KVM Hv}    # QEMU's names
+      vcpus: 2
+      maxcpus: 4                                                    # where it is more than vcpus
+      topology: {sockets: 2, cores: 2, threads: 1}                  # of maxcpus
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from mdtool.errors import InputError, Report, choices
+from mdtool.guest.machines import machine_of
+from mdtool.guest.model import Guest
+from mdtool.guest.platform.units import names, number, on, switch
+from mdtool.guest.xml import Element
+
+Section = dict[str, Any]
+
+#: libvirt's feature names that are not QEMU's with _ for -
+_RENAMED = {"pclmuldq": "pclmulqdq", "ffxsr": "fxsr-opt"}
+#: features of the host that QEMU has no switch for; libvirt leaves them out as well
+_NO_SWITCH = {"cmt", "mbm_total", "mbm_local", "osxsave", "ospke", "cvt16", "xtpr"}
+_POLICIES = {"force": True, "require": True, "optional": True, "disable": False, "forbid": False}
+#: modes without a model of their own, and what QEMU calls them
+_MODES = {"host-passthrough": "host", "host-model": "host", "maximum": "max"}
+_TOPOLOGY = ("sockets", "dies", "clusters", "cores", "threads")
+#: levels that libvirt always writes; the others only where they are more than 1
+_ALWAYS = ("sockets", "cores", "threads")
+
+
+def cpu_section(guest: Guest, report: Report) -> Section:
+    """The ``cpu`` section; what cannot be expressed goes to ``report``."""
+    domain = guest.domain
+    cpu = domain.first("cpu")
+    section: Section = {}
+    model = _model(guest, cpu)
+    if model is not None:
+        section["model"] = model
+    features = {}
+    for source in (_cpu_features, _cache, _phys_bits, _domain_features, _hyperv, _timers):
+        with report.step():
+            features.update(source(guest, cpu, model))
+    if features:
+        section["features"] = features
+    vcpu = domain.first("vcpu")
+    maximum = (number(domain, "vcpu") if vcpu is not None else None) or 1
+    current = (number(vcpu, "@current") if vcpu is not None else None) or _enabled(domain) or maximum
+    if current > maximum:
+        at = domain.at("vcpu")
+        raise InputError(f"{current} vcpus of at most {maximum}", at=at, expected="current <= vcpus", rule="vcpus")
+    section["vcpus"] = current
+    if maximum != current:
+        section["maxcpus"] = maximum
+    section["topology"] = _topology(cpu, maximum)
+    return section
+
+
+def cpu_options(guest: Guest, section: Mapping[str, Any], *, tcg: bool) -> list[str]:
+    """``-cpu`` and ``-smp``.  Under TCG the host's CPU is not to be had, and ``max`` is the nearest."""
+    words = []
+    model = section.get("model")
+    if model == "host" and tcg:
+        model = "max"
+    if model is not None:
+        switches = section.get("features", {})
+        words += ["-cpu", ",".join([model, *(f"{name}={_spelled(value)}" for name, value in switches.items())])]
+    vcpus, maximum = section.get("vcpus", 1), section.get("maxcpus")
+    smp = [str(vcpus)]
+    if maximum:
+        smp.append(f"maxcpus={maximum}")
+    smp += [f"{level}={count}" for level, count in section.get("topology", {}).items()]
+    return [*words, "-smp", ",".join(smp)]
+
+
+def _spelled(value: Any) -> str:
+    return on(value) if isinstance(value, bool) else str(value).replace(",", ",,")
+
+
+def _enabled(domain: Element) -> int | None:
+    """How many of <vcpus> are enabled; None where there are none."""
+    listed = list(domain.all("vcpus/vcpu"))
+    return sum(vcpu.get("@enabled") != "no" for vcpu in listed) or None
+
+
+def _topology(cpu: Element | None, maximum: int) -> dict[str, int]:
+    topology = cpu.first("topology") if cpu is not None else None
+    if topology is None:
+        return {"sockets": maximum, "cores": 1, "threads": 1}  # libvirt's choice; QEMU's own prefers cores
+    counts = {level: number(topology, f"@{level}") or 1 for level in _TOPOLOGY}
+    product = 1
+    for count in counts.values():
+        product *= count
+    if product != maximum:
+        raise InputError(
+            f"the topology has {product} CPUs and <vcpu> {maximum}",
+            at=topology.position,
+            expected=f"{' * '.join(_ALWAYS)} = {maximum}",
+            rule="topology",
+        )
+    return {level: count for level, count in counts.items() if level in _ALWAYS or count > 1}
+
+
+def _model(guest: Guest, cpu: Element | None) -> str | None:
+    mode = cpu.get("@mode") if cpu is not None else None
+    if mode in _MODES:
+        return _MODES[mode]
+    named = cpu.get("model") if cpu is not None else None
+    if named:
+        return named
+    if guest.domain.get("@type") == "kvm" and not guest.arch.startswith(("x86", "i", "s390", "ppc64")):
+        return "host"  # KVM of ARM and RISC-V runs no other
+    return machine_of(guest).cpu
+
+
+def _cpu_features(guest: Guest, cpu: Element | None, model: str | None) -> Section:
+    found: Section = {}
+    if cpu is None:
+        return found
+    vendor = cpu.get("model/@vendor_id")
+    if vendor:
+        found["vendor"] = vendor
+    migratable = switch(cpu, "@migratable")
+    if migratable is not None and model in ("host", "max"):
+        found["migratable"] = migratable
+    for feature in cpu.all("feature"):
+        name, policy = feature.get("@name") or "", feature.get("@policy") or "require"
+        if policy not in _POLICIES:
+            raise InputError(
+                f"feature {name}: unknown policy {policy!r}",
+                at=feature.position,
+                expected=choices(_POLICIES),
+                rule="policy",
+            )
+        if name not in _NO_SWITCH:
+            found[_RENAMED.get(name, name.replace("_", "-"))] = _POLICIES[policy]
+    return found
+
+
+def _cache(_guest: Guest, cpu: Element | None, model: str | None) -> Section:
+    cache = cpu.first("cache") if cpu is not None else None
+    if cache is None:
+        return {}
+    mode = cache.get("@mode") or ""
+    third = {"emulate": True, "passthrough": False, "disable": False}
+    if mode not in third:
+        raise InputError(f"unknown cache mode {mode!r}", at=cache.position, expected=choices(third), rule="cache-mode")
+    # host-cache-info is a switch of every x86 model, and off where nobody asks
+    hosts = {"host-cache-info": mode == "passthrough"} if model in ("host", "max") or mode == "passthrough" else {}
+    return {**hosts, "l3-cache": third[mode]}
+
+
+def _phys_bits(_guest: Guest, cpu: Element | None, _model: str | None) -> Section:
+    wish = cpu.first("maxphysaddr") if cpu is not None else None
+    if wish is None:
+        return {}
+    if wish.get("@mode") == "emulate":
+        bits = number(wish, "@bits")
+        return {"phys-bits": bits} if bits is not None else {}
+    limit = number(wish, "@limit")
+    return {"host-phys-bits": True, **({"host-phys-bits-limit": limit} if limit is not None else {})}
+
+
+#: what <features> says of the CPU: path of the switch -> QEMU's property, and whether on in the XML is off in QEMU
+_SWITCHES: dict[str, tuple[str, bool]] = {
+    "features/apic/@eoi": ("kvm-pv-eoi", False),
+    "features/pvspinlock/@state": ("kvm-pv-unhalt", False),
+    "features/pmu/@state": ("pmu", False),
+    "features/kvm/hidden/@state": ("kvm", True),
+    "features/kvm/hint-dedicated/@state": ("kvm-hint-dedicated", False),
+    "features/kvm/poll-control/@state": ("kvm-poll-control", False),
+    "features/kvm/pv-ipi/@state": ("kvm-pv-ipi", False),
+    "features/xen/e820_host/@state": ("xen-e820-host", False),
+}
+
+
+def _domain_features(guest: Guest, _cpu: Element | None, _model: str | None) -> Section:
+    found: Section = {}
+    for path, (name, inverted) in _SWITCHES.items():
+        value = switch(guest.domain, path)
+        if value is not None and not (inverted and not value):
+            found[name] = value != inverted
+    return found
+
+
+def _spinlocks(element: Element) -> Section:
+    retries = number(element, "@retries")
+    return {"hv-spinlocks": f"0x{retries:x}" if retries is not None else "0xffffffff"}
+
+
+def _vendor(element: Element) -> Section:
+    return {"hv-vendor-id": element.get("@value") or ""}
+
+
+def _stimer(element: Element) -> Section:
+    direct = {"hv-stimer-direct": True} if element.get("direct/@state") == "on" else {}
+    return {"hv-stimer": True, **direct}
+
+
+def _tlbflush(element: Element) -> Section:
+    return {
+        "hv-tlbflush": True,
+        **{
+            f"hv-tlbflush-{child.tag}": True
+            for child in element
+            if child.tag in ("direct", "extended") and child.get("@state") == "on"
+        },
+    }
+
+
+#: the enlightenments that say more than on; every other is hv-NAME=on
+_ENLIGHTENMENTS: dict[str, Callable[[Element], Section]] = {
+    "spinlocks": _spinlocks,
+    "vendor_id": _vendor,
+    "stimer": _stimer,
+    "tlbflush": _tlbflush,
+}
+_PLAIN = names(
+    "relaxed vapic vpindex runtime synic reset frequencies reenlightenment ipi evmcs avic emsr_bitmap xmm_input"
+)
+
+
+def _hyperv(guest: Guest, _cpu: Element | None, _model: str | None) -> Section:
+    hyperv = guest.domain.first("features/hyperv")
+    if hyperv is None:
+        return {}
+    found: Section = {"hv-passthrough": True} if hyperv.get("@mode") == "passthrough" else {}
+    for element in hyperv:
+        if element.tag not in _PLAIN and element.tag not in _ENLIGHTENMENTS:
+            known = choices([*_PLAIN, *_ENLIGHTENMENTS])
+            raise InputError(
+                f"unknown Hyper-V enlightenment <{element.tag}>", at=element.position, expected=known, rule="hyperv"
+            )
+        if switch(element, "@state"):
+            made = _ENLIGHTENMENTS.get(element.tag)
+            found.update(made(element) if made else {f"hv-{element.tag.replace('_', '-')}": True})
+    return found
+
+
+def _timers(guest: Guest, _cpu: Element | None, _model: str | None) -> Section:
+    found: Section = {}
+    for timer in guest.domain.all("clock/timer"):
+        name, present = timer.get("@name"), switch(timer, "@present")
+        if name == "kvmclock" and present is not None:
+            found["kvmclock"] = present
+        elif name == "hypervclock" and present is not None:
+            found["hv-time"] = present
+        elif name == "tsc" and (frequency := number(timer, "@frequency")) is not None:
+            found["tsc-frequency"] = frequency
+        elif name == "armvtimer" and timer.get("@tickpolicy") == "discard":
+            found["kvm-no-adjvtime"] = True
+    return found

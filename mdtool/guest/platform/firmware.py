@@ -1,0 +1,317 @@
+"""<os> and <sysinfo>: the firmware and what it is told.
+
+The sections:
+
+    firmware: {kind: pflash, secure: true}          # absent for the machine type's own BIOS
+    boot: {strict: true, menu: true, splash-time: 3000, kernel: true, append: console=ttyS0}
+    smbios: {type1: {manufacturer: Acme}, type11: [first, second]}
+    features: {fw_cfg: {opt/org.example/key: value}}
+
+A direct kernel boot names its kernel, initrd and dtb in the XML; the description says that there is one and its command
+line.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mdtool.errors import InputError, Report
+from mdtool.guest.model import Guest
+from mdtool.guest.platform.units import escaped, number, on, switch
+from mdtool.guest.xml import Element
+
+Section = dict[str, Any]
+
+#: sizes of what a rehearsal puts in place of flash files that are not there: Debian's OVMF_CODE_4M.fd and
+#: OVMF_VARS_4M.fd
+_FLASH_SIZES = {"code": 3653632, "vars": 540672}
+_VIRT_FLASH = 64 * 1024 * 1024  # aarch64's virt has two banks of exactly that size
+DESCRIPTORS = (Path("/etc/qemu/firmware"), Path("/usr/share/qemu/firmware"))
+
+#: entries of <sysinfo> -> SMBIOS structures
+_BLOCKS = {"bios": "type0", "system": "type1", "baseBoard": "type2", "chassis": "type3"}
+
+
+@dataclass(frozen=True, slots=True)
+class Loader:
+    """The firmware files on this host.
+
+    ``kind`` is bios or pflash; ``code`` its file; ``vars`` the guest's own variables and ``template`` what they are
+    copied from at the first start, each None where there is none.
+    """
+
+    kind: str
+    code: str
+    vars: str | None = None
+    template: str | None = None
+    formats: tuple[str, str] = ("raw", "raw")
+    secure: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """A file that a launch makes where it is not there yet: a guest's UEFI variables from their template."""
+
+    source: str
+    target: str
+
+
+def firmware_sections(guest: Guest, report: Report) -> dict[str, Section]:
+    """The sections ``firmware``, ``boot``, ``smbios`` and the ``fw_cfg`` of ``features``."""
+    sections: dict[str, Section] = {}
+    domain = guest.domain
+    with report.step():
+        firmware = _firmware(domain)
+        if firmware:
+            sections["firmware"] = firmware
+    with report.step():
+        sections["boot"] = _boot(domain)
+    with report.step():
+        smbios = _smbios(domain)
+        if smbios:
+            sections["smbios"] = smbios
+    values = {
+        entry.get("@name") or "": entry.text
+        for info in domain.all("sysinfo")
+        if info.get("@type") == "fwcfg"
+        for entry in info.all("entry")
+        if entry.get("@file") is None
+    }
+    if values:
+        sections["features"] = {"fw_cfg": values}
+    return sections
+
+
+def boot_options(guest: Guest, sections: Mapping[str, Mapping[str, Any]], *, rehearse: bool) -> list[str]:
+    """``-boot``, ``-kernel``, ``-smbios``, ``-fw_cfg``, ``-acpitable``."""
+    domain, boot = guest.domain, sections.get("boot", {})
+    names = {"menu": "menu", "splash-time": "splash-time", "reboot-timeout": "reboot-timeout", "strict": "strict"}
+    said = [
+        f"{names[key]}={on(value) if isinstance(value, bool) else value}" for key, value in boot.items() if key in names
+    ]
+    words = ["-boot", ",".join(said)] if said else []
+    if not rehearse:
+        for tag in ("kernel", "initrd", "dtb"):
+            path = domain.get(f"os/{tag}")
+            if path:
+                words += [f"-{tag}", path]
+        if boot.get("append") and domain.get("os/kernel"):
+            words += ["-append", boot["append"]]
+        for table in domain.all("os/acpi/table"):
+            words += ["-acpitable", f"sig={table.get('@type') or 'SLIC'},file={escaped(table.text)}"]
+    words += list(_smbios_options(sections.get("smbios", {})))
+    for name, value in sections.get("features", {}).get("fw_cfg", {}).items():
+        words += ["-fw_cfg", f"name={escaped(name)},string={escaped(value)}"]
+    for info in domain.all("sysinfo"):
+        for entry in info.all("entry") if info.get("@type") == "fwcfg" else ():
+            if entry.get("@file") is not None and not rehearse:
+                words += [
+                    "-fw_cfg",
+                    f"name={escaped(entry.get('@name') or '')},file={escaped(entry.get('@file') or '')}",
+                ]
+    return words
+
+
+def loader_options(guest: Guest, *, rehearse: bool) -> tuple[list[str], dict[str, str], list[Copy]]:
+    """The firmware's options, the machine properties they need, and the files to make first."""
+    if rehearse and _firmware(guest.domain).get("kind") != "pflash":
+        return [], {}, []
+    loader = loader_of(guest, rehearse=rehearse)
+    if loader is None:
+        return [], {}, []
+    if loader.kind == "bios":
+        return ["-bios", loader.code], {}, []
+    words, properties = [], {}
+    banks = (("pflash0", "code", loader.code, True), ("pflash1", "vars", loader.vars, False))
+    for (bank, part, path, readonly), form in zip(banks, loader.formats, strict=True):
+        if path is None:
+            continue
+        properties[bank] = bank
+        if rehearse:
+            words += ["-blockdev", json.dumps(_null_flash(guest, bank, part, path))]
+            continue
+        file = {
+            "driver": "file",
+            "node-name": f"{bank}-file",
+            "filename": path,
+            "auto-read-only": True,
+            "discard": "unmap",
+        }
+        words += ["-blockdev", json.dumps(file)]
+        whole = {"driver": form, "node-name": bank, "read-only": readonly, "file": f"{bank}-file"}
+        words += ["-blockdev", json.dumps(whole)]
+    if loader.secure:
+        words += ["-global", "driver=cfi.pflash01,property=secure,value=on"]
+    copies = [Copy(loader.template, loader.vars)] if loader.template and loader.vars else []
+    return words, properties, copies
+
+
+def loader_of(guest: Guest, *, rehearse: bool = False) -> Loader | None:
+    """Which firmware files the guest starts with; None for the machine type's own.
+
+    <os firmware='efi'> is chosen as libvirt does: the first descriptor of QEMU's firmware folders that fits.  Raises
+    InputError where none does; with ``rehearse`` there is always one.
+    """
+    domain = guest.domain
+    loader, nvram = domain.first("os/loader"), domain.first("os/nvram")
+    form = (domain.get("os/loader/@format") or "raw", domain.get("os/nvram/@format") or "raw")
+    if loader is not None and loader.text:
+        if loader.get("@type") != "pflash":
+            return Loader("bios", loader.text)
+        own = (nvram.text or nvram.get("source/@file")) if nvram is not None else None
+        template = nvram.get("@template") if nvram is not None else None
+        stateless = loader.get("@stateless") == "yes"
+        if own is None and not stateless and (template or nvram is not None):
+            own = _own_vars(guest)
+        return Loader("pflash", loader.text, own, template, form, loader.get("@secure") == "yes")
+    kind = domain.get("os/@firmware")
+    if kind is None or kind == "bios":
+        return None
+    found = _described(guest) or (Loader("pflash", "", "") if rehearse else None)
+    if found is None:
+        raise InputError(
+            f"no firmware on this host fits <os firmware='{kind}'>",
+            at=domain.at("os"),
+            expected=f"a descriptor in {' or '.join(map(str, DESCRIPTORS))}",
+            remedy="install the firmware (Debian: ovmf), or name its files in <loader> and <nvram>",
+            rule="firmware",
+        )
+    return found
+
+
+def _firmware(domain: Element) -> Section:
+    kind = domain.get("os/@firmware")
+    loader = domain.first("os/loader")
+    if kind == "efi" or (loader is not None and loader.get("@type") == "pflash"):
+        wanted = _features(domain)
+        secure = domain.get("os/loader/@secure") == "yes" or wanted.get("secure-boot") is True
+        return {"kind": "pflash", **({"secure": True} if secure else {})}
+    if loader is not None and loader.text:
+        return {"kind": "bios"}
+    return {}
+
+
+def _features(domain: Element) -> dict[str, bool]:
+    return {f.get("@name") or "": f.get("@enabled") == "yes" for f in domain.all("os/firmware/feature")}
+
+
+def _described(guest: Guest) -> Loader | None:
+    """The first of QEMU's firmware descriptors, by file name, that fits machine type, architecture and wishes."""
+    from fnmatch import fnmatchcase
+
+    from mdtool.guest.machines import machine_of
+
+    machine, wishes = machine_of(guest).name, _features(guest.domain)
+    secure = guest.domain.get("os/loader/@secure") == "yes" or wishes.get("secure-boot") is True
+    for path in _descriptor_files():
+        try:
+            row = json.loads(path.read_bytes())
+            mapping = row["mapping"]
+            if mapping["device"] != "flash" or "uefi" not in row["interface-types"]:
+                continue
+            fits = any(
+                target["architecture"] == guest.arch and any(fnmatchcase(machine, glob) for glob in target["machines"])
+                for target in row["targets"]
+            )
+            able = set(row["features"])
+            if not fits or ("requires-smm" in able) != secure:
+                continue
+            if wishes.get("enrolled-keys", "enrolled-keys" in able) != ("enrolled-keys" in able):
+                continue
+            formats = (mapping["executable"]["format"], mapping["nvram-template"]["format"])
+            code, template = mapping["executable"]["filename"], mapping["nvram-template"]["filename"]
+        except (OSError, ValueError, LookupError, TypeError):
+            continue  # a descriptor that is not one is somebody else's fault, and libvirt skips it too
+        own = guest.domain.get("os/nvram") or _own_vars(guest)
+        return Loader("pflash", code, own, template, formats, secure)
+    return None
+
+
+def _descriptor_files() -> list[Path]:
+    named: dict[str, Path] = {}
+    for folder in reversed(DESCRIPTORS):
+        named.update({path.name: path for path in folder.glob("*.json")} if folder.is_dir() else {})
+    return [named[name] for name in sorted(named)]
+
+
+def _own_vars(guest: Guest) -> str:
+    return f"/var/lib/libvirt/qemu/nvram/{guest.name}_VARS.fd"
+
+
+def _null_flash(guest: Guest, bank: str, part: str, path: str) -> Section:
+    """Empty flash of the right size: the guest sees its size, and a rehearsal runs no firmware."""
+    try:
+        size = Path(path).stat().st_size
+    except OSError:
+        size = _FLASH_SIZES[part]
+    if guest.is_virt:
+        size = _VIRT_FLASH
+    return {"driver": "null-co", "node-name": bank, "size": size, "read-zeroes": True, "read-only": part == "code"}
+
+
+def _boot(domain: Element) -> Section:
+    found: Section = {"strict": True}
+    menu = switch(domain, "os/bootmenu/@enable")
+    if menu is None:
+        menu = switch(domain, "os/bootmenu/@enabled")
+    if menu is not None:
+        found["menu"] = menu
+        timeout = number(domain, "os/bootmenu/@timeout")
+        if menu and timeout is not None:
+            found["splash-time"] = timeout
+    reboot = number(domain, "os/bios/@rebootTimeout")
+    if reboot is not None:
+        found["reboot-timeout"] = reboot
+    if domain.get("os/kernel"):
+        found["kernel"] = True
+        if domain.get("os/cmdline"):
+            found["append"] = domain.get("os/cmdline")
+    return found
+
+
+def _smbios(domain: Element) -> Section:
+    mode = domain.get("os/smbios/@mode")
+    if mode in (None, "emulate"):
+        return {}
+    if mode == "host":
+        raise InputError(
+            "<smbios mode='host'> copies the host's tables, which differ on every host",
+            at=domain.at("os/smbios"),
+            remedy="write what the guest is to see in <sysinfo type='smbios'> and mode='sysinfo'",
+            rule="smbios-host",
+        )
+    found: Section = {}
+    for info in domain.all("sysinfo"):
+        if info.get("@type") != "smbios":
+            continue
+        for block in info:
+            if block.tag == "oemStrings":
+                found["type11"] = [entry.text for entry in block.all("entry")]
+            elif block.tag in _BLOCKS:
+                values = {entry.get("@name") or "": entry.text for entry in block.all("entry")}
+                if block.tag == "baseBoard":
+                    found.setdefault("type2", []).append(values)
+                else:
+                    found[_BLOCKS[block.tag]] = values
+            else:
+                raise InputError(
+                    f"<sysinfo> has no <{block.tag}>",
+                    at=block.position,
+                    expected="one of baseBoard, bios, chassis, oemStrings, system",
+                    rule="sysinfo",
+                )
+    return found
+
+
+def _smbios_options(smbios: Mapping[str, Any]) -> Iterator[str]:
+    for key, value in sorted(smbios.items(), key=lambda item: int(item[0].removeprefix("type"))):
+        kind = key.removeprefix("type")
+        if kind == "11":
+            yield from ("-smbios", ",".join([f"type={kind}", *(f"value={escaped(text)}" for text in value)]))
+            continue
+        for block in value if isinstance(value, list) else [value]:
+            yield from ("-smbios", ",".join([f"type={kind}", *(f"{k}={escaped(v)}" for k, v in block.items())]))

@@ -1,0 +1,223 @@
+"""The machine type with its switches, <features>, <pm> and the globals: ``-machine``, ``-global``.
+
+The sections:
+
+    machine: {type: pc-q35-7.2, arch: x86_64, properties: {hpet: false, vmport: 'off'}}    # QEMU's names, its types
+    features:
+      globals: {ICH9-LPC.disable_s3: 1}
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from mdtool.errors import InputError, Report, choices
+from mdtool.guest.machines import machine_of
+from mdtool.guest.model import Guest
+from mdtool.guest.platform.units import MIB, bytes_of, number, on, switch
+from mdtool.guest.xml import Element
+
+Section = dict[str, Any]
+
+#: properties that QEMU types OnOffAuto: a string and no bool
+_ON_OFF_AUTO = frozenset({"smm", "acpi", "pit", "pic", "vmport", "virt-ssd", "rtas"})
+
+
+@dataclass(frozen=True, slots=True)
+class Feature:
+    """One row: where the XML says it, and what machine property it becomes.
+
+    ``values`` translates the XML's word; without it the word is a switch.
+    """
+
+    path: str
+    name: str
+    values: Mapping[str, Any] | None = None
+
+
+_CAP = {"broken": "broken", "workaround": "workaround", "fixed": "fixed"}
+
+FEATURES = (
+    Feature("features/smm/@state", "smm"),
+    Feature("features/vmport/@state", "vmport"),
+    Feature("features/ioapic/@driver", "kernel_irqchip", {"kvm": "on", "qemu": "split"}),
+    Feature(
+        "features/hpt/@resizing", "resize-hpt", {"enabled": "enabled", "disabled": "disabled", "required": "required"}
+    ),
+    Feature("features/htm/@state", "cap-htm"),
+    Feature("features/nested-hv/@state", "cap-nested-hv"),
+    Feature("features/ccf-assist/@state", "cap-ccf-assist"),
+    Feature("features/cfpc/@value", "cap-cfpc", _CAP),
+    Feature("features/sbbc/@value", "cap-sbbc", _CAP),
+    Feature(
+        "features/ibs/@value",
+        "cap-ibs",
+        {**_CAP, "fixed-ibs": "fixed-ibs", "fixed-ccd": "fixed-ccd", "fixed-na": "fixed-na"},
+    ),
+    Feature("features/ras/@state", "ras"),
+    Feature("features/mte/@state", "mte"),
+    Feature("features/ps2/@state", "i8042"),
+)
+
+
+def machine_sections(guest: Guest, report: Report) -> dict[str, Section]:
+    """The sections ``machine`` and ``features``."""
+    properties: Section = {}
+    for source in (_from_features, _acpi, _gic, _hpt, _timers, _devices):
+        with report.step():
+            properties.update(source(guest))
+    machine: Section = {"type": machine_of(guest).name, "arch": guest.arch}
+    if properties:
+        machine["properties"] = dict(sorted(properties.items()))
+    sections = {"machine": machine}
+    with report.step():
+        found = dict(_globals(guest))
+        if found:
+            sections["features"] = {"globals": found}
+    return sections
+
+
+def machine_options(
+    guest: Guest, sections: Mapping[str, Mapping[str, Any]], extra: Mapping[str, str], *, rehearse: bool
+) -> list[str]:
+    """``-machine`` and ``-global``; ``extra`` are machine properties of the host side: pflash0, memory-backend."""
+    machine = sections["machine"]
+    properties = {"usb": False, **machine.get("properties", {}), **_host_side(guest, rehearse=rehearse), **extra}
+    words = [
+        "-machine",
+        ",".join([machine["type"], *(f"{name}={spelled(value)}" for name, value in properties.items())]),
+    ]
+    for name, value in sections.get("features", {}).get("globals", {}).items():
+        words += ["-global", f"{name}={spelled(value)}"]
+    return words
+
+
+def spelled(value: Any) -> str:
+    """A value as key=value notation has it.
+
+    >>> spelled(True), spelled(2048)
+    ('on', '2048')
+    """
+    return on(value) if isinstance(value, bool) else str(value).replace(",", ",,")
+
+
+def _typed(name: str, value: bool) -> Any:
+    return on(value) if name in _ON_OFF_AUTO else value
+
+
+def _from_features(guest: Guest) -> Section:
+    found: Section = {}
+    for row in FEATURES:
+        text = guest.domain.get(row.path)
+        if text is None:
+            continue
+        if row.values is None:
+            value = switch(guest.domain, row.path)
+            found[row.name] = _typed(row.name, bool(value))
+        elif text in row.values:
+            found[row.name] = row.values[text]
+        else:
+            raise InputError(
+                f"{row.path}: unknown value {text!r}",
+                at=guest.domain.at(row.path),
+                expected=choices(row.values),
+                rule="feature-value",
+            )
+    return found
+
+
+def _acpi(guest: Guest) -> Section:
+    """libvirt switches ACPI off where <acpi/> is missing, on the machines that have a switch."""
+    switchable = guest.arch in ("x86_64", "i686") or (
+        guest.is_virt and guest.arch.startswith(("aarch64", "arm", "riscv", "loong"))
+    )
+    return {} if not switchable or guest.domain.first("features/acpi") is not None else {"acpi": "off"}
+
+
+def _gic(guest: Guest) -> Section:
+    if not guest.is_virt or not guest.arch.startswith(("aarch64", "arm")):
+        return {}
+    version = guest.domain.get("features/gic/@version")
+    kvm = guest.domain.get("@type") == "kvm"
+    return {"gic-version": version or ("host" if kvm else "2")}
+
+
+def _hpt(guest: Guest) -> Section:
+    page = guest.domain.first("features/hpt/maxpagesize")
+    return {} if page is None else {"cap-hpt-max-page-size": f"{bytes_of(page.text, page.get('@unit'), page) // 1024}k"}
+
+
+def _timers(guest: Guest) -> Section:
+    for timer in guest.domain.all("clock/timer"):
+        if timer.get("@name") == "hpet" and switch(timer, "@present") is False:
+            return {"hpet": False}
+    return {}
+
+
+def _devices(guest: Guest) -> Section:
+    """What a device element switches on in the machine."""
+    found: Section = {}
+    for device in guest.devices:
+        model = device.get("@model")
+        if device.tag == "memory" and model == "nvdimm":
+            found["nvdimm"] = True
+        if device.tag == "iommu" and model == "smmuv3":
+            found["iommu"] = "smmuv3"
+    if any(cell.first("cache") is not None for cell in guest.domain.all("cpu/numa/cell")) or guest.domain.first(
+        "cpu/numa/interconnects"
+    ):
+        found["hmat"] = True
+    return found
+
+
+def _host_side(guest: Guest, *, rehearse: bool) -> Section:
+    found: Section = {"dump-guest-core": guest.domain.get("memory/@dumpCore") == "on"}
+    if guest.domain.first("memoryBacking/nosharepages") is not None and not rehearse:
+        found["mem-merge"] = False
+    return found
+
+
+#: <pm> -> the property of the chipset's power management
+_PM = {"suspend-to-mem": "disable_s3", "suspend-to-disk": "disable_s4"}
+
+
+def _globals(guest: Guest) -> Iterator[tuple[str, Any]]:
+    domain = guest.domain
+    chipset = "ICH9-LPC" if guest.is_q35 else "PIIX4_PM"
+    for tag, name in _PM.items():
+        enabled = switch(domain, f"pm/{tag}/@enabled")
+        if enabled is not None:
+            if not (guest.is_q35 or guest.is_i440fx):
+                raise InputError(
+                    f"<{tag}> is a switch of pc and q35 only",
+                    at=domain.at(f"pm/{tag}"),
+                    remedy=f"remove <{tag}>",
+                    rule="pm",
+                )
+            yield f"{chipset}.{name}", int(not enabled)
+    for timer in domain.all("clock/timer"):
+        if timer.get("@name") == "pit" and timer.get("@tickpolicy") in ("delay", "discard"):
+            yield "kvm-pit.lost_tick_policy", timer.get("@tickpolicy")
+    size = domain.first("features/smm/tseg")
+    if size is not None:
+        yield "mch.extended-tseg-mbytes", bytes_of(size.text, size.get("@unit") or "MiB", size) // MIB
+    for controller in guest.devices:
+        yield from _hole(controller, guest)
+
+
+def _hole(controller: Element, guest: Guest) -> Iterator[tuple[str, Any]]:
+    hole = controller.first("pcihole64") if controller.tag == "controller" else None
+    if hole is None:
+        return
+    host = "q35-pcihost" if guest.is_q35 else "i440FX-pcihost"
+    yield f"{host}.pci-hole64-size", f"{bytes_of(hole.text, hole.get('@unit'), hole) // 1024}K"
+
+
+def iothreads(guest: Guest) -> list[int]:
+    """The numbers of the iothreads: <iothreadids>, then 1, 2, ... up to <iothreads>."""
+    count = number(guest.domain, "iothreads") or 0
+    listed = [number(element, "@id") or 0 for element in guest.domain.all("iothreadids/iothread")]
+    free = (i for i in range(1, count + len(listed) + 1) if i not in listed)
+    return listed + [next(free) for _ in range(count - len(listed))]

@@ -1,0 +1,77 @@
+"""Numbers as guest XML writes them."""
+
+from __future__ import annotations
+
+from mdtool.errors import InputError, choices
+from mdtool.guest.xml import Element
+
+KIB = 1024
+MIB = 1024**2
+
+#: libvirt's units of memory, in bytes: powers of 1000 with B, of 1024 without and with iB
+_UNITS = {
+    "b": 1,
+    "bytes": 1,
+    **{f"{prefix}b": 1000**power for power, prefix in enumerate("kmgtpe", start=1)},
+    **{f"{prefix}": 1024**power for power, prefix in enumerate("kmgtpe", start=1)},
+    **{f"{prefix}ib": 1024**power for power, prefix in enumerate("kmgtpe", start=1)},
+}
+
+
+def names(text: str) -> tuple[str, ...]:
+    """The words of a text, for tables of names."""
+    return tuple(text.split())
+
+
+def number(element: Element, path: str, *, base: int = 10) -> int | None:
+    """An attribute or text as a number; None where it is absent; raises InputError where it is none.
+
+    >>> number(vcpu, "@current")
+    2
+    """
+    text = element.get(path)
+    if text is None or text == "":
+        return None
+    try:
+        return int(text, 0 if text.lower().startswith("0x") else base)
+    except ValueError:
+        raise InputError(f"{text!r} is not a number", at=element.at(path), expected="a number", rule="number") from None
+
+
+def bytes_of(text: str | None, unit: str | None, element: Element) -> int:
+    """``<memory unit='MiB'>512</memory>`` in bytes; without a unit libvirt counts KiB."""
+    factor: int | None = _UNITS.get((unit or "KiB").lower())
+    if factor is None:
+        raise InputError(f"unknown unit {unit!r}", at=element.position, expected=choices(_UNITS), rule="unit")
+    try:
+        return int(text or "") * factor
+    except ValueError:
+        raise InputError(
+            f"<{element.tag}>: {text!r} is not a number", at=element.position, expected="a number", rule="number"
+        ) from None
+
+
+def whole_mib(size: int) -> int:
+    """The size that QEMU gets: libvirt rounds up to a whole MiB."""
+    return -(-size // MIB) * MIB
+
+
+def on(value: bool) -> str:
+    return "on" if value else "off"
+
+
+def escaped(text: str) -> str:
+    """A value inside of QEMU's key=value notation, where a comma is written twice."""
+    return text.replace(",", ",,")
+
+
+def switch(element: Element, path: str) -> bool | None:
+    """``on``/``yes``/``enabled`` is True, ``off``/``no`` False, absent None; raises InputError for anything else."""
+    text = element.get(path)
+    if text is None:
+        return None
+    if text in ("on", "yes"):
+        return True
+    if text in ("off", "no"):
+        return False
+    raise InputError(f"{text!r} is neither on nor off", at=element.at(path), expected="on or off", rule="switch")

@@ -1,0 +1,362 @@
+"""From a description and its guest XML to QEMU's command line.
+
+    commandline = argv_from_tree(guest, tree, wanted)
+    commandline.argv          every word, for ``--via device``
+    commandline.platform      the parts, for the ways that hand something over otherwise: machine, CPU, memory,
+    firmware, ... commandline.backends      the host side: -blockdev, -netdev, -chardev, -object, displays
+    commandline.devices       one a device, in an order in which a bus exists before what sits on it
+
+Nothing is opened or started: descriptors, processes and files that QEMU needs are named, for ``launch`` to make.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from mdtool.errors import InputError, Position, Report
+from mdtool.guest.machines import emulator
+from mdtool.guest.model import Guest, Wanted
+from mdtool.guest.place import device_arguments
+from mdtool.guest.platform import iothreads, platform_of
+from mdtool.guest.platform.firmware import Copy
+from mdtool.guest.platform.units import names
+from mdtool.guest.xml import Element
+from mdtool.launch.backends import NO_DEVICE, backend_of, implied_audio
+from mdtool.launch.backends.base import Backend, Host, Process, Secret, option
+from mdtool.launch.rehearse_backends import implied_silence, rehearsed, stand_in_properties
+from mdtool.tree import BUILTIN, HAND, Node, Place, Tree
+
+QEMU_NS = "{http://libvirt.org/schemas/domain/qemu/1.0}"
+FIRST_DESCRIPTOR = 64  # below are the standard streams and what mdtool itself has open
+_PLACEHOLDER = re.compile(r"<fd:([^>]+)>")
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """One -device: its node's ``name`` in the description, what QEMU is told, and where the XML asks for it."""
+
+    name: str
+    arguments: Mapping[str, Any]
+    position: Position | None = None
+
+    @property
+    def words(self) -> tuple[str, str]:
+        return "-device", json.dumps(self.arguments)
+
+
+@dataclass(frozen=True)
+class Commandline:
+    """A QEMU command line in parts, and what must be there when QEMU starts.
+
+    ``extra``        words of <qemu:commandline>, after everything else
+    ``positions``    id of a device or of a backend -> where the guest XML asks for it
+    ``secrets``      what QEMU reads from descriptors; their numbers are ``descriptors``
+    ``processes``    what must run beside QEMU
+    ``copies``       files to make where they are not there yet
+    ``environment``  variables for QEMU
+    ``stand_ins``    in a rehearsal: device id -> the driver that takes the place of the described one
+    ``left_out``     in a rehearsal: devices that could not be there at all, each with its reason
+    ``spawns``       whether QEMU itself starts a program, which a sandbox must allow
+    """
+
+    binary: str
+    platform: tuple[str, ...]
+    backends: tuple[str, ...]
+    devices: tuple[Device, ...]
+    extra: tuple[str, ...] = ()
+    positions: Mapping[str, Position] = field(default_factory=dict)
+    secrets: tuple[Secret, ...] = ()
+    processes: tuple[Process, ...] = ()
+    copies: tuple[Copy, ...] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
+    stand_ins: Mapping[str, str] = field(default_factory=dict)
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    spawns: bool = False
+
+    @property
+    def argv(self) -> list[str]:
+        """Every word, the binary first."""
+        devices = [word for device in self.devices for word in device.words]
+        return [self.binary, *(self.numbered(word) for word in (*self.platform, *self.backends, *devices, *self.extra))]
+
+    @property
+    def descriptors(self) -> dict[int, Secret]:
+        """The numbers under which QEMU expects its secrets."""
+        return dict(enumerate(self.secrets, start=FIRST_DESCRIPTOR))
+
+    def numbered(self, word: str) -> str:
+        """A word with the descriptors' numbers in place of ``<fd:NAME>``."""
+        numbers = {secret.name: number for number, secret in self.descriptors.items()}
+        return _PLACEHOLDER.sub(lambda match: str(numbers[match[1]]), word) if "<fd:" in word else word
+
+
+def argv_from_tree(
+    guest: Guest,
+    tree: Tree,
+    wanted: Sequence[Wanted],
+    *,
+    rehearse: bool = False,
+    qmp: str | None = None,
+    paused: bool = True,
+    binary: str | None = None,
+    runtime: Path | None = None,
+    now: datetime | None = None,
+    port: Callable[[int], int] = int,
+) -> Commandline:
+    """The command line that makes the machine of ``tree`` with the host side of ``guest``.
+
+    ``wanted`` links the XML's elements to the nodes, by origin.  ``rehearse`` puts null backends everywhere.  ``qmp``
+    is the path of a monitor socket that QEMU makes, ``runtime`` the guest's private folder, and ``port`` finds a free
+    TCP port.
+
+    Raises InputError for what direct launch does not know, and where XML and description are not of one mind.
+    """
+    host = Host(guest, runtime or _runtime(guest), port)
+    report = Report()
+    nodes = {place.node.origin: place for place in tree.places if place.node.origin not in (None, BUILTIN, HAND)}
+    _of_one_mind(nodes, wanted, report)
+    make = rehearsed if rehearse else backend_of
+    by_id: dict[str, Backend] = {}
+    positions: dict[str, Position] = {}
+    total = (implied_silence if rehearse else implied_audio)(host)
+    for element, node in _elements(guest, nodes, wanted):
+        with report.step():
+            made = make(element, node, host)
+            positions.update(dict.fromkeys(_ids(made.options), element.position))
+            total += made
+            if node is not None and node.id is not None:
+                by_id[node.id] = by_id[node.id] + made if node.id in by_id else made
+                positions[node.id] = element.position
+    report.done()
+    platform = platform_of(guest, tree, rehearse=rehearse, now=now, properties=total.machine)
+    devices, stand_ins, left_out = [], {}, {}
+    for place in ordered(tree):
+        node = place.node
+        made = by_id.get(node.id or "", Backend())
+        reason = _cannot(node, rehearse)
+        if reason is not None:
+            left_out[place.name] = reason
+            continue
+        arguments = {**device_arguments(place.bus.name if place.bus else None, node), **made.properties}
+        if made.stand_in is not None:
+            arguments = {"driver": made.stand_in, **stand_in_properties(made.stand_in, arguments)}
+            stand_ins[place.name] = made.stand_in
+        devices.append(Device(place.name, arguments, positions.get(node.id or "", node.position)))
+    extra, environment = _passed_through(guest, wanted, rehearse=rehearse)
+    threads = [word for i in iothreads(guest) for word in option("-object", qom_type="iothread", id=f"iothread{i}")]
+    return Commandline(
+        binary=binary or emulator(guest),
+        platform=(*platform.words, *_display(guest, rehearse), *_monitor(qmp), *(("-S",) if paused else ())),
+        backends=(*threads, *_once(total.options)),
+        devices=tuple(devices),
+        extra=extra,
+        positions=positions,
+        secrets=tuple({secret.name: secret for secret in total.secrets}.values()),
+        processes=total.processes,
+        copies=platform.copies,
+        environment={**total.environment, **environment},
+        stand_ins=stand_ins,
+        left_out=left_out,
+        spawns=total.spawns,
+    )
+
+
+# --- what goes with what -------------------------------------------------------------------------------------------
+
+
+def _elements(
+    guest: Guest, nodes: Mapping[str | None, Place], wanted: Sequence[Wanted]
+) -> Iterator[tuple[Element, Node | None]]:
+    """Every device element with each of its nodes, in the XML's order; with None where it has none."""
+    stands: dict[int, list[Wanted]] = {}
+    for want in wanted:
+        if want.element is not None:
+            stands.setdefault(id(want.element), []).append(want)
+    for element in guest.devices:
+        if element.tag in NO_DEVICE or _is_copy(element, guest):
+            continue
+        wants = stands.get(id(element), [])
+        found = [nodes[want.origin].node for want in wants if want.origin in nodes]
+        found += [
+            nodes[want.origin].node for inner in element for want in stands.get(id(inner), []) if want.origin in nodes
+        ]
+        if not found:
+            yield element, None
+        for node in found:
+            yield element, node
+
+
+def _is_copy(element: Element, guest: Guest) -> bool:
+    """libvirt lists the first serial port once more as a <console>."""
+    if element.tag != "console" or (element.get("target/@type") or "serial") != "serial":
+        return False
+    return any(device.tag == "serial" for device in guest.devices)
+
+
+def _of_one_mind(nodes: Mapping[str | None, Place], wanted: Sequence[Wanted], report: Report) -> None:
+    for want in wanted:
+        if want.driver and want.origin not in nodes:
+            report.error(
+                InputError(
+                    f"{want.origin}: the guest XML asks for it, and the description does not have it",
+                    at=want.position,
+                    remedy="bring the description up to date with mdtool reconcile",
+                    rule="reconciled",
+                )
+            )
+    asked = {want.origin for want in wanted}
+    for origin, place in nodes.items():
+        if origin not in asked:
+            report.error(
+                InputError(
+                    f"{place.name}: the description has it for {origin}, and the guest XML no longer asks for that",
+                    at=place.node.position,
+                    remedy="bring the description up to date with mdtool reconcile",
+                    rule="reconciled",
+                )
+            )
+
+
+def _ids(words: Iterable[str]) -> Iterator[str]:
+    """The ids that options define."""
+    for word in words:
+        if word.startswith("{"):
+            facts = json.loads(word)
+            yield from (facts[key] for key in ("id", "node-name") if key in facts)
+        else:
+            yield from re.findall(r"(?:^|,)id=([^,]+)", word)
+
+
+def _once(words: Sequence[str]) -> Iterator[str]:
+    """Options in pairs, an identical one only once: disks share a throttle group."""
+    seen = set()
+    for pair in zip(words[::2], words[1::2], strict=True):
+        if pair not in seen:
+            seen.add(pair)
+            yield from pair
+
+
+# --- the order of devices ------------------------------------------------------------------------------------------
+
+#: libvirt's order of its command line, by the first part of an origin; what is not here comes last
+_ORDER = names(
+    "iommu memory controller hub disk filesystem interface smartcard serial parallel channel console "
+    "shmem tpm input video sound watchdog redirdev hostdev memballoon rng nvram panic vsock crypto pstore"
+)
+_CONTROLLERS = ("pci", "usb", "scsi", "ide", "sata", "fdc", "virtio-serial", "ccid")
+
+
+def ordered(tree: Tree) -> list[Place]:
+    """The devices to create, a bus before what sits on it, otherwise in libvirt's order.
+
+    The order shows in the migration stream where a device has no address of its own (two ISA serial ports), so it
+    depends on the description alone and not on the order of the XML's elements.
+    """
+    provides = {bus.name: place for place in tree.places for bus in place.node.buses}
+    hosts = {place.node.id or place.node.driver: place for place in tree.places}
+    provides.update({bus.name: hosts[bus.host] for bus in tree.buses if bus.host in hosts})
+    done: set[str] = set()
+    made: list[Place] = []
+
+    def create(place: Place) -> None:
+        if place.name in done:
+            return
+        done.add(place.name)
+        for bus in (place.bus.name if place.bus else None, place.node.properties.get("masterbus")):
+            provider = provides.get(str(bus).removesuffix(".0") if bus not in provides else str(bus))
+            if provider is not None:
+                create(provider)
+        if place.node.origin != BUILTIN:
+            made.append(place)
+
+    for place in sorted(tree.places, key=_rank):
+        create(place)
+    return made
+
+
+def _rank(place: Place) -> tuple[Any, ...]:
+    kind, _, rest = (place.node.origin or "~").partition("/")
+    inner = rest.partition("/")[0]
+    return (
+        _ORDER.index(kind) if kind in _ORDER else len(_ORDER),
+        _CONTROLLERS.index(inner) if kind == "controller" and inner in _CONTROLLERS else len(_CONTROLLERS),
+        _natural(place.node.id or ""),
+        _natural(place.name),
+    )
+
+
+def _natural(text: str) -> list[tuple[int, str]]:
+    """``net10`` after ``net9``."""
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", text)]
+
+
+# --- the rest ------------------------------------------------------------------------------------------------------
+
+#: devices without which a rehearsal goes on, since nothing can take their place
+_NO_REHEARSAL = {
+    "tpm-": "a TPM needs the process behind it",
+    "virtio-pmem": "persistent memory needs its file",
+}
+
+
+def _cannot(node: Node, rehearse: bool) -> str | None:
+    return next((why for prefix, why in _NO_REHEARSAL.items() if rehearse and node.driver.startswith(prefix)), None)
+
+
+def _display(guest: Guest, rehearse: bool) -> tuple[str, ...]:
+    """No window unless a <graphics> opens one."""
+    opens = {device.get("@type") for device in guest.devices if device.tag == "graphics"}
+    return () if not rehearse and opens & {"sdl", "dbus", "egl-headless"} else ("-display", "none")
+
+
+def _monitor(path: str | None) -> tuple[str, ...]:
+    if path is None:
+        return ()
+    escaped = path.replace(",", ",,")
+    return (
+        "-chardev",
+        f"socket,id=charmonitor,path={escaped},server=on,wait=off",
+        "-mon",
+        "chardev=charmonitor,id=monitor,mode=control",
+    )
+
+
+def _runtime(guest: Guest) -> Path:
+    return Path(os.environ.get("XDG_RUNTIME_DIR") or "/run") / "mdtool" / guest.name.replace("/", "_")
+
+
+#: options of <qemu:commandline> that a rehearsal keeps: they speak of the guest, and need nothing of the host
+_GUEST_OPTIONS = names("global cpu machine M smbios set rtc m smp numa boot no-acpi no-hpet no-reboot device")
+_ALONE = frozenset(["no-acpi", "no-hpet", "no-reboot", "enable-kvm", "S", "daemonize", "nographic", "snapshot"])
+
+
+def _passed_through(
+    guest: Guest, wanted: Sequence[Wanted], *, rehearse: bool
+) -> tuple[tuple[str, ...], dict[str, str]]:
+    """Words and variables of <qemu:commandline>; a -device that became a node is there already."""
+    taken = {id(want.element) for want in wanted if want.element is not None}
+    holder = guest.domain.first(QEMU_NS + "commandline")
+    if holder is None:
+        return (), {}
+    environment = {env.get("@name") or "": env.get("@value") or "" for env in holder.all(QEMU_NS + "env")}
+    words: list[str] = []
+    arguments = list(holder.all(QEMU_NS + "arg"))
+    index = 0
+    while index < len(arguments):
+        group = [arguments[index]]
+        name = (group[0].get("@value") or "").lstrip("-")
+        follows = index + 1 < len(arguments) and not (arguments[index + 1].get("@value") or "").startswith("-")
+        if follows and name not in _ALONE:
+            group.append(arguments[index + 1])
+        index += len(group)
+        if any(id(argument) in taken for argument in group) or (rehearse and name not in _GUEST_OPTIONS):
+            continue
+        words += [argument.get("@value") or "" for argument in group]
+    return tuple(words), {} if rehearse else environment

@@ -1,0 +1,75 @@
+"""The host side of each device element, for direct launch: one row an element.
+
+A function takes (the element, its node, the host) and says what QEMU needs for it; nothing is opened or started here.
+What direct launch does not know is an InputError at the element that points to ``--via libvirt``.
+"""
+
+from __future__ import annotations
+
+from mdtool.guest.xml import Element
+from mdtool.launch.backends.base import NOTHING, Backend, Host, Make, Process, Secret, refused
+from mdtool.launch.backends.block import disk
+from mdtool.launch.backends.char import character, redirdev, smartcard
+from mdtool.launch.backends.display import audio, graphics, implied_audio, sound
+from mdtool.launch.backends.hostdev import hostdev
+from mdtool.launch.backends.misc import (
+    controller,
+    crypto,
+    filesystem,
+    input_,
+    memory,
+    nothing,
+    pstore,
+    rng,
+    shmem,
+    tpm,
+    video,
+)
+from mdtool.launch.backends.net import interface
+from mdtool.tree import Node
+
+#: element -> its host side
+BACKENDS: dict[str, Make] = {
+    "audio": audio,
+    "channel": character,
+    "console": character,
+    "controller": controller,
+    "crypto": crypto,
+    "disk": disk,
+    "filesystem": filesystem,
+    "graphics": graphics,
+    "hostdev": hostdev,
+    "hub": nothing,
+    "input": input_,
+    "interface": interface,
+    "iommu": nothing,
+    "memballoon": nothing,
+    "memory": memory,
+    "nvram": nothing,
+    "panic": nothing,
+    "parallel": character,
+    "pstore": pstore,
+    "redirdev": redirdev,
+    "rng": rng,
+    "serial": character,
+    "shmem": shmem,
+    "smartcard": smartcard,
+    "sound": sound,
+    "tpm": tpm,
+    "video": video,
+    "vsock": nothing,
+    "watchdog": nothing,
+}
+#: children of <devices> that are no devices
+NO_DEVICE = frozenset({"emulator", "lease", "redirfilter", "alias"})
+
+
+def backend_of(element: Element, node: Node | None, host: Host) -> Backend:
+    """The host side of one element; raises InputError where direct launch does not know it."""
+    make = BACKENDS.get(element.tag)
+    if make is None:
+        raise refused(element, f"<{element.tag}>", path=element.tag)
+    return make(element, node, host)
+
+
+__all__ = ["BACKENDS", "NOTHING", "NO_DEVICE", "Backend", "Host", "Process", "Secret", "backend_of", "implied_audio"]

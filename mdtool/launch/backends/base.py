@@ -1,0 +1,172 @@
+"""What a backend is: the host side of one device.
+
+A backend function is pure: it names files, sockets, descriptors and processes, and opens none of them, so that ``launch
+--print`` touches nothing of the host.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mdtool.errors import InputError
+from mdtool.guest.model import Guest
+from mdtool.guest.xml import Element
+from mdtool.tree import Node
+
+Properties = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Secret:
+    """Something that must not be on a command line: QEMU reads it from the descriptor ``<fd:NAME>``.
+
+    ``value`` where the XML itself holds it (a VNC password); otherwise ``key`` is what the XML calls it: libvirt's uuid
+    or usage of the secret, and ``kind`` libvirt's word for its kind (ceph, iscsi, passphrase, tls).
+    """
+
+    name: str
+    value: str | None = field(default=None, repr=False)
+    key: str | None = None
+    kind: str | None = None
+
+    @property
+    def placeholder(self) -> str:
+        return f"/dev/fd/<fd:{self.name}>"
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """A process that must run beside QEMU (swtpm, virtiofsd); ``ready`` is the socket that it makes once it listens."""
+
+    argv: tuple[str, ...]
+    ready: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Backend:
+    """The host side of one device.
+
+    ``options``     words for QEMU, in pairs: ``("-netdev", '{"type": "user", "id": "hostnet0"}')``
+    ``properties``  host-side properties of its -device: ``{"netdev": "hostnet0"}``
+    ``secrets``     descriptors that ``options`` name by ``<fd:NAME>``
+    ``processes``   what must run beside QEMU
+    ``machine``     machine properties: ``{"pcspk-audiodev": "audio1"}``
+    ``stand_in``    only in a rehearsal: the driver that takes the place of one that cannot be had without its host side
+    ``drops``       only with ``stand_in``: properties that the stand-in does not have
+    ``environment`` variables that QEMU needs
+    ``spawns``      whether QEMU itself starts a program (the bridge helper), which a sandbox must then allow
+    """
+
+    options: tuple[str, ...] = ()
+    properties: Properties = field(default_factory=dict)
+    secrets: tuple[Secret, ...] = ()
+    processes: tuple[Process, ...] = ()
+    machine: Mapping[str, str] = field(default_factory=dict)
+    stand_in: str | None = None
+    environment: Mapping[str, str] = field(default_factory=dict)
+    spawns: bool = False
+
+    def __add__(self, other: Backend) -> Backend:
+        return Backend(
+            self.options + other.options,
+            {**self.properties, **other.properties},
+            self.secrets + other.secrets,
+            self.processes + other.processes,
+            {**self.machine, **other.machine},
+            self.stand_in or other.stand_in,
+            {**self.environment, **other.environment},
+            self.spawns or other.spawns,
+        )
+
+
+NOTHING = Backend()
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """What backend functions know beside their element.
+
+    ``runtime``   the guest's private folder, for sockets that the XML leaves to us; need not exist yet
+    ``port``      a free TCP port from the given one up; the identity where nothing of the host may be touched
+    """
+
+    guest: Guest
+    runtime: Path
+    port: Callable[[int], int] = int
+
+    @property
+    def is_kvm(self) -> bool:
+        return self.guest.domain.get("@type") == "kvm"
+
+
+#: (element, its node or None for a built-in or no device at all, the host) -> its host side
+Make = Callable[[Element, Node | None, Host], Backend]
+
+
+def option(flag: str, **values: Any) -> tuple[str, str]:
+    """``-blockdev`` and its like in JSON; ``_`` in a name is ``-``, a None is left out.
+
+    >>> option("-object", qom_type="rng-random", id="objrng0", filename="/dev/urandom")
+    ('-object', '{"qom-type": "rng-random", "id": "objrng0", "filename": "/dev/urandom"}')
+    """
+    return flag, json.dumps({key.replace("_", "-"): value for key, value in values.items() if value is not None})
+
+
+def listed(flag: str, *words: str | None, **values: Any) -> tuple[str, str]:
+    """An option in key=value notation, for those that take no JSON; ``_`` in a name is ``-``, a None is left out.
+
+    >>> listed("-chardev", "socket", id="charserial0", path="/tmp/a,b")
+    ('-chardev', 'socket,id=charserial0,path=/tmp/a,,b')
+    """
+    said = [word for word in words if word is not None]
+    said += [f"{key.replace('_', '-')}={plain(value)}" for key, value in values.items() if value is not None]
+    return flag, ",".join(said)
+
+
+def plain(value: Any) -> str:
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return str(value).replace(",", ",,")
+
+
+def secret_object(secret: Secret) -> tuple[str, str]:
+    return option("-object", qom_type="secret", id=secret.name, file=secret.placeholder)
+
+
+def refused(element: Element, what: str, *, path: str = "@type") -> InputError:
+    """What direct launch does not know; libvirt does."""
+    return InputError(
+        f"<{element.tag}>: direct launch cannot set up {what}",
+        at=element.at(path) if element.tag != path else element.position,
+        remedy="start the guest with --via libvirt",
+        rule="host-side",
+    )
+
+
+def switch(element: Element, path: str) -> bool | None:
+    """on/yes is True, anything else that is there False, absent None."""
+    text = element.get(path)
+    return None if text is None else text in ("on", "yes")
+
+
+def whole(element: Element, path: str) -> int | None:
+    """A number; None where it is absent; raises InputError where it is none."""
+    text = element.get(path)
+    if text is None or text == "":
+        return None
+    try:
+        return int(text, 0)
+    except ValueError:
+        raise InputError(f"{text!r} is not a number", at=element.at(path), expected="a number", rule="number") from None
+
+
+def given(element: Element, path: str) -> str:
+    """An attribute that must be there; raises InputError where it is not."""
+    text = element.get(path)
+    if not text:
+        raise InputError(f"<{element.tag}> without {path}", at=element.at(path), expected=path, rule="missing")
+    return text

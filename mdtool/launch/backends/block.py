@@ -1,0 +1,415 @@
+"""Disks: -blockdev, the throttle groups and secrets around them, and the host-side properties of the drive.
+
+A disk is a stack of nodes, named after its target (``vda``), the lowest first:
+
+    vda-file        where the bytes are: a file, a block device, a server
+    vda             what they mean: raw, qcow2, luks
+    vda-throttle    limits, where there are any: on top, so that the device goes through them
+
+The images behind it (<backingStore>) are ``vda-1-file`` and ``vda-1``, and so on down.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from mdtool.errors import InputError
+from mdtool.guest.platform.units import names
+from mdtool.guest.xml import Element
+from mdtool.launch.backends.base import (
+    NOTHING,
+    Backend,
+    Host,
+    Process,
+    Secret,
+    given,
+    listed,
+    option,
+    refused,
+    secret_object,
+    switch,
+    whole,
+)
+from mdtool.tree import Node
+
+Facts = dict[str, Any]
+
+#: cache mode -> (direct, no-flush, the drive's write-cache)
+_CACHES = {
+    "none": (True, False, True),
+    "writeback": (False, False, True),
+    "writethrough": (False, False, False),
+    "directsync": (True, False, False),
+    "unsafe": (False, True, True),
+}
+_FORMATS = names("raw qcow2 qcow qed vmdk vdi vhdx vpc bochs cloop dmg parallels luks fat")
+#: QEMU's names of formats that libvirt calls otherwise
+_RENAMED = {"vhd": "vpc"}
+#: libvirt's words of <iotune> -> the limits of a throttle group
+_LIMITS = {
+    f"{amount}_{unit}_sec{part}": f"{'bps' if unit == 'bytes' else 'iops'}-{amount}{tail}"
+    for amount in ("total", "read", "write")
+    for unit in ("bytes", "iops")
+    for part, tail in (("", ""), ("_max", "-max"), ("_max_length", "-max-length"))
+}
+_LIMITS["size_iops_sec"] = "iops-size"
+
+
+def disk(element: Element, node: Node | None, host: Host) -> Backend:
+    """The stack of a <disk>, and ``drive`` with what goes with it; no drive for an empty tray."""
+    kind = element.get("@type") or "file"
+    if kind == "vhostuser":
+        return _vhost_user(element, node, host)
+    name = node_name(element)
+    host_only = policies(element, node)
+    if is_empty(element):
+        return Backend(properties=host_only)
+    if element.get("target/@bus") == "sd":
+        return _sd(element)
+    stack = _stack(element, name, host)
+    return stack + Backend(properties={"drive": top_node(element), **host_only})
+
+
+def node_name(element: Element) -> str:
+    """What a disk's nodes are named after: its target, cut to leave room in the 31 characters of a node name."""
+    return given(element, "target/@dev")[:20]
+
+
+def top_node(element: Element) -> str:
+    return f"{node_name(element)}-throttle" if element.first("iotune") is not None else node_name(element)
+
+
+def is_empty(element: Element) -> bool:
+    """Whether a <disk> has no medium, as a CD drive or a floppy drive may."""
+    source = element.first("source")
+    if source is None:
+        return True
+    return not source.children and not any(
+        source.get(f"@{name}") for name in ("file", "dev", "dir", "name", "protocol", "volume", "type")
+    )
+
+
+def is_readonly(element: Element) -> bool:
+    return element.first("readonly") is not None or element.get("@device") == "cdrom"
+
+
+def policies(element: Element, node: Node | None) -> Facts:
+    """Properties of the drive that only the host has a say in."""
+    found: Facts = {}
+    report = element.get("driver/@error_policy")
+    if report:
+        found["werror"] = "enospc" if report == "enospace" else report
+        found["rerror"] = "report" if report == "enospace" else report
+    read = element.get("driver/@rerror_policy")
+    if read:
+        found["rerror"] = read
+    if element.first("shareable") is not None:
+        found["share-rw"] = True
+    cache = element.get("driver/@cache")
+    if cache in _CACHES and element.get("@device") != "lun":
+        found["write-cache"] = "on" if _CACHES[cache][2] else "off"
+    thread = element.get("driver/@iothread")
+    if thread:
+        found["iothread"] = f"iothread{thread}"
+    if node is not None and node.driver == "usb-storage":
+        found = {name: value for name, value in found.items() if name not in ("werror", "rerror", "iothread")}
+    return found
+
+
+# --- the stack -----------------------------------------------------------------------------------------------------
+
+
+def _stack(element: Element, name: str, host: Host) -> Backend:
+    cache = element.get("driver/@cache")
+    if cache is not None and cache not in (*_CACHES, "default"):
+        raise refused(element, f"cache mode {cache!r}", path="driver/@cache")
+    made = _layers(element, element, name, host, depth=0)
+    if element.get("driver/@copy_on_read") == "on":
+        raise refused(element, "copy on read", path="driver/@copy_on_read")
+    tune = element.first("iotune")
+    if tune is None:
+        return made
+    group = tune.get("group_name") or f"{name}-limits"
+    limits = {
+        _LIMITS[child.tag]: whole(child, child.tag) if child.children else int(child.text or 0)
+        for child in tune
+        if child.tag in _LIMITS
+    }
+    return made + Backend(
+        (
+            *option("-object", qom_type="throttle-group", id=group, limits=limits),
+            *option("-blockdev", driver="throttle", node_name=f"{name}-throttle", throttle_group=group, file=name),
+        )
+    )
+
+
+def _layers(disk: Element, holder: Element, name: str, host: Host, depth: int) -> Backend:
+    """The nodes of one image, those behind it first.  ``holder`` is the <disk> or a <backingStore>."""
+    top = depth == 0
+    behind = holder.first("backingStore")
+    backing: Facts = {}
+    made = NOTHING
+    if behind is not None:
+        if behind.get("@type") is None and behind.first("source") is None:
+            backing = {"backing": None}
+        else:
+            below = f"{name.split('+')[0]}-{depth + 1}" if top else f"{name.rpartition('-')[0]}-{depth + 1}"
+            made += _layers(disk, behind, below, host, depth + 1)
+            backing = {"backing": below}
+    source = holder.first("source")
+    if source is None:
+        raise InputError("an image without <source>", at=holder.position, expected="<source>", rule="missing")
+    make = SOURCES.get(holder.get("@type") or "file")
+    if make is None:
+        raise refused(disk, f"a disk of type {holder.get('@type')!r}")
+    storage, secrets, processes = make(disk, source, host)
+    readonly = is_readonly(disk) or not top
+    cache = _cache(disk)
+    slice_ = source.first("slices/slice")
+    storage = {
+        **storage,
+        "node-name": f"{name}-file",
+        **({"cache": cache} if cache else {}),
+        "auto-read-only": True,
+        "discard": "unmap",
+    }
+    aio = disk.get("driver/@io")
+    if aio and storage["driver"] in ("file", "host_device", "host_cdrom"):
+        storage["aio"] = aio
+    made += Backend(option("-blockdev", **storage), secrets=secrets, processes=processes)
+    kind = (disk.get("driver/@type") or "raw") if top else (holder.get("format/@type") or "raw")
+    kind = _RENAMED.get(kind, kind)
+    if kind not in _FORMATS:
+        raise refused(disk, f"an image of format {kind!r}", path="driver/@type")
+    image: Facts = {"driver": "raw" if kind == "fat" else kind, "node-name": name, "read-only": readonly}
+    if cache:
+        image["cache"] = cache
+    if top:
+        image["discard"] = disk.get("driver/@discard")
+        image["detect-zeroes"] = _detect(disk)
+    if slice_ is not None and kind == "raw":
+        image.update({"offset": whole(slice_, "@offset"), "size": whole(slice_, "@size")})
+    encrypted, lock = _encryption(source, holder, kind, name)
+    image.update(encrypted)
+    image["file"] = f"{name}-file"
+    words = option("-blockdev", **image)
+    if backing and kind not in ("raw", "luks", "fat"):
+        words = option("-blockdev", **image) if backing["backing"] else words
+        words = _with_backing(image, backing)
+    return Backend(tuple(w for s in secrets + lock for w in secret_object(s))) + made + Backend(words, secrets=lock)
+
+
+def _with_backing(image: Facts, backing: Facts) -> tuple[str, str]:
+    """``"backing": null`` says that there is nothing behind, where a missing key lets QEMU look into the image."""
+    from json import dumps
+
+    return "-blockdev", dumps({**{k: v for k, v in image.items() if v is not None}, **backing})
+
+
+def _cache(disk: Element) -> Facts:
+    mode = disk.get("driver/@cache")
+    if mode not in _CACHES:
+        return {}
+    direct, no_flush, _write = _CACHES[mode]
+    return {"direct": direct, "no-flush": no_flush}
+
+
+def _detect(disk: Element) -> str | None:
+    wish = disk.get("driver/@detect_zeroes")
+    if wish == "unmap" and disk.get("driver/@discard") != "unmap":
+        return "on"  # unmapping what is not discarded is refused by QEMU; libvirt degrades it the same way
+    return wish
+
+
+def _encryption(source: Element, holder: Element, kind: str, name: str) -> tuple[Facts, tuple[Secret, ...]]:
+    encryption = source.first("encryption") or holder.first("encryption")
+    if encryption is None:
+        return {}, ()
+    secret = encryption.first("secret")
+    key = (secret.get("@uuid") or secret.get("@usage")) if secret is not None else None
+    lock = Secret(f"{name}-key", key=key, kind="passphrase")
+    form = encryption.get("@format") or "luks"
+    if kind == "qcow2":
+        return {"encrypt": {"format": "aes" if form == "qcow" else form, "key-secret": lock.name}}, (lock,)
+    if kind in ("raw", "luks") and form == "luks":
+        return {"driver": "luks", "key-secret": lock.name}, (lock,)
+    raise InputError(
+        f"{form} encryption of a {kind} image",
+        at=encryption.position,
+        expected="luks on raw or qcow2",
+        rule="encryption",
+    )
+
+
+# --- where the bytes are -------------------------------------------------------------------------------------------
+
+Storage = tuple[Facts, tuple[Secret, ...], tuple[Process, ...]]
+Source = Callable[[Element, Element, Host], Storage]
+
+
+def _file(_disk: Element, source: Element, _host: Host) -> Storage:
+    return {"driver": "file", "filename": given(source, "@file")}, (), ()
+
+
+def _block(disk: Element, source: Element, host: Host) -> Storage:
+    facts: Facts = {"driver": "host_device", "filename": given(source, "@dev")}
+    reservations = source.first("reservations")
+    if reservations is not None:
+        if reservations.get("@managed") == "yes":
+            raise refused(disk, "managed persistent reservations", path="source/reservations/@managed")
+        raise refused(disk, "persistent reservations", path="source/reservations/@managed")
+    return facts, (), ()
+
+
+def _dir(disk: Element, source: Element, _host: Host) -> Storage:
+    floppy = True if disk.get("@device") == "floppy" else None
+    return {"driver": "vvfat", "dir": given(source, "@dir"), "floppy": floppy, "rw": False}, (), ()
+
+
+def _nvme(_disk: Element, source: Element, _host: Host) -> Storage:
+    from mdtool.launch.backends.hostdev import pci_name
+
+    return {"driver": "nvme", "device": pci_name(source), "namespace": whole(source, "@namespace") or 1}, (), ()
+
+
+def _vdpa(_disk: Element, source: Element, _host: Host) -> Storage:
+    return {"driver": "virtio-blk-vhost-vdpa", "path": given(source, "@dev")}, (), ()
+
+
+def _network(disk: Element, source: Element, host: Host) -> Storage:
+    protocol = source.get("@protocol") or ""
+    make = PROTOCOLS.get(protocol)
+    if make is None:
+        raise refused(disk, f"a disk behind {protocol!r}", path="source/@protocol")
+    return make(disk, source, host)
+
+
+def _server(source: Element, port: int) -> Facts:
+    """A <host> as QEMU's SocketAddress."""
+    where = source.first("host")
+    if where is not None and where.get("@transport") == "unix":
+        return {"type": "unix", "path": given(where, "@socket")}
+    name = where.get("@name") if where is not None else None
+    return {
+        "type": "inet",
+        "host": name or "localhost",
+        "port": (where.get("@port") if where is not None else None) or str(port),
+    }
+
+
+def _nbd(disk: Element, source: Element, _host: Host) -> Storage:
+    if switch(source, "@tls"):
+        raise refused(disk, "NBD with TLS", path="source/@tls")
+    wish = source.first("reconnect")
+    delay = whole(wish, "@delay") if wish is not None else None
+    facts = {"driver": "nbd", "server": _server(source, 10809), "export": source.get("@name"), "reconnect-delay": delay}
+    return facts, (), ()
+
+
+def _auth(disk: Element, source: Element) -> tuple[str | None, Secret | None]:
+    auth = source.first("auth") or disk.first("auth")
+    if auth is None:
+        return None, None
+    secret = auth.first("secret")
+    key = (secret.get("@usage") or secret.get("@uuid")) if secret is not None else None
+    kind = secret.get("@type") if secret is not None else None
+    return auth.get("@username"), Secret(f"{node_name(disk)}-secret", key=key, kind=kind)
+
+
+def _iscsi(disk: Element, source: Element, _host: Host) -> Storage:
+    target, _, lun = given(source, "@name").partition("/")
+    server = _server(source, 3260)
+    user, secret = _auth(disk, source)
+    where = server["host"] if ":" not in server.get("host", "") else f"[{server['host']}]"
+    facts = {
+        "driver": "iscsi",
+        "portal": f"{where}:{server['port']}",
+        "target": target,
+        "lun": int(lun or 0),
+        "transport": "tcp",
+        "user": user,
+        "password-secret": secret.name if secret else None,
+        "initiator-name": source.get("initiator/iqn/@name"),
+    }
+    return facts, (secret,) if secret else (), ()
+
+
+_PORTS = {"http": 80, "https": 443, "ftp": 21, "ftps": 990}
+
+
+def _url(disk: Element, source: Element, _host: Host) -> Storage:
+    protocol = source.get("@protocol") or ""
+    server = _server(source, _PORTS[protocol])
+    where = server["host"] if ":" not in server["host"] else f"[{server['host']}]"
+    query = f"?{source.get('@query')}" if source.get("@query") else ""
+    if source.first("cookies") is not None:
+        raise refused(disk, "cookies", path="source/cookies")
+    user, secret = _auth(disk, source)
+    facts = {
+        "driver": protocol,
+        "url": f"{protocol}://{where}:{server['port']}/{(source.get('@name') or '').lstrip('/')}{query}",
+        "username": user,
+        "password-secret": secret.name if secret else None,
+        "sslverify": switch(source, "ssl/@verify") if protocol in ("https", "ftps") else None,
+        "readahead": whole(source, "readahead/@size"),
+        "timeout": whole(source, "timeout/@seconds"),
+    }
+    return facts, (secret,) if secret else (), ()
+
+
+def _ssh(disk: Element, source: Element, _host: Host) -> Storage:
+    server = _server(source, 22)
+    user, _secret = _auth(disk, source)
+    known = source.first("knownHosts")
+    facts = {
+        "driver": "ssh",
+        "path": "/" + given(source, "@name").lstrip("/"),
+        "server": {"host": server["host"], "port": server["port"]},
+        "user": user or source.get("identity/@username"),
+        "host-key-check": {"mode": "known_hosts"} if known is not None else None,
+    }
+    return facts, (), ()
+
+
+PROTOCOLS: dict[str, Source] = {
+    "nbd": _nbd,
+    "iscsi": _iscsi,
+    "http": _url,
+    "https": _url,
+    "ftp": _url,
+    "ftps": _url,
+    "ssh": _ssh,
+}
+
+SOURCES: dict[str, Source] = {
+    "file": _file,
+    "block": _block,
+    "dir": _dir,
+    "network": _network,
+    "nvme": _nvme,
+    "vhostvdpa": _vdpa,
+}
+
+
+def _vhost_user(element: Element, node: Node | None, host: Host) -> Backend:
+    id = f"chr-{node_name(element)}"
+    wish = element.first("source/reconnect")
+    reconnect = wish.get("@timeout") if wish is not None and switch(wish, "@enabled") else None
+    words = listed("-chardev", "socket", id=id, path=given(element, "source/@path"), reconnect=reconnect)
+    return Backend(words, {"chardev": id})
+
+
+def _sd(element: Element) -> Backend:
+    """An SD card: the slot is the board's own and takes no -blockdev."""
+    if (element.get("@type") or "file") not in ("file", "block"):
+        raise refused(element, "an SD card that is no file or block device")
+    path = element.get("source/@file") or element.get("source/@dev")
+    return Backend(
+        listed("-drive", file=path, format=element.get("driver/@type"), **{"if": "sd"}, index=sd_index(element))
+    )
+
+
+def sd_index(element: Element) -> int:
+    """``sda`` is 0, ``sdb`` 1."""
+    return ord(given(element, "target/@dev")[-1]) - ord("a")

@@ -1,0 +1,237 @@
+"""The host side of everything that is neither a disk, a NIC, a chardev nor a display."""
+
+from __future__ import annotations
+
+from mdtool.errors import InputError
+from mdtool.guest.platform.memory import memory_object
+from mdtool.guest.platform.units import bytes_of
+from mdtool.guest.xml import Element
+from mdtool.launch.backends.base import NOTHING, Backend, Host, Process, given, listed, option, refused, switch, whole
+from mdtool.launch.backends.char import chardev
+from mdtool.tree import Node
+
+
+def _id(node: Node | None) -> str:
+    if node is None or node.id is None:
+        raise ValueError("a device with a host side has an id")
+    return node.id
+
+
+def rng(element: Element, node: Node | None, host: Host) -> Backend:
+    """Where the entropy comes from."""
+    backend = element.first("backend")
+    if backend is None:
+        raise InputError("<rng> without <backend>", at=element.position, expected="<backend>", rule="missing")
+    id, kind = f"obj{_id(node)}", backend.get("@model")
+    made = NOTHING
+    if kind == "random":
+        words = option("-object", qom_type="rng-random", id=id, filename=backend.text or "/dev/random")
+    elif kind == "builtin":
+        words = option("-object", qom_type="rng-builtin", id=id)
+    elif kind == "egd":
+        made = chardev(backend, f"char{_id(node)}", host)
+        words = option("-object", qom_type="rng-egd", id=id, chardev=f"char{_id(node)}")
+    else:
+        raise refused(element, f"an rng backend of model {kind!r}", path="backend/@model")
+    return made + Backend(words, {"rng": id})
+
+
+def tpm(element: Element, node: Node | None, host: Host) -> Backend:
+    """The TPM's other half: swtpm of our own, one that runs already, or the host's."""
+    id, kind = f"tpm-{_id(node)}", element.get("backend/@type")
+    if kind == "passthrough":
+        path = element.get("backend/device/@path") or "/dev/tpm0"
+        return Backend(listed("-tpmdev", "passthrough", id=id, path=path), {"tpmdev": id})
+    socket = host.runtime / "swtpm.sock"
+    if kind == "external":
+        backend = element.first("backend")
+        assert backend is not None
+        made = chardev(backend, f"chr{id}", host, kind=backend.get("source/@type") or "unix")
+        return made + Backend(listed("-tpmdev", "emulator", id=id, chardev=f"chr{id}"), {"tpmdev": id})
+    if kind != "emulator":
+        raise refused(element, f"a TPM of type {kind!r}", path="backend/@type")
+    if element.first("backend/encryption") is not None:
+        raise refused(element, "an encrypted TPM", path="backend/encryption/@secret")
+    version = element.get("backend/@version") or "2.0"
+    state = (
+        element.get("backend/source/@path")
+        or f"/var/lib/libvirt/swtpm/{host.guest.uuid or host.guest.name}/tpm{version[0]}"
+    )
+    words = ["swtpm", "socket", *(["--tpm2"] if version == "2.0" else []), "--tpmstate", f"dir={state}"]
+    words += ["--ctrl", f"type=unixio,path={socket}", "--terminate"]
+    return Backend(
+        (
+            *listed("-chardev", "socket", id=f"chr{id}", path=str(socket)),
+            *listed("-tpmdev", "emulator", id=id, chardev=f"chr{id}"),
+        ),
+        {"tpmdev": id},
+        processes=(Process(tuple(words), socket),),
+    )
+
+
+def filesystem(element: Element, node: Node | None, host: Host) -> Backend:
+    """9p shares a folder itself; virtiofs has a process for it."""
+    kind = element.get("driver/@type") or "path"
+    if kind == "virtiofs":
+        return _virtiofs(element, node, host)
+    if kind not in ("path", "handle") or element.get("@type") not in (None, "mount"):
+        raise refused(element, f"a filesystem of type {element.get('@type')!r} by {kind!r}")
+    id = f"fsdev-{_id(node)}"
+    modes = {"passthrough": "passthrough", "mapped": "mapped", "squash": "none"}
+    words = listed(
+        "-fsdev",
+        "local",
+        security_model=modes.get(element.get("@accessmode") or "passthrough", "passthrough"),
+        multidevs=element.get("@multidevs"),
+        fmode=element.get("@fmode"),
+        dmode=element.get("@dmode"),
+        writeout="immediate" if element.get("driver/@wrpolicy") == "immediate" else None,
+        id=id,
+        path=given(element, "source/@dir"),
+        readonly=True if element.first("readonly") is not None else None,
+    )
+    return Backend(words, {"fsdev": id})
+
+
+def _virtiofs(element: Element, node: Node | None, host: Host) -> Backend:
+    id = f"chr-vu-{_id(node)}"
+    ready = element.get("source/@socket")
+    socket = ready or str(host.runtime / f"{_id(node)}.virtiofs")
+    processes: tuple[Process, ...] = ()
+    if ready is None:
+        words = [element.get("binary/@path") or "/usr/lib/qemu/virtiofsd", f"--socket-path={socket}"]
+        words += ["-o", ",".join(_virtiofs_options(element))]
+        if switch(element, "binary/@xattr"):
+            words[-1] += ",xattr"
+        processes = (Process(tuple(words), host.runtime / f"{_id(node)}.virtiofs"),)
+    return Backend(listed("-chardev", "socket", id=id, path=socket), {"chardev": id}, processes=processes)
+
+
+def _virtiofs_options(element: Element) -> list[str]:
+    found = [f"source={given(element, 'source/@dir')}"]
+    cache = element.get("binary/cache/@mode")
+    if cache:
+        found.append(f"cache={cache}")
+    mode = element.get("binary/sandbox/@mode")
+    if mode:
+        found.append(f"sandbox={mode}")
+    for name, word in (("posix", "posix_lock"), ("flock", "flock")):
+        wish = switch(element, f"binary/lock/@{name}")
+        if wish is not None:
+            found.append(word if wish else f"no_{word}")
+    return found
+
+
+def input_(element: Element, node: Node | None, host: Host) -> Backend:
+    """Events of a device of the host: as an object for evdev, as a device for passthrough."""
+    if element.get("@type") == "passthrough":
+        return Backend(properties={"evdev": given(element, "source/@evdev")})
+    if element.get("@type") != "evdev":
+        return NOTHING
+    index = [d for d in host.guest.devices if d.tag == "input" and d.get("@type") == "evdev"].index(element)
+    toggle = element.get("source/@grabToggle")
+    words = option(
+        "-object",
+        qom_type="input-linux",
+        id=f"evdev{index}",
+        evdev=given(element, "source/@dev"),
+        repeat=switch(element, "source/@repeat"),
+        grab_all=True if element.get("source/@grab") == "all" else None,
+        grab_toggle=toggle,
+    )
+    # This object spells its property with an underscore, alone among all
+    return Backend((words[0], words[1].replace('"grab-all"', '"grab_all"')))
+
+
+def shmem(element: Element, node: Node | None, host: Host) -> Backend:
+    """Shared memory: a file of the host for ivshmem-plain, a server for ivshmem-doorbell."""
+    id, name = _id(node), given(element, "@name")
+    server = element.first("server")
+    if server is not None:
+        path = server.get("@path") or f"/var/lib/libvirt/shmem-{name}-sock"
+        return Backend(listed("-chardev", "socket", id=f"char{id}", path=path), {"chardev": f"char{id}"})
+    holder = element.first("size")
+    size = bytes_of(holder.text, holder.get("@unit") or "MiB", holder) if holder is not None else 4 * 1024**2
+    words = option(
+        "-object", qom_type="memory-backend-file", id=f"shmmem-{id}", mem_path=f"/dev/shm/{name}", size=size, share=True
+    )
+    return Backend(words, {"memdev": f"shmmem-{id}"})
+
+
+def memory(element: Element, node: Node | None, host: Host) -> Backend:
+    """What is behind a DIMM, an NVDIMM, virtio-mem, virtio-pmem; its id names a RAM block of the migration stream."""
+    if element.get("@model") == "sgx-epc":
+        raise refused(element, "SGX memory", path="@model")
+    id = f"mem{_id(node)}"
+    holder = element.first("target/size")
+    if holder is None:
+        raise InputError("<memory> without <size>", at=element.position, expected="<target><size>", rule="missing")
+    size = bytes_of(holder.text, holder.get("@unit"), holder)
+    label = element.first("target/label/size")
+    if label is not None and element.get("@model") == "nvdimm":
+        pass  # the label is inside of the file and a part of its size
+    path = element.get("source/path")
+    made = memory_object(host.guest, id, size, node=whole_text(element, "target/node"), path=path, element=element)
+    if path is not None:
+        made["share"] = element.get("@access") == "shared" if element.get("@access") else True
+        if element.first("source/pmem") is not None:
+            made["pmem"] = True
+        align = element.first("source/alignsize")
+        if align is not None:
+            made["align"] = bytes_of(align.text, align.get("@unit"), align)
+    elif element.get("@access"):
+        made["share"] = element.get("@access") == "shared"
+    if element.get("@model") == "virtio-mem":
+        made.pop("prealloc", None)
+        made["reserve"] = False
+    if element.get("@model") in ("virtio-pmem", "nvdimm") and element.first("readonly") is not None:
+        made["readonly"] = True
+    return Backend(option("-object", **{k.replace("-", "_"): v for k, v in made.items()}), {"memdev": id})
+
+
+def whole_text(element: Element, path: str) -> int | None:
+    holder = element.first(path)
+    return int(holder.text) if holder is not None and holder.text.isdigit() else None
+
+
+def crypto(element: Element, node: Node | None, host: Host) -> Backend:
+    """The cryptodev behind virtio-crypto."""
+    id = f"obj{_id(node)}"
+    kinds = {"builtin": "cryptodev-backend-builtin", "lkcf": "cryptodev-backend-lkcf"}
+    kind = element.get("backend/@model") or "builtin"
+    if kind not in kinds:
+        raise refused(element, f"a crypto backend {kind!r}", path="backend/@model")
+    return Backend(
+        option("-object", qom_type=kinds[kind], id=id, queues=whole(element, "backend/@queues")), {"cryptodev": id}
+    )
+
+
+def pstore(element: Element, node: Node | None, host: Host) -> Backend:
+    """The file that keeps what a crashing guest wrote."""
+    id = f"{_id(node)}-store"
+    holder = element.first("size")
+    if holder is None or not element.get("path"):
+        raise InputError("<pstore> without <path> or <size>", at=element.position, expected="both", rule="missing")
+    size = bytes_of(holder.text, holder.get("@unit"), holder)
+    words = option(
+        "-object", qom_type="memory-backend-file", id=id, mem_path=element.get("path"), size=size, share=True
+    )
+    return Backend(words, {"memdev": id})
+
+
+def video(element: Element, node: Node | None, host: Host) -> Backend:
+    """Only a vhost-user GPU has a host side of its own, and it needs libvirt."""
+    if element.get("driver/@name") == "vhostuser":
+        raise refused(element, "a GPU of a vhost-user process", path="driver/@name")
+    return NOTHING
+
+
+def controller(element: Element, node: Node | None, host: Host) -> Backend:
+    """A virtio-scsi controller may have an I/O thread."""
+    thread = element.get("driver/@iothread")
+    return Backend(properties={"iothread": f"iothread{thread}"}) if thread and node is not None else NOTHING
+
+
+def nothing(_element: Element, _node: Node | None, _host: Host) -> Backend:
+    """No host side."""
+    return NOTHING

@@ -1,0 +1,210 @@
+"""The same backends with nothing behind them: null disks, unconnected NICs, null chardevs, no display.
+
+A rehearsal needs nothing of the host and shows the guest the same devices.  A few drivers do not exist without their
+host side (a passed-through device, a vhost-user process); another driver of the same bus keeps their place, and the
+command line says which (``stand_in``), so that a comparison knows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from mdtool.guest.platform.memory import memory_object
+from mdtool.guest.platform.units import bytes_of, names
+from mdtool.guest.xml import Element
+from mdtool.launch.backends import BACKENDS, backend_of
+from mdtool.launch.backends.base import NOTHING, Backend, Host, Make, listed, option
+from mdtool.launch.backends.block import is_empty, is_readonly, node_name, policies, sd_index
+from mdtool.launch.backends.char import builtin_id
+from mdtool.launch.backends.display import audio_ids
+from mdtool.tree import Node
+
+#: bytes; big enough that QEMU guesses the geometry of every disk of today (16383/16/63)
+DISK_SIZE = 16 * 1024**3
+_SIZES = {"cdrom": 4 * 1024**2, "floppy": 1474560}
+_SD_SIZE = 1024**3  # a power of two, as cards have
+
+
+def rehearsed(element: Element, node: Node | None, host: Host) -> Backend:
+    """The host side of one element with nothing of the host in it."""
+    make = REHEARSED.get(element.tag)
+    made = make(element, node, host) if make is not None else backend_of(element, node, host)
+    other = STAND_INS.get(node.driver) if node is not None else None
+    return replace(made, stand_in=other) if other is not None and made.stand_in is None else made
+
+
+#: drivers that need a host -> what keeps their place
+STAND_INS: Mapping[str, str] = {
+    "vfio-pci": "pci-testdev",
+    "vfio-pci-nohotplug": "pci-testdev",
+    "scsi-block": "scsi-hd",
+    "scsi-generic": "scsi-hd",
+    "vhost-user-blk-pci": "virtio-blk-pci",
+    "vhost-user-blk-pci-transitional": "virtio-blk-pci-transitional",
+    "vhost-user-blk-pci-non-transitional": "virtio-blk-pci-non-transitional",
+    "vhost-user-fs-pci": "virtio-9p-pci",
+    "vhost-user-gpu-pci": "virtio-gpu-pci",
+    "vhost-user-vga": "virtio-vga",
+    "virtio-gpu-gl-pci": "virtio-gpu-pci",
+    "virtio-gpu-gl-device": "virtio-gpu-device",
+    "virtio-vga-gl": "virtio-vga",
+    "vhost-vsock-pci": "virtio-rng-pci",
+    "vhost-vsock-pci-transitional": "virtio-rng-pci-transitional",
+    "vhost-vsock-pci-non-transitional": "virtio-rng-pci-non-transitional",
+    "vhost-vsock-device": "virtio-rng-device",
+    "vhost-vsock-ccw": "virtio-rng-ccw",
+    "vhost-scsi-pci": "virtio-scsi-pci",
+    "vhost-scsi-pci-transitional": "virtio-scsi-pci-transitional",
+    "vhost-scsi-pci-non-transitional": "virtio-scsi-pci-non-transitional",
+    "virtio-input-host-pci": "virtio-keyboard-pci",
+    "ivshmem-doorbell": "ivshmem-plain",
+    "ccid-card-emulated": "ccid-card-passthru",
+}
+#: what a stand-in keeps of the properties: those of every device on its bus, and those that it shares
+KEPT = names(
+    "id bus addr multifunction rombar romfile acpi-index port channel scsi-id lun unit slot devno reg "
+    "bootindex disable-legacy disable-modern iommu_platform ats packed page-per-vq drive chardev "
+    "mount_tag fsdev memdev share-rw write-cache rerror werror num-queues queue-size max_outputs xres "
+    "yres edid"
+)
+#: what a stand-in has not, though another one has
+_LACKS = {"pci-testdev": frozenset({"bootindex"}), "virtio-9p-pci": frozenset({"bootindex", "queue-size"})}
+
+
+def stand_in_properties(driver: str, properties: Mapping[str, object]) -> dict[str, object]:
+    """The properties of a device that its stand-in ``driver`` takes."""
+    lacks = _LACKS.get(driver, frozenset())
+    return {name: value for name, value in properties.items() if name in KEPT and name not in lacks}
+
+
+def _disk(element: Element, node: Node | None, _host: Host) -> Backend:
+    if element.get("target/@bus") == "sd":
+        facts = {"driver": "null-co", "size": _SD_SIZE, "read-zeroes": True}
+        return Backend(listed("-drive", **{"if": "sd"}, index=sd_index(element), **facts))
+    if is_empty(element):
+        return NOTHING
+    size = _SIZES.get(element.get("@device") or "disk", DISK_SIZE)
+    name, readonly = node_name(element), is_readonly(element)
+    words = option("-blockdev", driver="null-co", node_name=name, size=size, read_zeroes=True, read_only=readonly)
+    # The drive's own properties stay; its I/O thread too, since that is of QEMU and not of the host
+    kept = {} if element.get("@type") == "vhostuser" else policies(element, node)
+    return Backend(words, {**kept, "drive": name})
+
+
+def _interface(element: Element, node: Node | None, host: Host) -> Backend:
+    if element.get("@type") == "hostdev":
+        return NOTHING
+    index = [device for device in host.guest.devices if device.tag == "interface"].index(element)
+    id = f"host{node.id}" if node is not None and node.id is not None else f"hostnet{index}"
+    words = option("-netdev", type="hubport", id=id, hubid=index)
+    if node is None:
+        nic = listed("-net", "nic", macaddr=element.get("mac/@address"), netdev=id, model=element.get("model/@type"))
+        return Backend((*words, *nic))
+    return Backend(words, {"netdev": id})
+
+
+def _character(element: Element, node: Node | None, host: Host) -> Backend:
+    if element.get("target/@type") == "guestfwd":
+        return NOTHING
+    id = f"char{node.id}" if node is not None and node.id is not None else f"char{builtin_id(element, host)}"
+    words = listed("-chardev", "null", id=id)
+    if node is not None:
+        return Backend(words, {"chardev": id})
+    return Backend((*words, "-serial", f"chardev:{id}")) if element.tag in ("serial", "console") else NOTHING
+
+
+def _rng(_element: Element, node: Node | None, _host: Host) -> Backend:
+    id = f"obj{node.id}" if node is not None else "objrng"
+    return Backend(option("-object", qom_type="rng-builtin", id=id), {"rng": id})
+
+
+def _smartcard(_element: Element, node: Node | None, _host: Host) -> Backend:
+    id = f"char{node.id}" if node is not None else "charsmartcard"
+    return Backend(listed("-chardev", "null", id=id), {"chardev": id})
+
+
+def _filesystem(element: Element, node: Node | None, _host: Host) -> Backend:
+    # The root folder is on every host, and nothing opens it before the guest runs
+    id = f"fsdev-{node.id}" if node is not None else "fsdev"
+    words = listed("-fsdev", "local", security_model="none", id=id, path="/", readonly=True)
+    made = Backend(words, {"fsdev": id})
+    if (element.get("driver/@type") or "path") == "virtiofs":
+        return made + Backend(properties={"mount_tag": element.get("target/@dir") or id})
+    return made
+
+
+def _shmem(element: Element, node: Node | None, _host: Host) -> Backend:
+    id = f"shmmem-{node.id}" if node is not None else "shmmem"
+    holder = element.first("size")
+    size = bytes_of(holder.text, holder.get("@unit") or "MiB", holder) if holder is not None else 4 * 1024**2
+    return Backend(option("-object", qom_type="memory-backend-ram", id=id, size=size, share=True), {"memdev": id})
+
+
+def _memory(element: Element, node: Node | None, host: Host) -> Backend:
+    holder = element.first("target/size")
+    id = f"mem{node.id}" if node is not None else "mem"
+    size = bytes_of(holder.text, holder.get("@unit"), holder) if holder is not None else 0
+    made = memory_object(host.guest, id, size, rehearse=True)
+    return Backend(option("-object", **{key.replace("-", "_"): value for key, value in made.items()}), {"memdev": id})
+
+
+def _hostdev(element: Element, node: Node | None, _host: Host) -> Backend:
+    if element.get("@type") != "scsi" or node is None:
+        return NOTHING
+    id = f"{node.id}-drive"
+    words = option("-blockdev", driver="null-co", node_name=id, size=DISK_SIZE, read_zeroes=True)
+    return Backend(words, {"drive": id})
+
+
+def _crypto(_element: Element, node: Node | None, _host: Host) -> Backend:
+    id = f"obj{node.id}" if node is not None else "objcrypto"
+    return Backend(option("-object", qom_type="cryptodev-backend-builtin", id=id), {"cryptodev": id})
+
+
+def _pstore(element: Element, node: Node | None, _host: Host) -> Backend:
+    holder = element.first("size")
+    id = f"{node.id}-store" if node is not None else "store"
+    size = bytes_of(holder.text, holder.get("@unit"), holder) if holder is not None else 64 * 1024
+    return Backend(option("-object", qom_type="memory-backend-ram", id=id, size=size, share=True), {"memdev": id})
+
+
+def _audio(element: Element, _node: Node | None, _host: Host) -> Backend:
+    return Backend(option("-audiodev", id=f"audio{element.get('@id')}", driver="none"))
+
+
+def implied_silence(host: Host) -> Backend:
+    """The audio backend that libvirt implies, silent."""
+    return NOTHING if audio_ids(host) else Backend(option("-audiodev", id="audio1", driver="none"))
+
+
+def _nothing(_element: Element, _node: Node | None, _host: Host) -> Backend:
+    return NOTHING
+
+
+#: elements whose host side has a null version; the others have none, or none that needs the host
+REHEARSED: dict[str, Make] = {
+    "audio": _audio,
+    "channel": _character,
+    "console": _character,
+    "crypto": _crypto,
+    "disk": _disk,
+    "filesystem": _filesystem,
+    "graphics": _nothing,
+    "hostdev": _hostdev,
+    "input": _nothing,
+    "interface": _interface,
+    "memory": _memory,
+    "parallel": _character,
+    "pstore": _pstore,
+    "redirdev": _character,
+    "rng": _rng,
+    "serial": _character,
+    "shmem": _shmem,
+    "smartcard": _smartcard,
+    "tpm": _nothing,
+    "video": _nothing,
+}
+assert REHEARSED.keys() <= BACKENDS.keys()
+
+__all__ = ["REHEARSED", "STAND_INS", "implied_silence", "rehearsed", "stand_in_properties"]
