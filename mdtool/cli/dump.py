@@ -5,14 +5,9 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import stat
 import sys
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 
-from mdtool.errors import MdtoolError
+from mdtool.files import write_file
 from mdtool.tree import Tree
 
 EXAMPLE = """\
@@ -45,26 +40,33 @@ def run(args: argparse.Namespace) -> int:
 
         text = yaml_from_tree(tree)
     if args.output:
-        write_whole(args.output, text)
+        write_file(args.output, text)
     else:
         sys.stdout.write(text)
     return 0
 
 
 def _tree(args: argparse.Namespace) -> Tree:
+    from mdtool.cli.output import say
     from mdtool.qemu.dump import dump
+    from mdtool.qemu.read import Way
     from mdtool.qemu.session import session_from_source
 
     xml = args.xml
+    way = Way.WALK if args.thorough else None
+
+    def warn(what: str) -> None:
+        say(f"warning: {what}")
+
     if is_guest_xml(args.source):
         from mdtool.launch.rehearse import rehearsed
 
         xml = xml or args.source
         with rehearsed(args.source) as session:
-            tree = dump(session)
+            tree = dump(session, way=way, warn=warn)
     else:
         with session_from_source(args.source, connect=args.connect) as session:
-            tree = dump(session)
+            tree = dump(session, way=way, warn=warn)
     return _linked(tree, xml) if xml else tree
 
 
@@ -87,38 +89,3 @@ def _linked(tree: Tree, xml: str) -> Tree:
     report.done()
     warn_all(report.warnings)
     return linked(tree, wanted)
-
-
-def write_whole(path: str, text: str) -> None:
-    """Write a file so that nobody ever sees half of it, also when the power fails; keeps an existing file's mode."""
-    target = Path(os.path.realpath(path))
-    try:
-        mode = stat.S_IMODE(target.stat().st_mode)
-    except OSError:
-        mode = 0o666 & ~_umask()
-    with _told(path):
-        handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                file.write(text)
-                file.flush()
-                os.fchmod(file.fileno(), mode)
-                os.fsync(file.fileno())
-            os.replace(name, target)
-        except BaseException:
-            os.unlink(name)
-            raise
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
-
-
-@contextmanager
-def _told(path: str) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise MdtoolError(f"cannot write {path}: {error.strerror}") from None

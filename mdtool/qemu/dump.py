@@ -1,241 +1,40 @@
 """A running machine as a tree: everything the guest sees, in a constant number of round trips.
 
-Reading is split in two.  ``RawBus`` and ``RawDevice`` are what QEMU says, whichever way it was asked; from there on a
-tree is made by pure functions: virtio proxies folded, addresses read, properties divided by their roles.
+Reading is ``read``'s; from there on a tree is made by pure functions: virtio proxies folded, addresses read, properties
+divided by their roles.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from mdtool.document import canonical
-from mdtool.qemu.qtree import RawBus, RawDevice, buses_from_qtree
+from mdtool.qemu.notation import NOTATIONS, Address, no_address
+from mdtool.qemu.qom import Warned
+from mdtool.qemu.raw import FOLDED, Raw, RawBus, RawDevice
+from mdtool.qemu.read import Way, read
 from mdtool.qemu.roles import chosen, is_told, role
-from mdtool.qemu.session import Refused, Session
+from mdtool.qemu.session import Session
 from mdtool.tree import BUILTIN, Bus, Node, Tree, Value
 
 NO_UUID = "00000000-0000-0000-0000-000000000000"
 
 
-@dataclass(slots=True)
-class Raw:
-    """What was read of a machine, before anything is made of it."""
+def dump(session: Session, *, way: Way | None = None, warn: Warned = lambda _: None) -> Tree:
+    """The machine behind a session, built-ins and all.
 
-    buses: list[RawBus]
-    users: Mapping[str, str]  # QOM path of what -device or device_add made: its driver
-    answers: Mapping[str, Any] = field(default_factory=dict)
-
-
-def dump(session: Session) -> Tree:
-    """The machine behind a session, built-ins and all.  Raises MonitorError; sends nothing but queries."""
-    raw = read(session)
-    return tree_from_raw(raw, session.version)
-
-
-# --- reading ---------------------------------------------------------------------------------------------------------
-
-
-def _machine(name: str) -> tuple[str, Mapping[str, Any]]:
-    return "qom-get", {"path": "/machine", "property": name}
-
-
-#: what is asked besides the devices, one round trip each: answer: (command, arguments)
-QUESTIONS: Mapping[str, tuple[str, Mapping[str, Any] | None]] = {
-    "name": ("query-name", None),
-    "uuid": ("query-uuid", None),
-    "target": ("query-target", None),
-    "type": _machine("type"),
-    "smp": _machine("smp"),
-    "boot": _machine("boot"),
-    "memory": _machine("memory"),
-    "acpi": _machine("acpi"),
-    "cpus": ("query-hotpluggable-cpus", None),
-    "memdev": ("query-memdev", None),
-    "memory devices": ("query-memory-devices", None),
-    "objects": ("qom-list", {"path": "/objects"}),
-    "peripheral": ("qom-list", {"path": "/machine/peripheral"}),
-    "peripheral-anon": ("qom-list", {"path": "/machine/peripheral-anon"}),
-}
-
-
-def read(session: Session) -> Raw:
-    answers = {name: _asked(session, *question) for name, question in QUESTIONS.items()}
-    users = {
-        f"/machine/{folder}/{entry['name']}": entry["type"][6:-1]
-        for folder in ("peripheral", "peripheral-anon")
-        for entry in answers[folder] or ()
-        if entry["type"].startswith("child<")
-    }
-    if answers["cpus"] is None:
-        answers["cpus"] = _cpus(session)
-    first = next((cpu["qom-path"] for cpu in reversed(answers["cpus"] or []) if "qom-path" in cpu), None)
-    if first and answers["target"]["arch"] in ("x86_64", "i386"):
-        answers["feature-words"] = _asked(session, "qom-get", {"path": first, "property": "feature-words"})
-    buses = buses_from_qtree(session.hmp("info qtree"), f"{session.source}: info qtree")
-    _find_paths(session, buses, users)
-    for device in _all(buses):
-        for name in _boot_indexes(device) if device.path in users else ():
-            device.properties[name] = _asked(session, "qom-get", {"path": device.path, "property": name})
-    return Raw(buses, users, answers)
-
-
-def _asked(session: Session, command: str, arguments: Mapping[str, Any] | None) -> Any:
-    """The answer, or None where this QEMU or this machine has none."""
-    try:
-        return session.execute(command, arguments)
-    except Refused:
-        return None
-
-
-def _cpus(session: Session) -> list[dict[str, Any]]:
-    """The CPUs of a machine that cannot hotplug any, in the form of query-hotpluggable-cpus."""
-    found = session.execute("query-cpus-fast")
-    kind = _asked(session, "qom-get", {"path": found[0]["qom-path"], "property": "type"}) if found else None
-    return [{"props": cpu.get("props", {}), "qom-path": cpu["qom-path"], "type": kind} for cpu in reversed(found)]
-
-
-#: boot indexes are QOM properties that `info qtree` leaves out; drivers with others than ``bootindex``
-BOOT_INDEXES: Mapping[str, tuple[str, ...]] = {"isa-fdc": ("bootindexA", "bootindexB"), "sysbus-fdc": ()}
-_BOOTABLE = frozenset({"drive", "netdev", "mac"})
-_BOOTABLE_DRIVERS = re.compile(r"vfio-pci|vfio-ccw|usb-host|usb-redir|vhost-user-(blk|fs)-.*|vhost-(user-)?scsi-.*")
-
-
-def _boot_indexes(device: RawDevice) -> tuple[str, ...]:
-    """The boot indexes of a device: of disks and NICs, and of what may hide one."""
-    inside = (d for bus in device.buses if bus.type in FOLDED for d in bus.devices)
-    boots = bool(_BOOTABLE_DRIVERS.fullmatch(device.driver)) or any(
-        not _BOOTABLE.isdisjoint(d.properties) for d in (device, *inside)
-    )
-    return BOOT_INDEXES.get(device.driver, ("bootindex",) if boots else ())
-
-
-def _all(buses: Iterable[RawBus]) -> Iterable[RawDevice]:
-    for bus in buses:
-        for device in bus.devices:
-            yield device
-            yield from _all(device.buses)
-
-
-def _find_paths(session: Session, buses: list[RawBus], users: Mapping[str, str]) -> None:
-    """Give every device that a user made its QOM path; what has none afterwards is a built-in.
-
-    An id says it.  An anonymous device is known by its driver, where all of that driver were made by users; only where
-    some were not is QEMU asked for their bus, one trip each, and they are counted from the youngest on.
+    ``way`` is how to read (``read.Way``), by default the quickest that this QEMU has; all give the same tree.  ``warn``
+    hears of each property that QEMU could not say.  Raises MonitorError; sends nothing but queries.
     """
-    anonymous: dict[str, list[tuple[RawBus, RawDevice]]] = {}
-    for bus, device in _placed(buses):
-        path = f"/machine/peripheral/{device.id}"
-        if device.id and users.get(path) == device.driver:
-            device.path = path
-        elif not device.id:
-            anonymous.setdefault(device.driver, []).append((bus, device))
-    paths: dict[str, list[str]] = {}
-    for path, driver in users.items():
-        if path.startswith("/machine/peripheral-anon/"):
-            paths.setdefault(driver, []).append(path)
-    for driver, made in paths.items():
-        made.sort(key=_number)
-        here = anonymous.get(driver, [])
-        if len(made) == len(here) == 1:
-            here[0][1].path = made[0]
-            continue
-        by_bus: dict[str, list[RawDevice]] = {}
-        for bus, device in here:
-            by_bus.setdefault(bus.name, []).append(device)  # youngest first
-        for path in reversed(made):
-            parent = _asked(session, "qom-get", {"path": path, "property": "parent_bus"})
-            queue = by_bus.get(str(parent).rpartition("/")[2], [])
-            if queue:
-                queue.pop(0).path = path
+    return tree_from_raw(read(session, way, warn))
 
 
-def _placed(buses: Iterable[RawBus]) -> Iterable[tuple[RawBus, RawDevice]]:
-    for bus in buses:
-        for device in bus.devices:
-            yield bus, device
-            yield from _placed(device.buses)
-
-
-def _number(path: str) -> int:
-    found = re.search(r"\[(\d+)\]$", path)
-    return int(found[1]) if found else 0
-
-
-# --- from what was read to a tree ------------------------------------------------------------------------------------
-
-#: buses between a virtio proxy and its one device, which are one node
-FOLDED = frozenset({"virtio-pci-bus", "virtio-ccw-bus"})
-
-Address = Callable[[RawDevice], tuple[str | None, tuple[str, ...]]]
-
-
-def _pci(device: RawDevice) -> tuple[str | None, tuple[str, ...]]:
-    return device.properties.get("addr"), ("addr",)
-
-
-def _plain(name: str, form: str = "{}") -> Address:
-    def read(device: RawDevice) -> tuple[str | None, tuple[str, ...]]:
-        value = device.properties.get(name)
-        return (form.format(value) if value is not None and value != "" else None), (name,)
-
-    return read
-
-
-def _scsi(device: RawDevice) -> tuple[str | None, tuple[str, ...]]:
-    names = ("channel", "scsi-id", "lun")
-    values = [device.properties.get(name) for name in names]
-    return (":".join(map(str, values)) if None not in values else None), names
-
-
-def _isa(device: RawDevice) -> tuple[str | None, tuple[str, ...]]:
-    name = next((name for name in ("iobase", "ioport", "base") if name in device.properties), None)
-    return (f"{device.properties[name]:x}", (name,)) if name is not None else (None, ())
-
-
-def _ccw(device: RawDevice) -> tuple[str | None, tuple[str, ...]]:
-    names = ("dev_id", "devno")
-    return next((device.properties[name] for name in names if device.properties.get(name)), None), names
-
-
-def _mmio(device: RawDevice) -> tuple[str | None, tuple[str, ...]]:
-    bases = [base.lstrip("0") or "0" for base in device.mmio if base != "f" * 16]
-    return (bases[0] if bases else None), ()
-
-
-def _none(device: RawDevice) -> tuple[str | None, tuple[str, ...]]:
-    return None, ()
-
-
-#: the notation of each bus type: what makes the address, and which properties are nothing but it
-NOTATIONS: Mapping[str, Address] = {
-    "System": _mmio,
-    "PCI": _pci,
-    "PCIE": _pci,
-    "CXL": _pci,
-    "pxb-bus": _pci,
-    "pxb-pcie-bus": _pci,
-    "pxb-cxl-bus": _pci,
-    "usb-bus": _plain("port"),
-    "SCSI": _scsi,
-    "IDE": _plain("unit"),
-    "floppy-bus": _plain("unit"),
-    "HDA": _plain("cad"),
-    "ISA": _isa,
-    "virtio-serial-bus": _plain("nr"),
-    "virtual-css-bus": _ccw,
-    "spapr-vio-bus": _plain("reg", "{:x}"),
-    "i2c-bus": _plain("address", "{:02x}"),
-    "ccid-bus": _plain("slot"),
-    "nvme-bus": _plain("nsid"),
-    "SSI": _plain("cs"),
-}
-
-
-def tree_from_raw(raw: Raw, version: tuple[int, int, int]) -> Tree:
+def tree_from_raw(raw: Raw) -> Tree:
+    """What was read, as a tree in canonical order."""
     answers = raw.answers
     top: list[Bus] = []
     for bus in raw.buses:
@@ -249,7 +48,7 @@ def tree_from_raw(raw: Raw, version: tuple[int, int, int]) -> Tree:
             machine=_present(
                 type=str(answers["type"]).removesuffix("-machine"),
                 arch=answers["target"]["arch"],
-                qemu=".".join(map(str, version)),
+                qemu=".".join(map(str, raw.version)),
             ),
             cpu=_cpu(answers),
             memory=_memory(answers),
@@ -272,7 +71,7 @@ def _without_buses(node: Node, top: list[Bus]) -> Node:
 
 
 def _bus(bus: RawBus, raw: Raw) -> Bus:
-    notation = NOTATIONS.get(bus.type, _none)
+    notation = NOTATIONS.get(bus.type, no_address)
     nodes = [_node(device, notation, raw) for device in reversed(bus.devices)]
     nodes.sort(key=lambda node: json.dumps([node.properties, node.pins], sort_keys=True))
     return Bus(bus.name, bus.type, tuple(nodes))
@@ -323,7 +122,7 @@ def _cpu(answers: Mapping[str, Any]) -> dict[str, Value]:
     return _present(
         model=re.sub(r"-[a-z0-9_]+-cpu$", "", kind) if kind else None,
         vcpus=smp.get("cpus"),
-        maxcpus=smp.get("maxcpus"),
+        maxcpus=smp["maxcpus"] if smp.get("maxcpus") != smp.get("cpus") else None,
         topology=topology or None,
     )
 
@@ -336,18 +135,18 @@ def _memory(answers: Mapping[str, Any]) -> dict[str, Value]:
 
 def _boot(answers: Mapping[str, Any]) -> dict[str, Value]:
     """Boot options that differ from what a machine has where nobody chose."""
-    boot = answers.get("boot") or {}
-    known = {"order": boot.get("order") if boot.get("order") != "cad" else None, "menu": boot.get("menu"), "strict": boot.get("strict") or None}
-    return _present(**known)
+    boot = dict(answers.get("boot") or {})
+    order = boot.pop("order", None)
+    return _present(**boot, order=order if order != "cad" else None)
 
 
 def _objects(answers: Mapping[str, Any]) -> dict[str, Value]:
-    """Memory back ends: their ids name RAM blocks in the migration stream."""
-    kinds = {entry["name"]: entry["type"][6:-1] for entry in answers.get("objects") or ()}
+    """Memory back ends: their ids name RAM blocks in the migration stream.
+
+    Whether anonymous memory, a file or a memfd is behind one is the host's affair.
+    """
     return {
-        memdev["id"]: _present(
-            type=kinds.get(memdev["id"], "memory-backend-ram"), size=memdev["size"], share=memdev.get("share") or None
-        )
+        memdev["id"]: {"type": "memory-backend-ram", "size": memdev["size"]}
         for memdev in sorted(answers.get("memdev") or (), key=lambda memdev: str(memdev.get("id")))
         if memdev.get("id")
     }

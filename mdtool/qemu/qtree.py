@@ -6,7 +6,6 @@ The one answer of a QEMU before 10.1 that holds every qdev property of every dev
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
@@ -14,33 +13,9 @@ from lark import Lark, Token, Transformer, UnexpectedInput
 from lark.lark import PostLex
 
 from mdtool.errors import MonitorError, Position
+from mdtool.qemu.raw import RawBus, RawDevice
 from mdtool.resources import resource
 from mdtool.tree import Value
-
-
-@dataclass(slots=True)
-class RawBus:
-    """A bus as QEMU shows it; ``devices`` newest first."""
-
-    name: str
-    type: str
-    devices: list[RawDevice] = field(default_factory=list)
-
-
-@dataclass(slots=True)
-class RawDevice:
-    """A device as QEMU shows it: every qdev property by name, host side and all.
-
-    ``path`` is its QOM path where the reader knows it; ``id`` is "" for an anonymous one; ``mmio`` are the bases of its
-    memory regions, in hex as QEMU prints them.
-    """
-
-    driver: str
-    id: str
-    properties: dict[str, Value] = field(default_factory=dict)
-    buses: list[RawBus] = field(default_factory=list)
-    mmio: list[str] = field(default_factory=list)
-    path: str | None = None
 
 
 class _Depth(PostLex):
@@ -108,6 +83,8 @@ class _Build(Transformer[Token, list[RawBus]]):
                 properties[name] = _READ[part.type](value)
             elif part.type == "MMIO":
                 made.mmio.append(part[:-1].lstrip()[5:].partition("/")[0])
+            elif part.type == "USB_STATE":
+                made.port = part.partition(", port ")[2].partition(", speed ")[0]
         return made
 
 
@@ -126,7 +103,7 @@ def buses_from_qtree(text: str, source: str = "info qtree") -> list[RawBus]:
         line = error.line if error.line > 0 else len(lines)
         words = lines[line - 1].strip() if 0 < line <= len(lines) else ""
         where = Position(source, line, max(error.column, 1))
-        remedy = "please report it together with the QEMU version; mdtool dump --thorough reads without this grammar"
+        remedy = "please report the line together with the version of QEMU: grammar/qtree.lark does not have it yet"
         raise MonitorError(f"not understood: {words[:120]!r}", at=where, remedy=remedy, rule="qtree-syntax") from None
     found: list[RawBus] = built
     return found

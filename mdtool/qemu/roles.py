@@ -102,6 +102,7 @@ ROLES: Mapping[str, Role] = {
     "size-so-far": "state",
     "hotplugged": "state",
     "realized": "state",
+    "busnr": "state",  # given by the firmware
 }
 
 #: by driver and property, where a driver means something else by it; ``None`` for all of a driver's other properties
@@ -148,7 +149,7 @@ UNCHOSEN: Mapping[str, tuple[Value, ...]] = {
     "acpi-index": (0,),
     "failover_pair_id": ("",),
     # what people change by hand, and want to see
-    "rombar": (1, -1),
+    "rombar": (1, -1),  # -1 since QEMU 10
     "mq": (False,),
     "packed": (False,),
     "iommu_platform": (False,),

@@ -74,9 +74,7 @@ class Session:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def execute(
-        self, command: str, arguments: Mapping[str, Any] | None = None, *, timeout: float | None = None
-    ) -> Any:
+    def execute(self, command: str, arguments: Mapping[str, Any] | None = None, *, timeout: float | None = None) -> Any:
         """QEMU's answer.  Raises Refused where QEMU says no, MonitorError where it says nothing sensible."""
         self.trips += 1
         return self._wire.call(command, arguments, self.timeout if timeout is None else timeout)

@@ -1,0 +1,139 @@
+"""Devices by their QOM properties: what `info qtree` says, said again with types, and what it leaves out.
+
+`info qtree` is the skeleton: which devices there are, in which order, which of their many QOM properties are qdev's
+own, and the USB ports and MMIO bases that are no properties at all.  QOM has the values.  They are read in one batch
+where QEMU has qom-list-get (10.1 and later), or one by one: slow, and the reference that the others are held against.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+from mdtool.errors import MonitorError
+from mdtool.qemu.raw import RawBus, RawDevice
+from mdtool.qemu.session import Refused, Session
+from mdtool.tree import Value
+
+#: QOM properties that users set, the guest sees and `info qtree` does not show, since they are none of qdev's
+BESIDES_QDEV = ("bootindex", "bootindexA", "bootindexB")
+
+#: path -> {property: (type, value)}
+Bags = Mapping[str, Mapping[str, tuple[str, Any]]]
+Reader = Callable[[Session, Iterable[str]], Bags]
+Warned = Callable[[str], None]
+
+
+def batch(warn: Warned) -> Reader:
+    """A reader by qom-list-get: all of it in one round trip."""
+
+    def read(session: Session, paths: Iterable[str]) -> Bags:
+        asked = list(paths)
+        answers = session.execute("qom-list-get", {"paths": asked})
+        for path, answer in zip(asked, answers, strict=True):
+            for entry in answer["properties"]:
+                if "value" not in entry and not _is_structure(entry["type"]):
+                    warn(f"{path}: QEMU cannot say its {entry['name']}")
+        return {
+            path: {entry["name"]: (entry["type"], entry.get("value")) for entry in answer["properties"]}
+            for path, answer in zip(asked, answers, strict=True)
+        }
+
+    return read
+
+
+def one_by_one(warn: Warned) -> Reader:
+    """A reader by qom-list and qom-get, two thousand round trips for a hundred devices."""
+
+    def read(session: Session, paths: Iterable[str]) -> Bags:
+        return {path: dict(_walked(session, path, warn)) for path in paths}
+
+    return read
+
+
+def _walked(session: Session, path: str, warn: Warned) -> Iterator[tuple[str, tuple[str, Any]]]:
+    for entry in session.execute("qom-list", {"path": path}):
+        name, kind = entry["name"], entry["type"]
+        if kind.startswith("child<"):
+            yield name, (kind, f"{path}/{name}")
+            continue
+        try:
+            yield name, (kind, session.execute("qom-get", {"path": path, "property": name}))
+        except Refused as error:
+            if not _is_structure(kind) and not name.startswith("legacy-"):
+                warn(f"{path}: {error.what}")
+
+
+def _is_structure(kind: str) -> bool:
+    return kind.startswith(("child<", "link<", "struct "))
+
+
+def fill(session: Session, buses: list[RawBus], users: Mapping[str, str], read: Reader) -> None:
+    """Replace every value of the skeleton by QOM's, add what QOM has besides, and find every device's path."""
+    paths = dict(_paths(session.hmp("info qom-tree")))
+    kinds = {bus.type for bus in _all_buses(buses)}
+    links = read(session, (path for path, kind in paths.items() if kind in kinds))
+    system = next((path for path, kind in paths.items() if kind == "System"), None)
+    if system is None:
+        raise MonitorError(f"{session.source}: info qom-tree shows no system bus")
+    found = list(_devices(buses[0], system, links, session.source))
+    bags = read(session, (path for path, _ in found))
+    for path, device in found:
+        _take(device, bags[path], BESIDES_QDEV if path in users else ())
+
+
+def _paths(tree: str) -> Iterator[tuple[str, str]]:
+    """(path, type) of every object, from ``info qom-tree``: ``  /net0 (virtio-net-pci)``."""
+    stack: list[str] = []
+    for blanks, name, kind in re.findall(r"^( *)/(.*) \(([^()\n]*)\)$", tree, re.MULTILINE):
+        del stack[len(blanks) // 2 :]
+        stack.append(name)
+        yield "/" + "/".join(stack), kind
+
+
+def _all_buses(buses: Iterable[RawBus]) -> Iterator[RawBus]:
+    for bus in buses:
+        yield bus
+        for device in bus.devices:
+            yield from _all_buses(device.buses)
+
+
+def _devices(bus: RawBus, path: str, links: Bags, source: str) -> Iterator[tuple[str, RawDevice]]:
+    """(QOM path, device): a bus links to its devices as child[0], child[1], ..., the eldest first."""
+    children = {
+        int(name[6:-1]): str(value) for name, (_, value) in links.get(path, {}).items() if name.startswith("child[")
+    }
+    if len(children) != len(bus.devices):
+        raise MonitorError(f"{source}: bus {bus.name} changed while it was read", remedy="dump again")
+    for number, device in zip(sorted(children, reverse=True), bus.devices, strict=True):
+        device.path = children[number]
+        yield device.path, device
+        for inner in device.buses:
+            yield from _devices(inner, f"{device.path}/{inner.name.replace('/', chr(92) + 'x2f')}", links, source)
+
+
+def _take(device: RawDevice, bag: Mapping[str, tuple[str, Any]], besides: Iterable[str]) -> None:
+    for name, (kind, value) in bag.items():
+        if name in device.properties:
+            device.properties[name] = plain(name, kind, value)
+        elif name in besides:
+            device.properties[name] = value
+
+
+def plain(name: str, kind: str, value: Value) -> Value:
+    """A QOM value of that type in the form that `info qtree` has.
+
+    PCI addresses are text, structures and empty lists are nothing, and a uint64 of all ones is -1: `info qtree` prints
+    that, and QEMU takes it for the same.
+
+    >>> plain("addr", "int32", 0x2B), plain("MCFG", "uint64", 2**64 - 1), plain("io-reserve", "size", 2**64 - 1)
+    ('05.3', -1, 18446744073709551615)
+    """
+    if kind == "uint64" and isinstance(value, int) and value >= 1 << 63:
+        return value - (1 << 64)
+    if name == "addr" and isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 256:
+        return f"{value >> 3:02x}.{value & 7}"
+    if isinstance(value, dict) or (isinstance(value, list) and (not value or isinstance(value[0], dict))):
+        return None
+    return value

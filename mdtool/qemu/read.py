@@ -1,0 +1,156 @@
+"""Asking a running QEMU: which commands are sent, and nothing else is.
+
+Every command here only reads.  Types are never introspected on a guest's own QEMU: on 7.2 ``device-list-properties`` of
+some types ends the process.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from enum import Enum
+from typing import Any
+
+from mdtool.qemu import qom
+from mdtool.qemu.qom import Warned
+from mdtool.qemu.qtree import buses_from_qtree
+from mdtool.qemu.raw import FOLDED, Raw, RawBus, RawDevice, placed
+from mdtool.qemu.session import Refused, Session
+
+
+class Way(Enum):
+    """How properties are read; all ways give the same tree."""
+
+    QTREE = "info qtree"
+    BATCH = "qom-list-get"
+    WALK = "qom-list and qom-get"
+
+
+#: the first QEMU with qom-list-get
+BATCH_SINCE = (10, 1, 0)
+
+
+def _machine(name: str) -> tuple[str, Mapping[str, Any]]:
+    return "qom-get", {"path": "/machine", "property": name}
+
+
+#: what is asked besides the devices, one round trip each: answer: (command, arguments)
+QUESTIONS: Mapping[str, tuple[str, Mapping[str, Any] | None]] = {
+    "name": ("query-name", None),
+    "uuid": ("query-uuid", None),
+    "target": ("query-target", None),
+    "type": _machine("type"),
+    "smp": _machine("smp"),
+    "boot": _machine("boot"),
+    "memory": _machine("memory"),
+    "acpi": _machine("acpi"),
+    "smm": _machine("smm"),
+    "cpus": ("query-hotpluggable-cpus", None),
+    "memdev": ("query-memdev", None),
+    "memory devices": ("query-memory-devices", None),
+    "peripheral": ("qom-list", {"path": "/machine/peripheral"}),
+    "peripheral-anon": ("qom-list", {"path": "/machine/peripheral-anon"}),
+}
+
+
+def read(session: Session, way: Way | None = None, warn: Warned = lambda _: None) -> Raw:
+    """All of a machine; ``way`` None takes the quickest that this QEMU has."""
+    way = way or (Way.BATCH if session.version >= BATCH_SINCE else Way.QTREE)
+    answers = {name: _asked(session, *question) for name, question in QUESTIONS.items()}
+    users = {
+        f"/machine/{folder}/{entry['name']}": entry["type"][6:-1]
+        for folder in ("peripheral", "peripheral-anon")
+        for entry in answers[folder] or ()
+        if entry["type"].startswith("child<")
+    }
+    if answers["cpus"] is None:
+        answers["cpus"] = _cpus(session)
+    first = next((cpu["qom-path"] for cpu in reversed(answers["cpus"] or []) if "qom-path" in cpu), None)
+    if first and answers["target"]["arch"] in ("x86_64", "i386"):
+        answers["feature-words"] = _asked(session, "qom-get", {"path": first, "property": "feature-words"})
+    buses = buses_from_qtree(session.hmp("info qtree"), f"{session.source}: info qtree")
+    if way is Way.QTREE:
+        _find_paths(session, buses, users)
+        _add_boot_indexes(session, buses, users)
+    else:
+        qom.fill(session, buses, users, (qom.batch if way is Way.BATCH else qom.one_by_one)(warn))
+    return Raw(session.version, buses, users, answers)
+
+
+def _asked(session: Session, command: str, arguments: Mapping[str, Any] | None) -> Any:
+    """The answer, or None where this QEMU or this machine has none."""
+    try:
+        return session.execute(command, arguments)
+    except Refused:
+        return None
+
+
+def _cpus(session: Session) -> list[dict[str, Any]]:
+    """The CPUs of a machine that cannot hotplug any, in the form of query-hotpluggable-cpus."""
+    found = session.execute("query-cpus-fast")
+    kind = _asked(session, "qom-get", {"path": found[0]["qom-path"], "property": "type"}) if found else None
+    return [{"props": cpu.get("props", {}), "qom-path": cpu["qom-path"], "type": kind} for cpu in reversed(found)]
+
+
+# --- what info qtree leaves out -------------------------------------------------------------------------------------
+
+#: drivers whose boot indexes have other names
+BOOT_INDEXES: Mapping[str, tuple[str, ...]] = {"isa-fdc": ("bootindexA", "bootindexB"), "sysbus-fdc": ()}
+_BOOTABLE = frozenset({"drive", "netdev", "mac"})
+_BOOTABLE_DRIVERS = re.compile(r"vfio-pci|vfio-ccw|usb-host|usb-redir|vhost-user-(blk|fs)-.*|vhost-(user-)?scsi-.*")
+
+
+def _boot_indexes(device: RawDevice) -> tuple[str, ...]:
+    """The boot indexes of a device: of disks and NICs, and of what may hide one."""
+    inside = (d for bus in device.buses if bus.type in FOLDED for d in bus.devices)
+    boots = bool(_BOOTABLE_DRIVERS.fullmatch(device.driver)) or any(
+        not _BOOTABLE.isdisjoint(d.properties) for d in (device, *inside)
+    )
+    return BOOT_INDEXES.get(device.driver, ("bootindex",) if boots else ())
+
+
+def _add_boot_indexes(session: Session, buses: list[RawBus], users: Mapping[str, str]) -> None:
+    """A boot index is a QOM property and none of qdev's: one round trip for each device that can boot."""
+    for _, device in placed(buses):
+        for name in _boot_indexes(device) if device.path in users else ():
+            device.properties[name] = _asked(session, "qom-get", {"path": device.path, "property": name})
+
+
+def _find_paths(session: Session, buses: list[RawBus], users: Mapping[str, str]) -> None:
+    """Give every device that a user made its QOM path; what has none afterwards is a built-in.
+
+    An id says it.  An anonymous device is known by its driver, where there is one of that driver and a user made one;
+    else QEMU is asked on which bus each is, one round trip each: what users made is younger than what the machine made.
+    """
+    anonymous: dict[str, list[tuple[RawBus, RawDevice]]] = {}
+    for bus, device in placed(buses):
+        path = f"/machine/peripheral/{device.id}"
+        if device.id and users.get(path) == device.driver:
+            device.path = path
+        elif not device.id:
+            anonymous.setdefault(device.driver, []).append((bus, device))
+    for driver, made in _anonymous_users(users).items():
+        here = anonymous.get(driver, [])
+        if len(made) == len(here) == 1:
+            here[0][1].path = made[0]
+            continue
+        by_bus: dict[str, list[RawDevice]] = {}
+        for bus, device in here:
+            by_bus.setdefault(bus.name, []).append(device)  # youngest first
+        for path in reversed(made):
+            parent = _asked(session, "qom-get", {"path": path, "property": "parent_bus"})
+            if queue := by_bus.get(str(parent).rpartition("/")[2]):
+                queue.pop(0).path = path
+
+
+def _anonymous_users(users: Mapping[str, str]) -> dict[str, list[str]]:
+    """Paths of anonymous devices by driver, the eldest first."""
+    made: dict[str, list[str]] = {}
+    for path in sorted((path for path in users if path.startswith("/machine/peripheral-anon/")), key=_number):
+        made.setdefault(users[path], []).append(path)
+    return made
+
+
+def _number(path: str) -> int:
+    found = re.search(r"\[(\d+)\]$", path)
+    return int(found[1]) if found else 0
