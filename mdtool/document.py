@@ -316,6 +316,7 @@ def _pins(text: str, lines_before: int, file: str) -> dict[str, Any]:
 
 def _with_pins(tree: Tree, pins: dict[str, Any], file: str, line: int) -> Tree:
     applied = pins.pop(APPLIED, {})
+    tree = replace(tree, applied={key: applied.pop(key) for key in list(applied) if key.startswith("@")})
     effective = pins.pop(EFFECTIVE, {})
     if not (pins or applied or effective):
         return tree
@@ -442,7 +443,10 @@ def pins_from_tree(tree: Tree) -> dict[str, Any]:
     names = sorted(tree.by_name, key=natural)
     data: dict[str, Any] = {"mdtool": PINS_FORMAT, **bags("pins", names)}
     for key, bag in ((APPLIED, "applied"), (EFFECTIVE, "effective")):
-        if found := bags(bag, names):
+        found = bags(bag, names)
+        if bag == "applied":
+            found = {**dict(sorted(tree.applied.items())), **found}
+        if found:
             data[key] = found
     return data
 

@@ -129,6 +129,7 @@ class Tree:
     buses: tuple[Bus, ...] = ()
     devices: tuple[Node, ...] = ()
     retired: tuple[Retired, ...] = ()
+    applied: Properties = field(default_factory=dict)  # what the XML last set of the sections: {"@cpu": {...}}
 
     @cached_property
     def places(self) -> tuple[Place, ...]:

@@ -33,21 +33,15 @@ def run(args: argparse.Namespace) -> int:
     from mdtool.edit import rewritten
     from mdtool.files import locked, write_file
     from mdtool.guest.devices import guest_from_file
-    from mdtool.reconcile import reconcile
+    from mdtool.reconcile import Options, reconcile
     from mdtool.reconcile.plan import json_from_plan
 
     guest = guest_from_file(args.guest)
     target = args.output or args.description
     with locked(target):
         old = document_from_file(args.description) if Path(args.description).exists() else None
-        result = reconcile(
-            guest,
-            old.tree if old else None,
-            prefer=args.prefer,
-            forget=args.forget,
-            prune=args.prune,
-            strict=args.strict,
-        )
+        options = Options(prefer=args.prefer, forget=args.forget, prune=args.prune, strict=args.strict)
+        result = reconcile(guest, old.tree if old else None, options)
         warn_all(result.warnings)
         text = rewritten(old, result.tree) if old else yaml_from_tree(result.tree)
         if not args.dry_run and (old is None or args.output or text != old.text):

@@ -1,1 +1,5 @@
+"""Bring a description up to date with an edited guest XML, while every survivor keeps its place."""
 
+from mdtool.reconcile.reconciler import Options, Result, reconcile
+
+__all__ = ["Options", "Result", "reconcile"]

@@ -1,0 +1,339 @@
+"""Guest XML and description to a new description: survivors keep bus, address and id, whatever else happens."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from mdtool.errors import ConflictError, MdtoolError, Report, Warn
+from mdtool.guest.alias import with_ids
+from mdtool.guest.allocate import allocate
+from mdtool.guest.allocation.controllers import MODELS, type_of
+from mdtool.guest.allocation.occupied import Occupied
+from mdtool.guest.allocation.pci import need_of
+from mdtool.guest.defaults import with_defaults
+from mdtool.guest.devices import wanted_from_guest
+from mdtool.guest.model import Guest, Spot, Wanted
+from mdtool.guest.place import placed, spot_from_node
+from mdtool.guest.platform import sections_from_guest
+from mdtool.reconcile.assemble import Parts, assembled, parts_of
+from mdtool.reconcile.match import Match, Matching, matched, spot_key
+from mdtool.reconcile.merge import Change, merged, record
+from mdtool.reconcile.plan import Action, Plan, Step
+from mdtool.reconcile.sections import merged_sections
+from mdtool.tree import BUILTIN, HAND, Bus, Node, Place, Retired, Tree
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """The new description, what was done to get there, and what the XML says that was deliberately left out."""
+
+    tree: Tree
+    plan: Plan
+    warnings: tuple[Warn, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """``prefer`` (``xml`` or ``description``) settles conflicts; ``forget`` clears retired addresses; ``prune`` removes
+    ports and controllers that nothing uses; ``strict`` makes errors of warnings."""
+
+    prefer: str | None = None
+    forget: bool = False
+    prune: bool = False
+    strict: bool = False
+
+
+def reconcile(guest: Guest, old: Tree | None = None, options: Options | None = None) -> Result:
+    """The description that ``guest`` asks for, made out of ``old`` (None: from nothing).
+
+    Raises InputError or Errors for what the XML must not say, ConflictError where the XML and the description both
+    changed and ``options.prefer`` does not settle it, InputError out of slots.
+    """
+    options = options or Options()
+    report = Report()
+    wanted = with_defaults(guest, wanted_from_guest(guest, report))
+    sections = sections_from_guest(guest, report)
+    report.done(strict=options.strict)
+    work = _Reconciler(guest, old or Tree(), wanted, options, report)
+    tree, steps = work.devices()
+    tree, more = merged_sections(guest, tree, sections, options.prefer, report)
+    report.done()
+    return Result(tree, Plan((*more, *steps)), tuple(report.warnings))
+
+
+@dataclass
+class _Reconciler:
+    guest: Guest
+    old: Tree
+    wanted: Sequence[Wanted]
+    options: Options
+    report: Report
+    spots: dict[str, Spot] = field(default_factory=dict)
+
+    def devices(self) -> tuple[Tree, list[Step]]:
+        self.spots = {
+            place.name: spot
+            for place in self.old.places
+            if place.bus is not None and (spot := spot_from_node(place.bus.name, place.node, self.old)) is not None
+        }
+        matching = matched(self.old, self.wanted, spots=self.spots, aliases=self._predicted())
+        matches = matching.by_origin
+        kept = self._kept(matching)
+        gone = [place for place in matching.gone if place.name not in kept]
+        settled = [self._settled(w, matches.get(w.origin)) for w in self.wanted]
+        self.report.done()
+        held = [w for place in kept.values() if (w := self._controller(place)) is not None]
+        everything = [*settled, *held]
+        occupied = self._occupied(everything, matches, kept, gone)
+        done = with_ids(allocate(self.guest, everything, occupied), self._taken(matches, held))
+        return self._applied(done, matching, gone, held)
+
+    # --- before allocation ---
+
+    def _predicted(self) -> Mapping[str, str]:
+        """The ids that libvirt would give, to recognise devices of a guest that nobody reconciled yet."""
+        if all(place.node.origin is not None for place in self.old.places):
+            return {}
+        try:
+            named = with_ids(allocate(self.guest, self.wanted, Occupied()), frozenset())
+        except MdtoolError:
+            return {}
+        return {w.origin: w.id for w in named if w.id is not None}
+
+    def _kept(self, matching: Matching) -> dict[str, Place]:
+        """What is in the description and not in the XML, and stays all the same."""
+        listed = {w.facts.get("type") for w in self.wanted if w.kind == "controller" and w.element is not None}
+        survivors = {match.place.name for match in matching.matches} | {
+            place.name for place in self.old.places if place.node.origin in (BUILTIN, HAND)
+        }
+        gone = {place.name for place in matching.gone}
+        kept: dict[str, Place] = {}
+
+        names = {id(place.node): place.name for place in self.old.places}
+
+        def holds(place: Place) -> bool:
+            return any(
+                names[id(node)] in kept or (names[id(node)] in survivors and node.origin != BUILTIN)
+                for bus in place.node.buses
+                for node in bus.devices
+            )
+
+        for place in reversed(matching.gone):  # from the leaves: a port that holds a port that stays, stays
+            type_, model = MODELS.get(place.node.driver, ("", ""))
+            implied = place.node.applied.get("@implied", place.node.origin is None and type_ not in listed)
+            if holds(place) or (type_ and implied and not (self.options.prune and place.name in gone)):
+                kept[place.name] = place
+        return kept
+
+    def _settled(self, w: Wanted, match: Match | None) -> Wanted:
+        """A survivor with the place and the id that it has; a device that comes back with its old place as a wish."""
+        if match is None:
+            return w
+        node = match.place.node
+        have = self.spots.get(match.place.name)
+        w = replace(w, id=node.id or w.id)
+        if have is None:
+            return w
+        want = spot_key(w.spot)
+        if node.driver != w.driver and need_of(w) != need_of(replace(w, driver=node.driver)):
+            return w  # another kind of slot: the new model goes where libvirt would put it
+        if want is None or want == spot_key(have):
+            return replace(w, spot=have if w.spot is None else Spot(have.type, {**w.spot.numbers, **have.numbers}))
+        if _spoken(want) == node.applied.get("@address") or self.options.prefer == "description":
+            return replace(w, spot=have)  # the XML did not change: a hand moved it
+        if self.options.prefer == "xml":
+            return w
+        where = f"{match.place.bus.name} {node.address}" if match.place.bus else str(node.address)
+        self.report.error(
+            ConflictError(
+                f"{w.origin}: the XML puts it at {_spoken(want)}, the description at {where}"
+                + (f" ({node.position})" if node.position else ""),
+                at=w.position,
+                remedy="say which one is right with --prefer xml or --prefer description",
+                rule="address-conflict",
+            )
+        )
+        return w
+
+    def _controller(self, place: Place) -> Wanted | None:
+        """A kept controller as a Wanted, so that new devices find its bus."""
+        type_, model = MODELS.get(place.node.driver, ("", ""))
+        if not type_:
+            return None
+        origin = place.node.origin or ""
+        index = origin.rpartition("/")[2] if origin.startswith("controller/") else _digits(place.node.id or "")
+        return Wanted(
+            kind="controller",
+            driver=place.node.driver,
+            origin=origin or f"controller/{type_}/{index}",
+            id=place.node.id,
+            spot=self.spots.get(place.name),
+            properties=place.node.properties,
+            facts={"type": type_, "model": model, "index": int(index or 0)},
+        )
+
+    def _occupied(
+        self, everything: Sequence[Wanted], matches: Mapping[str, Match], kept: Mapping[str, Place], gone: Sequence[Place]
+    ) -> Occupied:
+        known = {match.place.name for match in matches.values()} | {place.name for place in gone}
+        known |= {place.name for place in kept.values() if self._controller(place) is not None}
+        others = [spot for name, spot in self.spots.items() if name not in known]
+        retired = [] if self.options.forget else [self.spots[place.name] for place in gone if place.name in self.spots]
+        for old in () if self.options.forget else self.old.retired:
+            node = Node("", address=old.address)
+            if (spot := spot_from_node(old.bus, node, self.old)) is not None:
+                retired.append(spot)
+        return Occupied(others, retired)
+
+    def _taken(self, matches: Mapping[str, Match], held: Sequence[Wanted]) -> frozenset[str]:
+        mine = {match.place.node.id for match in matches.values()} | {w.id for w in held}
+        return frozenset(p.node.id for p in self.old.places if p.node.id is not None and p.node.id not in mine)
+
+    # --- after allocation ---
+
+    def _applied(
+        self, done: Sequence[Wanted], matching: Matching, gone: Sequence[Place], held: Sequence[Wanted]
+    ) -> tuple[Tree, list[Step]]:
+        parts = parts_of(self.old)
+        steps: list[Step] = []
+        matches = matching.by_origin
+        for place in gone:
+            if place.name in parts.nodes:
+                parts.remove(place.name)
+            steps.append(
+                Step(
+                    Action.REMOVE,
+                    place.name,
+                    place.node.driver,
+                    place.address,
+                    place.node.origin,
+                    reason="no longer in the XML",
+                    hot=_hot(place.bus),
+                )
+            )
+        by_origin = {w.origin: w for w in done}
+        still = {w.origin for w in held}
+        for bus, node in placed(self.guest, done):
+            w = by_origin.get(node.origin or "")
+            if w is None or w.origin in still:
+                continue
+            match = matches.get(w.origin)
+            steps.append(self._added(parts, w, bus, node) if match is None else self._changed(parts, w, bus, node, match))
+        steps += [
+            Step(Action.KEEP, place.name, place.node.driver, place.address, place.node.origin)
+            for place in self.old.places
+            if place.name in parts.nodes and place.name not in {step.name for step in steps}
+        ]
+        tree = assembled(parts, self.old)
+        return replace(tree, retired=self._retired(tree, gone)), steps
+
+    def _added(self, parts: Parts, w: Wanted, bus: str, node: Node) -> Step:
+        recorded = record(node.properties, self._facts(w))
+        parts.put(node.id or f"{w.origin}", bus or None, replace(node, applied=recorded))
+        reason = f"new in the XML: <{w.kind}>" if w.element is not None else "needed by what the XML asks for"
+        hot = _hot(parts.buses.get(bus))
+        return Step(Action.ADD, node.id or node.driver, node.driver, (bus, node.address or ""), w.origin, (), reason, w.position, hot)
+
+    def _changed(self, parts: Parts, w: Wanted, bus: str, node: Node, match: Match) -> Step:
+        place, old = match.place, match.place.node
+        recorded = record(node.properties, self._facts(w))
+        where = (bus, node.address or "")
+        moved = place.address is not None and (place.bus is None or where != place.address)
+        changes: list[Change] = [Change("address", " ".join(place.address or ()), " ".join(where))] if moved else []
+        if old.driver != w.driver:
+            changes.insert(0, Change("driver", old.driver, w.driver))
+            parts.put(place.name, bus or None, replace(node, id=old.id, applied=recorded))
+            return self._step(Action.REPLACE, place, w, where, changes, "another model", parts.buses.get(bus))
+        merge = merged(
+            node.properties,
+            old.applied,
+            old.properties,
+            old.pins,
+            weak=frozenset(node.properties.keys() - w.properties.keys()),
+            prefer=self.options.prefer,
+        )
+        for conflict in merge.conflicts:
+            self.report.error(
+                ConflictError(
+                    f"{place.name}: {conflict.name} is {conflict.after} in the XML and {conflict.before} in the description"
+                    + (f" ({old.position})" if old.position else "")
+                    + f"; the last applied value was {old.applied.get(conflict.name, 'none')}",
+                    at=w.position,
+                    remedy="say which one is right with --prefer xml or --prefer description",
+                    rule="property-conflict",
+                )
+            )
+        changes += merge.changes
+        new = replace(
+            old,
+            origin=w.origin,
+            address=node.address if node.address is not None else old.address,
+            properties=merge.properties,
+            pins={name: value for name, value in old.pins.items() if name not in merge.properties},
+            applied=recorded,
+        )
+        parts.put(place.name, (bus or None) if moved or place.bus is None else place.bus.name, new)
+        reason = "matched by its order among devices of its kind" if match.rule == "order" and changes else ""
+        action = Action.REPLACE if moved else Action.MODIFY if changes else Action.KEEP
+        return self._step(action, place, w, where, changes, reason, parts.buses.get(bus))
+
+    def _step(
+        self,
+        action: Action,
+        place: Place,
+        w: Wanted,
+        where: tuple[str, str],
+        changes: Sequence[Change],
+        reason: str,
+        bus: Bus | None,
+    ) -> Step:
+        notices = action is not Action.KEEP
+        return Step(
+            action, place.name, w.driver, where, w.origin, tuple(changes), reason, w.position, _hot(bus), notices
+        )
+
+    def _facts(self, w: Wanted) -> dict[str, Any]:
+        """What to remember of the XML beside the properties: the address that it gave, and that nobody wrote the device."""
+        explicit = next((one.spot for one in self.wanted if one.origin == w.origin), None)
+        key = spot_key(explicit)
+        return {"address": _spoken(key) if key else None, "implied": True if w.element is None else None}
+
+    def _retired(self, tree: Tree, gone: Sequence[Place]) -> tuple[Retired, ...]:
+        """Addresses of the removed, unless somebody sits there again or the bus is gone."""
+        if self.options.forget:
+            return ()
+        used = {place.address for place in tree.places}
+        back = {place.node.origin for place in tree.places}
+        candidates = list(self.old.retired) + [
+            Retired(place.node.origin or f"driver/{place.node.driver}", place.bus.name, place.node.address, place.node.id)
+            for place in gone
+            if place.bus is not None and place.node.address is not None
+        ]
+        unique = {(r.bus, r.address): r for r in candidates}
+        return tuple(
+            r
+            for r in unique.values()
+            if (r.bus, r.address) not in used and r.origin not in back and r.bus in tree.all_buses
+        )
+
+
+def _spoken(key: tuple[object, ...]) -> str:
+    """An address key as text: ``pci 0:1:0:0``."""
+    return f"{key[0]} " + ":".join(str(number) for number in key[1:])
+
+
+def _digits(name: str) -> str:
+    """The number at the end of an id: ``pci.3`` -> ``3``, ``usb`` -> ``0``."""
+    digits = "".join(char for char in name if char.isdigit())
+    return digits or "0"
+
+
+def _hot(bus: Bus | None) -> bool:
+    """Whether devices come to and go from a bus while the guest runs: QEMU refuses it on the PCI Express root."""
+    if bus is None:
+        return False
+    if bus.type == "PCIE":
+        return bus.name != "pcie.0"
+    return bus.type in ("PCI", "usb-bus", "SCSI", "virtio-serial-bus", "virtual-css-bus")

@@ -1,0 +1,83 @@
+"""The sections of a description (machine, cpu, memory, ...) merged with what the XML says of them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from mdtool.errors import ConflictError, Report
+from mdtool.guest.model import Guest
+from mdtool.reconcile.merge import ABSENT, merged
+from mdtool.reconcile.plan import Action, Step
+from mdtool.tree import SECTIONS, Tree
+
+
+def merged_sections(
+    guest: Guest, tree: Tree, wanted: Mapping[str, Any], prefer: str | None, report: Report
+) -> tuple[Tree, list[Step]]:
+    """The tree with its sections merged three ways, and the steps that a guest would notice."""
+    steps: list[Step] = []
+    result: dict[str, Any] = {}
+    fresh = not tree.machine
+    for name in SECTIONS:
+        now = flat(wanted.get(name, {}))
+        if name == "machine" and not fresh:
+            _keep_machine_type(guest, tree, now, report)
+        have = flat(getattr(tree, name))
+        applied = flat(tree.applied.get(f"@{name}", {}))
+        merge = merged(now, applied, have, {}, prefer=prefer)
+        for conflict in merge.conflicts:
+            what = f"{name}: {conflict.name.replace(chr(0), '.')} is {conflict.after} in the XML and {conflict.before} in the description"
+            remedy = "say which one is right with --prefer xml or --prefer description"
+            report.error(ConflictError(what, at=guest.domain.position, remedy=remedy, rule="section-conflict"))
+        result[name] = nested(merge.properties)
+        changes = tuple(
+            replace(change, name=change.name.replace("\0", "."))
+            for change in merge.changes
+            if not fresh and not (change.before is ABSENT and not applied)
+        )
+        if changes:
+            steps.append(Step(Action.MODIFY, name, changes=changes, at=guest.domain.position, notices=True))
+    applied_now = {f"@{name}": dict(wanted[name]) for name in SECTIONS if wanted.get(name)}
+    return replace(tree, **result, applied=applied_now), steps
+
+
+def _keep_machine_type(guest: Guest, tree: Tree, now: dict[str, Any], report: Report) -> None:
+    """An alias (``q35``) means what it meant when the description was made; another versioned type is a decision."""
+    described = tree.machine.get("type")
+    if not re.search(r"[-.]\d", guest.machine):
+        now.pop("type", None)
+        if "type" in flat(tree.applied.get("@machine", {})):
+            now["type"] = tree.applied["@machine"]["type"]
+        return
+    if now.get("type") not in (None, described) and tree.applied.get("@machine", {}).get("type") != now.get("type"):
+        what = f"the XML wants machine type {now['type']}, the description has {described}"
+        remedy = "another machine type is other hardware: change it in the description, or the XML back"
+        report.error(ConflictError(what, at=guest.domain.at("os/type"), remedy=remedy, rule="machine-type"))
+
+
+def flat(section: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested mappings as one, with dotted keys: ``{"topology": {"cores": 2}}`` -> ``{"topology\\0cores": 2}``."""
+    found: dict[str, Any] = {}
+    for key, value in section.items():
+        if isinstance(value, Mapping) and value:
+            found |= flat(value, f"{prefix}{key}\0")
+        else:
+            found[prefix + key] = value
+    return found
+
+
+def nested(properties: Mapping[str, Any]) -> dict[str, Any]:
+    """The inverse of ``flat``."""
+    result: dict[str, Any] = {}
+    for key, value in properties.items():
+        *path, last = key.split("\0")
+        holder = result
+        for part in path:
+            holder = holder.setdefault(part, {})
+        holder[last] = value
+    return result
+
+

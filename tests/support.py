@@ -1,0 +1,123 @@
+"""What several tests use: the samples, a rehearsed QEMU, and what its PCI enumeration says."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from mdtool.cli import main
+from mdtool.qemu.session import Session, session_from_source
+
+SAMPLES = Path(__file__).resolve().parent.parent / "samples"
+
+
+def mdtool(*words: str | Path) -> int:
+    """mdtool in this process; its exit status."""
+    return main([str(word) for word in words])
+
+
+def run_mdtool(*words: str | Path, timeout: float = 60) -> subprocess.CompletedProcess[str]:
+    """mdtool in a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-m", "mdtool", *map(str, words)], capture_output=True, text=True, timeout=timeout
+    )
+
+
+def argv_of(guest: Path, description: Path, *options: str) -> list[str]:
+    """The command line that a launch would use."""
+    done = run_mdtool("launch", guest, description, "--via", "device", "--print", "--json", *options)
+    assert done.returncode == 0, done.stderr
+    argv: list[str] = json.loads(done.stdout)
+    return argv
+
+
+@contextmanager
+def started(argv: list[str], folder: Path, *options: str) -> Iterator[Session]:
+    """QEMU with a command line and a monitor of the test's own; ended afterwards."""
+    path = folder / f"t{len(list(folder.iterdir()))}.qmp"
+    process = subprocess.Popen(
+        [*argv, *options, "-qmp", f"unix:{path},server=on,wait=off"],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        cwd=folder,
+        text=True,
+    )
+    try:
+        deadline = time.monotonic() + 30
+        while not path.exists() and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.01)
+        if process.poll() is not None:
+            assert process.stderr is not None
+            raise AssertionError(f"QEMU ended: {process.stderr.read()}")
+        with session_from_source(os.fspath(path)) as session:
+            yield session
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def pci(session: Session) -> dict[str, str]:
+    """{qdev id: path of slot.function from the root}, as QEMU enumerates."""
+    found: dict[str, str] = {}
+
+    def walk(devices: list[dict[str, Any]], path: str) -> None:
+        for device in devices:
+            here = f"{path}{device['slot']:02x}.{device['function']}"
+            found[device["qdev_id"]] = here
+            walk(device.get("pci_bridge", {}).get("devices", []), here + "/")
+
+    for bus in session.execute("query-pci"):
+        walk(bus["devices"], "")
+    return found
+
+
+def saved(session: Session, path: Path) -> None:
+    """The machine's migration stream, written to a file."""
+    session.execute("migrate", {"uri": f"exec:cat > {path}"})
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        status = session.execute("query-migrate").get("status")
+        if status == "completed":
+            return
+        assert status != "failed", "the migration failed"
+        time.sleep(0.05)
+    raise AssertionError("the migration did not end")
+
+
+def loads(argv: list[str], stream: Path, folder: Path) -> str:
+    """'' where QEMU takes the stream, its words where it refuses."""
+    done = subprocess.Popen(
+        [*argv, "-incoming", f"exec:cat {stream}", "-qmp", f"unix:{folder}/in.qmp,server=on,wait=off"],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        cwd=folder,
+        text=True,
+    )
+    try:
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline:
+            if done.poll() is not None:
+                assert done.stderr is not None
+                return done.stderr.read() or "ended"
+            if (folder / "in.qmp").exists():
+                try:
+                    with session_from_source(f"{folder}/in.qmp") as session:
+                        if session.execute("query-status")["status"] != "inmigrate":
+                            return ""
+                except Exception:  # it may be ending right now: the loop will see
+                    pass
+            time.sleep(0.05)
+        return "it did not end"
+    finally:
+        done.kill()
+        done.communicate()
+        (folder / "in.qmp").unlink(missing_ok=True)
