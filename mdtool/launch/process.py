@@ -35,6 +35,7 @@ from typing import IO, TYPE_CHECKING, Self
 from mdtool.errors import ConflictError, MdtoolError, MonitorError, Position, QemuError
 
 if TYPE_CHECKING:
+    from mdtool.launch.backends.base import Process
     from mdtool.qemu.session import Session
 
 START_SECONDS = 30.0  # QEMU that has not greeted by then hangs; a guest with much preallocated memory may need more
@@ -46,17 +47,6 @@ FORBIDDEN = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=
 
 _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None, use_errno=True)
-
-
-@dataclass(frozen=True, slots=True)
-class Helper:
-    """A process that QEMU needs beside it (swtpm, virtiofsd): started before it, ended after it.
-
-    ``ready`` is the socket whose existence says that the helper listens; None where nothing needs waiting for.
-    """
-
-    argv: tuple[str, ...]
-    ready: Path | None = None
 
 
 @dataclass(slots=True)
@@ -73,6 +63,8 @@ class QemuProcess:
     ``log``          a file of the user's for what QEMU prints; None keeps it in the private directory
     ``user``         a name or number to run QEMU as
     ``stdio``        whether QEMU shares mdtool's terminal (a guest with a console on stdio)
+    ``helpers``      processes that must run beside QEMU (swtpm, virtiofsd): started before it, ended after it
+    ``environment``  variables for QEMU beside mdtool's own
     """
 
     argv: Sequence[str]
@@ -80,12 +72,13 @@ class QemuProcess:
     directory: Path | None = None
     positions: Mapping[str, Position] = field(default_factory=dict)
     config: Mapping[str, str] = field(default_factory=dict)
-    helpers: Sequence[Helper] = ()
+    helpers: Sequence[Process] = ()
     timeout: float = START_SECONDS
     death_signal: signal.Signals = signal.SIGTERM
     log: Path | None = None
     user: str | int | None = None
     stdio: bool = False
+    environment: Mapping[str, str] = field(default_factory=dict)
     _process: subprocess.Popen[bytes] | None = None
     _session: Session | None = None
     _stack: ExitStack = field(default_factory=ExitStack)
@@ -118,7 +111,7 @@ class QemuProcess:
             self._start_helper(helper, self.directory)
         words = [
             *self.argv,
-            "-S",
+            *([] if "-S" in self.argv else ["-S"]),
             "-chardev",
             f"socket,id={MONITOR},fd={listener.fileno()},server=on,wait=off",
             "-mon",
@@ -148,6 +141,7 @@ class QemuProcess:
                 stderr=log,
                 pass_fds=tuple(fds),
                 user=self.user,
+                env={**os.environ, **self.environment},
                 # ctrl-C is for mdtool, which asks the guest to power down; with a shared terminal QEMU stays in front.
                 start_new_session=not self.stdio,
                 preexec_fn=lambda: _die_with(parent, self.death_signal),
@@ -160,7 +154,7 @@ class QemuProcess:
         except OSError as error:
             raise QemuError(f"QEMU cannot be run: {words[0]}: {error.strerror}", rule="qemu-missing") from None
 
-    def _start_helper(self, helper: Helper, directory: Path) -> None:
+    def _start_helper(self, helper: Process, directory: Path) -> None:
         parent = os.getpid()
         words = directory / f"{Path(helper.argv[0]).name}.log"
         try:

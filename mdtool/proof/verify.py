@@ -107,6 +107,15 @@ class Compared:
     skipped_nodes: int  # of the machine, built-ins that a partial description leaves out
     skipped_properties: tuple[tuple[str, str], ...]  # (node, property) that the machine does not show
 
+    def data(self) -> dict[str, Any]:
+        """For ``--json``."""
+        return {
+            "nodes": self.nodes,
+            "properties": self.properties,
+            "skipped_nodes": self.skipped_nodes,
+            "skipped_properties": [list(pair) for pair in self.skipped_properties],
+        }
+
     def __str__(self) -> str:
         text = f"{self.nodes} nodes and {self.properties} properties compared"
         if self.skipped_nodes:
@@ -185,7 +194,12 @@ def _matched(description: Tree, machine: Tree) -> tuple[list[tuple[Place, Place]
         else:
             alone.append(place)
     missing: list[Place] = []
+    spots = {place.address: place for place in left.values() if place.node.id is None and place.address is not None}
     for place in alone:
+        # ``-net nic`` gives a NIC no id, and no guest sees one: the same driver at the same place is the same device.
+        if place.address in spots and _same_driver(place, spots[place.address]):
+            pairs.append((place, left.pop(spots.pop(place.address).name)))
+            continue
         # An anonymous node is named by where it is: another of its driver, nearest first, is the same one elsewhere.
         others = [other for other in left.values() if other.node.id is None and _same_driver(place, other)]
         if place.node.id is None and others:
@@ -240,6 +254,8 @@ def _same_driver(one: Place, other: Place) -> bool:
 
 
 def _moved(want: Place, have: Place) -> Iterator[Difference]:
+    if want.node.id is not None and have.node.id is None:
+        yield Difference(want.name, "id", want.node.id, None, HOST, want.node.position)
     if not _same_driver(want, have):
         yield Difference(want.name, "driver", want.node.driver, have.node.driver, IDENTITY, want.node.position)
     said = want.node.address

@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from mdtool.errors import ConflictError, Position, QemuError
-from mdtool.launch.process import GuestDirectory, Helper, QemuProcess, error_from_words
+from mdtool.launch.backends.base import Process
+from mdtool.launch.process import GuestDirectory, QemuProcess, error_from_words
 
 QEMU = "qemu-system-x86_64"
 PLAIN = [QEMU, "-nodefaults", "-no-user-config", "-display", "none", "-machine", "pc-q35-7.2,accel=tcg", "-m", "32"]
@@ -231,7 +232,7 @@ def test_the_lock_holds_while_qemu_lives_though_mdtool_does_not() -> None:
 def test_helpers_start_before_and_end_after(tmp_path: Path) -> None:
     ready = tmp_path / "helper.sock"
     body = f"echo $$ > {tmp_path}/pid; sleep 0.1; touch {ready}; while :; do sleep 0.1; done"
-    helper = Helper((script(tmp_path / "helper", body),), ready)
+    helper = Process((script(tmp_path / "helper", body),), ready)
     with QemuProcess(PLAIN, helpers=[helper]):
         pid = int((tmp_path / "pid").read_text())
         assert alive(pid)
@@ -239,7 +240,7 @@ def test_helpers_start_before_and_end_after(tmp_path: Path) -> None:
 
 
 def test_a_helper_that_ends_at_once_is_told(tmp_path: Path) -> None:
-    helper = Helper((script(tmp_path / "helper", "echo 'no TPM here' >&2; exit 1"),), tmp_path / "never")
+    helper = Process((script(tmp_path / "helper", "echo 'no TPM here' >&2; exit 1"),), tmp_path / "never")
     with pytest.raises(QemuError, match="ended at once: no TPM here"):
         QemuProcess(PLAIN, helpers=[helper]).__enter__()
 

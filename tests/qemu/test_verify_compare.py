@@ -73,6 +73,11 @@ def test_a_fault_is_named(other: Tree, node: str, name: str, severity: str) -> N
     assert node in str(found[0])
 
 
+def test_an_id_is_no_guests_business() -> None:
+    found = compare(DESCRIBED, machine(HOST_BRIDGE, with_nic(id=None), LPC))
+    assert [(d.node, d.property, d.severity) for d in found] == [("net0", "id", HOST)]
+
+
 def test_a_device_moved_to_another_bus_is_said_as_moved() -> None:
     other = machine(HOST_BRIDGE, replace(PORT, buses=(Bus("pci.1", "PCIE"),)), LPC, replace(NIC, address="07.0"))
     assert [str(d) for d in compare(DESCRIBED, other)] == ["net0: moved: described at pci.1 00.0, is at pcie.0 07.0"]

@@ -1,0 +1,144 @@
+"""``mdtool launch GUEST.xml GUEST.yaml``"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mdtool.cli.output import coloured, say, warn_all
+from mdtool.errors import ConflictError
+
+if TYPE_CHECKING:
+    from mdtool.launch.run import Prepared
+    from mdtool.proof.verify import Compared, Difference
+
+EXAMPLE = """\
+example:
+  mdtool launch web01.xml web01.yaml                    start paused, compare, then run until it ends
+  mdtool launch web01.xml web01.yaml --rehearse         only try it: no disks, no network; exit 0 if as described
+  mdtool launch web01.xml web01.yaml --print            the command line, for a shell
+  mdtool launch web01.xml web01.yaml --daemonize --qmp /run/web01.qmp --pidfile /run/web01.pid
+"""
+_WAYS = ("file", "device", "monitor", "options", "libvirt")
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("guest", metavar="GUEST.xml", help="the guest XML: devices and their host side")
+    add(
+        "description",
+        metavar="GUEST.yaml",
+        nargs="?",
+        help="the machine description; without it, as the XML alone says",
+    )
+    add("--via", choices=_WAYS, default=None, help="how the machine reaches QEMU (file): the guest cannot tell which")
+    add("--hints", metavar="FILE", help="addresses from this file in place of a description (mdtool hints export)")
+    add("--hints-out", metavar="FILE", help="write the addresses of the machine that runs to this file")
+    add(
+        "--rehearse", action="store_true", help="start with null backends, compare, end; exit 1 where something differs"
+    )
+    add("--print", action="store_true", help="show the command line, shell-quoted, and start nothing")
+    add("--json", action="store_true", help="with --print a JSON list; otherwise what differs")
+    add("--qemu", metavar="BINARY", help="this QEMU in place of the one that the XML names")
+    add("--qmp", metavar="PATH", help="a monitor socket of your own")
+    add("--paused", action="store_true", help="leave the guest paused after the comparison")
+    add("--incoming", metavar="URI", help="take the guest's state from a migration: tcp:0:4444, exec:cat FILE, ...")
+    add("--daemonize", action="store_true", help="return once the guest runs")
+    add("--pidfile", metavar="FILE", type=Path, help="write QEMU's process id here, until the guest ends")
+    add("--log", metavar="FILE", type=Path, help="append what QEMU prints to this file")
+    add("--user", metavar="NAME", help="run QEMU as this user (as root)")
+    add("--no-sandbox", action="store_true", help="do not restrict QEMU's system calls")
+    add("--timeout", metavar="SECONDS", type=float, default=30.0, help="how long QEMU may take to start (30)")
+    add("--connect", metavar="URI", help="libvirt's URI for --via libvirt")
+
+
+def run(args: argparse.Namespace) -> int:
+    from mdtool.document import tree_from_file
+    from mdtool.guest.devices import guest_from_file
+    from mdtool.launch import run as launch
+    from mdtool.launch.process import daemonized
+    from mdtool.reconcile import reconcile
+
+    guest = guest_from_file(args.guest)
+    old = tree_from_file(args.description) if args.description else None
+    result = reconcile(guest, old)
+    warn_all(result.warnings)
+    if old is not None and result.plan:
+        raise ConflictError(
+            f"{args.description} is not up to date with {args.guest}:\n{result.plan}",
+            remedy=f"mdtool reconcile {args.guest} {args.description}",
+            rule="reconciled",
+        )
+    via = args.via or launch.DEFAULT_WAY
+
+    def prepare(runtime: Path | None, port: Callable[[int], int] = int) -> Prepared:
+        return launch.prepared(
+            guest,
+            result.tree,
+            launch.wanted_by(guest),
+            via=via,
+            rehearse=args.rehearse,
+            binary=args.qemu,
+            runtime=runtime,
+            port=port,
+        )
+
+    if args.print:
+        prepared = prepare(None)
+        print(json.dumps(launch.data_from_prepared(prepared), indent=1) if args.json else launch.shown(prepared))
+        return 0
+    if args.rehearse:
+        return _rehearse(prepare(None), args)
+
+    def work(ready: Callable[[], None] | None) -> int:
+        settings = launch.Settings(
+            paused=args.paused,
+            qmp=args.qmp,
+            pidfile=args.pidfile,
+            log=args.log,
+            incoming=args.incoming,
+            timeout=args.timeout,
+            sandbox=not args.no_sandbox,
+            user=args.user,
+            ready=ready,
+            say=say,
+        )
+        try:
+            return launch.launched(guest, lambda runtime: prepare(runtime, launch.free_port), settings)
+        except launch.Differs as error:
+            return shown(error.found, None, as_json=args.json)
+
+    return daemonized(work) if args.daemonize else work(None)
+
+
+def _rehearse(prepared: Prepared, args: argparse.Namespace) -> int:
+    from mdtool.launch.rehearse import rehearsal
+    from mdtool.launch.run import checked
+
+    with rehearsal(prepared, timeout=args.timeout, say=say) as qemu:
+        found, compared = checked(qemu, prepared)
+    if prepared.stands_in and not args.json:
+        say("not compared, since they need the host: " + ", ".join(sorted(prepared.stands_in)))
+    return shown(found, compared, as_json=args.json)
+
+
+def shown(found: list[Difference], compared: Compared | None, *, as_json: bool) -> int:
+    """Print what differs; exit status 1 where a guest would see it."""
+    from mdtool.proof.verify import GUEST_VISIBLE, guest_visible
+
+    if as_json:
+        data: dict[str, Any] = {"differences": [difference.data() for difference in found]}
+        if compared is not None:
+            data["compared"] = compared.data()
+        print(json.dumps(data, indent=1))
+    else:
+        for difference in found:
+            colour = "red" if difference.severity in GUEST_VISIBLE else "yellow"
+            place = f"{difference.position}: " if difference.position else ""
+            print(coloured(f"{place}{difference} [{difference.severity}]", colour))
+        if compared is not None:
+            print(f"{len(guest_visible(found))} differences that a guest sees; {compared}")
+    return 1 if guest_visible(found) else 0

@@ -1,0 +1,142 @@
+"""``--via monitor``: devices are plugged over QMP, each at its address, before the guest runs (Solution 3 of 2009).
+
+QEMU plugs only into buses that a running guest could be given a device on: not into ``pcie.0`` of q35, not into ISA,
+IDE or SATA.  What cannot be plugged, and everything that carries such a device, stays on the command line; ``notes`` say
+which and why.  QEMU has the last word: where it refuses one that was thought pluggable, that one goes to the
+command line and the launch starts over.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from mdtool.launch.device import Handover
+from mdtool.launch.words import Option
+
+#: drivers that QEMU itself marks as not hotpluggable, by the start of their names, and why one cares
+_FIXED = (
+    ("pci-bridge", "a bridge"),
+    ("pcie-", "a PCI Express port"),
+    ("ioh3420", "a PCI Express port"),
+    ("x3130-upstream", "a switch"),
+    ("xio3130-downstream", "a switch"),
+    ("pxb", "a root bus of its own"),
+    ("i82801b11-bridge", "a bridge"),
+    ("dmi-bridge", "a bridge"),
+    ("VGA", "a display"),
+    ("virtio-vga", "a display"),
+    ("cirrus-vga", "a display"),
+    ("vmware-svga", "a display"),
+    ("bochs-display", "a display"),
+    ("ramfb", "a display"),
+    ("virtio-gpu", "a display"),
+    ("secondary-vga", "a display"),
+    ("qxl", "a display"),
+    ("isa-", "ISA"),
+    ("tpm-", "a TPM"),
+    ("pvpanic", "the panic notifier"),
+    ("vmgenid", "a generation id"),
+    ("vmcoreinfo", "the core dump note"),
+    ("nvdimm", "memory"),
+    ("pc-dimm", "memory"),
+    ("hda-", "a codec"),
+    ("intel-iommu", "an IOMMU"),
+    ("amd-iommu", "an IOMMU"),
+    ("virtio-iommu", "an IOMMU"),
+    ("ide-", "IDE"),
+    ("floppy", "a floppy"),
+    ("usb-ehci", "with companions"),
+    ("ich9-usb-", "with companions"),
+)
+#: buses that take no plugged device, by name; a port or a bridge of ours makes the others
+_FIXED_BUSES = re.compile(
+    r"pcie\.0|ide\.\d+|isa\.0|.*sata.*|ich9-ahci.*|floppy-bus\.\d+|main-system-bus|i2c.*|virtio-mmio-bus\.\d+"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    option: Option
+    id: str
+    driver: str
+    bus: str
+    why: str = ""
+
+
+def handover(options: Sequence[Option], refused: Iterable[tuple[str, str]] = ()) -> Handover:
+    """``refused`` are (id, QEMU's reason) of what an earlier try showed to be unpluggable."""
+    reasons = dict(refused)
+    devices: dict[str, _Held] = {}
+    for option in options:
+        if option.name == "device":
+            bag = option.bag
+            id = str(bag.get("id", f"?{len(devices)}"))
+            driver, bus = str(bag.get("driver", "")), str(bag.get("bus", ""))
+            devices[id] = _Held(option, id, driver, bus, reasons.get(id) or _why_not(option, driver, bus))
+    stays = {id: held.why for id, held in devices.items() if held.why}
+    for id in list(stays):  # what carries it must be there first
+        carrier = _carrier(devices, devices[id].bus)
+        while carrier is not None and carrier not in stays:
+            stays[carrier] = f"it carries {id}"
+            carrier = _carrier(devices, devices[carrier].bus)
+    _keep_functions_together(devices, stays)
+    additions = [held for id, held in devices.items() if id not in stays]
+    plugged = [held.option for held in additions]
+    rest = [option for option in options if not any(option is other for other in plugged)]
+    # Function 0 makes a whole slot appear, so it comes after its other functions; a carrier before what it carries.
+    additions.sort(key=lambda held: (_depth(devices, held), held.bus, _slot(held), -_function(held)))
+    notes = tuple(f"{id} ({devices[id].driver}) is on the command line: {why}" for id, why in stays.items())
+    return Handover(tuple(rest), additions=tuple(dict(held.option.bag) for held in additions), notes=notes)
+
+
+def _why_not(option: Option, driver: str, bus: str) -> str:
+    if _FIXED_BUSES.fullmatch(bus) or not bus:
+        return f"bus {bus or 'of the machine'} takes no plugged device"
+    if not option.is_json:
+        return "QMP takes its properties in JSON only"
+    return next((f"{what} cannot be plugged" for start, what in _FIXED if driver.startswith(start)), "")
+
+
+def _carrier(devices: dict[str, _Held], bus: str) -> str | None:
+    """The device that provides a bus: PCI bridges name it as themselves, controllers with a number behind."""
+    return next((name for name in (bus, bus.rpartition(".")[0]) if name in devices), None)
+
+
+def _depth(devices: dict[str, _Held], held: _Held) -> int:
+    carrier = _carrier(devices, held.bus)
+    return 0 if carrier is None else 1 + _depth(devices, devices[carrier])
+
+
+def _keep_functions_together(devices: dict[str, _Held], stays: dict[str, str]) -> None:
+    """A slot whose function 0 is there already takes no more functions: all of a slot are plugged, or none."""
+    slots: dict[tuple[str, str], list[str]] = {}
+    for id, held in devices.items():
+        if "addr" in held.option.bag and not held.driver.startswith("virtserial"):
+            slots.setdefault((held.bus, _slot(held)), []).append(id)
+    for together in slots.values():
+        if not any(_function(devices[id]) == 0 for id in together):
+            for id in together:
+                stays.setdefault(id, "function 0 of its slot is the machine's own")
+        if len(together) > 1 and (first := next((id for id in together if id in stays), None)):
+            for id in together:
+                stays.setdefault(id, f"it shares a slot with {first}")
+
+
+def _slot(held: _Held) -> str:
+    return str(held.option.bag.get("addr", "")).partition(".")[0]
+
+
+def _function(held: _Held) -> int:
+    text = str(held.option.bag.get("addr", "")).partition(".")[2]
+    return int(text, 0) if text else 0
+
+
+def is_refusal(words: str) -> bool:
+    """Whether QEMU says that a device or a bus is not for plugging.
+
+    >>> is_refusal("Bus 'pcie.0' does not support hotplugging")
+    True
+    """
+    return re.search(r"hot-?plug|pluggable|can only be (cold|added)|already occupied", words, re.IGNORECASE) is not None

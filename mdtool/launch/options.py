@@ -1,0 +1,57 @@
+"""``--via options``: the options of old that still take ``addr=`` (Solution 1 of 2009).
+
+Of those that 2009 had, ``-net nic,model=...,addr=...`` is left; it reaches bus 0 alone, function 0, and knows a NIC's
+MAC and vectors and nothing else.  What it cannot say is a ``-device``.  A NIC made so has no id, which no guest sees.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from mdtool.launch.device import Handover
+from mdtool.launch.words import Option, text_from_bag
+
+#: driver -> model of ``-net nic``
+_MODELS = {
+    "virtio-net-pci": "virtio",
+    "e1000": "e1000",
+    "e1000e": "e1000e",
+    "rtl8139": "rtl8139",
+    "ne2k_pci": "ne2k_pci",
+    "pcnet": "pcnet",
+    "i82551": "i82551",
+    "i82557b": "i82557b",
+    "i82559er": "i82559er",
+}
+_SAID = frozenset({"driver", "id", "bus", "addr", "mac", "netdev", "vectors"})
+_ROOTS = frozenset({"pci.0", "pcie.0"})
+
+
+def handover(options: Sequence[Option]) -> Handover:
+    found = [(option, _nic(option.bag)) if option.name == "device" else (option, "") for option in options]
+    notes = tuple(
+        f"{option.id} ({option.bag['driver']}) is a -device: {nic}"
+        for option, nic in found
+        if isinstance(nic, str) and nic
+    )
+    return Handover(tuple(nic if isinstance(nic, Option) else option for option, nic in found), notes=notes)
+
+
+def _nic(bag: dict[str, Any]) -> Option | str:
+    """The -net option, or why there is none; "" for what is no NIC."""
+    model = _MODELS.get(str(bag.get("driver")))
+    if model is None:
+        return ""
+    if bag.get("bus") not in _ROOTS:
+        return f"-net nic reaches bus 0 alone, and this one sits on {bag.get('bus')}"
+    slot, _, function = str(bag.get("addr", "")).partition(".")
+    if not slot or (function and int(function, 0)):
+        return "-net nic knows slots and no functions"
+    if more := sorted(bag.keys() - _SAID):
+        return f"-net nic cannot say {', '.join(more)}"
+    if "netdev" not in bag:
+        return "it has no network"
+    said = {"type": "nic", "netdev": bag["netdev"], "model": model, "macaddr": bag.get("mac"), "addr": slot}
+    said |= {"vectors": bag.get("vectors")}
+    return Option("net", text_from_bag({key: value for key, value in said.items() if value is not None}, "type"))

@@ -1,0 +1,455 @@
+"""The launch: QEMU is started paused, dumped, compared with the description, and only then continued.
+
+    prepared()   guest XML and description -> everything that is decided before QEMU exists (pure; --print shows it)
+    started()    a QEMU that is paused and has all its devices
+    checked()    what it has otherwise than the description
+    launched()   all of it, until the guest ends
+
+A machine that differs from its description never runs: QEMU ends, and the differing nodes are named.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import signal
+import socket
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mdtool.errors import MdtoolError, Position, QemuError
+from mdtool.guest.model import Guest, Wanted
+from mdtool.launch import device, file, monitor, options
+from mdtool.launch.device import Handover
+from mdtool.launch.process import FORBIDDEN, START_SECONDS, GuestDirectory, QemuProcess
+from mdtool.launch.words import Option, options_from_words, users, words_from_options
+from mdtool.proof.verify import Compared, Difference, comparison, guest_visible
+from mdtool.tree import Tree
+
+if TYPE_CHECKING:
+    from mdtool.launch.argv import Commandline
+    from mdtool.launch.backends.base import Secret
+
+#: ``--via``: how the options of a command line reach QEMU; ``libvirt`` is no command line of ours
+WAYS: Mapping[str, Callable[[Sequence[Option]], Handover]] = {
+    "file": file.handover,
+    "device": device.handover,
+    "monitor": monitor.handover,
+    "options": options.handover,
+}
+DEFAULT_WAY = "file"
+CONFIG = "machine.cfg"
+_RETRIES = 12  # devices that QEMU may call unpluggable one after the other before we give up
+
+Say = Callable[[str], None]
+
+
+def silent(_text: str) -> None:
+    """For ``say`` where nobody listens."""
+
+
+# --- before QEMU exists --------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A launch before QEMU exists.
+
+    ``tree``       what QEMU must then be
+    ``options``    the whole command line as options; ``handover`` says how each of them reaches QEMU
+    ``positions``  id of a device, or of what stands behind it -> its line of guest XML
+    ``stands_in``  in a rehearsal: nodes that another driver stands in for, or that are left out
+    """
+
+    tree: Tree
+    binary: str
+    options: tuple[Option, ...]
+    handover: Handover
+    positions: Mapping[str, Position] = field(default_factory=dict)
+    stands_in: frozenset[str] = frozenset()
+    commandline: Commandline | None = None
+
+    def words(self, config: str | Path | None = None) -> list[str]:
+        """The command line; ``config`` is where the file for -readconfig is."""
+        read = ["-readconfig", str(config)] if self.handover.config and config is not None else []
+        return [self.binary, *words_from_options(self.handover.options), *read]
+
+
+def prepared(
+    guest: Guest,
+    tree: Tree,
+    wanted: Sequence[Wanted],
+    *,
+    via: str = DEFAULT_WAY,
+    rehearse: bool = False,
+    binary: str | None = None,
+    runtime: Path | None = None,
+    port: Callable[[int], int] = int,
+) -> Prepared:
+    """The launch of a description; touches nothing of the host.  Raises InputError with the XML's lines."""
+    from mdtool.launch.argv import argv_from_tree
+
+    line = argv_from_tree(guest, tree, wanted, rehearse=rehearse, binary=binary, runtime=runtime, port=port)
+    devices = [word for made in line.devices for word in made.words]
+    found = options_from_words([*line.platform, *line.backends, *devices, *line.extra])
+    if rehearse:
+        found = [_under_tcg(option) for option in found]
+    behind = {name: line.positions[user] for name, user in users(found).items() if user in line.positions}
+    return Prepared(
+        tree=tree,
+        binary=line.binary,
+        options=tuple(found),
+        handover=WAYS[via](found),
+        positions={**behind, **line.positions},
+        stands_in=frozenset({*line.stand_ins, *line.left_out}),
+        commandline=line,
+    )
+
+
+def wanted_by(guest: Guest) -> list[Wanted]:
+    """The devices that the XML asks for, by whose origins a node finds its element and so its host side."""
+    from mdtool.errors import Report
+    from mdtool.guest.defaults import with_defaults
+    from mdtool.guest.devices import wanted_from_guest
+
+    report = Report()
+    wanted = with_defaults(guest, wanted_from_guest(guest, report))
+    report.done()
+    return list(wanted)
+
+
+def _under_tcg(option: Option) -> Option:
+    """A rehearsal needs no KVM: the machine is the same, and no guest runs in it."""
+    return replace(option, value="tcg") if option.name == "accel" else option
+
+
+def free_port(first: int) -> int:
+    """The first TCP port from ``first`` up on which nobody listens."""
+    for port in range(first, min(first + 1000, 65536)):
+        with socket.socket() as attempt, suppress(OSError):
+            attempt.bind(("127.0.0.1", port))
+            return port
+    raise QemuError(f"no free TCP port from {first} up", remedy="end some guests, or give the guest a port")
+
+
+# --- QEMU, paused and whole ---------------------------------------------------------------------------------------
+
+
+@contextmanager
+def started(
+    prepared: Prepared,
+    *,
+    directory: Path,
+    pass_fds: Sequence[int] = (),
+    more: Sequence[str] = (),
+    death_signal: signal.Signals = signal.SIGTERM,
+    say: Say = silent,
+    **settings: Any,
+) -> Iterator[QemuProcess]:
+    """A paused QEMU with all its devices; ended when the block is left.
+
+    ``directory`` is private and outlives QEMU; ``more`` are words that no description knows (-qmp, -incoming);
+    ``settings`` go to QemuProcess.  Raises QemuError with the XML's line where QEMU refuses.
+    """
+    refused: list[tuple[str, str]] = []
+    while True:
+        try:
+            with _once(prepared, directory, pass_fds, more, death_signal=death_signal, **settings) as qemu:
+                for addition in prepared.handover.additions:
+                    _plug(qemu, addition)
+                for note in prepared.handover.notes:
+                    say(note)
+                yield qemu
+                return
+        except _Unpluggable as error:
+            if len(refused) >= _RETRIES:
+                raise error.cause from None
+            refused.append((error.id, error.reason))
+            prepared = replace(prepared, handover=monitor.handover(prepared.options, refused))
+
+
+class _Unpluggable(Exception):
+    """QEMU refused to plug ``id``; not that it refused the device."""
+
+    def __init__(self, id: str, reason: str, cause: QemuError) -> None:
+        super().__init__(id)
+        self.id, self.reason, self.cause = id, reason, cause
+
+
+def _plug(qemu: QemuProcess, addition: Mapping[str, Any]) -> None:
+    try:
+        qemu.execute("device_add", **addition)
+    except QemuError as error:
+        said = error.what.partition(": ")[2]
+        if monitor.is_refusal(said) and "id" in addition:
+            raise _Unpluggable(str(addition["id"]), f"QEMU says: {said}", error) from None
+        raise
+
+
+@contextmanager
+def _once(
+    prepared: Prepared, directory: Path, pass_fds: Sequence[int], more: Sequence[str], **settings: Any
+) -> Iterator[QemuProcess]:
+    line = prepared.commandline
+    with ExitStack() as stack:
+        config = {}
+        path = directory / CONFIG
+        if text := prepared.handover.config:
+            _write(path, text)
+            stack.callback(path.unlink, missing_ok=True)
+            config = {str(path): text}
+        numbers = {}
+        for secret in line.secrets if line else ():
+            numbers[secret.name] = _descriptor(secret)
+            stack.callback(os.close, numbers[secret.name])
+        words = [_numbered(word, numbers) for word in (*prepared.words(path), *more)]
+        qemu = QemuProcess(
+            words,
+            pass_fds=(*pass_fds, *numbers.values()),
+            directory=directory,
+            positions=prepared.positions,
+            config=config,
+            helpers=line.processes if line else (),
+            environment=line.environment if line else {},
+            **settings,
+        )
+        yield stack.enter_context(qemu)
+
+
+def _numbered(word: str, numbers: Mapping[str, int]) -> str:
+    return re.sub(r"<fd:([^>]+)>", lambda found: str(numbers[found[1]]), word) if "<fd:" in word else word
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "w") as stream:
+            stream.write(text)
+    except OSError as error:
+        raise MdtoolError(
+            f"cannot write {path}: {error.strerror}", remedy="make room, or set XDG_RUNTIME_DIR"
+        ) from None
+
+
+def _descriptor(secret: Secret) -> int:
+    """A descriptor from which QEMU reads a secret: memory of ours, on no disk and on no command line."""
+    if secret.value is None:
+        what = f"the secret {secret.key!r} is in libvirt's keeping, and direct launch does not know its value"
+        raise QemuError(what, remedy="start the guest with --via libvirt", rule="host-side")
+    descriptor = os.memfd_create(secret.name)
+    os.write(descriptor, secret.value.encode())
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    return descriptor
+
+
+def checked(qemu: QemuProcess, prepared: Prepared) -> tuple[list[Difference], Compared]:
+    """What the paused machine has otherwise than the description, and how much was compared."""
+    from mdtool.qemu.dump import dump
+
+    differences, compared = comparison(prepared.tree, dump(qemu.session))
+    return [difference for difference in differences if _counts(difference, prepared)], compared
+
+
+def _counts(difference: Difference, prepared: Prepared) -> bool:
+    """A stand-in sits where the real device would; nothing else about it is comparable."""
+    return difference.node not in prepared.stands_in or difference.property == "address"
+
+
+# --- the command line, shown --------------------------------------------------------------------------------------
+
+
+def shown(prepared: Prepared) -> str:
+    """What --print says: a command that a shell can run, the file behind it as a here-document."""
+    handover = prepared.handover
+    lines = [f"# {note}" for note in handover.notes]
+    command = shlex.join(prepared.words("/dev/stdin"))
+    if handover.additions:
+        command += " -S"
+    if handover.config:
+        command += f" <<'EOF'\n{handover.config}EOF"
+    lines.append(command)
+    lines += [f"# device_add {shlex.quote(str(dict(addition)))}" for addition in handover.additions]
+    return "\n".join(lines)
+
+
+def data_from_prepared(prepared: Prepared) -> Any:
+    """What --print --json says: the command line as a list; an object where there is more than a command line."""
+    handover = prepared.handover
+    if not handover.config and not handover.additions:
+        return prepared.words()
+    data: dict[str, Any] = {"argv": prepared.words(CONFIG)}
+    if handover.config:
+        data["files"] = {CONFIG: handover.config}
+    if handover.additions:
+        data["device_add"] = [dict(addition) for addition in handover.additions]
+    if handover.notes:
+        data["notes"] = list(handover.notes)
+    return data
+
+
+# --- the whole of it -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the user of a launch decides, beside the machine.
+
+    ``paused``     leave the guest paused after the check
+    ``qmp``        a monitor of the user's own, at this path
+    ``incoming``   a migration URI: the guest's state comes from there
+    ``sandbox``    forbid QEMU what a running guest's QEMU never needs
+    ``ready``      called once the guest runs (``--daemonize``)
+    """
+
+    paused: bool = False
+    qmp: str | None = None
+    pidfile: Path | None = None
+    log: Path | None = None
+    incoming: str | None = None
+    timeout: float = START_SECONDS
+    sandbox: bool = True
+    user: str | None = None
+    ready: Callable[[], None] | None = None
+    say: Say = silent
+
+
+class Differs(MdtoolError):
+    """The machine is not the described one; ``differences`` are what a guest would see, and ``found`` is all of it."""
+
+    def __init__(self, found: list[Difference]) -> None:
+        self.found = found
+        self.differences = guest_visible(found)
+        super().__init__(f"{len(self.differences)} differences between the description and the machine")
+
+
+def launched(guest: Guest, prepare: Callable[[Path], Prepared], settings: Settings) -> int:
+    """Launch a guest and stay with it until it ends; returns QEMU's exit status.
+
+    ``prepare`` gets the guest's private directory.  Raises Differs where the machine is not the described one, after
+    QEMU has ended; QemuError where QEMU refuses; ConflictError where the guest runs already.
+    """
+    with _signals_end_it(), GuestDirectory(guest.uuid or guest.name.replace("/", "_"), guest.name) as place:
+        prepared = prepare(place.path)
+        more = _words(prepared, settings)
+        make_copies(prepared)
+        with (
+            started(
+                prepared,
+                directory=place.path,
+                pass_fds=[place.fd],
+                more=more,
+                say=settings.say,
+                log=settings.log,
+                timeout=settings.timeout,
+                user=settings.user,
+                stdio=any("stdio" in word for word in prepared.words() if not word.startswith("{")),
+            ) as qemu,
+            _pidfile(settings.pidfile, qemu.pid),
+        ):
+            place.holds(qemu.pid)
+            found, compared = checked(qemu, prepared)
+            if guest_visible(found):
+                raise Differs(found)
+            for difference in found:
+                settings.say(f"warning: {difference} ({difference.severity})")
+            settings.say(f"{guest.name}: as described: {compared}")
+            if settings.incoming:
+                qemu.execute("migrate-incoming", uri=settings.incoming)
+            if not settings.paused:
+                qemu.cont()
+            qemu.close_monitor()
+            if settings.ready is not None:
+                settings.ready()
+            return _until_it_ends(qemu, place.path / "qmp", settings)
+
+
+def _words(prepared: Prepared, settings: Settings) -> list[str]:
+    words: list[str] = []
+    spawns = prepared.commandline is not None and prepared.commandline.spawns
+    if settings.sandbox:
+        words += ["-sandbox", FORBIDDEN.replace("spawn=deny", "spawn=allow") if spawns else FORBIDDEN]
+    if settings.qmp is not None:
+        path = str(Path(settings.qmp).absolute()).replace(",", ",,")
+        words += ["-qmp", f"unix:{path},server=on,wait=off"]
+    if settings.incoming is not None:  # the state must not come before the devices are all there and checked
+        words += ["-incoming", "defer"]
+    return words
+
+
+def make_copies(prepared: Prepared) -> None:
+    """Make the files that a first launch makes: a guest's UEFI variables from their template."""
+    for copy in prepared.commandline.copies if prepared.commandline else ():
+        if os.path.exists(copy.target):
+            continue
+        try:
+            os.makedirs(os.path.dirname(copy.target), exist_ok=True)
+            shutil.copyfile(copy.source, copy.target)
+        except OSError as error:
+            raise MdtoolError(f"cannot make {copy.target} from {copy.source}: {error.strerror}") from None
+
+
+@contextmanager
+def _pidfile(path: Path | None, pid: int) -> Iterator[None]:
+    if path is None:
+        yield
+        return
+    _write(path, f"{pid}\n")
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+
+
+@contextmanager
+def _signals_end_it() -> Iterator[None]:
+    """SIGTERM and SIGHUP unwind the stack, so that QEMU ends and no file stays."""
+
+    def end(number: int, _frame: object) -> None:
+        raise SystemExit(128 + number)
+
+    before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _until_it_ends(qemu: QemuProcess, monitor_path: Path, settings: Settings) -> int:
+    """Wait for QEMU.  SIGTERM and SIGHUP are passed on; ctrl-C asks the guest to power down, a second one ends QEMU."""
+
+    def pass_on(number: int, _frame: object) -> None:
+        qemu.send_signal(number)
+
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, pass_on)
+    interrupts = 0
+    while True:
+        try:
+            status = qemu.wait()
+            break
+        except KeyboardInterrupt:
+            interrupts += 1
+            if interrupts == 1 and not settings.paused and _powerdown(monitor_path):
+                settings.say("asked the guest to power down; ctrl-C once more ends QEMU")
+            else:
+                qemu.send_signal(signal.SIGTERM if interrupts < 3 else signal.SIGKILL)
+    if status and (said := qemu.words()):
+        settings.say(said)
+    return status
+
+
+def _powerdown(path: Path) -> bool:
+    from mdtool.qemu.session import session_from_source
+
+    try:
+        with session_from_source(str(path)) as session:
+            session.execute("system_powerdown")
+    except MdtoolError:
+        return False
+    return True

@@ -1,0 +1,249 @@
+"""A QEMU command line as options: the common ground of the ways to launch and of ``mdtool import``.
+
+The ways differ in how an option reaches QEMU and in nothing else, so each takes the options of ``--via device`` and
+says which of them go elsewhere.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from mdtool.errors import InputError, Position
+
+#: options without an argument; every other one takes the next word
+NO_ARGUMENT = frozenset(
+    [
+        "S",
+        "daemonize",
+        "enable-fips",
+        "enable-kvm",
+        "full-screen",
+        "h",
+        "help",
+        "no-acpi",
+        "no-fd-bootchk",
+        "no-hpet",
+        "no-quit",
+        "no-reboot",
+        "no-shutdown",
+        "no-user-config",
+        "nodefaults",
+        "nodefconfig",
+        "nographic",
+        "old-param",
+        "only-migratable",
+        "portrait",
+        "preconfig",
+        "ctrl-grab",
+        "alt-grab",
+        "semihosting",
+        "singlestep",
+        "snapshot",
+        "usb",
+        "version",
+        "win2k-hack",
+        "win2k-install",
+        "xen-attach",
+        "xen-domid-restrict",
+    ]
+)
+#: option -> the key of a first word without ``=``
+IMPLIED = {
+    "accel": "accel",
+    "audiodev": "driver",
+    "blockdev": "driver",
+    "boot": "order",
+    "chardev": "backend",
+    "cpu": "model",
+    "device": "driver",
+    "display": "type",
+    "fsdev": "fsdriver",
+    "machine": "type",
+    "m": "size",
+    "mon": "chardev",
+    "name": "guest",
+    "net": "type",
+    "netdev": "type",
+    "nic": "type",
+    "numa": "type",
+    "object": "qom-type",
+    "rtc": "base",
+    "sandbox": "enable",
+    "smp": "cpus",
+    "spice": "",
+    "tpmdev": "type",
+    "vnc": "vnc",
+}
+#: other spellings of an option
+_SAME = {"M": "machine", "uuid": "uuid"}
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One option: ``name`` without its dashes, ``value`` as it was given; None where it takes none."""
+
+    name: str
+    value: str | None = None
+    position: Position | None = None
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        return (f"-{self.name}",) if self.value is None else (f"-{self.name}", self.value)
+
+    @property
+    def bag(self) -> dict[str, Any]:
+        """The value as a mapping: JSON as it is, ``key=value,...`` with strings; raises InputError for bad JSON."""
+        return bag_from_text(self.value or "", IMPLIED.get(self.name), self.position)
+
+    @property
+    def is_json(self) -> bool:
+        return (self.value or "").lstrip().startswith("{")
+
+    @property
+    def id(self) -> str | None:
+        bag = self.bag
+        found = bag.get("id", bag.get("node-name"))
+        return str(found) if found is not None else None
+
+    def with_bag(self, bag: Mapping[str, Any]) -> Option:
+        if self.is_json:
+            return replace(self, value=json.dumps(dict(bag)))
+        return replace(self, value=text_from_bag(bag, IMPLIED.get(self.name)))
+
+
+def options_from_words(words: Sequence[str]) -> list[Option]:
+    """The options of a command line, without the program.
+
+    >>> options_from_words(["-S", "--machine", "pc", "-M", "q35"])[1:]
+    [Option(name='machine', value='pc', position=None), Option(name='machine', value='q35', position=None)]
+    """
+    found: list[Option] = []
+    rest = iter(words)
+    for word in rest:
+        if not word.startswith("-") or word == "-":
+            found.append(Option("hda", word))  # QEMU takes a bare word for the first disk
+            continue
+        name = word.removeprefix("-").removeprefix("-")
+        name = _SAME.get(name, name)
+        if name in NO_ARGUMENT:
+            found.append(Option(name))
+        elif (value := next(rest, None)) is None:
+            raise InputError(f"-{name} lacks its argument", rule="options-syntax")
+        else:
+            found.append(Option(name, value))
+    return found
+
+
+def words_from_options(options: Iterable[Option]) -> list[str]:
+    return [word for option in options for word in option.words]
+
+
+def split(text: str) -> list[str]:
+    """``a=b,,c,d=e`` at its commas; a doubled comma is one that stays.
+
+    >>> split("a=b,,c,d=e")
+    ['a=b,c', 'd=e']
+    """
+    return [part.replace("\0", ",") for part in text.replace(",,", "\0").split(",")]
+
+
+def bag_from_text(text: str, implied: str | None = None, at: Position | None = None) -> dict[str, Any]:
+    """``key=value,...`` or JSON as a mapping; a key that comes twice becomes a list.
+
+    >>> bag_from_text("user,id=n0,hostfwd=a,,b", "type")
+    {'type': 'user', 'id': 'n0', 'hostfwd': 'a,b'}
+    """
+    if text.lstrip().startswith("{"):
+        try:
+            data: dict[str, Any] = json.loads(text)
+        except ValueError as error:
+            raise InputError(f"not JSON: {error}", at=at, rule="options-syntax") from None
+        return data
+    bag: dict[str, Any] = {}
+    for number, part in enumerate(split(text)):
+        key, equals, value = part.partition("=")
+        if not equals and number == 0 and implied is not None:
+            key, value = implied, part
+        elif not equals:  # a short-form boolean: ``nowait``, ``noserver``
+            key, value = (key[2:], "off") if key.startswith("no") and len(key) > 2 else (key, "on")
+        if key in bag:
+            bag[key] = [*(bag[key] if isinstance(bag[key], list) else [bag[key]]), value]
+        else:
+            bag[key] = value
+    return bag
+
+
+def text_from_bag(bag: Mapping[str, Any], implied: str | None = None) -> str:
+    """The inverse of ``bag_from_text``.
+
+    >>> text_from_bag({"type": "user", "id": "n0", "x": True}, "type")
+    'user,id=n0,x=on'
+    """
+    parts: list[str] = []
+    for key, value in bag.items():
+        for item in value if isinstance(value, list) else [value]:
+            text = plain_text(item).replace(",", ",,")
+            parts.append(text if key == implied and not parts else f"{key}={text}")
+    return ",".join(parts)
+
+
+def plain_text(value: Any) -> str:
+    """A scalar as QEMU's options spell it."""
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return str(value)
+
+
+def is_flat(bag: Mapping[str, Any]) -> bool:
+    """Whether ``key=value`` can say it: no nested mapping or list, no null."""
+    return not any(isinstance(value, (dict, list)) or value is None for value in bag.values())
+
+
+_NAMED = frozenset({"device", "blockdev", "netdev", "chardev", "object", "fsdev", "tpmdev", "drive", "audiodev"})
+_OWN = frozenset({"id", "node-name", "bus"})
+
+
+def users(options: Sequence[Option]) -> dict[str, str]:
+    """Backend name -> id of the device that it is for, however many steps away.
+
+    A drive's format node names its storage node, a device names the format node: QEMU's complaint about the storage
+    node is told at the disk's line of guest XML.
+    """
+    names: dict[str, set[str]] = {}  # a name -> who mentions it
+    devices: set[str] = set()
+    for option in options:
+        if option.name not in _NAMED:
+            continue
+        bag = option.bag
+        name = option.id
+        if name is None:
+            continue
+        if option.name == "device":
+            devices.add(name)
+        for value in _leaves({key: value for key, value in bag.items() if key not in _OWN}):
+            names.setdefault(value, set()).add(name)
+
+    def user(name: str, seen: frozenset[str]) -> str | None:
+        for other in sorted(names.get(name, set()) - seen):
+            if other in devices:
+                return other
+            if (found := user(other, seen | {other})) is not None:
+                return found
+        return None
+
+    found = {name: user(name, frozenset({name})) for name in names if name not in devices}
+    return {name: device for name, device in found.items() if device is not None}
+
+
+def _leaves(value: Any) -> Iterator[str]:
+    if isinstance(value, dict):
+        for item in value.values():
+            yield from _leaves(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _leaves(item)
+    elif isinstance(value, str):
+        yield value
