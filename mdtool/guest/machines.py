@@ -60,8 +60,8 @@ class Binary:
     machines: Mapping[str, Machine]
 
 
-def emulator(guest: Guest) -> str:
-    """The QEMU binary of a guest: <emulator>, or the one on PATH for its architecture.
+def emulator(guest: Guest, *, printing: bool = False) -> str:
+    """The QEMU binary of a guest: <emulator>, or the one on PATH for its architecture, or with ``printing`` its name.
 
     >>> emulator(guest)
     '/usr/bin/qemu-system-x86_64'
@@ -71,6 +71,8 @@ def emulator(guest: Guest) -> str:
     found = guest.emulator or _on_path(guest.arch)
     if found is None:
         name = f"qemu-system-{_TARGETS.get(guest.arch, guest.arch)}"
+        if printing:
+            return name
         raise InputError(
             f"{name} is not installed",
             at=guest.domain.at("os/type"),

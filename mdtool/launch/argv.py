@@ -20,7 +20,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from mdtool.errors import InputError, Position, Report
+from mdtool.errors import InputError, MdtoolError, Position, Report
 from mdtool.guest.machines import emulator
 from mdtool.guest.model import Guest, Wanted
 from mdtool.guest.place import device_arguments
@@ -33,6 +33,7 @@ from mdtool.launch.backends.base import Backend, Host, Process, Secret, option
 from mdtool.launch.rehearse_backends import implied_silence, rehearsed, stand_in_properties
 from mdtool.tree import BUILTIN, HAND, Node, Place, Tree
 
+HOST_RULES = frozenset({"host-side", "kvm", "firmware", "missing"})
 QEMU_NS = "{http://libvirt.org/schemas/domain/qemu/1.0}"
 FIRST_DESCRIPTOR = 64  # below are the standard streams and what mdtool itself has open
 _PLACEHOLDER = re.compile(r"<fd:([^>]+)>")
@@ -63,6 +64,7 @@ class Commandline:
     ``environment``  variables for QEMU
     ``stand_ins``    in a rehearsal: device id -> the driver that takes the place of the described one
     ``left_out``     in a rehearsal: devices that could not be there at all, each with its reason
+    ``refused``      only with ``printing``: what a launch would end with
     ``spawns``       whether QEMU itself starts a program, which a sandbox must allow
     """
 
@@ -78,6 +80,7 @@ class Commandline:
     environment: Mapping[str, str] = field(default_factory=dict)
     stand_ins: Mapping[str, str] = field(default_factory=dict)
     left_out: Mapping[str, str] = field(default_factory=dict)
+    refused: tuple[MdtoolError, ...] = ()
     spawns: bool = False
 
     @property
@@ -105,6 +108,7 @@ def argv_from_tree(
     rehearse: bool = False,
     qmp: str | None = None,
     paused: bool = True,
+    printing: bool = False,
     binary: str | None = None,
     runtime: Path | None = None,
     now: datetime | None = None,
@@ -116,30 +120,32 @@ def argv_from_tree(
     is the path of a monitor socket that QEMU makes, ``runtime`` the guest's private folder, and ``port`` finds a free
     TCP port.
 
-    Raises InputError for what direct launch does not know, and where XML and description are not of one mind.
+    Raises InputError for what direct launch does not know, and where XML and description are not of one mind.  With
+    ``printing`` what direct launch or this host cannot do is in ``refused``: the devices are shown all the same.
     """
     host = Host(guest, runtime or _runtime(guest), port)
     report = Report()
-    nodes = {place.node.origin: place for place in tree.places if place.node.origin not in (None, BUILTIN, HAND)}
+    nodes = {origin: place for place in tree.places if (origin := place.node.origin) and origin not in (BUILTIN, HAND)}
     _of_one_mind(nodes, wanted, report)
     make = rehearsed if rehearse else backend_of
-    by_id: dict[str, Backend] = {}
+    by_name: dict[str, Backend] = {}
     positions: dict[str, Position] = {}
     total = (implied_silence if rehearse else implied_audio)(host)
-    for element, node in _elements(guest, nodes, wanted):
+    for element, found in _elements(guest, nodes, wanted):
         with report.step():
-            made = make(element, node, host)
+            made = make(element, found.node if found is not None else None, host)
             positions.update(dict.fromkeys(_ids(made.options), element.position))
             total += made
-            if node is not None and node.id is not None:
-                by_id[node.id] = by_id[node.id] + made if node.id in by_id else made
-                positions[node.id] = element.position
+            if found is not None:
+                by_name[found.name] = made
+                positions[found.node.id or found.name] = element.position
+    refused = _refused(report) if printing else ()
     report.done()
-    platform = platform_of(guest, tree, rehearse=rehearse, now=now, properties=total.machine)
+    platform = platform_of(guest, tree, rehearse=rehearse, now=now, properties=total.machine, printing=printing)
     devices, stand_ins, left_out = [], {}, {}
     for place in ordered(tree):
         node = place.node
-        made = by_id.get(node.id or "", Backend())
+        made = by_name.get(place.name, Backend())
         reason = _cannot(node, rehearse)
         if reason is not None:
             left_out[place.name] = reason
@@ -148,11 +154,11 @@ def argv_from_tree(
         if made.stand_in is not None:
             arguments = {"driver": made.stand_in, **stand_in_properties(made.stand_in, arguments)}
             stand_ins[place.name] = made.stand_in
-        devices.append(Device(place.name, arguments, positions.get(node.id or "", node.position)))
+        devices.append(Device(place.name, arguments, positions.get(node.id or place.name, node.position)))
     extra, environment = _passed_through(guest, wanted, rehearse=rehearse)
     threads = [word for i in iothreads(guest) for word in option("-object", qom_type="iothread", id=f"iothread{i}")]
     return Commandline(
-        binary=binary or emulator(guest),
+        binary=binary or emulator(guest, printing=printing),
         platform=(*platform.words, *_display(guest, rehearse), *_monitor(qmp), *(("-S",) if paused else ())),
         backends=(*threads, *_once(total.options)),
         devices=tuple(devices),
@@ -164,6 +170,7 @@ def argv_from_tree(
         environment={**total.environment, **environment},
         stand_ins=stand_ins,
         left_out=left_out,
+        refused=(*refused, *platform.refused),
         spawns=total.spawns,
     )
 
@@ -172,9 +179,9 @@ def argv_from_tree(
 
 
 def _elements(
-    guest: Guest, nodes: Mapping[str | None, Place], wanted: Sequence[Wanted]
-) -> Iterator[tuple[Element, Node | None]]:
-    """Every device element with each of its nodes, in the XML's order; with None where it has none."""
+    guest: Guest, nodes: Mapping[str, Place], wanted: Sequence[Wanted]
+) -> Iterator[tuple[Element, Place | None]]:
+    """Every device element with each of its places, in the XML's order; with None where it has none."""
     stands: dict[int, list[Wanted]] = {}
     for want in wanted:
         if want.element is not None:
@@ -183,14 +190,12 @@ def _elements(
         if element.tag in NO_DEVICE or _is_copy(element, guest):
             continue
         wants = stands.get(id(element), [])
-        found = [nodes[want.origin].node for want in wants if want.origin in nodes]
-        found += [
-            nodes[want.origin].node for inner in element for want in stands.get(id(inner), []) if want.origin in nodes
-        ]
+        found = [nodes[want.origin] for want in wants if want.origin in nodes]
+        found += [nodes[want.origin] for inner in element for want in stands.get(id(inner), []) if want.origin in nodes]
         if not found:
             yield element, None
-        for node in found:
-            yield element, node
+        for place in found:
+            yield element, place
 
 
 def _is_copy(element: Element, guest: Guest) -> bool:
@@ -200,7 +205,7 @@ def _is_copy(element: Element, guest: Guest) -> bool:
     return any(device.tag == "serial" for device in guest.devices)
 
 
-def _of_one_mind(nodes: Mapping[str | None, Place], wanted: Sequence[Wanted], report: Report) -> None:
+def _of_one_mind(nodes: Mapping[str, Place], wanted: Sequence[Wanted], report: Report) -> None:
     for want in wanted:
         if want.driver and want.origin not in nodes:
             report.error(
@@ -222,6 +227,13 @@ def _of_one_mind(nodes: Mapping[str | None, Place], wanted: Sequence[Wanted], re
                     rule="reconciled",
                 )
             )
+
+
+def _refused(report: Report) -> tuple[MdtoolError, ...]:
+    """Takes out of ``report`` what only the host side is to blame for."""
+    found = tuple(error for error in report.errors if error.rule in HOST_RULES)
+    report.errors = [error for error in report.errors if error.rule not in HOST_RULES]
+    return found
 
 
 def _ids(words: Iterable[str]) -> Iterator[str]:

@@ -14,11 +14,11 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from mdtool.errors import InputError, Report
+from mdtool.errors import InputError, MdtoolError, Report
 from mdtool.guest.model import Guest
 from mdtool.guest.platform.clock import clock_options, clock_section
 from mdtool.guest.platform.cpu import cpu_options, cpu_section
-from mdtool.guest.platform.firmware import Copy, boot_options, firmware_sections, loader_options
+from mdtool.guest.platform.firmware import Copy, Loading, boot_options, firmware_sections, loader_options
 from mdtool.guest.platform.machine import iothreads, machine_options, machine_sections
 from mdtool.guest.platform.memory import RAM, memory_options, memory_sections
 from mdtool.guest.platform.units import names
@@ -56,11 +56,13 @@ _IDLE_FEATURES = names("hap viridian privnet capabilities msrs aia")
 class Platform:
     """Options for everything but devices and their backends.
 
-    ``properties`` went into -machine already; ``copies`` are files to make before QEMU starts.
+    ``refused`` is what only a printed command line may go on without; ``properties`` went into -machine already;
+    ``copies`` are files to make before QEMU starts.
     """
 
     words: tuple[str, ...]
     copies: tuple[Copy, ...] = ()
+    refused: tuple[MdtoolError, ...] = ()
     properties: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -98,6 +100,7 @@ def platform_of(
     rehearse: bool = False,
     now: datetime | None = None,
     properties: Mapping[str, str] | None = None,
+    printing: bool = False,
 ) -> Platform:
     """Options for the machine, its CPUs, memory, firmware and clock.
 
@@ -117,8 +120,17 @@ def platform_of(
                 else _completed(described, sections[name])
             )
     tcg = rehearse or guest.domain.get("@type") != "kvm"
-    loader_words, banks, copies = loader_options(guest, rehearse=rehearse)
-    extra = {**banks, **(properties or {})}
+    refused: list[MdtoolError] = []
+    try:
+        loader = loader_options(guest, rehearse=rehearse)
+    except InputError as error:
+        if not printing:
+            raise
+        refused.append(error)
+        loader = Loading()
+    if not tcg and not printing:
+        _need_kvm(guest)
+    extra = {**loader.properties, **(properties or {})}
     objects = sections.get("objects", {})
     ram = next((name for name in objects if not name.startswith("ram-node") and not sections.get("numa")), None)
     if ram is not None and objects[ram].get("type", RAM).startswith("memory-backend"):
@@ -137,10 +149,10 @@ def platform_of(
     words += ["-no-user-config", "-nodefaults"]
     words += clock_options(sections.get("clock", {}), now or datetime.now(UTC))
     words += ["-no-shutdown"] if _preserves(guest) else []
-    words += loader_words
+    words += loader.words
     words += boot_options(guest, sections, rehearse=rehearse)
     words += ["-msg", "timestamp=on"]
-    return Platform(tuple(words), tuple(copies), extra)
+    return Platform(tuple(words), loader.copies, tuple(refused), extra)
 
 
 def _completed(described: dict[str, Any], from_xml: dict[str, Any]) -> dict[str, Any]:
@@ -155,6 +167,12 @@ def _accel(guest: Guest, *, tcg: bool) -> list[str]:
     if tcg:
         cache = guest.domain.first("features/tcg/tb-cache")
         return ["-accel", "tcg" + (f",tb-size={cache.text}" if cache is not None and cache.text.isdigit() else "")]
+    ring = guest.domain.get("features/kvm/dirty-ring/@size")
+    on = ring and guest.domain.get("features/kvm/dirty-ring/@state") == "on"
+    return ["-accel", f"kvm,dirty-ring-size={ring}" if on else "kvm"]
+
+
+def _need_kvm(guest: Guest) -> None:
     if not os.access("/dev/kvm", os.R_OK | os.W_OK):
         raise InputError(
             "<domain type='kvm'> needs /dev/kvm, which "
@@ -163,9 +181,6 @@ def _accel(guest: Guest, *, tcg: bool) -> list[str]:
             remedy="join the group kvm, or load the kvm module; type='qemu' runs the guest without",
             rule="kvm",
         )
-    ring = guest.domain.get("features/kvm/dirty-ring/@size")
-    on = ring and guest.domain.get("features/kvm/dirty-ring/@state") == "on"
-    return ["-accel", f"kvm,dirty-ring-size={ring}" if on else "kvm"]
 
 
 def _preserves(guest: Guest) -> bool:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -116,16 +116,26 @@ def boot_options(guest: Guest, sections: Mapping[str, Mapping[str, Any]], *, reh
     return words
 
 
-def loader_options(guest: Guest, *, rehearse: bool) -> tuple[list[str], dict[str, str], list[Copy]]:
+@dataclass(frozen=True, slots=True)
+class Loading:
     """The firmware's options, the machine properties they need, and the files to make first."""
+
+    words: tuple[str, ...] = ()
+    properties: Mapping[str, str] = field(default_factory=dict)
+    copies: tuple[Copy, ...] = ()
+
+
+def loader_options(guest: Guest, *, rehearse: bool) -> Loading:
+    """How the guest gets its firmware; empty for the machine type's own."""
     if rehearse and _firmware(guest.domain).get("kind") != "pflash":
-        return [], {}, []
+        return Loading()
     loader = loader_of(guest, rehearse=rehearse)
     if loader is None:
-        return [], {}, []
+        return Loading()
     if loader.kind == "bios":
-        return ["-bios", loader.code], {}, []
-    words, properties = [], {}
+        return Loading(("-bios", loader.code))
+    words: list[str] = []
+    properties: dict[str, str] = {}
     banks = (("pflash0", "code", loader.code, True), ("pflash1", "vars", loader.vars, False))
     for (bank, part, path, readonly), form in zip(banks, loader.formats, strict=True):
         if path is None:
@@ -146,8 +156,8 @@ def loader_options(guest: Guest, *, rehearse: bool) -> tuple[list[str], dict[str
         words += ["-blockdev", json.dumps(whole)]
     if loader.secure:
         words += ["-global", "driver=cfi.pflash01,property=secure,value=on"]
-    copies = [Copy(loader.template, loader.vars)] if loader.template and loader.vars else []
-    return words, properties, copies
+    copies = (Copy(loader.template, loader.vars),) if loader.template and loader.vars else ()
+    return Loading(tuple(words), properties, copies)
 
 
 def loader_of(guest: Guest, *, rehearse: bool = False) -> Loader | None:

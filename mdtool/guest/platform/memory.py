@@ -27,6 +27,7 @@ from mdtool.guest.xml import Element
 
 Section = dict[str, Any]
 RAM = "memory-backend-ram"
+TCG_MEMORY = 512 * 1024**3  # TCG's x86 CPUs address 40 bits, and some of that is devices
 
 
 def memory_sections(guest: Guest, _report: Report) -> dict[str, Section]:
@@ -67,7 +68,8 @@ def memory_options(guest: Guest, sections: Mapping[str, Mapping[str, Any]], *, r
     size = memory["size"]
     if "max" in memory:
         slots = [f"slots={memory['slots']}"] if "slots" in memory else []
-        words = ["-m", ",".join([f"size={size // KIB}k", *slots, f"maxmem={memory['max'] // KIB}k"])]
+        most = min(memory["max"], TCG_MEMORY) if rehearse else memory["max"]
+        words = ["-m", ",".join([f"size={size // KIB}k", *slots, f"maxmem={most // KIB}k"])]
     else:
         words = ["-m", str(size // MIB) if size % MIB == 0 else f"size={size // KIB}k"]
     if guest.domain.first("memoryBacking/locked") is not None and not rehearse:

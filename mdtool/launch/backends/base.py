@@ -119,12 +119,18 @@ def option(flag: str, **values: Any) -> tuple[str, str]:
 def listed(flag: str, *words: str | None, **values: Any) -> tuple[str, str]:
     """An option in key=value notation, for those that take no JSON; ``_`` in a name is ``-``, a None is left out.
 
+    The one key that QEMU spells with an underscore is security_model.
+
     >>> listed("-chardev", "socket", id="charserial0", path="/tmp/a,b")
     ('-chardev', 'socket,id=charserial0,path=/tmp/a,,b')
     """
     said = [word for word in words if word is not None]
-    said += [f"{key.replace('_', '-')}={plain(value)}" for key, value in values.items() if value is not None]
+    said += [f"{_key(key)}={plain(value)}" for key, value in values.items() if value is not None]
     return flag, ",".join(said)
+
+
+def _key(name: str) -> str:
+    return name if name == "security_model" else name.replace("_", "-")
 
 
 def plain(value: Any) -> str:

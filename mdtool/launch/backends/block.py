@@ -100,7 +100,8 @@ def policies(element: Element, node: Node | None) -> Facts:
     report = element.get("driver/@error_policy")
     if report:
         found["werror"] = "enospc" if report == "enospace" else report
-        found["rerror"] = "report" if report == "enospace" else report
+        if report != "enospace":
+            found["rerror"] = report  # reading never fails for want of space
     read = element.get("driver/@rerror_policy")
     if read:
         found["rerror"] = read

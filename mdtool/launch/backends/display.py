@@ -236,7 +236,7 @@ def audio_ids(host: Host) -> list[str]:
 
 def implied_audio(host: Host) -> Backend:
     """libvirt gives a guest without <audio> one that suits its graphics: SPICE, SDL, or none."""
-    if audio_ids(host):
+    if audio_ids(host) or not any(device.tag == "sound" for device in host.guest.devices):
         return NOTHING
     kinds = [device.get("@type") for device in host.guest.devices if device.tag == "graphics"]
     driver = next((kind for kind in kinds if kind in ("spice", "sdl")), "none")
