@@ -117,10 +117,6 @@ def q35() -> list[str]:
     words += ["-chardev", "null,id=charserial0", *device("isa-serial", "serial0", chardev="charserial0", index=0)]
     words += device("ich9-intel-hda", "sound0", bus="pcie.0", addr="0x1b")
     words += ["-audiodev", '{"id":"audio1","driver":"none"}']
-        *device("ich9-intel-hda", "sound0", bus="pcie.0", addr="0x1b"),
-        "-audiodev",
-        '{"id":"audio1","driver":"none"}',
-    ]
     words += device("hda-duplex", "sound0-codec0", bus="sound0.0", cad=0, audiodev="audio1")
     return words + device("bochs-display", "video0", bus="pcie.0", addr="0x1")
 

@@ -1,8 +1,8 @@
 """``--via monitor``: devices are plugged over QMP, each at its address, before the guest runs (Solution 3 of 2009).
 
 QEMU plugs only into buses that a running guest could be given a device on: not into ``pcie.0`` of q35, not into ISA,
-IDE or SATA.  What cannot be plugged, and everything that carries such a device, stays on the command line; ``notes`` say
-which and why.  QEMU has the last word: where it refuses one that was thought pluggable, that one goes to the
+IDE or SATA.  What cannot be plugged, and everything that carries such a device, stays on the command line; ``notes``
+say which and why.  QEMU has the last word: where it refuses one that was thought pluggable, that one goes to the
 command line and the launch starts over.
 """
 
