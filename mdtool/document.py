@@ -501,7 +501,12 @@ def scalar(value: Any, *, in_flow: bool = False) -> str:
     if isinstance(value, (int, float)):
         return str(value)
     text = str(value)
-    if _SAFE.fullmatch(text) and text.lower() not in _NOT_STRINGS and not text.endswith(":") and not (in_flow and ":" in text):
+    if (
+        _SAFE.fullmatch(text)
+        and text.lower() not in _NOT_STRINGS
+        and not text.endswith(":")
+        and not (in_flow and ":" in text)
+    ):
         return text
     if text.isprintable():
         return "'" + text.replace("'", "''") + "'"
@@ -560,5 +565,3 @@ def device_lines(data: Mapping[str, Any], indent: int) -> list[str]:
         return [f"{pad}- {flow(data)}"]
     lines = _block(data, indent + 2)
     return [f"{pad}- {lines[0].lstrip()}", *lines[1:]]
-
-

@@ -16,7 +16,6 @@ from mdtool import document as doc
 from mdtool.document import Document, by_address, data_from_bus, data_from_node, data_from_retired
 from mdtool.tree import SECTIONS, Bus, Node, Tree, node_name
 
-
 GONE: Any = object()  # None is a value, YAML's null
 
 

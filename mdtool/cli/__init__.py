@@ -1,8 +1,8 @@
 """The command line: a thin file a command, and the one ``except MdtoolError``.
 
 A command's module has ``EXAMPLE`` (shown by --help), ``arguments(parser)`` and ``run(args) -> int``, the exit status as
-diff(1): 0 nothing differs or all done, 1 differences or changes planned, 2 an error.  A module is imported only when its
-command runs, which keeps ``mdtool --help`` quick.
+diff(1): 0 nothing differs or all done, 1 differences or changes planned, 2 an error.  A module is imported only when
+its command runs, which keeps ``mdtool --help`` quick.
 """
 
 from __future__ import annotations
@@ -37,7 +37,10 @@ def main(argv: list[str] | None = None) -> int:
     wanted = next((word for word in arguments if not word.startswith("-")), None)
     for name, says in COMMANDS.items():
         command = commands.add_parser(
-            name, help=says, description=says[0].upper() + says[1:] + ".", formatter_class=argparse.RawDescriptionHelpFormatter
+            name,
+            help=says,
+            description=says[0].upper() + says[1:] + ".",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         if name == wanted:
             module = import_module(f"mdtool.cli.{name.replace('-', '_')}{'_' if name == 'import' else ''}")

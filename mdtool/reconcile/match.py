@@ -9,7 +9,7 @@ in this order, and a later rule only sees what the earlier ones left over:
     address       the XML's <address> is where the node sits, and the kind of device fits
     alias         the alias that the XML has, or that libvirt would give, is the node's id, and the driver is the same
     order         neither has any mark: the first of that driver is the first of that driver, and the plan says so
-    place         what is numbered for want of anything better (``sound/0``), with another model now
+    model         the same for devices of one kind (``sound``, ``video``), with another model now
 
 A device whose identity contradicts is never matched by a later rule: another MAC is another NIC.
 """
@@ -46,6 +46,12 @@ class Matching:
     def by_origin(self) -> Mapping[str, Match]:
         return {match.wanted.origin: match for match in self.matches}
 
+
+#: Elements that nothing but their model and their order tells apart.
+POSITIONAL = frozenset({
+    "video", "sound", "watchdog", "rng", "memballoon", "tpm", "iommu", "panic", "smartcard", "vsock", "crypto", "hub",
+    "redirdev", "nvram", "memory", "input",
+})  # fmt: skip
 
 #: node name -> where the node is, in libvirt's terms; what cannot be said so is absent
 Spots = Mapping[str, Spot]
@@ -105,8 +111,8 @@ def matched(
     take("address", _joined(left, nodes, lambda w: _some(spot_key(w.spot)), where, fits=_same_family))
     take("alias", _joined(left, nodes, lambda w: _aliases(w, names), lambda p: _some(p.node.id), fits=_same_driver))
     take("order", _joined(left, nodes, lambda w: [w.origin], lambda p: _some(p.node.origin), fits=_same_driver))
-    take("order", _in_order(left, nodes))
-    take("place", _joined(left, nodes, lambda w: [w.origin], lambda p: _some(p.node.origin)))
+    take("order", _in_order(left, nodes, lambda _kind, driver: driver))
+    take("model", _in_order(left, nodes, lambda kind, _driver: kind))
     order = {w.origin: number for number, w in enumerate(wanted)}
     found.sort(key=lambda match: order[match.wanted.origin])
     return Matching(tuple(found), tuple(left.values()), tuple(nodes.values()))
@@ -134,11 +140,7 @@ def _joined(
         for key in key_of_place(place):
             table.setdefault(key, []).append(place)
     return [
-        (w, place)
-        for w in left.values()
-        for key in key_of_wanted(w)
-        for place in table.get(key, ())
-        if fits(w, place.node)
+        (w, place) for w in left.values() for key in key_of_wanted(w) for place in table.get(key, ()) if fits(w, place.node)
     ]
 
 
@@ -190,7 +192,7 @@ def _contradicts(w: Wanted, node: Node) -> bool:
 
 
 def _not_positional(w: Wanted, _node: Node) -> bool:
-    return not _is_positional(w.origin)
+    return w.kind not in POSITIONAL
 
 
 def _same_driver(w: Wanted, node: Node) -> bool:
@@ -199,22 +201,24 @@ def _same_driver(w: Wanted, node: Node) -> bool:
 
 def _same_family(w: Wanted, node: Node) -> bool:
     """At one address, the same kind of element (its model may have changed), or the same driver."""
-    return w.driver == node.driver or (node.origin or "").partition("/")[0] == w.kind
+    return w.driver == node.driver or _kind(node.origin or "") == w.kind
 
 
-def _in_order(left: Mapping[str, Wanted], nodes: Mapping[str, Place]) -> list[tuple[Wanted, Place]]:
-    """What has no identity at all, one by one: only nodes that nobody linked to another element yet."""
+def _in_order(
+    left: Mapping[str, Wanted], nodes: Mapping[str, Place], key: Callable[[str, str], str]
+) -> list[tuple[Wanted, Place]]:
+    """What has no mark of its own, one by one; ``key`` makes queues of (kind, driver)."""
     pairs: list[tuple[Wanted, Place]] = []
     queues: dict[str, list[Place]] = {}
     for place in nodes.values():
-        if place.node.origin is None or _is_positional(place.node.origin):
-            queues.setdefault(place.node.driver, []).append(place)
+        kind = _kind(place.node.origin or "")
+        if place.node.origin is None or kind in POSITIONAL:
+            queues.setdefault(key(kind, place.node.driver), []).append(place)
     for w in left.values():
-        if not w.identifying and _is_positional(w.origin) and queues.get(w.driver):
-            pairs.append((w, queues[w.driver].pop(0)))
+        if w.kind in POSITIONAL and (queue := queues.get(key(w.kind, w.driver))):
+            pairs.append((w, queue.pop(0)))
     return pairs
 
 
-def _is_positional(origin: str) -> bool:
-    """``sound/0`` and ``hub/1`` are numbered for want of anything better."""
-    return origin.rpartition("/")[2].isdigit() and origin.count("/") == 1
+def _kind(origin: str) -> str:
+    return origin.partition("/")[0]

@@ -9,7 +9,7 @@ from typing import Any
 from mdtool.errors import ConflictError, MdtoolError, Report, Warn
 from mdtool.guest.alias import with_ids
 from mdtool.guest.allocate import allocate
-from mdtool.guest.allocation.controllers import MODELS, type_of
+from mdtool.guest.allocation.controllers import MODELS
 from mdtool.guest.allocation.occupied import Occupied
 from mdtool.guest.allocation.pci import need_of
 from mdtool.guest.defaults import with_defaults
@@ -121,7 +121,7 @@ class _Reconciler:
             )
 
         for place in reversed(matching.gone):  # from the leaves: a port that holds a port that stays, stays
-            type_, model = MODELS.get(place.node.driver, ("", ""))
+            type_, _ = MODELS.get(place.node.driver, ("", ""))
             implied = place.node.applied.get("@implied", place.node.origin is None and type_ not in listed)
             if holds(place) or (type_ and implied and not (self.options.prune and place.name in gone)):
                 kept[place.name] = place
@@ -175,7 +175,11 @@ class _Reconciler:
         )
 
     def _occupied(
-        self, everything: Sequence[Wanted], matches: Mapping[str, Match], kept: Mapping[str, Place], gone: Sequence[Place]
+        self,
+        everything: Sequence[Wanted],
+        matches: Mapping[str, Match],
+        kept: Mapping[str, Place],
+        gone: Sequence[Place],
     ) -> Occupied:
         known = {match.place.name for match in matches.values()} | {place.name for place in gone}
         known |= {place.name for place in kept.values() if self._controller(place) is not None}
@@ -234,7 +238,17 @@ class _Reconciler:
         parts.put(node.id or f"{w.origin}", bus or None, replace(node, applied=recorded))
         reason = f"new in the XML: <{w.kind}>" if w.element is not None else "needed by what the XML asks for"
         hot = _hot(parts.buses.get(bus))
-        return Step(Action.ADD, node.id or node.driver, node.driver, (bus, node.address or ""), w.origin, (), reason, w.position, hot)
+        return Step(
+            Action.ADD,
+            node.id or node.driver,
+            node.driver,
+            (bus, node.address or ""),
+            w.origin,
+            (),
+            reason,
+            w.position,
+            hot,
+        )
 
     def _changed(self, parts: Parts, w: Wanted, bus: str, node: Node, match: Match) -> Step:
         place, old = match.place, match.place.node
@@ -290,9 +304,7 @@ class _Reconciler:
         bus: Bus | None,
     ) -> Step:
         notices = action is not Action.KEEP
-        return Step(
-            action, place.name, w.driver, where, w.origin, tuple(changes), reason, w.position, _hot(bus), notices
-        )
+        return Step(action, place.name, w.driver, where, w.origin, tuple(changes), reason, w.position, _hot(bus), notices)
 
     def _facts(self, w: Wanted) -> dict[str, Any]:
         """What to remember of the XML beside the properties: the address that it gave, and that nobody wrote the device."""

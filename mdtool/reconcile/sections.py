@@ -29,7 +29,8 @@ def merged_sections(
         applied = flat(tree.applied.get(f"@{name}", {}))
         merge = merged(now, applied, have, {}, prefer=prefer)
         for conflict in merge.conflicts:
-            what = f"{name}: {conflict.name.replace(chr(0), '.')} is {conflict.after} in the XML and {conflict.before} in the description"
+            key = conflict.name.replace("\0", ".")
+            what = f"{name}: {key} is {conflict.after} in the XML and {conflict.before} in the description"
             remedy = "say which one is right with --prefer xml or --prefer description"
             report.error(ConflictError(what, at=guest.domain.position, remedy=remedy, rule="section-conflict"))
         result[name] = nested(merge.properties)
@@ -79,5 +80,3 @@ def nested(properties: Mapping[str, Any]) -> dict[str, Any]:
             holder = holder.setdefault(part, {})
         holder[last] = value
     return result
-
-
