@@ -13,9 +13,9 @@ from dataclasses import replace
 from typing import Any
 
 from mdtool.document import canonical
-from mdtool.qemu.notation import NOTATIONS, Address, no_address
+from mdtool.qemu.notation import LOOSE, NOTATIONS, Address, no_address
 from mdtool.qemu.qom import Warned
-from mdtool.qemu.raw import FOLDED, Raw, RawBus, RawDevice
+from mdtool.qemu.raw import FOLDED, Raw, RawBus, RawDevice, placed
 from mdtool.qemu.read import Way, read
 from mdtool.qemu.roles import chosen, is_told, role
 from mdtool.qemu.session import Session
@@ -49,13 +49,19 @@ def tree_from_raw(raw: Raw) -> Tree:
                 type=str(answers["type"]).removesuffix("-machine"),
                 arch=answers["target"]["arch"],
                 qemu=".".join(map(str, raw.version)),
+                properties=_machine_properties(raw) or None,
             ),
             cpu=_cpu(answers),
             memory=_memory(answers),
+            firmware=_firmware(raw),
             boot=_boot(answers),
             objects=_objects(answers),
-            buses=tuple(top),
-            devices=(*_cpu_nodes(answers), *_memory_nodes(answers, raw.users)),
+            buses=_told_apart(top),
+            devices=(
+                *_cpu_nodes(answers),
+                *_memory_nodes(answers, raw.users),
+                *(_node(device, LOOSE.get(device.driver, no_address), raw) for device in raw.loose),
+            ),
         )
     )
 
@@ -70,10 +76,29 @@ def _without_buses(node: Node, top: list[Bus]) -> Node:
     return replace(node, buses=())
 
 
+def _told_apart(top: list[Bus]) -> tuple[Bus, ...]:
+    """Two PCI expanders make two buses called ``pxb-internal``: the second one is ``pxb-internal#2``."""
+    seen: dict[str, int] = {}
+    found = []
+    for bus in sorted(top, key=lambda bus: [_sorted_by(node) for node in bus.devices]):
+        seen[bus.name] = seen.get(bus.name, 0) + 1
+        found.append(bus if seen[bus.name] == 1 else replace(bus, name=f"{bus.name}#{seen[bus.name]}"))
+    return tuple(found)
+
+
+def _sorted_by(node: Node) -> str:
+    """Orders devices that have the same driver and no address, so that the order of their making does not matter."""
+    return json.dumps([node.properties, node.pins], sort_keys=True)
+
+
+#: types that QEMU has renamed and only the machine itself makes: a built-in keeps one name on all versions
+RENAMED = {"acpi-ged-x86": "acpi-ged"}
+
+
 def _bus(bus: RawBus, raw: Raw) -> Bus:
     notation = NOTATIONS.get(bus.type, no_address)
     nodes = [_node(device, notation, raw) for device in reversed(bus.devices)]
-    nodes.sort(key=lambda node: json.dumps([node.properties, node.pins], sort_keys=True))
+    nodes.sort(key=_sorted_by)
     return Bus(bus.name, bus.type, tuple(nodes))
 
 
@@ -87,7 +112,7 @@ def _node(device: RawDevice, notation: Address, raw: Raw) -> Node:
         kind = role(device.driver, name)
         bags["chosen" if kind == "guest" and chosen(device.driver, name, value) else kind][name] = value
     return Node(
-        driver=device.driver,
+        driver=RENAMED.get(device.driver, device.driver),
         id=device.id or None,
         address=address,
         origin=None if device.path in raw.users else BUILTIN,
@@ -120,11 +145,39 @@ def _cpu(answers: Mapping[str, Any]) -> dict[str, Value]:
         if name in smp and (smp[name] != 1 or name in ("sockets", "cores", "threads"))
     }
     return _present(
-        model=re.sub(r"-[a-z0-9_]+-cpu$", "", kind) if kind else None,
+        model=re.sub(r"-[a-z0-9_]+-cpu$|-spapr-cpu-core$", "", kind) if kind else None,
         vcpus=smp.get("cpus"),
         maxcpus=smp["maxcpus"] if smp.get("maxcpus") != smp.get("cpus") else None,
         topology=topology or None,
     )
+
+
+#: what a PC has unless a machine property says otherwise: the built-in that shows it, the property and its value
+_PC_PARTS = (("hpet", "hpet", False), ("vmport", "vmport", "off"), ("i8042", "i8042", False), ("isa-pit", "pit", "off"))
+_Q35_PARTS = (*_PC_PARTS, ("ich9-ahci", "sata", False), ("ICH9-SMB", "smbus", False))
+_USB_CONTROLLERS = frozenset({"ich9-usb-ehci1", "piix3-usb-uhci"})
+
+
+def _machine_properties(raw: Raw) -> dict[str, Value]:
+    """Machine properties that somebody chose and the guest sees, as far as the machine shows them."""
+    kind = str(raw.answers["type"])
+    builtin = {device.driver for _, device in placed(raw.buses) if device.path not in raw.users}
+    parts = _Q35_PARTS if kind.startswith("pc-q35") else _PC_PARTS if kind.startswith("pc-") else ()
+    found = {name: value for driver, name, value in parts if driver not in builtin}
+    if parts and builtin & _USB_CONTROLLERS:
+        found["usb"] = True
+    for name in ("acpi", "smm"):
+        if raw.answers.get(name) not in (None, "auto", True):
+            found[name] = raw.answers[name]
+    return dict(sorted(found.items()))
+
+
+def _firmware(raw: Raw) -> dict[str, Value]:
+    """``{"kind": "pflash"}`` where flash has contents of its own; nothing where the machine brings its own BIOS."""
+    banks = [device for _, device in placed(raw.buses) if device.driver == "cfi.pflash01"]
+    if not any(bank.properties.get("drive") for bank in banks):
+        return {}
+    return _present(kind="pflash", secure=any(bank.properties.get("secure") for bank in banks) or None)
 
 
 def _memory(answers: Mapping[str, Any]) -> dict[str, Value]:
@@ -137,7 +190,7 @@ def _boot(answers: Mapping[str, Any]) -> dict[str, Value]:
     """Boot options that differ from what a machine has where nobody chose."""
     boot = dict(answers.get("boot") or {})
     order = boot.pop("order", None)
-    return _present(**boot, order=order if order != "cad" else None)
+    return _present(**boot, order=order if order not in ("", "cad") else None)
 
 
 def _objects(answers: Mapping[str, Any]) -> dict[str, Value]:

@@ -38,7 +38,13 @@ def _ccw(device: RawDevice) -> tuple[str | None, tuple[str, ...]]:
     return next((device.properties[name] for name in names if device.properties.get(name)), None), names
 
 
+#: system-bus devices at a fixed address that some versions of QEMU show and others do not
+_HIDDEN_MMIO = frozenset({"intel-iommu", "amd-iommu"})
+
+
 def _mmio(device: RawDevice) -> tuple[str | None, tuple[str, ...]]:
+    if device.driver in _HIDDEN_MMIO:
+        return None, ()
     bases = [base.lstrip("0") or "0" for base in device.mmio if base != "f" * 16]
     return (bases[0] if bases else None), ()
 
@@ -72,5 +78,9 @@ NOTATIONS: Mapping[str, Address] = {
     "i2c-bus": _plain("address", "{:02x}"),
     "ccid-bus": _plain("slot"),
     "nvme-bus": _plain("nsid"),
+    "s390-pcibus": _plain("uid", "{:04x}"),
     "SSI": _plain("cs"),
 }
+
+#: devices that some versions of QEMU keep on a bus of their own making, which `info qtree` does not show
+LOOSE: Mapping[str, Address] = {"nvme-ns": _plain("nsid")}

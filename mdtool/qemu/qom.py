@@ -121,6 +121,27 @@ def _take(device: RawDevice, bag: Mapping[str, tuple[str, Any]], besides: Iterab
             device.properties[name] = value
 
 
+#: QOM properties of every device that describe the object and not the machine
+_OBJECT = frozenset({"type", "realized", "hotplugged", "hotpluggable", "parent_bus"})
+
+
+def loose(session: Session, users: Mapping[str, str], read: Reader) -> list[RawDevice]:
+    """Devices that sit on no bus `info qtree` knows of, with all their plain QOM properties."""
+    return [
+        RawDevice(
+            driver=users[path],
+            id=path.rpartition("/")[2] if path.startswith("/machine/peripheral/") else "",
+            properties={
+                name: plain(name, kind, value)
+                for name, (kind, value) in bag.items()
+                if name not in _OBJECT and not _is_structure(kind) and not name.startswith("legacy-")
+            },
+            path=path,
+        )
+        for path, bag in (read(session, users) if users else {}).items()
+    ]
+
+
 def plain(name: str, kind: str, value: Value) -> Value:
     """A QOM value of that type in the form that `info qtree` has.
 

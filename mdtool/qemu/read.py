@@ -69,12 +69,25 @@ def read(session: Session, way: Way | None = None, warn: Warned = lambda _: None
     if first and answers["target"]["arch"] in ("x86_64", "i386"):
         answers["feature-words"] = _asked(session, "qom-get", {"path": first, "property": "feature-words"})
     buses = buses_from_qtree(session.hmp("info qtree"), f"{session.source}: info qtree")
+    _forget_made_up_ids(buses, users)
+    reader = (qom.batch if way is Way.BATCH else qom.one_by_one)(warn)
     if way is Way.QTREE:
         _find_paths(session, buses, users)
         _add_boot_indexes(session, buses, users)
     else:
-        qom.fill(session, buses, users, (qom.batch if way is Way.BATCH else qom.one_by_one)(warn))
-    return Raw(session.version, buses, users, answers)
+        qom.fill(session, buses, users, reader)
+    told = {device.path for _, device in placed(buses)}
+    told |= {cpu.get("qom-path") for cpu in answers["cpus"] or ()}
+    told |= {f"/machine/peripheral/{device['data'].get('id')}" for device in answers["memory devices"] or ()}
+    others = {path: driver for path, driver in users.items() if path not in told}
+    return Raw(session.version, buses, users, answers, qom.loose(session, others, reader))
+
+
+def _forget_made_up_ids(buses: list[RawBus], users: Mapping[str, str]) -> None:
+    """Only what a user named has an id: QEMU calls some built-ins and sPAPR's devices something (l-lan@71000001)."""
+    for _, device in placed(buses):
+        if users.get(f"/machine/peripheral/{device.id}") != device.driver:
+            device.id = ""
 
 
 def _asked(session: Session, command: str, arguments: Mapping[str, Any] | None) -> Any:
@@ -124,10 +137,9 @@ def _find_paths(session: Session, buses: list[RawBus], users: Mapping[str, str])
     """
     anonymous: dict[str, list[tuple[RawBus, RawDevice]]] = {}
     for bus, device in placed(buses):
-        path = f"/machine/peripheral/{device.id}"
-        if device.id and users.get(path) == device.driver:
-            device.path = path
-        elif not device.id:
+        if device.id:
+            device.path = f"/machine/peripheral/{device.id}"
+        else:
             anonymous.setdefault(device.driver, []).append((bus, device))
     for driver, made in _anonymous_users(users).items():
         here = anonymous.get(driver, [])
