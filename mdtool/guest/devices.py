@@ -41,9 +41,7 @@ def guest_from_element(domain: Element, file: str) -> Guest:
             "the guest has no <os><type>", at=domain.position, expected="<os><type>hvm</type></os>", rule="os-type"
         )
     if kind.text not in ("", "hvm"):
-        raise InputError(
-            f"a guest of type '{kind.text}' is not QEMU's", at=kind.position, expected="hvm", rule="os-type"
-        )
+        raise InputError(f"a guest of type '{kind.text}' is not QEMU's", at=kind.position, expected="hvm", rule="os-type")
     holders = [child for child in domain if child.tag == "devices"]
     if len(holders) > 1:
         raise InputError("a second <devices>", at=holders[1].position, expected="one", rule="devices-once")
@@ -81,21 +79,23 @@ def wanted_from_guest(guest: Guest, report: Report) -> list[Wanted]:
     What cannot be expressed is an error in ``report``; what no row knows is a warning.  Origins are unique: the second
     ``sound/ich6`` is ``sound/ich6#2``.
     """
-    given = numbered(guest)
+    by_tag = tagged(guest)
+    disks = iter(disks_in_order(guest, by_tag.get("disk", [])))
+    ordered = [next(disks) if element.tag == "disk" else element for element in guest.devices]
+    given = numbered(guest, by_tag)
     found: list[Wanted] = []
-    for element in in_order(guest, report):
+    for element in ordered:
         row = ROWS.get(element.tag)
-        if row is None:
-            if not element.tag.startswith("{"):
-                report.warn(
-                    f"mdtool does not know <{element.tag}> and leaves it out",
-                    at=element.position,
-                    remedy="where a guest can see it, please report it",
-                    rule="unknown-element",
-                )
-            continue
-        check_known(row, element, report)
-        found += wanted_from_element(row, Context(guest, element, report, given))
+        if row is not None:
+            check_known(row, element, report)
+            found += wanted_from_element(row, Context(guest, element, report, given, by_tag))
+        elif not element.tag.startswith("{"):  # another namespace's elements are another program's
+            report.warn(
+                f"mdtool does not know <{element.tag}> and leaves it out",
+                at=element.position,
+                remedy="where a guest can see it, please report it",
+                rule="unknown-element",
+            )
     return list(distinct(found))
 
 
@@ -107,28 +107,33 @@ def distinct(found: Iterable[Wanted]) -> Iterator[Wanted]:
         yield wanted if count == 1 else replace(wanted, origin=f"{wanted.origin}#{count}")
 
 
-def in_order(guest: Guest, report: Report) -> list[Element]:
-    """The elements under <devices>, the disks among them sorted as libvirt sorts them: by bus, then by target.
-
-    A new disk goes before the first of its bus whose target comes later, else to the end; buses stay in the order of
-    their first disk.
-    """
-    disks: list[tuple[str, int, Element]] = []
+def tagged(guest: Guest) -> dict[str, list[Element]]:
+    """The elements under <devices> by tag."""
+    found: dict[str, list[Element]] = {}
     for element in guest.devices:
-        if element.tag == "disk":
-            bus = bus_of(Context(guest, element, report))
-            index = target_index(element.get("target/@dev") or "")
-            place = len(disks)
-            for at in range(len(disks) - 1, -1, -1):
-                if disks[at][0] == bus:
-                    if disks[at][1] > index:
-                        place = at
-                    else:
-                        place = at + 1
-                        break
-            disks.insert(place, (bus, index, element))
-    ordered = iter(disks)
-    return [next(ordered)[2] if element.tag == "disk" else element for element in guest.devices]
+        found.setdefault(element.tag, []).append(element)
+    return found
+
+
+def disks_in_order(guest: Guest, disks: Iterable[Element]) -> list[Element]:
+    """Disks as libvirt sorts them: by target among those of one bus, each bus where its first disk is.
+
+    A new disk goes right after the last one of its bus whose target is not later, else before the first of its bus, and
+    to the end where there is none.
+    """
+    sorted_: list[tuple[str, int, Element]] = []
+    for element in disks:
+        bus = bus_of(Context(guest, element, Report()))
+        index = target_index(element.get("target/@dev") or "")
+        place = len(sorted_)
+        for at in range(len(sorted_) - 1, -1, -1):
+            if sorted_[at][0] == bus:
+                if sorted_[at][1] <= index:
+                    place = at + 1
+                    break
+                place = at
+        sorted_.insert(place, (bus, index, element))
+    return [element for _, _, element in sorted_]
 
 
 def target_index(name: str) -> int:
@@ -147,7 +152,7 @@ def target_index(name: str) -> int:
     return -1
 
 
-def numbered(guest: Guest) -> Mapping[int, Mapping[str, Any]]:
+def numbered(guest: Guest, by_tag: Mapping[str, list[Element]]) -> Mapping[int, Mapping[str, Any]]:
     """What libvirt numbers across elements: controller indices, ports, the boot order of <os>.
 
     The result is keyed by the identity of the element: ``{"index": 1}``, ``{"port": 0}``, ``{"boot": 2}``.
@@ -158,13 +163,10 @@ def numbered(guest: Guest) -> Mapping[int, Mapping[str, Any]]:
         for key, number in numbers.items():
             found.setdefault(key, {})[name] = number
 
-    by_tag: dict[str, list[Element]] = {}
-    for element in guest.devices:
-        by_tag.setdefault(element.tag, []).append(element)
     note("index", indices(by_tag.get("controller", [])))
     for tag in ("serial", "parallel", "console"):
         note("port", ports(by_tag.get(tag, [])))
-    note("boot", boot_order(guest))
+    note("boot", boot_order(guest, by_tag))
     return found
 
 
@@ -172,18 +174,18 @@ def numbered(guest: Guest) -> Mapping[int, Mapping[str, Any]]:
 _BOOT = {"hd": ("disk", "lun"), "cdrom": ("cdrom",), "fd": ("floppy",)}
 
 
-def boot_order(guest: Guest) -> dict[int, int]:
-    """Element identity -> boot index, from ``<os><boot dev='hd'/>``: the first disk, CD, floppy and NIC, 1 for the first."""
+def boot_order(guest: Guest, by_tag: Mapping[str, list[Element]]) -> dict[int, int]:
+    """Element identity -> boot index, by ``<os><boot dev='hd'/>``: the first disk, CD, floppy and NIC; 1 comes first."""
     found: dict[int, int] = {}
-    report = Report()
+    disks = disks_in_order(guest, by_tag.get("disk", []))
     for number, boot in enumerate(guest.domain.all("os/boot"), start=1):
         dev = boot.attributes.get("dev", "")
-        if dev == "network":
-            first = next((element for element in guest.devices if element.tag == "interface"), None)
-        else:
-            kinds = _BOOT.get(dev, ())
-            disks = (element for element in in_order(guest, report) if element.tag == "disk")
-            first = next((disk for disk in disks if disk.attributes.get("device", "disk") in kinds), None)
-        if first is not None:
-            found.setdefault(id(first), number)
+        kinds = _BOOT.get(dev, ())
+        meant = (
+            by_tag.get("interface", [])
+            if dev == "network"
+            else [disk for disk in disks if disk.attributes.get("device", "disk") in kinds]
+        )
+        if meant:
+            found.setdefault(id(meant[0]), number)
     return found

@@ -31,7 +31,8 @@ Facts (``Wanted.facts``), for allocation and placing, none of them a property:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from functools import cached_property
@@ -54,10 +55,9 @@ def text(value: str) -> Value:
 
 def number(value: str) -> Value:
     """Decimal or ``0x`` hexadecimal."""
-    try:
-        return int(value, 16 if value[:2].lower() == "0x" else 10)
-    except ValueError:
-        raise ValueError("a number") from None
+    if not re.fullmatch(r"-?[0-9]{1,20}|0[xX][0-9a-fA-F]{1,16}", value):
+        raise ValueError("a number")
+    return int(value, 16 if value[:2].lower() == "0x" else 10)
 
 
 def switch(value: str) -> Value:
@@ -119,14 +119,14 @@ class Context:
     """One element on its way to a Wanted: the guest around it, and what numbering the whole XML made known.
 
     ``given`` holds what libvirt numbers across elements when the XML does not say: controller indices, character device
-    ports, boot indices; keyed by the identity of the element.
+    ports, boot indices; keyed by the identity of the element.  ``by_tag`` has the elements under <devices> by tag.
     """
 
     guest: Guest
     element: Element
     report: Report = field(compare=False)
     given: Mapping[int, Mapping[str, Any]] = field(default_factory=dict, compare=False)
-    parent: Element | None = None
+    by_tag: Mapping[str, Sequence[Element]] = field(default_factory=dict, compare=False)
 
     def get(self, path: str, absent: str = "") -> str:
         found = self.element.get(path)
@@ -224,8 +224,9 @@ class Device:
 
     def use(self, path: str) -> str | None:
         """What becomes of a path: its own entry, or that of the nearest ``.../*`` around it."""
-        if path in self.uses:
-            return self.uses[path]
+        for known in (path, f"{path}/*"):
+            if known in self.uses:
+                return self.uses[known]
         holder = path
         while holder:
             holder = holder.rpartition("/")[0]
@@ -262,12 +263,12 @@ def virtio(name: str) -> dict[str, str]:
     return dict.fromkeys(("virtio", *TRANSITIONAL), f"{name}-*")
 
 
-def wanted_from_element(row: Device, context: Context, number: int = 0) -> Iterator[Wanted]:
+def wanted_from_element(row: Device, context: Context) -> Iterator[Wanted]:
     """The devices that an element asks for, by its row; faults go to ``context.report``."""
     choice = _choice(row.choose, context) or _choice(row.absent, context)
     drivers = row.drivers(context) if callable(row.drivers) else row.drivers
     if choice not in drivers:
-        where = row.choose if isinstance(row.choose, str) else ""
+        where = row.choose if isinstance(row.choose, str) else row.reads[0]
         named = where.rpartition("@")[2] or "kind"
         context.error(
             where,
@@ -308,7 +309,7 @@ def wanted_from_element(row: Device, context: Context, number: int = 0) -> Itera
     for part in row.parts:
         inner = list(context.element.all(part.element))
         for count, element in enumerate(inner):
-            for found in wanted_from_element(part, replace(context, element=element, parent=context.element), count):
+            for found in wanted_from_element(part, replace(context, element=element)):
                 yield part_of(shaped, found, part.element, count)
     if row.also:
         yield from row.also(context, shaped)
@@ -359,21 +360,17 @@ def _values(table: Mapping[str, str | Prop], context: Context, driver: str | Non
 
 
 def _common(context: Context) -> dict[str, Value]:
-    index = context.element.get("acpi/@index")
-    return {"acpi-index": number(index)} if index else {}
+    return _values({"acpi-index": Prop("acpi/@index", number)}, context, None)
 
 
 def _zpci(context: Context) -> dict[str, Value]:
-    return {
-        name: number(value)
-        for name in ("uid", "fid")
-        if (value := context.element.get(f"address/zpci/@{name}")) is not None
-    }
+    return _values({name: Prop(f"address/zpci/@{name}", number) for name in ("uid", "fid")}, context, None)
 
 
 def _user_alias(context: Context) -> str | None:
-    """libvirt takes an alias from inactive XML only where it begins with ``ua-``; others it gave itself."""
-    return context.element.get("alias/@name") or None
+    """The alias where a user chose it: libvirt takes none that does not begin with ``ua-``, and gives those itself."""
+    alias = context.get("alias/@name")
+    return alias if alias.startswith("ua-") else None
 
 
 def _named(paths: Iterable[str], context: Context, choice: str, facts: Mapping[str, Any]) -> Iterator[str]:
@@ -420,9 +417,7 @@ def spot_from_element(context: Context) -> Spot | None:
         return None
     kind = address.attributes.get("type", "")
     if kind not in _NUMBERS:
-        context.error(
-            "address/@type", f"unknown address type '{kind}'", expected=choices(_NUMBERS), rule="address-type"
-        )
+        context.error("address/@type", f"unknown address type '{kind}'", expected=choices(_NUMBERS), rule="address-type")
         return None
     found: dict[str, Any] = {}
     for name in _NUMBERS[kind]:

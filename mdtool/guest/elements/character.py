@@ -71,13 +71,9 @@ def _serial(context: Context, wanted: Wanted) -> Wanted:
     port = wanted.facts.get("port", 0)
     properties = dict(wanted.properties)
     if wanted.driver == "isa-serial":
-        if wanted.spot is not None and "iobase" in wanted.spot.numbers and wanted.spot["iobase"]:
-            properties |= {"iobase": wanted.spot["iobase"]}
-            properties |= {"irq": wanted.spot["irq"]} if "irq" in wanted.spot.numbers else {}
-        else:
-            properties["index"] = port
-    elif wanted.driver == "isa-debugcon" and wanted.spot is not None:
-        properties |= {name: wanted.spot[name] for name in ("iobase",) if name in wanted.spot.numbers}
+        properties["index"] = port
+    if wanted.driver in ("isa-serial", "isa-debugcon") and wanted.spot is not None:
+        properties |= {name: value for name, value in wanted.spot.numbers.items() if name in ("iobase", "irq")}
     facts = {**wanted.facts, "type": wanted.facts["choice"], "port": port}
     return replace(wanted, properties=properties, facts=facts)
 
@@ -101,7 +97,8 @@ PARALLEL = Device(
     facts={"port": Prop("target/@port", number)},
     origin=("port",),
     alias="parallel",
-    host={**SOURCE, "target/@type": "nothing else is known to libvirt"},
+    host=SOURCE,
+    ignored={"target/@type": "there is one type", "target/model/@name": "there is one model"},
     shape=lambda _, wanted: replace(wanted, properties={**wanted.properties, "index": wanted.facts.get("port", 0)}),
 )
 
@@ -113,15 +110,14 @@ def _console_type(context: Context) -> str:
 
 def stands_for_serial(context: Context) -> bool:
     """The first console is another view of the first serial port, where its target is one."""
-    consoles = [element for element in context.guest.devices if element.tag == "console"]
+    consoles = context.by_tag.get("console", ())
     return _console_type(context) == "serial" and bool(consoles) and consoles[0] is context.element
 
 
 def _console(context: Context, wanted: Wanted) -> Wanted | None:
     if wanted.facts["choice"] != "serial":
         return replace(wanted, facts={**wanted.facts, "type": wanted.facts["choice"]})
-    serials = [element for element in context.guest.devices if element.tag == "serial"]
-    if serials or not stands_for_serial(context):
+    if context.by_tag.get("serial") or not stands_for_serial(context):
         return None
     # A console without a serial port: libvirt makes the port.
     model = default_serial(context.guest)
@@ -151,7 +147,7 @@ CONSOLE = Device(
     alias="console",
     reads=("target/@type",),
     host=SOURCE,
-    refused={"target/model/@name": "a console has none"},
+    ignored={"target/model/@name": "a console has none"},
     shape=_console,
 )
 
@@ -196,7 +192,7 @@ def ports(elements: list[Element]) -> dict[int, int]:
     for element in elements:
         target = element.first("target")
         given = target.attributes.get("port", "") if target is not None else ""
-        port = int(given) if given.isdigit() else highest + 1
+        port = int(given) if given.isdecimal() else highest + 1
         highest = max(highest, port)
         found[id(element)] = port
     return found

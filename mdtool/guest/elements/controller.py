@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
+from itertools import count
 
 from mdtool.guest.model import Guest, Wanted
 from mdtool.guest.table import VIRTIO, Context, Device, Prop, number, one_of, switch, virtio
@@ -51,10 +52,7 @@ DRIVERS = {
     **{f"pci/{model}": driver for model, driver in PCI.items()},
     **{f"usb/{model}": driver for model, driver in USB.items()},
     **{f"scsi/{model}": driver for model, driver in SCSI.items()},
-    **{
-        f"scsi/{'virtio-scsi' if model == 'virtio' else model}": driver
-        for model, driver in virtio("virtio-scsi").items()
-    },
+    **{f"scsi/{'virtio-scsi' if model == 'virtio' else model}": driver for model, driver in virtio("virtio-scsi").items()},
     **{f"virtio-serial/{model}": driver for model, driver in virtio("virtio-serial").items()},
     "sata/ahci": "ahci",
     "ide/piix3": "",
@@ -79,7 +77,7 @@ def _choice(context: Context) -> str:
 
 
 def default_model(guest: Guest, kind: str, index: int = 0) -> str:
-    """The model of a controller whose XML names none, as libvirt has it for the machine; ``''`` where it has no default.
+    """The model of a controller whose XML names none, as libvirt has it; ``''`` where it has no default.
 
     On PCI that is the root alone: what other PCI controllers are is a matter of the addresses on them.
     """
@@ -110,11 +108,9 @@ def _shape(context: Context, wanted: Wanted) -> Wanted:
     if kind == "sata" and facts["index"] == 0 and context.guest.is_q35:
         driver = ""  # the chipset's own
     if kind == "fdc":
-        floppies = [element for element in context.guest.devices if element.get("@device") == "floppy"]
+        floppies = [element for element in context.by_tag.get("disk", ()) if element.get("@device") == "floppy"]
         driver = driver if context.guest.is_q35 and floppies else ""
         properties |= floppy_boot(context, floppies)
-    if driver.endswith("-xhci") and "ports" in facts:
-        properties |= {"p2": facts["ports"], "p3": facts["ports"]}
     origin = wanted.origin
     if kind == "usb" and model in COMPANIONS:
         origin += f"/{model}"
@@ -128,7 +124,7 @@ def floppy_boot(context: Context, floppies: list[Element]) -> dict[str, int]:
     for floppy in floppies:
         order = floppy.get("boot/@order") or context.given.get(id(floppy), {}).get("boot")
         drive = floppy.get("address/@unit") or str(int((floppy.get("target/@dev") or "").endswith("b")))
-        if order and str(order).isdigit() and drive in ("0", "1"):
+        if order and str(order).isdecimal() and drive in ("0", "1"):
             found[f"bootindex{'AB'[int(drive)]}"] = int(order)
     return found
 
@@ -136,6 +132,7 @@ def floppy_boot(context: Context, floppies: list[Element]) -> dict[str, int]:
 _PORTS = ("pcie-root-port", "ioh3420", "xio3130-downstream")
 _SERIAL = ("virtio-serial-*",)
 _SCSI = ("virtio-scsi-*",)
+_XHCI = ("qemu-xhci", "nec-usb-xhci")
 
 CONTROLLER = Device(
     "controller",
@@ -149,6 +146,8 @@ CONTROLLER = Device(
         "max_sectors": Prop("driver/@max_sectors", number, _SCSI),
         "num_queues": Prop("driver/@queues", number, _SCSI),
         "ioeventfd": Prop("driver/@ioeventfd", switch, _SCSI),
+        "p2": Prop("@ports", number, _XHCI),
+        "p3": Prop("@ports", number, _XHCI),
         "max_ports": Prop("@ports", number, _SERIAL),
         "vectors": Prop("@vectors", number, _SERIAL),
         "serial": Prop("serial", drivers=("nvme",)),
@@ -183,32 +182,34 @@ CONTROLLER = Device(
 def indices(controllers: list[Element]) -> Mapping[int, int]:
     """Element identity -> index, for every controller, as libvirt numbers those that have none.
 
-    A companion (ich9-uhci1 to 3) without an index belongs to the EHCI controller before it that lacks such a companion;
-    any other takes the lowest free number of its type.
+    The lowest free number of its type; but an ICH9 USB controller belongs to the one before it, where that is of ICH9 too
+    and its number does not have this model yet.
     """
-    taken: dict[str, set[int]] = {}
+    found: dict[int, int] = {}
+    models: dict[tuple[str, int], set[str]] = {}  # type and index -> models
+
+    def note(element: Element, index: int) -> None:
+        found[id(element)] = index
+        models.setdefault((element.attributes.get("type", ""), index), set()).add(element.attributes.get("model", ""))
+
     for element in controllers:
-        if element.attributes.get("index", "").isdigit():
-            taken.setdefault(element.attributes.get("type", ""), set()).add(int(element.attributes["index"]))
-    return dict(_indices(controllers, taken))
-
-
-def _indices(controllers: list[Element], taken: dict[str, set[int]]) -> Iterator[tuple[int, int]]:
-    companions: dict[int, set[str]] = {}
+        given = element.attributes.get("index", "")
+        if given.isdecimal():
+            note(element, int(given))
+    before: Element | None = None
+    lowest: dict[str, int] = {}  # everything below is taken
     for element in controllers:
         kind, model = element.attributes.get("type", ""), element.attributes.get("model", "")
-        given = element.attributes.get("index", "")
-        used = taken.setdefault(kind, set())
-        if given.isdigit():
-            index = int(given)
-        else:
-            waiting = [number for number, models in companions.items() if model not in models]
-            index = waiting[-1] if model in COMPANIONS and waiting else _lowest(used)
-            used.add(index)
-        if kind == "usb" and model.startswith("ich9-"):
-            companions.setdefault(index, set()).add(model)
-        yield id(element), index
+        if id(element) not in found:
+            index = found[id(before)] if before is not None and _is_ich9(element) and _is_ich9(before) else -1
+            if index < 0 or model in models[kind, index]:
+                index = next(number for number in count(lowest.get(kind, 0)) if (kind, number) not in models)
+                lowest[kind] = index
+            note(element, index)
+        if kind == "usb":
+            before = element
+    return found
 
 
-def _lowest(used: set[int]) -> int:
-    return next(number for number in range(len(used) + 1) if number not in used)
+def _is_ich9(element: Element) -> bool:
+    return element.attributes.get("type") == "usb" and element.attributes.get("model", "").startswith("ich9-")

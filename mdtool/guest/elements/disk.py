@@ -13,11 +13,7 @@ from mdtool.guest.table import VIRTIO, Context, Device, Prop, number, one_of, sw
 PREFIXES = {"hd": "ide", "sd": "scsi", "vd": "virtio", "fd": "fdc", "xvd": "xen", "ubd": "uml"}
 
 DRIVERS: Mapping[str, str] = {
-    **{
-        f"virtio/{device}/{model}": driver
-        for model, driver in virtio("virtio-blk").items()
-        for device in ("disk", "lun")
-    },
+    **{f"virtio/{device}/{model}": driver for model, driver in virtio("virtio-blk").items() for device in ("disk", "lun")},
     "ide/disk": "ide-hd",
     "ide/cdrom": "ide-cd",
     "sata/disk": "ide-hd",
@@ -56,6 +52,8 @@ def _shape(context: Context, wanted: Wanted) -> Wanted:
             properties["device_id"] = properties["serial"]
         else:
             facts["device_id"] = True
+    if bus == "virtio" and device == "lun":
+        properties["scsi"] = True
     if wanted.driver == "floppy" and "bootindex" in properties:
         properties.pop("bootindex")  # the floppy controller has it
     if bus == "usb":
@@ -109,12 +107,31 @@ DISK = Device(
         "encryption/*": "the backend",
         "iotune/*": "throttling of the backend",
         "throttlefilters/*": "throttling of the backend",
-        "driver/*": "the backend",
+        **{
+            f"driver/{path}": "the backend"
+            for path in (
+                "@name",
+                "@type",
+                "@cache",
+                "@error_policy",
+                "@rerror_policy",
+                "@io",
+                "@copy_on_read",
+                "@discard",
+                "@discard_no_unref",
+                "@detect_zeroes",
+                "metadata_cache/*",
+            )
+        },
+        "driver/@iothread": "the thread that serves the disk",
+        "driver/iothreads/*": "the threads that serve the disk",
         "transient/*": "an overlay on the host",
         "shareable": "`share-rw`",
         "readonly": "the backend is opened read-only",
         "target/@tray": "the medium at start",
-        "diskSecretsPlacement/*": "the backend",
+        "backenddomain/*": "Xen's backend",
+        "privateData": "libvirt's own notes",
     },
+    ignored={"boot/@loadparm": "s390x firmware alone reads it"},
     shape=_shape,
 )

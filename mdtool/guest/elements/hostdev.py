@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from mdtool.guest.elements.rom import ROM
+from mdtool.guest.elements.rom import ROM, ROM_HOST, without_rom
 from mdtool.guest.model import Wanted
 from mdtool.guest.table import Context, Device, Prop, number, virtio
 
@@ -62,12 +62,10 @@ def source_of(context: Context) -> str:
 
 
 def _shape(context: Context, wanted: Wanted) -> Wanted:
+    wanted = without_rom(context, wanted)
     kind = context.get("@type")
     source = source_of(context)
     properties = dict(wanted.properties)
-    if context.get("rom/@enabled") == "no":
-        properties.pop("rombar", None)
-        properties["romfile"] = ""
     if wanted.driver == "vfio-pci" and kind == "mdev":
         properties.setdefault("display", "off")
         if context.get("@ramfb") == "on":
@@ -95,6 +93,7 @@ HOSTDEV = Device(
     alias="hostdev",
     reads=("@type", "@mode", "@model", "@ramfb", "rom/@enabled", "teaming/@type", "teaming/@persistent"),
     host={
+        **ROM_HOST,
         "@managed": "libvirt detaches the host's device",
         "@missing": "what libvirt does without it",
         "@sgio": "which commands the host lets through",

@@ -45,10 +45,11 @@ INPUT = Device(
         "virtio/passthrough": "virtio-input-host-*",
         "evdev": "",
     },
-    props={"evdev": "source/@evdev", **VIRTIO},
+    props={**VIRTIO},
     alias="input",
     reads=("@type", "@bus"),
     host={
+        "source/@evdev": "the event device that is handed through",
         "source/@dev": "the event device that drives the machine's own mouse and keyboard",
         "source/@grab": "the host's keyboard",
         "source/@repeat": "the host's keyboard",

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from hashlib import sha256
 
-from mdtool.guest.elements.rom import ROM
+from mdtool.guest.elements.rom import ROM, ROM_HOST, without_rom
 from mdtool.guest.model import Wanted
 from mdtool.guest.table import VIRTIO, Context, Device, Prop, number, switch, virtio
 
@@ -16,8 +17,8 @@ PLAIN = (
     "pcnet", "rtl8139", "smc91c111", "spapr-vlan", "sungem", "sunhme", "tulip", "usb-net", "virtio-net", "vmxnet3",
 )  # fmt: skip
 
-#: Boards that have the NIC soldered on, where QEMU takes no device for one but ``-nic``.
-_BOARD = ("lan9118", "smc91c111", "cadence_gem", "xgmac", "allwinner-emac", "allwinner-sun8i-emac", "ftgmac100")
+#: NICs of ARM boards, where QEMU takes no device for one but ``-net nic``.
+BOARD = ("allwinner-emac", "allwinner-sun8i-emac", "cadence_gem", "ftgmac100", "lan9118", "smc91c111", "xgmac")
 
 _NET = ("virtio-net-*",)
 
@@ -36,6 +37,33 @@ def default_model(context: Context) -> str:
     return "virtio" if guest.arch.startswith(("s390", "riscv")) else "rtl8139"
 
 
+def drivers(context: Context) -> dict[str, str]:
+    """Model -> driver.  libvirt hands a model that it does not know to QEMU as it stands."""
+    known = {**{model: model for model in PLAIN}, **virtio("virtio-net"), "hostdev": "vfio-pci"}
+    if context.guest.arch.startswith("arm") or context.guest.arch == "aarch64":
+        known |= dict.fromkeys(BOARD, "")
+    model = context.get("model/@type")
+    if model and model not in known and re.fullmatch(r"[a-zA-Z0-9_-]+", model):
+        context.report.warn(
+            f"interface: mdtool does not know the model '{model}'; QEMU gets it as it stands",
+            at=context.element.at("model/@type"),
+            rule="model-known",
+        )
+        known[model] = model
+    return known
+
+
+def made_up_mac(context: Context) -> str:
+    """An address for an interface without one: the same one for the same guest and place, in QEMU's range.
+
+    libvirt draws a random one when a guest is defined, and writes it into the XML.
+    """
+    bare = [element for element in context.by_tag.get("interface", ()) if not element.get("mac/@address")]
+    place = next((at for at, element in enumerate(bare) if element is context.element), 0)
+    key = f"{context.guest.uuid or context.guest.name}/{place}".encode()
+    return ":".join(("52:54:00", *(f"{byte:02x}" for byte in sha256(key).digest()[:3])))
+
+
 def _choice(context: Context) -> str:
     if context.get("@type") == "hostdev":
         return "hostdev"
@@ -43,15 +71,12 @@ def _choice(context: Context) -> str:
 
 
 def _shape(context: Context, wanted: Wanted) -> Wanted:
+    wanted = without_rom(context, wanted)
     properties = dict(wanted.properties)
-    origin = wanted.origin
     if wanted.facts["choice"] == "hostdev":
         # The host sets the address of its own function: the guest's device has no such property.
         properties.pop("mac", None)
         return replace(wanted, properties=properties, identifying=frozenset(), alias="hostdev")
-    if context.get("rom/@enabled") == "no":
-        properties.pop("rombar", None)
-        properties["romfile"] = ""
     queues = context.number("driver/@queues")
     if wanted.driver.startswith("virtio-net-") and queues > 1:
         properties["mq"] = True
@@ -59,21 +84,16 @@ def _shape(context: Context, wanted: Wanted) -> Wanted:
             properties["vectors"] = 2 * queues + 2  # one a queue and direction, configuration, control
     if wanted.driver.startswith("virtio-net-") and context.get("teaming/@type") == "persistent":
         properties["failover"] = True
-    if not properties.get("mac"):
-        origin = f"{wanted.kind}/{wanted.facts['choice']}"
-    return replace(wanted, properties=properties, origin=origin)
+    properties.setdefault("mac", made_up_mac(context))
+    origin = f"{wanted.kind}/{properties['mac']}"
+    return replace(wanted, properties=properties, origin=origin, identifying=frozenset({"mac"}))
 
 
 INTERFACE = Device(
     "interface",
     choose=_choice,
     reads=("model/@type", "driver/@queues", "rom/@enabled", "teaming/@type"),
-    drivers={
-        **{model: model for model in PLAIN},
-        **dict.fromkeys(_BOARD, ""),
-        **virtio("virtio-net"),
-        "hostdev": "vfio-pci",
-    },
+    drivers=drivers,
     props={
         "mac": Prop("mac/@address", mac),
         "bootindex": Prop("boot/@order", number),
@@ -105,6 +125,7 @@ INTERFACE = Device(
     match=("mac",),
     alias="net",
     host={
+        **ROM_HOST,
         "@managed": "libvirt detaches the host's device",
         "@trustGuestRxFilters": "a setting of the host's device",
         "source/*": "the backend",

@@ -29,9 +29,7 @@ def filter_rule(element: Element) -> str:
 
 
 def _shape(context: Context, wanted: Wanted) -> Wanted:
-    rules = [
-        rule for element in context.guest.devices if element.tag == "redirfilter" for rule in element.all("usbdev")
-    ]
+    rules = [rule for element in context.by_tag.get("redirfilter", ()) for rule in element.all("usbdev")]
     if not rules:
         return wanted
     return replace(wanted, properties={"filter": "|".join(map(filter_rule, rules)), **wanted.properties})

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
-from mdtool.guest.table import Prop, word
+from mdtool.guest.model import Wanted
+from mdtool.guest.table import Context, Prop, word
 
-#: ``rombar`` is a number to QEMU; ``enabled='no'`` is a ROM file without a name (see the rows that use it).
-ROM: Mapping[str, str | Prop] = {
-    "rombar": Prop("rom/@bar", word(on=1, off=0)),
-    "romfile": Prop("rom/@file"),
-}
+ROM: Mapping[str, str | Prop] = {"rombar": Prop("rom/@bar", word(on=1, off=0))}  # a number to QEMU
+ROM_HOST: Mapping[str, str] = {"rom/@file": "where the ROM's file is"}
+
+
+def without_rom(context: Context, wanted: Wanted) -> Wanted:
+    """``<rom enabled='no'/>`` is a ROM file without a name."""
+    if context.get("rom/@enabled") != "no":
+        return wanted
+    kept = {name: value for name, value in wanted.properties.items() if name != "rombar"}
+    return replace(wanted, properties={**kept, "romfile": ""})

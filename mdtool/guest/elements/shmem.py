@@ -2,15 +2,7 @@
 
 from __future__ import annotations
 
-from mdtool.guest.model import Wanted
-from mdtool.guest.table import Context, Device, Prop, number, switch, word
-
-
-def _shape(context: Context, wanted: Wanted) -> Wanted:
-    if wanted.driver != "ivshmem-plain" or "master" in wanted.properties:
-        return wanted
-    return wanted
-
+from mdtool.guest.table import Device, Prop, number, switch, word
 
 SHMEM = Device(
     "shmem",

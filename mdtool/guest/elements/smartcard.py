@@ -36,5 +36,6 @@ SMARTCARD = Device(
     alias="smartcard",
     reads=("certificate", "database"),
     host=SOURCE,
+    ignored={"target/*": "there is one kind"},
     shape=_shape,
 )

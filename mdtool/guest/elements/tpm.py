@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from mdtool.guest.elements.character import SOURCE
-from mdtool.guest.model import Wanted
 from mdtool.guest.table import Context, Device
 
 
@@ -15,10 +14,6 @@ def drivers(context: Context) -> dict[str, str]:
     """ARM machines have the module on the system bus, where QEMU calls it tpm-tis-device."""
     tis = "tpm-tis" if context.guest.arch in ("x86_64", "i686") else "tpm-tis-device"
     return {"tpm-tis": tis, "tpm-crb": "tpm-crb", "tpm-spapr": "tpm-spapr", "spapr-tpm-proxy": "spapr-tpm-proxy"}
-
-
-def _shape(context: Context, wanted: Wanted) -> Wanted:
-    return wanted
 
 
 TPM = Device(

@@ -38,7 +38,7 @@ def default_model(context: Context) -> str:
 
 def is_primary(context: Context) -> bool:
     """The card that the firmware shows itself on: ``primary='yes'``, or the first where none says so."""
-    cards = [element for element in context.guest.devices if element.tag == "video"]
+    cards = context.by_tag.get("video", ())
     chosen = [card for card in cards if card.get("model/@primary") == "yes"] or cards[:1]
     return not cards or context.element is chosen[0]
 
@@ -60,9 +60,7 @@ def _shape(context: Context, wanted: Wanted) -> Wanted:
     properties = {**wanted.properties, **_memory(context, model, driver)}
     if "max_outputs" in properties and vhost_user:
         properties.pop("max_outputs")
-    return replace(
-        wanted, driver=driver, properties=properties, facts={**wanted.facts, "model": model, "primary": primary}
-    )
+    return replace(wanted, driver=driver, properties=properties, facts={**wanted.facts, "model": model, "primary": primary})
 
 
 _ENDINGS = {"pci": "pci", "ccw": "ccw", "mmio": "device"}
