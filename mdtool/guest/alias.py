@@ -1,0 +1,158 @@
+"""Ids, as libvirt names devices: by kind and position, drives by address, controllers by index."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
+
+from mdtool.guest.allocation.controllers import index_of, model_of, type_of
+from mdtool.guest.allocation.order import arrays, disk_number
+from mdtool.guest.model import Wanted
+
+USER = "ua-"  # how an alias begins that a user chose; libvirt takes no other from an inactive guest
+
+#: Kind -> the prefix of ids that end in the device's position among its kind.
+PREFIXES: Mapping[str, str] = {
+    "interface": "net",
+    "filesystem": "fs",
+    "sound": "sound",
+    "hostdev": "hostdev",
+    "redirdev": "redir",
+    "video": "video",
+    "input": "input",
+    "parallel": "parallel",
+    "serial": "serial",
+    "channel": "channel",
+    "console": "console",
+    "hub": "hub",
+    "shmem": "shmem",
+    "smartcard": "smartcard",
+    "watchdog": "watchdog",
+    "memballoon": "balloon",
+    "rng": "rng",
+    "tpm": "tpm",
+    "vsock": "vsock",
+    "iommu": "iommu",
+    "crypto": "crypto",
+    "panic": "panic",
+    "nvram": "nvram",
+}
+
+#: SCSI controllers on whose drives libvirt writes no target: a unit is all that a drive has there.
+_NARROW = ("lsilogic",)
+
+#: Devices that libvirt gives no id at all.
+ANONYMOUS = frozenset({"ich9-usb-uhci1", "ich9-usb-uhci2", "ich9-usb-uhci3", "pvpanic", "pvpanic-pci", "intel-iommu",
+                       "amd-iommu", "virtio-iommu", "virtio-iommu-pci"})  # fmt: skip
+
+
+def with_ids(wanted: Sequence[Wanted], taken: Collection[str] = ()) -> list[Wanted]:
+    """Fill in every id: ``net0``, ``virtio-disk0``, ``sata0-0-1``, ``pci.1``; an id that is filled stays.
+
+    ``wanted`` is what ``allocate`` gives: drives are named after their place.  ``taken`` are the ids of what is no wanted
+    device; no new device gets one.  A device whose number is somebody's already takes the next one after all of its kind.
+    Where two devices come with the same id (libvirt's own aliases in an edited XML), the second one is named anew, unless
+    a user chose both: that is left for QEMU to refuse.
+    """
+    names = _Names(taken)
+    given = sorted((at for at, one in enumerate(wanted) if one.id is not None), key=lambda at: _is_hint(wanted[at]))
+    kept = {at for at in given if names.keep(str(wanted[at].id)) or user_alias(wanted[at].id)}
+    ids: dict[int, str | None] = {at: wanted[at].id for at in kept}
+    order = arrays(wanted)
+    narrow = {index_of(one) for one in wanted if type_of(one) == "scsi" and model_of(one) in _NARROW}
+    for kind, positions in order.items():
+        for number, at in enumerate(positions):
+            one = wanted[at]
+            if at not in kept and one.driver not in ANONYMOUS and one.kind not in _PARTS:
+                prefix, wish = _name(one, kind, number, narrow)
+                ids[at] = names.give(prefix, wish)
+    wholes = {one.origin: ids.get(at) for at, one in enumerate(wanted)}
+    for at, one in enumerate(wanted):
+        if at not in kept and one.kind in _PARTS:
+            prefix = f"{wholes.get(str(one.facts.get('of')))}-{_PARTS[one.kind]}"
+            ids[at] = names.give(prefix, int(one.facts.get("number", 0)))
+    return [replace(one, id=ids.get(at)) for at, one in enumerate(wanted)]
+
+
+#: Devices that are parts of others, and are named after them: ``sound0-codec1``.
+_PARTS = {"sound/codec": "codec"}
+
+
+def user_alias(name: str | None) -> str | None:
+    """The alias where a user chose it, None where libvirt did.
+
+    >>> user_alias("ua-data"), user_alias("net0")
+    ('ua-data', None)
+    """
+    return name if name and name.startswith(USER) else None
+
+
+def _is_hint(one: Wanted) -> bool:
+    """Whether an id is only what the XML says of libvirt's own naming, and not the id of a node."""
+    return one.element is not None and one.element.get("alias/@name") == one.id and user_alias(one.id) is None
+
+
+def _name(one: Wanted, kind: str, number: int, narrow: Collection[int]) -> tuple[str, int | None]:
+    """(prefix, number) of the id that libvirt would give; None for a name without a number."""
+    named = _BY_KIND.get(kind)
+    if named is not None:
+        return named(one, narrow) if kind == "disk" else named(one, ())
+    return PREFIXES.get(kind) or one.alias or kind, number
+
+
+def _controller(one: Wanted, _: Collection[int]) -> tuple[str, int | None]:
+    type_, index = type_of(one), index_of(one)
+    if type_ == "pci":
+        return ("pcie." if model_of(one) == "pcie-root" else "pci."), index
+    if index == 0 and (type_ == "usb" or (type_ in ("ide", "sata") and not one.driver)):
+        return ("usb" if type_ == "usb" else "ide"), None
+    return type_, index
+
+
+def _disk(one: Wanted, narrow: Collection[int]) -> tuple[str, int | None]:
+    bus, spot = str(one.facts.get("bus", "")), one.spot
+    if spot is None or spot.type != "drive":
+        return f"{bus}-disk", max(disk_number(one), 0)
+    controller = spot.get("controller", 0)
+    target = f"{spot.get('target', 0)}-" if bus == "scsi" and controller not in narrow else ""
+    return f"{bus}{controller}-{spot.get('bus', 0)}-{target}", spot.get("unit", 0)
+
+
+def _memory(one: Wanted, _: Collection[int]) -> tuple[str, int | None]:
+    slot = one.spot.get("slot") if one.spot is not None and one.spot.type == "dimm" else None
+    return one.alias or "dimm", slot if slot is not None else 0
+
+
+_BY_KIND: Mapping[str, Callable[[Wanted, Collection[int]], tuple[str, int | None]]] = {
+    "controller": _controller,
+    "disk": _disk,
+    "memory": _memory,
+}
+
+
+class _Names:
+    """The ids in use, and for each prefix the number from which on all are free."""
+
+    def __init__(self, taken: Collection[str]) -> None:
+        self.used = set(taken)
+        self.next: dict[str, int] = {}
+
+    def keep(self, name: str) -> bool:
+        """Note an id that a device came with; False where it is another's."""
+        free = name not in self.used
+        self.used.add(name)
+        return free
+
+    def give(self, prefix: str, wish: int | None) -> str:
+        name = prefix if wish is None else f"{prefix}{wish}"
+        if name in self.used:
+            if prefix not in self.next:
+                rests = (name[len(prefix) :] for name in self.used if name.startswith(prefix))
+                self.next[prefix] = max([0, *(int(rest) for rest in rests if rest.isdecimal())])
+            self.next[prefix] += 1
+            name = f"{prefix}{self.next[prefix]}"
+            while name in self.used:
+                self.next[prefix] += 1
+                name = f"{prefix}{self.next[prefix]}"
+        self.used.add(name)
+        return name

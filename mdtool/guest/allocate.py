@@ -1,0 +1,42 @@
+"""Every wanted device at its place: where libvirt would put it, and never where another device is or was."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mdtool.guest.allocation.drives import with_drive_places
+from mdtool.guest.allocation.numbered import (
+    with_card_slots,
+    with_channel_places,
+    with_memory_slots,
+    with_mmio_places,
+    with_registers,
+    with_serial_ports,
+)
+from mdtool.guest.allocation.occupied import NOTHING, Occupied
+from mdtool.guest.allocation.pci import with_pci_places
+from mdtool.guest.allocation.usb import with_usb_ports
+from mdtool.guest.model import Guest, Wanted
+
+__all__ = ["NOTHING", "Occupied", "allocate"]
+
+
+def allocate(guest: Guest, wanted: Sequence[Wanted], occupied: Occupied = NOTHING) -> list[Wanted]:
+    """Fill in every spot, in libvirt's order; a spot that is filled stays as it is.
+
+    ``wanted`` is what ``with_defaults`` gives, survivors with the spot of their node.  ``occupied`` holds what else is
+    taken; a retired place is given out only where there is no place that never was anybody's.  The ports, bridges, hubs
+    and controllers that devices need and nobody wrote come at the end, as devices of their own, with origins such as
+    ``controller/pci/3``.
+
+    Raises InputError (rule ``out-of-slots``) where a device has no place: how many are free where, and what to add.
+    """
+    devices = with_drive_places(guest, wanted, occupied)
+    devices = with_serial_ports(guest, devices, occupied)
+    devices = with_card_slots(devices, occupied)
+    devices = with_registers(devices, occupied)
+    devices = with_channel_places(devices, occupied)
+    devices = with_mmio_places(guest, devices)
+    devices = with_pci_places(guest, devices, occupied)
+    devices = with_usb_ports(devices, occupied)
+    return with_memory_slots(devices, occupied)

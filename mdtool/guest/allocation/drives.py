@@ -1,0 +1,109 @@
+"""Drives: controller, bus, target and unit of disks, from the number in their target, and of SCSI host devices."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import count
+
+from mdtool.guest.allocation.controllers import implied, index_of, scsi_model, type_of
+from mdtool.guest.allocation.occupied import Occupied
+from mdtool.guest.allocation.order import disk_number
+from mdtool.guest.model import Guest, Spot, Wanted
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """How many drives a controller has: on each of its buses, and on how many buses."""
+
+    units: int
+    buses: int = 1
+
+    def place(self, number: int) -> tuple[int, int, int]:
+        """(controller, bus, unit) of a drive's number.
+
+        >>> Layout(2, buses=2).place(7)
+        (1, 1, 1)
+        """
+        controller, rest = divmod(number, self.units * self.buses)
+        bus, unit = divmod(rest, self.units)
+        return controller, bus, unit
+
+
+#: By libvirt's reckoning every SCSI bus is a narrow one: seven drives and the controller itself.
+LAYOUTS: Mapping[str, Layout] = {
+    "scsi": Layout(7),
+    "ide": Layout(2, buses=2),
+    "sata": Layout(6),
+    "fdc": Layout(2),
+}
+
+_Key = tuple[str, int, int, int, int]
+
+
+def bus_of(wanted: Wanted) -> str:
+    """``scsi``, ``ide``, ``sata`` or ``fdc`` for what sits on such a bus, "" for the rest."""
+    if wanted.kind == "disk":
+        bus = str(wanted.facts.get("bus", ""))
+        return bus if bus in LAYOUTS else ""
+    return "scsi" if wanted.kind == "hostdev" and wanted.facts.get("type") == "scsi" else ""
+
+
+def wish_of(wanted: Wanted) -> int:
+    """The controller that a drive is for: that of its address, or the one that its number leads to; 0 where neither says."""
+    if wanted.spot is not None and wanted.spot.type == "drive":
+        return int(wanted.spot.get("controller", 0))
+    number = disk_number(wanted)
+    return LAYOUTS[bus_of(wanted)].place(number)[0] if number >= 0 and wanted.kind == "disk" else 0
+
+
+def with_drive_places(guest: Guest, wanted: Sequence[Wanted], occupied: Occupied) -> list[Wanted]:
+    """Every drive with controller, bus, target and unit; SCSI controllers that this takes at the end."""
+    devices = list(wanted)
+    taken = {_key(bus_of(one), one.spot) for one in devices if bus_of(one) and one.spot is not None}
+    # A place known only by its numbers may be on any kind of controller.
+    others = {_key("", spot) for spot in occupied.spots if spot.type == "drive"}
+    retired = {_key("", spot) for spot in occupied.retired if spot.type == "drive"}
+    scsi = [index_of(one) for one in devices if type_of(one) == "scsi"]
+    start = 0
+    order = sorted(range(len(devices)), key=lambda at: devices[at].kind == "hostdev")  # they take what disks leave
+    for at in order:
+        one = devices[at]
+        bus = bus_of(one)
+        if not bus or one.spot is not None:
+            continue
+        numbers = _numbers(one, bus, scsi, start)
+        number, spot = next(
+            (number, spot)
+            for number, spot in ((number, _spot(bus, number)) for number in numbers)
+            if _key(bus, spot) not in taken and _key("", spot) not in others and _key("", spot) not in retired
+        )
+        start = number + 1 if one.kind == "hostdev" else start
+        taken.add(_key(bus, spot))
+        devices[at] = replace(one, spot=spot)
+    used = {wish_of(one) for one in devices if bus_of(one) == "scsi"}
+    return devices + [implied(guest, "scsi", scsi_model(guest), index) for index in sorted(used - set(scsi))]
+
+
+def _numbers(one: Wanted, bus: str, scsi: Sequence[int], start: int) -> Iterator[int]:
+    """The numbers of places that a drive may go to, the first choice first; there is no end to them.
+
+    A SCSI host device takes what is free on the controllers that there are; none below ``start`` is.
+    """
+    units = LAYOUTS[bus].units
+    if one.kind == "hostdev":
+        for index in scsi or [0]:
+            yield from range(max(index * units, start), (index + 1) * units)
+        yield from count((max(scsi, default=0) + 1) * units)
+    first = max(disk_number(one), 0)
+    yield from count(first)
+
+
+def _spot(bus: str, number: int) -> Spot:
+    controller, on, unit = LAYOUTS[bus].place(number)
+    return Spot("drive", {"controller": controller, "bus": on, "target": 0, "unit": unit})
+
+
+def _key(bus: str, spot: Spot | None) -> _Key:
+    numbers = spot.numbers if spot is not None else {}
+    return bus, *(int(numbers.get(name, 0) or 0) for name in ("controller", "bus", "target", "unit"))  # type: ignore[return-value]

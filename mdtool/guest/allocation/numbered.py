@@ -1,0 +1,161 @@
+"""Buses whose places are numbers: virtio-serial ports, ccid slots, channel devices, sPAPR registers, DIMM slots."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
+from itertools import count
+
+from mdtool.guest.allocation.controllers import implied, index_of, type_of
+from mdtool.guest.allocation.occupied import Occupied
+from mdtool.guest.model import Guest, Spot, Wanted
+
+SERIAL_PORTS = 31  # of a virtio-serial controller: port 0 is for a console
+
+Taken = tuple[set[tuple[int, ...]], set[tuple[int, ...]]]
+
+
+def _taken(type_: str, names: Sequence[str], wanted: Sequence[Wanted], occupied: Occupied) -> Taken:
+    """(in use, retired) places of a type, as tuples of the named numbers; a spot that lacks the last is not in use yet."""
+
+    def keys(spots: Collection[Spot]) -> set[tuple[int, ...]]:
+        return {
+            tuple(int(spot.get(name) or 0) for name in names)
+            for spot in spots
+            if spot.type == type_ and spot.get(names[-1]) is not None
+        }
+
+    used = keys([one.spot for one in wanted if one.spot is not None]) | keys(occupied.spots)
+    return used, keys(occupied.retired) - used
+
+
+def with_serial_ports(guest: Guest, wanted: Sequence[Wanted], occupied: Occupied) -> list[Wanted]:
+    """Every virtio channel with its port, and each console whose XML asks for one; controllers that this takes at the end.
+
+    A channel never gets port 0, which is the first console's.
+    """
+    devices = list(wanted)
+    ports = {
+        index_of(one): int(one.facts.get("ports") or SERIAL_PORTS) for one in devices if type_of(one) == "virtio-serial"
+    }
+    taken = _taken("virtio-serial", ("controller", "port"), [one for one in devices if _is_complete(one)], occupied)
+    new: list[Wanted] = []
+    starts: dict[tuple[int, int], int] = {}
+    for kind, driver, first in (("channel", "virtserialport", 1), ("console", "virtconsole", 0)):
+        for at, one in enumerate(devices):
+            if one.kind != kind or one.driver != driver or _is_complete(one):
+                continue
+            if kind == "console" and (one.spot is None or one.spot.type != "virtio-serial"):
+                continue  # QEMU puts it at the first port that is free
+            named = one.spot.get("controller") if one.spot is not None and one.spot.numbers else None
+            place = _next_port(ports if named is None else {named: ports.get(named, SERIAL_PORTS)}, first, taken, starts)
+            if place is None:
+                index = next(number for number in count() if number not in ports)
+                ports[index] = SERIAL_PORTS
+                new.append(implied(guest, "virtio-serial", "virtio", index))
+                taken[0].add(place := (index, first))
+            spot = Spot("virtio-serial", {"controller": place[0], "bus": 0, "port": place[1]})
+            devices[at] = replace(one, spot=spot)
+    return devices + new
+
+
+def _is_complete(one: Wanted) -> bool:
+    return one.spot is not None and one.spot.type == "virtio-serial" and bool(one.spot.get("port"))
+
+
+def _next_port(
+    ports: Mapping[int, int], first: int, taken: Taken, starts: dict[tuple[int, int], int]
+) -> tuple[int, ...] | None:
+    """The next port of the controllers; ``starts`` remembers, for each, below which port none is free."""
+    used, retired = taken
+    for closed in (used | retired, used) if retired else (used,):
+        for index in sorted(ports):
+            begin = starts.get((index, first), first) if closed is used and not retired else first
+            for port in range(begin, ports[index]):
+                if (index, port) not in closed:
+                    starts[index, first] = port
+                    used.add((index, port))
+                    return index, port
+            starts[index, first] = ports[index]
+    return None
+
+
+def with_channel_places(wanted: Sequence[Wanted], occupied: Occupied) -> list[Wanted]:
+    """Every s390x channel device with its number, from fe.0.0000 up."""
+    devices = list(wanted)
+    taken = _taken("ccw", ("cssid", "ssid", "devno"), wanted, occupied)
+    start = {True: 0, False: 0}
+    kinds: dict[str, list[int]] = {}
+    for at, one in enumerate(devices):
+        if one.driver.endswith("-ccw") and (one.spot is None or one.spot.get("devno") is None):
+            kinds.setdefault(one.kind, []).append(at)
+    for kind in (*_CCW_KINDS, *sorted(set(kinds) - set(_CCW_KINDS))):
+        for at in kinds.get(kind, ()):
+            devno = _next_number(start, taken, lambda number: (0xFE, 0, number))
+            devices[at] = replace(devices[at], spot=Spot("ccw", {"cssid": 0xFE, "ssid": 0, "devno": devno}))
+    return devices
+
+
+def _next_number(start: dict[bool, int], taken: Taken, key: Callable[[int], tuple[int, ...]]) -> int:
+    """The first number that never was anybody's, or else"""
+    used, retired = taken
+    number = next(number for number in count(start[True]) if key(number) not in used and key(number) not in retired)
+    start[True] = number + 1
+    used.add(key(number))
+    return number
+
+
+_CCW_KINDS = (
+    "disk", "interface", "sound", "hostdev", "video", "controller", "smartcard", "serial", "parallel", "channel",
+    "console", "input", "filesystem", "watchdog", "memballoon", "rng", "memory", "vsock", "crypto",
+)  # fmt: skip
+
+#: sPAPR devices: driver -> the register where its numbers begin.
+_REGISTERS = {"spapr-vlan": 0x1000, "spapr-vscsi": 0x2000, "spapr-vty": 0x30000000, "spapr-nvram": 0x3000}
+_SPAPR_STEP = 0x1000
+
+
+def with_registers(wanted: Sequence[Wanted], occupied: Occupied) -> list[Wanted]:
+    """Every sPAPR device with its register."""
+    devices = list(wanted)
+    taken = _taken("spapr-vio", ("reg",), wanted, occupied)
+    for driver, first in _REGISTERS.items():
+        start = {True: 0}
+        for at, one in enumerate(devices):
+            if one.driver == driver and (one.spot is None or one.spot.get("reg") is None):
+                number = _next_number(start, taken, lambda number, first=first: (first + number * _SPAPR_STEP,))
+                devices[at] = replace(one, spot=Spot("spapr-vio", {"reg": first + number * _SPAPR_STEP}))
+    return devices
+
+
+def with_memory_slots(wanted: Sequence[Wanted], occupied: Occupied) -> list[Wanted]:
+    """Every DIMM with its slot."""
+    devices = list(wanted)
+    taken = _taken("dimm", ("slot",), wanted, occupied)
+    start = {True: 0}
+    for at, one in enumerate(devices):
+        if one.driver in ("pc-dimm", "nvdimm") and (one.spot is None or one.spot.get("slot") is None):
+            numbers = dict(one.spot.numbers) if one.spot is not None else {}
+            slot = _next_number(start, taken, lambda number: (number,))
+            devices[at] = replace(one, spot=Spot("dimm", {**numbers, "slot": slot}))
+    return devices
+
+
+def with_card_slots(wanted: Sequence[Wanted], occupied: Occupied) -> list[Wanted]:
+    """Every smartcard with its reader: a reader has one slot."""
+    devices = list(wanted)
+    taken = _taken("ccid", ("controller", "slot"), wanted, occupied)
+    start = {True: 0}
+    for at, one in enumerate(devices):
+        if one.kind == "smartcard" and one.driver.startswith("ccid-card") and one.spot is None:
+            controller = _next_number(start, taken, lambda number: (number, 0))
+            devices[at] = replace(one, spot=Spot("ccid", {"controller": controller, "slot": 0}))
+    return devices
+
+
+def with_mmio_places(guest: Guest, wanted: Sequence[Wanted]) -> list[Wanted]:
+    """virtio-mmio devices: QEMU has one transport for each, and libvirt does not choose among them."""
+    return [
+        replace(one, spot=Spot("virtio-mmio")) if one.spot is None and one.facts.get("transport") == "mmio" else one
+        for one in wanted
+    ]

@@ -1,0 +1,81 @@
+"""libvirt's arrays: it keeps devices by kind, and controllers and disks sorted, and gives addresses out in that order."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from mdtool.guest.allocation.controllers import index_of, type_of
+from mdtool.guest.model import Wanted
+
+Arrays = dict[str, list[int]]
+
+
+def arrays(wanted: Sequence[Wanted]) -> Arrays:
+    """Kind -> positions in ``wanted``, in libvirt's order."""
+    found: Arrays = {}
+    for position, one in enumerate(wanted):
+        found.setdefault(one.kind, []).append(position)
+    found["controller"] = controllers_in_order(wanted, found.get("controller", []))
+    found["disk"] = _disks(wanted, found.get("disk", []))
+    # The primary video card is moved to the front.
+    found["video"] = sorted(found.get("video", []), key=lambda at: not wanted[at].facts.get("primary"))
+    return found
+
+
+def controllers_in_order(wanted: Sequence[Wanted], positions: Sequence[int]) -> list[int]:
+    """Types in the order of their first controller, each type by index, companions after their master.
+
+    One without an index stays behind those of its type that were written before it.
+    """
+    groups: dict[str, list[tuple[int, int, bool]]] = {}
+    for at in positions:
+        one = wanted[at]
+        written = one.element is None or one.element.get("@index") is not None
+        new = (index_of(one) if written else -1, at, is_companion(one))
+        group = groups.setdefault(type_of(one), [])
+        group.insert(_insert_at(group, new), new)
+    return [at for group in groups.values() for _, at, _ in group]
+
+
+def _insert_at(group: list[tuple[int, int, bool]], new: tuple[int, int, bool]) -> int:
+    index, _, companion = new
+    if index == -1 or not group:
+        return len(group)
+    place = None
+    for number in range(len(group) - 1, -1, -1):
+        other, _, other_companion = group[number]
+        if other > index or (other == index and other_companion and not companion):
+            place = number
+        elif place is None:
+            place = number + 1
+            if other != -1 and other != index:
+                break  # sorted from here on: nothing before it has a higher index
+    return len(group) if place is None else place
+
+
+def is_companion(wanted: Wanted) -> bool:
+    """Whether a USB controller is the companion of another: ``<master startport=.../>``."""
+    return wanted.facts.get("master") is not None
+
+
+def _disks(wanted: Sequence[Wanted], positions: Sequence[int]) -> list[int]:
+    buses: dict[str, list[int]] = {}
+    for at in positions:
+        buses.setdefault(str(wanted[at].facts.get("bus", "")), []).append(at)
+    return [at for group in buses.values() for at in sorted(group, key=lambda at: disk_number(wanted[at]))]
+
+
+def disk_number(wanted: Wanted) -> int:
+    """The number in a disk's target: 0 for ``vda``, 27 for ``sdab``, 1 for ``hdb``; -1 for a name that has none.
+
+    >>> disk_number(Wanted("disk", "", "disk/vdc", facts={"target": "vdc"}))
+    2
+    """
+    match = re.match(r"(?:fd|hd|sd|vd|xvd|ubd|nvme)([a-z]+)\d*$", str(wanted.facts.get("target", "")))
+    if not match:
+        return -1
+    number = 0
+    for letter in match[1]:
+        number = number * 26 + ord(letter) - ord("a") + 1
+    return number - 1

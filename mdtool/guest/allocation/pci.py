@@ -1,0 +1,510 @@
+"""PCI: which slot and function a device gets, and the ports and bridges that it takes.
+
+The rules are libvirt's.  A first pass, on buses that may grow, finds out how many ports and bridges the guest needs; they
+become controllers, and a second pass gives out addresses, controllers first.  A device that can be hot-plugged wants a
+bus that can: on pcie.0 there is none, so it goes behind a root port, or, where it is a conventional PCI device, onto a
+bridge behind one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+from mdtool.errors import InputError
+from mdtool.guest.allocation.controllers import implied, index_of, is_placed, model_of, type_of
+from mdtool.guest.allocation.occupied import Occupied
+from mdtool.guest.allocation.order import Arrays, arrays
+from mdtool.guest.model import Guest, Spot, Wanted
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """What a device plugs into: ``pci``, ``pcie``, or a PCI controller's model; whether it must be hot-pluggable there."""
+
+    kind: str
+    hotplug: bool = True
+
+    @property
+    def shares(self) -> bool:
+        """Whether it takes single functions of a slot whose other functions are of its kind."""
+        return self.kind in ("pcie-root-port", "pcie-switch-downstream-port")
+
+
+@dataclass(frozen=True, slots=True)
+class BusModel:
+    """What the bus of a controller model takes: kinds, hotplug, its first and last slot."""
+
+    takes: frozenset[str]
+    hotplug: bool
+    first: int
+    last: int
+
+
+_PORT = BusModel(frozenset({"pcie", "pcie-switch-upstream-port", "pcie-to-pci-bridge"}), True, 0, 0)
+
+MODELS: Mapping[str, BusModel] = {
+    "pci-root": BusModel(frozenset({"pci", "pci-bridge", "pci-expander-bus"}), True, 1, 31),
+    "pcie-root": BusModel(
+        frozenset({"pcie", "pcie-root-port", "dmi-to-pci-bridge", "pcie-expander-bus"}), False, 1, 31
+    ),
+    "pci-bridge": BusModel(frozenset({"pci", "pci-bridge"}), True, 1, 31),
+    "pci-expander-bus": BusModel(frozenset({"pci", "pci-bridge"}), True, 0, 31),
+    "dmi-to-pci-bridge": BusModel(frozenset({"pci", "pci-bridge"}), False, 0, 31),
+    "pcie-to-pci-bridge": BusModel(frozenset({"pci", "pci-bridge"}), True, 1, 31),
+    "pcie-root-port": _PORT,
+    "pcie-switch-upstream-port": BusModel(frozenset({"pcie-switch-downstream-port"}), False, 0, 31),
+    "pcie-switch-downstream-port": _PORT,
+    "pcie-expander-bus": BusModel(frozenset({"pcie-root-port", "dmi-to-pci-bridge"}), False, 0, 31),
+}
+_ROOTS = ("pci-root", "pcie-root")
+
+#: Endpoints that are PCI Express devices; virtio is one where its driver is not transitional.
+_EXPRESS = frozenset({"e1000e", "igb", "nec-usb-xhci", "qemu-xhci", "vfio-pci", "nvme", "bochs-display"})
+
+#: Controllers that are PCI devices, beside those of type ``pci``.
+_CONTROLLERS = frozenset({"usb", "scsi", "virtio-serial", "sata", "ide", "nvme"})
+
+#: Conventional PCI devices by driver, for the kinds whose other drivers sit elsewhere.
+_CONVENTIONAL = frozenset({
+    "ES1370", "AC97", "intel-hda", "ich9-intel-hda", "i6300esb", "pci-serial", "ivshmem-plain", "ivshmem-doorbell",
+    "VGA", "cirrus-vga", "vmware-svga", "qxl", "qxl-vga", "secondary-vga", "pvpanic-pci", "ati-vga",
+})  # fmt: skip
+
+#: Network devices that are no PCI devices.
+_NO_PCI_NICS = frozenset({"usb-net", "ne2k_isa", "spapr-vlan", "lan9118", "smc91c111", ""})
+
+#: USB controllers of one slot: model -> function.
+USB2 = {"ich9-ehci1": 7, "ich9-uhci1": 0, "ich9-uhci2": 1, "ich9-uhci3": 2}
+
+
+def need_of(wanted: Wanted) -> Need | None:
+    """What a device plugs into, or None where it is no PCI device (or the root of all)."""
+    type_ = type_of(wanted)
+    if type_ == "pci":
+        model = model_of(wanted)
+        return None if model in _ROOTS or model not in MODELS else Need(model, hotplug=False)
+    driver = wanted.driver
+    if not driver and type_ not in ("sata", "ide"):
+        return None
+    if driver.startswith(("virtio-", "vhost-")):
+        if driver.endswith("-pci-transitional"):
+            return Need("pci")
+        if driver == "virtio-iommu-pci":
+            return Need("pcie", hotplug=False)
+        return Need("pcie") if "-pci" in driver or driver.startswith(("virtio-vga", "vhost-user-vga")) else None
+    if driver in _EXPRESS:
+        return Need("pcie")
+    conventional = (
+        driver in _CONVENTIONAL
+        or (wanted.kind == "interface" and driver not in _NO_PCI_NICS)
+        or (type_ in _CONTROLLERS and driver != "spapr-vscsi")
+    )
+    return Need("pci") if conventional else None
+
+
+@dataclass(slots=True)
+class _Bus:
+    """A bus being filled: slot -> bits of its functions in use; the slots whose functions may be shared."""
+
+    model: BusModel
+    name: str
+    used: dict[int, int] = field(default_factory=dict)
+    retired: dict[int, int] = field(default_factory=dict)
+    shared: set[int] = field(default_factory=set)
+
+    def takes(self, need: Need) -> bool:
+        return need.kind in self.model.takes and (self.model.hotplug or not need.hotplug)
+
+    def slots(self) -> range:
+        return range(self.model.first, self.model.last + 1)
+
+    def taken(self, slot: int, *, never: bool = True) -> int:
+        """The functions in use; with ``never`` those that ever were."""
+        return self.used.get(slot, 0) | (self.retired.get(slot, 0) if never else 0)
+
+    def free(self) -> int:
+        return sum(not self.used.get(slot) for slot in self.slots())
+
+
+class _Full(Exception):
+    """No place for a need, and no bus to be had."""
+
+    def __init__(self, need: Need) -> None:
+        super().__init__(need.kind)
+        self.need = need
+
+
+class _Buses:
+    """All PCI buses of a guest while addresses are given out; ``grows`` in the first pass, which adds buses at its end."""
+
+    def __init__(self, guest: Guest, devices: Sequence[Wanted], occupied: Occupied, *, reuse: bool, grows: bool) -> None:
+        self.grows = grows
+        self.reuse = reuse
+        self.pcie = False
+        self.buses: list[_Bus] = []
+        self._cursor: dict[Need, int] = {}
+        controllers = {index_of(one): one for one in devices if type_of(one) == "pci"}
+        if not controllers:
+            return
+        root = model_of(controllers[0]) if 0 in controllers else "pci-root"
+        self.pcie = root == "pcie-root"
+        default = "pcie-root-port" if self.pcie else "pci-bridge"
+        for index in range(max(controllers) + 1):
+            one = controllers.get(index)
+            self._add(model_of(one) if one else default, hotplug=one is None or one.facts.get("hotplug") != "off")
+        for one in devices:
+            if (need := need_of(one)) and one.spot and one.spot.type == "pci" and is_placed(one.spot):
+                self.occupy(one.spot, need)
+        for spot in occupied.spots:
+            self.occupy(spot)
+        for spot in occupied.retired:
+            if spot.type == "pci" and spot.get("bus", 0) < len(self.buses):
+                _mark(self.buses[spot.get("bus", 0)].retired, spot.get("slot", 0), spot.get("function", 0))
+
+    def _add(self, model: str, *, hotplug: bool = True) -> int:
+        shape = MODELS.get(model, MODELS["pci-bridge"])
+        if model in ("pcie-root-port", "pcie-switch-downstream-port") and not hotplug:
+            shape = replace(shape, hotplug=False)
+        self.buses.append(_Bus(shape, model))
+        return len(self.buses) - 1
+
+    def occupy(self, spot: Spot, need: Need | None = None) -> None:
+        """Mark a place as taken by a device that has it already."""
+        number, slot, function = spot.get("bus", 0), spot.get("slot", 0), spot.get("function", 0)
+        if spot.type != "pci" or spot.get("domain", 0) or number >= len(self.buses):
+            return
+        bus = self.buses[number]
+        first = not bus.used.get(slot)
+        _mark(bus.used, slot, function)
+        # A function 0 that says it stands alone stays alone: making it one of many is a change that its guest sees.
+        if function == 0 and (spot.get("alone") or spot.get("multifunction") is False):
+            bus.shared.discard(slot)
+        elif need and need.shares and (first or slot in bus.shared):
+            bus.shared.add(slot)
+
+    def in_use(self, slot: int) -> bool:
+        """Whether a slot of the root bus is, or ever was, anybody's."""
+        return bool(self.buses and self.buses[0].taken(slot))
+
+    def next(self, need: Need, function: int = 0) -> Spot:
+        """The first free place for a need, taken; grows the buses where that is allowed.  Raises _Full."""
+        place = self._find(need, function, never=True)
+        if place is None and self.grows and self._grow(need):
+            place = self._find(need, function, never=True)
+        if place is None and self.reuse:
+            place = self._find(need, function, never=False)
+        if place is None:
+            raise _Full(need)
+        number, slot, free = place
+        spot = Spot("pci", {"domain": 0, "bus": number, "slot": slot, "function": free})
+        self.occupy(spot, need)
+        return spot
+
+    def _find(self, need: Need, function: int, *, never: bool) -> tuple[int, int, int] | None:
+        for number in range(self._cursor.get(need, 0) if never else 0, len(self.buses)):
+            bus = self.buses[number]
+            if not bus.takes(need):
+                continue
+            for slot in bus.slots():
+                taken = bus.taken(slot, never=never)
+                if not taken:
+                    return self._found(need, number, never, (number, slot, function))
+                if need.shares and slot in bus.shared and taken != 0xFF:
+                    free = next(bit for bit in range(8) if not taken >> bit & 1)
+                    return self._found(need, number, never, (number, slot, free))
+        if never:
+            self._cursor[need] = len(self.buses)
+        return None
+
+    def _found(self, need: Need, number: int, never: bool, place: tuple[int, int, int]) -> tuple[int, int, int]:
+        if never:  # places are only ever taken, so a bus once full stays full
+            self._cursor[need] = number
+        return place
+
+    def _grow(self, need: Need) -> bool:
+        """Add the buses that bring a place for ``need``; False where no bus would."""
+        models = self._growth(need)
+        for model in models:
+            self._add(model)
+        return bool(models)
+
+    def _growth(self, need: Need) -> tuple[str, ...]:
+        if need.kind in ("pci", "pci-bridge"):
+            if not self.pcie or any("pci-bridge" in bus.model.takes for bus in self.buses):
+                return ("pci-bridge",)
+            return ("pcie-root-port", "pcie-to-pci-bridge")
+        ports = ("pcie", "pcie-switch-upstream-port", "pcie-to-pci-bridge")
+        return ("pcie-root-port",) if self.pcie and need.kind in ports else ()
+
+
+def _mark(functions: dict[int, int], slot: int, function: int) -> None:
+    functions[slot] = functions.get(slot, 0) | 1 << function
+
+
+class _Pass:
+    """One walk over the devices: the addresses that it gives, by position."""
+
+    def __init__(self, guest: Guest, devices: list[Wanted], occupied: Occupied, *, reuse: bool, grows: bool) -> None:
+        self.guest = guest
+        self.devices = devices
+        self.order: Arrays = arrays(devices)
+        self.buses = _Buses(guest, devices, occupied, reuse=reuse, grows=grows)
+        self.given: dict[int, Spot] = {}
+
+    def spot(self, at: int) -> Spot | None:
+        return self.given.get(at) or self.devices[at].spot
+
+    def wants(self, at: int) -> Need | None:
+        """What the device at a position plugs into, where it is a PCI device that has no place yet."""
+        spot = self.spot(at)
+        if spot is not None and (spot.type != "pci" or is_placed(spot)):
+            return None
+        return need_of(self.devices[at])
+
+    def give(self, at: int, spot: Spot | None = None, *, function: int = 0) -> None:
+        """Put a device at ``spot``, or where there is room."""
+        need = need_of(self.devices[at]) or Need("pci")
+        if spot is None:
+            try:
+                spot = self.buses.next(need, function)
+            except _Full:
+                raise out_of_slots(self.devices[at], need, self.buses.buses) from None
+        else:
+            self.buses.occupy(spot, need)
+        wished = self.devices[at].spot
+        if wished is not None and "multifunction" in wished.numbers:
+            spot = Spot("pci", {**spot.numbers, "multifunction": wished["multifunction"]})
+        self.given[at] = spot
+
+    def all(self) -> None:
+        for at in self.order["controller"]:
+            if type_of(self.devices[at]) == "pci" and self.wants(at):
+                self.give(at)
+        for kind in _BEFORE:
+            self._plain(kind)
+        for at in self.order["controller"]:
+            if type_of(self.devices[at]) != "pci" and self.wants(at):
+                self._controller(at)
+        for kind in _AFTER:
+            self._plain(kind)
+
+    def _plain(self, kind: str) -> None:
+        for at in self.order.get(kind, ()):
+            if self.wants(at):
+                self.give(at)
+
+    def _controller(self, at: int) -> None:
+        one = self.devices[at]
+        function = USB2.get(model_of(one))
+        if type_of(one) != "usb" or function is None:
+            self.give(at)
+            return
+        slot = self._slot_of_usb2(index_of(one))
+        if slot is None:
+            self.give(at, function=function)
+        else:
+            self.give(at, Spot("pci", {**slot.numbers, "function": function}))
+        spot = self.given[at]
+        if function == 0:
+            self.given[at] = Spot("pci", {**spot.numbers, "multifunction": True})
+        elif "multifunction" in spot.numbers:
+            self.given[at] = Spot("pci", {k: v for k, v in spot.numbers.items() if k != "multifunction"})
+
+    def _slot_of_usb2(self, index: int) -> Spot | None:
+        for at in self._usb2.get(index, ()):
+            spot = self.spot(at)
+            if spot is not None and spot.type == "pci" and (is_placed(spot) or at in self.given):
+                return spot
+        return None
+
+    @cached_property
+    def _usb2(self) -> Mapping[int, list[int]]:
+        found: dict[int, list[int]] = {}
+        for at in self.order["controller"]:
+            if type_of(self.devices[at]) == "usb" and model_of(self.devices[at]) in USB2:
+                found.setdefault(index_of(self.devices[at]), []).append(at)
+        return found
+
+    # What a chipset has at places of its own
+
+    def chipset(self) -> None:
+        if not self.buses.buses:
+            return
+        if self.guest.is_i440fx:
+            self._fixed("ide", 1, 1)
+            self._fixed("usb", 1, 2)
+            for function in (0, 1, 3):
+                self._reserve(1, function)
+            self._video(2)
+        elif self.guest.is_q35:
+            self._fixed("sata", 0x1F, 2)
+            for at in self.order["controller"]:
+                self._preferred(at)
+            for function in (0, 2, 3):
+                self._reserve(0x1F, function)
+            self._video(1)
+            for at in self.order.get("sound", ()):
+                if self.devices[at].driver == "ich9-intel-hda" and self.wants(at) and not self.buses.in_use(0x1B):
+                    self.give(at, _at(0x1B))
+
+    def _reserve(self, slot: int, function: int) -> None:
+        self.buses.occupy(_at(slot, function))
+
+    def _fixed(self, type_: str, slot: int, function: int) -> None:
+        """The chipset's own controller of a type: index 0 is at its place, whatever else is there."""
+        for at in self.order["controller"]:
+            one = self.devices[at]
+            if type_of(one) == type_ and index_of(one) == 0 and (type_ != "usb" or model_of(one) == "piix3-uhci"):
+                if not is_placed(one.spot) and (one.spot is None or one.spot.type == "pci"):
+                    self.given[at] = _at(slot, function)
+                self._reserve(slot, function)
+
+    def _preferred(self, at: int) -> None:
+        """Where real hardware has it: the first two UHCI at 1d and 1a, the DMI bridge at 1e."""
+        one = self.devices[at]
+        slots = {("usb", "ich9-uhci1"): (0x1D, 0x1A), ("pci", "dmi-to-pci-bridge"): (0x1E,)}
+        if not self.wants(at):
+            return
+        for slot in slots.get((type_of(one), model_of(one)), ()):
+            if not self.buses.in_use(slot):
+                self.give(at, _at(slot))
+                if model_of(one) == "ich9-uhci1":
+                    self.given[at] = Spot("pci", {**_at(slot).numbers, "multifunction": True})
+                return
+
+    def _video(self, slot: int) -> None:
+        """The primary video card: at its usual slot, or, where that is taken, at the next that is free."""
+        videos = [at for at in self.order["video"] if self.devices[at].driver != "ramfb"]
+        if not videos or videos[0] != self.order["video"][0] or not self.wants(videos[0]):
+            return
+        if self.buses.in_use(slot):
+            self.give(videos[0])
+        else:
+            self.give(videos[0], _at(slot))
+
+
+def _at(slot: int, function: int = 0) -> Spot:
+    return Spot("pci", {"domain": 0, "bus": 0, "slot": slot, "function": function})
+
+
+#: Kinds in the order in which they get their places; controllers come between.
+_BEFORE = ("filesystem", "interface", "sound")
+_AFTER = (
+    "disk", "hostdev", "memballoon", "rng", "watchdog", "video", "shmem", "input", "serial", "memory", "vsock", "crypto",
+    "iommu", "panic", "tpm", "console", "channel", "parallel",
+)  # fmt: skip
+
+
+def with_pci_places(guest: Guest, wanted: Sequence[Wanted], occupied: Occupied) -> list[Wanted]:
+    """Every PCI device with its place; new ports and bridges at the end.  Raises InputError out of slots."""
+    try:
+        return _attempt(guest, list(wanted), occupied, reuse=False)
+    except InputError:
+        if not any(spot.type == "pci" for spot in occupied.retired):
+            raise
+        return _attempt(guest, list(wanted), occupied, reuse=True)
+
+
+def _attempt(guest: Guest, devices: list[Wanted], occupied: Occupied, *, reuse: bool) -> list[Wanted]:
+    devices += _new_buses(guest, devices, occupied, reuse)
+    walk = _Pass(guest, devices, occupied, reuse=reuse, grows=False)
+    walk.chipset()
+    walk.all()
+    placed = [replace(one, spot=walk.given[at]) if at in walk.given else one for at, one in enumerate(devices)]
+    return list(_numbered(_multifunction(placed)))
+
+
+def _new_buses(guest: Guest, devices: list[Wanted], occupied: Occupied, reuse: bool) -> list[Wanted]:
+    """The controllers that a first pass finds missing."""
+    highest = max((index_of(one) for one in devices if type_of(one) == "pci"), default=-1)
+    if highest < 0:
+        return []
+    walk = _Pass(guest, devices, occupied, reuse=reuse, grows=True)
+    buses = walk.buses
+    walk.chipset()
+    if not buses.pcie and any(bus.free() for bus in buses.buses):
+        _try_next(buses, Need("pci"))  # room for a bridge, should one be needed
+    walk.all()
+    if highest == 0 and len(buses.buses) > 1 and buses.pcie:
+        _try_next(buses, Need("pcie"))  # one port that is free, for a device to be hot-plugged
+    known = {index_of(one) for one in devices if type_of(one) == "pci"}
+    found: list[Wanted] = []
+    index = 0
+    while index < len(buses.buses):  # placing a new bridge may take a further one
+        if index not in known:
+            one = implied(guest, "pci", buses.buses[index].name, index)
+            found.append(one)
+            if need := need_of(one):
+                try:
+                    buses.next(need)
+                except _Full:
+                    raise out_of_slots(one, need, buses.buses) from None
+        index += 1
+    return found
+
+
+def _try_next(buses: _Buses, need: Need) -> None:
+    try:
+        buses.next(need)
+    except _Full:
+        return
+
+
+def _multifunction(devices: Sequence[Wanted]) -> list[Wanted]:
+    """Function 0 of a slot with further functions says so."""
+    slots: dict[tuple[int, int, int], int] = {}
+    for one in devices:
+        if (key := _slot(one)) is not None:
+            slots[key] = slots.get(key, 0) + 1
+    return [
+        replace(one, spot=Spot("pci", {**one.spot.numbers, "multifunction": True}))
+        if (key := _slot(one)) is not None
+        and one.spot is not None
+        and slots[key] > 1
+        and not one.spot.get("function")
+        and "multifunction" not in one.spot.numbers
+        and one.driver
+        else one
+        for one in devices
+    ]
+
+
+def _slot(one: Wanted) -> tuple[int, int, int] | None:
+    if one.spot is None or one.spot.type != "pci" or not is_placed(one.spot):
+        return None
+    return one.spot.get("domain", 0), one.spot.get("bus", 0), one.spot.get("slot", 0)
+
+
+def _numbered(devices: Sequence[Wanted]) -> Iterator[Wanted]:
+    """Expander buses with their bus numbers: two below the lowest so far, from 256 down."""
+    given = [int(one.facts["busNr"]) for one in devices if one.facts.get("busNr") is not None]
+    lowest = min(given, default=256)
+    for one in devices:
+        if model_of(one) in ("pci-expander-bus", "pcie-expander-bus") and one.facts.get("busNr") is None:
+            lowest -= 2
+            yield replace(one, facts={**one.facts, "busNr": lowest})
+        else:
+            yield one
+
+
+def out_of_slots(one: Wanted, need: Need, buses: Sequence[_Bus]) -> InputError:
+    """No slot: how many are free where, and what to add."""
+    free = [
+        f"{bus.free()} of {len(bus.slots())} slots on bus {number} ({bus.name})"
+        for number, bus in enumerate(buses)
+        if bus.free() and (bus.takes(need) or number == 0)
+    ]
+    pcie = bool(buses) and buses[0].name == "pcie-root"
+    add = "pcie-root-port" if pcie and need.kind != "pci" else "pcie-to-pci-bridge" if pcie else "pci-bridge"
+    return InputError(
+        f"{one.kind}: no free PCI slot for {one.driver} ({one.origin}); free: {', '.join(free) if free else 'none'}",
+        at=one.position,
+        expected=f"a bus that takes a {need.kind} device" + (" and hotplug" if need.hotplug else ""),
+        remedy=f"add <controller type='pci' model='{add}'/>, or remove a device; mdtool reconcile --forget frees the "
+        "addresses of removed ones"
+        if buses
+        else "this machine has no PCI bus: choose another model or machine type",
+        rule="out-of-slots",
+    )

@@ -1,0 +1,202 @@
+"""What libvirt implies: the devices of a guest whose XML does not name them.
+
+Each rule looks at the guest and at what is wanted so far, and gives the devices to add.  The order is libvirt's, since
+addresses are given out in it.  Nothing is placed here (see ``allocate``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+from mdtool.guest.allocation.controllers import implied, index_of, scsi_model, transport, type_of
+from mdtool.guest.allocation.drives import bus_of, wish_of
+from mdtool.guest.model import Guest, Wanted
+
+Rule = Callable[[Guest, Sequence[Wanted]], Iterator[Wanted]]
+
+
+def with_defaults(guest: Guest, wanted: Sequence[Wanted]) -> list[Wanted]:
+    """``wanted`` and after it what libvirt adds: roots, controllers, mouse and keyboard, video, memballoon.
+
+    An implied device has no element; its origin is that of an element that would ask for it (``controller/usb/0``), so
+    that writing it out later changes nothing.
+    """
+    devices = _with_silent(guest, wanted)
+    for rule in RULES:
+        devices += rule(guest, devices)
+    return devices
+
+
+#: Elements that libvirt numbers, also where one of them is no device of its own: the others are named after their position.
+_NUMBERED = ("input", "console", "channel")
+
+
+def _with_silent(guest: Guest, wanted: Sequence[Wanted]) -> list[Wanted]:
+    """``wanted`` with a Wanted without driver for each numbered element that is no device, at its place."""
+    order = {id(element): number for number, element in enumerate(guest.devices)}
+    there = {(one.kind, id(one.element)) for one in wanted}
+    silent: dict[str, list[Wanted]] = {kind: [] for kind in _NUMBERED}
+    if _has_stub_console(guest, wanted):
+        silent["console"].append(Wanted("console", "", "console/serial", alias="console", facts={"choice": "serial"}))
+    for element in guest.devices:
+        if element.tag in silent and (element.tag, id(element)) not in there:
+            origin = f"{element.tag}/silent/{order[id(element)]}"
+            silent[element.tag].append(Wanted(element.tag, "", origin, alias=element.tag, element=element))
+    found: list[Wanted] = []
+    for one in wanted:
+        waiting = silent.get(one.kind, [])
+        while waiting and order.get(id(waiting[0].element), -1) < order.get(id(one.element), -1):
+            found.append(waiting.pop(0))
+        found.append(one)
+    return found + [one for waiting in silent.values() for one in waiting]
+
+
+def _has_stub_console(guest: Guest, wanted: Sequence[Wanted]) -> bool:
+    """Whether libvirt adds a first console that is the first serial port, seen from the other side."""
+    first = next((element for element in guest.devices if element.tag == "console"), None)
+    if first is not None and first.get("target/@type") in (None, "serial"):
+        return False
+    serial = next((one for one in wanted if one.kind == "serial"), None)
+    return serial is not None and serial.facts.get("type") not in ("usb-serial", "pci-serial", "isa-debugcon", "isa-debug")
+
+
+def _have(wanted: Sequence[Wanted], type_: str) -> set[int]:
+    return {index_of(one) for one in wanted if type_of(one) == type_}
+
+
+def _has(guest: Guest, tag: str) -> bool:
+    return any(element.tag == tag for element in guest.devices)
+
+
+def is_x86(guest: Guest) -> bool:
+    return guest.arch in ("x86_64", "i686", "i386")
+
+
+def is_ppc(guest: Guest) -> bool:
+    return guest.arch in ("ppc64", "ppc64le")
+
+
+def pci_root(guest: Guest) -> str:
+    """The model of PCI controller 0, "" for a machine without PCI.
+
+    >>> pci_root(Guest("", None, "", None, "x86_64", "q35", None))
+    'pcie-root'
+    """
+    if is_x86(guest):
+        return "pcie-root" if guest.is_q35 else "pci-root" if guest.is_i440fx else ""
+    if is_ppc(guest):
+        return "pci-root"
+    if guest.arch in ("aarch64", "armv7l", "riscv64") and guest.is_virt:
+        return "pcie-root"
+    return "pci-root" if guest.machine == "versatilepb" else ""
+
+
+def _scsi_for_hostdevs(guest: Guest, wanted: Sequence[Wanted]) -> Iterator[Wanted]:
+    drives = [one for one in wanted if one.kind == "hostdev" and bus_of(one) == "scsi"]
+    if drives:
+        yield from _up_to(guest, wanted, "scsi", scsi_model(guest), max(map(wish_of, drives)))
+
+
+def _usb(guest: Guest, wanted: Sequence[Wanted]) -> Iterator[Wanted]:
+    model = "qemu-xhci" if guest.is_q35 else "piix3-uhci" if is_x86(guest) else "pci-ohci" if is_ppc(guest) else ""
+    if model and not _have(wanted, "usb"):
+        yield implied(guest, "usb", model, 0)
+
+
+def _sata(guest: Guest, wanted: Sequence[Wanted]) -> Iterator[Wanted]:
+    if guest.is_q35 and 0 not in _have(wanted, "sata"):
+        yield implied(guest, "sata", "ahci", 0)
+
+
+def _root(guest: Guest, wanted: Sequence[Wanted]) -> Iterator[Wanted]:
+    root = pci_root(guest)
+    if root and 0 not in _have(wanted, "pci"):
+        yield implied(guest, "pci", root, 0)
+
+
+def _input(guest: Guest, wanted: Sequence[Wanted]) -> Iterator[Wanted]:
+    """The machine's own mouse and keyboard; on POWER, whose screen needs them, USB ones."""
+    bus = "ps2" if is_x86(guest) else "usb" if is_ppc(guest) and _has(guest, "graphics") else ""
+    have = {(one.facts.get("bus"), one.facts.get("type")) for one in wanted if one.kind == "input"}
+    drivers = {("usb", "mouse"): "usb-mouse", ("usb", "keyboard"): "usb-kbd"}
+    order = ("keyboard", "mouse") if bus == "usb" else ("mouse", "keyboard")
+    for kind in order if bus else ():
+        if (bus, kind) not in have:
+            facts = {"choice": f"{bus}/{kind}", "bus": bus, "type": kind}
+            yield Wanted("input", drivers.get((bus, kind), ""), f"input/{bus}/{kind}", alias="input", facts=facts)
+
+
+def _video(guest: Guest, _: Sequence[Wanted]) -> Iterator[Wanted]:
+    """A screen needs a graphics card."""
+    if not _has(guest, "graphics") or _has(guest, "video"):
+        return
+    if is_x86(guest) or (guest.arch.startswith("arm") and not guest.is_virt):
+        model, driver, properties = "cirrus", "cirrus-vga", {}
+    elif is_ppc(guest):
+        model, driver, properties = "vga", "VGA", {"vgamem_mb": 16}
+    else:
+        model, driver, properties = "virtio", f"virtio-gpu-{transport(guest)}", {"max_outputs": 1}
+    facts = {"choice": model, "model": model, "primary": True}
+    yield Wanted("video", driver, f"video/{model}", alias="video", facts=facts, properties=properties)
+
+
+def _memballoon(guest: Guest, _: Sequence[Wanted]) -> Iterator[Wanted]:
+    bus = transport(guest)
+    if (is_x86(guest) or is_ppc(guest) or bus == "ccw") and not _has(guest, "memballoon"):
+        facts = {"choice": "virtio", "transport": bus}
+        yield Wanted("memballoon", f"virtio-balloon-{bus}", "memballoon", alias="balloon", facts=facts)
+
+
+def _drives(type_: str) -> Rule:
+    """Controllers 0 to the highest that a drive of a type is on."""
+
+    def rule(guest: Guest, wanted: Sequence[Wanted]) -> Iterator[Wanted]:
+        highest = max((wish_of(one) for one in wanted if bus_of(one) == type_ and one.kind == "disk"), default=-1)
+        model = {"scsi": scsi_model(guest), "fdc": "isa-fdc", "ide": "piix3", "sata": "ahci"}[type_]
+        yield from _up_to(guest, wanted, type_, model, highest)
+
+    return rule
+
+
+def _up_to(guest: Guest, wanted: Sequence[Wanted], type_: str, model: str, highest: int) -> Iterator[Wanted]:
+    have = _have(wanted, type_)
+    for index in range(highest + 1):
+        if index not in have:
+            yield implied(guest, type_, model, index)
+
+
+def _virtio_serial(guest: Guest, wanted: Sequence[Wanted]) -> Iterator[Wanted]:
+    have = _have(wanted, "virtio-serial")
+    for one in wanted:
+        if one.driver in ("virtserialport", "virtconsole"):
+            index = one.spot.get("controller", 0) if one.spot is not None and one.spot.type == "virtio-serial" else 0
+            if index not in have:
+                have.add(index)
+                yield implied(guest, "virtio-serial", "virtio", index)
+
+
+def _readers(guest: Guest, wanted: Sequence[Wanted]) -> Iterator[Wanted]:
+    """One card reader for each smartcard."""
+    cards = [one for one in wanted if one.kind == "smartcard"]
+    highest = max(
+        (one.spot.get("controller", 0) if one.spot is not None else at for at, one in enumerate(cards)), default=-1
+    )
+    yield from _up_to(guest, wanted, "ccid", "usb-ccid", highest)
+
+
+#: In libvirt's order.
+RULES: tuple[Rule, ...] = (
+    _scsi_for_hostdevs,
+    _usb,
+    _sata,
+    _root,
+    _memballoon,
+    _input,
+    _video,
+    _drives("scsi"),
+    _drives("fdc"),
+    _drives("ide"),
+    _drives("sata"),
+    _virtio_serial,
+    _readers,
+)
