@@ -140,7 +140,7 @@ def platform_of(
         "guest=" + guest.name.replace(",", ",,") + ",debug-threads=on",
         *machine_options(guest, sections, extra, rehearse=rehearse),
         *_accel(guest, tcg=tcg),
-        *cpu_options(guest, sections["cpu"], tcg=tcg),
+        *cpu_options(guest, sections["cpu"], tcg=tcg, rehearse=rehearse),
         *memory_options(guest, sections, rehearse=rehearse),
     ]
     uuid = sections["guest"].get("uuid")

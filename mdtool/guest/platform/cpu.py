@@ -62,14 +62,19 @@ def cpu_section(guest: Guest, report: Report) -> Section:
     return section
 
 
-def cpu_options(guest: Guest, section: Mapping[str, Any], *, tcg: bool) -> list[str]:
-    """``-cpu`` and ``-smp``.  Under TCG the host's CPU is not to be had, and ``max`` is the nearest."""
+def cpu_options(guest: Guest, section: Mapping[str, Any], *, tcg: bool, rehearse: bool) -> list[str]:
+    """``-cpu`` and ``-smp``.  Under TCG the host's CPU is not to be had, and ``max`` is the nearest.
+
+    A rehearsal leaves the Hyper-V enlightenments out: TCG shows none of them, and refuses some.
+    """
     words = []
     model = section.get("model")
     if model == "host" and tcg:
         model = "max"
     if model is not None:
         switches = section.get("features", {})
+        if rehearse:
+            switches = {name: value for name, value in switches.items() if not name.startswith("hv-")}
         words += ["-cpu", ",".join([model, *(f"{name}={_spelled(value)}" for name, value in switches.items())])]
     vcpus, maximum = section.get("vcpus", 1), section.get("maxcpus")
     smp = [str(vcpus)]

@@ -1,0 +1,361 @@
+"""Everything outside of <devices>: what the description says of it, and that QEMU takes the options."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mdtool.errors import MdtoolError, QemuError, Report
+from mdtool.guest import machines
+from mdtool.guest.devices import guest_from_bytes
+from mdtool.guest.model import Guest
+from mdtool.guest.platform import platform_argv, platform_of, sections_from_guest
+from mdtool.tree import Tree
+
+NOON = datetime(2030, 1, 2, 12, 0, 0, tzinfo=UTC)
+
+
+def guest(
+    inside: str = "", *, machine: str = "pc-q35-7.2", type: str = "qemu", memory: str = "256", arch: str = "x86_64", os: str = ""
+) -> Guest:
+    xml = (
+        f"<domain type='{type}'><name>g</name><uuid>12345678-1234-1234-1234-123456789abc</uuid>"
+        f"<memory unit='MiB'>{memory}</memory>"
+        f"<os><type arch='{arch}' machine='{machine}'>hvm</type>{os}</os>{inside}</domain>"
+    )
+    return guest_from_bytes(xml.encode(), "guest.xml")
+
+
+def sections(made: Guest) -> dict[str, dict[str, Any]]:
+    report = Report()
+    found = sections_from_guest(made, report)
+    report.done(strict=True)
+    return found
+
+
+def words(made: Guest, **options: Any) -> str:
+    return " ".join(platform_argv(made, Tree(), now=NOON, **options))
+
+
+def asked(argv: list[str], *commands: dict[str, Any]) -> list[Any]:
+    """What a paused QEMU with these words answers; its own words where it does not start."""
+    sent = [{"execute": "qmp_capabilities"}, *commands, {"execute": "quit"}]
+    said = subprocess.run(
+        [*argv, "-display", "none", "-S", "-qmp", "stdio"],
+        input="".join(map(json.dumps, sent)),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    answers = [json.loads(line) for line in said.stdout.splitlines()]
+    assert len(answers) > 2, said.stderr
+    return [answer.get("return", answer.get("error")) for answer in answers if "event" not in answer][2:-1]
+
+
+# --- what the description says -------------------------------------------------------------------------------------
+
+
+def test_a_plain_guest_says_little() -> None:
+    found = sections(guest("<features><acpi/></features><clock offset='utc'/>"))
+    assert found == {
+        "guest": {"name": "g", "uuid": "12345678-1234-1234-1234-123456789abc"},
+        "machine": {"type": "pc-q35-7.2", "arch": "x86_64"},
+        "cpu": {"model": "qemu64", "vcpus": 1, "topology": {"sockets": 1, "cores": 1, "threads": 1}},
+        "memory": {"size": 268435456},
+        "boot": {"strict": True},
+        "clock": {"base": "utc"},
+        "objects": {"pc.ram": {"type": "memory-backend-ram", "size": 268435456}},
+    }
+
+
+@pytest.mark.parametrize(
+    ("inside", "path", "expected"),
+    [
+        ("<vcpu current='2'>4</vcpu>", "cpu/vcpus", 2),
+        ("<vcpu current='2'>4</vcpu>", "cpu/maxcpus", 4),
+        ("<vcpu>4</vcpu><cpu><topology sockets='1' dies='2' cores='2' threads='1'/></cpu>", "cpu/topology/dies", 2),
+        ("<cpu mode='host-passthrough'/>", "cpu/model", "host"),
+        ("<cpu mode='maximum'/>", "cpu/model", "max"),
+        ("<cpu><model vendor_id='AuthenticAMD'>Haswell</model></cpu>", "cpu/features/vendor", "AuthenticAMD"),
+        ("<cpu><model>Haswell</model><feature name='lahf_lm' policy='disable'/></cpu>", "cpu/features/lahf-lm", False),
+        ("<cpu><model>Haswell</model><cache mode='emulate' level='3'/></cpu>", "cpu/features/l3-cache", True),
+        ("<cpu><model>Haswell</model><maxphysaddr mode='emulate' bits='42'/></cpu>", "cpu/features/phys-bits", 42),
+        ("<features><apic eoi='on'/></features>", "cpu/features/kvm-pv-eoi", True),
+        ("<features><kvm><hidden state='on'/></kvm></features>", "cpu/features/kvm", False),
+        ("<features><hyperv><spinlocks state='on' retries='8191'/></hyperv></features>", "cpu/features/hv-spinlocks", "0x1fff"),
+        ("<features><hyperv><vendor_id state='on' value='x y'/></hyperv></features>", "cpu/features/hv-vendor-id", "x y"),
+        ("<features><hyperv><relaxed state='off'/></hyperv></features>", "cpu/features", None),
+        ("<clock offset='utc'><timer name='hypervclock' present='yes'/></clock>", "cpu/features/hv-time", True),
+        ("<clock offset='utc'><timer name='kvmclock' present='no'/></clock>", "cpu/features/kvmclock", False),
+        ("<clock offset='utc'><timer name='tsc' frequency='3000000000'/></clock>", "cpu/features/tsc-frequency", 3000000000),
+        ("<clock offset='utc'><timer name='hpet' present='no'/></clock>", "machine/properties/hpet", False),
+        ("<clock offset='utc'><timer name='rtc' tickpolicy='catchup'/></clock>", "clock/timers", {"rtc": {"tickpolicy": "catchup"}}),
+        ("<clock offset='variable' adjustment='3600' basis='utc'/>", "clock", {"base": "utc", "offset": 3600}),
+        ("<clock offset='absolute' start='1000'/>", "clock", {"base": 1000}),
+        ("<features><smm state='on'/></features>", "machine/properties/smm", "on"),
+        ("<features><vmport state='off'/></features>", "machine/properties/vmport", "off"),
+        ("<features><ioapic driver='qemu'/></features>", "machine/properties/kernel_irqchip", "split"),
+        ("<pm><suspend-to-mem enabled='no'/></pm>", "features/globals", {"ICH9-LPC.disable_s3": 1}),
+        ("<maxMemory slots='4' unit='GiB'>2</maxMemory>", "memory", {"size": 268435456, "slots": 4, "max": 2147483648}),
+        ("<sysinfo type='fwcfg'><entry name='opt/a'>b</entry></sysinfo>", "features/fw_cfg", {"opt/a": "b"}),
+    ],
+)
+def test_a_section(inside: str, path: str, expected: Any) -> None:
+    found: Any = sections(guest(inside))
+    for key in path.split("/"):
+        found = found.get(key) if found is not None else None
+    assert found == expected
+
+
+def test_memory_devices_are_not_there_at_the_start() -> None:
+    """libvirt counts them into <memory>; QEMU's -m does not."""
+    dimm = "<devices><memory model='dimm'><target><size unit='MiB'>128</size></target></memory></devices>"
+    assert sections(guest(dimm, memory="256"))["memory"]["size"] == 128 * 1024**2
+
+
+def test_cells_have_memory_objects_of_their_own() -> None:
+    cells = (
+        "<vcpu>4</vcpu><cpu><numa><cell id='0' cpus='0-1' memory='100' unit='MiB'><distances><sibling id='1' value='30'/>"
+        "</distances></cell><cell id='1' cpus='2-3' memory='156' unit='MiB'/></numa></cpu>"
+    )
+    found = sections(guest(cells))
+    assert found["numa"]["nodes"][1] == {"id": 1, "cpus": "2-3", "memory": 156 * 1024**2, "memdev": "ram-node1"}
+    assert found["numa"]["distances"] == [{"src": 0, "dst": 1, "val": 30}]
+    assert list(found["objects"]) == ["ram-node0", "ram-node1"]
+
+
+def test_the_host_side_of_memory_is_no_part_of_the_description() -> None:
+    backing = "<memoryBacking><source type='memfd'/><access mode='shared'/></memoryBacking>"
+    assert sections(guest(backing)) == sections(guest())
+    assert '"memory-backend-memfd"' in words(guest(backing))
+    assert '"share": true' in words(guest(backing))
+    assert '"memory-backend-memfd"' not in words(guest(backing), rehearse=True)
+
+
+def test_hugepages_of_a_size_and_of_a_cell() -> None:
+    backing = "<memoryBacking><hugepages><page size='1' unit='GiB' nodeset='0'/></hugepages></memoryBacking>"
+    assert '"mem-path": "/dev/hugepages1G"' in words(guest(backing))
+
+
+@pytest.mark.parametrize(
+    ("inside", "rule"),
+    [
+        ("<vcpu>3</vcpu><cpu><topology sockets='1' cores='2' threads='1'/></cpu>", "topology"),
+        ("<vcpu current='3'>2</vcpu>", "vcpus"),
+        ("<features><hyperv><magic state='on'/></hyperv></features>", "hyperv"),
+        ("<cpu><model>Haswell</model><feature name='aes' policy='maybe'/></cpu>", "policy"),
+        ("<clock offset='moon'/>", "clock"),
+        ("<clock offset='utc'><timer name='sundial'/></clock>", "timer"),
+        ("<launchSecurity type='sev'/>", "launch-security"),
+        ("<idmap/>", "not-qemu"),
+        ("<maxMemory unit='parsec'>1</maxMemory>", "unit"),
+        ("<features><smm state='perhaps'/></features>", "switch"),
+        ("<devices><memory model='dimm'><target><size unit='MiB'>256</size></target></memory></devices>", "memory"),
+    ],
+)
+def test_what_cannot_be_is_an_error_with_its_place(inside: str, rule: str) -> None:
+    report = Report()
+    sections_from_guest(guest(inside), report)
+    assert [error.rule for error in report.errors] == [rule]
+    assert report.errors[0].at is not None
+
+
+def test_an_unknown_element_is_a_warning() -> None:
+    report = Report()
+    sections_from_guest(guest("<frobnicate/><features><warp/></features>"), report)
+    assert [warning.rule for warning in report.warnings] == ["unknown-element"] * 2
+
+
+def test_the_host_s_smbios_is_refused() -> None:
+    report = Report()
+    sections_from_guest(guest(os="<smbios mode='host'/>"), report)
+    assert [error.rule for error in report.errors] == ["smbios-host"]
+
+
+# --- what QEMU is told ---------------------------------------------------------------------------------------------
+
+
+def test_the_description_decides_over_the_xml() -> None:
+    tree = Tree(cpu={"model": "Haswell", "vcpus": 2, "topology": {"sockets": 1, "cores": 2, "threads": 1}})
+    argv = platform_argv(guest("<vcpu>1</vcpu>"), tree, rehearse=True)
+    assert argv[argv.index("-cpu") + 1] == "Haswell"
+    assert argv[argv.index("-smp") + 1] == "2,sockets=1,cores=2,threads=1"
+
+
+def test_the_clock_starts_where_the_xml_says() -> None:
+    assert "-rtc base=2030-01-02T13:00:00" in words(guest("<clock offset='variable' adjustment='3600'/>"))
+    assert "-rtc base=localtime,driftfix=slew" in words(
+        guest("<clock offset='localtime'><timer name='rtc' tickpolicy='catchup'/></clock>")
+    )
+
+
+def test_a_kvm_guest_is_rehearsed_without_kvm() -> None:
+    made = guest("<cpu mode='host-passthrough'/>", type="kvm")
+    assert "-accel tcg -cpu max" in words(made, rehearse=True)
+
+
+def test_a_kvm_guest_without_kvm_is_an_error_that_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.access", lambda path, mode: path != "/dev/kvm" and Path(path).exists())
+    with pytest.raises(MdtoolError, match="needs /dev/kvm") as caught:
+        platform_argv(guest(type="kvm"), Tree())
+    assert caught.value.remedy
+    assert "-accel kvm" in " ".join(platform_of(guest(type="kvm"), Tree(), printing=True).words)
+
+
+def test_firmware_files_are_the_host_s_and_their_kind_is_the_guest_s(tmp_path: Path) -> None:
+    loader = "<loader type='pflash' readonly='yes'>/fw/CODE.fd</loader><nvram template='/fw/VARS.fd'>/guests/g.fd</nvram>"
+    made = guest(os=loader)
+    assert sections(made)["firmware"] == {"kind": "pflash"}
+    platform = platform_of(made, Tree())
+    text = " ".join(platform.words)
+    assert '"filename": "/fw/CODE.fd"' in text
+    assert "pflash0=pflash0,pflash1=pflash1" in text
+    assert [(copy.source, copy.target) for copy in platform.copies] == [("/fw/VARS.fd", "/guests/g.fd")]
+    assert "/fw/" not in words(made, rehearse=True)
+    assert "pflash0=pflash0" in words(made, rehearse=True)
+
+
+def test_efi_is_chosen_from_qemu_s_descriptors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def descriptor(name: str, *features: str, glob: str = "pc-q35-*") -> None:
+        row = {
+            "interface-types": ["uefi"],
+            "mapping": {
+                "device": "flash",
+                "executable": {"filename": f"/fw/{name}.code", "format": "raw"},
+                "nvram-template": {"filename": f"/fw/{name}.vars", "format": "raw"},
+            },
+            "targets": [{"architecture": "x86_64", "machines": [glob]}],
+            "features": list(features),
+        }
+        (tmp_path / f"{name}.json").write_text(json.dumps(row))
+
+    descriptor("10-other", glob="pc-i440fx-*")
+    descriptor("20-secure", "secure-boot", "requires-smm", "enrolled-keys")
+    descriptor("30-plain")
+    (tmp_path / "25-broken.json").write_text("{")
+    monkeypatch.setattr("mdtool.guest.platform.firmware.DESCRIPTORS", (tmp_path,))
+    efi = guest_from_bytes(
+        b"<domain type='qemu'><name>g</name><memory>1</memory><os firmware='efi'>"
+        b"<type arch='x86_64' machine='pc-q35-7.2'>hvm</type></os></domain>",
+        "guest.xml",
+    )
+    assert "/fw/30-plain.code" in words(efi)
+    secure = guest_from_bytes(
+        b"<domain type='qemu'><name>g</name><memory>1</memory><os firmware='efi'>"
+        b"<type arch='x86_64' machine='pc-q35-7.2'>hvm</type><loader secure='yes'/></os></domain>",
+        "guest.xml",
+    )
+    assert "/fw/20-secure.code" in words(secure)
+    assert "property=secure,value=on" in words(secure)
+    for path in tmp_path.iterdir():
+        path.unlink()
+    with pytest.raises(MdtoolError, match="no firmware"):
+        words(efi)
+
+
+#: one guest with nearly everything that QEMU can check by starting
+EVERYTHING = """
+<vcpu current='2'>4</vcpu><maxMemory slots='4' unit='GiB'>4</maxMemory>
+<cpu mode='custom'><model>Haswell</model><topology sockets='1' dies='2' cores='2' threads='1'/>
+<feature name='pclmuldq' policy='require'/><feature name='tsc_adjust' policy='disable'/><cache mode='emulate' level='3'/>
+<numa><cell id='0' cpus='0-1' memory='128' unit='MiB'><distances><sibling id='0' value='10'/><sibling id='1' value='21'/>
+</distances></cell><cell id='1' cpus='2-3' memory='128' unit='MiB'/></numa></cpu>
+<features><acpi/><apic eoi='off'/><smm state='on'><tseg unit='MiB'>16</tseg></smm><vmport state='off'/><pmu state='off'/>
+<pvspinlock state='on'/><kvm><hidden state='on'/><hint-dedicated state='off'/></kvm><hyperv><relaxed state='on'/>
+<vapic state='on'/><spinlocks state='on' retries='4096'/><vpindex state='on'/><runtime state='on'/><synic state='on'/>
+<stimer state='on'><direct state='off'/></stimer><reset state='on'/><vendor_id state='on' value='mdtool'/>
+<frequencies state='on'/><reenlightenment state='on'/><tlbflush state='on'/><ipi state='on'/></hyperv></features>
+<clock offset='variable' adjustment='60'><timer name='rtc' tickpolicy='catchup'/><timer name='pit' tickpolicy='delay'/>
+<timer name='hpet' present='no'/><timer name='hypervclock' present='yes'/></clock>
+<pm><suspend-to-mem enabled='no'/><suspend-to-disk enabled='yes'/></pm>
+<sysinfo type='smbios'><bios><entry name='vendor'>A, B</entry></bios><system><entry name='sku'>S</entry></system>
+<baseBoard><entry name='serial'>1</entry></baseBoard><chassis><entry name='asset'>2</entry></chassis>
+<oemStrings><entry>one, two</entry><entry>three</entry></oemStrings></sysinfo>
+<sysinfo type='fwcfg'><entry name='opt/org.example/x'>a,b</entry></sysinfo>
+"""
+
+
+def test_qemu_takes_all_of_it(qemu: str) -> None:
+    made = guest(EVERYTHING, os="<bootmenu enable='yes' timeout='3000'/><bios rebootTimeout='10'/><smbios mode='sysinfo'/>")
+    argv = [qemu, *platform_argv(made, Tree(), rehearse=True)]
+    hpet, cpus, memory, uuid, tseg = asked(
+        argv,
+        {"execute": "qom-get", "arguments": {"path": "/machine", "property": "hpet"}},
+        {"execute": "query-hotpluggable-cpus"},
+        {"execute": "query-memdev"},
+        {"execute": "query-uuid"},
+        {"execute": "human-monitor-command", "arguments": {"command-line": "info numa"}},
+    )
+    assert hpet is False
+    assert [("qom-path" in cpu, cpu["props"]["die-id"]) for cpu in cpus] == [(False, 1), (False, 1), (True, 0), (True, 0)]
+    assert {row["id"]: row["size"] for row in memory} == {"ram-node0": 134217728, "ram-node1": 134217728}
+    assert uuid == {"UUID": "12345678-1234-1234-1234-123456789abc"}
+    assert "2 nodes" in tseg
+
+
+def test_qemu_takes_null_flash_of_the_right_size(qemu: str) -> None:
+    made = guest(os="<loader type='pflash' readonly='yes'>/no/CODE.fd</loader><nvram>/no/VARS.fd</nvram>")
+    (flash,) = asked(
+        [qemu, *platform_argv(made, Tree(), rehearse=True)],
+        {"execute": "qom-get", "arguments": {"path": "/machine/system.flash0", "property": "num-blocks"}},
+    )
+    assert flash == 3653632 // 4096
+
+
+# --- machine types -------------------------------------------------------------------------------------------------
+
+
+def test_an_alias_is_the_versioned_type(qemu: str) -> None:
+    found = machines.machine_of(guest(machine="q35"))
+    assert found.name.startswith("pc-q35-")
+    assert found.ram == "pc.ram"
+    assert machines.machine_of(guest(machine="pc")).name.startswith("pc-i440fx-")
+
+
+def test_a_second_run_asks_no_qemu(qemu: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    machines.machines_of.cache_clear()
+    first = machines.machines_of(qemu)
+    machines.machines_of.cache_clear()
+    monkeypatch.setattr("subprocess.run", None)
+    assert machines.machines_of(qemu) == first
+    for kept in (tmp_path / "mdtool").iterdir():
+        kept.write_text("{")
+    machines.machines_of.cache_clear()
+    with pytest.raises(TypeError):  # a damaged cache is asked anew
+        machines.machines_of(qemu)
+
+
+def test_another_binary_is_asked_anew(qemu: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    script = tmp_path / "qemu"
+    script.write_text(f'#!/bin/sh\nexec {qemu} "$@"\n')
+    script.chmod(0o755)
+    machines.machines_of.cache_clear()
+    assert "q35" in machines.machines_of(str(script)).machines
+    script.write_text("#!/bin/sh\necho broken >&2; exit 1\n")
+    machines.machines_of.cache_clear()
+    with pytest.raises(QemuError, match="broken"):
+        machines.machines_of(str(script))
+
+
+def test_an_unknown_machine_is_an_error_with_choices(qemu: str) -> None:
+    with pytest.raises(MdtoolError, match="quantum") as caught:
+        machines.machine_of(guest(machine="quantum"))
+    assert "pc-i440fx-7.2" in (caught.value.expected or "")
+
+
+def test_a_versioned_type_needs_no_qemu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    machines._on_path.cache_clear()
+    try:
+        assert machines.machine_of(guest(machine="pc-q35-9.0")).ram == "pc.ram"
+        with pytest.raises(MdtoolError, match="not installed"):
+            machines.machine_of(guest(machine="q35"))
+    finally:
+        machines._on_path.cache_clear()
