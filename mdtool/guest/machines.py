@@ -96,7 +96,7 @@ def machine_of(guest: Guest) -> Machine:
         raise InputError(
             f"what machine type {wish or 'the default'!r} is only QEMU knows, and {path or 'it'} is not installed",
             at=guest.domain.at("os/type"),
-            remedy="install QEMU, or write the versioned type, machine='pc-q35-7.2'",
+            remedy="name an installed QEMU in <emulator>, or write the versioned type, machine='pc-q35-7.2'",
             rule="machine-type",
         )
     machines = machines_of(path).machines

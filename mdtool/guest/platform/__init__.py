@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from mdtool.errors import InputError, MdtoolError, Report
+from mdtool.guest.machines import machine_of
 from mdtool.guest.model import Guest
 from mdtool.guest.platform.clock import clock_options, clock_section
 from mdtool.guest.platform.cpu import cpu_options, cpu_section
@@ -77,6 +78,11 @@ def sections_from_guest(guest: Guest, report: Report) -> dict[str, dict[str, Any
     sections: dict[str, dict[str, Any]] = {
         "guest": {"name": guest.name, **({"uuid": guest.uuid} if guest.uuid is not None else {})}
     }
+    try:
+        machine_of(guest)
+    except MdtoolError as error:  # all the rest depends on it, and would say the same
+        report.error(error)
+        return sections
     for source in (machine_sections, memory_sections, firmware_sections):
         with report.step():
             for name, section in source(guest, report).items():
