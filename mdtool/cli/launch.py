@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mdtool.cli.output import coloured, say, warn_all
-from mdtool.errors import ConflictError
+from mdtool.errors import ConflictError, InputError
 
 if TYPE_CHECKING:
     from mdtool.launch.run import Prepared
@@ -37,9 +37,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     add("--via", choices=_WAYS, default=None, help="how the machine reaches QEMU (file): the guest cannot tell which")
     add("--hints", metavar="FILE", help="addresses from this file in place of a description (mdtool hints export)")
     add("--hints-out", metavar="FILE", help="write the addresses of the machine that runs to this file")
-    add(
-        "--rehearse", action="store_true", help="start with null backends, compare, end; exit 1 where something differs"
-    )
+    add("--rehearse", action="store_true", help="start with null backends, compare, end; exit 1 where something differs")
     add("--print", action="store_true", help="show the command line, shell-quoted, and start nothing")
     add("--json", action="store_true", help="with --print a JSON list; otherwise what differs")
     add("--qemu", metavar="BINARY", help="this QEMU in place of the one that the XML names")
@@ -57,28 +55,32 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from mdtool.document import tree_from_file
+    from mdtool.files import write_file
     from mdtool.guest.devices import guest_from_file
     from mdtool.launch import run as launch
+    from mdtool.launch.hints import hints_from_tree, tree_from_hints
     from mdtool.launch.process import daemonized
     from mdtool.reconcile import reconcile
 
     guest = guest_from_file(args.guest)
-    old = tree_from_file(args.description) if args.description else None
+    old = tree_from_hints(args.hints) if args.hints else tree_from_file(args.description) if args.description else None
     result = reconcile(guest, old)
     warn_all(result.warnings)
-    if old is not None and result.plan:
+    if args.description and result.plan:
         raise ConflictError(
             f"{args.description} is not up to date with {args.guest}:\n{result.plan}",
             remedy=f"mdtool reconcile {args.guest} {args.description}",
             rule="reconciled",
         )
+    if args.hints and args.description:
+        raise InputError("a description and hints are two truths", remedy="give one of them", rule="hints")
     via = args.via or launch.DEFAULT_WAY
 
     def prepare(runtime: Path | None, port: Callable[[int], int] = int) -> Prepared:
         return launch.prepared(
             guest,
             result.tree,
-            launch.wanted_by(guest),
+            launch.wanted_by(guest, result.tree),
             via=via,
             rehearse=args.rehearse,
             binary=args.qemu,
@@ -93,6 +95,10 @@ def run(args: argparse.Namespace) -> int:
     if args.rehearse:
         return _rehearse(prepare(None), args)
 
+    def runs() -> None:
+        if args.hints_out:
+            write_file(args.hints_out, hints_from_tree(result.tree))
+
     def work(ready: Callable[[], None] | None) -> int:
         settings = launch.Settings(
             paused=args.paused,
@@ -103,6 +109,7 @@ def run(args: argparse.Namespace) -> int:
             timeout=args.timeout,
             sandbox=not args.no_sandbox,
             user=args.user,
+            runs=runs,
             ready=ready,
             say=say,
         )

@@ -45,7 +45,7 @@ def prepared_rehearsal(
 
     read = guest if isinstance(guest, Guest) else guest_from_file(guest)
     result = reconcile(read, tree)
-    return prepared(read, result.tree, wanted_by(read), via=via, rehearse=True, binary=binary)
+    return prepared(read, result.tree, wanted_by(read, result.tree), via=via, rehearse=True, binary=binary)
 
 
 @contextmanager

@@ -29,7 +29,7 @@ from mdtool.launch.device import Handover
 from mdtool.launch.process import FORBIDDEN, START_SECONDS, GuestDirectory, QemuProcess
 from mdtool.launch.words import Option, options_from_words, users, words_from_options
 from mdtool.proof.verify import Compared, Difference, comparison, guest_visible
-from mdtool.tree import Tree
+from mdtool.tree import BUILTIN, HAND, Tree
 
 if TYPE_CHECKING:
     from mdtool.launch.argv import Commandline
@@ -111,8 +111,11 @@ def prepared(
     )
 
 
-def wanted_by(guest: Guest) -> list[Wanted]:
-    """The devices that the XML asks for, by whose origins a node finds its element and so its host side."""
+def wanted_by(guest: Guest, tree: Tree) -> list[Wanted]:
+    """The devices that the XML asks for, by whose origins a node finds its element and so its host side.
+
+    ``tree`` is what reconcile made of the XML: the ports that it added are wanted too, and no element says so.
+    """
     from mdtool.errors import Report
     from mdtool.guest.defaults import with_defaults
     from mdtool.guest.devices import wanted_from_guest
@@ -120,7 +123,15 @@ def wanted_by(guest: Guest) -> list[Wanted]:
     report = Report()
     wanted = with_defaults(guest, wanted_from_guest(guest, report))
     report.done()
-    return list(wanted)
+    asked = {want.origin for want in wanted}
+    return [
+        *wanted,
+        *(
+            Wanted(kind=origin.partition("/")[0], driver=place.node.driver, origin=origin, id=place.node.id)
+            for place in tree.places
+            if (origin := place.node.origin) not in (None, BUILTIN, HAND) and origin not in asked
+        ),
+    ]
 
 
 def _under_tcg(option: Option) -> Option:
@@ -231,9 +242,7 @@ def _write(path: Path, text: str) -> None:
         with os.fdopen(descriptor, "w") as stream:
             stream.write(text)
     except OSError as error:
-        raise MdtoolError(
-            f"cannot write {path}: {error.strerror}", remedy="make room, or set XDG_RUNTIME_DIR"
-        ) from None
+        raise MdtoolError(f"cannot write {path}: {error.strerror}", remedy="make room, or set XDG_RUNTIME_DIR") from None
 
 
 def _descriptor(secret: Secret) -> int:
@@ -303,7 +312,8 @@ class Settings:
     ``qmp``        a monitor of the user's own, at this path
     ``incoming``   a migration URI: the guest's state comes from there
     ``sandbox``    forbid QEMU what a running guest's QEMU never needs
-    ``ready``      called once the guest runs (``--daemonize``)
+    ``runs``       called once the machine is checked and the guest runs
+    ``ready``      called after that, to let go of the terminal (``--daemonize``)
     """
 
     paused: bool = False
@@ -314,6 +324,7 @@ class Settings:
     timeout: float = START_SECONDS
     sandbox: bool = True
     user: str | None = None
+    runs: Callable[[], None] = lambda: None
     ready: Callable[[], None] | None = None
     say: Say = silent
 
@@ -363,6 +374,7 @@ def launched(guest: Guest, prepare: Callable[[Path], Prepared], settings: Settin
             if not settings.paused:
                 qemu.cont()
             qemu.close_monitor()
+            settings.runs()
             if settings.ready is not None:
                 settings.ready()
             return _until_it_ends(qemu, place.path / "qmp", settings)
