@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 
 from mdtool.guest.allocation.controllers import index_of, model_of, type_of
-from mdtool.guest.allocation.order import arrays, disk_number
+from mdtool.guest.allocation.order import arrays, disk_number, wholes
 from mdtool.guest.model import Wanted
 
 USER = "ua-"  # how an alias begins that a user chose; libvirt takes no other from an inactive guest
@@ -66,11 +66,10 @@ def with_ids(wanted: Sequence[Wanted], taken: Collection[str] = ()) -> list[Want
             if at not in kept and one.driver not in ANONYMOUS and one.kind not in _PARTS:
                 prefix, wish = _name(one, kind, number, narrow)
                 ids[at] = names.give(prefix, wish)
-    wholes = {one.origin: ids.get(at) for at, one in enumerate(wanted)}
-    for at, one in enumerate(wanted):
-        if at not in kept and one.kind in _PARTS:
-            prefix = f"{wholes.get(str(one.facts.get('of')))}-{_PARTS[one.kind]}"
-            ids[at] = names.give(prefix, int(one.facts.get("number", 0)))
+    for at, whole in wholes(wanted).items():
+        if at not in kept and wanted[at].kind in _PARTS:
+            number = int(wanted[at].facts.get("number", 0))
+            ids[at] = names.give(f"{ids.get(whole)}-{_PARTS[wanted[at].kind]}", number)
     return [replace(one, id=ids.get(at)) for at, one in enumerate(wanted)]
 
 

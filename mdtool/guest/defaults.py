@@ -7,6 +7,7 @@ addresses are given out in it.  Nothing is placed here (see ``allocate``).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 from mdtool.guest.allocation.controllers import implied, index_of, scsi_model, transport, type_of
 from mdtool.guest.allocation.drives import bus_of, wish_of
@@ -21,10 +22,22 @@ def with_defaults(guest: Guest, wanted: Sequence[Wanted]) -> list[Wanted]:
     An implied device has no element; its origin is that of an element that would ask for it (``controller/usb/0``), so
     that writing it out later changes nothing.
     """
-    devices = _with_silent(guest, wanted)
+    devices = [_with_master(one) for one in _with_silent(guest, wanted)]
     for rule in RULES:
         devices += rule(guest, devices)
     return devices
+
+
+#: USB companions -> the first port of their master's that is theirs.
+_START_PORTS = {"ich9-uhci1": 0, "ich9-uhci2": 2, "ich9-uhci3": 4}
+
+
+def _with_master(one: Wanted) -> Wanted:
+    """A companion whose XML names no master belongs to the EHCI controller of its index."""
+    start = _START_PORTS.get(str(one.facts.get("model")))
+    if start is None or "master" in one.facts:
+        return one
+    return replace(one, facts={**one.facts, "master": start})
 
 
 #: Elements that libvirt numbers, also where one of them is no device of its own: the others are named after their position.

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from mdtool.guest.allocation.controllers import MODELS, index_of, is_placed, model_of, type_of
+from mdtool.guest.allocation.order import wholes
 from mdtool.guest.model import Guest, Spot, Wanted
 from mdtool.tree import Bus, Node, Tree, Value
 
@@ -240,7 +241,7 @@ class _Names:
     ids: dict[tuple[str, int], str] = field(default_factory=dict)
     drivers: dict[tuple[str, int], str] = field(default_factory=dict)
     models: dict[int, str] = field(default_factory=dict)
-    parts: dict[str, str] = field(default_factory=dict)
+    of: dict[int, str] = field(default_factory=dict)  # identity of a part -> id of its device
 
     def __post_init__(self) -> None:
         for one in self.wanted:
@@ -250,8 +251,7 @@ class _Names:
                 self.drivers[key] = one.driver
                 if type_of(one) == "scsi":
                     self.models[index_of(one)] = model_of(one)
-            if one.id is not None:
-                self.parts[one.origin] = one.id
+        self.of = {id(self.wanted[at]): str(self.wanted[whole].id) for at, whole in wholes(self.wanted).items()}
 
     def controller(self, type_: str, index: int) -> str:
         """A controller's id; libvirt's own for one that is not there."""
@@ -283,7 +283,7 @@ class _Names:
         spot = one.spot
         notation = notation_of(one.driver)
         if notation is NOTATIONS["hda"]:
-            return f"{self.parts.get(str(one.facts.get('of')))}.0", str(one.facts.get("number", 0)), {}
+            return f"{self.of.get(id(one))}.0", str(one.facts.get("number", 0)), {}
         if notation is NOTATIONS["isa"]:
             base = one.properties.get(_port(one.driver))
             return "isa.0", f"{base:x}" if isinstance(base, int) else None, {}
@@ -351,12 +351,12 @@ class _Names:
                 "port": facts.get("port", slot << 3 | function),
                 "chassis": facts.get("chassis", index),
             },
+            "pcie-switch-downstream-port": {"port": facts.get("port", slot), "chassis": facts.get("chassis", index)},
             "pci-bridge": {"chassis_nr": facts.get("chassisNr", index)},
             "pci-expander-bus": {"bus_nr": facts.get("busNr")},
             "pcie-expander-bus": {"bus_nr": facts.get("busNr")},
         }
-        model = "pcie-root-port" if model_of(one) == "pcie-switch-downstream-port" else model_of(one)
-        properties = {name: value for name, value in defaults.get(model, {}).items() if value is not None}
+        properties = {name: value for name, value in defaults.get(model_of(one), {}).items() if value is not None}
         if one.driver == "spapr-pci-host-bridge":
             properties["index"] = facts.get("targetIndex", index)
         if _COMPANION.match(one.driver) and facts.get("master") is not None:

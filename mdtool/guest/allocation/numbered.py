@@ -84,23 +84,22 @@ def with_channel_places(wanted: Sequence[Wanted], occupied: Occupied) -> list[Wa
     """Every s390x channel device with its number, from fe.0.0000 up."""
     devices = list(wanted)
     taken = _taken("ccw", ("cssid", "ssid", "devno"), wanted, occupied)
-    start = {True: 0, False: 0}
+    devno = -1
     kinds: dict[str, list[int]] = {}
     for at, one in enumerate(devices):
         if one.driver.endswith("-ccw") and (one.spot is None or one.spot.get("devno") is None):
             kinds.setdefault(one.kind, []).append(at)
     for kind in (*_CCW_KINDS, *sorted(set(kinds) - set(_CCW_KINDS))):
         for at in kinds.get(kind, ()):
-            devno = _next_number(start, taken, lambda number: (0xFE, 0, number))
+            devno = _next_number(taken, lambda number: (0xFE, 0, number), devno + 1)
             devices[at] = replace(devices[at], spot=Spot("ccw", {"cssid": 0xFE, "ssid": 0, "devno": devno}))
     return devices
 
 
-def _next_number(start: dict[bool, int], taken: Taken, key: Callable[[int], tuple[int, ...]]) -> int:
-    """The first number that never was anybody's, or else"""
+def _next_number(taken: Taken, key: Callable[[int], tuple[int, ...]], start: int, step: int = 1) -> int:
+    """The first number from ``start`` up whose key never was anybody's; it is then taken."""
     used, retired = taken
-    number = next(number for number in count(start[True]) if key(number) not in used and key(number) not in retired)
-    start[True] = number + 1
+    number = next(number for number in count(start, step) if key(number) not in used and key(number) not in retired)
     used.add(key(number))
     return number
 
@@ -119,12 +118,13 @@ def with_registers(wanted: Sequence[Wanted], occupied: Occupied) -> list[Wanted]
     """Every sPAPR device with its register."""
     devices = list(wanted)
     taken = _taken("spapr-vio", ("reg",), wanted, occupied)
-    for driver, first in _REGISTERS.items():
-        start = {True: 0}
+    start = dict(_REGISTERS)
+    for driver in _REGISTERS:
         for at, one in enumerate(devices):
             if one.driver == driver and (one.spot is None or one.spot.get("reg") is None):
-                number = _next_number(start, taken, lambda number, first=first: (first + number * _SPAPR_STEP,))
-                devices[at] = replace(one, spot=Spot("spapr-vio", {"reg": first + number * _SPAPR_STEP}))
+                reg = _next_number(taken, lambda number: (number,), start[driver], _SPAPR_STEP)
+                start[driver] = reg + _SPAPR_STEP
+                devices[at] = replace(one, spot=Spot("spapr-vio", {"reg": reg}))
     return devices
 
 
@@ -132,11 +132,11 @@ def with_memory_slots(wanted: Sequence[Wanted], occupied: Occupied) -> list[Want
     """Every DIMM with its slot."""
     devices = list(wanted)
     taken = _taken("dimm", ("slot",), wanted, occupied)
-    start = {True: 0}
+    slot = -1
     for at, one in enumerate(devices):
         if one.driver in ("pc-dimm", "nvdimm") and (one.spot is None or one.spot.get("slot") is None):
             numbers = dict(one.spot.numbers) if one.spot is not None else {}
-            slot = _next_number(start, taken, lambda number: (number,))
+            slot = _next_number(taken, lambda number: (number,), slot + 1)
             devices[at] = replace(one, spot=Spot("dimm", {**numbers, "slot": slot}))
     return devices
 
@@ -145,10 +145,10 @@ def with_card_slots(wanted: Sequence[Wanted], occupied: Occupied) -> list[Wanted
     """Every smartcard with its reader: a reader has one slot."""
     devices = list(wanted)
     taken = _taken("ccid", ("controller", "slot"), wanted, occupied)
-    start = {True: 0}
+    controller = -1
     for at, one in enumerate(devices):
         if one.kind == "smartcard" and one.driver.startswith("ccid-card") and one.spot is None:
-            controller = _next_number(start, taken, lambda number: (number, 0))
+            controller = _next_number(taken, lambda number: (number, 0), controller + 1)
             devices[at] = replace(one, spot=Spot("ccid", {"controller": controller, "slot": 0}))
     return devices
 

@@ -79,3 +79,15 @@ def disk_number(wanted: Wanted) -> int:
     for letter in match[1]:
         number = number * 26 + ord(letter) - ord("a") + 1
     return number - 1
+
+
+def wholes(wanted: Sequence[Wanted]) -> dict[int, int]:
+    """Position of a part (``sound/codec``) -> position of the device that it is a part of: the last of its kind before it."""
+    last: dict[str, int] = {}
+    found: dict[int, int] = {}
+    for at, one in enumerate(wanted):
+        whole, _, part = one.kind.partition("/")
+        if part and whole in last:
+            found[at] = last[whole]
+        last[one.kind] = at
+    return found

@@ -29,7 +29,7 @@ class Need:
     @property
     def shares(self) -> bool:
         """Whether it takes single functions of a slot whose other functions are of its kind."""
-        return self.kind in ("pcie-root-port", "pcie-switch-downstream-port")
+        return self.kind == "pcie-root-port"
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,11 +261,16 @@ class _Pass:
         spot = self.spot(at)
         if spot is not None and (spot.type != "pci" or is_placed(spot)):
             return None
-        return need_of(self.devices[at])
+        return self.need(at)
+
+    def need(self, at: int) -> Need | None:
+        """``need_of``; where the root is conventional, every endpoint is a conventional PCI device."""
+        need = need_of(self.devices[at])
+        return Need("pci") if need is not None and need.kind == "pcie" and not self.buses.pcie else need
 
     def give(self, at: int, spot: Spot | None = None, *, function: int = 0) -> None:
         """Put a device at ``spot``, or where there is room."""
-        need = need_of(self.devices[at]) or Need("pci")
+        need = self.need(at) or Need("pci")
         if spot is None:
             try:
                 spot = self.buses.next(need, function)
