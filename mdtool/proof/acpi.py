@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from mdtool.proof.aml import AmlError, namespace
+from mdtool.proof.qtest import QTest
 
 TABLES, LOADER = "etc/acpi/tables", "etc/table-loader"
 POINTER, CHECKSUM = 2, 3
@@ -217,3 +218,29 @@ def pci_path(subject: str, found: Mapping[str, Mapping[str, str]]) -> str | None
         number = int(address, 16)
         steps.append(f"{number >> 16:02x}.{number & 7}")
     return "/".join(steps) or None
+
+
+def acpi_indexes(qtest: QTest, found: Mapping[str, Mapping[str, str]]) -> dict[str, dict[str, str]]:
+    """``found`` with the field ``acpi-index`` at each device that has one: the number behind Linux's ``eno7``.
+
+    No table holds it: a guest's ``_DSM`` asks the hot-plug controller for it, at the ports that its AML names.
+    """
+    region = found.get("\\_SB.PCI0", {}).get("BNMR", "")
+    said = {subject: dict(fields) for subject, fields in found.items()}
+    if not region.startswith("OperationRegion(SystemIO, "):
+        return said
+    base = int(region.split(", ")[1], 16)
+    slots = [
+        (subject, int(found[subject.rpartition(".")[0]]["BSEL"], 16), int(fields["ASUN"], 16))
+        for subject, fields in found.items()
+        if "ASUN" in fields and "BSEL" in found.get(subject.rpartition(".")[0], {})
+    ]
+    commands = [
+        command
+        for _, bus, slot in slots
+        for command in (f"outl {base:#x} {bus:#x}", f"outl {base + 4:#x} {1 << slot:#x}", f"inl {base + 4:#x}")
+    ]
+    for (subject, _, _), number in zip(slots, qtest.numbers(commands)[2::3], strict=True):
+        if number not in (0, 0xFFFFFFFF):
+            said[subject]["acpi-index"] = str(number)
+    return said

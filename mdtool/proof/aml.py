@@ -119,17 +119,7 @@ FIELDS: dict[int, tuple[str, str]] = {
 BLOCKS: dict[int, tuple[str, str]] = {0xA0: ("If", "T"), 0xA1: ("Else", ""), 0xA2: ("While", "T")}
 INTEGERS = {0x0A: 1, 0x0B: 2, 0x0C: 4, 0x0E: 8}
 WIDTHS = {"B": 1, "W": 2, "D": 4, "Q": 8}
-REGIONS = [
-    "SystemMemory",
-    "SystemIO",
-    "PCI_Config",
-    "EmbeddedControl",
-    "SMBus",
-    "SystemCMOS",
-    "PciBarTarget",
-    "IPMI",
-    "GPIO",
-]
+REGIONS = ("SystemMemory", "SystemIO", "PCI_Config", "EmbeddedControl", "SMBus", "SystemCMOS", "PciBarTarget", "IPMI")
 LEAD = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ_\\^\x2e\x2f")
 
 

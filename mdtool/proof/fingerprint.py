@@ -198,7 +198,7 @@ def _fw_cfg_facts(
         lines = data[BOOT_ORDER].rstrip(b"\0").decode("utf-8", "replace").splitlines()
         facts["fw_cfg"][BOOT_ORDER] = {str(number): line for number, line in enumerate(lines, 1)}
     if acpi.TABLES in data and acpi.LOADER in data:
-        facts["acpi"] = acpi.facts(data[acpi.TABLES], data[acpi.LOADER])
+        facts["acpi"] = acpi.acpi_indexes(probe.qtest, acpi.facts(data[acpi.TABLES], data[acpi.LOADER]))
     facts["smbios"] = smbios.facts(data)
     facts["e820"] = fwcfg.e820(data.get(E820, b""))
     return facts
