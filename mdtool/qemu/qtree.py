@@ -97,12 +97,12 @@ def _parser() -> Lark:
 def buses_from_qtree(text: str, source: str = "info qtree") -> list[RawBus]:
     """The buses at the top; raises MonitorError with line and column where a line is none of the grammar's."""
     try:
-        built: Any = _parser().parse(text if text.endswith("\n") or not text else text + "\n")
+        built: Any = _parser().parse(text)
     except UnexpectedInput as error:
-        lines = text.splitlines()
-        line = error.line if error.line > 0 else len(lines)
+        lines = text.split("\n")
+        line = error.line if error.line and error.line > 0 else len(lines)  # it has none where the text ended too soon
         words = lines[line - 1].strip() if 0 < line <= len(lines) else ""
-        where = Position(source, line, max(error.column, 1))
+        where = Position(source, line, max(error.column or 1, 1))
         remedy = "please report the line together with the version of QEMU: grammar/qtree.lark does not have it yet"
         raise MonitorError(f"not understood: {words[:120]!r}", at=where, remedy=remedy, rule="qtree-syntax") from None
     found: list[RawBus] = built
