@@ -186,12 +186,16 @@ def _elements(
     for want in wanted:
         if want.element is not None:
             stands.setdefault(id(want.element), []).append(want)
+    parts: dict[str, list[Wanted]] = {}
+    for want in wanted:  # the codecs of a sound card, written or implied: their host side is the card's
+        if "of" in want.facts:
+            parts.setdefault(want.facts["of"], []).append(want)
     for element in guest.devices:
         if element.tag in NO_DEVICE or _is_copy(element, guest):
             continue
         wants = stands.get(id(element), [])
+        wants = [*wants, *(part for want in wants for part in parts.get(want.origin, ()))]
         found = [nodes[want.origin] for want in wants if want.origin in nodes]
-        found += [nodes[want.origin] for inner in element for want in stands.get(id(inner), []) if want.origin in nodes]
         if not found:
             yield element, None
         for place in found:
