@@ -89,11 +89,13 @@ def element_from_bytes(data: bytes, file: str) -> Element:
         stack.append(element)
         texts.append([])
 
-    def end(_tag: str) -> None:
+    def finish(_tag: str) -> None:
         element = stack.pop()
         element.text = "".join(texts.pop()).strip()
-        # An empty-element tag reports its own start for the end tag: look for the '>' that closes either.
-        element.span = (element.span[0], data.index(b">", parser.CurrentByteIndex) + 1)
+        # At an end tag expat stands on its '<'; at an empty-element tag it stands behind the '>' already.
+        here = parser.CurrentByteIndex
+        end = data.index(b">", here) + 1 if data[here : here + 2] == b"</" else here
+        element.span = (element.span[0], end)
 
     def text(chunk: str) -> None:
         if texts:
@@ -103,7 +105,7 @@ def element_from_bytes(data: bytes, file: str) -> Element:
         raise InputError("a DTD is not accepted", at=here(), remedy="remove the <!DOCTYPE ...>; guest XML needs none", rule="xml-dtd")
 
     parser.StartElementHandler = start
-    parser.EndElementHandler = end
+    parser.EndElementHandler = finish
     parser.CharacterDataHandler = text
     parser.StartDoctypeDeclHandler = doctype
     try:

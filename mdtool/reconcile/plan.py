@@ -28,6 +28,12 @@ _WORDS = {
     Action.REPLACE: "to replace",
     Action.KEEP: "kept",
 }
+_HOT = {
+    Action.ADD: "can be hot-plugged",
+    Action.REMOVE: "can be hot-unplugged",
+    Action.MODIFY: "can be unplugged and plugged in again",
+    Action.REPLACE: "can be unplugged and plugged in again",
+}
 _COLOURS = {Action.ADD: "green", Action.REMOVE: "red", Action.MODIFY: "yellow", Action.REPLACE: "yellow"}
 
 
@@ -36,7 +42,7 @@ class Step:
     """What happens to one node (or one section, ``machine``).
 
     ``where`` is (bus, address) after the step, or before it for a removal; ``hot`` says whether a running guest can be
-    given it without a power cycle; ``notices`` whether a guest that nobody wanted to change would notice (``!``).
+    given it without a power cycle (None for a machine that never ran); ``notices`` whether a guest that nobody wanted to change would notice (``!``).
     """
 
     action: Action
@@ -47,7 +53,7 @@ class Step:
     changes: tuple[Change, ...] = ()
     reason: str = ""
     at: Position | None = None
-    hot: bool = False
+    hot: bool | None = None
     notices: bool = False
 
     def __str__(self) -> str:
@@ -57,8 +63,8 @@ class Step:
         said = [str(self.at)] if self.at else []
         said += [str(change) for change in self.changes]
         said += [self.reason] if self.reason else []
-        if self.action is not Action.KEEP:
-            said.append("can be hot-plugged" if self.hot else "needs a power cycle")
+        if self.action is not Action.KEEP and self.hot is not None:
+            said.append(_HOT[self.action] if self.hot else "needs a power cycle")
         return f"{line} {'; '.join(said)}".rstrip()
 
 

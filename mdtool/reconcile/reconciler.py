@@ -15,7 +15,7 @@ from mdtool.guest.allocation.pci import need_of
 from mdtool.guest.defaults import with_defaults
 from mdtool.guest.devices import wanted_from_guest
 from mdtool.guest.model import Guest, Spot, Wanted
-from mdtool.guest.place import placed, spot_from_node
+from mdtool.guest.place import placed, spot_from_node, spots_from_tree, survivor
 from mdtool.guest.platform import sections_from_guest
 from mdtool.reconcile.assemble import Parts, assembled, parts_of
 from mdtool.reconcile.match import Match, Matching, matched, spot_key
@@ -60,6 +60,8 @@ def reconcile(guest: Guest, old: Tree | None = None, options: Options | None = N
     tree, steps = work.devices()
     tree, more = merged_sections(guest, tree, sections, options.prefer, report)
     report.done()
+    if old is None:
+        steps = [replace(step, hot=None) for step in steps]
     return Result(tree, Plan((*more, *steps)), tuple(report.warnings))
 
 
@@ -73,11 +75,7 @@ class _Reconciler:
     spots: dict[str, Spot] = field(default_factory=dict)
 
     def devices(self) -> tuple[Tree, list[Step]]:
-        self.spots = {
-            place.name: spot
-            for place in self.old.places
-            if place.bus is not None and (spot := spot_from_node(place.bus.name, place.node, self.old)) is not None
-        }
+        self.spots = spots_from_tree(self.old)
         matching = matched(self.old, self.wanted, spots=self.spots, aliases=self._predicted())
         matches = matching.by_origin
         kept = self._kept(matching)
@@ -121,7 +119,7 @@ class _Reconciler:
             )
 
         for place in reversed(matching.gone):  # from the leaves: a port that holds a port that stays, stays
-            type_, _ = MODELS.get(place.node.driver, ("", ""))
+            type_, _ = _provides(place.node)
             implied = place.node.applied.get("@implied", place.node.origin is None and type_ not in listed)
             if holds(place) or (type_ and implied and not (self.options.prune and place.name in gone)):
                 kept[place.name] = place
@@ -130,21 +128,22 @@ class _Reconciler:
     def _settled(self, w: Wanted, match: Match | None) -> Wanted:
         """A survivor with the place and the id that it has; a device that comes back with its old place as a wish."""
         if match is None:
-            return w
+            return self._returned(w)
         node = match.place.node
         have = self.spots.get(match.place.name)
-        w = replace(w, id=node.id or w.id)
+        same_slot = node.driver == w.driver or need_of(w) == need_of(replace(w, driver=node.driver))
+        if not same_slot:
+            return w  # another kind of slot: a new device, that goes where libvirt would put it
         if have is None:
-            return w
+            return replace(w, id=node.id or w.id)
         want = spot_key(w.spot)
-        if node.driver != w.driver and need_of(w) != need_of(replace(w, driver=node.driver)):
-            return w  # another kind of slot: the new model goes where libvirt would put it
+        stays = survivor(w, node, have)
         if want is None or want == spot_key(have):
-            return replace(w, spot=have if w.spot is None else Spot(have.type, {**w.spot.numbers, **have.numbers}))
+            return stays
         if _spoken(want) == node.applied.get("@address") or self.options.prefer == "description":
-            return replace(w, spot=have)  # the XML did not change: a hand moved it
+            return stays  # the XML did not change: a hand moved it
         if self.options.prefer == "xml":
-            return w
+            return replace(w, id=node.id or w.id)
         where = f"{match.place.bus.name} {node.address}" if match.place.bus else str(node.address)
         self.report.error(
             ConflictError(
@@ -157,11 +156,31 @@ class _Reconciler:
         )
         return w
 
+    def _returned(self, w: Wanted) -> Wanted:
+        """A device that was here before gets its old place and id, unless the XML wants another or somebody has them."""
+        kept = next((r for r in self.old.retired if r.origin == w.origin), None)
+        if kept is None or spot_key(w.spot) is not None or self.options.forget:
+            return w
+        spot = spot_from_node(kept.bus, Node(w.driver, address=kept.address), self.old)
+        taken = {place.address for place in self.old.places} | {place.node.id for place in self.old.places}
+        if spot is None or (kept.bus, kept.address) in taken or kept.bus not in self.old.all_buses:
+            return w
+        return replace(w, spot=spot, id=w.id or (kept.id if kept.id not in taken else None))
+
     def _controller(self, place: Place) -> Wanted | None:
-        """A kept controller as a Wanted, so that new devices find its bus."""
-        type_, model = MODELS.get(place.node.driver, ("", ""))
+        """A kept controller or hub as a Wanted, so that new devices find its bus."""
+        type_, model = _provides(place.node)
         if not type_:
             return None
+        if type_ == "hub":
+            return Wanted(
+                "hub",
+                place.node.driver,
+                place.node.origin or f"hub/{place.name}",
+                id=place.node.id,
+                spot=self.spots.get(place.name),
+                facts={"type": "usb"},
+            )
         origin = place.node.origin or ""
         index = origin.rpartition("/")[2] if origin.startswith("controller/") else _digits(place.node.id or "")
         return Wanted(
@@ -185,7 +204,10 @@ class _Reconciler:
         known |= {place.name for place in kept.values() if self._controller(place) is not None}
         others = [spot for name, spot in self.spots.items() if name not in known]
         retired = [] if self.options.forget else [self.spots[place.name] for place in gone if place.name in self.spots]
+        back = {w.origin for w in everything if w.spot is not None}
         for old in () if self.options.forget else self.old.retired:
+            if old.origin in back:
+                continue
             node = Node("", address=old.address)
             if (spot := spot_from_node(old.bus, node, self.old)) is not None:
                 retired.append(spot)
@@ -237,7 +259,7 @@ class _Reconciler:
         recorded = record(node.properties, self._facts(w))
         parts.put(node.id or f"{w.origin}", bus or None, replace(node, applied=recorded))
         reason = f"new in the XML: <{w.kind}>" if w.element is not None else "needed by what the XML asks for"
-        hot = _hot(parts.buses.get(bus))
+        hot = self._hot(parts, bus)
         return Step(
             Action.ADD,
             node.id or node.driver,
@@ -253,13 +275,17 @@ class _Reconciler:
     def _changed(self, parts: Parts, w: Wanted, bus: str, node: Node, match: Match) -> Step:
         place, old = match.place, match.place.node
         recorded = record(node.properties, self._facts(w))
-        where = (bus, node.address or "")
-        moved = place.address is not None and (place.bus is None or where != place.address)
+        where = (bus, node.address) if node.address is not None else place.address or (bus, "")
+        moved = place.address is not None and where != place.address
         changes: list[Change] = [Change("address", " ".join(place.address or ()), " ".join(where))] if moved else []
         if old.driver != w.driver:
             changes.insert(0, Change("driver", old.driver, w.driver))
-            parts.put(place.name, bus or None, replace(node, id=old.id, applied=recorded))
-            return self._step(Action.REPLACE, place, w, where, changes, "another model", parts.buses.get(bus))
+            if node.id != old.id:
+                changes.insert(0, Change("id", old.id, node.id))
+            if node.id != old.id:
+                parts.remove(place.name)
+            parts.put(node.id or place.name, bus or None, replace(node, applied=recorded))
+            return self._step(Action.REPLACE, place, w, where, changes, "another model", self._hot(parts, bus))
         merge = merged(
             node.properties,
             old.applied,
@@ -291,7 +317,7 @@ class _Reconciler:
         parts.put(place.name, (bus or None) if moved or place.bus is None else place.bus.name, new)
         reason = "matched by its order among devices of its kind" if match.rule == "order" and changes else ""
         action = Action.REPLACE if moved else Action.MODIFY if changes else Action.KEEP
-        return self._step(action, place, w, where, changes, reason, parts.buses.get(bus))
+        return self._step(action, place, w, where, changes, reason, self._hot(parts, bus))
 
     def _step(
         self,
@@ -301,10 +327,18 @@ class _Reconciler:
         where: tuple[str, str],
         changes: Sequence[Change],
         reason: str,
-        bus: Bus | None,
+        hot: bool,
     ) -> Step:
         notices = action is not Action.KEEP
-        return Step(action, place.name, w.driver, where, w.origin, tuple(changes), reason, w.position, _hot(bus), notices)
+        return Step(action, place.name, w.driver, where, w.origin, tuple(changes), reason, w.position, hot, notices)
+
+    def _hot(self, parts: Parts, bus: str) -> bool:
+        """Whether a running guest can be given a device on ``bus``: the bus is there and takes it, or can come first."""
+        if bus not in self.old.all_buses:
+            owner = parts.owners.get(bus)
+            if owner is None or not self._hot(parts, parts.nodes[owner][0] or ""):
+                return False
+        return _hot(parts.buses.get(bus))
 
     def _facts(self, w: Wanted) -> dict[str, Any]:
         """What to remember of the XML beside the properties: the address that it gave, and that nobody wrote the device."""
@@ -329,6 +363,11 @@ class _Reconciler:
             for r in unique.values()
             if (r.bus, r.address) not in used and r.origin not in back and r.bus in tree.all_buses
         )
+
+
+def _provides(node: Node) -> tuple[str, str]:
+    """libvirt's type and model of a node that other devices sit on; ("", "") for all others."""
+    return MODELS.get(node.driver, ("hub", "usb") if node.driver == "usb-hub" else ("", ""))
 
 
 def _spoken(key: tuple[object, ...]) -> str:
