@@ -44,7 +44,7 @@ def _usb(element: Element, _node: Node | None, _host: Host) -> Backend:
     found: dict[str, str | int] = {}
     bus, device = whole(source, "address/@bus"), whole(source, "address/@device")
     if bus is not None and device is not None:
-        found.update({"hostbus": bus, "hostaddr": device})
+        found["hostdevice"] = f"/dev/bus/usb/{bus:03d}/{device:03d}"
     for tag, name in (("vendor", "vendorid"), ("product", "productid")):
         number = whole(source, f"{tag}/@id")
         if number is not None and bus is None:
