@@ -100,11 +100,17 @@ def wanted_from_guest(guest: Guest, report: Report) -> list[Wanted]:
 
 
 def distinct(found: Iterable[Wanted]) -> Iterator[Wanted]:
-    """The same with unique origins."""
+    """The same with unique origins; a part follows the device that it belongs to."""
     seen: dict[str, int] = {}
+    names: dict[str, str] = {}
     for wanted in found:
-        seen[wanted.origin] = count = seen.get(wanted.origin, 0) + 1
-        yield wanted if count == 1 else replace(wanted, origin=f"{wanted.origin}#{count}")
+        if "of" in wanted.facts:
+            old, new = wanted.facts["of"], names[wanted.facts["of"]]
+            yield replace(wanted, origin=new + wanted.origin.removeprefix(old), facts={**wanted.facts, "of": new})
+            continue
+        seen[wanted.origin] = number = seen.get(wanted.origin, 0) + 1
+        names[wanted.origin] = wanted.origin if number == 1 else f"{wanted.origin}#{number}"
+        yield replace(wanted, origin=names[wanted.origin])
 
 
 def tagged(guest: Guest) -> dict[str, list[Element]]:

@@ -24,15 +24,11 @@ SERIAL_DRIVERS = {
     "usb-serial": "usb-serial",
     "pci-serial": "pci-serial",
     "isa-debugcon": "isa-debugcon",
-    "isa-debug": "isa-debugcon",
-    "spapr-vio-serial": "spapr-vty",
     "spapr-vty": "spapr-vty",
     "sclpconsole": "sclpconsole",
     "sclplmconsole": "sclplmconsole",
-    "sclp-serial": "sclpconsole",
     "pl011": "",
     "16550a": "",
-    "system-serial": "",
 }
 _BY_TARGET = {
     "isa-serial": "isa-serial",

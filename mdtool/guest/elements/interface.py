@@ -84,7 +84,7 @@ def _shape(context: Context, wanted: Wanted) -> Wanted:
             properties["vectors"] = 2 * queues + 2  # one a queue and direction, configuration, control
     if wanted.driver.startswith("virtio-net-") and context.get("teaming/@type") == "persistent":
         properties["failover"] = True
-    properties.setdefault("mac", made_up_mac(context))
+    properties["mac"] = wanted.facts.get("mac") or made_up_mac(context)
     origin = f"{wanted.kind}/{properties['mac']}"
     return replace(wanted, properties=properties, origin=origin, identifying=frozenset({"mac"}))
 
@@ -121,7 +121,7 @@ INTERFACE = Device(
         **ROM,
     },
     facts={"type": "@type", "source": Prop("source/address/@slot"), "mac": Prop("mac/@address", mac)},
-    origin=("mac",),
+    origin=("mac/@address",),
     match=("mac",),
     alias="net",
     host={

@@ -42,8 +42,9 @@ def _shape(context: Context, wanted: Wanted) -> Wanted | None:
         properties["unarmed"] = True
     if "node" in properties and model == "virtio-pmem":
         properties.pop("node")
-    facts = {**wanted.facts, "model": model, "size": size(context, "target/size") or 0}
-    return replace(wanted, properties=properties, facts=facts)
+    whole = size(context, "target/size") or 0
+    facts = {**wanted.facts, "model": model, "size": whole}
+    return replace(wanted, origin=f"{wanted.kind}/{model}/{whole}", properties=properties, facts=facts)
 
 
 MEMORY = Device(
@@ -58,7 +59,6 @@ MEMORY = Device(
     },
     props={"node": Prop("target/node", number), "uuid": Prop("uuid", drivers=("nvdimm",)), **VIRTIO},
     facts={"node": Prop("target/node", number)},
-    origin=("choice", "target/size"),
     alias={
         "dimm": "dimm",
         "nvdimm": "nvdimm",

@@ -26,12 +26,9 @@ QXL = 64 * MIB
 
 
 def default_model(context: Context) -> str:
-    """The model that libvirt takes where the XML names none (``<video/>``).
-
-    A guest that shows its screen by SPICE alone still gets cirrus from libvirt, and QXL only where the XML says so.
-    """
+    """The model that libvirt takes where the XML names none (``<video/>``); SPICE does not make it QXL."""
     guest = context.guest
-    if guest.arch in ("aarch64", "riscv64", "s390x") or guest.arch.startswith("arm"):
+    if guest.arch == "s390x" or guest.is_virt:
         return "virtio"
     return "vga" if guest.arch.startswith("ppc64") else "cirrus"
 

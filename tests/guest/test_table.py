@@ -1,0 +1,286 @@
+"""The engine of the table: conversions, places, identities, and what it says of what it does not know."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from mdtool.errors import InputError, Report
+from mdtool.guest.devices import (
+    MAX_DEVICES,
+    boot_order,
+    disks_in_order,
+    guest_from_bytes,
+    tagged,
+    target_index,
+    wanted_from_guest,
+)
+from mdtool.guest.elements import ROWS
+from mdtool.guest.model import Guest, Spot, Wanted
+from mdtool.guest.table import auto, driver_name, number, one_of, switch, word
+
+DOMAIN = """<domain type='qemu'><name>g</name>
+<os><type arch='{arch}' machine='{machine}'>hvm</type>{boot}</os>
+<devices>
+{devices}</devices></domain>"""
+
+
+def guest_of(devices: str, *, arch: str = "x86_64", machine: str = "pc", boot: str = "") -> Guest:
+    """A guest with these devices, which begin on line 4."""
+    text = DOMAIN.format(arch=arch, machine=machine, devices=devices, boot=boot)
+    return guest_from_bytes(text.encode(), "guest.xml")
+
+
+def wanted_of(devices: str, **kinds: str) -> tuple[list[Wanted], Report]:
+    report = Report()
+    return wanted_from_guest(guest_of(devices, **kinds), report), report
+
+
+def one_of_devices(devices: str, **kinds: str) -> Wanted:
+    (wanted,), report = wanted_of(devices, **kinds)
+    assert not report.errors
+    return wanted
+
+
+# Conversions
+
+
+@pytest.mark.parametrize(("text", "value"), [("7", 7), ("0x1f", 31), ("0X1F", 31), ("-1", -1), ("007", 7)])
+def test_number(text: str, value: int) -> None:
+    assert number(text) == value
+
+
+@pytest.mark.parametrize("text", ["", "x", "1_000", "+3", "0x", " 3", "3 ", "1.5", "\u00b2", "9" * 30, "0x" + "f" * 20])
+def test_number_refuses(text: str) -> None:
+    with pytest.raises(ValueError, match="a number"):
+        number(text)
+
+
+def test_words() -> None:
+    assert switch("yes") is True
+    assert switch("off") is False
+    assert auto("off") == "off"
+    assert word(a_b=1)("a-b") == 1
+    assert one_of("on", "off")("on") == "on"
+    with pytest.raises(ValueError, match="one of no, off, on, yes"):
+        switch("maybe")
+    with pytest.raises(ValueError, match="one of a, b"):
+        one_of("b", "a")("c")
+
+
+def test_driver_name() -> None:
+    assert driver_name("virtio-net-*", "virtio", "ccw") == "virtio-net-ccw"
+    assert driver_name("virtio-net-*", "virtio-transitional", "mmio") == "virtio-net-device"
+    assert driver_name("virtio-scsi-*", "scsi/virtio-non-transitional", "pci") == "virtio-scsi-pci-non-transitional"
+    assert driver_name("e1000", "e1000", "pci") == "e1000"
+
+
+# What is not known
+
+
+def test_unknown_model() -> None:
+    wanted, report = wanted_of("<watchdog model='i6300'/>")
+    assert not wanted
+    assert [str(error) for error in report.errors] == [
+        "guest.xml:4:1: error: watchdog: unknown model 'i6300';"
+        " expected one of diag288, i6300esb, ib700, itco [driver-known]"
+    ]
+
+
+def test_missing_model() -> None:
+    _, report = wanted_of("<sound/>")
+    assert "sound: no model; expected one of ac97" in str(report.errors[0])
+
+
+def test_unknown_attribute_and_element() -> None:
+    wanted, report = wanted_of("<watchdog model='ib700' colour='red'>\n  <paint/>\n <dog bites='yes'/></watchdog>")
+    assert len(wanted) == 1
+    assert [(str(warning.at), warning.rule) for warning in report.warnings] == [
+        ("guest.xml:4:1", "unknown-element"),
+        ("guest.xml:5:3", "unknown-element"),
+        ("guest.xml:6:2", "unknown-element"),
+    ]
+    assert "@colour" in report.warnings[0].what
+    assert "dog/@bites" in report.warnings[2].what
+    with pytest.raises(InputError):
+        Report(warnings=report.warnings[:1]).done(strict=True)
+
+
+def test_unknown_device() -> None:
+    _, report = wanted_of("<fluxcapacitor/>")
+    assert [warning.what for warning in report.warnings] == ["mdtool does not know <fluxcapacitor> and leaves it out"]
+
+
+def test_another_namespace_is_not_ours() -> None:
+    _, report = wanted_of("<x:thing xmlns:x='urn:x'/>")
+    assert not report.warnings
+    assert not report.errors
+
+
+def test_refused() -> None:
+    _, report = wanted_of("<controller type='xenbus' index='0' maxGrantFrames='64'/>")
+    assert sorted(error.rule or "" for error in report.errors) == ["driver-known", "refused"]
+
+
+def test_value_that_does_not_convert() -> None:
+    wanted, report = wanted_of("<disk type='file'><target dev='vda'/>\n <driver queues='many' event_idx='si'/></disk>")
+    assert [str(error).split(" error: ")[1] for error in report.errors] == [
+        "disk: driver/@queues is 'many'; expected a number [value-valid]",
+        "disk: driver/@event_idx is 'si'; expected one of no, off, on, yes [value-valid]",
+    ]
+    assert str(report.errors[0].at) == "guest.xml:5:2"
+    assert wanted[0].properties == {}
+
+
+def test_attribute_that_means_nothing_to_the_driver() -> None:
+    wanted, report = wanted_of("<disk type='file'><target dev='hda'/><driver queues='4'/></disk>")
+    assert wanted[0].properties == {}
+    assert [warning.rule for warning in report.warnings] == ["property-fits"]
+
+
+def test_unknown_nic_goes_to_qemu_as_it_stands() -> None:
+    (nic,), report = wanted_of("<interface type='user'><model type='nic3000'/></interface>")
+    assert nic.driver == "nic3000"
+    assert [warning.rule for warning in report.warnings] == ["model-known"]
+
+
+# Places and identities
+
+
+@pytest.mark.parametrize(
+    ("address", "spot"),
+    [
+        ("type='pci' bus='0x01' slot='0x1f' function='0x7' multifunction='on'",
+         Spot("pci", {"bus": 1, "slot": 31, "function": 7, "multifunction": True})),
+        ("type='pci'", Spot("pci")),
+        ("type='usb' bus='0' port='1.2'", Spot("usb", {"bus": 0, "port": "1.2"})),
+        ("type='drive' controller='1' bus='0' target='2' unit='3'",
+         Spot("drive", {"controller": 1, "bus": 0, "target": 2, "unit": 3})),
+        ("type='ccw' cssid='0xfe' ssid='0x0' devno='0x0001'", Spot("ccw", {"cssid": 254, "ssid": 0, "devno": 1})),
+        ("type='virtio-mmio'", Spot("virtio-mmio")),
+    ],
+)  # fmt: skip
+def test_spot(address: str, spot: Spot) -> None:
+    assert one_of_devices(f"<disk><target dev='vda'/><address {address}/></disk>").spot == spot
+
+
+def test_no_address_is_no_spot() -> None:
+    assert one_of_devices("<hub type='usb'/>").spot is None
+
+
+@pytest.mark.parametrize("address", ["type='moon'", "type='pci' slot='left'"])
+def test_bad_address(address: str) -> None:
+    _, report = wanted_of(f"<hub type='usb'><address {address}/></hub>")
+    assert len(report.errors) == 1
+
+
+def test_transport_follows_the_address() -> None:
+    mmio = "<rng model='virtio'><backend model='builtin'/><address type='virtio-mmio'/></rng>"
+    assert one_of_devices(mmio, arch="aarch64", machine="virt").driver == "virtio-rng-device"
+
+
+def test_user_alias_only() -> None:
+    named = "<hub type='usb'><alias name='{}'/></hub>"
+    assert one_of_devices(named.format("ua-h")).id == "ua-h"
+    given = one_of_devices(named.format("hub0"))
+    assert given.id is None
+    assert given.identities == ("alias/hub0",)
+
+
+def test_identities_of_a_disk() -> None:
+    disk = one_of_devices("<disk><target dev='sda'/><serial>S</serial><wwn>5000c50015ea71ac</wwn></disk>")
+    assert (disk.origin, disk.identities) == ("disk/sda", ("serial/S", "wwn/5000c50015ea71ac"))
+    assert disk.facts["target"] == "sda"
+    assert "device_id" not in disk.facts
+    assert one_of_devices("<disk><target dev='sda'/></disk>").facts["device_id"] is True
+
+
+def test_the_second_of_a_kind_has_a_name_of_its_own() -> None:
+    wanted, _ = wanted_of("<sound model='ich6'/><sound model='ich6'/>")
+    assert [one.origin for one in wanted] == [
+        "sound/ich6", "sound/ich6/codec/0", "sound/ich6#2", "sound/ich6#2/codec/0",
+    ]  # fmt: skip
+    assert [one.facts.get("of") for one in wanted] == [None, "sound/ich6", None, "sound/ich6#2"]
+
+
+def test_mac_is_one_spelling_and_identity() -> None:
+    nic = one_of_devices("<interface type='user'><mac address='52-54-0-AB-cd-1'/></interface>")
+    assert nic.origin == "interface/52:54:00:ab:cd:01"
+    assert nic.properties["mac"] == "52:54:00:ab:cd:01"
+    assert nic.identifying == {"mac"}
+
+
+def test_mac_of_an_interface_without_one_stays() -> None:
+    two, _ = wanted_of("<interface type='user'/><interface type='user'/>")
+    again, _ = wanted_of("<interface type='user'/><sound model='ac97'/><interface type='user'/>")
+    assert [one.origin for one in two] == [one.origin for one in again if one.kind == "interface"]
+    assert two[0].origin != two[1].origin
+
+
+# What is numbered across elements
+
+
+def test_target_index() -> None:
+    assert [target_index(name) for name in ("vda", "vdz", "vdaa", "hdb1", "xvdc", "nothing")] == [0, 25, 26, 1, 2, -1]
+
+
+def test_disks_in_order() -> None:
+    guest = guest_of("".join(f"<disk><target dev='{name}'/></disk>" for name in ("vdb", "hdc", "vda", "hda", "vdc")))
+    names = [disk.get("target/@dev") for disk in disks_in_order(guest, guest.devices)]
+    assert names == ["vda", "vdb", "vdc", "hda", "hdc"]
+
+
+def test_boot_order_takes_the_first_of_a_kind() -> None:
+    devices = (
+        "<disk device='cdrom'><target dev='hdc'/></disk><disk><target dev='hdb'/></disk><disk><target dev='hda'/></disk>"
+        "<interface type='user'/><interface type='user'/>"
+    )
+    guest = guest_of(devices, boot="<boot dev='network'/><boot dev='hd'/><boot dev='cdrom'/><boot dev='fd'/>")
+    order = boot_order(guest, tagged(guest))
+    assert [order.get(id(element)) for element in guest.devices] == [3, None, 2, 1, None]
+
+
+def test_ports_of_serials() -> None:
+    port = "<serial type='pty'><target port='{}'/></serial>"
+    wanted, _ = wanted_of("<serial type='pty'/>" + port.format(5) + "<serial type='pty'/>")
+    assert [one.facts["port"] for one in wanted] == [0, 5, 6]
+
+
+def test_console_is_the_first_serial_port_seen_again() -> None:
+    wanted, _ = wanted_of("<serial type='pty'/><console type='pty'><target type='serial' port='0'/></console>")
+    assert [one.kind for one in wanted] == ["serial"]
+    wanted, _ = wanted_of("<console type='pty'/>")
+    assert [(one.kind, one.driver, one.origin) for one in wanted] == [("serial", "isa-serial", "serial/isa-serial/0")]
+
+
+# The guest
+
+
+def test_what_is_no_guest() -> None:
+    for text, rule in (
+        ("<domain/>", "os-type"),
+        ("<domain><os><type>linux</type></os></domain>", "os-type"),
+        ("<domain><os><type>hvm</type></os><devices/><devices/></domain>", "devices-once"),
+    ):
+        with pytest.raises(InputError) as caught:
+            guest_from_bytes(text.encode(), "guest.xml")
+        assert caught.value.rule == rule
+
+
+def test_ten_thousand_devices_and_no_more() -> None:
+    hub = "<hub type='usb'/>"
+    wanted, report = wanted_of(hub * MAX_DEVICES)
+    assert len(wanted) == MAX_DEVICES
+    assert not report.errors
+    with pytest.raises(InputError, match="more than 10000 devices"):
+        guest_of(hub * (MAX_DEVICES + 1))
+
+
+def test_a_path_has_one_use() -> None:
+    """No path is both a property and the host's, or refused and ignored."""
+    for row in ROWS.values():
+        silent = [*row.host, *row.ignored, *row.refused]
+        assert len(silent) == len(set(silent)), row.element
+        bare = replace(row, host={}, ignored={}, refused={})
+        assert not {path for path in silent if path in bare.uses}, row.element
