@@ -64,7 +64,7 @@ class Commandline:
     ``environment``  variables for QEMU
     ``stand_ins``    in a rehearsal: device id -> the driver that takes the place of the described one
     ``left_out``     in a rehearsal: devices that could not be there at all, each with its reason
-    ``refused``      only with ``printing``: what a launch would end with
+    ``refused``      only without ``runtime``: what a launch would end with
     ``spawns``       whether QEMU itself starts a program, which a sandbox must allow
     """
 
@@ -108,7 +108,6 @@ def argv_from_tree(
     rehearse: bool = False,
     qmp: str | None = None,
     paused: bool = True,
-    printing: bool = False,
     binary: str | None = None,
     runtime: Path | None = None,
     now: datetime | None = None,
@@ -118,11 +117,13 @@ def argv_from_tree(
 
     ``wanted`` links the XML's elements to the nodes, by origin.  ``rehearse`` puts null backends everywhere.  ``qmp``
     is the path of a monitor socket that QEMU makes, ``runtime`` the guest's private folder, and ``port`` finds a free
-    TCP port.
+    TCP port.  Without ``runtime`` the command line is for showing: nothing of the host is looked at.
 
-    Raises InputError for what direct launch does not know, and where XML and description are not of one mind.  With
-    ``printing`` what direct launch or this host cannot do is in ``refused``: the devices are shown all the same.
+    Raises InputError for what direct launch does not know, and where XML and description are not of one mind.
+    In a command line for showing, what direct launch or this host cannot do is in ``refused``, and the devices are
+    there all the same.
     """
+    printing = runtime is None
     host = Host(guest, runtime or _runtime(guest), port)
     report = Report()
     nodes = {origin: place for place in tree.places if (origin := place.node.origin) and origin not in (BUILTIN, HAND)}
