@@ -112,7 +112,7 @@ def _scsi_for_hostdevs(guest: Guest, wanted: Sequence[Wanted]) -> Iterator[Wante
 
 def _usb(guest: Guest, wanted: Sequence[Wanted]) -> Iterator[Wanted]:
     model = "qemu-xhci" if guest.is_q35 else "piix3-uhci" if is_x86(guest) else "pci-ohci" if is_ppc(guest) else ""
-    if model and not _have(wanted, "usb"):
+    if model and 0 not in _have(wanted, "usb"):
         yield implied(guest, "usb", model, 0)
 
 

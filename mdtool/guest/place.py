@@ -41,7 +41,6 @@ _NUMBERED_BUSES: Mapping[str, tuple[str, int]] = {
     "ich9-ahci": ("IDE", 6),
     "ahci": ("IDE", 6),
     "piix3-ide": ("IDE", 2),
-    "isa-fdc": ("floppy-bus", 1),
     "intel-hda": ("HDA", 1),
     "ich9-intel-hda": ("HDA", 1),
     "spapr-pci-host-bridge": ("PCI", 1),
@@ -59,6 +58,8 @@ def buses_of(driver: str, id: str | None) -> tuple[Bus, ...]:
     >>> [bus.name for bus in buses_of("virtio-scsi-pci", "scsi0")]
     ['scsi0.0']
     """
+    if driver == "isa-fdc":
+        return (Bus("floppy-bus.0", "floppy-bus"),)
     if id is None:
         return ()
     if driver in _PCI_BUSES:
@@ -98,7 +99,12 @@ class Notation:
 
 def _scsi_arguments(address: str, node: Node) -> dict[str, Value]:
     channel, target, lun = (int(part) for part in address.split(":"))
+    if _NARROW_ID.match(node.id or "") and not channel and not lun:
+        return {"scsi-id": target}  # on a narrow bus libvirt says no more, and names the drive so
     return {"channel": channel, "scsi-id": target, "lun": lun}
+
+
+_NARROW_ID = re.compile(r"scsi\d+-\d+-\d+$")
 
 
 def _port(driver: str) -> str:
@@ -337,7 +343,7 @@ class _Names:
         if type_ == "sata":
             return f"{id}.{unit}", "0", {}
         if type_ == "fdc":
-            return ("floppy-bus.0" if not self.drivers.get((type_, index)) else f"{id}.0"), str(unit), {}
+            return "floppy-bus.0", str(unit), {}
         return f"{id}.{bus}", str(unit), {}
 
     def _of_controller(self, one: Wanted) -> dict[str, Value]:

@@ -31,11 +31,12 @@ DRIVERS: dict[tuple[str, str], str] = {
     ("ccid", "usb-ccid"): "usb-ccid",
     ("ide", "piix3"): "",
     ("fdc", "isa-fdc"): "isa-fdc",
-    ("sata", "ahci"): "ich9-ahci",
+    ("sata", "ahci"): "ahci",
 }
 
 #: libvirt's models by driver, for controllers that are only known from a description.
 MODELS = {driver: key for key, driver in DRIVERS.items() if driver} | {
+    "ich9-ahci": ("sata", "ahci"),
     "ioh3420": ("pci", "pcie-root-port"),
     "spapr-pci-host-bridge": ("pci", "pci-root"),
 }

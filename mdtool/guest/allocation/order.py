@@ -24,18 +24,19 @@ def arrays(wanted: Sequence[Wanted]) -> Arrays:
 
 
 def controllers_in_order(wanted: Sequence[Wanted], positions: Sequence[int]) -> list[int]:
-    """Types in the order of their first controller, each type by index, companions after their master.
+    """Types in the order of their first controller, each type by index, companions after their master; implied ones last.
 
-    One without an index stays behind those of its type that were written before it.
+    One whose XML has no index stays behind those of its type that were written before it.
     """
     groups: dict[str, list[tuple[int, int, bool]]] = {}
     for at in positions:
         one = wanted[at]
-        written = one.element is None or one.element.get("@index") is not None
-        new = (index_of(one) if written else -1, at, is_companion(one))
+        if one.element is None:
+            continue
+        new = (index_of(one) if one.element.get("@index") is not None else -1, at, is_companion(one))
         group = groups.setdefault(type_of(one), [])
         group.insert(_insert_at(group, new), new)
-    return [at for group in groups.values() for _, at, _ in group]
+    return [at for group in groups.values() for _, at, _ in group] + [at for at in positions if wanted[at].element is None]
 
 
 def _insert_at(group: list[tuple[int, int, bool]], new: tuple[int, int, bool]) -> int:

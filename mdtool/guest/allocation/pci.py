@@ -72,6 +72,9 @@ _CONVENTIONAL = frozenset({
     "VGA", "cirrus-vga", "vmware-svga", "qxl", "qxl-vga", "secondary-vga", "pvpanic-pci", "ati-vga",
 })  # fmt: skip
 
+#: Network devices that libvirt knows as conventional PCI ones; one that it does not know at all it takes for Express.
+_CONVENTIONAL_NICS = frozenset({"e1000", "rtl8139", "vmxnet3"})
+
 #: Network devices that are no PCI devices.
 _NO_PCI_NICS = frozenset({"usb-net", "ne2k_isa", "spapr-vlan", "lan9118", "smc91c111", ""})
 
@@ -96,9 +99,10 @@ def need_of(wanted: Wanted) -> Need | None:
         return Need("pcie") if "-pci" in driver or driver.startswith(("virtio-vga", "vhost-user-vga")) else None
     if driver in _EXPRESS:
         return Need("pcie")
+    if wanted.kind == "interface" and driver not in _NO_PCI_NICS:
+        return Need("pci" if driver in _CONVENTIONAL_NICS else "pcie")
     conventional = (
         driver in _CONVENTIONAL
-        or (wanted.kind == "interface" and driver not in _NO_PCI_NICS)
         or (type_ in _CONTROLLERS and driver != "spapr-vscsi")
     )
     return Need("pci") if conventional else None
