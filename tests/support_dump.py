@@ -162,15 +162,28 @@ def serving(folder: Path, talk: Callable[[socket.socket], None]) -> Iterator[str
         yield path
 
 
+def requests(client: socket.socket) -> Iterator[tuple[dict[str, Any], bytes]]:
+    """Each command with its bytes; commands follow each other without line ends."""
+    text = ""
+    while data := client.recv(1 << 16):
+        text += data.decode()
+        while text := text.lstrip():
+            try:
+                request, end = json.JSONDecoder().raw_decode(text)
+            except ValueError:
+                break
+            yield request, text[:end].encode()
+            text = text[end:]
+
+
 def answering(answer: Answer) -> Callable[[socket.socket], None]:
     """A ``talk`` that greets, agrees on capabilities and leaves every further command to ``answer``."""
 
     def talk(client: socket.socket) -> None:
         client.sendall(line(GREETING))
-        for text in client.makefile():
-            request = json.loads(text)
+        for request, _ in requests(client):
             if request["execute"] == "qmp_capabilities":
-                client.sendall(line({"return": {}, "id": request["id"]}))
+                client.sendall(line({"return": {}}))  # capabilities are agreed on without an id
             else:
                 answer(client, request)
 
@@ -192,8 +205,8 @@ def recording(target: str, seen: list[dict[str, Any]]) -> Callable[[socket.socke
                     pass
 
             threading.Thread(target=back, daemon=True).start()
-            for text in client.makefile():
-                seen.append(json.loads(text))
-                qemu.sendall(text.encode())
+            for request, data in requests(client):
+                seen.append(request)
+                qemu.sendall(data)
 
     return talk
