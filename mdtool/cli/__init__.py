@@ -21,6 +21,8 @@ COMMANDS = {
     "reconcile": "bring a description up to date with an edited guest XML, while survivors keep their places",
     "launch": "start a guest with exactly the described hardware, checked before it runs",
     "verify": "compare a running machine with its description",
+    "hints": "keep a guest's addresses, and nothing else, in an opaque file",
+    "import": "make a guest XML and a description of a QEMU command line",
 }
 
 

@@ -41,9 +41,12 @@ if TYPE_CHECKING:
 START_SECONDS = 30.0  # QEMU that has not greeted by then hangs; a guest with much preallocated memory may need more
 END_SECONDS = 5.0  # between asking, SIGTERM and SIGKILL
 TAIL = 2000  # characters of QEMU's last words that an error shows at most
-MONITOR = "mdtool-qmp"
+MONITOR, MONITOR_FILE = "mdtool-qmp", "qmp"
 #: what the QEMU of a running guest never needs
 FORBIDDEN = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
+
+#: every QEMU of this process that has been started and not yet ended, for those who must end in a hurry
+live: list[QemuProcess] = []
 
 _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -79,6 +82,7 @@ class QemuProcess:
     user: str | int | None = None
     stdio: bool = False
     environment: Mapping[str, str] = field(default_factory=dict)
+    monitor: Path = field(default=Path(), init=False)  # its socket: only mdtool reaches it
     _process: subprocess.Popen[bytes] | None = None
     _session: Session | None = None
     _stack: ExitStack = field(default_factory=ExitStack)
@@ -102,8 +106,12 @@ class QemuProcess:
             self.directory = made
         self._log_path = self.log or self.directory / "qemu.log"
         # A monitor that QEMU inherits: bound now, so connecting needs no waiting, and closed here once QEMU has it.
-        listener = self._stack.enter_context(_listening(self.directory / "qmp"))
-        self._stack.callback((self.directory / "qmp").unlink, missing_ok=True)
+        # Its path goes through a descriptor, since the path of a unix socket may have 107 characters at most.
+        folder = os.open(self.directory, os.O_PATH | os.O_DIRECTORY)
+        self._stack.callback(os.close, folder)
+        self._stack.callback((self.directory / MONITOR_FILE).unlink, missing_ok=True)
+        self.monitor = Path(f"/proc/self/fd/{folder}/{MONITOR_FILE}")
+        listener = self._stack.enter_context(_listening(self.monitor))
         if self.user is not None:
             for path in (self.directory, *self.directory.iterdir()):
                 shutil.chown(path, self.user)
@@ -120,8 +128,9 @@ class QemuProcess:
         with self._open_log() as log:
             self._log_start = log.tell()
             self._process = self._popen(words, log, (*self.pass_fds, listener.fileno()))
+        live.append(self)
         listener.close()
-        self._session = self._greeted(self.directory / "qmp")
+        self._session = self._greeted()
 
     def _open_log(self) -> IO[bytes]:
         try:
@@ -181,11 +190,11 @@ class QemuProcess:
                 )
             time.sleep(0.01)
 
-    def _greeted(self, path: Path) -> Session:
+    def _greeted(self) -> Session:
         from mdtool.qemu.session import session_from_source
 
         try:
-            return session_from_source(str(path), timeout=self.timeout)
+            return session_from_source(str(self.monitor), timeout=self.timeout)
         except MonitorError:
             with suppress(subprocess.TimeoutExpired):  # a closed monitor is the first sign of a QEMU that dies
                 self.process.wait(0.5)
@@ -252,9 +261,7 @@ class QemuProcess:
 
     # --- end -----------------------------------------------------------------------------------------------------
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.end()
 
     def end(self) -> None:
@@ -262,6 +269,7 @@ class QemuProcess:
         self.close_monitor()
         if self._process is not None:
             _end_process(self._process)
+        live[:] = [other for other in live if other is not self]
         self._stack.close()
 
     # --- QEMU's words --------------------------------------------------------------------------------------------
@@ -288,7 +296,8 @@ class QemuProcess:
 # --- what QEMU says ----------------------------------------------------------------------------------------------
 
 _LINE = re.compile(r"^(?:\S*qemu\S*|\S*?): ?(?P<rest>.*)$")
-_WARNING = re.compile(r"^\S+?: (?:\S+ .*?: )?(warning|info): ")
+_STAMP = re.compile(r"^\d{4}-\d\d-\d\dT[\d:.]+Z ", re.MULTILINE)  # -msg timestamp=on
+_WARNING = re.compile(r"^\S+?: (?:\S+ .*?: )?(warning|info): |^char device redirected to ")
 _CONFIG = re.compile(r"(?P<file>/\S+?):(?P<line>\d+): (?P<rest>.*)", re.DOTALL)
 _OPTION = re.compile(r"(?P<option>-[\w-]+) (?P<value>\{.*?\}|\S+): (?P<rest>.*)", re.DOTALL)
 _ID = re.compile(r'"?\b(?:id|node-name)"?\s*[=:]\s*"?([\w.-]+)')
@@ -319,16 +328,14 @@ _REMEDIES = (
 )
 
 
-def error_from_words(
-    said: str, positions: Mapping[str, Position], config: Mapping[str, str] | None = None
-) -> QemuError:
+def error_from_words(said: str, positions: Mapping[str, Position], config: Mapping[str, str] | None = None) -> QemuError:
     """QEMU's last words as an error: without warnings and program name, with the XML line of the id they are about.
 
     >>> at = Position("guest.xml", 7, 5)
     >>> str(error_from_words('qemu: -device {"driver":"e1000","id":"net0"}: Bus \\'x\\' not found', {"net0": at}))
     "guest.xml:7:5: error: QEMU refused net0: Bus 'x' not found [qemu-refuses]"
     """
-    lines = [line for line in said.splitlines() if line.strip()]
+    lines = [line for line in _STAMP.sub("", said).splitlines() if line.strip()]
     faults = [line for line in lines if not _WARNING.match(line)] or lines
     text = "\n".join(faults)
     found = _LINE.match(faults[0])
@@ -427,27 +434,39 @@ class GuestDirectory:
         return self
 
     def _locked(self) -> None:
-        try:
-            fcntl.flock(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            held = os.pread(self.fd, 64, 0).decode(errors="replace").strip()
-            os.close(self.fd)
-            who = f", process {held}" if held.isdigit() else ""
-            remedy = "end that one first; two QEMUs on the same disks destroy them"
-            raise ConflictError(f"guest '{self.label}' already runs{who}", remedy=remedy, rule="already-runs") from None
+        deadline = time.monotonic() + END_SECONDS
+        while True:
+            try:
+                fcntl.flock(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return
+            except OSError:
+                held = os.pread(self.fd, 64, 0).decode(errors="replace").strip()
+                # A QEMU that was killed holds the lock until the last of its threads is gone.
+                if not held.isdigit() or _alive(int(held)) or time.monotonic() > deadline:
+                    break
+            time.sleep(0.02)
+        os.close(self.fd)
+        who = f", process {held}" if held.isdigit() else ""
+        remedy = "end that one first; two QEMUs on the same disks destroy them"
+        raise ConflictError(f"guest '{self.label}' already runs{who}", remedy=remedy, rule="already-runs")
 
     def holds(self, pid: int) -> None:
         """Write into the lock which process it is that runs the guest."""
         os.ftruncate(self.fd, 0)
         os.pwrite(self.fd, f"{pid}\n".encode(), 0)
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         shutil.rmtree(self.path, ignore_errors=True)
         with suppress(OSError):
             (self.path.parent / f"{self.name}.lock").unlink()
         os.close(self.fd)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return False
 
 
 def _listening(path: Path) -> socket.socket:

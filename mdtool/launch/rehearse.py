@@ -14,7 +14,7 @@ from pathlib import Path
 
 from mdtool.guest.model import Guest
 from mdtool.launch.process import START_SECONDS, QemuProcess, runtime_base
-from mdtool.launch.run import DEFAULT_WAY, Prepared, Say, prepared, silent, started
+from mdtool.launch.run import DEFAULT_WAY, Prepared, Say, prepared, signals_end_it, silent, started
 from mdtool.qemu.session import Session
 from mdtool.tree import Tree
 
@@ -54,6 +54,7 @@ def rehearsal(
 ) -> Iterator[QemuProcess]:
     """Its QEMU.  It has no disks to flush: where mdtool is killed it goes at once."""
     with (
+        signals_end_it(),
         tempfile.TemporaryDirectory(prefix="rehearsal-", dir=runtime_base()) as directory,
         started(
             prepared,

@@ -26,7 +26,7 @@ from mdtool.errors import MdtoolError, Position, QemuError
 from mdtool.guest.model import Guest, Wanted
 from mdtool.launch import device, file, monitor, options
 from mdtool.launch.device import Handover
-from mdtool.launch.process import FORBIDDEN, START_SECONDS, GuestDirectory, QemuProcess
+from mdtool.launch.process import FORBIDDEN, START_SECONDS, GuestDirectory, QemuProcess, live
 from mdtool.launch.words import Option, options_from_words, users, words_from_options
 from mdtool.proof.verify import Compared, Difference, comparison, guest_visible
 from mdtool.tree import BUILTIN, HAND, Tree
@@ -344,7 +344,7 @@ def launched(guest: Guest, prepare: Callable[[Path], Prepared], settings: Settin
     ``prepare`` gets the guest's private directory.  Raises Differs where the machine is not the described one, after
     QEMU has ended; QemuError where QEMU refuses; ConflictError where the guest runs already.
     """
-    with _signals_end_it(), GuestDirectory(guest.uuid or guest.name.replace("/", "_"), guest.name) as place:
+    with signals_end_it(), GuestDirectory(guest.uuid or guest.name.replace("/", "_"), guest.name) as place:
         prepared = prepare(place.path)
         more = _words(prepared, settings)
         make_copies(prepared)
@@ -366,18 +366,19 @@ def launched(guest: Guest, prepare: Callable[[Path], Prepared], settings: Settin
             found, compared = checked(qemu, prepared)
             if guest_visible(found):
                 raise Differs(found)
-            for difference in found:
-                settings.say(f"warning: {difference} ({difference.severity})")
-            settings.say(f"{guest.name}: as described: {compared}")
             if settings.incoming:
                 qemu.execute("migrate-incoming", uri=settings.incoming)
             if not settings.paused:
                 qemu.cont()
             qemu.close_monitor()
             settings.runs()
+            _pass_signals_on(qemu)
+            for difference in found:
+                settings.say(f"warning: {difference} ({difference.severity})")
+            settings.say(f"{guest.name}: as described: {compared}")
             if settings.ready is not None:
                 settings.ready()
-            return _until_it_ends(qemu, place.path / "qmp", settings)
+            return _until_it_ends(qemu, settings)
 
 
 def _words(prepared: Prepared, settings: Settings) -> list[str]:
@@ -417,29 +418,50 @@ def _pidfile(path: Path | None, pid: int) -> Iterator[None]:
         path.unlink(missing_ok=True)
 
 
+_SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
+
+
 @contextmanager
-def _signals_end_it() -> Iterator[None]:
-    """SIGTERM and SIGHUP unwind the stack, so that QEMU ends and no file stays."""
+def signals_end_it() -> Iterator[None]:
+    """SIGTERM, SIGHUP and ctrl-C end QEMU at once, and what then fails unwinds the stack, so that no file stays.
+
+    Raising from the handler would do it in the midst of whatever runs; a QEMU that died is an error that everybody
+    expects.
+    """
+    stopped: list[int] = []
 
     def end(number: int, _frame: object) -> None:
-        raise SystemExit(128 + number)
+        stopped.append(number)
+        for qemu in live:
+            qemu.send_signal(signal.SIGKILL)
+        if not live:
+            raise SystemExit(128 + number)
 
-    before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGHUP)}
+    before = {number: signal.signal(number, end) for number in _SIGNALS}
     try:
         yield
+    except MdtoolError:
+        if stopped:
+            raise SystemExit(128 + stopped[0]) from None
+        raise
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
 
 
-def _until_it_ends(qemu: QemuProcess, monitor_path: Path, settings: Settings) -> int:
-    """Wait for QEMU.  SIGTERM and SIGHUP are passed on; ctrl-C asks the guest to power down, a second one ends QEMU."""
+def _pass_signals_on(qemu: QemuProcess) -> None:
+    """From now on the guest runs: SIGTERM and SIGHUP are QEMU's to handle, which closes its disks first."""
 
     def pass_on(number: int, _frame: object) -> None:
         qemu.send_signal(number)
 
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, pass_on)
+    signal.signal(signal.SIGTERM, pass_on)
+    signal.signal(signal.SIGHUP, pass_on)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _until_it_ends(qemu: QemuProcess, settings: Settings) -> int:
+    """Wait for QEMU.  ctrl-C asks the guest to power down, and ends QEMU when it comes again."""
     interrupts = 0
     while True:
         try:
@@ -447,7 +469,7 @@ def _until_it_ends(qemu: QemuProcess, monitor_path: Path, settings: Settings) ->
             break
         except KeyboardInterrupt:
             interrupts += 1
-            if interrupts == 1 and not settings.paused and _powerdown(monitor_path):
+            if interrupts == 1 and not settings.paused and _powerdown(qemu.monitor):
                 settings.say("asked the guest to power down; ctrl-C once more ends QEMU")
             else:
                 qemu.send_signal(signal.SIGTERM if interrupts < 3 else signal.SIGKILL)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import textwrap
 import time
 from collections.abc import Iterator
@@ -24,13 +26,13 @@ PLAIN = [QEMU, "-nodefaults", "-no-user-config", "-display", "none", "-machine",
 @pytest.fixture(autouse=True)
 def runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A runtime directory of the test's own, which every test must leave empty."""
-    base = tmp_path / "run"
-    base.mkdir()
+    base = Path(tempfile.mkdtemp(prefix="md"))  # short: sockets go in there
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(base))
     yield base
     assert [path for path in base.rglob("*") if path.name != "mdtool"] == []
     children = [path.read_text() for path in Path("/proc/self/task").glob("*/children")]
     assert "".join(children) == ""
+    shutil.rmtree(base)
 
 
 def alive(pid: int) -> bool:
@@ -133,9 +135,7 @@ def test_a_refused_device_add_is_told_at_its_line() -> None:
         pytest.raises(QemuError) as caught,
     ):
         qemu.execute("device_add", driver="virtio-rng-pci", id="rng0", bus="pcie.0")
-    expected = (
-        "guest.xml:7:63: error: QEMU refused device_add virtio-rng-pci: Bus 'pcie.0' does not support hotplugging"
-    )
+    expected = "guest.xml:7:63: error: QEMU refused device_add virtio-rng-pci: Bus 'pcie.0' does not support hotplugging"
     assert str(caught.value).startswith(expected)
 
 
@@ -243,6 +243,12 @@ def test_a_helper_that_ends_at_once_is_told(tmp_path: Path) -> None:
     helper = Process((script(tmp_path / "helper", "echo 'no TPM here' >&2; exit 1"),), tmp_path / "never")
     with pytest.raises(QemuError, match="ended at once: no TPM here"):
         QemuProcess(PLAIN, helpers=[helper]).__enter__()
+
+
+def test_timestamps_and_chatter_are_no_errors() -> None:
+    said = """char device redirected to /dev/pts/0 (label charserial0)
+2026-11-22T22:15:21.090622Z qemu-system-x86_64: -device {"driver": "e1000", "id": "net0"}: no room"""
+    assert error_from_words(said, {}).what == "QEMU refused net0: no room"
 
 
 def test_warnings_are_no_errors() -> None:

@@ -1,0 +1,273 @@
+"""``mdtool launch`` and ``mdtool verify`` from the command line, on a real QEMU."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+SAMPLES = Path(__file__).parents[2] / "samples"
+#: a q35 and a pc guest
+GUESTS = {name: SAMPLES / name / "guest.xml" for name in ("web01", "legacy")}
+SECONDS = 60
+
+
+@pytest.fixture(autouse=True)
+def runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A runtime directory of the test's own, which every test must leave empty, with no process in it."""
+    base = Path(tempfile.mkdtemp(prefix="md"))  # short: sockets go in there
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(base))
+    monkeypatch.chdir(tmp_path)
+    yield base
+    end = time.monotonic() + 5
+    while (left := [path for path in base.rglob("*") if path.name != "mdtool"]) and time.monotonic() < end:
+        time.sleep(0.05)
+    assert left == []
+    shutil.rmtree(base)
+
+
+def command(*words: str | Path) -> list[str]:
+    return [sys.executable, "-m", "mdtool", *map(str, words)]
+
+
+def mdtool(*words: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command(*words), capture_output=True, text=True, timeout=SECONDS, check=False)
+
+
+@pytest.fixture
+def guest(tmp_path: Path) -> Path:
+    """The q35 sample with a disk that exists, a console that needs no terminal, and its description."""
+    disk = tmp_path / "disk.qcow2"
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", disk, "1G"], check=True)
+    text = re.sub(r"file='[^']*\.qcow2'", f"file='{disk}'", GUESTS["web01"].read_text())
+    text = re.sub(r"<graphics[^>]*/>", "", text).replace("<serial type='pty'/>", "<serial type='null'/>")
+    path = tmp_path / "web01.xml"
+    path.write_text(text)
+    done = mdtool("reconcile", path, tmp_path / "web01.yaml")
+    assert done.returncode == 0, done.stderr
+    return path
+
+
+@pytest.mark.parametrize("via", ["device", "file", "monitor", "options"])
+@pytest.mark.parametrize("name", sorted(GUESTS))
+def test_a_rehearsal_is_as_described(name: str, via: str, tmp_path: Path) -> None:
+    assert mdtool("reconcile", GUESTS[name], "g.yaml").returncode == 0
+    done = mdtool("launch", GUESTS[name], "g.yaml", "--via", via, "--rehearse")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "0 differences that a guest sees" in done.stdout
+
+
+def test_a_full_description_is_compared_built_ins_and_all() -> None:
+    assert mdtool("dump", GUESTS["web01"], "-o", "g.yaml").returncode == 0
+    done = mdtool("launch", GUESTS["web01"], "g.yaml", "--rehearse")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "built-ins" not in done.stdout
+
+
+def test_an_address_changed_against_the_running_machine_is_found(tmp_path: Path) -> None:
+    assert mdtool("dump", GUESTS["web01"], "-o", "g.yaml").returncode == 0
+    text = Path("g.yaml").read_text()
+    there = re.search(r"- id: pci\.12\n +driver: pcie-root-port\n +address: '(03\.\d)'", text)
+    assert there is not None
+    Path("moved.yaml").write_text(text.replace(there[0], there[0].replace(there[1], "05.0")))
+    done = mdtool("launch", GUESTS["web01"], "moved.yaml", "--rehearse")
+    assert done.returncode == 0, done.stderr  # the description rules: the machine is made as it says
+    seen = mdtool("verify", "g.yaml", GUESTS["web01"])
+    assert seen.returncode == 0, seen.stdout
+    with running("moved.yaml") as path:
+        seen = mdtool("verify", "g.yaml", path)
+    assert seen.returncode == 1
+    assert f"pci.12: moved: described at pcie.0 {there[1]}, is at pcie.0 05.0 [address]" in seen.stdout
+
+
+def running(description: str):  # type: ignore[no-untyped-def]
+    """A rehearsal of web01 with a second monitor; gives the monitor's path."""
+    from contextlib import contextmanager
+
+    from mdtool.document import tree_from_file
+    from mdtool.launch.rehearse import prepared_rehearsal, rehearsal
+
+    @contextmanager
+    def block() -> Iterator[Path]:
+        path = Path("second.qmp").absolute()
+        prepared = prepared_rehearsal(GUESTS["web01"], tree_from_file(description))
+        with rehearsal(prepared, more=["-qmp", f"unix:{path},server=on,wait=off"]):
+            yield path
+
+    return block()
+
+
+def test_verify_speaks_json(guest: Path) -> None:
+    with running("web01.yaml") as path:
+        done = mdtool("verify", "web01.yaml", path, "--json")
+    data = json.loads(done.stdout)
+    assert done.returncode == 0 and data["differences"] == [] and data["compared"]["nodes"] > 20
+
+
+def test_print_is_what_runs(guest: Path) -> None:
+    """The shell command of --print, run by a shell, is the described machine."""
+    done = mdtool("launch", guest, "web01.yaml", "--print", "--rehearse", "--via", "file")
+    assert done.returncode == 0, done.stderr
+    assert "[device" in done.stdout and "-readconfig /dev/stdin" in done.stdout
+    shell = done.stdout.replace(" -readconfig", " -qmp unix:shell.qmp,server=on,wait=off -S -readconfig")
+    process = subprocess.Popen(["sh", "-c", f"exec {shell}"], stderr=subprocess.PIPE, start_new_session=True)
+    try:
+        end = time.monotonic() + 10
+        while not Path("shell.qmp").exists() and process.poll() is None and time.monotonic() < end:
+            time.sleep(0.05)
+        verified = mdtool("verify", "web01.yaml", "shell.qmp")
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+    assert verified.returncode == 0, verified.stdout + verified.stderr
+
+
+def test_print_json_is_a_list_and_touches_nothing(tmp_path: Path) -> None:
+    assert mdtool("reconcile", GUESTS["web01"], "g.yaml").returncode == 0
+    before = sorted(tmp_path.rglob("*"))
+    words = json.loads(mdtool("launch", GUESTS["web01"], "g.yaml", "--via", "device", "--print", "--json").stdout)
+    assert words[0].endswith("qemu-system-x86_64") and "-device" in words
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_an_outdated_description_is_refused(guest: Path) -> None:
+    guest.write_text(guest.read_text().replace("52:54:00:10:00:02", "52:54:00:10:00:99"))
+    done = mdtool("launch", guest, "web01.yaml", "--rehearse")
+    assert done.returncode == 2
+    assert "is not up to date" in done.stderr and "mdtool reconcile" in done.stderr
+
+
+def test_a_disk_that_is_not_there_is_told_at_its_line(guest: Path, tmp_path: Path) -> None:
+    (tmp_path / "disk.qcow2").unlink()
+    done = mdtool("launch", guest, "web01.yaml")
+    line = next(n for n, row in enumerate(guest.read_text().splitlines(), 1) if "<disk" in row)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"{guest}:{line}:5: error: QEMU refused") and "No such file" in done.stderr
+
+
+class Launch:
+    """``mdtool launch`` in the background; ``pid`` is QEMU's."""
+
+    def __init__(self, *words: str | Path) -> None:
+        self.process = subprocess.Popen(
+            command("launch", *words, "--pidfile", "pid"), stderr=subprocess.PIPE, text=True, start_new_session=True
+        )
+        assert self.process.stderr is not None
+        self.said = ""
+        for line in self.process.stderr:
+            self.said += line
+            if "as described" in line:
+                break
+        self.pid = int(Path("pid").read_text())
+
+    def end(self) -> int:
+        try:
+            self.said += self.process.communicate(timeout=20)[1]
+        finally:
+            if self.process.poll() is None:
+                self.process.kill()
+        return self.process.returncode
+
+
+def gone(pid: int, within: float = 5.0) -> bool:
+    end = time.monotonic() + within
+    while time.monotonic() < end:
+        try:
+            if "State:\tZ" in Path(f"/proc/{pid}/status").read_text():
+                return True
+        except OSError:
+            return True
+        time.sleep(0.02)
+    return False
+
+
+def test_a_guest_runs_until_its_qemu_quits(guest: Path) -> None:
+    from mdtool.qemu.session import session_from_source
+
+    launch = Launch(guest, "web01.yaml", "--qmp", "mine.qmp")
+    with session_from_source("mine.qmp") as session:
+        assert session.execute("query-status")["running"] is True
+        session.execute("quit")
+    assert launch.end() == 0, launch.said
+    assert gone(launch.pid) and not Path("pid").exists()
+
+
+def test_a_second_launch_is_refused(guest: Path) -> None:
+    launch = Launch(guest, "web01.yaml", "--paused")
+    second = mdtool("launch", guest, "web01.yaml")
+    launch.process.send_signal(signal.SIGTERM)
+    assert launch.end() == 0, launch.said
+    assert second.returncode == 2 and f"already runs, process {launch.pid}" in second.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_signals_reach_qemu_and_nothing_is_left(number: signal.Signals, guest: Path) -> None:
+    launch = Launch(guest, "web01.yaml")
+    launch.process.send_signal(number)
+    assert launch.end() == 0, launch.said
+    assert gone(launch.pid)
+
+
+def test_ctrl_c_asks_the_guest_and_then_ends_qemu(guest: Path) -> None:
+    launch = Launch(guest, "web01.yaml")
+    launch.process.send_signal(signal.SIGINT)
+    assert launch.process.stderr is not None
+    assert "asked the guest to power down" in launch.process.stderr.readline()
+    assert not gone(launch.pid, 0.3)  # no guest is there to answer
+    launch.process.send_signal(signal.SIGINT)
+    assert launch.end() == 0, launch.said
+    assert gone(launch.pid)
+
+
+def test_daemonize_returns_when_the_guest_runs(guest: Path) -> None:
+    done = mdtool("launch", guest, "web01.yaml", "--daemonize", "--pidfile", "pid", "--qmp", "mine.qmp")
+    assert done.returncode == 0, done.stderr
+    verified = mdtool("verify", "web01.yaml", "mine.qmp")
+    second = mdtool("launch", guest, "web01.yaml", "--daemonize")
+    pid = int(Path("pid").read_text())
+    os.kill(pid, signal.SIGTERM)
+    assert gone(pid)
+    assert verified.returncode == 0, verified.stdout
+    assert second.returncode == 2 and "already runs" in second.stderr
+
+
+def test_a_machine_that_is_not_as_described_never_runs(guest: Path, tmp_path: Path) -> None:
+    """The negative control of every launch: QEMU is given another slot behind mdtool's back."""
+    fake = tmp_path / "qemu"
+    fake.write_text('#!/bin/sh\nsed -i \'s/addr = "0x3.0x2"/addr = "0x6"/\' "$XDG_RUNTIME_DIR"/mdtool/*/machine.cfg\n'
+                    'exec qemu-system-x86_64 "$@"\n')  # fmt: skip
+    fake.chmod(0o755)
+    done = mdtool("launch", guest, "web01.yaml", "--qemu", fake, "--log", "log")
+    assert done.returncode == 1, done.stderr
+    assert "pci.12: moved: described at pcie.0 03.2, is at pcie.0 06.0 [address]" in done.stdout
+    assert "as described" not in done.stderr
+
+
+def test_hints_keep_addresses_over_fresh_xml(guest: Path) -> None:
+    done = mdtool("hints", "export", "web01.yaml", "-o", "web01.hints")
+    assert done.returncode == 0, done.stderr
+    xml = guest.read_text()
+    first = re.search(r" *<interface type='user'>.*?</interface>\n", xml, re.DOTALL)
+    assert first is not None
+    fresh = guest.with_name("fresh.xml")
+    fresh.write_text(xml.replace(first[0], ""))
+    with_hints = mdtool("launch", fresh, "--hints", "web01.hints", "--print", "--json", "--via", "device")
+    assert with_hints.returncode == 0, with_hints.stderr
+    without = mdtool("launch", fresh, "--print", "--json", "--via", "device")
+    assert nics(with_hints.stdout) == nics(mdtool("launch", guest, "--print", "--json", "--via", "device").stdout)[1:]
+    assert nics(without.stdout) != nics(with_hints.stdout)
+
+
+def nics(text: str) -> list[tuple[str, str, str]]:
+    words = [json.loads(word) for word in json.loads(text) if word.startswith('{"driver"')]
+    return [(word["mac"], word["bus"], word["id"]) for word in words if "mac" in word]
