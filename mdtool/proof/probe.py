@@ -53,11 +53,10 @@ DROPPED = {
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """The two ways into a paused machine, ``qtest`` and ``session`` (QMP), and the process that it is."""
+    """The two ways into a paused machine: ``qtest``, and ``session`` (QMP)."""
 
     qtest: QTest
     session: Session
-    process: subprocess.Popen[bytes]
 
 
 def probe_argv(argv: Sequence[str]) -> list[str]:
@@ -96,13 +95,16 @@ def _cpu(value: str) -> str:
 
 
 @contextmanager
-def probed(argv: Sequence[str], *, root: str | Path | None = None, seconds: float = SECONDS) -> Iterator[Probe]:
+def probed(
+    argv: Sequence[str], *, root: str | Path | None = None, more: Sequence[str] = (), seconds: float = SECONDS
+) -> Iterator[Probe]:
     """Start ``argv`` paused and hand out its :class:`Probe`; the process is gone when the block ends.
 
+    ``more`` are words that ``probe_argv`` would take out (-incoming).
     ``root`` is a folder with another distribution's QEMU (see ``mdtool.proof.root``).  QemuError with what QEMU wrote
     to stderr where it does not start.
     """
-    command, environment = rooted(probe_argv(argv), root)
+    command, environment = rooted([*probe_argv(argv), *more], root)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="mdtool-")))
         stderr = stack.enter_context(tempfile.TemporaryFile())
@@ -125,7 +127,7 @@ def probed(argv: Sequence[str], *, root: str | Path | None = None, seconds: floa
         listener.close()
         try:
             with session_from_source(str(folder / "qmp"), timeout=seconds) as session:
-                yield Probe(QTest(ours), session, process)
+                yield Probe(QTest(ours), session)
         except MdtoolError as error:
             raise _told(error, process, stderr.fileno()) from None
         except TimeoutError:
@@ -150,9 +152,7 @@ def _started(
             start_new_session=True,  # ^C at mdtool's terminal is mdtool's to handle
         )
     except OSError as error:
-        raise QemuError(
-            f"cannot start {command[0]}: {error.strerror}", remedy="install QEMU, or name its binary"
-        ) from None
+        raise QemuError(f"cannot start {command[0]}: {error.strerror}", remedy="install QEMU, or name its binary") from None
 
 
 def _told(error: MdtoolError, process: subprocess.Popen[bytes], stderr: int) -> MdtoolError:
