@@ -7,7 +7,9 @@ needs no image, no bridge and no root.
 from __future__ import annotations
 
 import difflib
+import itertools
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -18,6 +20,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 SAMPLE = ROOT / "samples" / "web01"
+PORTS = ("pcie-root-port", "pcie-pci-bridge")
 MDTOOL = [sys.executable, "-m", "mdtool"]
 BOLD, DIM, OFF = ("\x1b[1m", "\x1b[2m", "\x1b[0m") if sys.stdout.isatty() else ("", "", "")
 
@@ -43,77 +46,100 @@ def addresses(description: str) -> dict[str, str]:
     found = {}
     for place in tree_from_file(description).places:
         origin = place.node.origin or ""
-        if origin.startswith(("interface/", "disk/", "watchdog", "rng", "memballoon")) and place.bus:
+        if origin.startswith(("interface/", "disk/v", "watchdog", "rng", "memballoon")) and place.bus:
             found[origin] = f"{place.bus.name} {place.node.address}"
     return found
 
 
 def pci(qmp: str) -> dict[str, str]:
-    """{id: path of slot.function from the root} as QEMU enumerates, from query-pci."""
+    """{id: path of slot.function from the root}, from query-pci after the firmware has numbered the buses."""
     from mdtool.qemu.session import session_from_source
 
     found: dict[str, str] = {}
 
-    def walk(devices: list[dict[str, Any]], path: str) -> None:
+    def walk(devices: list[dict[str, Any]], path: str) -> bool:
+        numbered = True
         for device in devices:
             here = f"{path}{device['slot']:02x}.{device['function']}"
             found[device["qdev_id"]] = here
-            walk(device.get("pci_bridge", {}).get("devices", []), here + "/")
+            if bridge := device.get("pci_bridge"):
+                numbered &= bridge["bus"]["secondary"] > 0 and walk(bridge.get("devices", []), here + "/")
+        return numbered
 
     with session_from_source(qmp) as session:
-        for bus in session.execute("query-pci"):
-            walk(bus["devices"], "")
+        session.execute("cont")
+        for _ in range(200):
+            found.clear()
+            if all([walk(bus["devices"], "") for bus in session.execute("query-pci")]):
+                break
+            time.sleep(0.1)
     return found
 
 
-def plainly(guest: str, description: str, folder: Path) -> dict[str, str]:
-    """Where plain QEMU puts the same devices when nobody says: in the order of its command line."""
+def plainly(guest: str, description: str) -> dict[str, str]:
+    """Where plain QEMU puts the same devices when nobody says: in the order of its command line, which is the XML's."""
+    from mdtool.document import tree_from_file
+    from mdtool.errors import Report
+    from mdtool.guest.devices import guest_from_file, wanted_from_guest
+
     shown = subprocess.run(
         [*MDTOOL, "launch", guest, description, "--via", "device", "--rehearse", "--print", "--json"],
         stdout=subprocess.PIPE, text=True, check=True, timeout=60,
     )  # fmt: skip
-    argv: list[str] = []
-    words = iter(json.loads(shown.stdout))
-    for word in words:
-        if word in ("-qmp", "-mon"):
-            next(words)
-        elif word != "-device":
-            argv.append(word)
-        else:
-            device = json.loads(next(words))
-            if device["driver"] in ("pcie-root-port", "pcie-pci-bridge"):
-                continue  # nobody writes ports by hand: each device goes to the next free slot of the root
-            if str(device.get("bus", "")).startswith(("pci.", "pcie.")):
-                device = {key: value for key, value in device.items() if key not in ("bus", "addr")}
-            argv += ["-device", json.dumps(device)]
-    qmp = str(folder / f"plain-{Path(guest).stem}.qmp")
+    words = json.loads(shown.stdout)
+    devices = [json.loads(value) for flag, value in itertools.pairwise(words) if flag == "-device"]
+    others = [
+        word
+        for before, word in itertools.pairwise(["", *words])
+        if not {"-device", "-qmp", "-mon"} & {before, word}
+    ]  # fmt: skip
+    ids = {place.node.origin: place.node.id for place in tree_from_file(description).places}
+    asked = sorted(wanted_from_guest(guest_from_file(guest), Report()), key=lambda wanted: wanted.kind != "controller")
+    order = [ids.get(wanted.origin) for wanted in asked]
+    controllers = [device for device in devices if device.get("id") not in order]
+    rest = sorted((d for d in devices if d.get("id") in order), key=lambda d: order.index(d["id"]))
+    buses = {device["id"] for device in devices if device["driver"] in PORTS}
+    for device in [*controllers, *rest]:
+        if device["driver"] in PORTS:
+            continue  # nobody writes ports by hand: each device goes to the next free slot of the root
+        if device.get("bus") in buses | {"pcie.0"}:
+            device = {key: value for key, value in device.items() if key not in ("bus", "addr")}
+        others += ["-device", json.dumps(device)]
+    qmp = f"plain-{Path(guest).stem}.qmp"
     process = subprocess.Popen(
-        [*argv, "-qmp", f"unix:{qmp},server=on,wait=off"], stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True
+        [*others, "-qmp", f"unix:{qmp},server=on,wait=off"], stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True
     )
     try:
-        for _ in range(200):
-            if Path(qmp).exists() or process.poll() is not None:
-                break
-            time.sleep(0.05)
-        if process.poll() is not None and process.stderr is not None:
-            sys.exit(f"demo: plain QEMU did not start: {process.stderr.read()}")
+        wait_for(qmp, process)
         return pci(qmp)
     finally:
         process.terminate()
         process.wait()
 
 
+def wait_for(path: str, process: subprocess.Popen[str]) -> None:
+    """Until a monitor's socket is there; the demo ends where its QEMU ends first."""
+    for _ in range(400):
+        if Path(path).exists():
+            return
+        if process.poll() is not None:
+            sys.exit(f"demo: QEMU did not start: {process.stderr.read() if process.stderr else ''}")
+        time.sleep(0.05)
+
+
 def main() -> int:
     folder = Path(tempfile.mkdtemp(prefix="mdtool-demo-"))
+    os.chdir(folder)
     try:
-        return show(folder)
+        return show()
     finally:
+        os.chdir(ROOT)
         shutil.rmtree(folder)
 
 
-def show(folder: Path) -> int:
-    guest, description = str(folder / "web01.xml"), str(folder / "web01.yaml")
-    before_xml = str(folder / "web01-before.xml")
+def show() -> int:
+    guest, description = "web01.xml", "web01.yaml"
+    before_xml, before_yaml = "before.xml", "before.yaml"
     shutil.copy(SAMPLE / "guest.xml", guest)
     shutil.copy(SAMPLE / "guest.xml", before_xml)
 
@@ -123,7 +149,7 @@ def show(folder: Path) -> int:
     lines = text.split("---\n")[0].splitlines()
     print("\n".join(lines[:12]) + f"\n... {len(lines)} lines of tree, {len(text.splitlines()) - len(lines)} of pins")
     before = addresses(description)
-    shutil.copy(description, folder / "before.yaml")
+    shutil.copy(description, before_yaml)
 
     tell("2. Somebody edits the XML: one NIC goes, a disk comes, another NIC becomes virtio.")
     old, new = ((SAMPLE / name).read_text().splitlines(keepends=True) for name in ("guest.xml", "edited.xml"))
@@ -139,12 +165,12 @@ def show(folder: Path) -> int:
 
     tell("5. The survivors kept their places.  Beside it, what plain QEMU does without a description:")
     after = addresses(description)
-    was, now = plainly(before_xml, str(folder / "before.yaml"), folder), plainly(guest, description, folder)
+    was, now = plainly(before_xml, before_yaml), plainly(guest, description)
     from mdtool.document import tree_from_file
 
     tree = tree_from_file(description)
     ids = {place.node.origin: place.node.id for place in tree.places}
-    print(f"{'':34}{'with mdtool':^28}{'plain QEMU':^24}")
+    print(f"{'':34}{'with mdtool':^28}{'plain QEMU':^20}")
     moved = 0
     for origin in sorted(before.keys() & after.keys()):
         name = str(ids[origin])
@@ -158,17 +184,13 @@ def show(folder: Path) -> int:
         sys.exit("demo: plain QEMU moved nothing; the sample shows nothing")
 
     tell("6. Relaunch with the description and let the machine prove itself before the guest runs.")
-    qmp = str(folder / "web01.qmp")
+    qmp = "web01.qmp"
     process = subprocess.Popen(
-        [*MDTOOL, "launch", guest, description, "--rehearse", "--paused", "--qmp", qmp], stdin=subprocess.DEVNULL
+        [*MDTOOL, "launch", guest, description, "--rehearse", "--paused", "--qmp", qmp], stdin=subprocess.DEVNULL, text=True
     )
     print(f"{DIM}$ mdtool launch {guest} {description} --rehearse --paused --qmp {qmp} &{OFF}", flush=True)
     try:
-        for _ in range(400):
-            if Path(qmp).exists() or process.poll() is not None:
-                break
-            time.sleep(0.05)
-        time.sleep(1)
+        wait_for(qmp, process)
         run("verify", description, qmp)
     finally:
         process.terminate()

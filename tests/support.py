@@ -65,18 +65,35 @@ def started(argv: list[str], folder: Path, *options: str) -> Iterator[Session]:
 
 
 def pci(session: Session) -> dict[str, str]:
-    """{qdev id: path of slot.function from the root}, as QEMU enumerates."""
+    """{qdev id: path of slot.function from the root}, as QEMU enumerates after its firmware numbered the buses."""
+    session.execute("cont")
+    seen: list[dict[str, str]] = []
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        found, numbered = enumerated(session)
+        seen.append(found)
+        if numbered and len(seen) > 3 and seen[-3:] == [found] * 3:
+            return found
+        time.sleep(0.1)
+    raise AssertionError("the firmware did not number all buses")
+
+
+def enumerated(session: Session) -> tuple[dict[str, str], bool]:
+    """What query-pci shows now, and whether every bridge has its number: it hides what is behind one that has none."""
     found: dict[str, str] = {}
+    numbers: list[int] = []
 
     def walk(devices: list[dict[str, Any]], path: str) -> None:
         for device in devices:
             here = f"{path}{device['slot']:02x}.{device['function']}"
             found[device["qdev_id"]] = here
-            walk(device.get("pci_bridge", {}).get("devices", []), here + "/")
+            if "pci_bridge" in device:
+                numbers.append(device["pci_bridge"]["bus"]["secondary"])
+                walk(device["pci_bridge"].get("devices", []), here + "/")
 
     for bus in session.execute("query-pci"):
         walk(bus["devices"], "")
-    return found
+    return found, all(numbers)
 
 
 def saved(session: Session, path: Path) -> None:

@@ -80,12 +80,12 @@ def is_guest_xml(source: str) -> bool:
 def _linked(tree: Tree, xml: str) -> Tree:
     from mdtool.cli.output import warn_all
     from mdtool.errors import Report
-    from mdtool.guest.devices import guest_from_file, wanted_from_guest
-    from mdtool.reconcile.match import linked
+    from mdtool.guest.devices import guest_from_file
+    from mdtool.reconcile import linked
 
     report = Report()
     guest = guest_from_file(xml)
-    wanted = wanted_from_guest(guest, report)
+    tree = linked(guest, tree, report)
     report.done()
     warn_all(report.warnings)
-    return linked(tree, wanted)
+    return tree

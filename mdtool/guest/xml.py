@@ -62,11 +62,15 @@ class Element:
 
 def element_from_file(path: str | Path) -> Element:
     """Read guest XML; raises InputError with line and column where it is none, or has a DTD or entities."""
+    return element_from_bytes(bytes_from_file(path), str(path))
+
+
+def bytes_from_file(path: str | Path) -> bytes:
+    """What a file holds; raises InputError where it cannot be read."""
     try:
-        data = Path(path).read_bytes()
+        return Path(path).read_bytes()
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}") from None
-    return element_from_bytes(data, str(path))
 
 
 def element_from_bytes(data: bytes, file: str) -> Element:

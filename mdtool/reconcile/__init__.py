@@ -1,5 +1,5 @@
 """Bring a description up to date with an edited guest XML, while every survivor keeps its place."""
 
-from mdtool.reconcile.reconciler import Options, Result, reconcile
+from mdtool.reconcile.reconciler import Options, Result, linked, reconcile
 
-__all__ = ["Options", "Result", "reconcile"]
+__all__ = ["Options", "Result", "linked", "reconcile"]

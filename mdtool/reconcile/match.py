@@ -19,7 +19,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from mdtool.document import tree_with
 from mdtool.guest.model import Spot, Wanted
 from mdtool.tree import BUILTIN, HAND, Node, Place, Tree
 from mdtool.values import same
@@ -116,14 +115,6 @@ def matched(
     order = {w.origin: number for number, w in enumerate(wanted)}
     found.sort(key=lambda match: order[match.wanted.origin])
     return Matching(tuple(found), tuple(left.values()), tuple(nodes.values()))
-
-
-def linked(
-    tree: Tree, wanted: Sequence[Wanted], *, spots: Spots | None = None, aliases: Mapping[str, str] | None = None
-) -> Tree:
-    """The tree with the origin of every node that an XML element stands for: ``mdtool dump --xml``."""
-    matching = matched(tree, wanted, spots=spots, aliases=aliases)
-    return tree_with(tree, {match.place.name: {"origin": match.wanted.origin} for match in matching.matches})
 
 
 def _joined(

@@ -4,7 +4,7 @@ As ``kubectl apply`` does it.  "No longer in the XML" and "never was in the XML"
 applied tells them apart:
 
     applied   now    description        result
-    -         v      absent or pinned   v           the XML sets it now
+    -         v      absent or pinned   v           the XML sets it now (on adoption of a dump: silently where absent)
     -         v      w                  v           on adoption (nothing was ever applied); else both changed: a conflict
     a         a      w                  w           a hand set it, and the XML did not change: the hand stays
     a         v      a                  v           the XML changed
@@ -79,6 +79,8 @@ def merged(
             continue
         elif name in applied and same(applied[name], value):
             continue  # the XML did not change: what the description has, or has not, is a hand's work
+        elif have is ABSENT and adopting and pins:
+            result[name] = value  # QEMU shows no such property of its own (an alias of a part): nothing to compare with
         elif have is ABSENT or name not in described or adopting or (name in applied and same(applied[name], have)):
             result[name] = value
             changes.append(Change(name, have, value))

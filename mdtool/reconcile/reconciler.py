@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from mdtool.document import tree_with
 from mdtool.errors import ConflictError, MdtoolError, Report, Warn
 from mdtool.guest.alias import with_ids
 from mdtool.guest.allocate import allocate
@@ -65,6 +66,13 @@ def reconcile(guest: Guest, old: Tree | None = None, options: Options | None = N
     return Result(tree, Plan((*more, *steps)), tuple(report.warnings))
 
 
+def linked(guest: Guest, tree: Tree, report: Report) -> Tree:
+    """The tree with the origin of every node that an element of the XML stands for, and nothing else changed."""
+    wanted = with_defaults(guest, wanted_from_guest(guest, report))
+    matching = _Reconciler(guest, tree, wanted, Options(), report).matching()
+    return tree_with(tree, {match.place.name: {"origin": match.wanted.origin} for match in matching.matches})
+
+
 @dataclass
 class _Reconciler:
     guest: Guest
@@ -75,8 +83,7 @@ class _Reconciler:
     spots: dict[str, Spot] = field(default_factory=dict)
 
     def devices(self) -> tuple[Tree, list[Step]]:
-        self.spots = spots_from_tree(self.old)
-        matching = matched(self.old, self.wanted, spots=self.spots, aliases=self._predicted())
+        matching = self.matching()
         matches = matching.by_origin
         kept = self._kept(matching)
         gone = [place for place in matching.gone if place.name not in kept]
@@ -89,6 +96,10 @@ class _Reconciler:
         return self._applied(done, matching, gone, held)
 
     # --- before allocation ---
+
+    def matching(self) -> Matching:
+        self.spots = spots_from_tree(self.old)
+        return matched(self.old, self.wanted, spots=self.spots, aliases=self._predicted())
 
     def _predicted(self) -> Mapping[str, str]:
         """The ids that libvirt would give, to recognise devices of a guest that nobody reconciled yet."""
