@@ -32,7 +32,8 @@ def _taken(type_: str, names: Sequence[str], wanted: Sequence[Wanted], occupied:
 def with_serial_ports(guest: Guest, wanted: Sequence[Wanted], occupied: Occupied) -> list[Wanted]:
     """Every virtio channel with its port, and each console whose XML asks for one; controllers that this takes at the end.
 
-    A channel never gets port 0, which is the first console's.
+    A channel never gets port 0, which is a console's.  A console that asks for a port gets 0 of its controller, and, as
+    libvirt has it, the number that it would have got as a channel stays free.
     """
     devices = list(wanted)
     ports = {
@@ -40,43 +41,53 @@ def with_serial_ports(guest: Guest, wanted: Sequence[Wanted], occupied: Occupied
     }
     taken = _taken("virtio-serial", ("controller", "port"), [one for one in devices if _is_complete(one)], occupied)
     new: list[Wanted] = []
-    starts: dict[tuple[int, int], int] = {}
-    for kind, driver, first in (("channel", "virtserialport", 1), ("console", "virtconsole", 0)):
-        for at, one in enumerate(devices):
-            if one.kind != kind or one.driver != driver or _is_complete(one):
-                continue
-            if kind == "console" and (one.spot is None or one.spot.type != "virtio-serial"):
-                continue  # QEMU puts it at the first port that is free
-            named = one.spot.get("controller") if one.spot is not None and one.spot.numbers else None
-            place = _next_port(ports if named is None else {named: ports.get(named, SERIAL_PORTS)}, first, taken, starts)
-            if place is None:
-                index = next(number for number in count() if number not in ports)
-                ports[index] = SERIAL_PORTS
-                new.append(implied(guest, "virtio-serial", "virtio", index))
-                taken[0].add(place := (index, first))
-            spot = Spot("virtio-serial", {"controller": place[0], "bus": 0, "port": place[1]})
-            devices[at] = replace(one, spot=spot)
+    starts: dict[int, int] = {}
+
+    def next_port(controller: int | None) -> tuple[int, int]:
+        choice = ports if controller is None else {controller: ports.get(controller, SERIAL_PORTS)}
+        place = _next_port(choice, taken, starts)
+        if place is None:
+            index = next(number for number in count() if number not in ports)
+            ports[index] = SERIAL_PORTS
+            new.append(implied(guest, "virtio-serial", "virtio", index))
+            taken[0].add(place := (index, 1))
+        return place
+
+    waiting = [at for at, one in enumerate(devices) if _asks_for_port(one)]
+    for at in sorted(waiting, key=lambda at: devices[at].kind == "channel"):
+        one = devices[at]
+        named = one.spot.get("controller") if one.spot is not None else None
+        place = next_port(named if one.kind == "channel" else None)
+        if one.kind == "console" and (named or 0, 0) not in taken[0]:
+            taken[0].add(place := (named or 0, 0))
+        devices[at] = replace(one, spot=Spot("virtio-serial", {"controller": place[0], "bus": 0, "port": place[1]}))
     return devices + new
+
+
+def _asks_for_port(one: Wanted) -> bool:
+    """A channel always does; QEMU itself puts a console without an address at the first port that is free."""
+    if one.kind == "console":
+        asks = one.driver == "virtconsole" and one.spot is not None and one.spot.type == "virtio-serial"
+    else:
+        asks = one.kind == "channel" and one.driver == "virtserialport"
+    return asks and not _is_complete(one)
 
 
 def _is_complete(one: Wanted) -> bool:
     return one.spot is not None and one.spot.type == "virtio-serial" and bool(one.spot.get("port"))
 
 
-def _next_port(
-    ports: Mapping[int, int], first: int, taken: Taken, starts: dict[tuple[int, int], int]
-) -> tuple[int, ...] | None:
-    """The next port of the controllers; ``starts`` remembers, for each, below which port none is free."""
+def _next_port(ports: Mapping[int, int], taken: Taken, starts: dict[int, int]) -> tuple[int, int] | None:
+    """The next port of the controllers; ``starts`` remembers, for each, below which port none was free."""
     used, retired = taken
     for closed in (used | retired, used) if retired else (used,):
         for index in sorted(ports):
-            begin = starts.get((index, first), first) if closed is used and not retired else first
-            for port in range(begin, ports[index]):
+            for port in range(1 if retired else starts.get(index, 1), ports[index]):
                 if (index, port) not in closed:
-                    starts[index, first] = port
+                    starts[index] = port
                     used.add((index, port))
                     return index, port
-            starts[index, first] = ports[index]
+            starts[index] = ports[index]
     return None
 
 

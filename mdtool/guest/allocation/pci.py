@@ -78,6 +78,16 @@ _CONVENTIONAL_NICS = frozenset({"e1000", "rtl8139", "vmxnet3"})
 #: Network devices that are no PCI devices.
 _NO_PCI_NICS = frozenset({"usb-net", "ne2k_isa", "spapr-vlan", "lan9118", "smc91c111", ""})
 
+#: Kinds in the order in which libvirt notes the addresses that the XML gives.
+_COLLECTED = {
+    kind: number
+    for number, kind in enumerate(
+        ("disk", "interface", "sound", "hostdev", "video", "controller", "serial", "input", "filesystem", "watchdog",
+         "memballoon", "rng", "shmem", "panic", "memory", "iommu", "vsock", "crypto")
+    )
+}  # fmt: skip
+_MAX_BUSES = 256
+
 #: USB controllers of one slot: model -> function.
 USB2 = {"ich9-ehci1": 7, "ich9-uhci1": 0, "ich9-uhci2": 1, "ich9-uhci3": 2}
 
@@ -158,8 +168,11 @@ class _Buses:
         for index in range(max(controllers) + 1):
             one = controllers.get(index)
             self._add(model_of(one) if one else default, hotplug=one is None or one.facts.get("hotplug") != "off")
-        for one in devices:
-            if (need := need_of(one)) and one.spot and one.spot.type == "pci" and is_placed(one.spot):
+        there = [one for one in devices if one.spot is not None and one.spot.type == "pci" and is_placed(one.spot)]
+        for one in sorted(there, key=lambda one: _COLLECTED.get(one.kind, len(_COLLECTED))):
+            if (need := self.need(one)) and one.spot is not None:
+                if self.grows:
+                    self._grow_to(int(one.spot.get("bus", 0)), need)
                 self.occupy(one.spot, need)
         for spot in occupied.spots:
             self.occupy(spot)
@@ -227,6 +240,16 @@ class _Buses:
             self._cursor[need] = number
         return place
 
+    def need(self, one: Wanted) -> Need | None:
+        """``need_of``; where the root is conventional, every endpoint is a conventional PCI device."""
+        need = need_of(one)
+        return Need("pci") if need is not None and need.kind == "pcie" and not self.pcie else need
+
+    def _grow_to(self, number: int, need: Need) -> None:
+        """Add the buses that an address in the XML takes for granted."""
+        while len(self.buses) <= number < _MAX_BUSES and self._grow(need):
+            pass
+
     def _grow(self, need: Need) -> bool:
         """Add the buses that bring a place for ``need``; False where no bus would."""
         models = self._growth(need)
@@ -268,9 +291,7 @@ class _Pass:
         return self.need(at)
 
     def need(self, at: int) -> Need | None:
-        """``need_of``; where the root is conventional, every endpoint is a conventional PCI device."""
-        need = need_of(self.devices[at])
-        return Need("pci") if need is not None and need.kind == "pcie" and not self.buses.pcie else need
+        return self.buses.need(self.devices[at])
 
     def give(self, at: int, spot: Spot | None = None, *, function: int = 0) -> None:
         """Put a device at ``spot``, or where there is room."""
@@ -282,9 +303,6 @@ class _Pass:
                 raise out_of_slots(self.devices[at], need, self.buses.buses) from None
         else:
             self.buses.occupy(spot, need)
-        wished = self.devices[at].spot
-        if wished is not None and "multifunction" in wished.numbers:
-            spot = Spot("pci", {**spot.numbers, "multifunction": wished["multifunction"]})
         self.given[at] = spot
 
     def all(self) -> None:
