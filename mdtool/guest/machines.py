@@ -82,6 +82,16 @@ def emulator(guest: Guest, *, printing: bool = False) -> str:
     return found
 
 
+def target_of(guest: Guest) -> str:
+    """QEMU's name of the architecture, as ``query-target`` says it: ``arm`` for libvirt's ``armv7l``.
+
+    A 32 bit x86 guest runs on whichever binary it is given.
+    """
+    path = guest.emulator or _on_path(guest.arch) or ""
+    named = re.search(r"qemu-system-(\w+)$", path)
+    return named[1] if named else _TARGETS.get(guest.arch, guest.arch)
+
+
 def machine_of(guest: Guest) -> Machine:
     """The versioned machine type of a guest, ``pc-q35-7.2`` for ``q35``.
 

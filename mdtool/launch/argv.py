@@ -63,7 +63,7 @@ class Commandline:
     ``copies``       files to make where they are not there yet
     ``environment``  variables for QEMU
     ``stand_ins``    in a rehearsal: device id -> the driver that takes the place of the described one
-    ``left_out``     in a rehearsal: devices that could not be there at all, each with its reason
+    ``left_out``     in a rehearsal: devices and sections that cannot be as described, each with its reason
     ``refused``      only without ``runtime``: what a launch would end with
     ``spawns``       whether QEMU itself starts a program, which a sandbox must allow
     """
@@ -143,7 +143,7 @@ def argv_from_tree(
     refused = _refused(report) if printing else ()
     report.done()
     platform = platform_of(guest, tree, rehearse=rehearse, now=now, properties=total.machine, printing=printing)
-    devices, stand_ins, left_out = [], {}, {}
+    devices, stand_ins, left_out = [], {}, dict(platform.left_out)
     for place in ordered(tree):
         node = place.node
         made = by_name.get(place.name, Backend())
@@ -179,9 +179,7 @@ def argv_from_tree(
 # --- what goes with what -------------------------------------------------------------------------------------------
 
 
-def _elements(
-    guest: Guest, nodes: Mapping[str, Place], wanted: Sequence[Wanted]
-) -> Iterator[tuple[Element, Place | None]]:
+def _elements(guest: Guest, nodes: Mapping[str, Place], wanted: Sequence[Wanted]) -> Iterator[tuple[Element, Place | None]]:
     """Every device element with each of its places, in the XML's order; with None where it has none."""
     stands: dict[int, list[Wanted]] = {}
     for want in wanted:
@@ -354,9 +352,7 @@ _GUEST_OPTIONS = names("global cpu machine M smbios set rtc m smp numa boot no-a
 _ALONE = frozenset(["no-acpi", "no-hpet", "no-reboot", "enable-kvm", "S", "daemonize", "nographic", "snapshot"])
 
 
-def _passed_through(
-    guest: Guest, wanted: Sequence[Wanted], *, rehearse: bool
-) -> tuple[tuple[str, ...], dict[str, str]]:
+def _passed_through(guest: Guest, wanted: Sequence[Wanted], *, rehearse: bool) -> tuple[tuple[str, ...], dict[str, str]]:
     """Words and variables of <qemu:commandline>; a -device that became a node is there already."""
     taken = {id(want.element) for want in wanted if want.element is not None}
     holder = guest.domain.first(QEMU_NS + "commandline")

@@ -21,7 +21,7 @@ from mdtool.guest.platform.clock import clock_options, clock_section
 from mdtool.guest.platform.cpu import cpu_options, cpu_section
 from mdtool.guest.platform.firmware import Copy, Loading, boot_options, firmware_sections, loader_options
 from mdtool.guest.platform.machine import iothreads, machine_options, machine_sections
-from mdtool.guest.platform.memory import RAM, memory_options, memory_sections
+from mdtool.guest.platform.memory import RAM, TCG_MEMORY, memory_options, memory_sections
 from mdtool.guest.platform.units import names
 from mdtool.tree import SECTIONS, Tree
 
@@ -57,13 +57,14 @@ _IDLE_FEATURES = names("hap viridian privnet capabilities msrs aia")
 class Platform:
     """Options for everything but devices and their backends.
 
-    ``refused`` is what only a printed command line may go on without; ``properties`` went into -machine already;
-    ``copies`` are files to make before QEMU starts.
+    ``left_out`` says which sections a rehearsal cannot show, and why; ``refused`` is what only a printed command line
+    may go on without; ``properties`` went into -machine already; ``copies`` are files to make before QEMU starts.
     """
 
     words: tuple[str, ...]
     copies: tuple[Copy, ...] = ()
     refused: tuple[MdtoolError, ...] = ()
+    left_out: Mapping[str, str] = field(default_factory=dict)
     properties: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -121,9 +122,7 @@ def platform_of(
         described = dict(getattr(tree, name))
         if described:
             sections[name] = (
-                described
-                if name not in ("guest", "machine", "cpu", "memory")
-                else _completed(described, sections[name])
+                described if name not in ("guest", "machine", "cpu", "memory") else _completed(described, sections[name])
             )
     tcg = rehearse or guest.domain.get("@type") != "kvm"
     refused: list[MdtoolError] = []
@@ -158,14 +157,23 @@ def platform_of(
     words += loader.words
     words += boot_options(guest, sections, rehearse=rehearse)
     words += ["-msg", "timestamp=on"]
-    return Platform(tuple(words), loader.copies, tuple(refused), extra)
+    return Platform(tuple(words), loader.copies, tuple(refused), _not_rehearsed(sections) if rehearse else {}, extra)
+
+
+def _not_rehearsed(sections: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """The sections that TCG, which a rehearsal runs under, cannot show."""
+    found = {}
+    cpu = sections["cpu"]
+    if cpu.get("model") == "host" or any(name.startswith("hv-") for name in cpu.get("features", ())):
+        found["cpu"] = "TCG has neither the host's CPU nor Hyper-V's enlightenments"
+    if sections["memory"].get("max", 0) > TCG_MEMORY:
+        found["memory"] = "TCG addresses 40 bits"
+    return found
 
 
 def _completed(described: dict[str, Any], from_xml: dict[str, Any]) -> dict[str, Any]:
     """A described section that may lack what QEMU cannot start without."""
-    needed: dict[str, Any] = {
-        key: from_xml[key] for key in ("type", "arch", "name", "vcpus", "size") if key in from_xml
-    }
+    needed: dict[str, Any] = {key: from_xml[key] for key in ("type", "arch", "name", "vcpus", "size") if key in from_xml}
     return {**needed, **described}
 
 

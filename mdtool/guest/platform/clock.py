@@ -77,9 +77,7 @@ def _base(clock: Element) -> Section:
     if kind == "absolute":
         start = number(clock, "@start")
         if start is None:
-            raise InputError(
-                "<clock offset='absolute'> without start", at=clock.position, expected="start=", rule="clock"
-            )
+            raise InputError("<clock offset='absolute'> without start", at=clock.position, expected="start=", rule="clock")
         return {"base": start}
     if kind == "timezone":
         return {"base": "localtime", "timezone": clock.get("@timezone")}

@@ -226,9 +226,7 @@ _ENLIGHTENMENTS: dict[str, Callable[[Element], Section]] = {
     "stimer": _stimer,
     "tlbflush": _tlbflush,
 }
-_PLAIN = names(
-    "relaxed vapic vpindex runtime synic reset frequencies reenlightenment ipi evmcs avic emsr_bitmap xmm_input"
-)
+_PLAIN = names("relaxed vapic vpindex runtime synic reset frequencies reenlightenment ipi evmcs avic emsr_bitmap xmm_input")
 
 
 def _hyperv(guest: Guest, _cpu: Element | None, _model: str | None) -> Section:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mdtool.errors import InputError, Report, choices
-from mdtool.guest.machines import machine_of
+from mdtool.guest.machines import machine_of, target_of
 from mdtool.guest.model import Guest
 from mdtool.guest.platform.units import MIB, bytes_of, number, on, switch
 from mdtool.guest.xml import Element
@@ -43,9 +43,7 @@ FEATURES = (
     Feature("features/smm/@state", "smm"),
     Feature("features/vmport/@state", "vmport"),
     Feature("features/ioapic/@driver", "kernel_irqchip", {"kvm": "on", "qemu": "split"}),
-    Feature(
-        "features/hpt/@resizing", "resize-hpt", {"enabled": "enabled", "disabled": "disabled", "required": "required"}
-    ),
+    Feature("features/hpt/@resizing", "resize-hpt", {"enabled": "enabled", "disabled": "disabled", "required": "required"}),
     Feature("features/htm/@state", "cap-htm"),
     Feature("features/nested-hv/@state", "cap-nested-hv"),
     Feature("features/ccf-assist/@state", "cap-ccf-assist"),
@@ -68,7 +66,7 @@ def machine_sections(guest: Guest, report: Report) -> dict[str, Section]:
     for source in (_from_features, _acpi, _gic, _hpt, _timers, _devices):
         with report.step():
             properties.update(source(guest))
-    machine: Section = {"type": machine_of(guest).name, "arch": guest.arch}
+    machine: Section = {"type": machine_of(guest).name, "arch": target_of(guest)}
     if properties:
         machine["properties"] = dict(sorted(properties.items()))
     sections = {"machine": machine}
