@@ -12,8 +12,12 @@ from mdtool.cli.output import coloured, say, warn_all
 from mdtool.errors import ConflictError, InputError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mdtool.guest.model import Guest, Wanted
     from mdtool.launch.run import Prepared
     from mdtool.proof.verify import Compared, Difference
+    from mdtool.tree import Tree
 
 EXAMPLE = """\
 example:
@@ -75,6 +79,8 @@ def run(args: argparse.Namespace) -> int:
     if args.hints and args.description:
         raise InputError("a description and hints are two truths", remedy="give one of them", rule="hints")
     via = args.via or launch.DEFAULT_WAY
+    if via == "libvirt" and not args.rehearse:
+        return _by_libvirt(guest, result.tree, launch.wanted_by(guest, result.tree), args)
 
     def prepare(runtime: Path | None, port: Callable[[int], int] = int) -> Prepared:
         return launch.prepared(
@@ -119,6 +125,21 @@ def run(args: argparse.Namespace) -> int:
             return shown(error.found, None, as_json=args.json)
 
     return daemonized(work) if args.daemonize else work(None)
+
+
+def _by_libvirt(guest: Guest, tree: Tree, wanted: Sequence[Wanted], args: argparse.Namespace) -> int:
+    from mdtool.launch.libvirt import launched_by_libvirt, overrides_by_hand, xml_for_libvirt
+    from mdtool.launch.run import Differs
+
+    if args.print:
+        source = Path(args.guest).read_bytes()
+        print(xml_for_libvirt(source, guest, tree, wanted, overrides_by_hand(tree, wanted)), end="")
+        return 0
+    try:
+        launched_by_libvirt(guest, tree, wanted, connect=args.connect, paused=args.paused, say=say)
+    except Differs as error:
+        return shown(error.found, None, as_json=args.json)
+    return 0
 
 
 def _rehearse(prepared: Prepared, args: argparse.Namespace) -> int:

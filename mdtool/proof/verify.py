@@ -153,8 +153,9 @@ def comparison(description: Tree, machine: Tree) -> tuple[list[Difference], Comp
     found: list[Difference] = []
     skipped: list[tuple[str, str]] = []
     count = 0
+    other_names = {(want.name, have.name) for want, have in pairs}
     for want, have in pairs:
-        found += _moved(want, have)
+        found += _moved(want, have, other_names)
         described = {**want.node.pins, **want.node.properties}
         seen = {**have.node.pins, **have.node.properties}
         count += len(described)
@@ -190,32 +191,57 @@ def _at(place: Place) -> str:
 def _matched(description: Tree, machine: Tree) -> tuple[list[tuple[Place, Place]], list[Place], list[Place]]:
     """(pairs, described and not there, there and not described)."""
     left: dict[str, Place] = dict(machine.by_name)
-    pairs: list[tuple[Place, Place]] = []
+    described = description.by_name
+    pairs: dict[str, Place] = {}
     alone: list[Place] = []
     for place in description.places:
         if (other := left.get(place.name)) is not None and (place.node.id is not None or _same_driver(place, other)):
-            pairs.append((place, left.pop(place.name)))
+            pairs[place.name] = left.pop(place.name)
         else:
             alone.append(place)
+    ways, spots = _ways(description), _ways(machine)
+    by_way = {way: machine.by_name[name] for name, way in spots.items() if name in left}
     missing: list[Place] = []
-    spots = {place.address: place for place in left.values() if place.node.id is None and place.address is not None}
     for place in alone:
-        # ``-net nic`` gives a NIC no id, and no guest sees one: the same driver at the same place is the same device.
-        if place.address in spots and _same_driver(place, spots[place.address]):
-            pairs.append((place, left.pop(spots.pop(place.address).name)))
+        # No guest sees an id: ``-net nic`` gives none, libvirt another one.  The same driver in the same place is the
+        # same device.
+        same_place = by_way.get(ways.get(place.name, ()))
+        if same_place is not None and same_place.name in left and _same_driver(place, same_place):
+            pairs[place.name] = left.pop(same_place.name)
             continue
         # An anonymous node is named by where it is: another of its driver, nearest first, is the same one elsewhere.
         others = [other for other in left.values() if other.node.id is None and _same_driver(place, other)]
         if place.node.id is None and others:
             best = min(others, key=lambda p: (_bus(p) != _bus(place), place.node.address is not None))
-            pairs.append((place, left.pop(best.name)))
+            pairs[place.name] = left.pop(best.name)
         else:
             missing.append(place)
-    return pairs, missing, list(left.values())
+    return [(described[name], other) for name, other in pairs.items()], missing, list(left.values())
+
+
+def _ways(tree: Tree) -> dict[str, tuple[str, ...]]:
+    """Node name -> the addresses on the way to it, which ids have no part in; only where each of them is known."""
+    found: dict[str, tuple[str, ...]] = {}
+    names = {id(place.node): place.name for place in tree.places}
+    for place in tree.places:
+        if place.bus is None or place.node.address is None:
+            continue
+        number = [bus.name for bus in place.parent.buses].index(place.bus.name) if place.parent is not None else 0
+        before = (place.bus.name,) if place.parent is None else found.get(names[id(place.parent)])
+        if before is not None:
+            found[place.name] = (*before, str(number), place.node.address)
+    return found
 
 
 def _bus(place: Place) -> str | None:
     return place.bus.name if place.bus is not None else None
+
+
+def _same_bus(want: Place, have: Place, pairs: set[tuple[str, str]]) -> bool:
+    """A bus is named after its device: with another id it has another name, and is the same one on the same device."""
+    if _bus(want) == _bus(have) or want.parent is None or have.parent is None:
+        return _bus(want) == _bus(have)
+    return (want.parent.id or "", have.parent.id or "") in pairs
 
 
 #: names that QEMU takes for a driver, and the driver
@@ -257,14 +283,14 @@ def _same_driver(one: Place, other: Place) -> bool:
     return _driver(one.node.driver) == _driver(other.node.driver)
 
 
-def _moved(want: Place, have: Place) -> Iterator[Difference]:
-    if want.node.id is not None and have.node.id is None:
-        yield Difference(want.name, "id", want.node.id, None, HOST, want.node.position)
+def _moved(want: Place, have: Place, pairs: set[tuple[str, str]]) -> Iterator[Difference]:
+    if want.node.id is not None and have.node.id != want.node.id:
+        yield Difference(want.name, "id", want.node.id, have.node.id, HOST, want.node.position)
     if not _same_driver(want, have):
         yield Difference(want.name, "driver", want.node.driver, have.node.driver, IDENTITY, want.node.position)
     said = want.node.address
     seen = have.node.address
-    if _bus(want) != _bus(have) or (said is not None and (seen is None or address_key(said) != address_key(seen))):
+    if not _same_bus(want, have, pairs) or (said is not None and (seen is None or address_key(said) != address_key(seen))):
         here, there = (" ".join(filter(None, (_bus(p), p.node.address))) for p in (want, have))
         yield Difference(want.name, "address", here, there or None, ADDRESS, want.node.position)
 

@@ -1,0 +1,217 @@
+"""``--via libvirt``: the guest XML with every place written down, defined and started through virsh.
+
+libvirt keeps the addresses that an XML has.  What it has no XML for (a property that a hand set, a pinned one that this
+QEMU would choose otherwise) goes into ``<qemu:override>``, which libvirt matches by alias and only for an alias of the
+user's (``ua-...``).  The guest is started paused, its QEMU dumped through libvirt and compared, and only then resumed.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from xml.sax.saxutils import quoteattr
+
+from mdtool.errors import ConflictError, MdtoolError, QemuError
+from mdtool.guest.alias import USER
+from mdtool.guest.model import Guest, Wanted
+from mdtool.guest.write import xml_with_places
+from mdtool.guest.xml import Element, element_from_bytes
+from mdtool.launch.run import Differs, Say, silent
+from mdtool.proof.verify import Difference, comparison, guest_visible
+from mdtool.tree import Tree, Value
+from mdtool.values import same
+
+NAMESPACE = "http://libvirt.org/schemas/domain/qemu/1.0"
+START_SECONDS = 90.0
+#: id of a device -> property -> value
+Overrides = Mapping[str, Mapping[str, Value]]
+
+
+@dataclass(frozen=True)
+class Virsh:
+    """libvirt's command line for one connection; ``connect`` is its URI, None for libvirt's own default."""
+
+    connect: str | None = None
+
+    def __call__(self, *words: str, timeout: float = START_SECONDS) -> str:
+        command = ["virsh", "--quiet", *(["--connect", self.connect] if self.connect else []), *words]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
+        except FileNotFoundError:
+            raise MdtoolError("virsh is not installed", remedy="install libvirt's clients (libvirt-clients)") from None
+        except subprocess.TimeoutExpired:
+            raise MdtoolError(f"virsh {words[0]}: no answer within {timeout:g} s") from None
+        if done.returncode:
+            said = "; ".join(line.removeprefix("error: ") for line in done.stderr.splitlines() if line.strip())
+            raise QemuError(f"libvirt: {words[0]}: {said}", rule="libvirt-refuses")
+        return done.stdout
+
+    def knows(self, name: str) -> bool:
+        return name in self("list", "--all", "--name").split("\n")
+
+    def state(self, name: str) -> str:
+        return self("domstate", name).strip()
+
+
+# --- the XML -------------------------------------------------------------------------------------------------------
+
+
+def xml_for_libvirt(source: bytes, guest: Guest, tree: Tree, wanted: Sequence[Wanted], overrides: Overrides) -> str:
+    """The guest XML with an address for every device, and ``<qemu:override>`` for ``overrides``."""
+    text = xml_with_places(source, guest, tree, wanted, aliases="ua")
+
+    def needed(found: re.Match[str]) -> str:
+        id = found[1].removeprefix(USER)
+        return found[0] if id in overrides or found[1].encode() in source else ""
+
+    text = re.sub(r"\s*<alias name=['\"](ua-[^'\"]*)['\"]\s*/>", needed, text)
+    return text.replace("</domain>", "".join(_overrides(overrides)) + "</domain>") if overrides else text
+
+
+def _overrides(overrides: Overrides) -> Iterator[str]:
+    yield f"  <qemu:override xmlns:qemu='{NAMESPACE}'>\n"
+    for id, properties in sorted(overrides.items()):
+        yield f"    <qemu:device alias={quoteattr(id if id.startswith(USER) else USER + id)}>\n      <qemu:frontend>\n"
+        for name, value in sorted(properties.items()):
+            kind, text = _typed(value)
+            yield f"        <qemu:property name={quoteattr(name)} type='{kind}' value={quoteattr(text)}/>\n"
+        yield "      </qemu:frontend>\n    </qemu:device>\n"
+    yield "  </qemu:override>\n"
+
+
+def _typed(value: Value) -> tuple[str, str]:
+    """A value in the words of ``<qemu:property>``."""
+    if isinstance(value, bool):
+        return "bool", "true" if value else "false"
+    if isinstance(value, int):
+        return ("unsigned" if value >= 0 else "signed"), str(value)
+    return "string", str(value)
+
+
+def overrides_by_hand(tree: Tree, wanted: Sequence[Wanted]) -> dict[str, dict[str, Value]]:
+    """What the description says of a device and its XML element does not: a hand set it, and libvirt has no word for it."""
+    asked = {want.origin: want.properties for want in wanted}
+    found: dict[str, dict[str, Value]] = {}
+    for place in tree.places:
+        node = place.node
+        if node.id is None or node.origin not in asked:
+            continue
+        xml = {**node.applied, **asked[node.origin]}
+        more = {k: v for k, v in node.properties.items() if k not in xml or not same(v, xml[k])}
+        if more:
+            found[node.id] = more
+    return found
+
+
+def dropped(given: bytes, kept: bytes) -> list[str]:
+    """What the XML said and libvirt did not keep, ``devices/interface/foo@bar=1``; numbers and sizes by their value."""
+    before, after = (Counter(_facts(element_from_bytes(text, "XML"), "")) for text in (given, kept))
+    return sorted((before - after).elements())
+
+
+_CANONICAL = frozenset({"memory", "currentMemory", "memtune", "alias", "uuid", "description", "maxMemory"})
+
+
+def _facts(element: Element, path: str) -> Iterator[str]:
+    for child in element:
+        if child.tag in _CANONICAL:
+            continue
+        here = f"{path}/{child.tag}".removeprefix("/")
+        for name, value in child.attributes.items():
+            with suppress(ValueError):
+                value = str(int(value, 0))
+            yield f"{here}@{name}={value}"
+        if not child.attributes and not child.children:
+            yield f"{here}={child.text}" if child.text else here
+        yield from _facts(child, here)
+
+
+# --- the launch ----------------------------------------------------------------------------------------------------
+
+
+def launched_by_libvirt(
+    guest: Guest,
+    tree: Tree,
+    wanted: Sequence[Wanted],
+    *,
+    connect: str | None = None,
+    paused: bool = False,
+    say: Say = silent,
+) -> None:
+    """Define, start paused, compare, resume.  Raises Differs where the machine is another one, after it was ended.
+
+    A property that libvirt's QEMU has otherwise than the description is overridden, and the guest started once more.
+    Where it fails, what libvirt had under the name before is put back.
+    """
+    virsh = Virsh(connect)
+    source = Path(guest.file).read_bytes()
+    before = virsh("dumpxml", "--inactive", "--security-info", guest.name) if virsh.knows(guest.name) else None
+    if before is not None and virsh.state(guest.name) != "shut off":
+        remedy = f"virsh shutdown {guest.name}"
+        raise ConflictError(f"libvirt runs guest '{guest.name}' already", remedy=remedy, rule="already-runs")
+    overrides = overrides_by_hand(tree, wanted)
+    try:
+        found = _started(virsh, guest, tree, xml_for_libvirt(source, guest, tree, wanted, overrides), say)
+        if more := _overridable(found, tree):
+            merged = {id: {**overrides.get(id, {}), **more.get(id, {})} for id in {*overrides, *more}}
+            say("pinned by <qemu:override>: " + ", ".join(f"{i}.{name}" for i in more for name in more[i]))
+            virsh("destroy", guest.name)
+            found = _started(virsh, guest, tree, xml_for_libvirt(source, guest, tree, wanted, merged), silent)
+        if guest_visible(found):
+            raise Differs(found)
+        for difference in found:
+            say(f"warning: {difference} ({difference.severity})")
+        if not paused:
+            virsh("resume", guest.name)
+    except BaseException:
+        with suppress(MdtoolError):
+            virsh("destroy", guest.name)
+        with suppress(MdtoolError):
+            _put_back(virsh, guest.name, before)
+        raise
+
+
+def _started(virsh: Virsh, guest: Guest, tree: Tree, text: str, say: Say) -> list[Difference]:
+    """Define and start paused; what the machine then has otherwise than the description."""
+    from mdtool.qemu.dump import dump
+    from mdtool.qemu.session import session_from_source
+
+    _define(virsh, text)
+    for fact in dropped(text.encode(), virsh("dumpxml", "--inactive", "--security-info", guest.name).encode()):
+        say(f"warning: libvirt did not keep {fact}")
+    virsh("start", "--paused", guest.name)
+    with session_from_source(f"libvirt:{guest.name}", connect=virsh.connect) as session:
+        found, compared = comparison(tree, dump(session))
+    say(f"{guest.name}: {compared}")
+    return found
+
+
+def _overridable(found: Sequence[Difference], tree: Tree) -> dict[str, dict[str, Any]]:
+    more: dict[str, dict[str, Any]] = {}
+    for difference in guest_visible(found):
+        place = tree.by_name.get(difference.node)
+        is_property = difference.property not in ("", "address", "driver", "type", "id")
+        if place is not None and place.node.id == difference.node and is_property:
+            more.setdefault(difference.node, {})[difference.property] = difference.want
+    return more
+
+
+def _define(virsh: Virsh, text: str) -> None:
+    with tempfile.NamedTemporaryFile("w", suffix=".xml", prefix="mdtool-") as file:
+        file.write(text)
+        file.flush()
+        virsh("define", file.name)
+
+
+def _put_back(virsh: Virsh, name: str, before: str | None) -> None:
+    if before is not None:
+        _define(virsh, before)
+    else:
+        virsh("undefine", "--nvram", name)
