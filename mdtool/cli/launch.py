@@ -98,7 +98,7 @@ def run(args: argparse.Namespace) -> int:
         prepared = prepare(None)
         print(json.dumps(launch.data_from_prepared(prepared), indent=1) if args.json else launch.shown(prepared))
         return 0
-    if args.rehearse:
+    if args.rehearse and not (args.paused or args.qmp):  # with either, somebody wants to look at it
         return _rehearse(prepare(None), args)
 
     def runs() -> None:
