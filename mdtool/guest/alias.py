@@ -42,8 +42,7 @@ PREFIXES: Mapping[str, str] = {
 _NARROW = ("lsilogic",)
 
 #: Devices that libvirt gives no id at all.
-ANONYMOUS = frozenset({"isa-fdc", "ich9-usb-uhci1", "ich9-usb-uhci2", "ich9-usb-uhci3", "pvpanic", "pvpanic-pci", "intel-iommu",
-                       "amd-iommu", "virtio-iommu", "virtio-iommu-pci"})  # fmt: skip
+ANONYMOUS = frozenset({"isa-fdc", "ich9-usb-uhci1", "ich9-usb-uhci2", "ich9-usb-uhci3", "pvpanic", "pvpanic-pci"})  # fmt: skip
 
 
 def with_ids(wanted: Sequence[Wanted], taken: Collection[str] = ()) -> list[Wanted]:
