@@ -156,11 +156,11 @@ def _started(
 
 
 def _told(error: MdtoolError, process: subprocess.Popen[bytes], stderr: int) -> MdtoolError:
-    """What QEMU said last before it went is why it went; where it lives on, the error speaks for itself."""
+    """What QEMU said first is why it went (what follows is its consequence); where it lives on, the error speaks."""
     try:
         process.wait(0.5 if isinstance(error, MonitorError) else 0.05)
     except subprocess.TimeoutExpired:
         return error
     said = os.pread(stderr, 8192, 0).decode("utf-8", "replace")
     lines = [line for line in said.splitlines() if line.strip() and "warning:" not in line]
-    return QemuError(f"QEMU does not start: {lines[-1]}") if lines else error
+    return QemuError(f"QEMU does not start: {lines[0]}") if lines else error

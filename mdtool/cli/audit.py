@@ -1,0 +1,134 @@
+"""mdtool audit: what guests will see differently with another QEMU."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mdtool.cli.output import coloured, say
+
+if TYPE_CHECKING:
+    from mdtool.proof.audit import Audit, Finding
+
+EXAMPLE = """\
+example:
+  mdtool audit web01.yaml --qemu /opt/qemu-11/bin/qemu-system-x86_64
+  mdtool audit web01.yaml --qemu qemu-system-x86_64 --qemu-root /srv/sid     a debootstrapped folder, without chroot
+  mdtool audit web01.yaml --qemu-root /srv/sid --fix                         write what restores the old view
+  mdtool audit guests/ --qemu-root /srv/sid                                  one table for a folder of descriptions
+"""
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("description", metavar="GUEST.yaml", nargs="+", help="descriptions, or folders of them")
+    parser.add_argument("--qemu", metavar="BINARY", help="the new QEMU; default: the guest's architecture's, by name")
+    parser.add_argument("--qemu-root", metavar="DIR", help="the folder that the new QEMU lives in, as / does")
+    parser.add_argument("--against", metavar="BINARY", help="the old QEMU; default: the installed one")
+    parser.add_argument("--against-root", metavar="DIR", help="the folder that the old QEMU lives in")
+    parser.add_argument("--fix", action="store_true", help="write the properties that restore the old view")
+    parser.add_argument("--no-causes", action="store_true", help="do not look for responsible properties: quicker")
+    parser.add_argument("--no-migration", action="store_true", help="do not try the state of one in the other")
+    parser.add_argument("--json", action="store_true", help="the whole report as JSON")
+
+
+def run(args: argparse.Namespace) -> int:
+    files = list(_files(args.description))
+    audits = {file: _audit(file, args) for file in files}
+    if args.json:
+        data = {str(file): found.data() for file, found in audits.items()}
+        print(json.dumps(next(iter(data.values())) if len(data) == 1 else data, indent=1))
+    elif len(audits) > 1:
+        _table(audits)
+    else:
+        for found in audits.values():
+            _report(found)
+    if args.fix:
+        for file, found in audits.items():
+            _fix(file, found)
+    return 0 if all(found.clean for found in audits.values()) else 1
+
+
+def _files(names: list[str]) -> list[Path]:
+    found: list[Path] = []
+    for name in names:
+        path = Path(name)
+        found += sorted([*path.glob("*.yaml"), *path.glob("*.yml")]) if path.is_dir() else [path]
+    return found
+
+
+def _audit(file: Path, args: argparse.Namespace) -> Audit:
+    from mdtool.document import tree_from_file
+    from mdtool.errors import InputError
+    from mdtool.proof.alone import binary_of
+    from mdtool.proof.audit import Qemu, audit
+
+    if args.qemu is None and args.qemu_root is None:
+        raise InputError("audit needs the QEMU to look at", expected="--qemu BINARY or --qemu-root DIR")
+    tree = tree_from_file(file)
+    name = binary_of(tree)
+    old = Qemu(args.against or name, Path(args.against_root) if args.against_root else None)
+    new = Qemu(args.qemu or name, Path(args.qemu_root) if args.qemu_root else None)
+    return audit(tree, old, new, causes=not args.no_causes, migration=not args.no_migration, say=say)
+
+
+def _report(found: Audit) -> None:
+    print(f"{found.type.name}: QEMU {found.versions[0]} ({found.old}) against {found.versions[1]} ({found.new})")
+    kind = found.type
+    later = f"; later ones are {', '.join(kind.next[:3])}{', ...' if len(kind.next) > 3 else ''}" if kind.next else ""
+    if not kind.known:
+        print(coloured(f"{kind.name} is gone from QEMU {found.versions[1]}{later} [identity]", "red"))
+        return
+    if kind.deprecated:
+        print(coloured(f"{kind.name} is deprecated in QEMU {found.versions[1]}{later}", "yellow"))
+    for finding in found.findings:
+        print(coloured(f"{finding} [{finding.severity}]", "red"))
+        print(f"  {_cause(finding)}")
+    for name, loaded in (("forward", found.forward), ("backward", found.backward)):
+        if loaded is not None:
+            print(coloured(f"migration {name}: {loaded}", "green" if loaded.ok else "red"))
+    for what in found.unread:
+        print(f"not compared: {what}")
+    print(f"{len(found.findings)} differences that a guest sees, {len(found.fixes)} properties restore some of them")
+
+
+def _cause(finding: Finding) -> str:
+    if finding.fixes:
+        return "restored by " + ", ".join(map(str, finding.fixes))
+    if finding.tried:
+        return f"{finding.tried} properties tried, and none restores it"
+    if finding.changes[0].field == "rom content":
+        return "another build of the option ROM; the property romfile can name the old one"
+    if finding.severity == "firmware":
+        return "from QEMU's firmware or its tables; a running guest keeps its own through migration until it reboots"
+    return "no property of a described device is behind it"
+
+
+def _table(audits: dict[Path, Audit]) -> None:
+    rows = [("DESCRIPTION", "MACHINE", "DIFFERENCES", "WORST", "FIXABLE", "FORWARD", "BACKWARD")]
+    for file, found in audits.items():
+        state = "gone" if not found.type.known else "deprecated" if found.type.deprecated else "there"
+        worst = found.findings[0].severity if found.findings else "-"
+        ways = [("-" if one is None else "loads" if one.ok else "NO") for one in (found.forward, found.backward)]
+        fixable = sum(bool(finding.fixes) for finding in found.findings)
+        rows.append((str(file), f"{found.type.name} {state}", str(len(found.findings)), worst, str(fixable), *ways))
+    widths = [max(len(row[at]) for row in rows) for at in range(len(rows[0]))]
+    for row in rows:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def _fix(file: Path, found: Audit) -> None:
+    from mdtool.document import document_from_file
+    from mdtool.files import write_file
+    from mdtool.proof.audit import reasons, with_fixes
+    from mdtool.proof.rewrite import commented
+
+    if not found.fixes:
+        say(f"{file}: nothing to write: no property restores the old view")
+        return
+    document = document_from_file(file)
+    comments = [(fix.where, fix.property, why) for fix, why in reasons(found)]
+    write_file(file, commented(document, with_fixes(document.tree, found.fixes), comments))
+    for fix in found.fixes:
+        say(f"{file}: written: {fix}")

@@ -1,0 +1,411 @@
+"""One description on two QEMU binaries: what an upgrade changes for the guest, before anyone upgrades.
+
+    audit       both machines started paused and empty, fingerprinted, dumped, migrated into each other
+    restored    which property of the new QEMU gives the old view back, found by trying
+
+Nothing is guessed from version numbers: a cause is a property with which the difference was seen to go away.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from mdtool.errors import MdtoolError, QemuError
+from mdtool.proof.alone import Alone, argv_from_description
+from mdtool.proof.compare import Change, compare
+from mdtool.proof.fingerprint import Fingerprint, fingerprint_from_argv, fingerprint_from_probe
+from mdtool.proof.names import node_names
+from mdtool.proof.probe import probed
+from mdtool.proof.stream import Loaded, Machine, loads
+from mdtool.proof.verify import SEVERITIES
+from mdtool.qemu.dump import dump
+from mdtool.qemu.roles import role
+from mdtool.qemu.session import Refused, Session
+from mdtool.tree import BUILTIN, Tree, Value
+from mdtool.values import natural, same
+
+Say = Callable[[str], None]
+MOST_TRIES = 60  # starts of the new QEMU for one cause, 0.3 s each
+
+
+@dataclass(frozen=True, slots=True)
+class Qemu:
+    """A QEMU binary, and the folder that it lives in where that is not this system."""
+
+    binary: str
+    root: Path | None = None
+
+    def __str__(self) -> str:
+        return f"{self.binary} in {self.root}" if self.root else self.binary
+
+
+@dataclass(frozen=True, slots=True)
+class MachineType:
+    """What a binary says of a machine type.
+
+    ``known``       whether it has it at all
+    ``deprecated``  whether it says that it will go
+    ``next``        its later versions of the same kind, oldest first
+    ``compat``      its compatibility switches: (QOM type, property, value); () where QEMU does not tell (before 9.1)
+    """
+
+    name: str
+    known: bool
+    deprecated: bool = False
+    next: tuple[str, ...] = ()
+    compat: tuple[tuple[str, str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Fix:
+    """A property that gives the old view back.  ``where`` is a node name, ``cpu``, or ``features.globals``."""
+
+    where: str
+    property: str
+    value: Value
+
+    def __str__(self) -> str:
+        value = {True: "on", False: "off"}.get(self.value, self.value) if isinstance(self.value, bool) else self.value
+        return f"{self.where}: {self.property}={value}"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Changes that are the same at several devices, and what is known of their cause.
+
+    ``fixes``  the properties that were seen to undo them, one a device; () where none did
+    ``tried``  how many properties were tried; 0 where there is nothing to try
+    """
+
+    changes: tuple[Change, ...]
+    fixes: tuple[Fix, ...] = ()
+    tried: int = 0
+
+    @property
+    def severity(self) -> str:
+        return self.changes[0].severity
+
+    def __str__(self) -> str:
+        first = self.changes[0]
+        others = [change.node or change.subject for change in self.changes[1:]]
+        shown = ", ".join(others[:4]) + (f" and {len(others) - 4} more" if len(others) > 4 else "")
+        return f"{first}" + (f"; also {shown}" if others else "")
+
+    def data(self) -> dict[str, Any]:
+        return {
+            "severity": self.severity,
+            "changes": [change.data() for change in self.changes],
+            "fixes": [{"where": fix.where, "property": fix.property, "value": fix.value} for fix in self.fixes],
+            "tried": self.tried,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Audit:
+    """What an upgrade from ``old`` to ``new`` changes.
+
+    ``findings``   what a guest sees differently, the worst first
+    ``filled``     (node, property, old, new) that QEMU itself fills in otherwise, visible or not
+    ``forward``    whether the old state loads into the new QEMU; ``backward`` the reverse; None where not tried
+    ``unread``     what was not looked at
+    """
+
+    old: Qemu
+    new: Qemu
+    versions: tuple[str, str]
+    type: MachineType
+    findings: tuple[Finding, ...] = ()
+    filled: tuple[tuple[str, str, Value, Value], ...] = ()
+    forward: Loaded | None = None
+    backward: Loaded | None = None
+    unread: tuple[str, ...] = ()
+
+    @property
+    def clean(self) -> bool:
+        """Nothing differs, the state loads both ways, and the machine type is there."""
+        states = [loaded.ok for loaded in (self.forward, self.backward) if loaded is not None]
+        return self.type.known and not self.findings and all(states)
+
+    @property
+    def fixes(self) -> list[Fix]:
+        return [fix for finding in self.findings for fix in finding.fixes]
+
+    def data(self) -> dict[str, Any]:
+        """For ``--json``."""
+        return {
+            "old": {"qemu": str(self.old), "version": self.versions[0]},
+            "new": {"qemu": str(self.new), "version": self.versions[1]},
+            "machine": {
+                "type": self.type.name,
+                "known": self.type.known,
+                "deprecated": self.type.deprecated,
+                "next": list(self.type.next),
+            },
+            "findings": [finding.data() for finding in self.findings],
+            "filled": [{"node": n, "property": p, "old": o, "new": v} for n, p, o, v in self.filled],
+            "migration": {
+                name: {"loads": loaded.ok, "said": loaded.said} if loaded is not None else None
+                for name, loaded in (("forward", self.forward), ("backward", self.backward))
+            },
+            "unread": list(self.unread),
+        }
+
+
+def audit(
+    tree: Tree, old: Qemu, new: Qemu, *, causes: bool = True, migration: bool = True, say: Say = lambda _: None
+) -> Audit:
+    """The description ``tree`` on both binaries.
+
+    ``causes`` looks for the responsible properties (some seconds), ``migration`` tries the state both ways.  Raises
+    QemuError where the machine does not start on ``old``; that it does not on ``new`` is a result only where its machine
+    type is gone.
+    """
+    before, reference = _seen(tree, old)
+    alone = argv_from_description(tree, binary=new.binary)
+    kind = machine_type(str(tree.machine["type"]), new)
+    if not kind.known:
+        return Audit(old, new, (before.qemu, version_of(new)), kind)
+    after, dumped = _seen(tree, new)
+    found = compare(before, after, node_names(reference))
+    findings = [Finding(tuple(group)) for group in grouped(found)]
+    if causes:
+        search = Search(tree, reference, dumped, before, new, kind, found, say)
+        findings = search.explained(findings)
+    forward = backward = None
+    if migration:
+        one, other = (Machine(argv_from_description(tree, binary=q.binary).argv, q.root) for q in (old, new))
+        forward, backward = loads(one, other), loads(other, one)
+    return Audit(
+        old,
+        new,
+        (before.qemu, after.qemu),
+        kind,
+        tuple(findings),
+        tuple(_filled(reference, dumped)),
+        forward,
+        backward,
+        (*after.unread, *_not_there(alone)),
+    )
+
+
+def _seen(tree: Tree, qemu: Qemu) -> tuple[Fingerprint, Tree]:
+    """What a guest sees on ``qemu``, and the dump."""
+    argv = argv_from_description(tree, binary=qemu.binary).argv
+    with probed(argv, root=qemu.root) as probe:
+        dumped = dump(probe.session)  # first: reading the fingerprint changes the machine
+        return fingerprint_from_probe(probe), dumped
+
+
+def _not_there(alone: Alone) -> Iterator[str]:
+    for name, driver in alone.stand_ins.items():
+        yield f"{name}: {driver} stood in: the described device needs a host"
+    for name, why in alone.left_out.items():
+        yield f"{name}: left out: {why}"
+
+
+def _filled(old: Tree, new: Tree) -> Iterator[tuple[str, str, Value, Value]]:
+    """Guest-visible property values that one QEMU fills in otherwise than the other."""
+    for name, place in old.by_name.items():
+        other = new.by_name.get(name)
+        if other is None:
+            continue
+        before = {**place.node.pins, **place.node.properties}
+        after = {**other.node.pins, **other.node.properties}
+        for key in sorted(before.keys() & after.keys()):
+            if not same(before[key], after[key]):
+                yield name, key, before[key], after[key]
+
+
+def grouped(changes: Iterable[Change]) -> list[list[Change]]:
+    """Changes that are the same but for the device, together, in the order of the first of each."""
+    groups: dict[tuple[object, ...], list[Change]] = {}
+    for change in changes:
+        where = () if change.field and change.section in ("pci", "acpi", "virtio", "smbios") else (change.subject,)
+        key = (change.section, change.field, change.offset, change.old, change.new, change.severity, *where)
+        groups.setdefault(key, []).append(change)
+    return sorted(groups.values(), key=lambda group: SEVERITIES.index(group[0].severity))
+
+
+# --- machine types ---------------------------------------------------------------------------------------------------
+
+_VERSION = re.compile(r"-(\d+)\.(\d+)(?:\.\d+)?$")
+
+
+def machine_type(name: str, qemu: Qemu) -> MachineType:
+    """What ``qemu`` says of the machine type ``name``."""
+    with probed([qemu.binary, "-machine", "none", "-nodefaults", "-display", "none"], root=qemu.root) as probe:
+        try:
+            machines = probe.session.execute("query-machines", {"compat-props": True})
+        except Refused:  # before 9.1
+            machines = probe.session.execute("query-machines")
+    return machine_type_from_answer(name, machines)
+
+
+def machine_type_from_answer(name: str, machines: Sequence[Mapping[str, Any]]) -> MachineType:
+    """
+    >>> answer = [{"name": "pc-q35-7.2", "deprecated": True}, {"name": "pc-q35-9.0"}, {"name": "pc-q35-10.0"}]
+    >>> machine_type_from_answer("pc-q35-7.2", answer).next
+    ('pc-q35-9.0', 'pc-q35-10.0')
+    """
+    found = next((one for one in machines if name in (one["name"], one.get("alias"))), None)
+    family = _VERSION.sub("", name)
+    relatives = [one["name"] for one in machines if _VERSION.sub("", one["name"]) == family]
+    later = [other for other in sorted(relatives, key=natural) if natural(other) > natural(name)]
+    if found is None:
+        return MachineType(name, False, next=tuple(later))
+    compat = tuple((row["qom-type"], row["property"], row["value"]) for row in found.get("compat-props", ()))
+    return MachineType(name, True, bool(found.get("deprecated", False)), tuple(later), compat)
+
+
+def version_of(qemu: Qemu) -> str:
+    with probed([qemu.binary, "-machine", "none", "-nodefaults", "-display", "none"], root=qemu.root) as probe:
+        return ".".join(map(str, probe.session.version))
+
+
+# --- causes ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class Search:
+    """Finds properties that give the old view back, by trying them on the new QEMU.
+
+    ``baseline`` are all changes without any fix: a property that undoes one and brings another is no fix.
+    """
+
+    tree: Tree
+    reference: Tree
+    dumped: Tree
+    before: Fingerprint
+    new: Qemu
+    kind: MachineType
+    baseline: list[Change]
+    say: Say
+    options: dict[str, list[tuple[str, Value]]] = field(default_factory=dict)
+
+    def explained(self, findings: Sequence[Finding]) -> list[Finding]:
+        found = []
+        for finding in findings:
+            tried, fixes = self._cause(finding)
+            found.append(replace(finding, fixes=tuple(fixes), tried=tried))
+        return found
+
+    def _cause(self, finding: Finding) -> tuple[int, list[Fix]]:
+        first = finding.changes[0]
+        if first.section == "cpu" and first.field == "bits":
+            fixes = list(_features(first))
+            return len(fixes), fixes if fixes and self._undoes(fixes, [first]) else []
+        if first.section not in ("pci", "virtio") or first.field in ("", "rom content"):
+            return 0, []  # what a ROM file holds is no property's doing
+        place = self.reference.by_name.get(first.node)
+        described = self.tree.by_name.get(first.node)
+        if place is None:
+            return 0, []
+        builtin = described is None or place.node.origin == BUILTIN
+        tried = 0
+        candidates = self._candidates(first.node, place.node.driver)
+        self.say(f"{first.node}: {first.field}: trying {len(candidates)} properties of {place.node.driver}")
+        for name, value in candidates[:MOST_TRIES]:
+            tried += 1
+            one = Fix("features.globals", f"{place.node.driver}.{name}", value) if builtin else Fix(first.node, name, value)
+            if not self._undoes([one], [first]):
+                continue
+            same_kind = [change for change in finding.changes if self._driver(change) == place.node.driver]
+            fixes = [one] if builtin else [Fix(change.node, name, value) for change in same_kind]
+            if self._undoes(fixes, same_kind):
+                return tried, fixes
+        return tried, []
+
+    def _driver(self, change: Change) -> str | None:
+        place = self.reference.by_name.get(change.node)
+        return place.node.driver if place is not None else None
+
+    def _undoes(self, fixes: Sequence[Fix], changes: Sequence[Change]) -> bool:
+        """Whether ``changes`` go away with ``fixes``, and nothing else comes."""
+        try:
+            tree = with_fixes(self.tree, fixes)
+            argv = argv_from_description(tree, binary=self.new.binary).argv
+            after = fingerprint_from_argv(argv, root=self.new.root)
+        except MdtoolError:
+            return False  # QEMU refuses the value: no fix
+        left = {_key(change) for change in compare(self.before, after, node_names(self.reference))}
+        return not left & {_key(change) for change in changes} and left <= {_key(change) for change in self.baseline}
+
+    def _candidates(self, node: str, driver: str) -> list[tuple[str, Value]]:
+        """(property, value) worth a try: what the old QEMU had otherwise, then every switch turned over."""
+        if driver not in self.options:
+            self.options[driver] = self._switches(node, driver)
+        old = [(name, before) for other, name, before, _ in _filled(self.reference, self.dumped) if other == node]
+        known = {name for name, _ in old}
+        return old + [(name, value) for name, value in self.options[driver] if name not in known]
+
+    def _switches(self, node: str, driver: str) -> list[tuple[str, Value]]:
+        """Boolean properties of a device, each with its other value; compatibility switches (x-...) first."""
+        argv = argv_from_description(self.tree, binary=self.new.binary).argv
+        with probed(argv, root=self.new.root) as probe:
+            found = list(_booleans(probe.session, _qom_path(probe.session, node, self.tree)))
+        flipped = [(name, not value) for name, value in found if role(driver, name) == "guest"]
+        compat = {name for _, name, _ in self.kind.compat}
+        return sorted(flipped, key=lambda row: (row[0] not in compat, not row[0].startswith("x-"), row[0]))
+
+
+def _key(change: Change) -> tuple[object, ...]:
+    return change.section, change.subject, change.node, change.field, change.new
+
+
+def _features(change: Change) -> Iterator[Fix]:
+    """The CPU flags of a change's detail, ``+ht -aes``, turned back."""
+    for word in change.detail.split():
+        if not word[1:].startswith("bit-"):
+            yield Fix("cpu", word[1:], word[0] == "-")
+
+
+def _qom_path(session: Session, node: str, tree: Tree) -> str | None:
+    place = tree.by_name.get(node)
+    return f"/machine/peripheral/{node}" if place is not None and place.node.id == node else None
+
+
+def _booleans(session: Session, path: str | None) -> Iterator[tuple[str, bool]]:
+    if path is None:
+        return
+    for row in session.execute("qom-list", {"path": path}):
+        if row["type"] == "bool" and row["name"] not in ("realized", "hotplugged", "hotpluggable"):
+            value = session.execute("qom-get", {"path": path, "property": row["name"]})
+            yield row["name"], bool(value)
+
+
+def with_fixes(tree: Tree, fixes: Iterable[Fix]) -> Tree:
+    """``tree`` with each fix written where a person would write it."""
+    from mdtool.proof.rewrite import with_properties
+
+    for fix in fixes:
+        if fix.where == "cpu":
+            features = {**tree.cpu.get("features", {}), fix.property: fix.value}
+            tree = replace(tree, cpu={**tree.cpu, "features": features})
+        elif fix.where == "features.globals":
+            switches = {**tree.features.get("globals", {}), fix.property: fix.value}
+            tree = replace(tree, features={**tree.features, "globals": switches})
+        else:
+            tree = with_properties(tree, fix.where, {fix.property: fix.value})
+    return tree
+
+
+def reasons(audit: Audit) -> list[tuple[Fix, str]]:
+    """Each fix with the comment that ``--fix`` writes beside it."""
+    return [
+        (fix, f"as QEMU {audit.versions[0]} had it: {_why(finding, fix)}")
+        for finding in audit.findings
+        for fix in finding.fixes
+    ]
+
+
+def _why(finding: Finding, fix: Fix) -> str:
+    change = next((one for one in finding.changes if one.node == fix.where), finding.changes[0])
+    where = f" at {change.offset:#x}" if change.offset is not None else ""
+    return f"{change.field}{where} is {change.old}, and {change.new} without this"
+
+
+__all__ = ["Audit", "Finding", "Fix", "MachineType", "Qemu", "QemuError", "audit", "grouped", "reasons", "with_fixes"]
