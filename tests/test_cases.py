@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import shlex
 import shutil
@@ -21,7 +22,7 @@ CASES = Path(__file__).parent / "cases"
 
 
 def devices(argv: list[str]) -> str:
-    return "".join(f"{value}\n" for flag, value in zip(argv, argv[1:], strict=False) if flag == "-device")
+    return "".join(f"{value}\n" for flag, value in itertools.pairwise(argv) if flag == "-device")
 
 
 def golden(case: Path, name: str, text: str, regenerate: bool) -> None:
