@@ -352,15 +352,20 @@ _GUEST_OPTIONS = names("global cpu machine M smbios set rtc m smp numa boot no-a
 _ALONE = frozenset(["no-acpi", "no-hpet", "no-reboot", "enable-kvm", "S", "daemonize", "nographic", "snapshot"])
 
 
+def _children(element: Element, name: str) -> list[Element]:
+    """Children in QEMU's namespace, whose name has slashes that a path would stumble over."""
+    return [child for child in element if child.tag == QEMU_NS + name]
+
+
 def _passed_through(guest: Guest, wanted: Sequence[Wanted], *, rehearse: bool) -> tuple[tuple[str, ...], dict[str, str]]:
     """Words and variables of <qemu:commandline>; a -device that became a node is there already."""
     taken = {id(want.element) for want in wanted if want.element is not None}
-    holder = guest.domain.first(QEMU_NS + "commandline")
+    holder = next(iter(_children(guest.domain, "commandline")), None)
     if holder is None:
         return (), {}
-    environment = {env.get("@name") or "": env.get("@value") or "" for env in holder.all(QEMU_NS + "env")}
+    environment = {env.get("@name") or "": env.get("@value") or "" for env in _children(holder, "env")}
     words: list[str] = []
-    arguments = list(holder.all(QEMU_NS + "arg"))
+    arguments = _children(holder, "arg")
     index = 0
     while index < len(arguments):
         group = [arguments[index]]

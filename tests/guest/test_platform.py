@@ -21,7 +21,13 @@ NOON = datetime(2030, 1, 2, 12, 0, 0, tzinfo=UTC)
 
 
 def guest(
-    inside: str = "", *, machine: str = "pc-q35-7.2", type: str = "qemu", memory: str = "256", arch: str = "x86_64", os: str = ""
+    inside: str = "",
+    *,
+    machine: str = "pc-q35-7.2",
+    type: str = "qemu",
+    memory: str = "256",
+    arch: str = "x86_64",
+    os: str = "",
 ) -> Guest:
     xml = (
         f"<domain type='{type}'><name>g</name><uuid>12345678-1234-1234-1234-123456789abc</uuid>"
@@ -87,14 +93,26 @@ def test_a_plain_guest_says_little() -> None:
         ("<cpu><model>Haswell</model><maxphysaddr mode='emulate' bits='42'/></cpu>", "cpu/features/phys-bits", 42),
         ("<features><apic eoi='on'/></features>", "cpu/features/kvm-pv-eoi", True),
         ("<features><kvm><hidden state='on'/></kvm></features>", "cpu/features/kvm", False),
-        ("<features><hyperv><spinlocks state='on' retries='8191'/></hyperv></features>", "cpu/features/hv-spinlocks", "0x1fff"),
+        (
+            "<features><hyperv><spinlocks state='on' retries='8191'/></hyperv></features>",
+            "cpu/features/hv-spinlocks",
+            "0x1fff",
+        ),
         ("<features><hyperv><vendor_id state='on' value='x y'/></hyperv></features>", "cpu/features/hv-vendor-id", "x y"),
         ("<features><hyperv><relaxed state='off'/></hyperv></features>", "cpu/features", None),
         ("<clock offset='utc'><timer name='hypervclock' present='yes'/></clock>", "cpu/features/hv-time", True),
         ("<clock offset='utc'><timer name='kvmclock' present='no'/></clock>", "cpu/features/kvmclock", False),
-        ("<clock offset='utc'><timer name='tsc' frequency='3000000000'/></clock>", "cpu/features/tsc-frequency", 3000000000),
+        (
+            "<clock offset='utc'><timer name='tsc' frequency='3000000000'/></clock>",
+            "cpu/features/tsc-frequency",
+            3000000000,
+        ),
         ("<clock offset='utc'><timer name='hpet' present='no'/></clock>", "machine/properties/hpet", False),
-        ("<clock offset='utc'><timer name='rtc' tickpolicy='catchup'/></clock>", "clock/timers", {"rtc": {"tickpolicy": "catchup"}}),
+        (
+            "<clock offset='utc'><timer name='rtc' tickpolicy='catchup'/></clock>",
+            "clock/timers",
+            {"rtc": {"tickpolicy": "catchup"}},
+        ),
         ("<clock offset='variable' adjustment='3600' basis='utc'/>", "clock", {"base": "utc", "offset": 3600}),
         ("<clock offset='absolute' start='1000'/>", "clock", {"base": 1000}),
         ("<features><smm state='on'/></features>", "machine/properties/smm", "on"),

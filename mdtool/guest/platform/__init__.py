@@ -27,8 +27,6 @@ from mdtool.tree import SECTIONS, Tree
 
 __all__ = ["Platform", "iothreads", "platform_argv", "platform_of", "sections_from_guest"]
 
-QEMU_NS = "{http://libvirt.org/schemas/domain/qemu/1.0}"
-
 #: children of <domain> that say nothing to the guest: the host's affair, or libvirt's
 _HOST_SIDE = names(
     "title description metadata currentMemory memoryBacking memtune numatune blkiotune cputune resource "
