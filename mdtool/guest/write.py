@@ -1,0 +1,281 @@
+"""Guest XML with every place filled in: what libvirt would choose anew, the description has chosen.
+
+``reconcile --write-xml`` writes it.  libvirt keeps the addresses of an XML that has them, so a guest that it starts from
+this XML has the described places, whatever was added or removed since.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from mdtool.guest.alias import USER
+from mdtool.guest.allocation.controllers import DRIVERS, MODELS
+from mdtool.guest.model import Guest, Spot, Wanted
+from mdtool.guest.place import spot_from_node
+from mdtool.guest.xml import Element
+from mdtool.guest.xmltext import Edits, New
+from mdtool.tree import BUILTIN, Node, Place, Tree, Value
+
+#: Address type -> how libvirt writes each of its numbers, in its order.
+_NUMBERS: Mapping[str, Mapping[str, str]] = {
+    "pci": {"domain": "0x{:04x}", "bus": "0x{:02x}", "slot": "0x{:02x}", "function": "0x{:x}"},
+    "drive": {"controller": "{}", "bus": "{}", "target": "{}", "unit": "{}"},
+    "usb": {"bus": "{}", "port": "{}"},
+    "virtio-serial": {"controller": "{}", "bus": "{}", "port": "{}"},
+    "ccid": {"controller": "{}", "slot": "{}"},
+    "ccw": {"cssid": "0x{:x}", "ssid": "0x{:x}", "devno": "0x{:04x}"},
+    "spapr-vio": {"reg": "0x{:08x}"},
+    "dimm": {"slot": "{}", "base": "0x{:x}"},
+    "isa": {"iobase": "0x{:x}"},
+}
+#: Address types that are written only where the XML has one: the model, or the port's number, says the place.
+_ONLY_CHANGED = frozenset({"isa"})
+
+#: PCI controllers: what stands in <target>, by property.
+_TARGETS: Mapping[str, tuple[str, str]] = {
+    "chassis": ("chassis", "{}"),
+    "port": ("port", "0x{:x}"),
+    "chassis_nr": ("chassisNr", "{}"),
+    "bus_nr": ("busNr", "{}"),
+    "index": ("index", "{}"),
+}
+_PCI_DRIVERS = frozenset(driver for driver, (type_, _) in MODELS.items() if type_ == "pci")
+
+#: What the machine itself has, at its only place: (type, index) of a controller -> address, where there is one.
+_I440FX = {("ide", 0): (1, 1)}
+_Q35 = {("sata", 0): (0x1F, 2)}
+
+ALIASES = ("kept", "own", "ua")
+
+
+def xml_with_places(source: bytes, guest: Guest, tree: Tree, wanted: Sequence[Wanted], *, aliases: str = "kept") -> str:
+    """``source`` with the address, index, port, chassis and alias of every device of ``tree``.
+
+    ``guest`` was read from ``source``, ``wanted`` are its devices (those that libvirt implies may be missing), and
+    ``tree`` is reconciled with them.  Devices that the description has and the XML has not (controllers, mostly) are
+    added as elements.  Everything else is as it was: comments, order, whitespace, namespaces, attributes.
+
+    ``aliases``: ``kept`` leaves them as they are, ``own`` writes the ids of the description (libvirt drops those that
+    do not begin with ``ua-``), ``ua`` gives each device without a ``ua-`` alias one: ``ua-net0``, for <qemu:override>.
+    """
+    if aliases not in ALIASES:
+        raise ValueError(aliases)
+    edits = Edits(source, guest.domain)
+    nodes = {place.node.origin: place for place in tree.places if place.node.origin not in (None, BUILTIN)}
+    for element, one in _elements(guest, wanted):
+        place = nodes.pop(one.origin, None)
+        writer = _Writer(guest, tree, edits, element, one, place, aliases)
+        writer.write()
+    for one in wanted:
+        if one.element is not None:
+            nodes.pop(one.origin, None)  # parts, and devices of <qemu:commandline>
+    _add(guest, edits, list(_missing(tree, nodes.values(), aliases)))
+    return edits.text()
+
+
+def _elements(guest: Guest, wanted: Sequence[Wanted]) -> Iterator[tuple[Element, Wanted]]:
+    """The elements under <devices>, each with the device that it stands for."""
+    of: dict[int, Wanted] = {}
+    for one in wanted:
+        if one.element is not None:
+            of.setdefault(id(one.element), one)
+    return ((element, of[id(element)]) for element in guest.devices if id(element) in of)
+
+
+@dataclass(frozen=True, slots=True)
+class _Writer:
+    """One element and the node that it stands for; ``place`` is None for what the machine has built in."""
+
+    guest: Guest
+    tree: Tree
+    edits: Edits
+    element: Element
+    one: Wanted
+    place: Place | None
+    aliases: str
+
+    def write(self) -> None:
+        new: list[New] = []
+        if self.element.tag == "controller" and "index" in self.one.facts:
+            self._set(self.element, {"index": str(self.one.facts["index"])})
+        if self.element.tag == "interface" and self.element.get("mac/@address") is None and "mac" in self.one.properties:
+            new.append(New("mac", {"address": str(self.one.properties["mac"])}))
+        if self.place is not None:
+            new += self._target(self.place.node)
+            new += self._alias(self.place.node)
+        spot = _spot(self.tree, self.place) if self.place is not None else _built_in(self.guest, self.one)
+        if spot is not None:
+            new += self._address(spot)
+        self.edits.append(self.element, new)
+
+    def _set(self, element: Element, attributes: Mapping[str, str]) -> None:
+        """Attributes that are missing or say another number."""
+        self.edits.set(element, {k: v for k, v in attributes.items() if not _equal(element.attributes.get(k), v)})
+
+    def _target(self, node: Node) -> Iterator[New]:
+        attributes = _target_of(node)
+        target = self.element.first("target")
+        if attributes and target is not None:
+            self._set(target, attributes)
+        elif attributes:
+            yield New("target", attributes)
+
+    def _alias(self, node: Node) -> Iterator[New]:
+        alias = self.element.first("alias")
+        name = _alias_of(node, self.aliases)
+        if name is None or (alias is not None and (alias.get("@name") or "").startswith(USER)):
+            return
+        if alias is not None:
+            self.edits.set(alias, {"name": name})
+        else:
+            yield New("alias", {"name": name})
+
+    def _address(self, spot: Spot) -> Iterator[New]:
+        attributes = _attributes(spot)
+        address = self.element.first("address")
+        if not attributes or (address is None and spot.type in _ONLY_CHANGED):
+            return
+        if address is None:
+            yield New("address", attributes)
+        elif address.get("@type") == spot.type:
+            self._set(address, attributes)
+        else:
+            self.edits.replace(address, New("address", attributes))
+
+
+def _spot(tree: Tree, place: Place) -> Spot | None:
+    """libvirt's place of a node, with a memory device's base where the description has it."""
+    spot = spot_from_node(place.bus.name if place.bus else "", place.node, tree)
+    if spot is not None and spot.type == "dimm" and (base := _known(place.node, "addr")) is not None:
+        return Spot("dimm", {**spot.numbers, "base": int(str(base), 0)})
+    return spot
+
+
+def _built_in(guest: Guest, one: Wanted) -> Spot | None:
+    """The place of a controller that the machine brings along."""
+    if one.kind != "controller" or one.driver:
+        return None
+    table = _Q35 if guest.is_q35 else _I440FX if guest.is_i440fx else {}
+    found = table.get((str(one.facts.get("type")), int(one.facts.get("index", 0))))
+    return Spot("pci", {"domain": 0, "bus": 0, "slot": found[0], "function": found[1]}) if found else None
+
+
+def _attributes(spot: Spot) -> dict[str, str]:
+    """The attributes of an <address>; empty where libvirt writes none for this place."""
+    names = _NUMBERS.get(spot.type, {})
+    found = {name: form.format(spot[name]) for name, form in names.items() if spot.get(name) is not None}
+    if found and spot.get("multifunction"):
+        found["multifunction"] = "on"
+    return {"type": spot.type, **found} if found else {}
+
+
+def _target_of(node: Node) -> dict[str, str]:
+    """The attributes of a PCI controller's <target>."""
+    if node.driver not in _PCI_DRIVERS:
+        return {}
+    return {
+        name: form.format(int(str(value), 0))
+        for prop, (name, form) in _TARGETS.items()
+        if (value := _known(node, prop)) is not None
+    }
+
+
+def _alias_of(node: Node, aliases: str) -> str | None:
+    if aliases == "kept" or node.id is None:
+        return None
+    if aliases == "own" or node.id.startswith(USER):
+        return node.id
+    return USER + re.sub(r"[^a-zA-Z0-9_-]", "-", node.id)  # libvirt drops an alias with any other character
+
+
+def _known(node: Node, name: str) -> Value:
+    return node.properties.get(name, node.pins.get(name))
+
+
+def _equal(have: str | None, want: str) -> bool:
+    """Whether two spellings mean the same: ``0x0a`` and ``10``."""
+    if have is None:
+        return False
+    try:
+        return int(have, 0) == int(want, 0)
+    except ValueError:
+        return have == want
+
+
+# --- devices that the XML does not have -----------------------------------------------------------------------------
+
+
+def _missing(tree: Tree, places: Iterable[Place], aliases: str) -> Iterator[New]:
+    """Elements for nodes that no element stands for, controllers first, in order of their numbers."""
+    found = []
+    for place in places:
+        kind = (place.node.origin or "").partition("/")[0]
+        if kind not in _ELEMENTS or (made := _ELEMENTS[kind](place.node)) is None:
+            continue
+        children = list(made.children)
+        if attributes := _target_of(place.node):
+            children.append(New("target", attributes))
+        if name := _alias_of(place.node, aliases):
+            children.append(New("alias", {"name": name}))
+        spot = _spot(tree, place)
+        if spot is not None and spot.type not in _ONLY_CHANGED and (attributes := _attributes(spot)):
+            children.append(New("address", attributes))
+        found.append(New(made.tag, made.attributes, children))
+    yield from sorted(found, key=_order)
+
+
+def _order(new: New) -> tuple[int, str, int]:
+    return list(_ELEMENTS).index(new.tag), new.attributes.get("type", ""), int(new.attributes.get("index", 0))
+
+
+def _controller(node: Node) -> New | None:
+    found = re.match(r"controller/([^/]+)/(\d+)", node.origin or "")
+    if found is None:
+        return None
+    type_, index = found[1], found[2]
+    model = MODELS.get(node.driver, ("", ""))[1] or _virtio_model(type_, node.driver)
+    if type_ == "ccid" or not model:
+        return New("controller", {"type": type_, "index": index})
+    attributes = {"type": type_, "index": index, "model": model}
+    if type_ == "pci" and DRIVERS.get((type_, model)) not in ("", node.driver):
+        return New("controller", attributes, [New("model", {"name": node.driver})])
+    return New("controller", attributes)
+
+
+def _virtio_model(type_: str, driver: str) -> str:
+    """``virtio-scsi`` for virtio-scsi-pci; "" for what needs no model."""
+    return type_ if type_ == "scsi" and not driver.startswith("virtio-") else {"scsi": "virtio-scsi"}.get(type_, "")
+
+
+def _video(node: Node) -> New:
+    return New("video", children=[New("model", {"type": (node.origin or "").split("/")[1]})])
+
+
+def _input(node: Node) -> New:
+    _, bus, type_ = (node.origin or "").partition("#")[0].split("/")
+    return New("input", {"type": type_, "bus": bus})
+
+
+#: The kinds that libvirt, and so the description, has without being told.
+_ELEMENTS: Mapping[str, Callable[[Node], New | None]] = {
+    "controller": _controller,
+    "hub": lambda _: New("hub", {"type": "usb"}),
+    "input": _input,
+    "video": _video,
+    "memballoon": lambda _: New("memballoon", {"model": "virtio"}),
+}
+
+
+def _add(guest: Guest, edits: Edits, news: Sequence[New]) -> None:
+    """Controllers behind the last controller, everything else at the end of <devices>."""
+    holder = guest.domain.first("devices")
+    if holder is None:
+        edits.append(guest.domain, [New("devices", children=news)] if news else [])
+        return
+    last = [element for element in guest.devices if element.tag == "controller"]
+    behind = [new for new in news if last and new.tag == "controller"]
+    if last:
+        edits.insert_after(last[-1], behind)
+    edits.append(holder, [new for new in news if new not in behind])

@@ -1,0 +1,127 @@
+"""libvirt takes the XML that --write-xml writes, and keeps every address in it."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from conftest import lacking, require
+from support import SAMPLES, mdtool
+
+from mdtool.document import tree_from_file
+from mdtool.guest.devices import guest_from_bytes
+from mdtool.guest.xml import element_from_bytes
+from mdtool.reconcile import reconcile
+from mdtool.tree import Tree
+
+URI = "qemu:///system"
+
+VIRT = """<domain type='qemu'>
+  <name>arm</name>
+  <memory unit='MiB'>128</memory>
+  <os><type arch='aarch64' machine='virt-7.2'>hvm</type></os>
+  <features><acpi/><gic version='2'/></features>
+  <devices>
+    <emulator>/usr/bin/qemu-system-aarch64</emulator>
+    <interface type='user'><mac address='52:54:00:00:00:01'/><model type='virtio'/></interface>
+    <disk type='file' device='disk'><source file='/a'/><target dev='sda' bus='scsi'/></disk>
+    <controller type='scsi' model='virtio-scsi'/>
+    <controller type='usb' model='qemu-xhci'/>
+    <input type='keyboard' bus='usb'/>
+    <channel type='unix'><target type='virtio' name='a'/></channel>
+  </devices>
+</domain>
+"""
+
+
+@pytest.fixture
+def virsh() -> Iterator[Virsh]:
+    require("virsh")
+    done = subprocess.run(["virsh", "-c", URI, "-q", "uri"], capture_output=True, text=True, timeout=30)
+    if done.returncode:
+        lacking("libvirtd", "start libvirtd (as root)")
+    virsh = Virsh()
+    yield virsh
+    virsh.call("undefine", virsh.name, "--nvram")
+
+
+class Virsh:
+    """A guest of our own in libvirt."""
+
+    def __init__(self) -> None:
+        self.name = f"mdtool-{uuid.uuid4().hex[:12]}"
+
+    def call(self, *words: str) -> subprocess.CompletedProcess[bytes]:
+        return subprocess.run(["virsh", "-c", URI, "-q", *words], capture_output=True, timeout=60, check=False)
+
+    def canonical(self, xml: str, folder: Path) -> bytes:
+        """What libvirt makes of a guest XML that is defined."""
+        xml = re.sub(r"<name>.*?</name>", f"<name>{self.name}</name>", xml, count=1)
+        xml = re.sub(r"<uuid>.*?</uuid>", "", xml, count=1)
+        path = folder / "define.xml"
+        path.write_text(xml)
+        self.call("undefine", self.name, "--nvram")
+        done = self.call("define", os.fspath(path))
+        assert done.returncode == 0, done.stderr.decode()
+        return self.call("dumpxml", "--inactive", self.name).stdout
+
+
+def addresses(xml: bytes) -> set[tuple[str, ...]]:
+    """(tag, the numbers of its address) of every element that has one."""
+    found = set()
+    for element in element_from_bytes(xml, "x").first("devices") or ():
+        if (address := element.first("address")) is not None:
+            numbers = {k: int(v, 0) if k != "port" and k[0] not in "tm" else v for k, v in address.attributes.items()}
+            found.add((element.tag, *(f"{k}={v}" for k, v in sorted(numbers.items()))))
+    return found
+
+
+def where(tree: Tree) -> dict[str | None, object]:
+    return {place.node.origin: place.address for place in tree.places}
+
+
+def source(name: str, edited: bool = False) -> str:
+    return VIRT if name == "virt" else (SAMPLES / name / ("edited.xml" if edited else "guest.xml")).read_text()
+
+
+@pytest.mark.parametrize("aliases", ["kept", "ua"])
+@pytest.mark.parametrize("name", ["web01", "legacy", "virt"])
+def test_libvirt_keeps_every_address(name: str, aliases: str, virsh: Virsh, tmp_path: Path) -> None:
+    guest, description, written = tmp_path / "g.xml", tmp_path / "g.yaml", tmp_path / "w.xml"
+    guest.write_text(source(name))
+    assert mdtool("reconcile", guest, description, "--write-xml", written, "--aliases", aliases) == 0
+    canonical = virsh.canonical(written.read_text(), tmp_path)
+    mine = addresses(written.read_bytes())
+    assert mine <= addresses(canonical) and len(mine) >= 9
+    if aliases == "ua":
+        assert set(re.findall(rb"<alias name='[^']*'", written.read_bytes())) <= set(
+            re.findall(rb"<alias name='[^']*'", canonical)
+        )
+    result = reconcile(guest_from_bytes(canonical, "dumped.xml"), tree_from_file(description))
+    assert [str(step) for step in result.plan.steps if step.action.value != "=" and step.name != "guest"] == []
+
+
+@pytest.mark.parametrize("name", ["web01", "legacy"])
+def test_an_edited_guest_keeps_its_places_in_libvirt(name: str, virsh: Virsh, tmp_path: Path) -> None:
+    """A NIC less, a disk more: libvirt alone would move the survivors."""
+    guest, description, written = tmp_path / "g.xml", tmp_path / "g.yaml", tmp_path / "w.xml"
+    guest.write_text(source(name))
+    assert mdtool("reconcile", guest, description) == 0
+    before = where(tree_from_file(description))
+    guest.write_text(source(name, edited=True))
+    assert mdtool("reconcile", guest, description, "--write-xml", written) == 0
+    after = where(tree_from_file(description))
+
+    def in_libvirt(xml: str) -> dict[str | None, object]:
+        return where(reconcile(guest_from_bytes(virsh.canonical(xml, tmp_path), "dumped.xml")).tree)
+
+    kept, moved = in_libvirt(written.read_text()), in_libvirt(source(name, edited=True))
+    assert {origin: kept.get(origin) for origin in after} == after
+    survivors = before.keys() & after.keys()
+    assert all(kept[origin] == before[origin] for origin in survivors)
+    assert any(moved.get(origin) != before[origin] for origin in survivors), "the control: without addresses they move"
