@@ -153,6 +153,8 @@ class Tree:
             yield from inside(bus, None)
         for node in self.devices:
             yield place(node, None, None)
+            for bus in node.buses:
+                yield from inside(bus, node)
 
     @cached_property
     def by_name(self) -> Mapping[str, Place]:
