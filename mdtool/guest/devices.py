@@ -181,11 +181,16 @@ _BOOT = {"hd": ("disk", "lun"), "cdrom": ("cdrom",), "fd": ("floppy",)}
 
 
 def boot_order(guest: Guest, by_tag: Mapping[str, list[Element]]) -> dict[int, int]:
-    """Element identity -> boot index, by ``<os><boot dev='hd'/>``: the first disk, CD, floppy and NIC; 1 comes first."""
+    """Element identity -> boot index, by ``<os><boot dev='hd'/>``: the first disk, CD, floppy and NIC; 1 comes first.
+
+    Where neither <os> nor any device has an order, the first disk boots.
+    """
     found: dict[int, int] = {}
     disks = disks_in_order(guest, by_tag.get("disk", []))
-    for number, boot in enumerate(guest.domain.all("os/boot"), start=1):
-        dev = boot.attributes.get("dev", "")
+    devs = [boot.attributes.get("dev", "") for boot in guest.domain.all("os/boot")]
+    if not devs and not any(element.first("boot") for element in guest.devices):
+        devs = ["hd"]
+    for number, dev in enumerate(devs, start=1):
         kinds = _BOOT.get(dev, ())
         meant = (
             by_tag.get("interface", [])

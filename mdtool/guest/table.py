@@ -213,7 +213,7 @@ class Device:
         if isinstance(self.choose, str) and self.choose:
             found[self.choose] = "chooses the driver"
         for path in (*self.reads, *self.origin, *self.known_by.values()):
-            if path != "choice":
+            if path != "choice" and path not in self.facts:
                 found.setdefault(path, "chooses the driver or its properties")
         found |= {path: f"host side: {why}" for path, why in self.host.items()}
         found |= {path: f"no difference to the guest: {why}" for path, why in self.ignored.items()}

@@ -38,6 +38,8 @@ def _shape(context: Context, wanted: Wanted) -> Wanted | None:
         "label-size": size(context, "target/label/size") if model == "nvdimm" else None,
     }
     properties |= {name: value for name, value in sizes.items() if value is not None}
+    if wanted.spot is not None and wanted.spot.type == "dimm" and "base" in wanted.spot.numbers:
+        properties["addr"] = wanted.spot["base"]
     if model == "nvdimm" and context.element.first("target/readonly") is not None:
         properties["unarmed"] = True
     if "node" in properties and model == "virtio-pmem":
@@ -57,7 +59,12 @@ MEMORY = Device(
         "virtio-mem": "virtio-mem-*",
         "sgx-epc": "",
     },
-    props={"node": Prop("target/node", number), "uuid": Prop("uuid", drivers=("nvdimm",)), **VIRTIO},
+    props={
+        "node": Prop("target/node", number),
+        "uuid": Prop("uuid", drivers=("nvdimm",)),
+        "memaddr": Prop("target/address/@base", number, ("virtio-mem-*", "virtio-pmem-*")),
+        **VIRTIO,
+    },
     facts={"node": Prop("target/node", number)},
     alias={
         "dimm": "dimm",
@@ -83,7 +90,6 @@ MEMORY = Device(
         "source/*": "the backend",
         "target/current": "what the guest has taken so far",
         "target/current/@unit": "what the guest has taken so far",
-        "target/address/@base": "where libvirt would have the memory, kept by newer ones in `<target>`",
         "target/@dynamicMemslots": "how the host maps it",
     },
     shape=_shape,
