@@ -42,7 +42,9 @@ PREFIXES: Mapping[str, str] = {
 _NARROW = ("lsilogic",)
 
 #: Devices that libvirt gives no id at all.
-ANONYMOUS = frozenset({"isa-fdc", "ich9-usb-uhci1", "ich9-usb-uhci2", "ich9-usb-uhci3", "pvpanic", "pvpanic-pci"})  # fmt: skip
+ANONYMOUS = frozenset(
+    {"isa-fdc", "ich9-usb-uhci1", "ich9-usb-uhci2", "ich9-usb-uhci3", "pvpanic", "pvpanic-pci"}
+)
 
 
 def with_ids(wanted: Sequence[Wanted], taken: Collection[str] = ()) -> list[Wanted]:
