@@ -1,9 +1,8 @@
 """PCI: which slot and function a device gets, and the ports and bridges that it takes.
 
-The rules are libvirt's.  A first pass, on buses that may grow, finds out how many ports and bridges the guest needs; they
-become controllers, and a second pass gives out addresses, controllers first.  A device that can be hot-plugged wants a
-bus that can: on pcie.0 there is none, so it goes behind a root port, or, where it is a conventional PCI device, onto a
-bridge behind one.
+The rules are libvirt's.  A first pass, on buses that may grow, finds out how many ports and bridges the guest needs;
+they become controllers, and a second pass gives out addresses, controllers first.  Devices go where they could be
+hot-plugged: never onto pcie.0 but behind a root port, or, where they are conventional PCI, onto a bridge behind one.
 """
 
 from __future__ import annotations
@@ -21,10 +20,9 @@ from mdtool.guest.model import Guest, Spot, Wanted
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """What a device plugs into: ``pci``, ``pcie``, or a PCI controller's model; whether it must be hot-pluggable there."""
+    """What a device plugs into: ``pci``, ``pcie``, ``integrated`` (the root bus alone), or a PCI controller's model."""
 
     kind: str
-    hotplug: bool = True
 
     @property
     def shares(self) -> bool:
@@ -34,29 +32,28 @@ class Need:
 
 @dataclass(frozen=True, slots=True)
 class BusModel:
-    """What the bus of a controller model takes: kinds, hotplug, its first and last slot."""
+    """What the bus of a controller model takes where libvirt chooses, its first and last slot."""
 
     takes: frozenset[str]
-    hotplug: bool
     first: int
     last: int
 
 
-_PORT = BusModel(frozenset({"pcie", "pcie-switch-upstream-port", "pcie-to-pci-bridge"}), True, 0, 0)
+_PORT = BusModel(frozenset({"pcie", "pcie-switch-upstream-port", "pcie-to-pci-bridge"}), 0, 0)
+_BRIDGE = frozenset({"pci", "pci-bridge"})
+_PCIE_ROOT = frozenset({"integrated", "pcie-root-port", "dmi-to-pci-bridge", "pcie-expander-bus"})
 
 MODELS: Mapping[str, BusModel] = {
-    "pci-root": BusModel(frozenset({"pci", "pci-bridge", "pci-expander-bus"}), True, 1, 31),
-    "pcie-root": BusModel(
-        frozenset({"pcie", "pcie-root-port", "dmi-to-pci-bridge", "pcie-expander-bus"}), False, 1, 31
-    ),
-    "pci-bridge": BusModel(frozenset({"pci", "pci-bridge"}), True, 1, 31),
-    "pci-expander-bus": BusModel(frozenset({"pci", "pci-bridge"}), True, 0, 31),
-    "dmi-to-pci-bridge": BusModel(frozenset({"pci", "pci-bridge"}), False, 0, 31),
-    "pcie-to-pci-bridge": BusModel(frozenset({"pci", "pci-bridge"}), True, 1, 31),
+    "pci-root": BusModel(_BRIDGE | {"integrated", "pci-expander-bus"}, 1, 31),
+    "pcie-root": BusModel(_PCIE_ROOT, 1, 31),
+    "pci-bridge": BusModel(_BRIDGE, 1, 31),
+    "pci-expander-bus": BusModel(_BRIDGE, 0, 31),
+    "dmi-to-pci-bridge": BusModel(frozenset({"pci-bridge"}), 0, 31),
+    "pcie-to-pci-bridge": BusModel(_BRIDGE, 1, 31),
     "pcie-root-port": _PORT,
-    "pcie-switch-upstream-port": BusModel(frozenset({"pcie-switch-downstream-port"}), False, 0, 31),
+    "pcie-switch-upstream-port": BusModel(frozenset({"pcie-switch-downstream-port"}), 0, 31),
     "pcie-switch-downstream-port": _PORT,
-    "pcie-expander-bus": BusModel(frozenset({"pcie-root-port", "dmi-to-pci-bridge"}), False, 0, 31),
+    "pcie-expander-bus": BusModel(frozenset({"pcie-root-port", "dmi-to-pci-bridge"}), 0, 31),
 }
 _ROOTS = ("pci-root", "pcie-root")
 
@@ -97,15 +94,15 @@ def need_of(wanted: Wanted) -> Need | None:
     type_ = type_of(wanted)
     if type_ == "pci":
         model = model_of(wanted)
-        return None if model in _ROOTS or model not in MODELS else Need(model, hotplug=False)
+        return None if model in _ROOTS or model not in MODELS else Need(model)
     driver = wanted.driver
     if not driver and type_ not in ("sata", "ide"):
         return None
     if driver.startswith(("virtio-", "vhost-")):
         if driver.endswith("-pci-transitional"):
             return Need("pci")
-        if driver == "virtio-iommu-pci":
-            return Need("pcie", hotplug=False)
+        if driver in ("virtio-iommu", "virtio-iommu-pci"):
+            return Need("integrated")
         return Need("pcie") if "-pci" in driver or driver.startswith(("virtio-vga", "vhost-user-vga")) else None
     if driver in _EXPRESS:
         return Need("pcie")
@@ -129,7 +126,7 @@ class _Bus:
     shared: set[int] = field(default_factory=set)
 
     def takes(self, need: Need) -> bool:
-        return need.kind in self.model.takes and (self.model.hotplug or not need.hotplug)
+        return need.kind in self.model.takes
 
     def slots(self) -> range:
         return range(self.model.first, self.model.last + 1)
@@ -167,7 +164,7 @@ class _Buses:
         default = "pcie-root-port" if self.pcie else "pci-bridge"
         for index in range(max(controllers) + 1):
             one = controllers.get(index)
-            self._add(model_of(one) if one else default, hotplug=one is None or one.facts.get("hotplug") != "off")
+            self._add(model_of(one) if one else default)
         there = [one for one in devices if one.spot is not None and one.spot.type == "pci" and is_placed(one.spot)]
         for one in sorted(there, key=lambda one: _COLLECTED.get(one.kind, len(_COLLECTED))):
             if (need := self.need(one)) and one.spot is not None:
@@ -180,12 +177,8 @@ class _Buses:
             if spot.type == "pci" and spot.get("bus", 0) < len(self.buses):
                 _mark(self.buses[spot.get("bus", 0)].retired, spot.get("slot", 0), spot.get("function", 0))
 
-    def _add(self, model: str, *, hotplug: bool = True) -> int:
-        shape = MODELS.get(model, MODELS["pci-bridge"])
-        if model in ("pcie-root-port", "pcie-switch-downstream-port") and not hotplug:
-            shape = replace(shape, hotplug=False)
-        self.buses.append(_Bus(shape, model))
-        return len(self.buses) - 1
+    def _add(self, model: str) -> None:
+        self.buses.append(_Bus(MODELS.get(model, MODELS["pci-bridge"]), model))
 
     def occupy(self, spot: Spot, need: Need | None = None) -> None:
         """Mark a place as taken by a device that has it already."""
@@ -528,7 +521,7 @@ def out_of_slots(one: Wanted, need: Need, buses: Sequence[_Bus]) -> InputError:
     return InputError(
         f"{one.kind}: no free PCI slot for {one.driver} ({one.origin}); free: {', '.join(free) if free else 'none'}",
         at=one.position,
-        expected=f"a bus that takes a {need.kind} device" + (" and hotplug" if need.hotplug else ""),
+        expected=f"a bus that takes a {need.kind} device",
         remedy=f"add <controller type='pci' model='{add}'/>, or remove a device; mdtool reconcile --forget frees the "
         "addresses of removed ones"
         if buses
