@@ -1,0 +1,222 @@
+"""Real QEMU takes every backend that this host can provide, and every null one."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mdtool.launch.argv import Commandline
+from support_backends import guest_of, line_of
+
+
+@contextmanager
+def beside(line: Commandline) -> Iterator[None]:
+    """The processes of a command line, ended afterwards."""
+    running = []
+    try:
+        for process in line.processes:
+            running.append(subprocess.Popen(process.argv, stderr=subprocess.PIPE))
+            deadline = time.monotonic() + 20
+            while process.ready and not process.ready.exists() and time.monotonic() < deadline:
+                assert running[-1].poll() is None, running[-1].communicate()[1]
+                time.sleep(0.01)
+        yield
+    finally:
+        for started in running:
+            started.terminate()
+            started.communicate(timeout=20)
+
+
+def answers(line: Commandline, *commands: dict[str, Any]) -> list[Any]:
+    """What QEMU, paused, answers; its words as an AssertionError where it does not start."""
+    passed = []
+    for number, secret in line.descriptors.items():
+        held = os.memfd_create(secret.name)
+        os.write(held, (secret.value or "pw").encode())
+        os.lseek(held, 0, os.SEEK_SET)
+        os.dup2(held, number)
+        os.close(held)
+        passed.append(number)
+    sent = [{"execute": "qmp_capabilities"}, {"execute": "query-status"}, *commands, {"execute": "quit"}]
+    try:
+        with beside(line):
+            said = subprocess.run(
+                [*line.argv, "-qmp", "stdio"],
+                input="".join(map(json.dumps, sent)),
+                capture_output=True,
+                text=True,
+                timeout=60,
+                pass_fds=passed,
+            )
+    finally:
+        for number in passed:
+            os.close(number)
+    messages = [json.loads(row) for row in said.stdout.splitlines() if row.startswith("{")]
+    results = [message["return"] for message in messages if "return" in message]
+    assert len(results) == len(sent), said.stderr
+    assert results[1]["status"] == "prelaunch"
+    return results[2:-1]
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def everything(folder: Path, ports: list[int]) -> str:
+    """One guest with each backend that needs nothing but this folder."""
+    return f"""
+<disk type='file'><driver type='qcow2' cache='none' io='threads' discard='unmap' detect_zeroes='unmap' iothread='1'/>
+ <source file='{folder}/top.qcow2'/><backingStore type='file'><format type='qcow2'/><source file='{folder}/base.qcow2'/>
+ <backingStore/></backingStore><target dev='vda' bus='virtio'/></disk>
+<disk type='file'><driver type='raw' cache='writethrough' error_policy='stop'/><source file='{folder}/raw'/>
+ <target dev='vdb' bus='virtio'/><iotune><total_bytes_sec>1000000</total_bytes_sec><group_name>lim</group_name></iotune>
+ <shareable/></disk>
+<disk type='file'><driver type='raw'/><source file='{folder}/raw'/><target dev='sdd' bus='scsi'/><iotune>
+ <total_bytes_sec>1000000</total_bytes_sec><group_name>lim</group_name></iotune><shareable/></disk>
+<disk type='file'><driver type='raw'/><source file='{folder}/luks'><encryption format='luks'>
+ <secret type='passphrase' uuid='u1'/></encryption></source><target dev='vdd' bus='virtio'/></disk>
+<disk type='network'><driver type='raw'/><source protocol='nbd' name='exp'>
+ <host transport='unix' socket='{folder}/nbd'/></source><target dev='vdf' bus='virtio'/><readonly/></disk>
+<disk type='file' device='cdrom'><driver type='raw'/><source file='{folder}/cd'/><target dev='sda' bus='sata'/></disk>
+<disk type='file' device='cdrom'><target dev='sdb' bus='sata'/></disk>
+<disk type='file' device='floppy'><driver type='raw'/><source file='{folder}/floppy'/><target dev='fda'/></disk>
+<disk type='dir'><driver type='fat'/><source dir='{folder}/shared'/><target dev='sdc' bus='usb'/><readonly/></disk>
+<interface type='user'><mac address='52:54:00:00:00:01'/><model type='virtio'/></interface>
+<interface type='mcast'><mac address='52:54:00:00:00:02'/><source address='230.0.0.1' port='5558'/>
+ <model type='e1000e'/></interface>
+<interface type='server'><mac address='52:54:00:00:00:03'/><source address='127.0.0.1' port='{ports[0]}'/>
+ <model type='rtl8139'/></interface>
+<interface type='udp'><mac address='52:54:00:00:00:05'/><source address='127.0.0.1' port='9'>
+ <local address='127.0.0.1' port='{ports[1]}'/></source><model type='e1000'/></interface>
+<interface type='null'><mac address='52:54:00:00:00:06'/><model type='ne2k_pci'/></interface>
+<serial type='pty'><target port='0'/><log file='{folder}/log' append='on'/></serial>
+<serial type='tcp'><source mode='bind' host='127.0.0.1' service='{ports[2]}'/><protocol type='telnet'/>
+ <target port='1'/></serial>
+<serial type='udp'><source mode='bind' host='127.0.0.1' service='0'/>
+ <source mode='connect' host='127.0.0.1' service='9'/><target port='2'/></serial>
+<serial type='file'><source path='{folder}/s.log' append='on'/><target port='3'/></serial>
+<parallel type='null'><target port='0'/></parallel>
+<channel type='unix'><target type='virtio' name='org.qemu.guest_agent.0'/></channel>
+<channel type='unix'><source mode='bind' path='{folder}/fwd'/>
+ <target type='guestfwd' address='10.0.2.1' port='4600'/></channel>
+<console type='pty'><target type='virtio' port='1'/></console>
+<graphics type='vnc' port='{ports[3]}' passwd='secret' keymap='de'><listen type='address' address='127.0.0.1'/></graphics>
+<video><model type='virtio'/></video>
+<sound model='ich9'/><sound model='usb'><audio id='2'/></sound><audio id='1' type='none'/>
+<audio id='2' type='file' path='{folder}/wav'><output mixingEngine='yes' fixedSettings='yes'>
+ <settings frequency='44100' channels='2' format='s16'/></output></audio>
+<rng model='virtio'><backend model='random'>/dev/urandom</backend></rng>
+<rng model='virtio'><backend model='builtin'/></rng>
+<filesystem type='mount' accessmode='mapped' fmode='0644'><source dir='{folder}/shared'/><target dir='t9'/></filesystem>
+<shmem name='mdtool-{os.getpid()}'><model type='ivshmem-plain'/><size unit='M'>4</size></shmem>
+<crypto model='virtio' type='qemu'><backend model='builtin' queues='1'/></crypto>
+<redirdev bus='usb' type='tcp'><source mode='bind' host='127.0.0.1' service='{ports[4]}'/></redirdev>
+<smartcard mode='passthrough' type='tcp'><source mode='bind' host='127.0.0.1' service='{ports[5]}'/></smartcard>
+<memballoon model='virtio'/><watchdog model='i6300esb'/><panic model='isa'/>
+"""
+
+
+OUTSIDE = "<iothreads>1</iothreads><memoryBacking><source type='memfd'/><access mode='shared'/></memoryBacking>"
+
+
+def images(folder: Path) -> None:
+    image = ["qemu-img", "create", "-q"]
+    (folder / "shared").mkdir()
+    subprocess.run([*image, "-f", "qcow2", folder / "base.qcow2", "10M"], check=True)
+    subprocess.run([*image, "-f", "qcow2", "-b", "base.qcow2", "-F", "qcow2", folder / "top.qcow2"], check=True)
+    for name, size in (("raw", 10 << 20), ("cd", 2 << 20), ("floppy", 1474560)):
+        with open(folder / name, "wb") as file:
+            file.truncate(size)
+    luks = ["--object", "secret,id=s,data=pw", "-o", "key-secret=s,iter-time=200"]
+    subprocess.run([*image, "-f", "luks", *luks, folder / "luks", "10M"], check=True)
+
+
+def test_qemu_takes_every_backend_of_this_host(qemu: str, tmp_path: Path) -> None:
+    if shutil.which("qemu-nbd") is None:
+        pytest.skip("qemu-nbd is missing: apt-get install qemu-utils")
+    images(tmp_path)
+    server = ["qemu-nbd", "-k", tmp_path / "nbd", "-x", "exp", "-f", "raw", "-r", "-t", tmp_path / "cd"]
+    nbd = subprocess.Popen(server)
+    try:
+        while not (tmp_path / "nbd").exists():
+            assert nbd.poll() is None
+            time.sleep(0.01)
+        line = line_of(guest_of(everything(tmp_path, [free_port() for _ in range(6)]), OUTSIDE), runtime=tmp_path)
+        blocks, chardevs, vnc, memory = answers(
+            line,
+            {"execute": "query-named-block-nodes", "arguments": {"flat": True}},
+            {"execute": "query-chardev"},
+            {"execute": "query-vnc"},
+            {"execute": "query-memdev"},
+        )
+    finally:
+        nbd.terminate()
+        nbd.wait(timeout=20)
+        Path(f"/dev/shm/mdtool-{os.getpid()}").unlink(missing_ok=True)
+    nodes = {block["node-name"]: block for block in blocks}
+    assert nodes["vda-1"]["file"] == f"{tmp_path}/base.qcow2"
+    assert nodes["vda"]["backing_file"] == f"{tmp_path}/base.qcow2"
+    assert nodes["vda"]["cache"]["direct"] is True
+    assert nodes["vdd"]["drv"] == "luks"
+    assert nodes["vdb-throttle"]["drv"] == "throttle"
+    assert {"charserial0", "charchannel0", "charchannel1", "charconsole1", "charredir0"} <= {c["label"] for c in chardevs}
+    assert vnc["auth"] == "vnc"
+    assert [row["share"] for row in memory if row.get("id") == "pc.ram"] == [True]
+
+
+def test_a_rehearsal_of_all_of_it_needs_none_of_it(qemu: str, tmp_path: Path) -> None:
+    gone = tmp_path / "gone"
+    line = line_of(guest_of(everything(gone, [1] * 6), OUTSIDE, type="kvm"), runtime=gone, rehearse=True)
+    blocks, pci = answers(line, {"execute": "query-block"}, {"execute": "query-pci"})
+    assert all(block["inserted"]["drv"] == "null-co" for block in blocks if "inserted" in block)
+    assert not gone.exists()
+    assert pci
+    assert not line.stand_ins
+
+
+def test_the_guest_sees_the_same_devices_in_a_rehearsal(qemu: str, tmp_path: Path) -> None:
+    """PCI ids, addresses, and what the devices are: with null backends as with real ones."""
+    devices = (
+        "<interface type='user'><mac address='52:54:00:00:00:01'/><model type='virtio'/></interface>"
+        f"<disk type='file'><driver type='raw'/><source file='{tmp_path}/raw'/><target dev='vda' bus='virtio'/></disk>"
+        "<serial type='pty'/><rng model='virtio'><backend model='random'>/dev/urandom</backend></rng>"
+        f"<filesystem type='mount'><source dir='{tmp_path}'/><target dir='t'/></filesystem>"
+    )
+    with open(tmp_path / "raw", "wb") as file:
+        file.truncate(10 << 20)
+    guest = guest_of(devices)
+    show = {"execute": "query-pci"}, {"execute": "human-monitor-command", "arguments": {"command-line": "info qtree"}}
+    (pci, tree), (null_pci, null_tree) = (
+        answers(line_of(guest, runtime=tmp_path, rehearse=rehearse), *show) for rehearse in (False, True)
+    )
+    assert pci == null_pci
+    host_side = ("size", "cyls", "heads", "secs")
+    rows = [[row for row in text.splitlines() if not row.strip().startswith(host_side)] for text in (tree, null_tree)]
+    assert [a for a, b in zip(*rows, strict=True) if a != b] == []
+
+
+def test_processes_beside_qemu_serve_it(qemu: str, tmp_path: Path) -> None:
+    vfsd = shutil.which("virtiofsd", path=f"{os.environ.get('PATH', '')}:/usr/lib/qemu:/usr/libexec")
+    if vfsd is None or shutil.which("swtpm") is None:
+        pytest.skip("virtiofsd or swtpm is missing: apt-get install qemu-system-common swtpm")
+    (tmp_path / "tpm").mkdir()
+    devices = (
+        f"<tpm model='tpm-crb'><backend type='emulator' version='2.0'><source type='dir' path='{tmp_path}/tpm'/></backend></tpm>"
+        f"<filesystem type='mount'><driver type='virtiofs'/><binary path='{vfsd}'/><source dir='{tmp_path}'/><target dir='t'/>"
+        "</filesystem>"
+    )
+    (tpm,) = answers(line_of(guest_of(devices, OUTSIDE), runtime=tmp_path), {"execute": "query-tpm"})
+    assert tpm[0]["options"]["type"] == "emulator"
