@@ -25,7 +25,7 @@ VIRT = """<domain type='qemu'>
   <name>arm</name>
   <memory unit='MiB'>128</memory>
   <os><type arch='aarch64' machine='virt-7.2'>hvm</type></os>
-  <features><acpi/><gic version='2'/></features>
+  <features><gic version='2'/></features>
   <devices>
     <emulator>/usr/bin/qemu-system-aarch64</emulator>
     <interface type='user'><mac address='52:54:00:00:00:01'/><model type='virtio'/></interface>
