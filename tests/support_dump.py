@@ -45,7 +45,7 @@ MACHINES: dict[str, tuple[str, str]] = {
         "-device intel-hda,id=snd,addr=1b.0 -device hda-duplex,audiodev=au,bus=snd.0 "
         "-object memory-backend-ram,id=mem1,size=128M -device pc-dimm,memdev=mem1,id=dimm0 "
         "-device virtio-balloon-pci,addr=a -device pvpanic -device i6300esb,addr=b "
-        "-device pxb-pcie,id=pxb1,bus_nr=32,bus=pcie.0,addr=c -device nvme,serial=nv1,id=nv,addr=d,drive=d3",
+        "-device pxb-pcie,id=pxb1,bus_nr=32,bus=pcie.0,addr=c -device nvme,serial=nv1,id=nv,bus=pcie.0,addr=d,drive=d3",
     ),
     "pc": (
         "x86_64",
@@ -120,11 +120,23 @@ def running(binary: str, options: str, folder: Path, name: str = "qmp") -> Itera
             if path.exists() or process.poll() is not None:
                 break
             time.sleep(0.02)
-        assert path.exists(), (folder / f"{name}.log").read_text()
+        assert path.exists() and _is_up(path), (folder / f"{name}.log").read_text()
         yield str(path)
     finally:
         process.kill()
         process.wait()
+
+
+def _is_up(path: Path) -> bool:
+    """Whether QEMU has all its devices: its monitor greets before, and answers after."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.settimeout(20)
+        try:
+            probe.connect(str(path))
+            probe.sendall(b'{"execute": "qmp_capabilities"}{"execute": "query-status"}')
+            return any("running" in text for text in probe.makefile())
+        except OSError:
+            return False
 
 
 @contextmanager

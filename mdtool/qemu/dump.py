@@ -55,6 +55,7 @@ def tree_from_raw(raw: Raw) -> Tree:
             memory=_memory(answers),
             firmware=_firmware(raw),
             boot=_boot(answers),
+            features=_features(raw),
             objects=_objects(answers),
             buses=_told_apart(top),
             devices=(
@@ -170,6 +171,22 @@ def _machine_properties(raw: Raw) -> dict[str, Value]:
         if raw.answers.get(name) not in (None, "auto", True):
             found[name] = raw.answers[name]
     return dict(sorted(found.items()))
+
+
+#: switches of the chipset's power management that are set by ``-global``, with what they are where nobody chose
+_GLOBALS = {"disable_s3": 0, "disable_s4": 0, "acpi-pci-hotplug-with-bridge-support": True}
+
+
+def _features(raw: Raw) -> dict[str, Value]:
+    """``{"globals": {"ICH9-LPC.disable_s3": 1}}``, where something was chosen."""
+    found = {
+        f"{device.driver}.{name}": device.properties[name]
+        for _, device in placed(raw.buses)
+        if device.driver in ("ICH9-LPC", "PIIX4_PM")
+        for name, usual in _GLOBALS.items()
+        if device.properties.get(name, usual) != usual
+    }
+    return {"globals": found} if found else {}
 
 
 def _firmware(raw: Raw) -> dict[str, Value]:

@@ -12,17 +12,36 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from mdtool.errors import MonitorError
-from mdtool.qemu.raw import RawBus, RawDevice
+from mdtool.qemu.raw import FOLDED, RawBus, RawDevice
 from mdtool.qemu.session import Refused, Session
 from mdtool.tree import Value
 
-#: QOM properties that users set, the guest sees and `info qtree` does not show, since they are none of qdev's
-BESIDES_QDEV = ("bootindex", "bootindexA", "bootindexB")
+#: QOM properties that somebody sets, the guest sees and `info qtree` does not show, since they are none of qdev's
+BESIDES_QDEV: Mapping[str, tuple[str, ...]] = {
+    "ICH9-LPC": ("disable_s3", "disable_s4", "acpi-pci-hotplug-with-bridge-support"),
+    "qemu-xhci": ("p2", "p3", "streams"),
+    "nec-usb-xhci": ("p2", "p3", "streams"),
+    "isa-fdc": ("bootindexA", "bootindexB"),
+}
+_BOOTABLE = frozenset({"drive", "netdev", "mac"})
+_BOOTABLE_DRIVERS = re.compile(r"vfio-pci|vfio-ccw|usb-host|usb-redir|vhost-user-(blk|fs)-.*|vhost-(user-)?scsi-.*")
 
 #: path -> {property: (type, value)}
 Bags = Mapping[str, Mapping[str, tuple[str, Any]]]
 Reader = Callable[[Session, Iterable[str]], Bags]
 Warned = Callable[[str], None]
+
+
+def besides(device: RawDevice, *, user: bool) -> tuple[str, ...]:
+    """The properties of a device that only QOM has; a boot index of what a ``user`` made and may boot."""
+    names = BESIDES_QDEV.get(device.driver, ())
+    inside = (d for bus in device.buses if bus.type in FOLDED for d in bus.devices)
+    boots = _BOOTABLE_DRIVERS.fullmatch(device.driver) or any(
+        not _BOOTABLE.isdisjoint(d.properties) for d in (device, *inside)
+    )
+    if not user:
+        return tuple(name for name in names if not name.startswith("bootindex"))
+    return (*names, "bootindex") if boots and "bootindexA" not in names else names
 
 
 def batch(warn: Warned) -> Reader:
@@ -80,7 +99,7 @@ def fill(session: Session, buses: list[RawBus], users: Mapping[str, str], read: 
     found = list(_devices(buses[0], system, links, session.source))
     bags = read(session, (path for path, _ in found))
     for path, device in found:
-        _take(device, bags[path], BESIDES_QDEV if path in users else ())
+        _take(device, bags[path], besides(device, user=path in users))
 
 
 def _paths(tree: str) -> Iterator[tuple[str, str]]:
@@ -113,11 +132,11 @@ def _devices(bus: RawBus, path: str, links: Bags, source: str) -> Iterator[tuple
             yield from _devices(inner, f"{device.path}/{inner.name.replace('/', chr(92) + 'x2f')}", links, source)
 
 
-def _take(device: RawDevice, bag: Mapping[str, tuple[str, Any]], besides: Iterable[str]) -> None:
+def _take(device: RawDevice, bag: Mapping[str, tuple[str, Any]], more: Iterable[str]) -> None:
     for name, (kind, value) in bag.items():
         if name in device.properties:
             device.properties[name] = plain(name, kind, value)
-        elif name in besides:
+        elif name in more:
             device.properties[name] = value
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from mdtool.qemu import qom
 from mdtool.qemu.qom import Warned
 from mdtool.qemu.qtree import buses_from_qtree
-from mdtool.qemu.raw import FOLDED, Raw, RawBus, RawDevice, placed
+from mdtool.qemu.raw import Raw, RawBus, RawDevice, placed
 from mdtool.qemu.session import Refused, Session
 
 
@@ -73,7 +73,7 @@ def read(session: Session, way: Way | None = None, warn: Warned = lambda _: None
     reader = (qom.batch if way is Way.BATCH else qom.one_by_one)(warn)
     if way is Way.QTREE:
         _find_paths(session, buses, users)
-        _add_boot_indexes(session, buses, users)
+        _add_besides(session, buses, users)
     else:
         qom.fill(session, buses, users, reader)
     told = {device.path for _, device in placed(buses)}
@@ -107,25 +107,13 @@ def _cpus(session: Session) -> list[dict[str, Any]]:
 
 # --- what info qtree leaves out -------------------------------------------------------------------------------------
 
-#: drivers whose boot indexes have other names
-BOOT_INDEXES: Mapping[str, tuple[str, ...]] = {"isa-fdc": ("bootindexA", "bootindexB"), "sysbus-fdc": ()}
-_BOOTABLE = frozenset({"drive", "netdev", "mac"})
-_BOOTABLE_DRIVERS = re.compile(r"vfio-pci|vfio-ccw|usb-host|usb-redir|vhost-user-(blk|fs)-.*|vhost-(user-)?scsi-.*")
 
-
-def _boot_indexes(device: RawDevice) -> tuple[str, ...]:
-    """The boot indexes of a device: of disks and NICs, and of what may hide one."""
-    inside = (d for bus in device.buses if bus.type in FOLDED for d in bus.devices)
-    boots = bool(_BOOTABLE_DRIVERS.fullmatch(device.driver)) or any(
-        not _BOOTABLE.isdisjoint(d.properties) for d in (device, *inside)
-    )
-    return BOOT_INDEXES.get(device.driver, ("bootindex",) if boots else ())
-
-
-def _add_boot_indexes(session: Session, buses: list[RawBus], users: Mapping[str, str]) -> None:
-    """A boot index is a QOM property and none of qdev's: one round trip for each device that can boot."""
+def _add_besides(session: Session, buses: list[RawBus], users: Mapping[str, str]) -> None:
+    """What only QOM has, one round trip each: a boot index of each device that can boot, the ports of a USB controller."""
     for _, device in placed(buses):
-        for name in _boot_indexes(device) if device.path in users else ():
+        if device.driver == "ICH9-LPC":
+            device.path = _asked(session, *_machine("acpi-device"))
+        for name in qom.besides(device, user=device.path in users) if device.path else ():
             device.properties[name] = _asked(session, "qom-get", {"path": device.path, "property": name})
 
 

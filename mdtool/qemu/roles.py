@@ -151,6 +151,8 @@ UNCHOSEN: Mapping[str, tuple[Value, ...]] = {
     "fid": (4294967295,),
     "target": ("",),
     # what people change by hand, and want to see
+    "p2": (4,),
+    "p3": (4,),
     "rombar": (1, -1),  # -1 since QEMU 10
     "mq": (False,),
     "packed": (False,),

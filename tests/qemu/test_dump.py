@@ -1,0 +1,383 @@
+"""Dumps of real machines: complete, the same whichever way they are read, and harmless."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import stat
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mdtool.cli import main
+from mdtool.document import document_from_text, pins_from_tree, yaml_from_tree
+from mdtool.errors import MdtoolError
+from mdtool.qemu.dump import dump
+from mdtool.qemu.qom import one_by_one
+from mdtool.qemu.raw import placed
+from mdtool.qemu.read import QUESTIONS, Way, read
+from mdtool.qemu.session import Session, session_from_source
+from mdtool.tree import BUILTIN, Tree
+from tests.support_dump import MACHINES, binary_of, new_qemu, recording, running, serving, session_of
+
+HERE = Path(__file__).parent / "dumped"
+X86 = [name for name, (arch, _) in MACHINES.items() if arch == "x86_64"]
+
+
+def tree_text(tree: Tree) -> str:
+    """The tree document without the version of the QEMU it came from."""
+    machine = {key: value for key, value in tree.machine.items() if key != "qemu"}
+    return yaml_from_tree(replace(tree, machine=machine)).split("\n---\n")[0] + "\n"
+
+
+def in_every_way(session: Session) -> dict[Way, str]:
+    ways = [way for way in Way if way is not Way.BATCH or session.version >= (10, 1)]
+    return {way: yaml_from_tree(dump(session, way=way)) for way in ways}
+
+
+# --- complete, and the same every way ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", MACHINES)
+def test_a_machine_is_dumped_whole_and_every_way_alike(name: str, tmp_path: Path, pytestconfig: pytest.Config) -> None:
+    """The tree is the golden one; the walk, which reads every property one by one, gives the same bytes."""
+    arch, options = MACHINES[name]
+    with session_of(binary_of(arch), options, tmp_path) as session:
+        texts = in_every_way(session)
+        tree = dump(session)
+    assert len(set(texts.values())) == 1
+    golden = HERE / f"{name}.yaml"
+    if pytestconfig.getoption("--regenerate"):
+        golden.parent.mkdir(exist_ok=True)
+        golden.write_text(tree_text(tree))
+    assert tree_text(tree) == golden.read_text()
+    again = document_from_text(yaml_from_tree(tree), name).tree
+    assert yaml_from_tree(again) == yaml_from_tree(tree)  # the schema holds, and nothing is lost on the way
+    assert pins_from_tree(again) == pins_from_tree(tree)
+
+
+@pytest.mark.parametrize("name", X86)
+def test_a_newer_qemu_gives_the_same_nodes_and_all_ways_agree(name: str, tmp_path: Path) -> None:
+    with session_of(new_qemu(), MACHINES[name][1], tmp_path) as session:
+        texts = in_every_way(session)
+        tree = dump(session)
+    assert len(texts) == 3
+    assert len(set(texts.values())) == 1
+    golden = (HERE / f"{name}.yaml").read_text()
+    assert tree_text(tree) == golden
+
+
+#: QOM properties that `info qtree` does not show and that stay out, by why
+LEFT_OUT = {
+    "computed by the host bridge": "mcfg_size pci-hole64-start pci-hole64-end pci-hole-start pci-hole-end",
+    "where the chipset has its registers": "sci_int acpi_enable_cmd acpi_disable_cmd pm_io_base gpe0_blk gpe0_blk_len "
+    "acpi-pcihp-io-base acpi-pcihp-io-len",
+    "fixed by the machine type": "s4_val enable_tco x-keep-pci-slot-hpc memory-hotplug-support cpu-hotplug-legacy",
+    "what goes on": "attached guest-stats guest-stats-polling-interval x-smi-negotiated-features date "
+    "smart_critical_warning big-endian-framebuffer",
+    "a UART's, let through": "chardev baudbase wakeup",
+    "nobody's to choose: the machine made the device": "bootindex bootindexA bootindexB",
+}
+
+
+@pytest.mark.parametrize("name", ["q35", "pc"])
+def test_nothing_that_the_walk_finds_is_lost(name: str, tmp_path: Path) -> None:
+    """Every plain QOM property of every device is in the dump's raw material, or known to stay out."""
+    known = {word for words in LEFT_OUT.values() for word in words.split()}
+    known |= {"type", "parent_bus", "realized", "hotplugged", "hotpluggable"}
+    left: dict[str, set[str]] = {}
+    with session_of(binary_of("x86_64"), MACHINES[name][1], tmp_path) as session:
+        raw = read(session, Way.WALK)
+        shown = {device.path or "": device for _, device in placed(raw.buses)}
+        for path, bag in one_by_one(lambda _: None)(session, shown).items():
+            inside = {n for bus in shown[path].buses for d in bus.devices for n in d.properties}
+            for found, (kind, _) in bag.items():
+                if kind.startswith(("link<", "child<")) or found.startswith("legacy-"):
+                    continue
+                if found not in known | inside | shown[path].properties.keys():
+                    left.setdefault(shown[path].driver, set()).add(found)
+    assert left == {}
+
+
+def test_dumped_twice_and_relaunched_the_bytes_are_the_same(tmp_path: Path) -> None:
+    seen = set()
+    for name in ("one", "two"):
+        with running(binary_of("x86_64"), MACHINES["q35"][1], tmp_path, name) as path:
+            for number in range(2):
+                out = tmp_path / f"{name}{number}.yaml"
+                assert main(["dump", path, "-o", str(out)]) == 0
+                seen.add(out.read_bytes())
+    assert len(seen) == 1
+
+
+def test_the_order_of_options_does_not_matter(tmp_path: Path) -> None:
+    """With addresses given, the same devices in any order are the same bytes; without, they are not (the control)."""
+    head = "-machine pc-i440fx-7.2 -m 16 "
+    given = [
+        "-device virtio-rng-pci,addr=5",
+        "-device virtio-rng-pci,addr=6,max-bytes=9",
+        "-device e1000,addr=7,mac=52:54:00:00:00:01",
+        "-device virtio-scsi-pci,addr=8,id=s",
+        "-device usb-ehci,addr=9,id=u",
+        "-device ib700",
+    ]
+    auto = [re.sub(r",addr=.", "", option) for option in given]
+
+    def dumped(options: list[str], name: str) -> str:
+        qemu = running(binary_of("x86_64"), head + " ".join(options), tmp_path, name)
+        with qemu as path, session_from_source(path) as session:
+            return yaml_from_tree(dump(session))
+
+    assert dumped(given, "a") == dumped(given[::-1], "b")
+    assert dumped(auto, "c") != dumped(auto[::-1], "d")
+
+
+# --- what a node says ------------------------------------------------------------------------------------------------
+
+
+def test_values_have_their_types(tmp_path: Path) -> None:
+    with session_of(binary_of("x86_64"), MACHINES["q35"][1], tmp_path) as session:
+        tree = dump(session)
+    nic, disk, port = (tree.by_name[name].node for name in ("net0", "disk0", "pci.1"))
+    assert nic.properties == {"mac": "52:54:00:11:22:33"}
+    assert nic.pins["disable-legacy"] == "on"
+    assert nic.pins["vectors"] == 4
+    assert nic.pins["speed"] == -1
+    assert nic.pins["mq"] is False
+    assert tree.by_name["usb"].node.pins["p2"] == 4
+    assert "netdev" not in nic.pins
+    assert port.pins["io-reserve"] == 2**64 - 1
+    assert port.pins["x-speed"] == "16"
+    assert port.properties == {"chassis": 1, "multifunction": True, "port": 16}
+    assert disk.properties == {"serial": "abc", "wwn": 0x5000C50015EA71AC}
+    assert disk.address == "0:0:3"
+    assert not {"drive", "channel", "scsi-id", "lun", "rerror"} & {*disk.pins, *disk.properties}
+    assert tree.by_name["usb"].node.properties == {}
+    assert set(disk.effective) == {"cyls", "heads", "secs", "max_io_size"}
+    assert tree.cpu == {
+        "model": "qemu64",
+        "vcpus": 2,
+        "maxcpus": 4,
+        "topology": {"sockets": 2, "cores": 2, "threads": 1},
+    }
+    assert tree.memory == {"size": 256 << 20, "slots": 4, "max": 4 << 30}
+    words = next(place.node for place in tree.places if place.node.effective.get("feature-words")).effective
+    assert re.fullmatch("[0-9a-f]{8}", words["feature-words"]["1.edx"])
+
+
+def test_no_path_of_the_host_enters(tmp_path: Path) -> None:
+    """Not the disk's, not the ROM's, not a QOM path."""
+    rom = tmp_path / "own.rom"
+    rom.write_bytes(b"\x55\xaa\x04" + b"\0" * 2045)
+    options = (
+        f"-machine pc-i440fx-7.2 -m 16 -blockdev file,filename={rom},node-name=f0,read-only=on -device virtio-blk-pci,drive=f0 "
+        f"-device e1000,romfile={rom} -drive file={rom},format=raw,if=none,id=dr0,readonly=on -device ide-cd,drive=dr0"
+    )
+    with session_of(binary_of("x86_64"), options, tmp_path) as session:
+        text = yaml_from_tree(dump(session))
+    assert str(tmp_path) not in text
+    assert "/machine/" not in text
+    assert "own.rom" not in text
+
+
+def test_what_users_made_is_told_from_what_the_machine_made(tmp_path: Path) -> None:
+    """Also where both made the same: -net makes a NIC of the machine's, -device one of the user's."""
+    options = "-machine pc-i440fx-7.2 -m 16 -net nic,model=e1000,macaddr=52:54:00:00:00:01 -net none "
+    options = options.replace(" -net none", "") + " -device pci-bridge,id=br,chassis_nr=1 "
+    options += "-device e1000,mac=52:54:00:00:00:02 -device e1000,mac=52:54:00:00:00:03,bus=br,addr=1 "
+    options += "-device isa-serial,index=1 -serial null"
+    with session_of(binary_of("x86_64"), options, tmp_path) as session:
+        tree = dump(session)
+        walked = dump(session, way=Way.WALK)
+    by_mac = {p.node.properties["mac"][-1]: p.node.origin for p in tree.places if "mac" in p.node.properties}
+    assert by_mac == {"1": BUILTIN, "2": None, "3": None}
+    serials = {p.node.address: p.node.origin for p in tree.places if p.node.driver == "isa-serial"}
+    assert serials == {"3f8": BUILTIN, "2f8": None}
+    assert yaml_from_tree(walked) == yaml_from_tree(tree)
+
+
+def test_hotplugged_devices_are_there_and_unplugged_ones_are_not(tmp_path: Path) -> None:
+    options = "-machine pc-i440fx-7.2 -m 64,slots=2,maxmem=1G -device usb-ehci,id=u"
+    with session_of(binary_of("x86_64"), options, tmp_path) as session:
+        before = yaml_from_tree(dump(session))
+        session.execute("device_add", {"driver": "e1000", "id": "hot", "addr": "7", "mac": "52:54:00:00:00:07"})
+        session.execute("device_add", {"driver": "usb-mouse", "id": "mouse", "bus": "u.0"})
+        session.execute("object-add", {"qom-type": "memory-backend-ram", "id": "m1", "size": 128 << 20})
+        session.execute("device_add", {"driver": "pc-dimm", "id": "dimm1", "memdev": "m1"})
+        tree = dump(session)
+        places = {name: (tree.by_name[name].address, tree.by_name[name].node.address) for name in ("hot", "mouse")}
+        assert places == {"hot": (("pci.0", "07.0"), "07.0"), "mouse": (("u.0", "1"), "1")}
+        assert tree.by_name["dimm1"].node.driver == "pc-dimm"
+        assert tree.objects["m1"] == {"type": "memory-backend-ram", "size": 128 << 20}
+        session.execute("device_del", {"id": "mouse"})
+        assert "mouse" not in dump(session).by_name
+        session.execute("device_del", {"id": "hot"})  # pending: no guest runs that could let go of it
+        assert "hot" in dump(session).by_name
+    assert before != yaml_from_tree(tree)
+
+
+# --- round trips -----------------------------------------------------------------------------------------------------
+
+
+def trips(session: Session, way: Way | None = None) -> int:
+    before = session.trips
+    dump(session, way=way)
+    return session.trips - before
+
+
+def test_round_trips_are_constant(tmp_path: Path) -> None:
+    """Twenty devices or two: as many round trips, and one more for each device that can boot."""
+    few = "-machine pc-i440fx-7.2 -m 16 -device virtio-rng-pci -device usb-ehci,id=u"
+    many = few + " -device virtio-balloon-pci" + " -device virtio-rng-pci" * 9 + " -device usb-mouse,bus=u.0" * 5
+    boots = few + " -device e1000" * 3
+    counts = {}
+    for name, options in {"few": few, "many": many, "boots": boots}.items():
+        with running(binary_of("x86_64"), options, tmp_path, name) as path, session_from_source(path) as session:
+            counts[name] = trips(session, Way.QTREE)
+    # 'many' asks for the bus of each of ten anonymous devices of one driver: ids or distinct drivers cost nothing
+    assert counts["few"] == len(QUESTIONS) + 2  # feature words, and info qtree
+    assert counts["boots"] - counts["few"] == 3 + 3  # bus and boot index of each anonymous NIC
+    named = many.replace("virtio-rng-pci", "virtio-rng-pci,id=r{}").replace("usb-mouse", "usb-mouse,id=m{}")
+    parts = named.split("{}")
+    named = "".join(part + str(number) for number, part in enumerate(parts[:-1])) + parts[-1]
+    with running(binary_of("x86_64"), named, tmp_path, "named") as path, session_from_source(path) as session:
+        assert trips(session, Way.QTREE) == counts["few"]
+
+
+def test_a_newer_qemu_needs_as_many_trips_whatever_it_has(tmp_path: Path) -> None:
+    counts = set()
+    for name, more in {
+        "a": "",
+        "b": " -device e1000" * 8,
+        "c": " -device virtio-scsi-pci,id=s" + " -device usb-ehci" * 9,
+    }.items():
+        options = f"-machine pc-i440fx-7.2 -m 16{more}"
+        with running(new_qemu(), options, tmp_path, name) as path, session_from_source(path) as session:
+            counts.add(trips(session, Way.BATCH))
+    assert len(counts) == 1
+
+
+# --- harmless --------------------------------------------------------------------------------------------------------
+
+READING = re.compile(r"query-[a-z-]+|qom-list|qom-get|qom-list-get|qmp_capabilities|human-monitor-command")
+
+
+@pytest.mark.parametrize("way", [Way.QTREE, Way.WALK])
+def test_only_commands_that_read_are_sent(way: Way, tmp_path: Path) -> None:
+    seen: list[dict[str, Any]] = []
+    with (
+        running(binary_of("x86_64"), MACHINES["pc"][1], tmp_path) as path,
+        serving(tmp_path, recording(path, seen)) as proxy,
+        session_from_source(proxy) as session,
+    ):
+        dump(session, way=way)
+    assert len(seen) > len(QUESTIONS)
+    assert [command for command in seen if not READING.fullmatch(command["execute"])] == []
+    lines = {c["arguments"]["command-line"] for c in seen if c["execute"] == "human-monitor-command"}
+    assert lines <= {"info qtree", "info qom-tree"}
+
+
+def saved(session: Session, path: Path) -> bytes:
+    """The paused machine's migration stream."""
+    session.execute("migrate", {"uri": f"exec:cat>{path}"})
+    for _ in range(500):
+        if session.execute("query-migrate").get("status") == "completed":
+            return path.read_bytes()
+        time.sleep(0.01)
+    raise AssertionError("the migration did not complete")
+
+
+def test_a_thousand_dumps_leave_no_trace(tmp_path: Path) -> None:
+    """`info qtree`, the QOM tree, the run state and every byte of the machine's state are as in a QEMU never dumped."""
+    options = "-machine pc-i440fx-7.2 -m 8 -rtc base=2020-01-01,clock=vm -device virtio-rng-pci -device usb-ehci"
+
+    def facts(session: Session) -> list[object]:
+        return [session.hmp("info qtree"), session.hmp("info qom-tree"), session.execute("query-status")]
+
+    with running(binary_of("x86_64"), options, tmp_path, "a") as path, session_from_source(path) as session:
+        untouched, state = facts(session), saved(session, tmp_path / "a.state")
+    with running(binary_of("x86_64"), options, tmp_path, "b") as path, session_from_source(path) as session:
+        for _ in range(1000):
+            read(session, Way.QTREE)
+        assert facts(session) == untouched
+        assert saved(session, tmp_path / "b.state") == state
+    with running(binary_of("x86_64"), options, tmp_path, "c") as path, session_from_source(path) as session:
+        session.execute("device_add", {"driver": "usb-mouse"})  # the control: the check sees what a dump must not do
+        assert facts(session) != untouched
+        assert saved(session, tmp_path / "c.state") != state
+
+
+def test_a_property_that_cannot_be_read_costs_that_property(tmp_path: Path) -> None:
+    """vmmouse has a link whose getter fails: the dump goes on, and says so."""
+
+    class Failing(Session):
+        def execute(self, command: str, arguments: Any = None, *, timeout: float | None = None) -> Any:
+            if command == "qom-get" and arguments["property"] == "rombar":
+                return super().execute("qom-get", {**arguments, "property": "no-such"}, timeout=timeout)
+            return super().execute(command, arguments, timeout=timeout)
+
+    warned: list[str] = []
+    with session_of(binary_of("x86_64"), "-machine pc-i440fx-7.2 -m 16 -device e1000,id=n", tmp_path) as session:
+        failing = Failing(session.source, session._wire)
+        tree = dump(failing, way=Way.WALK, warn=warned.append)
+    assert any("/machine/peripheral/n" in text and "no-such" in text for text in warned)
+    assert tree.by_name["n"].node.pins["romfile"]
+
+
+# --- the command -----------------------------------------------------------------------------------------------------
+
+
+def test_the_command_writes_whole_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "web01.yaml"
+    with running(binary_of("x86_64"), MACHINES["q35"][1], tmp_path) as path:
+        assert main(["dump", path, "-o", str(out)]) == 0
+        assert stat.S_IMODE(out.stat().st_mode) == 0o666 & ~_umask()
+        assert main(["dump", path]) == 0
+        printed = capsys.readouterr()
+        assert (printed.out, printed.err) == (out.read_text(), "")
+        assert main(["dump", path, "--json"]) == 0
+        data = json.loads(capsys.readouterr().out)
+        assert set(data) == {"machine", "pins"}
+        assert data["machine"]["guest"] == {"name": "web01", "uuid": "3f1c0000-0000-4000-8000-000000000001"}
+        assert data["pins"]["net0"]["vectors"] == 4
+        assert main(["dump", path, "--thorough"]) == 0
+        assert capsys.readouterr().out == printed.out
+        assert main(["dump", path, "-o", str(tmp_path / "no" / "such" / "folder")]) == 2
+        assert "cannot write" in capsys.readouterr().err
+    assert main(["dump", path]) == 2
+    assert "nobody listens" in capsys.readouterr().err
+
+
+def test_a_line_that_the_grammar_does_not_have_stops_the_dump(tmp_path: Path) -> None:
+    class Odd(Session):
+        def hmp(self, line: str) -> str:
+            return super().hmp(line).replace("type System\n", "type System\n  flavour strawberry\n")
+
+    with session_of(binary_of("x86_64"), "-machine pc-i440fx-7.2 -m 16", tmp_path) as session:
+        odd = Odd(session.source, session._wire)
+        with pytest.raises(MdtoolError, match="'flavour strawberry'") as caught:
+            dump(odd)
+    assert caught.value.at is not None
+    assert caught.value.at.line == 3
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def test_power_switches_and_usb_ports_that_only_qom_has(tmp_path: Path) -> None:
+    options = "-machine pc-q35-7.2,hpet=off,vmport=off,smm=off -m 16 -global ICH9-LPC.disable_s3=1 "
+    options += "-device qemu-xhci,id=usb,p2=15,p3=15"
+    with session_of(binary_of("x86_64"), options, tmp_path) as session:
+        tree = dump(session)
+        walked = dump(session, way=Way.WALK)
+    assert tree.features == {"globals": {"ICH9-LPC.disable_s3": 1}}
+    assert tree.machine["properties"] == {"hpet": False, "smm": "off", "vmport": "off"}
+    assert tree.by_name["usb"].node.properties == {"p2": 15, "p3": 15}
+    assert yaml_from_tree(walked) == yaml_from_tree(tree)
