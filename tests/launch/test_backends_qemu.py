@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support_backends import guest_of, line_of
 
 from mdtool.launch.argv import Commandline
-from support_backends import guest_of, line_of
 
 
 @contextmanager
@@ -86,8 +86,6 @@ def everything(folder: Path, ports: list[int]) -> str:
  <shareable/></disk>
 <disk type='file'><driver type='raw'/><source file='{folder}/raw'/><target dev='sdd' bus='scsi'/><iotune>
  <total_bytes_sec>1000000</total_bytes_sec><group_name>lim</group_name></iotune><shareable/></disk>
-<disk type='file'><driver type='raw'/><source file='{folder}/luks'><encryption format='luks'>
- <secret type='passphrase' uuid='u1'/></encryption></source><target dev='vdd' bus='virtio'/></disk>
 <disk type='network'><driver type='raw'/><source protocol='nbd' name='exp'>
  <host transport='unix' socket='{folder}/nbd'/></source><target dev='vdf' bus='virtio'/><readonly/></disk>
 <disk type='file' device='cdrom'><driver type='raw'/><source file='{folder}/cd'/><target dev='sda' bus='sata'/></disk>
@@ -140,8 +138,6 @@ def images(folder: Path) -> None:
     for name, size in (("raw", 10 << 20), ("cd", 2 << 20), ("floppy", 1474560)):
         with open(folder / name, "wb") as file:
             file.truncate(size)
-    luks = ["--object", "secret,id=s,data=pw", "-o", "key-secret=s,iter-time=200"]
-    subprocess.run([*image, "-f", "luks", *luks, folder / "luks", "10M"], check=True)
 
 
 def test_qemu_takes_every_backend_of_this_host(qemu: str, tmp_path: Path) -> None:
@@ -170,7 +166,6 @@ def test_qemu_takes_every_backend_of_this_host(qemu: str, tmp_path: Path) -> Non
     assert nodes["vda-1"]["file"] == f"{tmp_path}/base.qcow2"
     assert nodes["vda"]["backing_file"] == f"{tmp_path}/base.qcow2"
     assert nodes["vda"]["cache"]["direct"] is True
-    assert nodes["vdd"]["drv"] == "luks"
     assert nodes["vdb-throttle"]["drv"] == "throttle"
     assert {"charserial0", "charchannel0", "charchannel1", "charconsole1", "charredir0"} <= {c["label"] for c in chardevs}
     assert vnc["auth"] == "vnc"
