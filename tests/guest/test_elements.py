@@ -17,6 +17,7 @@ import pytest
 from mdtool.errors import Report
 from mdtool.guest.devices import guest_from_file, wanted_from_guest
 from mdtool.guest.elements import ROWS
+from mdtool.guest.elements_page import page
 from mdtool.guest.model import Guest, Wanted
 from mdtool.guest.table import Context
 
@@ -98,3 +99,9 @@ def test_every_property_is_used() -> None:
         seen |= {(one.kind, prop) for one in wanted for prop in one.properties}
     unused = {(row.element, prop) for row in ROWS.values() for prop in row.props} - seen
     assert not unused
+
+
+def test_page_is_of_today() -> None:
+    """docs/elements.md is what the table makes."""
+    docs = Path(__file__).parents[2] / "docs" / "elements.md"
+    assert docs.read_text() == page(), "python -m mdtool.guest.elements_page > docs/elements.md"

@@ -43,7 +43,7 @@ SCSI = {
     "vmpvscsi": "pvscsi",
     "ibmvscsi": "spapr-vscsi",
     "am53c974": "am53c974",
-    "dc390": "dc-390",
+    "dc390": "dc390",
     "ncr53c90": "",
 }
 COMPANIONS = ("ich9-uhci1", "ich9-uhci2", "ich9-uhci3")
