@@ -153,15 +153,19 @@ def _rehearse(prepared: Prepared, args: argparse.Namespace) -> int:
     return shown(found, compared, as_json=args.json)
 
 
+def data_from_result(found: list[Difference], compared: Compared | None) -> dict[str, Any]:
+    data: dict[str, Any] = {"differences": [difference.data() for difference in found]}
+    if compared is not None:
+        data["compared"] = compared.data()
+    return data
+
+
 def shown(found: list[Difference], compared: Compared | None, *, as_json: bool) -> int:
     """Print what differs; exit status 1 where a guest would see it."""
     from mdtool.proof.verify import GUEST_VISIBLE, guest_visible
 
     if as_json:
-        data: dict[str, Any] = {"differences": [difference.data() for difference in found]}
-        if compared is not None:
-            data["compared"] = compared.data()
-        print(json.dumps(data, indent=1))
+        print(json.dumps(data_from_result(found, compared), indent=1))
     else:
         for difference in found:
             colour = "red" if difference.severity in GUEST_VISIBLE else "yellow"

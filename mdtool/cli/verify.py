@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import argparse
+import json
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from mdtool.cli.launch import shown
+from mdtool.cli.launch import data_from_result, shown
+
+if TYPE_CHECKING:
+    from mdtool.proof.migration import Refusal
+    from mdtool.proof.verify import Compared, Difference
+    from mdtool.qemu.session import Session
+    from mdtool.tree import Tree
 
 EXAMPLE = """\
 example:
   mdtool verify web01.yaml /run/web01.qmp               what differs; exit 0 where nothing does, 1 where something does
   mdtool verify web01.yaml libvirt:web01 --json
   mdtool verify web01.yaml web01.xml                    a rehearsal of the guest XML
+  mdtool verify web01.yaml /run/web01.qmp --migration   and whether its state would load into the described machine
 """
 
 
@@ -19,25 +30,51 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("description", metavar="GUEST.yaml", help="the machine description")
     parser.add_argument("source", metavar="SOURCE", help=source)
     parser.add_argument("--json", action="store_true", help="the differences as JSON")
+    parser.add_argument("--migration", action="store_true", help="try to load its state into the described machine")
+    parser.add_argument("--stop", action="store_true", help="allow --migration to stop a running guest for a moment")
+    parser.add_argument("--qemu", metavar="BINARY", help="with --migration: the QEMU to load the state into")
     parser.add_argument("--connect", metavar="URI", help="libvirt's URI for libvirt:NAME")
 
 
 def run(args: argparse.Namespace) -> int:
     from mdtool.cli.dump import is_guest_xml
     from mdtool.document import tree_from_file
-    from mdtool.proof.verify import comparison
-    from mdtool.qemu.dump import dump
+    from mdtool.proof.verify import guest_visible
     from mdtool.qemu.session import session_from_source
 
     tree = tree_from_file(args.description)
     if is_guest_xml(args.source):
         from mdtool.launch.rehearse import prepared_rehearsal, rehearsal
-        from mdtool.launch.run import checked
+        from mdtool.launch.run import counts
 
-        prepared = prepared_rehearsal(args.source, tree)
+        prepared = prepared_rehearsal(args.source)
         with rehearsal(prepared) as qemu:
-            found, compared = checked(qemu, prepared)
+            found, compared, refused = _verified(tree, qemu.session, args)
+        found = [difference for difference in found if counts(difference, prepared)]
     else:
         with session_from_source(args.source, connect=args.connect) as session:
-            found, compared = comparison(tree, dump(session))
-    return shown(found, compared, as_json=args.json)
+            found, compared, refused = _verified(tree, session, args)
+    if args.json:
+        migration = {"migration": refused.data() if refused else {"loads": True}} if args.migration else {}
+        print(json.dumps({**data_from_result(found, compared), **migration}, indent=1))
+    else:
+        shown(found, compared, as_json=False)
+        if args.migration:
+            print(refused or "the state loads")
+    return 1 if guest_visible(found) or refused else 0
+
+
+def _verified(tree: Tree, session: Session, args: argparse.Namespace) -> tuple[list[Difference], Compared, Refusal | None]:
+    from mdtool.proof.verify import comparison
+    from mdtool.qemu.dump import dump
+
+    machine = dump(session)
+    found, compared = comparison(tree, machine)
+    if not args.migration:
+        return found, compared, None
+    from mdtool.proof.migration import refusal, save_state, target
+
+    with tempfile.TemporaryDirectory(prefix="mdtool-") as folder:
+        state = Path(folder) / "state"
+        save_state(session, state, stop=args.stop)
+        return found, compared, refusal(target(tree, args.qemu), state, machine, found)

@@ -18,8 +18,10 @@ from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import quoteattr
 
+from mdtool.document import tree_with
 from mdtool.errors import ConflictError, MdtoolError, QemuError
 from mdtool.guest.alias import USER
+from mdtool.guest.allocation.controllers import MODELS
 from mdtool.guest.model import Guest, Wanted
 from mdtool.guest.write import xml_with_places
 from mdtool.guest.xml import Element, element_from_bytes
@@ -65,7 +67,7 @@ class Virsh:
 
 def xml_for_libvirt(source: bytes, guest: Guest, tree: Tree, wanted: Sequence[Wanted], overrides: Overrides) -> str:
     """The guest XML with an address for every device, and ``<qemu:override>`` for ``overrides``."""
-    text = xml_with_places(source, guest, tree, wanted, aliases="ua")
+    text = xml_with_places(source, guest, _with_origins(tree), wanted, aliases="ua")
 
     def needed(found: re.Match[str]) -> str:
         id = found[1].removeprefix(USER)
@@ -73,6 +75,24 @@ def xml_for_libvirt(source: bytes, guest: Guest, tree: Tree, wanted: Sequence[Wa
 
     text = re.sub(r"\s*<alias name=['\"](ua-[^'\"]*)['\"]\s*/>", needed, text)
     return text.replace("</domain>", "".join(_overrides(overrides)) + "</domain>") if overrides else text
+
+
+def _with_origins(tree: Tree) -> Tree:
+    """Ports and controllers of a dumped machine stand for no element yet; libvirt has to be told of them."""
+    return tree_with(
+        tree,
+        {
+            place.name: {"origin": f"controller/{MODELS[place.node.driver][0]}/{_index(place.node.id)}"}
+            for place in tree.places
+            if place.node.origin is None and place.node.driver in MODELS and place.node.id is not None
+        },
+    )
+
+
+def _index(id: str) -> int:
+    """The number of a controller's id: ``pci.3`` -> 3, ``usb`` -> 0."""
+    found = re.search(r"\d+$", id)
+    return int(found[0]) if found else 0
 
 
 def _overrides(overrides: Overrides) -> Iterator[str]:
@@ -128,8 +148,10 @@ def _facts(element: Element, path: str) -> Iterator[str]:
             with suppress(ValueError):
                 value = str(int(value, 0))
             yield f"{here}@{name}={value}"
-        if not child.attributes and not child.children:
-            yield f"{here}={child.text}" if child.text else here
+        if child.text:
+            yield f"{here}={child.text}"
+        elif not child.attributes and not child.children:
+            yield here
         yield from _facts(child, here)
 
 

@@ -261,10 +261,10 @@ def checked(qemu: QemuProcess, prepared: Prepared) -> tuple[list[Difference], Co
     from mdtool.qemu.dump import dump
 
     differences, compared = comparison(prepared.tree, dump(qemu.session))
-    return [difference for difference in differences if _counts(difference, prepared)], compared
+    return [difference for difference in differences if counts(difference, prepared)], compared
 
 
-def _counts(difference: Difference, prepared: Prepared) -> bool:
+def counts(difference: Difference, prepared: Prepared) -> bool:
     """A stand-in sits where the real device would; nothing else about it is comparable."""
     return difference.node not in prepared.stands_in or difference.property == "address"
 
@@ -372,13 +372,16 @@ def launched(guest: Guest, prepare: Callable[[Path], Prepared], settings: Settin
                 qemu.cont()
             qemu.close_monitor()
             settings.runs()
-            _pass_signals_on(qemu)
+            _pass_signals_on(qemu, settings)
             for difference in found:
                 settings.say(f"warning: {difference} ({difference.severity})")
             settings.say(f"{guest.name}: as described: {compared}")
             if settings.ready is not None:
                 settings.ready()
-            return _until_it_ends(qemu, settings)
+            status = qemu.wait()
+            if status and (said := qemu.words()):
+                settings.say(said)
+            return status
 
 
 def _words(prepared: Prepared, settings: Settings) -> list[str]:
@@ -449,33 +452,27 @@ def signals_end_it() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _pass_signals_on(qemu: QemuProcess) -> None:
-    """From now on the guest runs: SIGTERM and SIGHUP are QEMU's to handle, which closes its disks first."""
+def _pass_signals_on(qemu: QemuProcess, settings: Settings) -> None:
+    """From now on the guest runs: SIGTERM and SIGHUP are QEMU's to handle, which closes its disks first.
+
+    ctrl-C asks the guest to power down; a second one ends QEMU, and a third one does so without its consent.
+    """
+    interrupts = 0
 
     def pass_on(number: int, _frame: object) -> None:
         qemu.send_signal(number)
 
+    def interrupt(_number: int, _frame: object) -> None:
+        nonlocal interrupts
+        interrupts += 1
+        if interrupts == 1 and not settings.paused and _powerdown(qemu.monitor):
+            settings.say("asked the guest to power down; ctrl-C once more ends QEMU")
+        else:
+            qemu.send_signal(signal.SIGTERM if interrupts < 3 else signal.SIGKILL)
+
     signal.signal(signal.SIGTERM, pass_on)
     signal.signal(signal.SIGHUP, pass_on)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
-def _until_it_ends(qemu: QemuProcess, settings: Settings) -> int:
-    """Wait for QEMU.  ctrl-C asks the guest to power down, and ends QEMU when it comes again."""
-    interrupts = 0
-    while True:
-        try:
-            status = qemu.wait()
-            break
-        except KeyboardInterrupt:
-            interrupts += 1
-            if interrupts == 1 and not settings.paused and _powerdown(qemu.monitor):
-                settings.say("asked the guest to power down; ctrl-C once more ends QEMU")
-            else:
-                qemu.send_signal(signal.SIGTERM if interrupts < 3 else signal.SIGKILL)
-    if status and (said := qemu.words()):
-        settings.say(said)
-    return status
+    signal.signal(signal.SIGINT, interrupt)
 
 
 def _powerdown(path: Path) -> bool:

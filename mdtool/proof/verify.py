@@ -8,7 +8,7 @@ from XML alone).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -189,38 +189,56 @@ def _at(place: Place) -> str:
 
 
 def _matched(description: Tree, machine: Tree) -> tuple[list[tuple[Place, Place]], list[Place], list[Place]]:
-    """(pairs, described and not there, there and not described)."""
+    """(pairs, described and not there, there and not described).
+
+    No guest sees an id: ``-net nic`` gives none, and libvirt gives them out anew, so that another NIC may have it.  So
+    in this order: the same name and no contradiction; the same place and no contradiction; the same id; the same place;
+    and at last an anonymous node (named by where it is) with another one of its driver, nearest first.
+    """
     left: dict[str, Place] = dict(machine.by_name)
-    described = description.by_name
+    alone = dict(description.by_name)
+    way_to, by_way = ways(description), {way: name for name, way in ways(machine).items()}
     pairs: dict[str, Place] = {}
-    alone: list[Place] = []
-    for place in description.places:
-        if (other := left.get(place.name)) is not None and (place.node.id is not None or _same_driver(place, other)):
-            pairs[place.name] = left.pop(place.name)
-        else:
-            alone.append(place)
-    ways, spots = _ways(description), _ways(machine)
-    by_way = {way: machine.by_name[name] for name, way in spots.items() if name in left}
-    missing: list[Place] = []
-    for place in alone:
-        # No guest sees an id: ``-net nic`` gives none, libvirt another one.  The same driver in the same place is the
-        # same device.
-        same_place = by_way.get(ways.get(place.name, ()))
-        if same_place is not None and same_place.name in left and _same_driver(place, same_place):
-            pairs[place.name] = left.pop(same_place.name)
-            continue
-        # An anonymous node is named by where it is: another of its driver, nearest first, is the same one elsewhere.
+
+    def named(place: Place) -> Place | None:
+        return left.get(place.name)
+
+    def placed(place: Place) -> Place | None:
+        return left.get(by_way.get(way_to.get(place.name, ()), ""))
+
+    def like(place: Place) -> Place | None:
         others = [other for other in left.values() if other.node.id is None and _same_driver(place, other)]
-        if place.node.id is None and others:
-            best = min(others, key=lambda p: (_bus(p) != _bus(place), place.node.address is not None))
-            pairs[place.name] = left.pop(best.name)
-        else:
-            missing.append(place)
-    return [(described[name], other) for name, other in pairs.items()], missing, list(left.values())
+        near = min(others, key=lambda other: _bus(other) != _bus(place), default=None)
+        return near if place.node.id is None else None
+
+    rules: tuple[tuple[Callable[[Place], Place | None], Callable[[Place, Place], bool]], ...] = (
+        (named, _agree),
+        (placed, _agree),
+        (named, lambda one, _: one.node.id is not None),
+        (placed, _same_driver),
+        (like, _same_driver),
+    )
+    for candidate, fits in rules:
+        for place in list(alone.values()):
+            if (other := candidate(place)) is not None and fits(place, other):
+                pairs[place.name] = left.pop(other.name)
+                del alone[place.name]
+    found = [(place, pairs[place.name]) for place in description.places if place.name in pairs]
+    return found, list(alone.values()), list(left.values())
 
 
-def _ways(tree: Tree) -> dict[str, tuple[str, ...]]:
-    """Node name -> the addresses on the way to it, which ids have no part in; only where each of them is known."""
+def _agree(one: Place, other: Place) -> bool:
+    """The same driver, and nothing that makes them two devices."""
+    mine, others = ({**place.node.pins, **place.node.properties} for place in (one, other))
+    marks = [name for name in ("mac", "serial", "wwn") if mine.get(name) and others.get(name)]
+    return _same_driver(one, other) and all(same(mine[name], others[name]) for name in marks)
+
+
+def ways(tree: Tree) -> dict[str, tuple[str, ...]]:
+    """Node name -> the way to it, in which ids have no part: the top bus, then a bus's number and an address in turn.
+
+    Only where each of the addresses is known: ``("pcie.0", "0", "02.0", "0", "00.0")``.
+    """
     found: dict[str, tuple[str, ...]] = {}
     names = {id(place.node): place.name for place in tree.places}
     for place in tree.places:

@@ -27,6 +27,7 @@ def runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A runtime directory of the test's own, which every test must leave empty, with no process in it."""
     base = Path(tempfile.mkdtemp(prefix="md"))  # short: sockets go in there
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(base))
+    monkeypatch.setenv("PYTHONPATH", str(SAMPLES.parent))  # a checkout runs without being installed
     monkeypatch.chdir(tmp_path)
     yield base
     end = time.monotonic() + 5

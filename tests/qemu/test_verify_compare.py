@@ -22,9 +22,7 @@ from mdtool.tree import BUILTIN, Bus, Node, Tree
 
 MAC = {"mac": "52:54:00:11:22:33"}
 NIC = Node("virtio-net-pci", id="net0", address="00.0", properties=MAC, pins={"rombar": 1, "vectors": 3})
-PORT = Node(
-    "pcie-root-port", id="pci.1", address="02.0", properties={"chassis": 1}, buses=(Bus("pci.1", "PCIE", (NIC,)),)
-)
+PORT = Node("pcie-root-port", id="pci.1", address="02.0", properties={"chassis": 1}, buses=(Bus("pci.1", "PCIE", (NIC,)),))
 HOST_BRIDGE = Node("mch", address="00.0", origin=BUILTIN)
 LPC = Node("ICH9-LPC", address="1f.0", origin=BUILTIN, pins={"noreboot": True})
 
@@ -76,6 +74,20 @@ def test_a_fault_is_named(other: Tree, node: str, name: str, severity: str) -> N
 def test_an_id_is_no_guests_business() -> None:
     found = compare(DESCRIBED, machine(HOST_BRIDGE, with_nic(id=None), LPC))
     assert [(d.node, d.property, d.severity) for d in found] == [("net0", "id", HOST)]
+
+
+def test_ids_given_out_anew_are_no_other_devices() -> None:
+    """libvirt counts its aliases through: with a user's alias on the first NIC, the second one becomes net0."""
+    one = replace(NIC, driver="e1000e", address="03.0")
+    two = replace(NIC, id="net1", address="04.0", properties={"mac": "52:54:00:11:22:99"})
+    found = compare(machine(one, two), machine(replace(one, id="ua-net0"), replace(two, id="net0")))
+    assert [(d.node, d.property, d.severity) for d in found] == [("net0", "id", HOST), ("net1", "id", HOST)]
+
+
+def test_two_that_changed_places_are_both_moved() -> None:
+    one, two = replace(NIC, address="03.0"), replace(NIC, id="net1", address="04.0", properties={"mac": "52:54:00:00:00:9"})
+    found = compare(machine(one, two), machine(replace(one, address="04.0"), replace(two, address="03.0")))
+    assert [(d.node, d.property) for d in found] == [("net0", "address"), ("net1", "address")]
 
 
 def test_a_device_moved_to_another_bus_is_said_as_moved() -> None:

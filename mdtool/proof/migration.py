@@ -1,0 +1,145 @@
+"""Whether a machine's state loads into the described machine: by trying it, and saying whose fault it is where not.
+
+QEMU is the judge.  It names a RAM block or a section by the device's PCI path (``0000:00:02.2:00.0/virtio-net-pci.rom``),
+and that path is the way to a node.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mdtool.errors import MdtoolError, QemuError
+from mdtool.launch.device import handover
+from mdtool.launch.process import QemuProcess
+from mdtool.launch.rehearse import rehearsal
+from mdtool.launch.run import Prepared
+from mdtool.launch.words import Option, options_from_words
+from mdtool.proof.alone import argv_from_description, binary_of
+from mdtool.proof.verify import Difference, ways
+from mdtool.qemu.session import Session
+from mdtool.tree import Tree
+
+SECONDS = 120.0
+#: run states in which a guest does not move, so that its state can be taken without harm
+PAUSED = frozenset({"prelaunch", "paused", "postmigrate", "inmigrate", "shutdown"})
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why the state does not load: QEMU's words, the node that they are about, and what is other about it."""
+
+    words: str
+    node: str | None = None
+    causes: tuple[Difference, ...] = ()
+
+    def __str__(self) -> str:
+        text = f"the state does not load: {self.words}"
+        if self.node is not None:
+            text += f"\n  QEMU speaks of {self.node}"
+        return text + "".join(f"\n  {cause}" for cause in self.causes)
+
+    def data(self) -> dict[str, Any]:
+        return {"words": self.words, "node": self.node, "causes": [cause.data() for cause in self.causes]}
+
+
+def save_state(session: Session, path: Path, *, stop: bool = False) -> None:
+    """Write a paused machine's state to a file; a running one is stopped first where ``stop`` allows it, else refused.
+
+    The machine is as before, but for the run state: QEMU calls it ``postmigrate``, and ``cont`` takes it from there.
+    """
+    status = session.execute("query-status")["status"]
+    if status not in PAUSED:
+        if not stop:
+            raise MdtoolError(
+                f"{session.source}: the guest runs, and to take its state it has to be stopped for a moment",
+                remedy="pause it, or allow it with --stop",
+                rule="guest-runs",
+            )
+        session.execute("stop")
+    try:
+        session.execute("migrate", {"uri": f"exec:cat > '{path}'"})
+        wait_until(session, "query-migrate", "completed")
+    finally:
+        if status not in PAUSED:
+            session.execute("cont")
+
+
+def wait_until(session: Session, command: str, status: str, seconds: float = SECONDS) -> None:
+    """Wait for ``command`` to say ``status``; raises QemuError where it says that it failed, or does not in time."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        answer = session.execute(command)
+        if answer.get("status") == status:
+            return
+        if answer.get("status") == "failed":
+            raise QemuError(f"{command}: {answer.get('error-desc', 'failed')}", rule="migration")
+        time.sleep(0.02)
+    raise QemuError(f"{command}: no '{status}' within {seconds:g} s", rule="migration")
+
+
+def load_state(qemu: QemuProcess, path: Path) -> None:
+    """Load a state into a QEMU that was started with ``-incoming defer``; raises QemuError with its words."""
+    qemu.execute("migrate-incoming", uri=f"exec:cat '{path}'")
+    end = time.monotonic() + SECONDS
+    while time.monotonic() < end:
+        answer: Any = qemu.execute("query-status")
+        if answer["status"] != "inmigrate":
+            return
+        time.sleep(0.02)
+    raise QemuError(f"the state was not loaded within {SECONDS:g} s", rule="migration")
+
+
+def target(tree: Tree, binary: str | None = None) -> Prepared:
+    """The described machine with nothing of a host behind it, from its description alone."""
+    line = argv_from_description(tree, binary=binary or binary_of(tree))
+    options = tuple(_with_user_network(option) for option in options_from_words(line.argv[1:]))
+    return Prepared(tree, line.argv[0], options, handover(options), stands_in=frozenset({*line.stand_ins, *line.left_out}))
+
+
+def _with_user_network(option: Option) -> Option:
+    """-netdev user has a section of its own in the state, one more thing that the target has to have."""
+    if option.name != "netdev" or option.id is None:
+        return option
+    return option.with_bag({"type": "user", "id": option.id, "restrict": True})
+
+
+def refusal(prepared: Prepared, state: Path, source: Tree, differences: Sequence[Difference] = ()) -> Refusal | None:
+    """Load ``state`` into a rehearsal of the described machine; None where it loads.
+
+    ``source`` is the tree of the machine that the state is of, ``differences`` what it has otherwise.
+    """
+    try:
+        with rehearsal(prepared, more=["-incoming", "defer"]) as qemu:
+            load_state(qemu, state)
+    except QemuError as error:
+        words = error.what.removeprefix("QEMU refused to start: ").splitlines()
+        node = blamed(error.what, source)
+        causes = [d for d in differences if d.node == node] or list(differences)
+        return Refusal("; ".join(words), node, tuple(causes))
+    return None
+
+
+_PCI_PATH = re.compile(r"\b[0-9a-f]{4}:[0-9a-f]{2}:(?P<rest>[0-9a-f]{2}\.[0-7](?::[0-9a-f]{2}\.[0-7])*)/")
+
+
+def blamed(words: str, tree: Tree) -> str | None:
+    """The node that QEMU's words are about, by the PCI path in them; None where there is none.
+
+    >>> from mdtool.tree import Bus, Node
+    >>> tree = Tree(buses=(Bus("pci.0", "PCI", (Node("e1000", id="net0", address="03.0"),)),))
+    >>> blamed("Unknown savevm section or instance '0000:00:03.0/e1000' 0", tree)
+    'net0'
+    """
+    found = _PCI_PATH.search(words)
+    if found is None:
+        return None
+    addresses = found["rest"].split(":")
+    for name, way in ways(tree).items():
+        if way[0] in ("pci.0", "pcie.0", "pci") and list(way[2::2]) == addresses:
+            return name
+    return None

@@ -1,0 +1,112 @@
+"""``mdtool launch --via libvirt``: the same machine, started by libvirt; needs a libvirtd that this user may use."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from mdtool.document import tree_from_file, yaml_from_tree
+from mdtool.launch.libvirt import dropped
+from mdtool.proof.verify import compare, guest_visible
+from mdtool.qemu.dump import dump
+from mdtool.qemu.session import session_from_source
+from tests.conftest import lacking, require
+
+SAMPLE = Path(__file__).parents[2] / "samples" / "web01" / "guest.xml"
+
+
+def virsh(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([require("virsh"), "-q", *words], capture_output=True, text=True, timeout=60, check=False)
+
+
+def mdtool(*words: str | Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "mdtool", *map(str, words)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=90, check=False)
+
+
+@pytest.fixture
+def guest(tmp_path: Path) -> Iterator[Path]:
+    """web01 under a name of its own, without a disk, and its description; whatever libvirt has of it is removed."""
+    if virsh("list").returncode:
+        lacking("a libvirt that this user may use", "start libvirtd, or join the group libvirt")
+    name = f"mdtool-{uuid.uuid4().hex[:8]}"
+    text = SAMPLE.read_text().replace("web01</name>", f"{name}</name>")
+    text = text.replace("3f1c2d5e-8a57-4f3e-9d0b-6a1c5e7f9b21", str(uuid.uuid4()))
+    start = text.index("    <disk")
+    text = text[:start] + text[text.index("</disk>") + 8 :]
+    path = tmp_path / f"{name}.xml"
+    path.write_text(text)
+    made = mdtool("reconcile", path, path.with_suffix(".yaml"))
+    assert made.returncode == 0, made.stderr
+    yield path
+    virsh("destroy", name)
+    virsh("undefine", name)
+
+
+def test_libvirt_starts_the_described_machine(guest: Path) -> None:
+    done = mdtool("launch", guest, guest.with_suffix(".yaml"), "--via", "libvirt")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "did not keep" not in done.stderr
+    assert virsh("domstate", guest.stem).stdout.strip() == "running"
+    verified = mdtool("verify", guest.with_suffix(".yaml"), f"libvirt:{guest.stem}")
+    assert verified.returncode == 0, verified.stdout
+    again = mdtool("launch", guest, guest.with_suffix(".yaml"), "--via", "libvirt")
+    assert again.returncode == 2 and "runs guest" in again.stderr
+
+
+def test_what_a_hand_set_becomes_an_override(guest: Path) -> None:
+    description = guest.with_suffix(".yaml")
+    text = description.read_text()
+    assert text.count("properties: {mac: '52:54:00:10:00:02'}") == 1
+    description.write_text(text.replace("mac: '52:54:00:10:00:02'", "mac: '52:54:00:10:00:02', rombar: 0"))
+    done = mdtool("launch", guest, description, "--via", "libvirt", "--paused")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert virsh("domstate", guest.stem).stdout.strip() == "paused"
+    assert "<qemu:property name='rombar' type='unsigned' value='0'/>" in virsh("dumpxml", guest.stem).stdout
+    with session_from_source(f"libvirt:{guest.stem}") as session:
+        machine = dump(session)
+    assert guest_visible(compare(tree_from_file(description), machine)) == []
+    nic = next(p.node for p in machine.places if p.node.properties.get("mac") == "52:54:00:10:00:02")
+    assert {**nic.pins, **nic.properties}["rombar"] == 0
+
+
+def test_a_full_description_is_no_other_machine(guest: Path) -> None:
+    """What a rehearsal dumps, libvirt starts: built-ins, pins and all."""
+    full = guest.with_suffix(".full.yaml")
+    dumped = mdtool("dump", guest, "-o", full)
+    assert dumped.returncode == 0, dumped.stderr
+    done = mdtool("launch", guest, full, "--via", "libvirt")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "built-ins" not in done.stderr
+
+
+def test_a_machine_that_libvirt_cannot_make_is_ended_and_forgotten(guest: Path) -> None:
+    """The negative control: an address in the description that the definition is not given."""
+    from mdtool.guest.devices import guest_from_file
+    from mdtool.launch.libvirt import launched_by_libvirt
+    from mdtool.launch.run import Differs, wanted_by
+
+    tree = tree_from_file(guest.with_suffix(".yaml"))
+    other = guest.with_suffix(".other.yaml")
+    other.write_text(
+        yaml_from_tree(tree).replace(
+            "driver: pcie-root-port\n      address: '03.0'", "driver: pcie-root-port\n      address: '07.0'"
+        )
+    )
+    wrong, read = tree_from_file(other), guest_from_file(guest)
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Differs) as caught:
+        patch.setattr("mdtool.launch.libvirt.xml_with_places", lambda source, *_, **__: source.decode())
+        launched_by_libvirt(read, wrong, wanted_by(read, wrong))
+    assert {d.property for d in caught.value.differences} == {"address"}
+    assert virsh("domstate", guest.stem).returncode != 0
+
+
+def test_what_libvirt_drops_is_said() -> None:
+    given = b"<domain><vcpu>2</vcpu><devices><watchdog model='ib700' odd='1'><a b='0x10'/></watchdog></devices></domain>"
+    kept = b"<domain><vcpu a='b'>2</vcpu><devices><watchdog model='ib700'><a b='16'/></watchdog></devices></domain>"
+    assert dropped(given, kept) == ["devices/watchdog@odd=1"]
