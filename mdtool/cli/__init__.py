@@ -21,8 +21,11 @@ COMMANDS = {
     "reconcile": "bring a description up to date with an edited guest XML, while survivors keep their places",
     "launch": "start a guest with exactly the described hardware, checked before it runs",
     "verify": "compare a running machine with its description",
+    "fingerprint": "read what a guest sees of its machine, without a guest: PCI, ACPI, SMBIOS, CPUID",
+    "audit": "say what a guest will see differently with another QEMU, and what restores it",
     "hints": "keep a guest's addresses, and nothing else, in an opaque file",
     "import": "make a guest XML and a description of a QEMU command line",
+    "check": "say what QEMU would refuse in a description, and what a guest would stumble over",
 }
 
 
