@@ -130,12 +130,12 @@ def test_value_that_does_not_convert() -> None:
         "disk: driver/@event_idx is 'si'; expected one of no, off, on, yes [value-valid]",
     ]
     assert str(report.errors[0].at) == "guest.xml:5:2"
-    assert wanted[0].properties == {}
+    assert wanted[0].properties == {"bootindex": 1}
 
 
 def test_attribute_that_means_nothing_to_the_driver() -> None:
     wanted, report = wanted_of("<disk type='file'><target dev='hda'/><driver queues='4'/></disk>")
-    assert wanted[0].properties == {}
+    assert wanted[0].properties == {"bootindex": 1}
     assert [warning.rule for warning in report.warnings] == ["property-fits"]
 
 
@@ -219,6 +219,13 @@ def test_mac_of_an_interface_without_one_stays() -> None:
 
 
 # What is numbered across elements
+
+
+def test_without_any_order_the_first_disk_boots() -> None:
+    disks = "<disk><target dev='vdb'/></disk><disk><target dev='vda'/>{}</disk>"
+    assert [one.properties.get("bootindex") for one in wanted_of(disks.format(""))[0]] == [1, None]
+    ordered = wanted_of(disks.format("") + "<redirdev type='spicevmc'><boot order='1'/></redirdev>")[0]
+    assert [one.properties.get("bootindex") for one in ordered] == [None, None, 1]
 
 
 def test_target_index() -> None:
