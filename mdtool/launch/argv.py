@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -31,7 +32,7 @@ from mdtool.guest.xml import Element
 from mdtool.launch.backends import NO_DEVICE, backend_of, implied_audio
 from mdtool.launch.backends.base import Backend, Host, Process, Secret, option
 from mdtool.launch.rehearse_backends import implied_silence, rehearsed, stand_in_properties
-from mdtool.tree import BUILTIN, HAND, Node, Place, Tree
+from mdtool.tree import BUILTIN, HAND, Place, Tree
 
 HOST_RULES = frozenset({"host-side", "kvm", "firmware", "missing"})
 QEMU_NS = "{http://libvirt.org/schemas/domain/qemu/1.0}"
@@ -63,7 +64,7 @@ class Commandline:
     ``copies``       files to make where they are not there yet
     ``environment``  variables for QEMU
     ``stand_ins``    in a rehearsal: device id -> the driver that takes the place of the described one
-    ``left_out``     in a rehearsal: devices and sections that cannot be as described, each with its reason
+    ``left_out``     in a rehearsal: sections that cannot be as described, each with its reason
     ``refused``      only without ``runtime``: what a launch would end with
     ``spawns``       whether QEMU itself starts a program, which a sandbox must allow
     """
@@ -124,7 +125,7 @@ def argv_from_tree(
     there all the same.
     """
     printing = runtime is None
-    host = Host(guest, runtime or _runtime(guest), port)
+    host = Host(guest, runtime or (_scratch() if rehearse else _runtime(guest)), port)
     report = Report()
     nodes = {origin: place for place in tree.places if (origin := place.node.origin) and origin not in (BUILTIN, HAND)}
     _of_one_mind(nodes, wanted, report)
@@ -143,14 +144,10 @@ def argv_from_tree(
     refused = _refused(report) if printing else ()
     report.done()
     platform = platform_of(guest, tree, rehearse=rehearse, now=now, properties=total.machine, printing=printing)
-    devices, stand_ins, left_out = [], {}, dict(platform.left_out)
+    devices, stand_ins = [], {}
     for place in ordered(tree):
         node = place.node
         made = by_name.get(place.name, Backend())
-        reason = _cannot(node, rehearse)
-        if reason is not None:
-            left_out[place.name] = reason
-            continue
         arguments = {**device_arguments(place.bus.name if place.bus else None, node), **made.properties}
         if made.stand_in is not None:
             arguments = {"driver": made.stand_in, **stand_in_properties(made.stand_in, arguments)}
@@ -170,7 +167,7 @@ def argv_from_tree(
         copies=platform.copies,
         environment={**total.environment, **environment},
         stand_ins=stand_ins,
-        left_out=left_out,
+        left_out=platform.left_out,
         refused=(*refused, *platform.refused),
         spawns=total.spawns,
     )
@@ -314,16 +311,6 @@ def _natural(text: str) -> list[tuple[int, str]]:
 
 # --- the rest ------------------------------------------------------------------------------------------------------
 
-#: devices without which a rehearsal goes on, since nothing can take their place
-_NO_REHEARSAL = {
-    "tpm-": "a TPM needs the process behind it",
-    "virtio-pmem": "persistent memory needs its file",
-}
-
-
-def _cannot(node: Node, rehearse: bool) -> str | None:
-    return next((why for prefix, why in _NO_REHEARSAL.items() if rehearse and node.driver.startswith(prefix)), None)
-
 
 def _display(guest: Guest, rehearse: bool) -> tuple[str, ...]:
     """No window unless a <graphics> opens one."""
@@ -345,6 +332,11 @@ def _monitor(path: str | None) -> tuple[str, ...]:
 
 def _runtime(guest: Guest) -> Path:
     return Path(os.environ.get("XDG_RUNTIME_DIR") or "/run") / "mdtool" / guest.name.replace("/", "_")
+
+
+def _scratch() -> Path:
+    """Where a rehearsal without a folder of its own has the sockets of null devices: one a process of mdtool's."""
+    return Path(tempfile.gettempdir()) / f"mdtool-{os.getpid()}"
 
 
 #: options of <qemu:commandline> that a rehearsal keeps: they speak of the guest, and need nothing of the host

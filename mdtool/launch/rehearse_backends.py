@@ -7,14 +7,15 @@ command line says which (``stand_in``), so that a comparison knows.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from dataclasses import replace
 
 from mdtool.guest.platform.memory import memory_object
 from mdtool.guest.platform.units import bytes_of, names
 from mdtool.guest.xml import Element
-from mdtool.launch.backends import BACKENDS, backend_of
-from mdtool.launch.backends.base import NOTHING, Backend, Host, Make, listed, option
+from mdtool.launch.backends import BACKENDS, backend_of, null
+from mdtool.launch.backends.base import NOTHING, Backend, Host, Make, Process, listed, option
 from mdtool.launch.backends.block import is_empty, is_readonly, node_name, policies, sd_index
 from mdtool.launch.backends.char import builtin_id
 from mdtool.launch.backends.display import audio_ids
@@ -40,10 +41,6 @@ STAND_INS: Mapping[str, str] = {
     "vfio-pci-nohotplug": "pci-testdev",
     "scsi-block": "scsi-hd",
     "scsi-generic": "scsi-hd",
-    "vhost-user-blk-pci": "virtio-blk-pci",
-    "vhost-user-blk-pci-transitional": "virtio-blk-pci-transitional",
-    "vhost-user-blk-pci-non-transitional": "virtio-blk-pci-non-transitional",
-    "vhost-user-fs-pci": "virtio-9p-pci",
     "vhost-user-gpu-pci": "virtio-gpu-pci",
     "vhost-user-vga": "virtio-vga",
     "virtio-gpu-gl-pci": "virtio-gpu-pci",
@@ -78,7 +75,7 @@ def stand_in_properties(driver: str, properties: Mapping[str, object]) -> dict[s
     return {name: value for name, value in properties.items() if name in KEPT and name not in lacks}
 
 
-def _disk(element: Element, node: Node | None, _host: Host) -> Backend:
+def _disk(element: Element, node: Node | None, host: Host) -> Backend:
     if element.get("target/@bus") == "sd":
         facts = {"driver": "null-co", "size": _SD_SIZE, "read-zeroes": True}
         return Backend(listed("-drive", **{"if": "sd"}, index=sd_index(element), **facts))
@@ -86,10 +83,18 @@ def _disk(element: Element, node: Node | None, _host: Host) -> Backend:
         return NOTHING
     size = _SIZES.get(element.get("@device") or "disk", DISK_SIZE)
     name, readonly = node_name(element), is_readonly(element)
+    if element.get("@type") == "vhostuser":
+        return served("vhost-user", f"chr-{name}", name, host) + Backend(properties={"chardev": f"chr-{name}"})
     words = option("-blockdev", driver="null-co", node_name=name, size=size, read_zeroes=True, read_only=readonly)
     # The drive's own properties stay; its I/O thread too, since that is of QEMU and not of the host
-    kept = {} if element.get("@type") == "vhostuser" else policies(element, node)
-    return Backend(words, {**kept, "drive": name})
+    return Backend(words, {**policies(element, node), "drive": name})
+
+
+def served(kind: str, id: str, name: str, host: Host) -> Backend:
+    """A chardev ``id`` to a process of our own that answers and does nothing."""
+    path = host.runtime / f"{name}.null"
+    words = listed("-chardev", "socket", id=id, path=str(path))
+    return Backend(words, processes=(Process((sys.executable, null.__file__, kind, str(path)), path),))
 
 
 def _interface(element: Element, node: Node | None, host: Host) -> Backend:
@@ -124,14 +129,23 @@ def _smartcard(_element: Element, node: Node | None, _host: Host) -> Backend:
     return Backend(listed("-chardev", "null", id=id), {"chardev": id})
 
 
-def _filesystem(element: Element, node: Node | None, _host: Host) -> Backend:
+def _filesystem(element: Element, node: Node | None, host: Host) -> Backend:
+    if (element.get("driver/@type") or "path") == "virtiofs" and node is not None:
+        chardev = f"chr-vu-{node.id}"
+        return served("vhost-user", chardev, f"{node.id}", host) + Backend(properties={"chardev": chardev})
     # The root folder is on every host, and nothing opens it before the guest runs
     id = f"fsdev-{node.id}" if node is not None else "fsdev"
     words = listed("-fsdev", "local", security_model="none", id=id, path="/", readonly=True)
-    made = Backend(words, {"fsdev": id})
-    if (element.get("driver/@type") or "path") == "virtiofs":
-        return made + Backend(properties={"mount_tag": element.get("target/@dir") or id})
-    return made
+    return Backend(words, {"fsdev": id})
+
+
+def _tpm(element: Element, node: Node | None, host: Host) -> Backend:
+    if node is None:
+        return NOTHING
+    id = f"tpm-{node.id}"
+    kind = "tpm1.2" if element.get("backend/@version") == "1.2" else "tpm2"
+    words = listed("-tpmdev", "emulator", id=id, chardev=f"chr{id}")
+    return served(kind, f"chr{id}", f"{node.id}", host) + Backend(words, {"tpmdev": id})
 
 
 def _shmem(element: Element, node: Node | None, _host: Host) -> Backend:
@@ -202,7 +216,7 @@ REHEARSED: dict[str, Make] = {
     "serial": _character,
     "shmem": _shmem,
     "smartcard": _smartcard,
-    "tpm": _nothing,
+    "tpm": _tpm,
     "video": _nothing,
 }
 assert REHEARSED.keys() <= BACKENDS.keys()

@@ -215,3 +215,23 @@ def test_processes_beside_qemu_serve_it(qemu: str, tmp_path: Path) -> None:
     )
     (tpm,) = answers(line_of(guest_of(devices, OUTSIDE), runtime=tmp_path), {"execute": "query-tpm"})
     assert tpm[0]["options"]["type"] == "emulator"
+
+
+def test_what_another_process_serves_is_rehearsed_with_a_null_one(qemu: str, tmp_path: Path) -> None:
+    """A TPM and virtiofs: the true devices, though nothing real is behind them."""
+    devices = (
+        "<tpm model='tpm-crb'><backend type='emulator' version='2.0'/></tpm>"
+        "<filesystem type='mount'><driver type='virtiofs' queue='256'/><source dir='/no'/><target dir='t'/></filesystem>"
+    )
+    line = line_of(guest_of(devices, OUTSIDE), runtime=tmp_path, rehearse=True)
+    assert not line.stand_ins
+    tpm, pci = answers(line, {"execute": "query-tpm"}, {"execute": "query-pci"})
+    assert tpm[0]["model"] == "tpm-crb"
+    assert "'qdev_id': 'fs0'" in str(pci)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_null_tpm_of_version_1_2(qemu: str, tmp_path: Path) -> None:
+    devices = "<tpm model='tpm-tis'><backend type='emulator' version='1.2'/></tpm>"
+    (tpm,) = answers(line_of(guest_of(devices), runtime=tmp_path, rehearse=True), {"execute": "query-tpm"})
+    assert tpm[0]["model"] == "tpm-tis"

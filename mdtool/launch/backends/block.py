@@ -406,9 +406,7 @@ def _sd(element: Element) -> Backend:
     if (element.get("@type") or "file") not in ("file", "block"):
         raise refused(element, "an SD card that is no file or block device")
     path = element.get("source/@file") or element.get("source/@dev")
-    return Backend(
-        listed("-drive", file=path, format=element.get("driver/@type"), **{"if": "sd"}, index=sd_index(element))
-    )
+    return Backend(listed("-drive", file=path, format=element.get("driver/@type"), **{"if": "sd"}, index=sd_index(element)))
 
 
 def sd_index(element: Element) -> int:

@@ -127,9 +127,7 @@ def ref_tls(element: Element) -> Exception:
 
 def _sdl(element: Element, _host: Host) -> Backend:
     environment = {"DISPLAY": element.get("@display"), "XAUTHORITY": element.get("@xauth")}
-    words = listed(
-        "-display", "sdl", gl=switch(element, "gl/@enable"), full_screen=switch(element, "@fullscreen") or None
-    )
+    words = listed("-display", "sdl", gl=switch(element, "gl/@enable"), full_screen=switch(element, "@fullscreen") or None)
     return Backend(words, environment={name: value for name, value in environment.items() if value})
 
 

@@ -213,9 +213,7 @@ def pstore(element: Element, node: Node | None, host: Host) -> Backend:
     if holder is None or not element.get("path"):
         raise InputError("<pstore> without <path> or <size>", at=element.position, expected="both", rule="missing")
     size = bytes_of(holder.text, holder.get("@unit"), holder)
-    words = option(
-        "-object", qom_type="memory-backend-file", id=id, mem_path=element.get("path"), size=size, share=True
-    )
+    words = option("-object", qom_type="memory-backend-file", id=id, mem_path=element.get("path"), size=size, share=True)
     return Backend(words, {"memdev": id})
 
 
