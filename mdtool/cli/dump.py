@@ -48,26 +48,25 @@ def run(args: argparse.Namespace) -> int:
 
 def _tree(args: argparse.Namespace) -> Tree:
     from mdtool.cli.output import say
-    from mdtool.qemu.dump import dump
+    from mdtool.qemu.dump import as_planned, dump
     from mdtool.qemu.read import Way
     from mdtool.qemu.session import session_from_source
 
-    xml = args.xml
     way = Way.WALK if args.thorough else None
 
     def warn(what: str) -> None:
         say(f"warning: {what}")
 
     if is_guest_xml(args.source):
-        from mdtool.launch.rehearse import rehearsed
+        from mdtool.launch.rehearse import prepared_rehearsal, rehearsal
 
-        xml = xml or args.source
-        with rehearsed(args.source) as session:
-            tree = dump(session, way=way, warn=warn)
+        plan = prepared_rehearsal(args.source)
+        with rehearsal(plan) as qemu:
+            tree = as_planned(dump(qemu.session, way=way, warn=warn), plan.tree, plan.stands_in)
     else:
         with session_from_source(args.source, connect=args.connect) as session:
             tree = dump(session, way=way, warn=warn)
-    return _linked(tree, xml) if xml else tree
+    return _linked(tree, args.xml) if args.xml else tree
 
 
 def is_guest_xml(source: str) -> bool:

@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from mdtool.document import canonical
+from mdtool.document import canonical, tree_with
 from mdtool.qemu.notation import LOOSE, NOTATIONS, Address, no_address
 from mdtool.qemu.qom import Warned
 from mdtool.qemu.raw import FOLDED, Raw, RawBus, RawDevice, placed
 from mdtool.qemu.read import Way, read
 from mdtool.qemu.roles import chosen, is_told, role
 from mdtool.qemu.session import Session
-from mdtool.tree import BUILTIN, Bus, Node, Tree, Value
+from mdtool.tree import BUILTIN, SECTIONS, Bus, Node, Tree, Value
 
 NO_UUID = "00000000-0000-0000-0000-000000000000"
 
@@ -31,6 +31,31 @@ def dump(session: Session, *, way: Way | None = None, warn: Warned = lambda _: N
     hears of each property that QEMU could not say.  Raises MonitorError; sends nothing but queries.
     """
     return tree_from_raw(read(session, way, warn))
+
+
+def as_planned(dumped: Tree, plan: Tree, stand_ins: Collection[str] = ()) -> Tree:
+    """A dump of a rehearsal, together with what no QEMU can say: origins, and the sections that the XML alone knows.
+
+    ``plan`` is the tree that was started; ``stand_ins`` names nodes that a rehearsal replaced by another driver, which
+    are as planned.
+    """
+    changes: dict[str, dict[str, Any]] = {}
+    for place in plan.places:
+        node = place.node
+        if place.name not in dumped.by_name:
+            continue
+        changes[place.name] = {"origin": node.origin, "applied": node.applied}
+        if place.name in stand_ins:
+            changes[place.name] |= {"driver": node.driver, "properties": node.properties, "pins": {}, "effective": {}}
+    tree = tree_with(dumped, {name: change for name, change in changes.items() if change["origin"] is not None})
+    sections: dict[str, Any] = {name: _over(getattr(tree, name), getattr(plan, name)) for name in SECTIONS}
+    return canonical(replace(tree, **sections))
+
+
+def _over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Two mappings as one, the inner ones too; a rehearsal's CPU is no ``host``, so what was planned goes above."""
+    both = {key: _over(below[key], above[key]) for key in below if isinstance(above.get(key), Mapping)}
+    return {**below, **above, **both}
 
 
 def tree_from_raw(raw: Raw) -> Tree:
@@ -73,7 +98,7 @@ def _present(**values: Value) -> dict[str, Value]:
 
 def _without_buses(node: Node, top: list[Bus]) -> Node:
     """A system-bus device; its buses move to the top, with its name as their ``host``."""
-    top.extend(replace(bus, host=node.driver) for bus in node.buses)
+    top.extend(replace(bus, host=node.id or node.driver) for bus in node.buses)
     return replace(node, buses=())
 
 
