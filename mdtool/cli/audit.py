@@ -106,7 +106,7 @@ def _cause(finding: Finding) -> str:
 
 
 def _table(audits: dict[Path, Audit]) -> None:
-    rows = [("DESCRIPTION", "MACHINE", "DIFFERENCES", "WORST", "FIXABLE", "FORWARD", "BACKWARD")]
+    rows: list[tuple[str, ...]] = [("DESCRIPTION", "MACHINE", "DIFFERENCES", "WORST", "FIXABLE", "FORWARD", "BACKWARD")]
     for file, found in audits.items():
         state = "gone" if not found.type.known else "deprecated" if found.type.deprecated else "there"
         worst = found.findings[0].severity if found.findings else "-"

@@ -87,6 +87,7 @@ def _guest(tree: Tree) -> Guest:
     machine = str(tree.machine["type"])
     kind = Element("type", {"arch": arch, "machine": machine}, here, text="hvm")
     size = int(tree.memory.get("size", 128 * MIB))
+    cells = [_cell(node, here) for node in tree.numa.get("nodes", ())]
     domain = Element(
         "domain",
         {"type": "qemu"},
@@ -96,11 +97,20 @@ def _guest(tree: Tree) -> Guest:
             Element("memory", {"unit": "b"}, here, text=str(size)),
             Element("vcpu", {}, here, text=str(tree.cpu.get("vcpus", 1))),
             Element("os", {}, here, [kind]),
+            *([Element("cpu", {}, here, [Element("numa", {}, here, cells)])] if cells else []),
             Element("features", {}, here, [Element("acpi", {}, here)]),
             Element("devices", {}, here),
         ],
     )
     return Guest("description", domain, str(tree.guest.get("name", "guest")), tree.guest.get("uuid"), arch, machine, None)
+
+
+def _cell(node: Mapping[str, Any], here: Position) -> Element:
+    """A NUMA cell: where memory comes in cells by size, there is no object for all of it."""
+    attributes = {"id": str(node["id"]), "memory": str(node.get("memory", 0)), "unit": "b"}
+    if node.get("cpus"):
+        attributes["cpus"] = str(node["cpus"])
+    return Element("cell", attributes, here)
 
 
 # --- what stands behind a device -----------------------------------------------------------------------------------

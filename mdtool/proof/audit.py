@@ -18,10 +18,12 @@ from mdtool.errors import MdtoolError, QemuError
 from mdtool.proof.alone import Alone, argv_from_description
 from mdtool.proof.compare import Change, compare
 from mdtool.proof.fingerprint import Fingerprint, fingerprint_from_argv, fingerprint_from_probe
+from mdtool.proof.migration import blamed
 from mdtool.proof.names import node_names
 from mdtool.proof.probe import probed
+from mdtool.proof.rewrite import with_properties, without_property
 from mdtool.proof.stream import Loaded, Machine, loads
-from mdtool.proof.verify import SEVERITIES
+from mdtool.proof.verify import PROPERTY, SEVERITIES
 from mdtool.qemu.dump import dump
 from mdtool.qemu.roles import role
 from mdtool.qemu.session import Refused, Session
@@ -62,7 +64,10 @@ class MachineType:
 
 @dataclass(frozen=True, slots=True)
 class Fix:
-    """A property that gives the old view back.  ``where`` is a node name, ``cpu``, or ``features.globals``."""
+    """A property that gives the old view back.
+
+    ``where`` is a node name, ``cpu`` (its features), ``smbios.type4`` or ``features.globals``.
+    """
 
     where: str
     property: str
@@ -164,21 +169,23 @@ def audit(
     QemuError where the machine does not start on ``old``; that it does not on ``new`` is a result only where its machine
     type is gone.
     """
-    before, reference = _seen(tree, old)
+    before, reference, lacks = _seen(tree, old)
+    unread = [f"{what}: QEMU {before.qemu} does not have it" for what in lacks]
     alone = argv_from_description(tree, binary=new.binary)
     kind = machine_type(str(tree.machine["type"]), new)
     if not kind.known:
         return Audit(old, new, (before.qemu, version_of(new)), kind)
-    after, dumped = _seen(tree, new)
-    found = compare(before, after, node_names(reference))
+    after, dumped, lacks = _seen(tree, new)
+    found = [Change("property", what, "", "", "described", None, PROPERTY) for what in lacks]
+    found += compare(before, after, node_names(reference))
     findings = [Finding(tuple(group)) for group in grouped(found)]
     if causes:
         search = Search(tree, reference, dumped, before, new, kind, found, say)
         findings = search.explained(findings)
     forward = backward = None
     if migration:
-        one, other = (Machine(argv_from_description(tree, binary=q.binary).argv, q.root) for q in (old, new))
-        forward, backward = loads(one, other), loads(other, one)
+        one, other = (Machine(_line(tree, qemu), qemu.root) for qemu in (old, new))
+        forward, backward = (_blaming(loads(*way), reference) for way in ((one, other), (other, one)))
     return Audit(
         old,
         new,
@@ -188,16 +195,68 @@ def audit(
         tuple(_filled(reference, dumped)),
         forward,
         backward,
-        (*after.unread, *_not_there(alone)),
+        (*unread, *after.unread, *_not_there(alone)),
     )
 
 
-def _seen(tree: Tree, qemu: Qemu) -> tuple[Fingerprint, Tree]:
-    """What a guest sees on ``qemu``, and the dump."""
+def _seen(tree: Tree, qemu: Qemu) -> tuple[Fingerprint, Tree, list[str]]:
+    """What a guest sees on ``qemu``, the dump, and the described properties that this QEMU does not have."""
+    tree, lacks = known_to(tree, qemu)
     argv = argv_from_description(tree, binary=qemu.binary).argv
     with probed(argv, root=qemu.root) as probe:
         dumped = dump(probe.session)  # first: reading the fingerprint changes the machine
-        return fingerprint_from_probe(probe), dumped
+        return fingerprint_from_probe(probe), dumped, lacks
+
+
+def _line(tree: Tree, qemu: Qemu) -> list[str]:
+    return argv_from_description(known_to(tree, qemu)[0], binary=qemu.binary).argv
+
+
+def _blaming(loaded: Loaded, tree: Tree) -> Loaded:
+    """With the node that QEMU's words are about."""
+    node = blamed(loaded.said, tree)
+    return replace(loaded, said=f"{loaded.said} ({node})") if node is not None else loaded
+
+
+_NOT_FOUND = re.compile(r"Property '(?P<type>[^']+)\.(?P<name>[^'.]+)' not found|Invalid parameter '(?P<option>[^']+)'")
+
+
+def known_to(tree: Tree, qemu: Qemu) -> tuple[Tree, list[str]]:
+    """``tree`` without the properties that ``qemu`` says it does not have, and their names.
+
+    What restores an old view on a new QEMU is often a switch that the old one never needed.
+    """
+    lacks: list[str] = []
+    while True:
+        try:
+            with probed(argv_from_description(tree, binary=qemu.binary).argv, root=qemu.root):
+                return tree, lacks
+        except QemuError as error:
+            missing = _NOT_FOUND.search(error.what)
+            smaller = without(tree, missing["type"], missing["name"] or missing["option"]) if missing else tree
+            if smaller == tree or missing is None:
+                raise
+            lacks.append(f"{missing['type']}.{missing['name']}" if missing["name"] else str(missing["option"]))
+            tree = smaller
+
+
+def without(tree: Tree, type_: str | None, name: str) -> Tree:
+    """``tree`` with nothing said of the property ``name`` of a QOM type (None: of an option)."""
+    if type_ is None:
+        processor = {key: value for key, value in tree.smbios.get("type4", {}).items() if key != name}
+        rest = {key: value for key, value in tree.smbios.items() if key != "type4"}
+        return replace(tree, smbios={**rest, "type4": processor} if processor else rest)
+    if type_.endswith("-cpu"):
+        kept = {key: value for key, value in tree.cpu.get("features", {}).items() if key != name}
+        return replace(tree, cpu={**tree.cpu, "features": kept})
+    if f"{type_}.{name}" in tree.features.get("globals", {}):
+        kept = {key: value for key, value in tree.features["globals"].items() if key != f"{type_}.{name}"}
+        return replace(tree, features={**tree.features, "globals": kept})
+    family = type_.removesuffix("-device")  # a virtio proxy passes on what it does not have itself
+    for place in tree.places:
+        if place.node.driver.startswith(family) and name in place.node.properties:
+            tree = without_property(tree, place.name, name)
+    return tree
 
 
 def _not_there(alone: Alone) -> Iterator[str]:
@@ -298,6 +357,9 @@ class Search:
         if first.section == "cpu" and first.field == "bits":
             fixes = list(_features(first))
             return len(fixes), fixes if fixes and self._undoes(fixes, [first]) else []
+        if first.section == "smbios" and first.subject.startswith("processor") and first.field in _PROCESSOR:
+            fixes = [Fix("smbios.type4", _PROCESSOR[first.field], str(int(first.old or "0", 16)))]
+            return 1, fixes if self._undoes(fixes, finding.changes) else []
         if first.section not in ("pci", "virtio") or first.field in ("", "rom content"):
             return 0, []  # what a ROM file holds is no property's doing
         place = self.reference.by_name.get(first.node)
@@ -356,6 +418,10 @@ def _key(change: Change) -> tuple[object, ...]:
     return change.section, change.subject, change.node, change.field, change.new
 
 
+#: fields of SMBIOS type 4 that have an option of their own (since QEMU 9.0)
+_PROCESSOR = {"family 2": "processor-family", "id": "processor-id"}
+
+
 def _features(change: Change) -> Iterator[Fix]:
     """The CPU flags of a change's detail, ``+ht -aes``, turned back."""
     for word in change.detail.split():
@@ -379,12 +445,13 @@ def _booleans(session: Session, path: str | None) -> Iterator[tuple[str, bool]]:
 
 def with_fixes(tree: Tree, fixes: Iterable[Fix]) -> Tree:
     """``tree`` with each fix written where a person would write it."""
-    from mdtool.proof.rewrite import with_properties
-
     for fix in fixes:
         if fix.where == "cpu":
             features = {**tree.cpu.get("features", {}), fix.property: fix.value}
             tree = replace(tree, cpu={**tree.cpu, "features": features})
+        elif fix.where == "smbios.type4":
+            processor = {**tree.smbios.get("type4", {}), fix.property: fix.value}
+            tree = replace(tree, smbios={**tree.smbios, "type4": processor})
         elif fix.where == "features.globals":
             switches = {**tree.features.get("globals", {}), fix.property: fix.value}
             tree = replace(tree, features={**tree.features, "globals": switches})

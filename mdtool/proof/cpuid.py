@@ -66,6 +66,9 @@ NAMES: Mapping[tuple[int, int | None, str], str] = {
     "kvm-pv-tlb-flush kvm-asyncpf-vmexit kvm-pv-ipi kvm-poll-control kvm-pv-sched-yield "
     "kvm-asyncpf-int kvm-msi-ext-dest-id - - - - - - - - kvmclock-stable-bit",
 }
+#: (word, bit): the vendor spared.  CPUID sets these where a package has several threads; QEMU before 10.0 does so when the
+#: guest asks, and they are in no feature word.
+PACKAGE: Mapping[tuple[str, int], str] = {("1 EDX", 28): "", ("80000001 ECX", 1): "GenuineIntel"}
 #: what identifies the CPU besides its features
 PROPERTIES = ("vendor", "family", "model", "stepping", "model-id", "level", "xlevel", "xlevel2", "phys-bits", "apic-id")
 
@@ -90,11 +93,21 @@ def facts(session: Session) -> dict[str, dict[str, str]]:
         for word in _property(session, path, source) or ():
             name = word_name(word)
             asked[name] = asked.get(name, 0) | int(word["features"])
+    if _threads(session) > 1 and asked:
+        for (name, bit), spared in PACKAGE.items():
+            if found["cpu"].get("vendor") != spared:
+                asked[name] = asked.get(name, 0) | 1 << bit
     rows = {_name(*key): names.split() for key, names in NAMES.items()}
     for name, bits in asked.items():
         if bits:
             found[name] = {"bits": f"{bits:#x}", "names": " ".join(bit_names(bits, rows.get(name, [])))}
     return found
+
+
+def _threads(session: Session) -> int:
+    """Threads in one CPU package."""
+    smp = _property(session, "/machine", "smp") or {}
+    return int(smp.get("cores", 1)) * int(smp.get("threads", 1))
 
 
 def _property(session: Session, path: str, name: str) -> Any:
@@ -120,7 +133,5 @@ def bit_names(bits: int, names: list[str]) -> list[str]:
     """
     known = dict(enumerate(names))
     return [
-        known[bit] if known.get(bit, "-") != "-" else f"bit-{bit}"
-        for bit in range(bits.bit_length())
-        if bits >> bit & 1
+        known[bit] if known.get(bit, "-") != "-" else f"bit-{bit}" for bit in range(bits.bit_length()) if bits >> bit & 1
     ]

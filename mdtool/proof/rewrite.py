@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from mdtool.document import Document, document_from_text
@@ -13,12 +13,25 @@ from mdtool.tree import Bus, Node, Properties, Tree, node_name
 
 def with_properties(tree: Tree, name: str, properties: Properties) -> Tree:
     """``tree`` with ``properties`` set at the node called ``name``; InputError where it has no such node."""
+    return _edited(tree, name, lambda node: replace(node, properties={**node.properties, **properties}))
+
+
+def without_property(tree: Tree, name: str, property: str) -> Tree:
+    """``tree`` with nothing said of ``property`` at the node called ``name``."""
+
+    def drop(node: Node) -> Node:
+        return replace(node, properties={key: value for key, value in node.properties.items() if key != property})
+
+    return _edited(tree, name, drop)
+
+
+def _edited(tree: Tree, name: str, edit: Callable[[Node], Node]) -> Tree:
     if name not in tree.by_name:
         raise InputError(f"the description has no node {name}")
 
     def changed(node: Node, bus: Bus | None) -> Node:
         if node_name(node, bus) == name:
-            node = replace(node, properties={**node.properties, **properties})
+            node = edit(node)
         return replace(node, buses=tuple(below(inner) for inner in node.buses))
 
     def below(bus: Bus) -> Bus:
