@@ -135,7 +135,10 @@ def _numbered(name: str) -> Callable[[str, Node], dict[str, Value]]:
 
 NOTATIONS: Mapping[str, Notation] = {
     "usb": Notation(
-        re.compile(r"usb-(?!ehci|xhci)|u2f-"), "usb", lambda address, _: {"port": address}, lambda address: {"port": address}
+        re.compile(r"usb-(?!ehci|xhci)|u2f-"),
+        "usb",
+        lambda address, _: {"port": address},
+        lambda address: {"port": address},
     ),
     "scsi": Notation(re.compile(r"scsi-"), "drive", _scsi_arguments, _drive),
     "ide": Notation(
@@ -304,7 +307,11 @@ class _Names:
                 _text(spot.get("port")),
                 {},
             ),
-            "ccid": lambda _, spot: (f"{self.controller('ccid', spot.get('controller', 0))}.0", _text(spot.get("slot")), {}),
+            "ccid": lambda _, spot: (
+                f"{self.controller('ccid', spot.get('controller', 0))}.0",
+                _text(spot.get("slot")),
+                {},
+            ),
             "ccw": lambda _, spot: ("virtual-css-bridge.0", _devno(spot), {}),
             "spapr-vio": lambda _, spot: ("spapr-vio", f"{spot['reg']:x}" if "reg" in spot.numbers else None, {}),
             "dimm": lambda _, spot: (
@@ -430,7 +437,8 @@ def _providers(tree: Tree) -> Iterator[tuple[str, _Provider]]:
             yield bus.name, _Provider("fdc", 0)
         elif bus.type == "virtual-css-bus":
             yield bus.name, _Provider("ccw", 0)
-    for place in tree.places:
+    # A pxb's bus is really that of a bridge which the pxb makes: the device that has an id has the last word.
+    for place in sorted(tree.places, key=lambda place: place.node.id is not None):
         node = place.node
         type_, model = MODELS.get(node.driver, ("", ""))
         provided = {bus.name for bus in (*node.buses, *buses_of(node.driver, node.id))}
@@ -532,7 +540,7 @@ def spots_from_tree(tree: Tree) -> dict[str, Spot]:
 
 
 def survivor(wanted: Wanted, node: Node, spot: Spot | None) -> Wanted:
-    """``wanted`` where its node is: the node's id and place, and the numbers that a controller has and the XML leaves out."""
+    """``wanted`` where its node is: the node's id and place, and a controller's numbers that the XML leaves out."""
     numbers = {"chassis": "chassis", "port": "port", "chassis_nr": "chassisNr", "bus_nr": "busNr"}
     have = {**node.pins, **node.properties}
     facts = {fact: have[name] for name, fact in numbers.items() if wanted.kind == "controller" and name in have}

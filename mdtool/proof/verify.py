@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mdtool.document import address_key
+from mdtool.drivers import same_driver
 from mdtool.errors import Position
 from mdtool.tree import BUILTIN, SECTIONS, Place, Properties, Tree
 from mdtool.values import natural, plain, same
@@ -262,43 +263,8 @@ def _same_bus(want: Place, have: Place, pairs: set[tuple[str, str]]) -> bool:
     return (want.parent.id or "", have.parent.id or "") in pairs
 
 
-#: names that QEMU takes for a driver, and the driver
-_ALIASES = {
-    "lsi": "lsi53c895a",
-    "ahci": "ich9-ahci",
-    "hda": "intel-hda",
-    "e1000-82540em": "e1000",
-    "ac97": "AC97",
-    "es1370": "ES1370",
-    "kvm-pci-assign": "pci-assign",
-    "virtio-gpu": "virtio-gpu-pci",
-    "virtio-input-host": "virtio-input-host-pci",
-    **{
-        f"virtio-{kind}": f"virtio-{kind}-pci"
-        for kind in (
-            "9p",
-            "balloon",
-            "blk",
-            "crypto",
-            "iommu",
-            "keyboard",
-            "mouse",
-            "net",
-            "rng",
-            "scsi",
-            "serial",
-            "tablet",
-        )
-    },
-}
-
-
-def _driver(name: str) -> str:
-    return _ALIASES.get(name, name)
-
-
 def _same_driver(one: Place, other: Place) -> bool:
-    return _driver(one.node.driver) == _driver(other.node.driver)
+    return same_driver(one.node.driver, other.node.driver)
 
 
 def _moved(want: Place, have: Place, pairs: set[tuple[str, str]]) -> Iterator[Difference]:

@@ -19,6 +19,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from mdtool.drivers import canonical_driver, same_driver
 from mdtool.guest.model import Spot, Wanted
 from mdtool.tree import BUILTIN, HAND, Node, Place, Tree
 from mdtool.values import same
@@ -187,12 +188,12 @@ def _not_positional(w: Wanted, _node: Node) -> bool:
 
 
 def _same_driver(w: Wanted, node: Node) -> bool:
-    return w.driver == node.driver
+    return same_driver(w.driver, node.driver)
 
 
 def _same_family(w: Wanted, node: Node) -> bool:
     """At one address, the same kind of element (its model may have changed), or the same driver."""
-    return w.driver == node.driver or _kind(node.origin or "") == w.kind
+    return same_driver(w.driver, node.driver) or _kind(node.origin or "") == w.kind
 
 
 def _in_order(
@@ -204,9 +205,9 @@ def _in_order(
     for place in nodes.values():
         kind = _kind(place.node.origin or "")
         if place.node.origin is None or kind in POSITIONAL:
-            queues.setdefault(key(kind, place.node.driver), []).append(place)
+            queues.setdefault(key(kind, canonical_driver(place.node.driver)), []).append(place)
     for w in left.values():
-        if w.kind in POSITIONAL and (queue := queues.get(key(w.kind, w.driver))):
+        if w.kind in POSITIONAL and (queue := queues.get(key(w.kind, canonical_driver(w.driver)))):
             pairs.append((w, queue.pop(0)))
     return pairs
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from mdtool.document import tree_with
+from mdtool.drivers import same_driver
 from mdtool.errors import ConflictError, MdtoolError, Report, Warn
 from mdtool.guest.alias import with_ids
 from mdtool.guest.allocate import allocate
@@ -92,7 +93,7 @@ class _Reconciler:
         held = [w for place in kept.values() if (w := self._controller(place)) is not None]
         everything = [*settled, *held]
         occupied = self._occupied(everything, matches, kept, gone)
-        done = with_ids(allocate(self.guest, everything, occupied), self._taken(matches, held))
+        done = with_ids(allocate(self.guest, everything, occupied), self._taken(matches, held, gone))
         return self._applied(done, matching, gone, held)
 
     # --- before allocation ---
@@ -142,7 +143,7 @@ class _Reconciler:
             return self._returned(w)
         node = match.place.node
         have = self.spots.get(match.place.name)
-        same_slot = node.driver == w.driver or need_of(w) == need_of(replace(w, driver=node.driver))
+        same_slot = same_driver(node.driver, w.driver) or need_of(w) == need_of(replace(w, driver=node.driver))
         if not same_slot:
             return w  # another kind of slot: a new device, that goes where libvirt would put it
         if have is None:
@@ -224,8 +225,10 @@ class _Reconciler:
                 retired.append(spot)
         return Occupied(others, retired)
 
-    def _taken(self, matches: Mapping[str, Match], held: Sequence[Wanted]) -> frozenset[str]:
+    def _taken(self, matches: Mapping[str, Match], held: Sequence[Wanted], gone: Sequence[Place]) -> frozenset[str]:
+        """Ids that nobody else may have.  A disk's says its address: who comes to the address comes to the id."""
         mine = {match.place.node.id for match in matches.values()} | {w.id for w in held}
+        mine |= {place.node.id for place in gone if place.bus is not None and place.bus.type in ("SCSI", "IDE")}
         return frozenset(p.node.id for p in self.old.places if p.node.id is not None and p.node.id not in mine)
 
     # --- after allocation ---
@@ -289,7 +292,7 @@ class _Reconciler:
         where = (bus, node.address) if node.address is not None else place.address or (bus, "")
         moved = place.address is not None and where != place.address
         changes: list[Change] = [Change("address", " ".join(place.address or ()), " ".join(where))] if moved else []
-        if old.driver != w.driver:
+        if not same_driver(old.driver, w.driver):
             changes.insert(0, Change("driver", old.driver, w.driver))
             if node.id != old.id:
                 changes.insert(0, Change("id", old.id, node.id))
