@@ -1,0 +1,92 @@
+"""A guest that somebody else started is taken over without the guest noticing: dump, link, reconcile, nothing to do."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from conftest import lacking, require
+from support import SAMPLES, mdtool
+
+VIRSH = ["virsh", "-q", "-c", "qemu:///system"]
+
+
+@pytest.mark.parametrize("sample", ["web01", "legacy"])
+def test_a_dumped_guest_needs_nothing(
+    qemu: str, sample: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    guest, description = tmp_path / "guest.xml", tmp_path / "guest.yaml"
+    shutil.copy(SAMPLES / sample / "guest.xml", guest)
+    for options in (["--xml", str(guest)], []):
+        assert mdtool("dump", guest, *options, "-o", description) == 0
+        capsys.readouterr()
+        assert mdtool("reconcile", guest, description, "--dry-run") == 0, capsys.readouterr().out
+        assert capsys.readouterr().out.startswith("no changes")
+
+
+def libvirt_runs() -> bool:
+    if subprocess.run([*VIRSH, "list"], capture_output=True, timeout=30).returncode == 0:
+        return True
+    daemons = ([require("virtlogd"), "-d"], [require("libvirtd"), "-d"])
+    return all(subprocess.run(daemon, capture_output=True, timeout=30).returncode == 0 for daemon in daemons)
+
+
+@pytest.fixture
+def domain(tmp_path: Path) -> Iterator[tuple[str, Path]]:
+    """A sample that libvirt runs, paused: (name, XML)."""
+    require("virsh")
+    if not libvirt_runs():
+        lacking("a running libvirtd", "virtlogd -d; libvirtd -d, as root")
+    name = f"mdtool-test-{tmp_path.name}"
+    xml = (SAMPLES / "web01" / "guest.xml").read_text()
+    xml = xml.replace("<name>web01</name>", f"<name>{name}</name>").replace("qcow2", "raw")
+    xml = "\n".join(line for line in xml.splitlines() if "<uuid>" not in line)
+    disk = tmp_path / "disk.raw"
+    disk.write_bytes(b"\0" * 65536)
+    for folder in (tmp_path, *tmp_path.parents):  # QEMU runs as libvirt's user
+        if folder != Path("/") and folder.owner() != "nobody":
+            folder.chmod(folder.stat().st_mode | 0o711)
+    disk.chmod(0o666)
+    guest = tmp_path / "guest.xml"
+    guest.write_text(xml.replace("/var/lib/libvirt/images/web01.raw", str(disk)))
+    subprocess.run([*VIRSH, "define", str(guest)], check=True, capture_output=True, timeout=60)
+    try:
+        started = subprocess.run([*VIRSH, "start", name, "--paused"], capture_output=True, text=True, timeout=60)
+        if started.returncode:
+            lacking("a libvirt that starts guests", started.stderr.strip())
+        yield name, guest
+    finally:
+        subprocess.run([*VIRSH, "destroy", name], capture_output=True, timeout=60)
+        subprocess.run([*VIRSH, "undefine", name], capture_output=True, timeout=60)
+
+
+def test_a_guest_of_libvirt_is_taken_over(
+    domain: tuple[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Neither the XML that a person wrote, nor libvirt's own with addresses and aliases, moves anything."""
+    name, guest = domain
+    description = tmp_path / "guest.yaml"
+    live = subprocess.run([*VIRSH, "dumpxml", name], check=True, capture_output=True, text=True, timeout=60).stdout
+    (tmp_path / "live.xml").write_text(live)
+    for xml in (guest, tmp_path / "live.xml"):
+        description.unlink(missing_ok=True)
+        assert mdtool("dump", f"libvirt:{name}", "-o", description) == 0
+        capsys.readouterr()
+        assert mdtool("reconcile", xml, description) == 0
+        said = capsys.readouterr().out
+        assert said.startswith("no changes"), said
+        assert mdtool("verify", description, f"libvirt:{name}") == 0
+
+
+def test_another_address_is_seen(domain: tuple[str, Path], tmp_path: Path) -> None:
+    """The negative control: a description with one address changed is not what runs."""
+    name, guest = domain
+    description = tmp_path / "guest.yaml"
+    assert mdtool("dump", f"libvirt:{name}", "--xml", guest, "-o", description) == 0
+    text = description.read_text()
+    at = text.index("id: watchdog0")
+    description.write_text(text[:at] + text[at:].replace("address: '01.0'", "address: '02.0'", 1))
+    assert mdtool("verify", description, f"libvirt:{name}") == 1
