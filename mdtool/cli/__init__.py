@@ -26,6 +26,7 @@ COMMANDS = {
     "hints": "keep a guest's addresses, and nothing else, in an opaque file",
     "import": "make a guest XML and a description of a QEMU command line",
     "check": "say what QEMU would refuse in a description, and what a guest would stumble over",
+    "diff": "say what differs between two machines: files, git revisions, running guests",
 }
 
 

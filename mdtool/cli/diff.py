@@ -1,0 +1,45 @@
+"""``mdtool diff OLD NEW``"""
+
+from __future__ import annotations
+
+import argparse
+import json
+
+from mdtool.cli.output import coloured
+
+EXAMPLE = """\
+example:
+  mdtool diff web01.yaml web01-new.yaml                 two descriptions
+  mdtool diff HEAD:web01.yaml web01.yaml                what I changed since the last commit
+  mdtool diff v1.0:web01.yaml v2.0:web01.yaml           between two tags
+  mdtool diff web01.yaml libvirt:web01                  a description and a running machine
+
+Exit status: 0 nothing differs, 1 something does, 2 an error.
+"""
+_COLOURS = {"added": "green", "removed": "red"}
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    what = "a description, REV:PATH in git, a QMP socket, tcp:HOST:PORT, pid:N, libvirt:NAME or a guest XML"
+    parser.add_argument("old", metavar="OLD", help=what)
+    parser.add_argument("new", metavar="NEW", help="the same")
+    parser.add_argument("--json", action="store_true", help="the differences as JSON")
+    parser.add_argument(
+        "--all", action="store_true", help="also what no guest can see: names, the host side, retired addresses"
+    )
+    parser.add_argument("--connect", metavar="URI", help="libvirt's URI for libvirt:NAME")
+
+
+def run(args: argparse.Namespace) -> int:
+    from mdtool.hand.diff import diff
+    from mdtool.hand.sources import tree_from_source
+
+    old, new = (tree_from_source(source, connect=args.connect) for source in (args.old, args.new))
+    found = diff(old, new, everything=args.all)
+    if args.json:
+        print(json.dumps({"changes": [change.data() for change in found.changes]}, indent=1))
+    elif found:
+        for change in found.changes:
+            print(coloured(str(change), _COLOURS.get(change.kind, "yellow")))
+        print(found.summary())
+    return 1 if found else 0
