@@ -125,7 +125,7 @@ def argv_from_tree(
     there all the same.
     """
     printing = runtime is None
-    host = Host(guest, runtime or (_scratch() if rehearse else _runtime(guest)), port)
+    host = Host(guest, runtime or (Path(tempfile.gettempdir()) if rehearse else _runtime(guest)), port)
     report = Report()
     nodes = {origin: place for place in tree.places if (origin := place.node.origin) and origin not in (BUILTIN, HAND)}
     _of_one_mind(nodes, wanted, report)
@@ -332,11 +332,6 @@ def _monitor(path: str | None) -> tuple[str, ...]:
 
 def _runtime(guest: Guest) -> Path:
     return Path(os.environ.get("XDG_RUNTIME_DIR") or "/run") / "mdtool" / guest.name.replace("/", "_")
-
-
-def _scratch() -> Path:
-    """Where a rehearsal without a folder of its own has the sockets of null devices: one a process of mdtool's."""
-    return Path(tempfile.gettempdir()) / f"mdtool-{os.getpid()}"
 
 
 #: options of <qemu:commandline> that a rehearsal keeps: they speak of the guest, and need nothing of the host

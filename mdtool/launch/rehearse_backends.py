@@ -7,6 +7,7 @@ command line says which (``stand_in``), so that a comparison knows.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Mapping
 from dataclasses import replace
@@ -92,7 +93,7 @@ def _disk(element: Element, node: Node | None, host: Host) -> Backend:
 
 def served(kind: str, id: str, name: str, host: Host) -> Backend:
     """A chardev ``id`` to a process of our own that answers and does nothing."""
-    path = host.runtime / f"{name}.null"
+    path = host.runtime / f"mdtool-{os.getpid()}-{name}.null"
     words = listed("-chardev", "socket", id=id, path=str(path))
     return Backend(words, processes=(Process((sys.executable, null.__file__, kind, str(path)), path),))
 

@@ -121,10 +121,8 @@ SERVED: dict[str, Callable[[socket.socket, str], None]] = {
 
 
 def main(kind: str, path: str) -> None:
-    """Listen, serve one client, end; the socket, and its folder where it was made for it, are gone by then."""
+    """Listen, serve one client, end; the socket is gone as soon as it is connected."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    folder = Path(path).parent
-    folder.mkdir(mode=0o700, exist_ok=True)
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(path)
         listener.listen(1)
@@ -132,8 +130,6 @@ def main(kind: str, path: str) -> None:
             client, _ = listener.accept()
         finally:
             Path(path).unlink(missing_ok=True)
-            with suppress(OSError):  # others are in it
-                folder.rmdir()
     with client, suppress(OSError):  # QEMU is gone, and so is the reason to be here
         SERVED[kind](client, kind)
 
