@@ -16,6 +16,7 @@ import shlex
 import shutil
 import signal
 import socket
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -344,7 +345,9 @@ def launched(guest: Guest, prepare: Callable[[Path], Prepared], settings: Settin
     ``prepare`` gets the guest's private directory.  Raises Differs where the machine is not the described one, after
     QEMU has ended; QemuError where QEMU refuses; ConflictError where the guest runs already.
     """
-    with signals_end_it(), GuestDirectory(guest.uuid or guest.name.replace("/", "_"), guest.name) as place:
+    # The source of a migration on this host runs the same guest, and hands its disks over when the state is there.
+    name = (guest.uuid or guest.name.replace("/", "_")) + ("-incoming" if settings.incoming else "")
+    with signals_end_it(), GuestDirectory(name, guest.name) as place:
         prepared = prepare(place.path)
         more = _words(prepared, settings)
         make_copies(prepared)
@@ -368,9 +371,8 @@ def launched(guest: Guest, prepare: Callable[[Path], Prepared], settings: Settin
                 raise Differs(found)
             if settings.incoming:
                 qemu.execute("migrate-incoming", uri=settings.incoming)
-            if not settings.paused:
+            elif not settings.paused:
                 qemu.cont()
-            qemu.close_monitor()
             settings.runs()
             _pass_signals_on(qemu, settings)
             for difference in found:
@@ -378,10 +380,30 @@ def launched(guest: Guest, prepare: Callable[[Path], Prepared], settings: Settin
             settings.say(f"{guest.name}: as described: {compared}")
             if settings.ready is not None:
                 settings.ready()
+            if settings.incoming and _state_came(qemu) and not settings.paused:
+                qemu.cont()
+            qemu.close_monitor()
             status = qemu.wait()
             if status and (said := qemu.words()):
                 settings.say(said)
             return status
+
+
+def _state_came(qemu: QemuProcess) -> bool:
+    """Wait for a migration's end: continuing sooner would take the disks from the source, which still runs.
+
+    False where somebody ended QEMU before; raises QemuError where the state is of another machine.
+    """
+    while True:
+        try:
+            status: Any = qemu.execute("query-status")
+        except QemuError:
+            if qemu.process.poll() == 0:
+                return False
+            raise
+        if status["status"] != "inmigrate":
+            return True
+        time.sleep(0.02)
 
 
 def _words(prepared: Prepared, settings: Settings) -> list[str]:

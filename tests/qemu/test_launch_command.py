@@ -159,9 +159,9 @@ def test_a_disk_that_is_not_there_is_told_at_its_line(guest: Path, tmp_path: Pat
 class Launch:
     """``mdtool launch`` in the background; ``pid`` is QEMU's."""
 
-    def __init__(self, *words: str | Path) -> None:
+    def __init__(self, *words: str | Path, pidfile: str = "pid") -> None:
         self.process = subprocess.Popen(
-            command("launch", *words, "--pidfile", "pid"), stderr=subprocess.PIPE, text=True, start_new_session=True
+            command("launch", *words, "--pidfile", pidfile), stderr=subprocess.PIPE, text=True, start_new_session=True
         )
         assert self.process.stderr is not None
         self.said = ""
@@ -169,7 +169,8 @@ class Launch:
             self.said += line
             if "as described" in line:
                 break
-        self.pid = int(Path("pid").read_text())
+        assert "as described" in self.said, self.said
+        self.pid = int(Path(pidfile).read_text())
 
     def end(self) -> int:
         try:
