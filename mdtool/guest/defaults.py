@@ -25,7 +25,7 @@ def with_defaults(guest: Guest, wanted: Sequence[Wanted]) -> list[Wanted]:
     devices = [_with_master(one) for one in _with_silent(guest, wanted)]
     for rule in RULES:
         devices += rule(guest, devices)
-    return devices
+    return _with_mmio(guest, devices)
 
 
 #: USB companions -> the first port of their master's that is theirs.
@@ -38,6 +38,18 @@ def _with_master(one: Wanted) -> Wanted:
     if start is None or "master" in one.facts:
         return one
     return replace(one, facts={**one.facts, "master": start})
+
+
+def _with_mmio(guest: Guest, wanted: list[Wanted]) -> list[Wanted]:
+    """On ARM's virt machine one virtio device at a virtio-mmio slot brings along all those that say nothing."""
+    if not (guest.is_virt and any(one.spot is not None and one.spot.type == "virtio-mmio" for one in wanted)):
+        return wanted
+    return [
+        replace(one, driver=one.driver[: -len("pci")] + "device", facts={**one.facts, "transport": "mmio"})
+        if one.spot is None and one.facts.get("transport") == "pci" and one.driver.endswith("-pci")
+        else one
+        for one in wanted
+    ]
 
 
 #: Elements that libvirt numbers, also where one of them is no device of its own: the others are named after their position.

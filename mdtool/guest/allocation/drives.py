@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
 
+from mdtool.errors import InputError
 from mdtool.guest.allocation.controllers import implied, index_of, scsi_model, type_of
 from mdtool.guest.allocation.occupied import Occupied
 from mdtool.guest.allocation.order import disk_number
@@ -14,10 +15,11 @@ from mdtool.guest.model import Guest, Spot, Wanted
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """How many drives a controller has: on each of its buses, and on how many buses."""
+    """How many drives a controller has: on each of its buses, and on how many buses; ``alone``: there is one controller."""
 
     units: int
     buses: int = 1
+    alone: bool = False
 
     def place(self, number: int) -> tuple[int, int, int]:
         """(controller, bus, unit) of a drive's number.
@@ -33,9 +35,9 @@ class Layout:
 #: By libvirt's reckoning every SCSI bus is a narrow one: seven drives and the controller itself.
 LAYOUTS: Mapping[str, Layout] = {
     "scsi": Layout(7),
-    "ide": Layout(2, buses=2),
+    "ide": Layout(2, buses=2, alone=True),
     "sata": Layout(6),
-    "fdc": Layout(2),
+    "fdc": Layout(2, alone=True),
 }
 
 _Key = tuple[str, int, int, int, int]
@@ -50,7 +52,7 @@ def bus_of(wanted: Wanted) -> str:
 
 
 def wish_of(wanted: Wanted) -> int:
-    """The controller that a drive is for: that of its address, or the one that its number leads to; 0 where neither says."""
+    """The controller that a drive is for: that of its address, or the one that its number leads to; 0 by default."""
     if wanted.spot is not None and wanted.spot.type == "drive":
         return int(wanted.spot.get("controller", 0))
     number = disk_number(wanted)
@@ -58,7 +60,7 @@ def wish_of(wanted: Wanted) -> int:
 
 
 def with_drive_places(guest: Guest, wanted: Sequence[Wanted], occupied: Occupied) -> list[Wanted]:
-    """Every drive with controller, bus, target and unit; SCSI controllers that this takes at the end."""
+    """Every drive with controller, bus, target and unit; controllers that this takes at the end."""
     devices = list(wanted)
     taken = {_key(bus_of(one), one.spot) for one in devices if bus_of(one) and one.spot is not None}
     # A place known only by its numbers may be on any kind of controller.
@@ -72,21 +74,27 @@ def with_drive_places(guest: Guest, wanted: Sequence[Wanted], occupied: Occupied
         bus = bus_of(one)
         if not bus or one.spot is not None:
             continue
-        numbers = _numbers(one, bus, scsi, start)
-        number, spot = next(
-            (number, spot)
-            for number, spot in ((number, _spot(bus, number)) for number in numbers)
-            if _key(bus, spot) not in taken and _key("", spot) not in others and _key("", spot) not in retired
-        )
+        for closed in (others | retired, others) if retired else (others,):
+            numbers = _numbers(one, bus, scsi, start)
+            free = (n for n in numbers if _key(bus, _spot(bus, n)) not in taken and _key("", _spot(bus, n)) not in closed)
+            number = next(free, None)
+            if number is not None:
+                break
+        else:
+            raise _no_unit(one, bus)
+        spot = _spot(bus, number)
         start = number + 1 if one.kind == "hostdev" else start
         taken.add(_key(bus, spot))
         devices[at] = replace(one, spot=spot)
-    used = {wish_of(one) for one in devices if bus_of(one) == "scsi"}
-    return devices + [implied(guest, "scsi", scsi_model(guest), index) for index in sorted(used - set(scsi))]
+    for type_, model in (("scsi", scsi_model(guest)), ("sata", "ahci")):
+        have = {index_of(one) for one in devices if type_of(one) == type_}
+        used = {wish_of(one) for one in devices if bus_of(one) == type_}
+        devices += [implied(guest, type_, model, index) for index in sorted(used - have)]
+    return devices
 
 
 def _numbers(one: Wanted, bus: str, scsi: Sequence[int], start: int) -> Iterator[int]:
-    """The numbers of places that a drive may go to, the first choice first; there is no end to them.
+    """The numbers of places that a drive may go to, the first choice first; without end where controllers can be added.
 
     A SCSI host device takes what is free on the controllers that there are; none below ``start`` is.
     """
@@ -96,7 +104,21 @@ def _numbers(one: Wanted, bus: str, scsi: Sequence[int], start: int) -> Iterator
             yield from range(max(index * units, start), (index + 1) * units)
         yield from count((max(scsi, default=0) + 1) * units)
     first = max(disk_number(one), 0)
-    yield from count(first)
+    if LAYOUTS[bus].alone:
+        yield first
+        yield from range(units * LAYOUTS[bus].buses)
+    else:
+        yield from count(first)
+
+
+def _no_unit(one: Wanted, bus: str) -> InputError:
+    layout = LAYOUTS[bus]
+    return InputError(
+        f"{one.kind}: no free place for {one.origin}; free: 0 of {layout.units * layout.buses} on the {bus} controller",
+        at=one.position,
+        remedy="put it on another bus: <target bus='sata'/> or <target bus='virtio'/>",
+        rule="out-of-slots",
+    )
 
 
 def _spot(bus: str, number: int) -> Spot:

@@ -83,7 +83,7 @@ def disk_number(wanted: Wanted) -> int:
 
 
 def wholes(wanted: Sequence[Wanted]) -> dict[int, int]:
-    """Position of a part (``sound/codec``) -> position of the device that it is a part of: the last of its kind before it."""
+    """Position of a part (``sound/codec``) -> position of its device: the last of that kind before it."""
     last: dict[str, int] = {}
     found: dict[int, int] = {}
     for at, one in enumerate(wanted):

@@ -201,10 +201,10 @@ class _Buses:
     def next(self, need: Need, function: int = 0) -> Spot:
         """The first free place for a need, taken; grows the buses where that is allowed.  Raises _Full."""
         place = self._find(need, function, never=True)
-        if place is None and self.grows and self._grow(need):
-            place = self._find(need, function, never=True)
         if place is None and self.reuse:
             place = self._find(need, function, never=False)
+        if place is None and self.grows and self._grow(need):
+            place = self._find(need, function, never=True)
         if place is None:
             raise _Full(need)
         number, slot, free = place
@@ -460,9 +460,16 @@ def _new_buses(guest: Guest, devices: list[Wanted], occupied: Occupied, reuse: b
                 try:
                     buses.next(need)
                 except _Full:
-                    raise out_of_slots(one, need, buses.buses) from None
+                    first = _first_beyond(walk, index) or one
+                    raise out_of_slots(first, buses.need(first) or need, buses.buses[:index]) from None
         index += 1
     return found
+
+
+def _first_beyond(walk: _Pass, index: int) -> Wanted | None:
+    """The first device that the first pass could put only on a bus that there is no room for."""
+    beyond = (at for at, spot in walk.given.items() if spot["bus"] >= index)
+    return next((walk.devices[at] for at in beyond), None)
 
 
 def _try_next(buses: _Buses, need: Need) -> None:
@@ -511,20 +518,29 @@ def _numbered(devices: Sequence[Wanted]) -> Iterator[Wanted]:
 
 def out_of_slots(one: Wanted, need: Need, buses: Sequence[_Bus]) -> InputError:
     """No slot: how many are free where, and what to add."""
+    if not buses:
+        return InputError(
+            f"{one.kind}: {one.driver} ({one.origin}) is a PCI device, and this machine has no PCI bus",
+            at=one.position,
+            remedy="choose another model, or another machine type",
+            rule="out-of-slots",
+        )
     free = [
         f"{bus.free()} of {len(bus.slots())} slots on bus {number} ({bus.name})"
         for number, bus in enumerate(buses)
-        if bus.free() and (bus.takes(need) or number == 0)
+        if number == 0 or (bus.free() and bus.takes(need))
     ]
-    pcie = bool(buses) and buses[0].name == "pcie-root"
+    pcie = buses[0].name == "pcie-root"
     add = "pcie-root-port" if pcie and need.kind != "pci" else "pcie-to-pci-bridge" if pcie else "pci-bridge"
+    if not buses[0].free():
+        add = "pcie-expander-bus" if pcie else "pci-expander-bus"
+        remedy = f"remove a device; make room for a {add} on bus 0 and put new ports on it"
+    else:
+        remedy = f"add <controller type='pci' model='{add}'/>, or remove a device"
     return InputError(
-        f"{one.kind}: no free PCI slot for {one.driver} ({one.origin}); free: {', '.join(free) if free else 'none'}",
+        f"{one.kind}: no free PCI slot for {one.driver} ({one.origin}); free: {', '.join(free)}",
         at=one.position,
         expected=f"a bus that takes a {need.kind} device",
-        remedy=f"add <controller type='pci' model='{add}'/>, or remove a device; mdtool reconcile --forget frees the "
-        "addresses of removed ones"
-        if buses
-        else "this machine has no PCI bus: choose another model or machine type",
+        remedy=f"{remedy}; mdtool reconcile --forget frees the addresses of removed devices",
         rule="out-of-slots",
     )
