@@ -56,6 +56,17 @@ CASES: list[tuple[str, str, tuple[str, Any]]] = [
         f"<disk type='file'><source file='/d/a'/><iotune><read_iops_sec>7</read_iops_sec></iotune>{VDA}</disk>",
         ("-object", {"qom-type": "throttle-group", "limits": {"iops-read": 7}}),
     ),
+    (
+        "disk file",
+        f"<disk type='file'><driver type='qcow2' copy_on_read='on'/><source file='/d/a'/>{VDA}</disk>",
+        ("-blockdev", {"driver": "copy-on-read", "node-name": "vda-copy", "file": "vda"}),
+    ),
+    (
+        "disk block",
+        "<disk type='block' device='lun'><source dev='/dev/x'><reservations managed='no'><source type='unix' path='/pr' "
+        "mode='client'/></reservations></source><target dev='sda' bus='scsi'/></disk>",
+        ("-object", {"qom-type": "pr-manager-helper", "path": "/pr", "id": "pr-sda"}),
+    ),
     ("disk block", f"<disk type='block'><source dev='/dev/x'/>{VDA}</disk>", ("-blockdev", {"driver": "host_device"})),
     (
         "disk dir",
@@ -384,7 +395,6 @@ def test_every_kind_of_host_device_is_known() -> None:
     [
         (f"<disk type='network'><driver type='raw'/><source protocol='rbd' name='p/i'/>{VDA}</disk>", "behind 'rbd'"),
         (f"<disk type='volume'><driver type='raw'/><source pool='p' volume='v'/>{VDA}</disk>", "type 'volume'"),
-        (f"<disk type='file'><driver type='raw' copy_on_read='on'/><source file='/a'/>{VDA}</disk>", "copy on read"),
         (f"<interface type='direct'>{NIC}<source dev='eth0'/></interface>", "type 'direct'"),
         (f"<interface type='network'>{NIC}<source network='lan'/></interface>", "network 'lan'"),
         (f"<interface type='bridge'>{NIC}<source bridge='b'/><virtualport type='openvswitch'/></interface>", "openvswitch"),

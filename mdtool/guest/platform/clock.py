@@ -22,6 +22,7 @@ from mdtool.guest.xml import Element
 
 Section = dict[str, Any]
 
+_EPOCH_END = 253402300800  # the year 10000, which -rtc cannot spell
 _OFFSETS = ("utc", "localtime", "timezone", "variable", "absolute")
 _TRACKS = {"boot": None, "guest": "vm", "wall": None, "realtime": "rt"}
 _TIMERS = frozenset({"platform", "hpet", "kvmclock", "pit", "rtc", "tsc", "hypervclock", "armvtimer"})
@@ -76,7 +77,7 @@ def _base(clock: Element) -> Section:
         raise InputError(f"unknown clock offset {kind!r}", at=clock.position, expected=choices(_OFFSETS), rule="clock")
     if kind == "absolute":
         start = number(clock, "@start")
-        if start is None:
+        if start is None or not 0 <= start < _EPOCH_END:
             raise InputError("<clock offset='absolute'> without start", at=clock.position, expected="start=", rule="clock")
         return {"base": start}
     if kind == "timezone":
@@ -84,6 +85,8 @@ def _base(clock: Element) -> Section:
     basis = (clock.get("@basis") or "utc") if kind == "variable" else kind
     adjustment = clock.get("@adjustment")
     offset = number(clock, "@adjustment") if adjustment not in (None, "reset") else None
+    if abs(offset or 0) >= _EPOCH_END // 10:
+        raise InputError("no clock is that far off", at=clock.position, expected="seconds", rule="clock")
     return {"base": basis, **({"offset": offset} if offset else {})}
 
 

@@ -4,6 +4,7 @@ A disk is a stack of nodes, named after its target (``vda``), the lowest first:
 
     vda-file        where the bytes are: a file, a block device, a server
     vda             what they mean: raw, qcow2, luks
+    vda-copy        what was read behind it is kept, where <driver copy_on_read='on'> wants it
     vda-throttle    limits, where there are any: on top, so that the device goes through them
 
 The images behind it (<backingStore>) are ``vda-1-file`` and ``vda-1``, and so on down.
@@ -67,7 +68,7 @@ def disk(element: Element, node: Node | None, host: Host) -> Backend:
         return Backend(properties=host_only)
     if element.get("target/@bus") == "sd":
         return _sd(element)
-    stack = _stack(element, name, host)
+    stack = _reservations(element, host) + _stack(element, name, host)
     return stack + Backend(properties={"drive": top_node(element), **host_only})
 
 
@@ -77,7 +78,10 @@ def node_name(element: Element) -> str:
 
 
 def top_node(element: Element) -> str:
-    return f"{node_name(element)}-throttle" if element.first("iotune") is not None else node_name(element)
+    name = node_name(element)
+    if element.first("iotune") is not None:
+        return f"{name}-throttle"
+    return f"{name}-copy" if element.get("driver/@copy_on_read") == "on" else name
 
 
 def is_empty(element: Element) -> bool:
@@ -126,21 +130,19 @@ def _stack(element: Element, name: str, host: Host) -> Backend:
     if cache is not None and cache not in (*_CACHES, "default"):
         raise refused(element, f"cache mode {cache!r}", path="driver/@cache")
     made = _layers(element, element, name, host, depth=0)
+    below = name
     if element.get("driver/@copy_on_read") == "on":
-        raise refused(element, "copy on read", path="driver/@copy_on_read")
+        below = f"{name}-copy"
+        made += Backend(option("-blockdev", driver="copy-on-read", node_name=below, file=name))
     tune = element.first("iotune")
     if tune is None:
         return made
     group = tune.get("group_name") or f"{name}-limits"
-    limits = {
-        _LIMITS[child.tag]: whole(child, child.tag) if child.children else int(child.text or 0)
-        for child in tune
-        if child.tag in _LIMITS
-    }
+    limits = {_LIMITS[child.tag]: whole(tune, child.tag) for child in tune if child.tag in _LIMITS}
     return made + Backend(
         (
             *option("-object", qom_type="throttle-group", id=group, limits=limits),
-            *option("-blockdev", driver="throttle", node_name=f"{name}-throttle", throttle_group=group, file=name),
+            *option("-blockdev", driver="throttle", node_name=f"{name}-throttle", throttle_group=group, file=below),
         )
     )
 
@@ -256,11 +258,27 @@ def _file(_disk: Element, source: Element, _host: Host) -> Storage:
 def _block(disk: Element, source: Element, host: Host) -> Storage:
     facts: Facts = {"driver": "host_device", "filename": given(source, "@dev")}
     reservations = source.first("reservations")
-    if reservations is not None:
-        if reservations.get("@managed") == "yes":
-            raise refused(disk, "managed persistent reservations", path="source/reservations/@managed")
-        raise refused(disk, "persistent reservations", path="source/reservations/@managed")
-    return facts, (), ()
+    if reservations is None:
+        return facts, (), ()
+    facts["pr-manager"] = reservation_id(disk)
+    if reservations.get("@managed") != "yes":
+        return facts, (), ()
+    socket = host.runtime / f"{reservation_id(disk)}.sock"
+    return facts, (), (Process(("qemu-pr-helper", "-k", str(socket)), socket),)
+
+
+def reservation_id(disk: Element) -> str:
+    return f"pr-{node_name(disk)}"
+
+
+def _reservations(disk: Element, host: Host) -> Backend:
+    """The object through which a disk asks for persistent reservations."""
+    wish = disk.first("source/reservations")
+    if wish is None:
+        return NOTHING
+    id = reservation_id(disk)
+    path = wish.get("source/@path") if wish.get("@managed") != "yes" else str(host.runtime / f"{id}.sock")
+    return Backend(option("-object", qom_type="pr-manager-helper", id=id, path=path))
 
 
 def _dir(disk: Element, source: Element, _host: Host) -> Storage:

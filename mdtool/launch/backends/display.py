@@ -224,7 +224,7 @@ def _side(holder: Element, names: Mapping[str, str]) -> dict[str, Any]:
         text = holder.get(path)
         if text is None or not key:
             continue
-        found[key] = int(text) if key in _NUMBERS else text in ("yes", "on") if key in _SWITCHES else text
+        found[key] = whole(holder, path) if key in _NUMBERS else text in ("yes", "on") if key in _SWITCHES else text
     return found
 
 
