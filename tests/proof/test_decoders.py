@@ -14,15 +14,16 @@ from mdtool.proof import acpi, aml, fdt, fwcfg, smbios
 from mdtool.proof.cpuid import NAMES
 from mdtool.proof.pcifields import BITS, Field, bits_to_text, capabilities, extended_capabilities, fields
 
-OURS = frozenset(
-    "acpi aml alone audit compare cpuid fdt fwcfg names pci pcifields probe qtest rewrite root smbios virtio".split()
+OURS = (
+    *("acpi", "alone", "aml", "audit", "compare", "cpuid", "fdt", "fwcfg", "names", "pci", "pcifields", "probe"),
+    *("qtest", "rewrite", "root", "smbios", "virtio"),
 )
 
 
 def test_the_examples_in_the_docstrings() -> None:
     there = {module.name for module in pkgutil.iter_modules(mdtool.proof.__path__)}
-    assert there >= OURS
-    for name in sorted(OURS):
+    assert there >= set(OURS)
+    for name in OURS:
         result = doctest.testmod(importlib.import_module(f"mdtool.proof.{name}"))
         assert result.failed == 0, name
 
