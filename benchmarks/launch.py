@@ -1,0 +1,104 @@
+"""Start to verified and running, mdtool beside libvirt, on the same guest in the same run.
+
+    python benchmarks/launch.py [--runs 7]
+
+Both get web01 of samples/ with a disk that exists.  mdtool starts it paused, dumps it, compares it with its full
+description and continues it; ``virsh start`` starts it.  Times are those of the whole commands, the median of the runs;
+the aim is under half of libvirt's.  Without libvirt only mdtool's times are shown.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+WAYS = ("file", "device", "monitor")
+
+
+def run(*words: str | Path) -> float:
+    start = time.perf_counter()
+    done = subprocess.run([str(word) for word in words], capture_output=True, text=True, timeout=120, check=False)
+    if done.returncode:
+        sys.exit(f"{' '.join(map(str, words))}: {done.stderr or done.stdout}")
+    return time.perf_counter() - start
+
+
+def prepare(folder: Path) -> tuple[Path, str]:
+    name = f"mdtool-bench-{uuid.uuid4().hex[:6]}"
+    disk = folder / "disk.qcow2"
+    run("qemu-img", "create", "-q", "-f", "qcow2", disk, "1G")
+    text = (ROOT / "samples/web01/guest.xml").read_text()
+    text = re.sub(r"file='[^']*\.qcow2'", f"file='{disk}'", text)
+    text = re.sub(r"<uuid>.*</uuid>", f"<uuid>{uuid.uuid4()}</uuid>", text).replace("<name>web01<", f"<name>{name}<")
+    guest = folder / f"{name}.xml"
+    guest.write_text(text)
+    folder.chmod(0o755)
+    return guest, name
+
+
+def ended(pid: int) -> None:
+    os.kill(pid, signal.SIGTERM)
+    while Path(f"/proc/{pid}").exists():
+        time.sleep(0.01)
+
+
+def by_mdtool(guest: Path, description: Path, via: str) -> float:
+    pidfile = guest.with_suffix(".pid")
+    mdtool = [sys.executable, "-m", "mdtool", "launch", guest, description, "--via", via]
+    seconds = run(*mdtool, "--daemonize", "--pidfile", pidfile)
+    ended(int(pidfile.read_text()))
+    while pidfile.exists():
+        time.sleep(0.01)
+    return seconds
+
+
+def by_libvirt(guest: Path, name: str) -> float | None:
+    if subprocess.run(["virsh", "list"], capture_output=True, check=False).returncode:
+        return None
+    run("virsh", "define", guest)
+    try:
+        seconds = run("virsh", "start", name)
+        run("virsh", "destroy", name)
+    finally:
+        run("virsh", "undefine", name)
+    return seconds
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=int, default=7)
+    runs = parser.parse_args().runs
+    os.chdir(ROOT)
+    with tempfile.TemporaryDirectory(prefix="mdtool-bench-") as folder:
+        guest, name = prepare(Path(folder))
+        full = Path(folder) / "full.yaml"
+        run(sys.executable, "-m", "mdtool", "dump", guest, "-o", full)
+        medians = {}
+        for via in WAYS:
+            medians[via] = statistics.median(by_mdtool(guest, full, via) for _ in range(runs))
+            print(f"mdtool launch --via {via:8} {medians[via]:6.3f} s   paused, dumped, compared, running")
+        seconds = [by_libvirt(guest, name) for _ in range(runs)] if _has_virsh() else [None]
+        if None in seconds:
+            print("virsh start: no libvirt here")
+            return
+        libvirt = statistics.median(second for second in seconds if second is not None)
+        print(f"virsh start                  {libvirt:6.3f} s   running")
+        print(f"mdtool needs {medians['file'] / libvirt:.0%} of libvirt's time (aim: under 50%)")
+
+
+def _has_virsh() -> bool:
+    return any(os.access(os.path.join(path, "virsh"), os.X_OK) for path in os.get_exec_path())
+
+
+if __name__ == "__main__":
+    main()
