@@ -189,10 +189,14 @@ def test_an_unknown_element_is_a_warning() -> None:
     assert [warning.rule for warning in report.warnings] == ["unknown-element"] * 2
 
 
-def test_the_host_s_smbios_is_refused() -> None:
-    report = Report()
-    sections_from_guest(guest(os="<smbios mode='host'/>"), report)
-    assert [error.rule for error in report.errors] == ["smbios-host"]
+def test_the_host_s_smbios_is_the_host_s(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The description says that it is, and not what it was on one host."""
+    (tmp_path / "sys_vendor").write_text("A, B\n")
+    monkeypatch.setattr("mdtool.guest.platform.firmware.HOST_TABLES", tmp_path)
+    made = guest(os="<smbios mode='host'/>")
+    assert sections(made)["smbios"] == {"mode": "host"}
+    assert "-smbios type=1,manufacturer=A,, B" in words(made)
+    assert "-smbios" not in words(made, rehearse=True)
 
 
 # --- what QEMU is told ---------------------------------------------------------------------------------------------

@@ -125,7 +125,7 @@ def platform_of(
     tcg = rehearse or guest.domain.get("@type") != "kvm"
     refused: list[MdtoolError] = []
     try:
-        loader = loader_options(guest, rehearse=rehearse)
+        loader = loader_options(guest, sections.get("firmware", {}), rehearse=rehearse)
     except InputError as error:
         if not printing:
             raise

@@ -4,7 +4,7 @@ The sections:
 
     firmware: {kind: pflash, secure: true}          # absent for the machine type's own BIOS
     boot: {strict: true, menu: true, splash-time: 3000, kernel: true, append: console=ttyS0}
-    smbios: {type1: {manufacturer: Acme}, type11: [first, second]}
+    smbios: {type1: {manufacturer: Acme}, type11: [first, second]}    # or {mode: host}: whatever host it runs on
     features: {fw_cfg: {opt/org.example/key: value}}
 
 A direct kernel boot names its kernel, initrd and dtb in the XML; the description says that there is one and its command
@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -103,7 +104,10 @@ def boot_options(guest: Guest, sections: Mapping[str, Mapping[str, Any]], *, reh
             words += ["-append", boot["append"]]
         for table in domain.all("os/acpi/table"):
             words += ["-acpitable", f"sig={table.get('@type') or 'SLIC'},file={escaped(table.text)}"]
-    words += list(_smbios_options(sections.get("smbios", {})))
+    tables = sections.get("smbios", {})
+    if tables.get("mode") == "host":
+        tables = {} if rehearse else host_smbios()
+    words += list(_smbios_options(tables))
     for name, value in sections.get("features", {}).get("fw_cfg", {}).items():
         words += ["-fw_cfg", f"name={escaped(name)},string={escaped(value)}"]
     for info in domain.all("sysinfo"):
@@ -125,11 +129,11 @@ class Loading:
     copies: tuple[Copy, ...] = ()
 
 
-def loader_options(guest: Guest, *, rehearse: bool) -> Loading:
+def loader_options(guest: Guest, firmware: Mapping[str, Any], *, rehearse: bool) -> Loading:
     """How the guest gets its firmware; empty for the machine type's own."""
     if rehearse and _firmware(guest.domain).get("kind") != "pflash":
         return Loading()
-    loader = loader_of(guest, rehearse=rehearse)
+    loader = loader_of(guest, secure=bool(firmware.get("secure")), rehearse=rehearse)
     if loader is None:
         return Loading()
     if loader.kind == "bios":
@@ -156,14 +160,15 @@ def loader_options(guest: Guest, *, rehearse: bool) -> Loading:
         words += ["-blockdev", json.dumps(whole)]
     if loader.secure:
         words += ["-global", "driver=cfi.pflash01,property=secure,value=on"]
-    copies = (Copy(loader.template, loader.vars),) if loader.template and loader.vars else ()
+    copies = (Copy(loader.template, loader.vars),) if loader.template and loader.vars and not rehearse else ()
     return Loading(tuple(words), properties, copies)
 
 
-def loader_of(guest: Guest, *, rehearse: bool = False) -> Loader | None:
+def loader_of(guest: Guest, *, secure: bool = False, rehearse: bool = False) -> Loader | None:
     """Which firmware files the guest starts with; None for the machine type's own.
 
-    <os firmware='efi'> is chosen as libvirt does: the first descriptor of QEMU's firmware folders that fits.  Raises
+    <os firmware='efi'> is chosen as libvirt does: the first descriptor of QEMU's firmware folders that fits, with secure
+    boot where ``secure`` and without where not, since which of them comes first differs from host to host.  Raises
     InputError where none does; with ``rehearse`` there is always one.
     """
     domain = guest.domain
@@ -181,7 +186,7 @@ def loader_of(guest: Guest, *, rehearse: bool = False) -> Loader | None:
     kind = domain.get("os/@firmware")
     if kind is None or kind == "bios":
         return None
-    found = _described(guest) or (Loader("pflash", "", "") if rehearse else None)
+    found = _described(guest, secure) or (Loader("pflash", "", "", secure=secure) if rehearse else None)
     if found is None:
         raise InputError(
             f"no firmware on this host fits <os firmware='{kind}'>",
@@ -197,9 +202,7 @@ def _firmware(domain: Element) -> Section:
     kind = domain.get("os/@firmware")
     loader = domain.first("os/loader")
     if kind == "efi" or (loader is not None and loader.get("@type") == "pflash"):
-        wanted = _features(domain)
-        secure = domain.get("os/loader/@secure") == "yes" or wanted.get("secure-boot") is True
-        return {"kind": "pflash", **({"secure": True} if secure else {})}
+        return {"kind": "pflash", **({"secure": True} if wants_secure(domain) else {})}
     if loader is not None and loader.text:
         return {"kind": "bios"}
     return {}
@@ -209,14 +212,18 @@ def _features(domain: Element) -> dict[str, bool]:
     return {f.get("@name") or "": f.get("@enabled") == "yes" for f in domain.all("os/firmware/feature")}
 
 
-def _described(guest: Guest) -> Loader | None:
+def wants_secure(domain: Element) -> bool:
+    """Whether the XML asks for secure boot; where it does not say, mdtool's answer is no on every host."""
+    return domain.get("os/loader/@secure") == "yes" or _features(domain).get("secure-boot") is True
+
+
+def _described(guest: Guest, secure: bool) -> Loader | None:
     """The first of QEMU's firmware descriptors, by file name, that fits machine type, architecture and wishes."""
     from fnmatch import fnmatchcase
 
     from mdtool.guest.machines import machine_of
 
     machine, wishes = machine_of(guest).name, _features(guest.domain)
-    secure = guest.domain.get("os/loader/@secure") == "yes" or wishes.get("secure-boot") is True
     for path in _descriptor_files():
         try:
             row = json.loads(path.read_bytes())
@@ -228,7 +235,9 @@ def _described(guest: Guest) -> Loader | None:
                 for target in row["targets"]
             )
             able = set(row["features"])
-            if not fits or ("requires-smm" in able) != secure:
+            if not fits or ("requires-smm" in able and not secure) or (secure and "secure-boot" not in able):
+                continue
+            if wishes.get("secure-boot") is False and "secure-boot" in able:
                 continue
             if wishes.get("enrolled-keys", "enrolled-keys" in able) != ("enrolled-keys" in able):
                 continue
@@ -237,7 +246,7 @@ def _described(guest: Guest) -> Loader | None:
         except (OSError, ValueError, LookupError, TypeError):
             continue  # a descriptor that is not one is somebody else's fault, and libvirt skips it too
         own = guest.domain.get("os/nvram") or _own_vars(guest)
-        return Loader("pflash", code, own, template, formats, secure)
+        return Loader("pflash", code, own, template, formats, "requires-smm" in able)
     return None
 
 
@@ -288,12 +297,7 @@ def _smbios(domain: Element) -> Section:
     if mode in (None, "emulate"):
         return {}
     if mode == "host":
-        raise InputError(
-            "<smbios mode='host'> copies the host's tables, which differ on every host",
-            at=domain.at("os/smbios"),
-            remedy="write what the guest is to see in <sysinfo type='smbios'> and mode='sysinfo'",
-            rule="smbios-host",
-        )
+        return {"mode": "host"}
     found: Section = {}
     for info in domain.all("sysinfo"):
         if info.get("@type") != "smbios":
@@ -314,6 +318,40 @@ def _smbios(domain: Element) -> Section:
                     expected="one of baseBoard, bios, chassis, oemStrings, system",
                     rule="sysinfo",
                 )
+    return found
+
+
+#: SMBIOS structure -> QEMU's key -> the file that holds it in the host's own tables
+_HOST_TABLES = {
+    "type0": {"vendor": "bios_vendor", "version": "bios_version", "date": "bios_date", "release": "bios_release"},
+    "type1": {
+        "manufacturer": "sys_vendor",
+        "product": "product_name",
+        "version": "product_version",
+        "serial": "product_serial",
+        "sku": "product_sku",
+        "family": "product_family",
+    },
+    "type2": {
+        "manufacturer": "board_vendor",
+        "product": "board_name",
+        "version": "board_version",
+        "serial": "board_serial",
+        "asset": "board_asset_tag",
+    },
+}
+HOST_TABLES = Path("/sys/class/dmi/id")
+
+
+def host_smbios() -> Section:
+    """The host's own SMBIOS, for <smbios mode='host'>; what this user may not read is left out."""
+    found: Section = {}
+    for block, keys in _HOST_TABLES.items():
+        for key, file in keys.items():
+            with suppress(OSError):
+                text = (HOST_TABLES / file).read_text().strip()
+                if text:
+                    found.setdefault(block, {})[key] = text
     return found
 
 

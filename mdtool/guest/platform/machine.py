@@ -16,6 +16,7 @@ from typing import Any
 from mdtool.errors import InputError, Report, choices
 from mdtool.guest.machines import machine_of, target_of
 from mdtool.guest.model import Guest
+from mdtool.guest.platform.firmware import wants_secure
 from mdtool.guest.platform.units import MIB, bytes_of, number, on, switch
 from mdtool.guest.xml import Element
 
@@ -23,6 +24,9 @@ Section = dict[str, Any]
 
 #: properties that QEMU types OnOffAuto: a string and no bool
 _ON_OFF_AUTO = frozenset({"smm", "acpi", "pit", "pic", "vmport", "virt-ssd", "rtas"})
+
+
+TCG_GIC = "3"  # what a rehearsal has where the host's own interrupt controller is wanted
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +67,7 @@ FEATURES = (
 def machine_sections(guest: Guest, report: Report) -> dict[str, Section]:
     """The sections ``machine`` and ``features``."""
     properties: Section = {}
-    for source in (_from_features, _acpi, _gic, _hpt, _timers, _devices):
+    for source in (_from_features, _secure, _acpi, _gic, _hpt, _timers, _devices):
         with report.step():
             properties.update(source(guest))
     machine: Section = {"type": machine_of(guest).name, "arch": target_of(guest)}
@@ -82,7 +86,10 @@ def machine_options(
 ) -> list[str]:
     """``-machine`` and ``-global``; ``extra`` are machine properties of the host side: pflash0, memory-backend."""
     machine = sections["machine"]
-    properties = {"usb": False, **machine.get("properties", {}), **_host_side(guest, rehearse=rehearse), **extra}
+    described = dict(machine.get("properties", {}))
+    if rehearse and described.get("gic-version") == "host":
+        described["gic-version"] = TCG_GIC
+    properties = {"usb": False, **described, **_host_side(guest, rehearse=rehearse), **extra}
     words = [
         "-machine",
         ",".join([machine["type"], *(f"{name}={spelled(value)}" for name, value in properties.items())]),
@@ -140,6 +147,12 @@ def _gic(guest: Guest) -> Section:
     version = guest.domain.get("features/gic/@version")
     kvm = guest.domain.get("@type") == "kvm"
     return {"gic-version": version or ("host" if kvm else "2")}
+
+
+def _secure(guest: Guest) -> Section:
+    """Firmware with secure boot keeps its variables in SMM, and libvirt switches that on with it."""
+    wished = guest.domain.get("features/smm/@state")
+    return {"smm": "on"} if wished is None and guest.is_q35 and wants_secure(guest.domain) else {}
 
 
 def _hpt(guest: Guest) -> Section:
