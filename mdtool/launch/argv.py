@@ -296,10 +296,11 @@ def ordered(tree: Tree) -> list[Place]:
 def _rank(place: Place) -> tuple[Any, ...]:
     kind, _, rest = (place.node.origin or "~").partition("/")
     inner = rest.partition("/")[0]
+    master = str(place.node.properties.get("masterbus", "")).partition(".")[0]  # a companion follows its controller
     return (
         _ORDER.index(kind) if kind in _ORDER else len(_ORDER),
         _CONTROLLERS.index(inner) if kind == "controller" and inner in _CONTROLLERS else len(_CONTROLLERS),
-        _natural(place.node.id or ""),
+        _natural(place.node.id or master),
         _natural(place.name),
     )
 
