@@ -6,12 +6,9 @@ size and time, so that ``reconcile`` needs no process on the second run.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
-import shutil
-import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -126,8 +123,8 @@ def machines_of(path: str) -> Binary:
         stat = os.stat(path)
     except OSError as error:
         raise QemuError(f"cannot run {path}: {error.strerror}", remedy="name a QEMU binary in <emulator>") from None
-    key = f"{os.path.realpath(path)}\0{stat.st_size}\0{stat.st_mtime_ns}"
-    kept = cache_folder() / f"machines-{hashlib.sha256(key.encode()).hexdigest()[:16]}.json"
+    name = os.path.realpath(path).replace("/", "_")[-120:]
+    kept = cache_folder() / f"machines{name}-{stat.st_size:x}-{stat.st_mtime_ns:x}.json"
     try:
         answer = json.loads(kept.read_bytes())
         return _binary(path, answer)
@@ -151,6 +148,8 @@ def cache_folder() -> Path:
 
 
 def _asked(path: str) -> dict[str, Any]:
+    import subprocess  # slow to import, and rarely needed
+
     commands = ("qmp_capabilities", "query-version", "query-machines", "quit")
     words = [path, "-machine", "none", "-nodefaults", "-no-user-config", "-display", "none", "-S", "-qmp", "stdio"]
     try:
@@ -207,6 +206,8 @@ def _binary(path: str, answer: Mapping[str, Any]) -> Binary:
 
 @lru_cache(maxsize=16)
 def _on_path(arch: str) -> str | None:
+    import shutil
+
     target = _TARGETS.get(arch, arch)
     names = [f"qemu-system-{name}" for name in (target, _STAND_INS.get(target)) if name]
     return next(filter(None, map(shutil.which, names)), None)
