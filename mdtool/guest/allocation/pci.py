@@ -20,9 +20,13 @@ from mdtool.guest.model import Guest, Spot, Wanted
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """What a device plugs into: ``pci``, ``pcie``, ``integrated`` (the root bus alone), or a PCI controller's model."""
+    """What a device plugs into: ``pci``, ``pcie``, ``integrated`` (the root bus alone), or a PCI controller's model.
+
+    ``below`` is a bridge's own index: it sits on a bus with a lower one.
+    """
 
     kind: str
+    below: int | None = None
 
     @property
     def shares(self) -> bool:
@@ -94,7 +98,9 @@ def need_of(wanted: Wanted) -> Need | None:
     type_ = type_of(wanted)
     if type_ == "pci":
         model = model_of(wanted)
-        return None if model in _ROOTS or model not in MODELS else Need(model)
+        if model in _ROOTS or model not in MODELS:
+            return None
+        return Need(model, index_of(wanted)) if model == "pci-bridge" else Need(model)
     driver = wanted.driver
     if not driver and type_ not in ("sata", "ide"):
         return None
@@ -200,6 +206,8 @@ class _Buses:
 
     def next(self, need: Need, function: int = 0) -> Spot:
         """The first free place for a need, taken; grows the buses where that is allowed.  Raises _Full."""
+        if self.grows:  # what matters is how much room is needed; the second pass starts with the bridges
+            need = Need(need.kind)
         place = self._find(need, function, never=True)
         if place is None and self.reuse:
             place = self._find(need, function, never=False)
@@ -213,7 +221,8 @@ class _Buses:
         return spot
 
     def _find(self, need: Need, function: int, *, never: bool) -> tuple[int, int, int] | None:
-        for number in range(self._cursor.get(need, 0) if never else 0, len(self.buses)):
+        last = len(self.buses) if need.below is None else min(need.below, len(self.buses))
+        for number in range(self._cursor.get(need, 0) if never else 0, last):
             bus = self.buses[number]
             if not bus.takes(need):
                 continue
@@ -444,7 +453,7 @@ def _new_buses(guest: Guest, devices: list[Wanted], occupied: Occupied, reuse: b
     walk = _Pass(guest, devices, occupied, reuse=reuse, grows=True)
     buses = walk.buses
     walk.chipset()
-    if not buses.pcie and any(bus.free() for bus in buses.buses):
+    if not buses.pcie and not reuse and any(bus.free() for bus in buses.buses):
         _try_next(buses, Need("pci"))  # room for a bridge, should one be needed
     walk.all()
     if highest == 0 and len(buses.buses) > 1 and buses.pcie:

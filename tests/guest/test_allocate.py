@@ -1,0 +1,215 @@
+"""Defaults, allocation and ids against libvirt's own: each case is a guest without addresses and what libvirt made of it.
+
+    allocation/NAME.xml -> allocation/NAME.devices     one -device a line: id, driver, place
+
+``pytest --regenerate`` asks libvirt (9.0 made those that are there) and never mdtool, so a case cannot agree with itself.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+import shlex
+import subprocess
+import uuid
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import require
+
+from mdtool.errors import InputError, Report
+from mdtool.guest.alias import with_ids
+from mdtool.guest.allocate import allocate
+from mdtool.guest.allocation import pci
+from mdtool.guest.allocation.occupied import Occupied
+from mdtool.guest.defaults import with_defaults
+from mdtool.guest.devices import guest_from_bytes, guest_from_file, wanted_from_guest
+from mdtool.guest.model import Guest, Spot, Wanted
+from mdtool.guest.place import device_arguments, placed
+
+CASES = Path(__file__).parent / "allocation"
+NAMES = sorted(path.stem for path in CASES.glob("*.xml"))
+PLACE = ("bus", "addr", "multifunction", "port", "chassis", "chassis_nr", "bus_nr", "unit", "channel", "scsi-id", "lun",
+         "nr", "slot", "cad", "masterbus", "firstport")  # fmt: skip
+
+
+def lines(devices: Iterable[Mapping[str, Any]]) -> str:
+    """One device a line, in the order of their names; those without id by what they are."""
+    return "".join(sorted(f"{line}\n" for line in map(line_of, devices)))
+
+
+def line_of(device: Mapping[str, Any]) -> str:
+    places = [f"{name}={plain(device[name])}" for name in PLACE if name in device]
+    return " ".join([device.get("id", "-"), device["driver"], *places])
+
+
+def plain(value: Any) -> str:
+    return {True: "on", False: "off"}.get(value, str(value)) if isinstance(value, bool) else str(value)
+
+
+def libvirts(xml: str, folder: Path) -> str:
+    """What libvirt makes of a guest.  Its domain is defined for a moment and never started."""
+    virsh = [require("virsh"), "-q", "-c", "qemu:///system"]
+    name = f"mdtool-test-{uuid.uuid4().hex[:12]}"
+    path = folder / "guest.xml"
+    arch = "aarch64" if "aarch64" in xml else "x86_64"
+    emulator = f"<devices>\n    <emulator>{require(f'qemu-system-{arch}')}</emulator>"
+    path.write_text(xml.replace("<name>guest</name>", f"<name>{name}</name>").replace("<devices>", emulator, 1))
+    subprocess.run([*virsh, "define", path], check=True, timeout=60)
+    try:
+        said = subprocess.run(
+            [*virsh, "domxml-to-native", "qemu-argv", "--domain", name],
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=60,
+        )
+    finally:
+        subprocess.run([*virsh, "undefine", "--nvram", name], check=True, timeout=60)
+    words = shlex.split(said.stdout)
+    return lines(json.loads(value) for flag, value in itertools.pairwise(words) if flag == "-device" and value[0] == "{")
+
+
+def settled(guest: Guest, occupied: Occupied | None = None) -> list[Wanted]:
+    report = Report()
+    wanted = with_defaults(guest, wanted_from_guest(guest, report))
+    report.done()
+    return with_ids(allocate(guest, wanted, occupied or Occupied()))
+
+
+def guest_with(*devices: str, machine: str = "pc", arch: str = "x86_64") -> Guest:
+    kind = f"<os><type arch='{arch}' machine='{machine}'>hvm</type></os>"
+    xml = f"<domain type='qemu'><name>g</name>{kind}<devices>{''.join(devices)}</devices></domain>"
+    return guest_from_bytes(xml.encode(), "guest.xml")
+
+
+def places(guest: Guest, occupied: Occupied | None = None) -> dict[str, str]:
+    """Id -> place, ``pci.1 00.0``."""
+    return {str(node.id): f"{bus} {node.address}" for bus, node in placed(guest, settled(guest, occupied))}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_as_libvirt_has_it(name: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    path, golden = CASES / f"{name}.xml", CASES / f"{name}.devices"
+    if request.config.getoption("--regenerate"):
+        golden.write_text(libvirts(path.read_text(), tmp_path))
+    assert golden.is_file(), f"{golden.name} is missing: run pytest --regenerate where libvirt runs"
+    guest = guest_from_file(path)
+    assert lines(device_arguments(bus, node) for bus, node in placed(guest, settled(guest))) == golden.read_text()
+
+
+def nics(number: int, model: str = "e1000") -> list[str]:
+    return [
+        f"<interface type='user'><mac address='52:54:00:00:{n >> 8:02x}:{n & 255:02x}'/><model type='{model}'/></interface>"
+        for n in range(number)
+    ]
+
+
+def test_a_retired_place_is_the_last_to_be_given_out() -> None:
+    """Slot 3 was somebody's: it stays free while there is another, and is used before a guest is refused."""
+    guest = guest_with(*nics(28), "<controller type='usb' model='none'/>", "<memballoon model='none'/>")
+    retired = Occupied(retired=[Spot("pci", {"bus": 0, "slot": 3, "function": 0})])
+    assert "pci.0 03.0" in places(guest).values()
+    assert "pci.0 03.0" not in places(guest, retired).values()
+    full = [Spot("pci", {"bus": 0, "slot": slot, "function": 0}) for slot in range(2, 32) if slot != 3]
+    alone = guest_with(*nics(1), "<controller type='usb' model='none'/>", "<memballoon model='none'/>")
+    assert places(alone, Occupied(full, retired.retired)) == {"net0": "pci.0 03.0"}
+
+
+@pytest.mark.parametrize(
+    ("device", "spot", "free"),
+    [
+        ("<input type='tablet' bus='usb'/>", Spot("usb", {"bus": 0, "port": "1"}), "usb.0 2"),
+        (
+            "<disk type='file'><target dev='sdb' bus='scsi'/></disk>",
+            Spot("drive", {"controller": 0, "bus": 0, "target": 0, "unit": 1}),
+            "scsi0.0 0:2:0",
+        ),
+        (
+            "<channel type='pty'><target type='virtio' name='a'/></channel>",
+            Spot("virtio-serial", {"controller": 0, "bus": 0, "port": 1}),
+            "virtio-serial0.0 2",
+        ),
+    ],
+)
+@pytest.mark.parametrize("how", ["spots", "retired"])
+def test_what_is_taken_is_passed_over(device: str, spot: Spot, free: str, how: str) -> None:
+    assert free not in places(guest_with(device)).values()
+    assert free in places(guest_with(device), Occupied(**{how: [spot]})).values()
+
+
+def test_a_second_function_never_changes_a_survivor() -> None:
+    """A port at 01.0 that says it stands alone: the next port takes another slot, not 01.1."""
+    ports = [f"<controller type='pci' index='{n}' model='pcie-root-port'/>" for n in (1, 2)]
+    guest = guest_with(*ports, "<controller type='usb' model='none'/>", "<memballoon model='none'/>", machine="q35")
+    wanted = with_defaults(guest, wanted_from_guest(guest, Report()))
+
+    def with_survivor(numbers: dict[str, Any]) -> dict[str, str]:
+        spot = Spot("pci", {"bus": 0, "slot": 1, "function": 0, **numbers})
+        have = [replace(one, spot=spot, id="pci.1") if one.origin == "controller/pci/1" else one for one in wanted]
+        return {str(node.id): f"{bus} {node.address}" for bus, node in placed(guest, with_ids(allocate(guest, have)))}
+
+    assert with_survivor({}) == {"pci.1": "pcie.0 01.0", "pci.2": "pcie.0 01.1"}
+    assert with_survivor({"alone": True}) == {"pci.1": "pcie.0 01.0", "pci.2": "pcie.0 02.0"}
+
+
+def test_out_of_slots_says_what_is_free_and_what_to_add() -> None:
+    guest = guest_with(*nics(300, "virtio"), machine="q35")
+    with pytest.raises(InputError) as caught:
+        settled(guest)
+    said = str(caught.value)
+    assert re.search(r"guest.xml:1:\d+: error: interface: no free PCI slot for virtio-net-pci", said)
+    assert "free: 0 of 31 slots on bus 0 (pcie-root)" in said
+    assert "--forget" in said
+
+
+def test_no_slots_at_all() -> None:
+    with pytest.raises(InputError, match=r"no PCI bus"):
+        settled(guest_with("<sound model='ac97'/>", machine="none-such"))
+    with pytest.raises(InputError, match=r"no USB controller"):
+        settled(guest_with("<input type='tablet' bus='usb'/>", "<controller type='usb' model='none'/>"))
+    ide = ["<disk type='file'><target dev='hda' bus='ide'/></disk>" for _ in range(5)]
+    with pytest.raises(InputError, match=r"0 of 4 on the ide controller"):
+        settled(guest_with(*ide))
+
+
+@pytest.mark.parametrize(
+    ("arch", "machine", "devices", "expected"),
+    [
+        (
+            "s390x",
+            "s390-ccw-virtio",
+            ["<disk type='file'><target dev='vda' bus='virtio'/></disk>", *nics(1, "virtio")],
+            {"virtio-disk0": "fe.0.0000", "net0": "fe.0.0001"},
+        ),
+        ("ppc64", "pseries", nics(2, "spapr-vlan"), {"net0": "1000", "net1": "2000"}),
+        ("riscv64", "virt", nics(1, "virtio"), {"net0": "00.0"}),
+    ],
+)
+def test_other_architectures(arch: str, machine: str, devices: list[str], expected: dict[str, str]) -> None:
+    guest = guest_with(*devices, arch=arch, machine=machine)
+    found = {node.id: node.address for _, node in placed(guest, settled(guest))}
+    assert expected.items() <= found.items()
+
+
+def test_three_hundred_devices_cost_five_times_sixty() -> None:
+    """Counted, not timed: how often the allocator looks at a slot."""
+    def looks(number: int) -> int:
+        count = 0
+        taken = pci._Bus.taken
+
+        def counted(bus: pci._Bus, slot: int, *, never: bool = True) -> int:
+            nonlocal count
+            count += 1
+            return taken(bus, slot, never=never)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(pci._Bus, "taken", counted)
+            settled(guest_with(*nics(number), machine="pc"))
+        return count
+
+    assert looks(300) < 8 * looks(60)
