@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from mdtool.guest.allocation.controllers import implied, index_of, scsi_model, transport, type_of
 from mdtool.guest.allocation.drives import bus_of, wish_of
+from mdtool.guest.elements.disk import floppy_boot
 from mdtool.guest.model import Guest, Wanted
 
 Rule = Callable[[Guest, Sequence[Wanted]], Iterator[Wanted]]
@@ -178,7 +179,9 @@ def _drives(type_: str) -> Rule:
     def rule(guest: Guest, wanted: Sequence[Wanted]) -> Iterator[Wanted]:
         highest = max((wish_of(one) for one in wanted if bus_of(one) == type_ and one.kind == "disk"), default=-1)
         model = {"scsi": scsi_model(guest), "fdc": "isa-fdc", "ide": "piix3", "sata": "ahci"}[type_]
-        yield from _up_to(guest, wanted, type_, model, highest)
+        boot = floppy_boot(wanted) if type_ == "fdc" else {}
+        for one in _up_to(guest, wanted, type_, model, highest):
+            yield replace(one, properties=boot) if boot else one
 
     return rule
 

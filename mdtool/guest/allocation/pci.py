@@ -62,7 +62,7 @@ MODELS: Mapping[str, BusModel] = {
 _ROOTS = ("pci-root", "pcie-root")
 
 #: Endpoints that are PCI Express devices; virtio is one where its driver is not transitional.
-_EXPRESS = frozenset({"e1000e", "igb", "nec-usb-xhci", "qemu-xhci", "vfio-pci", "nvme", "bochs-display"})
+_EXPRESS = frozenset({"e1000e", "igb", "nec-usb-xhci", "qemu-xhci", "vfio-pci", "vfio-pci-nohotplug", "nvme", "bochs-display"})
 
 #: Controllers that are PCI devices, beside those of type ``pci``.
 _CONTROLLERS = frozenset({"usb", "scsi", "virtio-serial", "sata", "ide", "nvme"})

@@ -110,23 +110,11 @@ def _shape(context: Context, wanted: Wanted) -> Wanted:
     if kind == "fdc":
         floppies = [element for element in context.by_tag.get("disk", ()) if element.get("@device") == "floppy"]
         driver = driver if context.guest.is_q35 and floppies else ""
-        properties |= floppy_boot(context, floppies)
     origin = wanted.origin
     if kind == "usb" and model in COMPANIONS:
         origin += f"/{model}"
     alias = "usb" if kind == "usb" else kind
     return replace(wanted, driver=driver, facts=facts, properties=properties, origin=origin, alias=alias)
-
-
-def floppy_boot(context: Context, floppies: list[Element]) -> dict[str, int]:
-    """The boot index of a floppy is a property of its controller: ``bootindexA`` or ``bootindexB`` by its drive."""
-    found = {}
-    for floppy in floppies:
-        order = floppy.get("boot/@order") or context.given.get(id(floppy), {}).get("boot")
-        drive = floppy.get("address/@unit") or str(int((floppy.get("target/@dev") or "").endswith("b")))
-        if order and str(order).isdecimal() and drive in ("0", "1"):
-            found[f"bootindex{'AB'[int(drive)]}"] = int(order)
-    return found
 
 
 _PORTS = ("pcie-root-port", "ioh3420", "xio3130-downstream")

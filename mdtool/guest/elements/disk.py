@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -55,10 +55,25 @@ def _shape(context: Context, wanted: Wanted) -> Wanted:
     if bus == "virtio" and device == "lun":
         properties["scsi"] = True
     if wanted.driver == "floppy" and "bootindex" in properties:
-        properties.pop("bootindex")  # the floppy controller has it
+        facts["bootindex"] = properties.pop("bootindex")  # see floppy_boot
     if bus == "usb":
         properties.setdefault("removable", False)
     return replace(wanted, facts=facts, properties=properties, alias=ALIASES.get(bus, bus))
+
+
+def floppy_boot(wanted: Iterable[Wanted]) -> dict[str, int]:
+    """The boot index of a floppy is a property of its controller: ``bootindexA`` or ``bootindexB``, by its drive."""
+    return {
+        f"bootindex{'AB'[drive_of(one)]}": one.facts["bootindex"]
+        for one in wanted
+        if one.driver == "floppy" and "bootindex" in one.facts and drive_of(one) in (0, 1)
+    }
+
+
+def drive_of(floppy: Wanted) -> int:
+    """0 for ``fda``, 1 for ``fdb``, unless the address says otherwise."""
+    letter = str(floppy.facts.get("target", ""))[2:3]
+    return int(floppy.spot.get("unit", 0) if floppy.spot is not None else letter == "b")
 
 
 ALIASES = {"virtio": "virtio-disk", "usb": "usb-disk"}

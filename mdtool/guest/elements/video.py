@@ -67,29 +67,25 @@ def _memory(context: Context, model: str, driver: str) -> dict[str, int]:
     """Video memory as QEMU's types take it, and libvirt's sizes where the XML has none."""
 
     def kib(name: str, absent: int) -> int:
-        return context.number(f"model/@{name}", absent)
+        """libvirt takes 0 for absent, and rounds up to a power of two."""
+        value = context.number(f"model/@{name}")
+        return 1 << (value - 1).bit_length() if value > 0 else absent
 
     if model == "qxl":
-        vgamem = _power_of_two(kib("vgamem", DEFAULT_VRAM))
         return {
-            "max_outputs": kib("heads", 1),
-            "ram_size": _power_of_two(kib("ram", QXL)) * 1024,
-            "vram_size": _power_of_two(kib("vram", QXL)) * 1024,
-            "vram64_size_mb": _power_of_two(kib("vram64", 0)) // MIB,
-            "vgamem_mb": vgamem // MIB,
+            "max_outputs": context.number("model/@heads", 1),
+            "ram_size": kib("ram", QXL) * 1024,
+            "vram_size": kib("vram", QXL) * 1024,
+            "vram64_size_mb": context.number("model/@vram64") // MIB,
+            "vgamem_mb": kib("vgamem", DEFAULT_VRAM) // MIB,
         }
     if model == "virtio":
-        return {"max_outputs": kib("heads", 1)}
+        return {"max_outputs": context.number("model/@heads", 1)}
     if driver in ("VGA", "vmware-svga"):
         return {"vgamem_mb": kib("vram", DEFAULT_VRAM) // MIB}
     if driver == "bochs-display":
         return {"vgamem": kib("vram", DEFAULT_VRAM) * 1024}
     return {}
-
-
-def _power_of_two(value: int) -> int:
-    """QXL's regions are powers of two: libvirt rounds up."""
-    return 1 << (value - 1).bit_length() if value > 0 else 0
 
 
 _SIZED = ("VGA", "qxl*", "virtio-*", "vhost-user-*", "bochs-display")
