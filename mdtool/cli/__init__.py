@@ -27,6 +27,7 @@ COMMANDS = {
     "import": "make a guest XML and a description of a QEMU command line",
     "check": "say what QEMU would refuse in a description, and what a guest would stumble over",
     "diff": "say what differs between two machines: files, git revisions, running guests",
+    "show": "draw a machine: a tree in the terminal, a picture, a page",
 }
 
 

@@ -1,0 +1,61 @@
+"""``mdtool show GUEST.yaml``"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+
+from mdtool.cli.output import coloured, say
+
+EXAMPLE = """\
+example:
+  mdtool show web01.yaml                                the tree
+  mdtool show web01.yaml --mine --depth 2               without the machine's own devices, two levels
+  mdtool show web01.yaml --driver 'virtio-*'            some devices, and what they sit on
+  mdtool show web01.yaml --against HEAD:web01.yaml      with what changed since the last commit
+  mdtool show web01.yaml --plan web01.xml               with what a reconcile would change
+  mdtool show web01.yaml --html web01.html              a page to look at, one file
+"""
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("source", metavar="GUEST.yaml", help="a description, or any other source that mdtool diff takes")
+    add("--against", metavar="OLD", help="mark what differs from this one")
+    add("--plan", metavar="GUEST.xml", help="mark what a reconcile with this guest XML would change")
+    add("--changed", action="store_true", help="only what differs (with --against or --plan)")
+    add("--mine", action="store_true", help="leave out what the machine type makes by itself")
+    add("--bus", metavar="NAME", help="only this bus (a pattern, as in a shell)")
+    add("--driver", metavar="NAME", help="only these drivers (a pattern)")
+    add("--id", metavar="NAME", help="only these devices (a pattern)")
+    add("--depth", metavar="N", type=int, help="only so many levels of devices")
+    add("--svg", metavar="FILE", help="write a picture")
+    add("--html", metavar="FILE", help="write a page: one file, searchable, for dark and light")
+    add("--connect", metavar="URI", help="libvirt's URI for libvirt:NAME")
+
+
+def run(args: argparse.Namespace) -> int:
+    from mdtool.files import write_file
+    from mdtool.hand.html import html
+    from mdtool.hand.show import Filter, headline, pruned, text, view
+    from mdtool.hand.sources import tree_from_source
+    from mdtool.hand.svg import svg
+
+    tree = tree_from_source(args.source, connect=args.connect)
+    old = tree_from_source(args.against, connect=args.connect) if args.against else None
+    if args.plan:
+        from mdtool.guest.devices import guest_from_file
+        from mdtool.reconcile import reconcile
+
+        tree, old = reconcile(guest_from_file(args.plan), tree).tree, tree
+    wish = Filter(args.bus, args.driver, args.id, args.changed and old is not None, not args.mine, args.depth)
+    items = pruned(view(tree, old), wish)
+    for path, draw in ((args.svg, svg), (args.html, html)):
+        if path:
+            write_file(path, draw(items, headline(tree)))
+            say(f"wrote {path}")
+    if not (args.svg or args.html):
+        print(coloured(headline(tree), "bold"))
+        if items:
+            print(text(items, coloured, shutil.get_terminal_size((120, 24)).columns))
+    return 0
