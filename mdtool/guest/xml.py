@@ -14,6 +14,8 @@ from xml.parsers import expat
 
 from mdtool.errors import InputError, Position
 
+#: a start tag that is an end tag, too: expat does not tell it from a pair
+_EMPTY = re.compile(rb"<[^\s/>]+(?:\s+[^\s=/>]+\s*=\s*(?:\"[^\"]*\"|'[^']*'))*\s*/>")
 MAX_DEPTH = 200  # libvirt's own elements nest less than 10 deep
 
 
@@ -86,9 +88,9 @@ def element_from_bytes(data: bytes, file: str) -> Element:
     def start(tag: str, attributes: dict[str, str]) -> None:
         if len(stack) >= MAX_DEPTH:
             raise InputError(f"elements nest deeper than {MAX_DEPTH}", at=here(), rule="xml-depth")
-        element = Element(
-            _qualified(tag), {_qualified(k): v for k, v in attributes.items()}, here(), span=(parser.CurrentByteIndex, 0)
-        )
+        empty = _EMPTY.match(data, parser.CurrentByteIndex)
+        span = (parser.CurrentByteIndex, empty.end() if empty else 0)
+        element = Element(_qualified(tag), {_qualified(k): v for k, v in attributes.items()}, here(), span=span)
         (stack[-1].children if stack else root).append(element)
         stack.append(element)
         texts.append([])
@@ -96,10 +98,8 @@ def element_from_bytes(data: bytes, file: str) -> Element:
     def finish(_tag: str) -> None:
         element = stack.pop()
         element.text = "".join(texts.pop()).strip()
-        # At an end tag expat stands on its '<'; at an empty-element tag it stands behind the '>' already.
-        here = parser.CurrentByteIndex
-        end = data.index(b">", here) + 1 if data[here : here + 2] == b"</" else here
-        element.span = (element.span[0], end)
+        if not element.span[1]:
+            element.span = (element.span[0], data.index(b">", parser.CurrentByteIndex) + 1)
 
     def text(chunk: str) -> None:
         if texts:

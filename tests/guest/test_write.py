@@ -218,3 +218,10 @@ def test_in_place_and_twice(tmp_path: Path) -> None:
     assert mdtool("reconcile", guest, description, "--dry-run", "--write-xml", tmp_path / "no.xml") == 0
     assert not (tmp_path / "no.xml").exists()
     assert tree_from_file(description).by_name["net0"]
+
+
+def test_an_element_knows_where_it_ends() -> None:
+    source = b"<domain><a k='>'><b x='1'/></a><c/>\n<d>t</d><e  /></domain>"
+    root = element_from_bytes(source, "x")
+    found = [source[slice(*element.span)] for element in (*root, *root.children[0])]
+    assert found == [b"<a k='>'><b x='1'/></a>", b"<c/>", b"<d>t</d>", b"<e  />", b"<b x='1'/>"]
