@@ -28,6 +28,8 @@ COMMANDS = {
     "check": "say what QEMU would refuse in a description, and what a guest would stumble over",
     "diff": "say what differs between two machines: files, git revisions, running guests",
     "show": "draw a machine: a tree in the terminal, a picture, a page",
+    "embed": "put a description into the guest XML, where it travels with the libvirt domain",
+    "extract": "take a description out of a guest XML",
 }
 
 
