@@ -125,7 +125,7 @@ def argv_from_tree(
     there all the same.
     """
     printing = runtime is None
-    host = Host(guest, runtime or (Path(tempfile.gettempdir()) if rehearse else _runtime(guest)), port)
+    host = Host(guest, runtime or (Path(tempfile.gettempdir()) if rehearse else _runtime(guest)), _each_once(port, guest))
     report = Report()
     nodes = {origin: place for place in tree.places if (origin := place.node.origin) and origin not in (BUILTIN, HAND)}
     _of_one_mind(nodes, wanted, report)
@@ -329,6 +329,20 @@ def _monitor(path: str | None) -> tuple[str, ...]:
         "-mon",
         "chardev=charmonitor,id=monitor,mode=control",
     )
+
+
+def _each_once(port: Callable[[int], int], guest: Guest) -> Callable[[int], int]:
+    """``port``, which never gives the same one twice, nor one that the XML gives to another display."""
+    taken = {device.get(f"@{name}") for device in guest.devices for name in ("port", "tlsPort", "websocket")}
+
+    def next_port(start: int) -> int:
+        found = port(start)
+        while str(found) in taken:
+            found = port(found + 1)
+        taken.add(str(found))
+        return found
+
+    return next_port
 
 
 def _runtime(guest: Guest) -> Path:

@@ -133,6 +133,17 @@ def test_the_speaker_is_the_machine_s() -> None:
     assert any("pcspk-audiodev=audio1" in word for word in line.platform)
 
 
+def test_displays_get_ports_of_their_own() -> None:
+    devices = (
+        "<graphics type='vnc' port='-1' autoport='yes'/><graphics type='spice' autoport='yes'/>"
+        "<graphics type='vnc' port='5901' autoport='no'/>"
+    )
+    words = " ".join(line_of(guest_of(devices), port=lambda start: max(start, 5900)).backends)
+    assert "-vnc 127.0.0.1:0 " in words
+    assert "port=5902" in words
+    assert "-vnc 127.0.0.1:1" in words
+
+
 def test_options_of_qemu_commandline_come_last() -> None:
     outside = (
         "<qemu:commandline><qemu:arg value='-fw_cfg'/><qemu:arg value='name=opt/a,string=b'/><qemu:arg value='-foo'/>"
