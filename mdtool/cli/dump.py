@@ -16,11 +16,12 @@ example:
   mdtool dump tcp:localhost:4444 --xml web01.xml     link the devices to the XML elements they stand for
   mdtool dump libvirt:web01 --json                   a guest that libvirt runs
   mdtool dump web01.xml                              start the guest paused, without its disks and NICs, and dump that
+  mdtool dump start-web01.sh                         the same for a QEMU command line
 """
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    source = "a QMP socket path, tcp:HOST:PORT, pid:N, libvirt:NAME, or a guest XML"
+    source = "a QMP socket path, tcp:HOST:PORT, pid:N, libvirt:NAME, a guest XML, or a file with a QEMU command line"
     parser.add_argument("source", metavar="SOURCE", help=source)
     parser.add_argument("--xml", metavar="GUEST.xml", help="link the devices to the elements of this guest XML")
     parser.add_argument("-o", "--output", metavar="FILE", help="write there, whole or not at all; stdout without it")
@@ -57,7 +58,12 @@ def _tree(args: argparse.Namespace) -> Tree:
     def warn(what: str) -> None:
         say(f"warning: {what}")
 
-    if is_guest_xml(args.source):
+    if is_commandline(args.source):
+        from mdtool.qemu.commandline import rehearsed_commandline
+
+        with rehearsed_commandline(args.source) as session:
+            tree = dump(session, way=way, warn=warn)
+    elif is_guest_xml(args.source):
         from mdtool.launch.rehearse import prepared_rehearsal, rehearsal
 
         plan = prepared_rehearsal(args.source)
@@ -70,10 +76,23 @@ def _tree(args: argparse.Namespace) -> Tree:
 
 
 def is_guest_xml(source: str) -> bool:
-    """Whether SOURCE is a file to read and not a monitor: by its name or, where it exists, by what it is."""
-    if source.partition(":")[0] in ("tcp", "pid", "libvirt"):
+    """Whether SOURCE is a guest XML and not a monitor: by its name or, where it exists, by what it is."""
+    return not _has_scheme(source) and (source.endswith(".xml") or os.path.isfile(source)) and not is_commandline(source)
+
+
+def is_commandline(source: str) -> bool:
+    """Whether SOURCE is a file, and no XML."""
+    if _has_scheme(source) or source.endswith(".xml") or not os.path.isfile(source):
         return False
-    return source.endswith(".xml") or os.path.isfile(source)
+    try:
+        with open(source, "rb") as file:
+            return not file.read(4096).lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<")
+    except OSError:
+        return False
+
+
+def _has_scheme(source: str) -> bool:
+    return source.partition(":")[0] in ("tcp", "pid", "libvirt")
 
 
 def _linked(tree: Tree, xml: str) -> Tree:

@@ -381,3 +381,101 @@ def test_power_switches_and_usb_ports_that_only_qom_has(tmp_path: Path) -> None:
     assert tree.machine["properties"] == {"hpet": False, "smm": "off", "vmport": "off"}
     assert tree.by_name["usb"].node.properties == {"p2": 15, "p3": 15}
     assert yaml_from_tree(walked) == yaml_from_tree(tree)
+
+
+# --- files as sources ------------------------------------------------------------------------------------------------
+
+GUEST = """\
+<domain type='qemu'>
+  <name>dumped</name>
+  <uuid>3f1c0000-0000-4000-8000-00000000000a</uuid>
+  <memory unit='MiB'>64</memory>
+  <os><type arch='x86_64' machine='pc-i440fx-7.2'>hvm</type></os>
+  <devices>
+    <disk type='file' device='disk'>
+      <source file='/nonexistent/disk.img'/>
+      <target dev='vda' bus='virtio'/>
+    </disk>
+    <interface type='user'>
+      <mac address='52:54:00:00:00:0a'/>
+      <model type='e1000'/>
+    </interface>
+    <memballoon model='none'/>
+  </devices>
+</domain>
+"""
+
+
+def test_a_guest_xml_is_rehearsed_and_dumped_with_its_origins(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """And what is dumped is what a reconcile would have: nothing is left to change."""
+    xml, out = tmp_path / "dumped.xml", tmp_path / "dumped.yaml"
+    xml.write_text(GUEST)
+    assert main(["dump", str(xml), "-o", str(out)]) == 0
+    tree = document_from_text(out.read_text(), "dumped.yaml").tree
+    origins = {place.node.origin for place in tree.places}
+    assert {"interface/52:54:00:00:00:0a", "disk/vda", BUILTIN} <= origins
+    assert tree.guest == {"name": "dumped", "uuid": "3f1c0000-0000-4000-8000-00000000000a"}
+    capsys.readouterr()
+    assert main(["reconcile", str(xml), str(out), "--dry-run"]) == 0
+    assert "no changes" in capsys.readouterr().out
+
+
+def test_xml_links_the_devices_of_a_running_qemu(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "guest.xml").write_text(GUEST)
+    options = "-machine pc-i440fx-7.2 -m 64 -device e1000,mac=52:54:00:00:00:0a -device e1000,mac=52:54:00:00:00:0b"
+    with running(binary_of("x86_64"), options, tmp_path) as path:
+        assert main(["dump", path, "--xml", str(tmp_path / "guest.xml"), "--json"]) == 0
+    text = capsys.readouterr().out
+    nics = [device for device in json.loads(text)["machine"]["buses"]["pci.0"]["devices"] if device["driver"] == "e1000"]
+    assert [nic.get("origin") for nic in nics] == ["interface/52:54:00:00:00:0a", None]
+
+
+SCRIPT = """\
+#!/bin/sh
+# a guest that somebody starts by hand
+exec qemu-system-x86_64 -enable-kvm -M pc-q35-7.2,accel=kvm -cpu host -m 64 -nodefaults \\
+  -drive file=/nonexistent/disk.qcow2,if=virtio,cache=none -cdrom /nonexistent/x.iso \\
+  -netdev tap,id=n0,ifname=tap0,script=no -device virtio-net-pci,netdev=n0,mac=52:54:00:aa:00:01,id=nic \\
+  -nic bridge,br=br0,model=e1000 -fsdev local,id=f,path=/nonexistent,security_model=none \\
+  -device virtio-9p-pci,fsdev=f,mount_tag=t \\
+  -blockdev '{"driver":"file","filename":"/nonexistent","node-name":"b0"}' -object iothread,id=io1 \\
+  -device virtio-scsi-pci,iothread=io1 -device scsi-hd,drive=b0,bus=scsi.0 \\
+  -object memory-backend-file,id=m,size=64M,mem-path=/nonexistent,share=on -numa node,memdev=m \\
+  -chardev socket,path=/nonexistent/x,id=c0,server=on,wait=off -device virtio-serial -device virtconsole,chardev=c0 \\
+  -vnc :1 -monitor stdio -qmp unix:/nonexistent/q,server,nowait -serial pty -daemonize -pidfile /nonexistent/pid &
+"""
+
+
+def test_a_command_line_is_dumped_without_its_host(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Nothing of it exists here: no KVM, tap, bridge, disk, socket."""
+    (tmp_path / "start.sh").write_text(SCRIPT)
+    assert main(["dump", str(tmp_path / "start.sh"), "--json"]) == 0
+    text = capsys.readouterr().out
+    assert "nonexistent" not in text
+    devices = {device["driver"]: device for device in json.loads(text)["machine"]["buses"]["pcie.0"]["devices"]}
+    assert {"virtio-net-pci", "virtio-blk-pci", "virtio-9p-pci", "virtio-scsi-pci", "virtio-serial-pci", "e1000"} <= set(
+        devices
+    )
+    assert devices["virtio-net-pci"] == {
+        "id": "nic",
+        "driver": "virtio-net-pci",
+        "address": "02.0",
+        "properties": {"mac": "52:54:00:aa:00:01"},
+    } | {"address": devices["virtio-net-pci"]["address"]}
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("hello\n", "odd:1:1: error: neither a guest XML nor a QEMU command line"),
+        ("\nqemu-system-x86_64 -m $MEM\n", "odd:2:23: error: only a shell knows what '$MEM' is"),
+        ("qemu-system-x86_64 -device vfio-pci,host=01:00.0\n", "-device vfio-pci is nothing without the host's device"),
+        ("qemu-system-x86_64 -m 'x\n", "not a command line"),
+        ("qemu-system-x86_64 -m\n", "-m lacks its argument"),
+        ("<domain>\n", "odd:"),
+    ],
+)
+def test_files_that_are_no_source(text: str, told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "odd").write_text(text)
+    assert main(["dump", str(tmp_path / "odd")]) == 2
+    assert told in capsys.readouterr().err

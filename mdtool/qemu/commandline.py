@@ -1,0 +1,200 @@
+"""A QEMU command line from a file, started with nothing of the host behind it: to dump what it would make.
+
+Devices stay as they are; every back end becomes a null one, and what is only for the host (monitors, displays, daemons)
+goes.  What cannot be had without the host (a passed-through device) is an error that names it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import signal
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from mdtool.errors import InputError, Position, Report
+from mdtool.launch.process import QemuProcess
+from mdtool.launch.words import Option, options_from_words, words_from_options
+from mdtool.qemu.session import Session
+
+_PROGRAM = re.compile(r"(.*/)?(qemu-system-[a-z0-9_]+|qemu-kvm|kvm|qemu)$")
+_DISKS = {"hda": 0, "hdb": 1, "hdc": 2, "hdd": 3, "cdrom": 2, "fda": 0, "fdb": 1}
+#: a drive's keys that the guest sees, or that say where it goes
+# fmt: off
+_OF_DRIVE = frozenset({
+    "if", "id", "index", "bus", "unit", "media", "serial", "readonly", "read-only", "werror", "rerror",
+    "cyls", "heads", "secs", "trans", "addr",
+})
+# fmt: on
+_OF_NIC = frozenset({"model", "mac", "macaddr", "id", "name", "addr", "vectors"})
+#: devices that are nothing without the host's own
+_HOSTS = re.compile(r"vfio-.*|usb-host|usb-redir|scsi-(block|generic)|vhost-.*|.*-vf-pci|virtio-input-host.*|pci-assign")
+_HOST_KEYS = frozenset({"fd", "fds", "vhostfd", "vhostfds", "vhost", "vhostforce", "iothread", "log"})
+_FLASH = 540672  # bytes; the size of OVMF_VARS_4M.fd, for a flash file that is not there
+
+
+def _gone(option: Option) -> Option | None:
+    return None
+
+
+def _drive(option: Option) -> Option:
+    bag = option.bag
+    kept = {key: value for key, value in bag.items() if key in _OF_DRIVE}
+    if kept.get("if") == "pflash":
+        path = str(bag.get("file", ""))
+        kept["size"] = os.path.getsize(path) if os.path.isfile(path) else _FLASH
+    return option.with_bag({**kept, "driver": "null-co", "read-zeroes": "on"})
+
+
+def _disk(option: Option) -> Option:
+    kind = {"cdrom": "ide", "fda": "floppy", "fdb": "floppy"}.get(option.name, "ide")
+    media = ",media=cdrom" if option.name == "cdrom" else ""
+    return Option("drive", f"if={kind},index={_DISKS[option.name]}{media},driver=null-co", option.position)
+
+
+def _blockdev(option: Option) -> Option:
+    bag = option.bag
+    text = {"driver": "null-co", "read-zeroes": True, "node-name": bag.get("node-name", bag.get("id"))}
+    if str(bag.get("read-only")).lower() in ("true", "on"):
+        text["read-only"] = True
+    return Option("blockdev", json.dumps(text), option.position)
+
+
+def _null(**fixed: str) -> Callable[[Option], Option]:
+    """Another back end under the same id."""
+
+    def replaced(option: Option) -> Option:
+        return option.with_bag({**fixed, "id": option.bag["id"]})
+
+    return replaced
+
+
+def _nic(option: Option) -> Option | None:
+    bag = option.bag
+    kind = bag.get("type")
+    if kind in ("none", "nic"):
+        return option.with_bag({key: value for key, value in bag.items() if key != "netdev"})
+    if option.name == "net":
+        return None
+    return option.with_bag({"type": "user", "restrict": "on", **{k: v for k, v in bag.items() if k in _OF_NIC}})
+
+
+def _object(option: Option) -> Option | None:
+    bag = option.bag
+    kind = str(bag.get("qom-type"))
+    if kind.startswith("memory-backend"):
+        kept = {key: value for key, value in bag.items() if key in ("id", "size", "share")}
+        return option.with_bag({"qom-type": "memory-backend-ram", **kept})
+    if kind.startswith("rng-"):
+        return option.with_bag({"qom-type": "rng-builtin", "id": bag["id"]})
+    return option if kind == "cryptodev-backend-builtin" or kind.endswith("-guest") else None
+
+
+def _device(option: Option) -> Option:
+    bag = option.bag
+    driver = str(bag.get("driver"))
+    if _HOSTS.fullmatch(driver) or "tpmdev" in bag:
+        remedy = "start that QEMU and dump its monitor"
+        what = f"-device {driver} is nothing without the host's device"
+        raise InputError(what, at=option.position, remedy=remedy, rule="host-device")
+    return option.with_bag({key: value for key, value in bag.items() if key not in _HOST_KEYS})
+
+
+def _machine(option: Option) -> Option:
+    bag = {key: value for key, value in option.bag.items() if key not in ("accel", "kernel_irqchip", "kernel-irqchip")}
+    return option.with_bag(bag)
+
+
+def _cpu(option: Option) -> Option:
+    return Option("cpu", re.sub(r"^host\b", "max", option.value or ""), option.position)
+
+
+# fmt: off
+#: options that say nothing of the machine
+_HOSTS_ALONE = (
+    "S", "daemonize", "pidfile", "monitor", "mon", "qmp", "qmp-pretty", "incoming", "display", "vnc", "spice",
+    "nographic", "curses", "sdl", "gtk", "full-screen", "sandbox", "chroot", "runas", "user", "run-with", "D",
+    "d", "trace", "enable-kvm", "accel", "loadvm", "snapshot", "gdb", "s", "add-fd", "mem-path",
+    "mem-prealloc", "no-shutdown", "realtime", "overcommit",
+)
+# fmt: on
+#: what becomes of an option in a rehearsal; one that has no row stays
+ROWS: Mapping[str, Callable[[Option], Option | None]] = {
+    **dict.fromkeys(_HOSTS_ALONE, _gone),
+    **dict.fromkeys(_DISKS, _disk),
+    "drive": _drive,
+    "blockdev": _blockdev,
+    "netdev": lambda option: option.with_bag({"type": "hubport", "id": option.bag["id"], "hubid": option.bag["id"]}),
+    "net": _nic,
+    "nic": _nic,
+    "chardev": _null(backend="null"),
+    "serial": lambda option: Option("serial", option.value if option.value == "none" else "null"),
+    "parallel": lambda option: Option("parallel", option.value if option.value == "none" else "null"),
+    "debugcon": lambda option: Option("debugcon", "null"),
+    "fsdev": _null(fsdriver="synth"),
+    "audiodev": _null(driver="none"),
+    "object": _object,
+    "device": _device,
+    "machine": _machine,
+    "cpu": _cpu,
+}
+
+
+def words_from_file(path: str) -> list[str]:
+    """The words of the first QEMU command line in a shell script, or in a file that holds nothing else."""
+    text = Path(path).read_text(errors="replace")
+    try:
+        words = shlex.split(text, comments=True)
+    except ValueError as error:
+        raise InputError(f"not a command line: {error}", at=Position(path, 1), rule="options-syntax") from None
+    start = next((number for number, word in enumerate(words) if _PROGRAM.fullmatch(word)), None)
+    if start is None:
+        what = "neither a guest XML nor a QEMU command line"
+        raise InputError(what, at=Position(path, 1), expected="<domain ...> or qemu-system-...", rule="source")
+    end = next((number for number, word in enumerate(words[start:], start) if word in ("&", "&&", ";", "|")), None)
+    found = [word for word in words[start:end] if word.strip()]
+    if odd := next((word for word in found if re.search(r"\$[A-Za-z_{(]|`", word)), None):
+        raise InputError(f"only a shell knows what {odd!r} is", at=_where(path, text, odd), remedy="write its value")
+    return found
+
+
+def _where(path: str, text: str, word: str) -> Position:
+    before = text[: max(text.find(word), 0)]
+    return Position(path, before.count("\n") + 1, len(before) - before.rfind("\n"))
+
+
+def null_options(options: Iterable[Option]) -> list[Option]:
+    """The options with null back ends; raises InputError (or Errors) for what cannot be had."""
+    report = Report()
+    found: list[Option] = []
+    for option in options:
+        with report.step():
+            row = ROWS.get(option.name)
+            changed = row(option) if row else option
+            if changed is not None:
+                found.append(changed)
+    report.done()
+    return _hubs(found)
+
+
+def _hubs(options: Iterable[Option]) -> list[Option]:
+    """Each netdev on a hub of its own, which is a number."""
+    found: list[Option] = []
+    for number, option in enumerate(options):
+        bag: dict[str, Any] = option.bag if option.name == "netdev" else {}
+        found.append(option.with_bag({**bag, "hubid": str(number)}) if bag else option)
+    return found
+
+
+@contextmanager
+def rehearsed_commandline(path: str) -> Iterator[Session]:
+    """A Session with the machine that a file's QEMU command line makes; ended when the block is left."""
+    program, *rest = words_from_file(path)
+    options = null_options(options_from_words(rest))
+    words = [program, *words_from_options(options), "-display", "none", "-accel", "tcg"]
+    with QemuProcess(words, death_signal=signal.SIGKILL) as qemu:
+        yield qemu.session
