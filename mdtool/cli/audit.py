@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mdtool.cli.output import coloured, say
+from mdtool.errors import Report
 
 if TYPE_CHECKING:
     from mdtool.proof.audit import Audit, Finding
@@ -34,19 +35,24 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    files = list(_files(args.description))
-    audits = {file: _audit(file, args) for file in files}
+    files = _files(args.description)
+    audits: dict[Path, Audit] = {}
+    report = Report()
+    for file in files:
+        with report.step():  # one that does not start keeps no other from being looked at
+            audits[file] = _audit(file, args)
     if args.json:
         data = {str(file): found.data() for file, found in audits.items()}
-        print(json.dumps(next(iter(data.values())) if len(data) == 1 else data, indent=1))
-    elif len(audits) > 1:
+        print(json.dumps(next(iter(data.values())) if len(files) == 1 and data else data, indent=1))
+    elif len(files) > 1:
         _table(audits)
     else:
         for found in audits.values():
-            _report(found)
+            _report(found, causes=not args.no_causes)
     if args.fix:
         for file, found in audits.items():
             _fix(file, found)
+    report.done()
     return 0 if all(found.clean for found in audits.values()) else 1
 
 
@@ -73,7 +79,7 @@ def _audit(file: Path, args: argparse.Namespace) -> Audit:
     return audit(tree, old, new, causes=not args.no_causes, migration=not args.no_migration, say=say)
 
 
-def _report(found: Audit) -> None:
+def _report(found: Audit, *, causes: bool) -> None:
     print(f"{found.type.name}: QEMU {found.versions[0]} ({found.old}) against {found.versions[1]} ({found.new})")
     kind = found.type
     later = f"; later ones are {', '.join(kind.next[:3])}{', ...' if len(kind.next) > 3 else ''}" if kind.next else ""
@@ -84,7 +90,8 @@ def _report(found: Audit) -> None:
         print(coloured(f"{kind.name} is deprecated in QEMU {found.versions[1]}{later}", "yellow"))
     for finding in found.findings:
         print(coloured(f"{finding} [{finding.severity}]", "red"))
-        print(f"  {_cause(finding)}")
+        if causes:
+            print(f"  {_cause(finding)}")
     for name, loaded in (("forward", found.forward), ("backward", found.backward)):
         if loaded is not None:
             print(coloured(f"migration {name}: {loaded}", "green" if loaded.ok else "red"))
@@ -121,7 +128,8 @@ def _table(audits: dict[Path, Audit]) -> None:
 def _fix(file: Path, found: Audit) -> None:
     from mdtool.document import document_from_file
     from mdtool.files import write_file
-    from mdtool.proof.audit import reasons, with_fixes
+    from mdtool.proof.audit import reasons
+    from mdtool.proof.causes import with_fixes
     from mdtool.proof.rewrite import commented
 
     if not found.fixes:

@@ -1,37 +1,34 @@
 """One description on two QEMU binaries: what an upgrade changes for the guest, before anyone upgrades.
 
-    audit       both machines started paused and empty, fingerprinted, dumped, migrated into each other
-    restored    which property of the new QEMU gives the old view back, found by trying
-
-Nothing is guessed from version numbers: a cause is a property with which the difference was seen to go away.
+audit       both machines started paused and empty, fingerprinted, dumped, migrated into each other
+causes      (mdtool.proof.causes) which property of the new QEMU gives the old view back
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from mdtool.errors import MdtoolError, QemuError
+from mdtool.errors import QemuError
 from mdtool.proof.alone import Alone, argv_from_description
+from mdtool.proof.causes import Fix, Search, filled
 from mdtool.proof.compare import Change, compare
-from mdtool.proof.fingerprint import Fingerprint, fingerprint_from_argv, fingerprint_from_probe
+from mdtool.proof.fingerprint import Fingerprint, fingerprint_from_probe
 from mdtool.proof.migration import blamed
 from mdtool.proof.names import node_names
 from mdtool.proof.probe import probed
-from mdtool.proof.rewrite import with_properties, without_property
+from mdtool.proof.rewrite import without_property
 from mdtool.proof.stream import Loaded, Machine, loads
-from mdtool.proof.verify import PROPERTY, SEVERITIES
+from mdtool.proof.verify import IDENTITY, PROPERTY, SEVERITIES
 from mdtool.qemu.dump import dump
-from mdtool.qemu.roles import role
-from mdtool.qemu.session import Refused, Session
-from mdtool.tree import BUILTIN, Tree, Value
-from mdtool.values import natural, same
+from mdtool.qemu.session import Refused
+from mdtool.tree import Tree, Value
+from mdtool.values import natural
 
 Say = Callable[[str], None]
-MOST_TRIES = 60  # starts of the new QEMU for one cause, 0.3 s each
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,22 +57,6 @@ class MachineType:
     deprecated: bool = False
     next: tuple[str, ...] = ()
     compat: tuple[tuple[str, str, str], ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Fix:
-    """A property that gives the old view back.
-
-    ``where`` is a node name, ``cpu`` (its features), ``smbios.type4`` or ``features.globals``.
-    """
-
-    where: str
-    property: str
-    value: Value
-
-    def __str__(self) -> str:
-        value = {True: "on", False: "off"}.get(self.value, self.value) if isinstance(self.value, bool) else self.value
-        return f"{self.where}: {self.property}={value}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,8 +147,7 @@ def audit(
     """The description ``tree`` on both binaries.
 
     ``causes`` looks for the responsible properties (some seconds), ``migration`` tries the state both ways.  Raises
-    QemuError where the machine does not start on ``old``; that it does not on ``new`` is a result only where its machine
-    type is gone.
+    QemuError where the machine does not start on ``old``; that it does not on ``new`` is a result.
     """
     before, reference, lacks = _seen(tree, old)
     unread = [f"{what}: QEMU {before.qemu} does not have it" for what in lacks]
@@ -175,13 +155,18 @@ def audit(
     kind = machine_type(str(tree.machine["type"]), new)
     if not kind.known:
         return Audit(old, new, (before.qemu, version_of(new)), kind)
-    after, dumped, lacks = _seen(tree, new)
+    try:
+        after, dumped, lacks = _seen(tree, new)
+    except QemuError as error:
+        refused = Change("machine", str(tree.machine["type"]), "", "start", "yes", "no", IDENTITY, detail=_words(error))
+        return Audit(old, new, (before.qemu, version_of(new)), kind, (Finding((refused,)),), unread=tuple(unread))
     found = [Change("property", what, "", "", "described", None, PROPERTY) for what in lacks]
     found += compare(before, after, node_names(reference))
     findings = [Finding(tuple(group)) for group in grouped(found)]
     if causes:
-        search = Search(tree, reference, dumped, before, new, kind, found, say)
-        findings = search.explained(findings)
+        compat = frozenset(name for _, name, _ in kind.compat)
+        search = Search(tree, reference, dumped, before, new.binary, new.root, compat, found, say)
+        findings = [_explained(finding, search) for finding in findings]
     forward = backward = None
     if migration:
         one, other = (Machine(_line(tree, qemu), qemu.root) for qemu in (old, new))
@@ -192,7 +177,7 @@ def audit(
         (before.qemu, after.qemu),
         kind,
         tuple(findings),
-        tuple(_filled(reference, dumped)),
+        tuple(filled(reference, dumped)),
         forward,
         backward,
         (*unread, *after.unread, *_not_there(alone)),
@@ -259,6 +244,16 @@ def without(tree: Tree, type_: str | None, name: str) -> Tree:
     return tree
 
 
+def _words(error: QemuError) -> str:
+    """QEMU's words, with a device by its id and not by everything that it was told of it."""
+    return re.sub(r'-device \{.*?"id": "([^"]+)".*?\}: ', r"\1: ", error.what).removeprefix("QEMU does not start: ")
+
+
+def _explained(finding: Finding, search: Search) -> Finding:
+    tried, fixes = search.cause(finding.changes)
+    return replace(finding, fixes=fixes, tried=tried)
+
+
 def _not_there(alone: Alone) -> Iterator[str]:
     for name, driver in alone.stand_ins.items():
         yield f"{name}: {driver} stood in: the described device needs a host"
@@ -266,24 +261,11 @@ def _not_there(alone: Alone) -> Iterator[str]:
         yield f"{name}: left out: {why}"
 
 
-def _filled(old: Tree, new: Tree) -> Iterator[tuple[str, str, Value, Value]]:
-    """Guest-visible property values that one QEMU fills in otherwise than the other."""
-    for name, place in old.by_name.items():
-        other = new.by_name.get(name)
-        if other is None:
-            continue
-        before = {**place.node.pins, **place.node.properties}
-        after = {**other.node.pins, **other.node.properties}
-        for key in sorted(before.keys() & after.keys()):
-            if not same(before[key], after[key]):
-                yield name, key, before[key], after[key]
-
-
 def grouped(changes: Iterable[Change]) -> list[list[Change]]:
     """Changes that are the same but for the device, together, in the order of the first of each."""
     groups: dict[tuple[object, ...], list[Change]] = {}
     for change in changes:
-        where = () if change.field and change.section in ("pci", "acpi", "virtio", "smbios") else (change.subject,)
+        where = () if change.field and change.section in ("pci", "acpi", "virtio", "smbios", "dtb") else (change.subject,)
         key = (change.section, change.field, change.offset, change.old, change.new, change.severity, *where)
         groups.setdefault(key, []).append(change)
     return sorted(groups.values(), key=lambda group: SEVERITIES.index(group[0].severity))
@@ -325,141 +307,6 @@ def version_of(qemu: Qemu) -> str:
         return ".".join(map(str, probe.session.version))
 
 
-# --- causes ----------------------------------------------------------------------------------------------------------
-
-
-@dataclass(slots=True)
-class Search:
-    """Finds properties that give the old view back, by trying them on the new QEMU.
-
-    ``baseline`` are all changes without any fix: a property that undoes one and brings another is no fix.
-    """
-
-    tree: Tree
-    reference: Tree
-    dumped: Tree
-    before: Fingerprint
-    new: Qemu
-    kind: MachineType
-    baseline: list[Change]
-    say: Say
-    options: dict[str, list[tuple[str, Value]]] = field(default_factory=dict)
-
-    def explained(self, findings: Sequence[Finding]) -> list[Finding]:
-        found = []
-        for finding in findings:
-            tried, fixes = self._cause(finding)
-            found.append(replace(finding, fixes=tuple(fixes), tried=tried))
-        return found
-
-    def _cause(self, finding: Finding) -> tuple[int, list[Fix]]:
-        first = finding.changes[0]
-        if first.section == "cpu" and first.field == "bits":
-            fixes = list(_features(first))
-            return len(fixes), fixes if fixes and self._undoes(fixes, [first]) else []
-        if first.section == "smbios" and first.subject.startswith("processor") and first.field in _PROCESSOR:
-            fixes = [Fix("smbios.type4", _PROCESSOR[first.field], str(int(first.old or "0", 16)))]
-            return 1, fixes if self._undoes(fixes, finding.changes) else []
-        if first.section not in ("pci", "virtio") or first.field in ("", "rom content"):
-            return 0, []  # what a ROM file holds is no property's doing
-        place = self.reference.by_name.get(first.node)
-        described = self.tree.by_name.get(first.node)
-        if place is None:
-            return 0, []
-        builtin = described is None or place.node.origin == BUILTIN
-        tried = 0
-        candidates = self._candidates(first.node, place.node.driver)
-        self.say(f"{first.node}: {first.field}: trying {len(candidates)} properties of {place.node.driver}")
-        for name, value in candidates[:MOST_TRIES]:
-            tried += 1
-            one = Fix("features.globals", f"{place.node.driver}.{name}", value) if builtin else Fix(first.node, name, value)
-            if not self._undoes([one], [first]):
-                continue
-            same_kind = [change for change in finding.changes if self._driver(change) == place.node.driver]
-            fixes = [one] if builtin else [Fix(change.node, name, value) for change in same_kind]
-            if self._undoes(fixes, same_kind):
-                return tried, fixes
-        return tried, []
-
-    def _driver(self, change: Change) -> str | None:
-        place = self.reference.by_name.get(change.node)
-        return place.node.driver if place is not None else None
-
-    def _undoes(self, fixes: Sequence[Fix], changes: Sequence[Change]) -> bool:
-        """Whether ``changes`` go away with ``fixes``, and nothing else comes."""
-        try:
-            tree = with_fixes(self.tree, fixes)
-            argv = argv_from_description(tree, binary=self.new.binary).argv
-            after = fingerprint_from_argv(argv, root=self.new.root)
-        except MdtoolError:
-            return False  # QEMU refuses the value: no fix
-        left = {_key(change) for change in compare(self.before, after, node_names(self.reference))}
-        return not left & {_key(change) for change in changes} and left <= {_key(change) for change in self.baseline}
-
-    def _candidates(self, node: str, driver: str) -> list[tuple[str, Value]]:
-        """(property, value) worth a try: what the old QEMU had otherwise, then every switch turned over."""
-        if driver not in self.options:
-            self.options[driver] = self._switches(node, driver)
-        old = [(name, before) for other, name, before, _ in _filled(self.reference, self.dumped) if other == node]
-        known = {name for name, _ in old}
-        return old + [(name, value) for name, value in self.options[driver] if name not in known]
-
-    def _switches(self, node: str, driver: str) -> list[tuple[str, Value]]:
-        """Boolean properties of a device, each with its other value; compatibility switches (x-...) first."""
-        argv = argv_from_description(self.tree, binary=self.new.binary).argv
-        with probed(argv, root=self.new.root) as probe:
-            found = list(_booleans(probe.session, _qom_path(probe.session, node, self.tree)))
-        flipped = [(name, not value) for name, value in found if role(driver, name) == "guest"]
-        compat = {name for _, name, _ in self.kind.compat}
-        return sorted(flipped, key=lambda row: (row[0] not in compat, not row[0].startswith("x-"), row[0]))
-
-
-def _key(change: Change) -> tuple[object, ...]:
-    return change.section, change.subject, change.node, change.field, change.new
-
-
-#: fields of SMBIOS type 4 that have an option of their own (since QEMU 9.0)
-_PROCESSOR = {"family 2": "processor-family", "id": "processor-id"}
-
-
-def _features(change: Change) -> Iterator[Fix]:
-    """The CPU flags of a change's detail, ``+ht -aes``, turned back."""
-    for word in change.detail.split():
-        if not word[1:].startswith("bit-"):
-            yield Fix("cpu", word[1:], word[0] == "-")
-
-
-def _qom_path(session: Session, node: str, tree: Tree) -> str | None:
-    place = tree.by_name.get(node)
-    return f"/machine/peripheral/{node}" if place is not None and place.node.id == node else None
-
-
-def _booleans(session: Session, path: str | None) -> Iterator[tuple[str, bool]]:
-    if path is None:
-        return
-    for row in session.execute("qom-list", {"path": path}):
-        if row["type"] == "bool" and row["name"] not in ("realized", "hotplugged", "hotpluggable"):
-            value = session.execute("qom-get", {"path": path, "property": row["name"]})
-            yield row["name"], bool(value)
-
-
-def with_fixes(tree: Tree, fixes: Iterable[Fix]) -> Tree:
-    """``tree`` with each fix written where a person would write it."""
-    for fix in fixes:
-        if fix.where == "cpu":
-            features = {**tree.cpu.get("features", {}), fix.property: fix.value}
-            tree = replace(tree, cpu={**tree.cpu, "features": features})
-        elif fix.where == "smbios.type4":
-            processor = {**tree.smbios.get("type4", {}), fix.property: fix.value}
-            tree = replace(tree, smbios={**tree.smbios, "type4": processor})
-        elif fix.where == "features.globals":
-            switches = {**tree.features.get("globals", {}), fix.property: fix.value}
-            tree = replace(tree, features={**tree.features, "globals": switches})
-        else:
-            tree = with_properties(tree, fix.where, {fix.property: fix.value})
-    return tree
-
-
 def reasons(audit: Audit) -> list[tuple[Fix, str]]:
     """Each fix with the comment that ``--fix`` writes beside it."""
     return [
@@ -473,6 +320,3 @@ def _why(finding: Finding, fix: Fix) -> str:
     change = next((one for one in finding.changes if one.node == fix.where), finding.changes[0])
     where = f" at {change.offset:#x}" if change.offset is not None else ""
     return f"{change.field}{where} is {change.old}, and {change.new} without this"
-
-
-__all__ = ["Audit", "Finding", "Fix", "MachineType", "Qemu", "QemuError", "audit", "grouped", "reasons", "with_fixes"]

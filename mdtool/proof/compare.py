@@ -47,7 +47,8 @@ class Change:
     def __str__(self) -> str:
         who = f"{self.node} ({self.section} {self.subject})" if self.node else f"{self.section} {self.subject}"
         if self.field == "":
-            return f"{who}: {'gone, was' if self.new is None else 'new:'} {self.old if self.new is None else self.new}"
+            what = f"gone, was {self.old}" if self.new is None else f"new: {self.new}"
+            return f"{who}: {what}" + (f" ({self.detail})" if self.detail else "")
         where = f" at {self.offset:#x}" if self.offset is not None else ""
         detail = f" ({self.detail})" if self.detail else ""
         return f"{who}: {self.field}{where}: {_said(self.old)} -> {_said(self.new)}{detail}"
@@ -175,6 +176,8 @@ def _parts(
         if before != after:
             worst = IDENTITY if (section, name) in _IDENTITIES else severity
             short = _excerpts(before, after) if before and after else (_cut(before), _cut(after))
+            if name == "sha256":
+                short = before and before[:16], after and after[:16]
             yield Change(section, subject, node, name, *short, worst)
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from mdtool.errors import MdtoolError, QemuError
 from mdtool.proof.probe import probed
-from mdtool.qemu.session import Session
+from mdtool.qemu.session import Refused, Session
 
 SECONDS = 60.0
 POLL = 0.02
@@ -44,7 +44,10 @@ def loads(source: Machine, target: Machine, *, seconds: float = SECONDS) -> Load
     with tempfile.TemporaryDirectory(prefix="mdtool-") as folder:
         state = Path(folder) / "state"
         with probed(source.argv, root=source.root) as probe:
-            probe.session.execute("migrate", {"uri": f"exec:cat > '{state}'"})
+            try:
+                probe.session.execute("migrate", {"uri": f"exec:cat > '{state}'"})
+            except Refused as error:  # a device that cannot migrate at all
+                return Loaded(False, error.what.removeprefix("QEMU refused migrate: "))
             ended = _ended(probe.session, seconds)
             if ended != "completed":
                 return Loaded(False, f"it cannot be saved: {ended}")

@@ -11,7 +11,8 @@ import pytest
 from mdtool.document import document_from_text
 from mdtool.errors import InputError, QemuError
 from mdtool.proof.alone import argv_from_description
-from mdtool.proof.audit import Fix, grouped, with_fixes, without
+from mdtool.proof.audit import grouped, without
+from mdtool.proof.causes import Fix, with_fixes
 from mdtool.proof.compare import Change, compare
 from mdtool.proof.fingerprint import Fingerprint, fingerprint_from_json, fingerprint_to_text
 from mdtool.proof.names import node_names
