@@ -62,7 +62,8 @@ def with_ids(wanted: Sequence[Wanted], taken: Collection[str] = ()) -> list[Want
     order = arrays(wanted)
     narrow = {index_of(one) for one in wanted if type_of(one) == "scsi" and model_of(one) in _NARROW}
     for kind, positions in order.items():
-        for number, at in enumerate(positions):
+        counted = [at for at in positions if not (kind in _UNCOUNTED and user_alias(wanted[at].id))]
+        for number, at in enumerate(counted):
             one = wanted[at]
             if at not in kept and one.driver not in ANONYMOUS and one.kind not in _PARTS:
                 prefix, wish = _name(one, kind, number, narrow)
@@ -73,6 +74,9 @@ def with_ids(wanted: Sequence[Wanted], taken: Collection[str] = ()) -> list[Want
             ids[at] = names.give(f"{ids.get(whole)}-{_PARTS[wanted[at].kind]}", number)
     return [replace(one, id=ids.get(at)) for at, one in enumerate(wanted)]
 
+
+#: Kinds where a device with a user's alias takes no number: the NIC after ``ua-net`` is ``net0``.
+_UNCOUNTED = frozenset({"interface", "filesystem", "rng"})
 
 #: Devices that are parts of others, and are named after them: ``sound0-codec1``.
 _PARTS = {"sound/codec": "codec"}

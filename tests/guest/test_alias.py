@@ -32,7 +32,7 @@ def ids(wanted: list[Wanted]) -> dict[str, str | None]:
 
 def test_a_users_alias_stays_and_numbers_go_on() -> None:
     guest = guest_with(nic(1, "<alias name='ua-lan'/>"), nic(2), *QUIET)
-    assert list(ids(with_ids(allocated(guest))).values()) == ["ua-lan", "net1"]
+    assert list(ids(with_ids(allocated(guest))).values()) == ["ua-lan", "net0"]
 
 
 def test_a_bus_is_named_after_its_controller() -> None:

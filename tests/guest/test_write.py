@@ -200,8 +200,8 @@ def test_aliases() -> None:
         for kind in ("kept", "own", "ua")
     }
     assert names["kept"] == ["ua-lan", "net7"]
-    assert names["own"][:2] == ["ua-lan", "net1"] and "net2" in names["own"] and "balloon0" in names["own"]
-    assert names["ua"][:2] == ["ua-lan", "ua-net1"] and all(name.startswith("ua-") for name in names["ua"])
+    assert names["own"][:2] == ["ua-lan", "net0"] and "net1" in names["own"] and "balloon0" in names["own"]
+    assert names["ua"][:2] == ["ua-lan", "ua-net0"] and all(name.startswith("ua-") for name in names["ua"])
     with pytest.raises(ValueError, match="all"):
         written(FRAME % ("pc", nics), aliases="all")
 

@@ -95,7 +95,6 @@ PARALLEL = Device(
     alias="parallel",
     host=SOURCE,
     ignored={"target/@type": "there is one type", "target/model/@name": "there is one model"},
-    shape=lambda _, wanted: replace(wanted, properties={**wanted.properties, "index": wanted.facts.get("port", 0)}),
 )
 
 
