@@ -98,7 +98,7 @@ class _Qmp:
     def __init__(self, source: str, address: str | tuple[str, int], timeout: float) -> None:
         self._source = source
         self._loop = asyncio.new_event_loop()
-        self._client = QMPClient("mdtool", readbuflen=LARGEST_ANSWER)
+        self._client = _client()
         self._events: deque[dict[str, Any]] = deque(maxlen=KEPT_EVENTS)
         self._client.events.event_filter = self._seen  # the default listener, whose own queue has no end
         try:
@@ -178,6 +178,15 @@ class _Qmp:
                 task.cancel()
             self._loop.run_until_complete(asyncio.sleep(0))
             self._loop.close()
+
+
+def _client() -> QMPClient:
+    try:
+        return QMPClient("mdtool", readbuflen=LARGEST_ANSWER)
+    except TypeError:  # qemu.qmp 0.0.3, which Debian has, knows it by another name
+        client = QMPClient("mdtool")
+        client._limit = LARGEST_ANSWER  # type: ignore[attr-defined]
+        return client
 
 
 def _told_connect(error: BaseException, source: str, timeout: float) -> BaseException:
