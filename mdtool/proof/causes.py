@@ -28,6 +28,7 @@ from mdtool.tree import BUILTIN, Tree, Value
 from mdtool.values import same
 
 MOST_TRIALS = 60  # for one difference; a start takes 0.3 s
+AT_ONCE = 2 * (os.cpu_count() or 1)
 CPU, SMBIOS, MACHINE, GLOBALS = "cpu", "smbios.type4", "machine", "features.globals"
 #: the devices that carry a chipset's switches
 CHIPSETS = ("ICH9-LPC", "PIIX4_PM", "mch", "i440FX", "gpex-pcihost")
@@ -80,16 +81,18 @@ class Search:
     def cause(self, changes: Sequence[Change]) -> tuple[int, Trial]:
         """How many trials were made for a group of like changes, and the one that undoes them all; () where none did."""
         first = changes[0]
+        alike = [change for change in changes if self._driver(change.node) == self._driver(first.node)]
         trials = self._trials(first)[:MOST_TRIALS]
-        self._run(trials, f"{first.node or first.subject}: {first.field}")
-        for trial in trials:
-            if not self._undoes(trial, [first]):
-                continue
-            whole = self._for_all(trial, changes)
-            self._run([whole])
-            alike = [change for change in changes if self._driver(change.node) == self._driver(first.node)]
-            if self._undoes(whole, alike):
-                return len(trials), whole
+        if trials:
+            self.say(f"{first.node or first.subject}: {first.field}: {len(trials)} properties to try")
+        for start in range(0, len(trials), AT_ONCE):
+            some = trials[start : start + AT_ONCE]
+            self._run(some)
+            whole = [self._for_all(trial, changes) for trial in some if self._undoes(trial, [first])]
+            self._run(whole)
+            for trial in whole:
+                if self._undoes(trial, alike):
+                    return start + len(some), trial
         return len(trials), ()
 
     # --- what to try ---
@@ -151,11 +154,9 @@ class Search:
 
     # --- trying ---
 
-    def _run(self, trials: Iterable[Trial], what: str = "") -> None:
+    def _run(self, trials: Iterable[Trial]) -> None:
         new = [trial for trial in dict.fromkeys(trials) if trial not in self.results]
-        if what and new:
-            self.say(f"{what}: trying {len(new)} properties")
-        with ThreadPoolExecutor(os.cpu_count()) as pool:  # each waits for its QEMU
+        with ThreadPoolExecutor(AT_ONCE) as pool:  # each waits for its QEMU
             self.results.update(zip(new, pool.map(self._left, new), strict=True))
 
     def _left(self, trial: Trial) -> Keys | None:
