@@ -20,6 +20,7 @@ from mdtool.qemu.read import Way, read
 from mdtool.qemu.roles import chosen, is_told, role
 from mdtool.qemu.session import Session
 from mdtool.tree import BUILTIN, SECTIONS, Bus, Node, Tree, Value
+from mdtool.values import natural
 
 NO_UUID = "00000000-0000-0000-0000-000000000000"
 
@@ -78,6 +79,7 @@ def tree_from_raw(raw: Raw) -> Tree:
             ),
             cpu=_cpu(answers),
             memory=_memory(answers),
+            numa=_numa(answers),
             firmware=_firmware(raw),
             boot=_boot(answers),
             features=_features(raw),
@@ -228,6 +230,51 @@ def _memory(answers: Mapping[str, Any]) -> dict[str, Value]:
     return _present(size=memory.get("size"), slots=slots, max=memory.get("max-size") if slots else None)
 
 
+def _numa(answers: Mapping[str, Any]) -> dict[str, Value]:
+    """``{"nodes": [{"id": 0, "cpus": "0-1", "memory": ..., "memdev": "ram-node0"}, ...]}``; nothing without NUMA.
+
+    Distances are in ACPI alone, and no command tells them.
+    """
+    cpus: dict[int, list[int]] = {}
+    number = 0
+    for cpu in _in_place(answers.get("cpus") or ()):
+        for _ in range(cpu.get("vcpus-count", 1)):
+            cpus.setdefault(cpu["props"].get("node-id", 0), []).append(number)
+            number += 1
+    plugged = {device["data"].get("memdev") for device in answers.get("memory devices") or ()}
+    sizes = {m["id"]: m["size"] for m in answers.get("memdev") or () if f"/objects/{m.get('id')}" not in plugged}
+    named = sorted((name for name in sizes if "." not in name), key=natural)
+    if len(cpus) < 2 and (len(named) < 2 and named != ["ram-node0"]):
+        return {}
+    behind = {int(found[1]): name for name in named if (found := re.fullmatch(r"ram-node(\d+)", name))}
+    if not behind and len(named) == len(cpus):  # another's names: in their order
+        behind = dict(zip(sorted(cpus), named, strict=True))
+    nodes = [
+        _present(
+            id=node,
+            cpus=_ranges(cpus.get(node, ())) or None,
+            memory=sizes.get(behind.get(node), 0),
+            memdev=behind.get(node),
+        )
+        for node in sorted({*cpus, *behind})
+    ]
+    return {"nodes": nodes}
+
+
+def _ranges(numbers: Iterable[int]) -> str:
+    """
+    >>> _ranges([0, 1, 2, 5])
+    '0-2,5'
+    """
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    return ",".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
+
+
 def _boot(answers: Mapping[str, Any]) -> dict[str, Value]:
     """Boot options that differ from what a machine has where nobody chose."""
     boot = dict(answers.get("boot") or {})
@@ -251,10 +298,16 @@ def _objects(answers: Mapping[str, Any]) -> dict[str, Value]:
 _PLACES = ("drawer-id", "book-id", "socket-id", "die-id", "cluster-id", "module-id", "core-id", "thread-id")
 
 
+def _in_place(cpus: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """CPUs in the order of their index; QEMU gives the last one first."""
+    listed = list(cpus)[::-1]
+    return sorted(listed, key=lambda cpu: [cpu["props"].get(place, 0) for place in _PLACES])
+
+
 def _cpu_nodes(answers: Mapping[str, Any]) -> Iterable[Node]:
-    cpus = [cpu for cpu in answers.get("cpus") or () if "qom-path" in cpu]
+    cpus = [cpu for cpu in _in_place(answers.get("cpus") or ()) if "qom-path" in cpu]
     words = answers.get("feature-words")
-    for number, cpu in enumerate(reversed(cpus)):
+    for number, cpu in enumerate(cpus):
         path = cpu["qom-path"]
         user = path.startswith("/machine/peripheral")
         yield Node(

@@ -169,6 +169,25 @@ def test_values_have_their_types(tmp_path: Path) -> None:
     assert re.fullmatch("[0-9a-f]{8}", words["feature-words"]["1.edx"])
 
 
+def test_numa_nodes(tmp_path: Path) -> None:
+    options = (
+        "-machine pc-i440fx-7.2 -m 96,slots=2,maxmem=1G -smp 3,maxcpus=4,sockets=4,cores=1 "
+        "-object memory-backend-ram,id=ram-node0,size=64M -object memory-backend-ram,id=ram-node1,size=32M "
+        "-numa node,nodeid=0,cpus=0-1,memdev=ram-node0 -numa node,nodeid=1,cpus=2-3,memdev=ram-node1 "
+        "-object memory-backend-ram,id=m2,size=128M -device pc-dimm,memdev=m2,id=d2,node=1"
+    )
+    with session_of(binary_of("x86_64"), options, tmp_path) as session:
+        tree = dump(session)
+    assert tree.numa == {
+        "nodes": [
+            {"id": 0, "cpus": "0-1", "memory": 64 << 20, "memdev": "ram-node0"},
+            {"id": 1, "cpus": "2-3", "memory": 32 << 20, "memdev": "ram-node1"},
+        ]
+    }
+    assert tree.by_name["d2"].node.properties == {"node": 1}
+    assert (tree.cpu["vcpus"], tree.cpu["maxcpus"]) == (3, 4)
+
+
 def test_no_path_of_the_host_enters(tmp_path: Path) -> None:
     """Not the disk's, not the ROM's, not a QOM path."""
     rom = tmp_path / "own.rom"
