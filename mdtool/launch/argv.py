@@ -165,7 +165,7 @@ def argv_from_tree(
         secrets=tuple({secret.name: secret for secret in total.secrets}.values()),
         processes=total.processes,
         copies=platform.copies,
-        environment={**total.environment, **environment},
+        environment={**_zone(guest), **total.environment, **environment} if not rehearse else {},
         stand_ins=stand_ins,
         left_out=platform.left_out,
         refused=(*refused, *platform.refused),
@@ -311,6 +311,12 @@ def _natural(text: str) -> list[tuple[int, str]]:
 
 
 # --- the rest ------------------------------------------------------------------------------------------------------
+
+
+def _zone(guest: Guest) -> dict[str, str]:
+    """The time zone of <clock offset='timezone'>, which QEMU's local time follows."""
+    zone = guest.domain.get("clock/@timezone")
+    return {"TZ": zone} if zone and guest.domain.get("clock/@offset") == "timezone" else {}
 
 
 def _display(guest: Guest, rehearse: bool) -> tuple[str, ...]:

@@ -147,6 +147,41 @@ def test_cells_have_memory_objects_of_their_own() -> None:
     assert list(found["objects"]) == ["ram-node0", "ram-node1"]
 
 
+HMAT = (
+    "<vcpu>4</vcpu><numatune><memory mode='strict' nodeset='0-1,^1'/><memnode cellid='1' mode='preferred' nodeset='2'/>"
+    "</numatune><cpu><numa><cell id='0' cpus='0-3' memory='128' unit='MiB'><cache level='1' associativity='direct' "
+    "policy='writeback'><size value='10' unit='KiB'/><line value='8' unit='B'/></cache></cell>"
+    "<cell id='1' memory='128' unit='MiB'/><interconnects>"
+    "<latency initiator='0' target='0' type='access' value='3'/><latency initiator='0' target='0' cache='1' type='read' "
+    "value='5'/><bandwidth initiator='0' target='0' type='access' value='400' unit='MiB'/>"
+    "<bandwidth initiator='0' target='1' type='access' value='200' unit='MiB'/></interconnects></numa></cpu>"
+)
+
+
+def test_how_far_memory_is() -> None:
+    made = guest(HMAT)
+    assert sections(made)["machine"]["properties"]["hmat"] is True
+    text = words(made)
+    for part in (
+        "node,nodeid=0,cpus=0-3,initiator=0,memdev=ram-node0",
+        "node,nodeid=1,initiator=0,memdev=ram-node1",
+        "hmat-lb,target=0,initiator=0,hierarchy=first-level,data-type=read-latency,latency=5",
+        "hmat-lb,target=1,initiator=0,hierarchy=memory,data-type=access-bandwidth,bandwidth=204800K",
+        "hmat-cache,node-id=0,size=10K,level=1,associativity=direct,policy=write-back,line=8",
+        '"id": "ram-node0", "size": 134217728, "host-nodes": [0], "policy": "bind"',
+        '"id": "ram-node1", "size": 134217728, "host-nodes": [2], "policy": "preferred"',
+    ):
+        assert part in text
+    assert "host-nodes" not in words(made, rehearse=True)
+
+
+def test_what_follows_a_reboot_or_a_crash() -> None:
+    assert "-no-reboot" in words(guest("<on_reboot>destroy</on_reboot>"))
+    assert "-action panic=pause" in words(guest("<on_crash>preserve</on_crash>"))
+    assert "-no-shutdown" in words(guest("<on_poweroff>preserve</on_poweroff>"))
+    assert "-action" not in words(guest("<on_crash>destroy</on_crash>"))
+
+
 def test_the_host_side_of_memory_is_no_part_of_the_description() -> None:
     backing = "<memoryBacking><source type='memfd'/><access mode='shared'/></memoryBacking>"
     assert sections(guest(backing)) == sections(guest())
@@ -318,6 +353,11 @@ def test_qemu_takes_all_of_it(qemu: str) -> None:
     assert {row["id"]: row["size"] for row in memory} == {"ram-node0": 134217728, "ram-node1": 134217728}
     assert uuid == {"UUID": "12345678-1234-1234-1234-123456789abc"}
     assert "2 nodes" in tseg
+
+
+def test_qemu_takes_hmat(qemu: str) -> None:
+    (memory,) = asked([qemu, *platform_argv(guest(HMAT), Tree(), rehearse=True)], {"execute": "query-memdev"})
+    assert len(memory) == 2
 
 
 def test_qemu_takes_null_flash_of_the_right_size(qemu: str) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support_backends import guest_of, line_of, pairs
+from support_backends import UUID, guest_of, line_of, pairs
 
 from mdtool.errors import Errors, MdtoolError
 from mdtool.launch.backends import BACKENDS, block, char, display, net, null
@@ -472,3 +472,18 @@ def test_the_cache_mode_decides_the_drive_s_write_cache() -> None:
         drive = next(d.arguments for d in line_of(guest_of(devices)).devices if d.name == "virtio-disk0")
         assert drive["write-cache"] == expected
         assert drive["drive"] == "vda"
+
+
+def test_what_a_watchdog_does() -> None:
+    for action, words in (
+        ("poweroff", ("-action", "watchdog=poweroff")),
+        ("dump", ("-action", "watchdog=pause")),
+        ("reset", ()),
+    ):
+        backends = line_of(guest_of(f"<watchdog model='i6300esb' action='{action}'/>")).backends
+        assert backends == words
+
+
+def test_swtpm_keeps_its_state_where_libvirt_does() -> None:
+    line = line_of(guest_of("<tpm model='tpm-crb'><backend type='emulator' version='2.0'/></tpm>"))
+    assert [process.folder for process in line.processes] == [Path(f"/var/lib/libvirt/swtpm/{UUID}/tpm2")]

@@ -151,7 +151,7 @@ def platform_of(
         words += ["-uuid", uuid]
     words += ["-no-user-config", "-nodefaults"]
     words += clock_options(sections.get("clock", {}), now or datetime.now(UTC))
-    words += ["-no-shutdown"] if _preserves(guest) else []
+    words += _actions(guest)
     words += loader.words
     words += boot_options(guest, sections, rehearse=rehearse)
     words += ["-msg", "timestamp=on"]
@@ -195,8 +195,17 @@ def _need_kvm(guest: Guest) -> None:
         )
 
 
-def _preserves(guest: Guest) -> bool:
-    return guest.domain.get("on_poweroff") == "preserve"
+#: what the guest does, and libvirt's word of what is to follow -> QEMU's option; what is not here is QEMU's own way
+_ACTIONS = {
+    ("on_poweroff", "preserve"): ("-no-shutdown",),
+    ("on_reboot", "destroy"): ("-no-reboot",),
+    ("on_crash", "preserve"): ("-action", "panic=pause"),
+    ("on_crash", "coredump-preserve"): ("-action", "panic=pause"),
+}
+
+
+def _actions(guest: Guest) -> list[str]:
+    return [word for (tag, wish), words in _ACTIONS.items() if guest.domain.get(tag) == wish for word in words]
 
 
 def _unknown(guest: Guest, report: Report) -> None:

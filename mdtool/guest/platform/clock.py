@@ -81,7 +81,7 @@ def _base(clock: Element) -> Section:
             raise InputError("<clock offset='absolute'> without start", at=clock.position, expected="start=", rule="clock")
         return {"base": start}
     if kind == "timezone":
-        return {"base": "localtime", "timezone": clock.get("@timezone")}
+        return {"base": "localtime"}  # of which zone is QEMU's environment
     basis = (clock.get("@basis") or "utc") if kind == "variable" else kind
     adjustment = clock.get("@adjustment")
     offset = number(clock, "@adjustment") if adjustment not in (None, "reset") else None

@@ -5,6 +5,7 @@ The sections:
     memory: {size: 2147483648, slots: 16, max: 1099511627776}     # bytes
     numa:
       nodes: [{id: 0, cpus: 0-1, memory: 1073741824, memdev: ram-node0}]
+      # and, for ACPI's HMAT, a node's initiator, links and caches, in the words of -numa hmat-lb and hmat-cache
       distances: [{src: 0, dst: 1, val: 21}]
     objects:
       pc.ram: {type: memory-backend-ram, size: 2147483648}
@@ -19,7 +20,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from mdtool.errors import InputError, Report
+from mdtool.errors import InputError, Report, choices
 from mdtool.guest.machines import Machine, machine_of
 from mdtool.guest.model import Guest
 from mdtool.guest.platform.units import KIB, MIB, bytes_of, number, whole_mib
@@ -56,6 +57,13 @@ def memory_sections(guest: Guest, _report: Report) -> dict[str, Section]:
     distances = list(_distances(domain))
     if distances:
         sections["numa"]["distances"] = distances
+    links = list(_links(domain))
+    for cell in cells:
+        cell |= {"links": [row for target, row in links if target == cell["id"]], "caches": _caches(domain, cell["id"])}
+    if any(cell["links"] or cell["caches"] for cell in cells):
+        for cell in cells:
+            cell["initiator"] = _initiator(cell, cells)
+    sections["numa"]["nodes"] = [{key: value for key, value in cell.items() if value != []} for cell in cells]
     objects = {cell["memdev"]: {"type": RAM, "size": cell["memory"]} for cell in cells if "memdev" in cell}
     if objects:
         sections["objects"] = objects
@@ -86,9 +94,16 @@ def memory_options(guest: Guest, sections: Mapping[str, Mapping[str, Any]], *, r
     for node in numa.get("nodes", ()):
         behind = f"memdev={node['memdev']}" if "memdev" in node else f"mem={node['memory'] // MIB}"
         cpus = [f"cpus={cpus}" for cpus in str(node["cpus"]).split(",")] if node.get("cpus") else []
-        words += ["-numa", ",".join(["node", f"nodeid={node['id']}", *cpus, *([behind] if node["memory"] else [])])]
+        starts = [f"initiator={node['initiator']}"] if "initiator" in node else []
+        said = ["node", f"nodeid={node['id']}", *cpus, *starts, *([behind] if node["memory"] else [])]
+        words += ["-numa", ",".join(said)]
     for row in numa.get("distances", ()):
         words += ["-numa", f"dist,src={row['src']},dst={row['dst']},val={row['val']}"]
+    for kind, key, name in (("hmat-lb", "target", "links"), ("hmat-cache", "node-id", "caches")):
+        for node in numa.get("nodes", ()):
+            for row in node.get(name, ()):
+                facts = {key: node["id"], **row}
+                words += ["-numa", ",".join([kind, *(f"{key}={value}" for key, value in facts.items())])]
     return words
 
 
@@ -127,6 +142,8 @@ def memory_object(
         }
     elif kind == "memfd":
         made = {"qom-type": "memory-backend-memfd", "id": name, "size": size}
+    if path is None:
+        made |= _host_nodes(guest, node)
     if whole and made["qom-type"] != RAM:
         made["x-use-canonical-path-for-ramblock-id"] = False
     if backing is not None:
@@ -187,6 +204,99 @@ def _distances(domain: Element) -> Iterator[Section]:
             yield {"src": index if source is None else source, "dst": target, "val": value}
 
 
+#: libvirt's numbers and words of the memory hierarchy -> QEMU's
+_LEVELS = {None: "memory", "0": "memory", "1": "first-level", "2": "second-level", "3": "third-level"}
+_POLICIES = {"writeback": "write-back", "writethrough": "write-through", "none": "none"}
+_ASSOCIATIVITIES = {"direct": "direct", "full": "complex", "none": "none"}
+
+
+def _chosen(table: Mapping[Any, str], text: str | None, element: Element, what: str) -> str:
+    if text not in table:
+        known = choices(str(key) for key in table if key is not None)
+        raise InputError(f"unknown {what} {text!r}", at=element.position, expected=known, rule="hmat")
+    return table[text]
+
+
+def _links(domain: Element) -> Iterator[tuple[int | None, Section]]:
+    """How far memory is from the CPUs: (cell of the memory, a row of ACPI's HMAT in -numa hmat-lb's words)."""
+    for link in domain.first("cpu/numa/interconnects") or ():
+        if link.tag not in ("latency", "bandwidth"):
+            continue
+        value = number(link, "@value")
+        yield (
+            number(link, "@target"),
+            {
+                "initiator": number(link, "@initiator"),
+                "hierarchy": _chosen(_LEVELS, link.get("@cache"), link, "cache level"),
+                "data-type": f"{link.get('@type') or 'access'}-{link.tag}",
+                link.tag: value
+                if link.tag == "latency"
+                else f"{bytes_of(link.get('@value'), link.get('@unit'), link) // KIB}K",
+            },
+        )
+
+
+def _caches(domain: Element, id: int) -> list[Section]:
+    """Caches in front of a cell's memory: rows of ACPI's HMAT, in -numa hmat-cache's words."""
+    found = []
+    for index, cell in enumerate(domain.all("cpu/numa/cell")):
+        own = number(cell, "@id")
+        for cache in cell.all("cache") if (index if own is None else own) == id else ():
+            size, line = (
+                bytes_of(cache.get(f"{name}/@value"), cache.get(f"{name}/@unit"), cache) for name in ("size", "line")
+            )
+            found.append(
+                {
+                    "size": f"{size // KIB}K",
+                    "level": number(cache, "@level"),
+                    "associativity": _chosen(_ASSOCIATIVITIES, cache.get("@associativity"), cache, "associativity"),
+                    "policy": _chosen(_POLICIES, cache.get("@policy"), cache, "policy"),
+                    "line": line,
+                }
+            )
+    return found
+
+
+def _initiator(cell: Section, cells: list[Section]) -> Any:
+    """The cell whose CPUs are nearest: its own, the one with most bandwidth to it, or the first that has any."""
+    if cell.get("cpus"):
+        return cell["id"]
+    wide = [link for link in cell["links"] if "bandwidth" in link]
+    if wide:
+        return max(wide, key=lambda link: int(link["bandwidth"][:-1]))["initiator"]
+    return next((other["id"] for other in cells if other.get("cpus")), cell["id"])
+
+
+def _host_nodes(guest: Guest, node: int | None) -> Section:
+    """From which of the host's nodes a cell's memory comes: <memnode>, or <memory> for all."""
+    tune = guest.domain.first("numatune")
+    wish = None
+    for row in tune or ():
+        if row.tag == "memory" and wish is None:
+            wish = row
+        if row.tag == "memnode" and number(row, "@cellid") == (node or 0):
+            wish = row
+    policy = {"strict": "bind", None: "bind", "preferred": "preferred", "interleave": "interleave"}
+    if wish is None or not wish.get("@nodeset") or wish.get("@mode") not in policy:
+        return {}  # restrictive is a matter of cgroups
+    return {"host-nodes": _numbers(wish.get("@nodeset") or ""), "policy": policy[wish.get("@mode")]}
+
+
+def _numbers(ranges: str) -> list[int]:
+    """``0-2,5,^1`` as numbers.
+
+    >>> _numbers("0-2,5,^1")
+    [0, 2, 5]
+    """
+    found: set[int] = set()
+    for part in ranges.split(","):
+        first, _, last = part.strip().removeprefix("^").partition("-")
+        if first.isdigit() and (not last or last.isdigit()):
+            row = set(range(int(first), min(int(last or first), int(first) + 1023) + 1))
+            found = found - row if part.strip().startswith("^") else found | row
+    return sorted(found)
+
+
 def _cell_access(guest: Guest, node: int | None) -> str | None:
     cells = guest.domain.all("cpu/numa/cell")
     return next((cell.get("@memAccess") for i, cell in enumerate(cells) if (number(cell, "@id") or i) == node), None)
@@ -202,20 +312,11 @@ def _hugepages(guest: Guest, backing: Element | None, node: int | None, element:
         return None
     chosen = None
     for page in pages.all("page"):
-        if page.get("@nodeset") is None or _within(node, page.get("@nodeset") or ""):
+        if page.get("@nodeset") is None or (node or 0) in _numbers(page.get("@nodeset") or ""):
             chosen = page
     if chosen is None:
         return _folder(None) if pages.first("page") is None else None
     return _folder(bytes_of(chosen.get("@size"), chosen.get("@unit"), chosen))
-
-
-def _within(node: int | None, ranges: str) -> bool:
-    """Whether a cell (0 where the guest has none) is in ``0-1,4``."""
-    for part in ranges.split(","):
-        first, _, last = part.partition("-")
-        if first.isdigit() and int(first) <= (node or 0) <= int(last or first):
-            return True
-    return False
 
 
 def _folder(size: int | None) -> str:

@@ -24,6 +24,7 @@ from mdtool.launch.backends.misc import (
     shmem,
     tpm,
     video,
+    watchdog,
 )
 from mdtool.launch.backends.net import interface
 from mdtool.tree import Node
@@ -58,7 +59,7 @@ BACKENDS: dict[str, Make] = {
     "tpm": tpm,
     "video": video,
     "vsock": nothing,
-    "watchdog": nothing,
+    "watchdog": watchdog,
 }
 #: children of <devices> that are no devices
 NO_DEVICE = frozenset({"emulator", "lease", "redirfilter", "alias"})

@@ -40,10 +40,14 @@ class Secret:
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """A process that must run beside QEMU (swtpm, virtiofsd); ``ready`` is the socket that it makes once it listens."""
+    """A process that must run beside QEMU (swtpm, virtiofsd).
+
+    ``ready`` is the socket that it makes once it listens; ``folder`` keeps its state, and must be there before it starts.
+    """
 
     argv: tuple[str, ...]
     ready: Path | None = None
+    folder: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)

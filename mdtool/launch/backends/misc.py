@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from mdtool.errors import InputError
+from pathlib import Path
+
+from mdtool.errors import InputError, choices
 from mdtool.guest.platform.memory import memory_object
 from mdtool.guest.platform.units import bytes_of
 from mdtool.guest.xml import Element
@@ -65,7 +67,7 @@ def tpm(element: Element, node: Node | None, host: Host) -> Backend:
             *listed("-tpmdev", "emulator", id=id, chardev=f"chr{id}"),
         ),
         {"tpmdev": id},
-        processes=(Process(tuple(words), socket),),
+        processes=(Process(tuple(words), socket, Path(state)),),
     )
 
 
@@ -228,6 +230,16 @@ def controller(element: Element, node: Node | None, host: Host) -> Backend:
     """A virtio-scsi controller may have an I/O thread."""
     thread = element.get("driver/@iothread")
     return Backend(properties={"iothread": f"iothread{thread}"}) if thread and node is not None else NOTHING
+
+
+def watchdog(element: Element, node: Node | None, host: Host) -> Backend:
+    """What QEMU does when the watchdog barks; resetting the guest is what it does unasked."""
+    action = element.get("@action") or "reset"
+    known = {"none", "reset", "shutdown", "poweroff", "pause", "debug", "inject-nmi", "dump"}
+    if action not in known:
+        raise InputError(f"unknown action {action!r}", at=element.position, expected=choices(known), rule="missing")
+    action = "pause" if action == "dump" else action  # the dump is libvirt's to take, of a guest that stands still
+    return NOTHING if action == "reset" else Backend(("-action", f"watchdog={action}"))
 
 
 def nothing(_element: Element, _node: Node | None, _host: Host) -> Backend:
