@@ -43,7 +43,7 @@ _NARROW = ("lsilogic",)
 
 #: Devices that libvirt gives no id at all.
 ANONYMOUS = frozenset(
-    {"isa-fdc", "ich9-usb-uhci1", "ich9-usb-uhci2", "ich9-usb-uhci3", "pvpanic", "pvpanic-pci"}
+    {"isa-fdc", "ich9-usb-uhci1", "ich9-usb-uhci2", "ich9-usb-uhci3", "pvpanic", "pvpanic-pci", "vmcoreinfo"}
 )
 
 

@@ -18,6 +18,7 @@ from mdtool.guest.elements import ROWS
 from mdtool.guest.elements.character import ports
 from mdtool.guest.elements.controller import indices
 from mdtool.guest.elements.disk import bus_of, floppy_boot
+from mdtool.guest.elements.outside import wanted_outside
 from mdtool.guest.model import Guest, Wanted
 from mdtool.guest.table import Context, check_known, wanted_from_element
 from mdtool.guest.xml import Element, element_from_bytes, element_from_file
@@ -96,6 +97,7 @@ def wanted_from_guest(guest: Guest, report: Report) -> list[Wanted]:
                 remedy="where a guest can see it, please report it",
                 rule="unknown-element",
             )
+    found += wanted_outside(guest)
     boot = floppy_boot(found)
     return [replace(one, properties=boot) if one.facts.get("type") == "fdc" else one for one in distinct(found)]
 
