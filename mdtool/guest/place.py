@@ -486,6 +486,8 @@ def _on_controller(bus: _Provider, node: Node) -> Spot | None:
         multifunction = node.properties.get("multifunction", node.pins.get("multifunction"))
         if multifunction in (True, "on"):
             numbers["multifunction"] = True
+        elif node.properties.get("multifunction") in (False, "off"):
+            numbers["multifunction"] = False  # somebody said so
         elif numbers["function"] == 0 and node.driver:
             numbers["alone"] = True
         return Spot("pci", numbers)
