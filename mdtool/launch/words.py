@@ -214,6 +214,7 @@ def users(options: Sequence[Option]) -> dict[str, str]:
     """
     names: dict[str, set[str]] = {}  # a name -> who mentions it
     devices: set[str] = set()
+    defined: set[str] = set()
     for option in options:
         if option.name not in _NAMED:
             continue
@@ -221,6 +222,7 @@ def users(options: Sequence[Option]) -> dict[str, str]:
         name = option.id
         if name is None:
             continue
+        defined.add(name)
         if option.name == "device":
             devices.add(name)
         for value in _leaves({key: value for key, value in bag.items() if key not in _OWN}):
@@ -234,7 +236,7 @@ def users(options: Sequence[Option]) -> dict[str, str]:
                 return found
         return None
 
-    found = {name: user(name, frozenset({name})) for name in names if name not in devices}
+    found = {name: user(name, frozenset({name})) for name in defined - devices}
     return {name: device for name, device in found.items() if device is not None}
 
 

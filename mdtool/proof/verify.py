@@ -38,6 +38,7 @@ _SEVERITY = {
         ADDRESS: "addr bus chassis slot port multifunction bus_nr numa_node unit nr iobase irq",
         PCI: "x-pci-vendor-id x-pci-device-id x-pci-sub-vendor-id x-pci-sub-device-id x-pci-class-code class vendor_id "
         "device_id sub_vendor_id sub_device_id class_id revision disable-legacy disable-modern",
+        EFFECTIVE: "write-cache",  # ``auto`` is what the drive's cache mode makes of it
         FIRMWARE: "romfile rombar romsize acpi-index bootindex acpi-pci-hotplug-with-bridge-support",
     }.items()
     for name in names.split()
