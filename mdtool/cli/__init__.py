@@ -30,6 +30,9 @@ COMMANDS = {
     "show": "draw a machine: a tree in the terminal, a picture, a page",
     "embed": "put a description into the guest XML, where it travels with the libvirt domain",
     "extract": "take a description out of a guest XML",
+    "merge": "merge two branches' descriptions, node by node",
+    "textconv": "show a description as git diff should: a device a line",
+    "git-setup": "make git show and merge descriptions by device",
 }
 
 

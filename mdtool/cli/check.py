@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mdtool.cli.output import coloured, say
@@ -28,6 +29,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("descriptions", metavar="GUEST.yaml", nargs="*", help="machine descriptions")
     parser.add_argument("--qemu", metavar="BINARY", help="ask this QEMU what it has; 'auto' finds one")
     parser.add_argument("--strict", action="store_true", help="warnings are errors")
+    parser.add_argument("--ignore-others", action="store_true", help="leave files alone that are no machine descriptions")
     parser.add_argument("--json", action="store_true", help="what was found, as JSON")
     parser.add_argument("--list", action="store_true", help="explain every check and end")
 
@@ -40,6 +42,8 @@ def run(args: argparse.Namespace) -> int:
     status = 0
     rows: list[dict[str, Any]] = []
     for name in args.descriptions:
+        if args.ignore_others and not _is_description(name):
+            continue
         errors, warnings = _checked(name, args.qemu)
         if args.strict:
             errors, warnings = sorted([*errors, *warnings], key=lambda e: (e.at is not None, e.at)), []
@@ -55,6 +59,15 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(rows, indent=1))
     return status
+
+
+def _is_description(name: str) -> bool:
+    from mdtool.hand.merge3 import is_description
+
+    try:
+        return is_description(Path(name).read_text(errors="replace"))
+    except OSError:
+        return True  # which is then said
 
 
 def _checked(name: str, qemu: str | None) -> tuple[list[MdtoolError], list[MdtoolError]]:

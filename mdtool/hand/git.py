@@ -1,0 +1,71 @@
+"""git made to know descriptions: a diff that shows devices, a merge that merges nodes."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from mdtool.errors import MdtoolError
+from mdtool.files import write_file
+
+PATTERNS = ("*.yaml",)  # a file that is no description is merged and shown by lines, as ever
+
+
+def settings(command: str) -> dict[str, str]:
+    """git's configuration: name -> value.  ``command`` is how mdtool is started."""
+    return {
+        "diff.mdtool.textconv": f"{command} textconv",
+        "diff.mdtool.xfuncname": r"^([a-z].*)$",
+        "merge.mdtool.name": "machine descriptions by node",
+        "merge.mdtool.driver": f"{command} merge %O %A %B -o %A --name %P --marker-size %L",
+        "merge.mdtool.recursive": "binary",
+    }
+
+
+def command() -> str:
+    """``mdtool`` where it is on PATH, this interpreter with the module where it is not."""
+    return "mdtool" if shutil.which("mdtool") else f"{shlex.quote(sys.executable)} -m mdtool"
+
+
+def set_up(patterns: Sequence[str] = PATTERNS, *, everywhere: bool = False, remove: bool = False) -> list[str]:
+    """Configure the repository of the current folder (or the user's git); what was done, in words."""
+    done: list[str] = []
+    scope = "--global" if everywhere else "--local"
+    for name, value in settings(command()).items():
+        if remove:
+            _git("config", scope, "--unset-all", name, may_fail=True)
+        else:
+            _git("config", scope, name, value)
+    done.append(f"git config {scope}: {'removed ' if remove else ''}diff.mdtool and merge.mdtool")
+    path = _attributes(everywhere)
+    old = path.read_text() if path.exists() else ""
+    ours = [f"{pattern} diff=mdtool merge=mdtool" for pattern in patterns]
+    kept = [line for line in old.splitlines() if "merge=mdtool" not in line]
+    new = "".join(f"{line}\n" for line in (kept if remove else [*kept, *ours]))
+    if new != old:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_file(path, new)
+        done.append(f"wrote {path}")
+    return done
+
+
+def _attributes(everywhere: bool) -> Path:
+    if not everywhere:
+        return Path(_git("rev-parse", "--show-toplevel")) / ".gitattributes"
+    said = _git("config", "--global", "--get", "core.attributesFile", may_fail=True)
+    return Path(said).expanduser() if said else Path("~/.config/git/attributes").expanduser()
+
+
+def _git(*words: str, may_fail: bool = False) -> str:
+    try:
+        done = subprocess.run(["git", *words], capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        raise MdtoolError("git is not installed") from None
+    if done.returncode and not may_fail:
+        remedy = "run this inside of a git repository, or with --global"
+        raise MdtoolError(f"git {words[0]}: {' '.join(done.stderr.split()).removeprefix('fatal: ')}", remedy=remedy)
+    return done.stdout.strip()
