@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Any
 
 from mdtool.document import canonical, tree_with
-from mdtool.qemu.notation import LOOSE, NOTATIONS, Address, no_address
+from mdtool.qemu.notation import FLASH, LOOSE, NOTATIONS, Address, no_address
 from mdtool.qemu.qom import Warned
 from mdtool.qemu.raw import FOLDED, Raw, RawBus, RawDevice, placed
 from mdtool.qemu.read import Way, read
@@ -218,7 +218,7 @@ def _features(raw: Raw) -> dict[str, Value]:
 
 def _firmware(raw: Raw) -> dict[str, Value]:
     """``{"kind": "pflash"}`` where flash has contents of its own; nothing where the machine brings its own BIOS."""
-    banks = [device for _, device in placed(raw.buses) if device.driver == "cfi.pflash01"]
+    banks = [device for _, device in placed(raw.buses) if device.driver in FLASH]
     if not any(bank.properties.get("drive") for bank in banks):
         return {}
     return _present(kind="pflash", secure=any(bank.properties.get("secure") for bank in banks) or None)

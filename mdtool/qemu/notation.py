@@ -38,6 +38,8 @@ def _ccw(device: RawDevice) -> tuple[str | None, tuple[str, ...]]:
     return next((device.properties[name] for name in names if device.properties.get(name)), None), names
 
 
+#: flash memory, known by the name of its bank
+FLASH = frozenset({"cfi.pflash01", "cfi.pflash02"})
 #: system-bus devices at a fixed address that some versions of QEMU show and others do not
 _HIDDEN_MMIO = frozenset({"intel-iommu", "amd-iommu"})
 
@@ -45,6 +47,8 @@ _HIDDEN_MMIO = frozenset({"intel-iommu", "amd-iommu"})
 def _mmio(device: RawDevice) -> tuple[str | None, tuple[str, ...]]:
     if device.driver in _HIDDEN_MMIO:
         return None, ()
+    if device.driver in FLASH and device.properties.get("name"):
+        return device.properties["name"], ("name",)  # its base moves with its size
     bases = [base.lstrip("0") or "0" for base in device.mmio if base != "f" * 16]
     return (bases[0] if bases else None), ()
 

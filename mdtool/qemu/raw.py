@@ -8,6 +8,8 @@ from typing import Any
 
 from mdtool.tree import Value
 
+#: what flash memory holds, as a property of its own making
+CONTENTS = "sha256"
 #: buses between a virtio proxy and its one device, which are one node
 FOLDED = frozenset({"virtio-pci-bus", "virtio-ccw-bus"})
 

@@ -6,15 +6,18 @@ some types ends the process.
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from enum import Enum
 from typing import Any
 
 from mdtool.qemu import qom
+from mdtool.qemu.notation import FLASH
 from mdtool.qemu.qom import Warned
 from mdtool.qemu.qtree import buses_from_qtree
-from mdtool.qemu.raw import Raw, RawBus, RawDevice, placed
+from mdtool.qemu.raw import CONTENTS, Raw, RawBus, RawDevice, placed
 from mdtool.qemu.session import Refused, Session
 
 
@@ -76,11 +79,25 @@ def read(session: Session, way: Way | None = None, warn: Warned = lambda _: None
         _add_besides(session, buses, users)
     else:
         qom.fill(session, buses, users, reader)
+    if session.local:
+        _hash_flash(session, buses)
     told = {device.path for _, device in placed(buses)}
     told |= {cpu.get("qom-path") for cpu in answers["cpus"] or ()}
     told |= {f"/machine/peripheral/{device['data'].get('id')}" for device in answers["memory devices"] or ()}
     others = {path: driver for path, driver in users.items() if path not in told}
     return Raw(session.version, buses, users, answers, qom.loose(session, others, reader))
+
+
+def _hash_flash(session: Session, buses: list[RawBus]) -> None:
+    """Say what a read-only flash bank holds: one round trip, and only where there is one with a file behind it."""
+    banks = [device for _, device in placed(buses) if device.driver in FLASH and device.properties.get("drive")]
+    drives = {bank.properties["drive"]: bank for bank in banks}
+    for block in (_asked(session, "query-block", None) or ()) if banks else ():
+        inside = block.get("inserted") or {}
+        bank = drives.get(inside.get("node-name")) or drives.get(block.get("device"))
+        if bank is not None and inside.get("ro") and inside.get("drv") in ("raw", "file"):
+            with suppress(OSError), open(inside["file"], "rb") as file:
+                bank.properties[CONTENTS] = hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _forget_made_up_ids(buses: list[RawBus], users: Mapping[str, str]) -> None:

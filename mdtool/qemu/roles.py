@@ -96,6 +96,8 @@ ROLES: Mapping[str, Role] = {
     "secs": "effective",
     "bios-chs-trans": "effective",
     "max_io_size": "effective",
+    # the firmware that this host has, by its hash; never by its path
+    "sha256": "effective",
     # what is going on
     "attached": "state",
     "subch_id": "state",

@@ -59,6 +59,7 @@ class Session:
     ``source``    as the user named it
     ``version``   of QEMU, ``(7, 2, 22)``
     ``trips``     how many commands went there and came back
+    ``local``     whether QEMU runs on this host, so that its files are this host's
     """
 
     def __init__(self, source: str, wire: _Wire, *, timeout: float = COMMAND_TIMEOUT) -> None:
@@ -66,6 +67,7 @@ class Session:
         self.version = wire.version
         self.timeout = timeout
         self.trips = 0
+        self.local = isinstance(wire, _Qmp) and isinstance(wire.address, str)
         self._wire = wire
 
     def __enter__(self) -> Session:
@@ -97,6 +99,7 @@ class _Qmp:
 
     def __init__(self, source: str, address: str | tuple[str, int], timeout: float) -> None:
         self._source = source
+        self.address = address
         self._loop = asyncio.new_event_loop()
         self._client = _client()
         self._events: deque[dict[str, Any]] = deque(maxlen=KEPT_EVENTS)

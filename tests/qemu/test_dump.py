@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -186,6 +187,24 @@ def test_numa_nodes(tmp_path: Path) -> None:
     }
     assert tree.by_name["d2"].node.properties == {"node": 1}
     assert (tree.cpu["vcpus"], tree.cpu["maxcpus"]) == (3, 4)
+
+
+def test_flash_is_known_by_its_bank_and_its_contents(tmp_path: Path) -> None:
+    code, variables = tmp_path / "code.fd", tmp_path / "vars.fd"
+    code.write_bytes(b"firmware" * 16384)
+    variables.write_bytes(bytes(65536))
+    options = (
+        "-machine pc-q35-7.2,pflash0=p0,pflash1=p1 -m 16 "
+        f"-blockdev file,filename={code},node-name=p0,read-only=on -blockdev file,filename={variables},node-name=p1"
+    )
+    with session_of(binary_of("x86_64"), options, tmp_path) as session:
+        tree = dump(session)
+    assert tree.firmware == {"kind": "pflash"}
+    bank = tree.by_name["cfi.pflash01@main-system-bus/system.flash0"].node
+    assert bank.effective == {"sha256": hashlib.sha256(code.read_bytes()).hexdigest()}
+    assert bank.pins["num-blocks"] == 32
+    assert tree.by_name["cfi.pflash01@main-system-bus/system.flash1"].node.effective == {}  # the guest writes to it
+    assert str(tmp_path) not in yaml_from_tree(tree)
 
 
 def test_no_path_of_the_host_enters(tmp_path: Path) -> None:
