@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from mdtool.errors import InputError, MdtoolError, Position, Report
-from mdtool.guest.machines import emulator
+from mdtool.guest.machines import emulator, machines_of
 from mdtool.guest.model import Guest, Wanted
 from mdtool.guest.place import device_arguments
 from mdtool.guest.platform import iothreads, platform_of
@@ -125,7 +125,12 @@ def argv_from_tree(
     there all the same.
     """
     printing = runtime is None
-    host = Host(guest, runtime or (Path(tempfile.gettempdir()) if rehearse else _runtime(guest)), _each_once(port, guest))
+    host = Host(
+        guest,
+        runtime or (Path(tempfile.gettempdir()) if rehearse else _runtime(guest)),
+        _each_once(port, guest),
+        _version(guest, binary),
+    )
     report = Report()
     nodes = {origin: place for place in tree.places if (origin := place.node.origin) and origin not in (BUILTIN, HAND)}
     _of_one_mind(nodes, wanted, report)
@@ -335,6 +340,15 @@ def _monitor(path: str | None) -> tuple[str, ...]:
         "-mon",
         "chardev=charmonitor,id=monitor,mode=control",
     )
+
+
+def _version(guest: Guest, binary: str | None) -> tuple[int, ...]:
+    """The version of the QEMU that is to run; the oldest that matters where it cannot be asked."""
+    try:
+        found = machines_of(binary or emulator(guest)).version
+    except MdtoolError:
+        return (7, 2)
+    return tuple(int(part) for part in found.split(".")[:2])
 
 
 def _each_once(port: Callable[[int], int], guest: Guest) -> Callable[[int], int]:

@@ -12,6 +12,7 @@ from support_backends import UUID, guest_of, line_of, pairs
 
 from mdtool.errors import Errors, MdtoolError
 from mdtool.launch.backends import BACKENDS, block, char, display, net, null
+from mdtool.launch.backends.base import Host, reconnecting
 from mdtool.launch.backends.hostdev import KINDS as HOST_DEVICES
 
 VDA = "<target dev='vda' bus='virtio'/>"
@@ -487,3 +488,10 @@ def test_what_a_watchdog_does() -> None:
 def test_swtpm_keeps_its_state_where_libvirt_does() -> None:
     line = line_of(guest_of("<tpm model='tpm-crb'><backend type='emulator' version='2.0'/></tpm>"))
     assert [process.folder for process in line.processes] == [Path(f"/var/lib/libvirt/swtpm/{UUID}/tpm2")]
+
+
+def test_a_newer_qemu_counts_milliseconds() -> None:
+    guest = guest_of()
+    assert reconnecting("3", Host(guest, Path("/run"), version=(9, 1))) == {"reconnect": 3}
+    assert reconnecting("3", Host(guest, Path("/run"), version=(11, 1))) == {"reconnect-ms": 3000}
+    assert reconnecting(None, Host(guest, Path("/run"))) == {}

@@ -95,12 +95,14 @@ class Host:
     """What backend functions know beside their element.
 
     ``runtime``   the guest's private folder, for sockets that the XML leaves to us; need not exist yet
+    ``version``   QEMU's, ``(7, 2)``; some options are spelled otherwise in a newer one
     ``port``      a free TCP port from the given one up; the identity where nothing of the host may be touched
     """
 
     guest: Guest
     runtime: Path
     port: Callable[[int], int] = int
+    version: tuple[int, ...] = (7, 2)
 
     @property
     def is_kvm(self) -> bool:
@@ -135,6 +137,13 @@ def listed(flag: str, *words: str | None, **values: Any) -> tuple[str, str]:
 
 def _key(name: str) -> str:
     return name if name == "security_model" else name.replace("_", "-")
+
+
+def reconnecting(seconds: str | None, host: Host) -> dict[str, int]:
+    """How often a socket chardev tries again; QEMU 9.2 counts milliseconds, and 10 knows nothing else."""
+    if seconds is None or not seconds.isdigit():
+        return {}
+    return {"reconnect-ms": int(seconds) * 1000} if host.version >= (9, 2) else {"reconnect": int(seconds)}
 
 
 def plain(value: Any) -> str:

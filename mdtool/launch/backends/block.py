@@ -27,6 +27,7 @@ from mdtool.launch.backends.base import (
     given,
     listed,
     option,
+    reconnecting,
     refused,
     secret_object,
     switch,
@@ -415,7 +416,7 @@ def _vhost_user(element: Element, node: Node | None, host: Host) -> Backend:
     id = f"chr-{node_name(element)}"
     wish = element.first("source/reconnect")
     reconnect = wish.get("@timeout") if wish is not None and switch(wish, "@enabled") else None
-    words = listed("-chardev", "socket", id=id, path=given(element, "source/@path"), reconnect=reconnect)
+    words = listed("-chardev", "socket", id=id, path=given(element, "source/@path"), **reconnecting(reconnect, host))
     return Backend(words, {"chardev": id})
 
 

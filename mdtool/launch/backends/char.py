@@ -14,6 +14,7 @@ from mdtool.launch.backends.base import (
     given,
     listed,
     option,
+    reconnecting,
     refused,
     secret_object,
     switch,
@@ -61,7 +62,7 @@ def _unix(element: Element, id: str, host: Host) -> Backend:
     server = element.get("source/@mode") != "connect"
     if element.get("source/@path") is None and element.get("source/@mode") is None:
         server = True  # libvirt's own choice for a channel that says nothing
-    listens = {"server": True, "wait": False} if server else {"reconnect": _reconnect(element)}
+    listens = {"server": True, "wait": False} if server else reconnecting(_reconnect(element), host)
     return Backend(listed("-chardev", "socket", id=id, path=path, **listens))
 
 
@@ -73,7 +74,7 @@ def _reconnect(element: Element) -> str | None:
     return wish.get("@timeout") if switch(wish, "@enabled") else "0"
 
 
-def _tcp(element: Element, id: str, _host: Host) -> Backend:
+def _tcp(element: Element, id: str, host: Host) -> Backend:
     # A TCP chardev may have two <source>, one to listen and one to connect; libvirt's -chardev takes the last
     source = list(element.all("source"))[-1] if element.first("source") is not None else element
     server = source.get("@mode") == "bind"
@@ -90,7 +91,7 @@ def _tcp(element: Element, id: str, _host: Host) -> Backend:
             endpoint="server" if server else "client",
             verify_peer=True,
         )
-    listens = {"server": True, "wait": False} if server else {"reconnect": _reconnect(element)}
+    listens = {"server": True, "wait": False} if server else reconnecting(_reconnect(element), host)
     made = listed(
         "-chardev",
         "socket",

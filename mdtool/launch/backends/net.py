@@ -7,7 +7,19 @@ from collections.abc import Callable
 from typing import Any
 
 from mdtool.guest.xml import Element
-from mdtool.launch.backends.base import NOTHING, Backend, Host, Process, given, listed, option, refused, switch, whole
+from mdtool.launch.backends.base import (
+    NOTHING,
+    Backend,
+    Host,
+    Process,
+    given,
+    listed,
+    option,
+    reconnecting,
+    refused,
+    switch,
+    whole,
+)
 from mdtool.tree import Node
 
 #: the setuid program by which a user without privileges gets a tap on a bridge; QEMU's own default path is the same
@@ -139,13 +151,13 @@ def _forwards(forward: Element) -> list[str]:
     return [flag, (f"{prefix}/" if prefix else "") + (",".join(specs) or "all")]
 
 
-def _vhostuser(element: Element, id: str, _host: Host) -> Backend:
+def _vhostuser(element: Element, id: str, host: Host) -> Backend:
     server = element.get("source/@mode") == "server"
     path = given(element, "source/@path")
     wish = element.first("source/reconnect")
     reconnect = wish.get("@timeout") if wish is not None and switch(wish, "@enabled") else None
     # a server that does not wait: the switch may come later, and the guest starts without
-    listens: dict[str, Any] = {"server": True, "wait": False} if server else {"reconnect": reconnect}
+    listens: dict[str, Any] = {"server": True, "wait": False} if server else reconnecting(reconnect, host)
     name = f"char{id.removeprefix('host')}"
     return Backend(
         (
