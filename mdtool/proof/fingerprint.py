@@ -100,6 +100,7 @@ def _x86(probe: Probe) -> Read:
         facts["virtio"] = virtio.facts(qtest, way, found)
     if not listed:
         unread.append("acpi, smbios, e820, fw_cfg: the machine has no fw_cfg")
+    unread += _closed(found)
     return tuple(one.function for one in found), facts, tuple(unread)
 
 
@@ -133,7 +134,13 @@ def _virt(probe: Probe) -> Read:
         facts["virtio"] = virtio.facts(qtest, way, found)
     if door is not None:
         facts.update(_fw_cfg_facts(probe, door, listed))
+    unread += _closed(found)
     return tuple(one.function for one in found), facts, tuple(unread)
+
+
+def _closed(found: Sequence[pci.Found]) -> list[str]:
+    bridges = sum(one.function.header == pci.BRIDGE for one in found)
+    return [f"pci: what is behind the last of {bridges} bridges: there are more than bus numbers"] * (bridges >= pci.BUSES)
 
 
 def _device_tree(probe: Probe) -> bytes:
@@ -183,9 +190,7 @@ def _ids(buses: Sequence[Mapping[str, Any]]) -> Iterator[tuple[tuple[int, int], 
                 yield from _ids([device["pci_bridge"]])
 
 
-def _fw_cfg_facts(
-    probe: Probe, door: fwcfg.Door, listed: Mapping[str, fwcfg.File]
-) -> dict[str, dict[str, dict[str, str]]]:
+def _fw_cfg_facts(probe: Probe, door: fwcfg.Door, listed: Mapping[str, fwcfg.File]) -> dict[str, dict[str, dict[str, str]]]:
     if not listed:
         return {}
     files = fwcfg.with_data(probe.qtest, door, listed.values())

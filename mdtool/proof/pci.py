@@ -170,31 +170,39 @@ def _answers(word: int) -> bool:
 def enumerate_functions(qtest: QTest, way: Way, roots: Sequence[int] = (0,)) -> list[Found]:
     """Every function, root bus by root bus, depth first; every bridge is left with its bus numbers.
 
-    ``roots`` are the numbers of the root buses (``extra_roots``), 0 first; a bridge under one gets numbers below the
-    next.
+    ``roots`` are the numbers of the root buses (``extra_roots``), 0 first; no bridge gets one of those.  Where there
+    are more bridges than numbers, the last ones stay closed.
     """
     found: list[Found] = []
+    free = [number for number in range(1, BUSES) if number not in roots]
     for root in sorted(roots):
         prefix = f"bus {root}: " if root else ""
-        _enumerate(qtest, way, root, prefix, (), root, found)
+        _enumerate(qtest, way, root, prefix, (), free, found)
     return found
 
 
 def _enumerate(
-    qtest: QTest, way: Way, bus: int, prefix: str, bridges: tuple[tuple[int, int], ...], last: int, found: list[Found]
+    qtest: QTest,
+    way: Way,
+    bus: int,
+    prefix: str,
+    bridges: tuple[tuple[int, int], ...],
+    free: list[int],
+    found: list[Found],
 ) -> int:
-    """Append what is on ``bus`` and behind it; returns the highest bus number given out."""
+    """Append what is on ``bus`` and behind it, taking numbers from ``free``; returns the highest that it took."""
+    last = bus
     for devfn, config in functions_on_bus(qtest, way, bus):
         path = f"{prefix}{devfn >> 3:02x}.{devfn & 7}"
         function = Function(path, config)
         found.append(Found(bus, devfn, function, bridges))
-        if function.header != BRIDGE or last + 1 >= BUSES:
+        if function.header != BRIDGE or not free:
             continue
-        secondary = last + 1
+        secondary = free.pop(0)
         latency = config[0x1B] << 24
         # Everything above goes down this bridge while what is behind it gets its numbers.
         qtest.run(way.write(bus, devfn, BUS_NUMBERS, latency | 0xFF << 16 | secondary << 8 | bus))
-        last = _enumerate(qtest, way, secondary, f"{path}/", (*bridges, (bus, devfn)), secondary, found)
+        last = _enumerate(qtest, way, secondary, f"{path}/", (*bridges, (bus, devfn)), free, found)
         qtest.run(way.write(bus, devfn, BUS_NUMBERS, latency | last << 16 | secondary << 8 | bus))
     return last
 

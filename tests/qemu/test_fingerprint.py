@@ -233,12 +233,15 @@ def test_i440fx_with_a_bridge_behind_a_bridge() -> None:
     assert ("nic", "address") in [(change.node, change.field) for change in compare(one, other)]
 
 
-def test_a_root_bus_of_its_own() -> None:
-    more = ["pxb-pcie,id=pxb,bus_nr=128,bus=pcie.0,addr=06.0", "pcie-root-port,id=far,bus=pxb,addr=00.0,chassis=9"]
+@pytest.mark.parametrize("number", [128, 2])
+def test_a_root_bus_of_its_own(number: int) -> None:
+    """Also where its number is one that a bridge would have got."""
+    more = [f"pxb-pcie,id=pxb,bus_nr={number},bus=pcie.0,addr=06.0", "pcie-root-port,id=far,bus=pxb,addr=00.0,chassis=9"]
     more.append("virtio-rng-pci,id=rng0,bus=far,addr=00.0")
     one = fingerprint_from_argv(q35(*(word for device in more for word in ("-device", device))))
     paths = {function.id: function.path for function in one.functions}
-    assert (paths["far"], paths["rng0"]) == ("bus 128: 00.0", "bus 128: 00.0/00.0")
+    assert (paths["far"], paths["rng0"]) == (f"bus {number}: 00.0", f"bus {number}: 00.0/00.0")
+    assert (paths["net0"], paths["scsi0"], paths["nic1"]) == ("02.0/00.0", "02.1/00.0", "02.2/00.0")
 
 
 def test_microvm_says_what_was_not_read() -> None:
