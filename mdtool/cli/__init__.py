@@ -33,6 +33,7 @@ COMMANDS = {
     "merge": "merge two branches' descriptions, node by node",
     "textconv": "show a description as git diff should: a device a line",
     "git-setup": "make git show and merge descriptions by device",
+    "schema": "print the JSON Schema that editors use, with one QEMU's drivers and properties",
 }
 
 

@@ -306,7 +306,7 @@ SINGLE: Mapping[str, re.Pattern[str]] = {
 MAC = re.compile(r"[0-9a-fA-F]{2}([:-][0-9a-fA-F]{2}){5}")
 #: devices that come with a machine or a CPU model, and that no list of drivers names
 FROM_MACHINE = re.compile(r"-cpu$|-core$|^pc-dimm$|^nvdimm$")
-_RANGES: Mapping[str, tuple[int, int]] = {
+RANGES: Mapping[str, tuple[int, int]] = {
     "uint8": (0, 2**8 - 1),
     "uint16": (0, 2**16 - 1),
     "uint32": (0, 2**32 - 1),
@@ -316,7 +316,7 @@ _RANGES: Mapping[str, tuple[int, int]] = {
 }
 _ENUM = re.compile(r"(?:^|, )([a-z0-9_]+(?:/[a-z0-9_]+)+)$")
 _SIZE = re.compile(r"([0-9]+(\.[0-9]+)?)[bkmgtpeBKMGTPE]?|0x[0-9a-fA-F]+")
-_PLAIN_TYPES = frozenset({"bool", "str", "size", "string", *_RANGES})
+_PLAIN_TYPES = frozenset({"bool", "str", "size", "string", *RANGES})
 #: values that a driver itself refuses, whatever their type says
 _REFUSES: Mapping[tuple[str, str], tuple[Callable[[int], bool], str]] = {
     ("virtio-net", "rx_queue_size"): (lambda n: 256 <= n <= 1024 and n & (n - 1) == 0, "a power of two from 256 to 1024"),
@@ -343,8 +343,8 @@ def refused(driver: str, name: str, known: Property, value: Value) -> str | None
         return None if text in ("on", "off") else "true or false"
     if name in ("bus", "addr", "id"):
         return None
-    if known.type in _RANGES:
-        low, high = _RANGES[known.type]
+    if known.type in RANGES:
+        low, high = RANGES[known.type]
         if not re.fullmatch(r"-?[0-9]+", text) or not low <= int(text) <= high:
             return f"a number from {low} to {high}"
         rule = next((rule for (start, key), rule in _REFUSES.items() if key == name and driver.startswith(start)), None)
@@ -357,10 +357,18 @@ def refused(driver: str, name: str, known: Property, value: Value) -> str | None
         return (
             "a power of two from 512 to 2097152" if is_block and (size & (size - 1) or not 512 <= size <= 2**21) else None
         )
-    if known.type not in _PLAIN_TYPES and known.description and (found := _ENUM.search(known.description)):
-        words = found[1].split("/")
-        return None if text in words else "one of " + ", ".join(words)
-    return None
+    words = words_of(known)
+    return None if not words or text in words else "one of " + ", ".join(words)
+
+
+def words_of(known: Property) -> list[str]:
+    """The words that a property takes, as its description lists them (``on/off/auto``); empty where it does not.
+
+    >>> words_of(Property("OnOffAuto", "on/off/auto"))
+    ['on', 'off', 'auto']
+    """
+    found = _ENUM.search(known.description or "") if known.type not in _PLAIN_TYPES else None
+    return found[1].split("/") if found else []
 
 
 def near(word: str, words: Iterable[str]) -> list[str]:
