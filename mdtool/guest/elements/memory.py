@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -21,7 +22,7 @@ def size(context: Context, path: str) -> int | None:
     unit = context.get(f"{path}/@unit") or "KiB"
     if not value:
         return None
-    if not value.isdigit() or unit not in UNITS:
+    if not re.fullmatch(r"[0-9]{1,20}", value) or unit not in UNITS:
         context.error(path, f"{path} is '{value} {unit}'", expected="a number and a unit", rule="value-valid")
         return None
     return int(value) * UNITS[unit]
