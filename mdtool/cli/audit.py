@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mdtool.cli.output import coloured, say
-from mdtool.errors import Report
+from mdtool.errors import InputError, Report
 
 if TYPE_CHECKING:
     from mdtool.proof.audit import Audit, Finding
@@ -60,13 +60,15 @@ def _files(names: list[str]) -> list[Path]:
     found: list[Path] = []
     for name in names:
         path = Path(name)
-        found += sorted([*path.glob("*.yaml"), *path.glob("*.yml")]) if path.is_dir() else [path]
+        inside = sorted([*path.glob("*.yaml"), *path.glob("*.yml")]) if path.is_dir() else [path]
+        if not inside:
+            raise InputError(f"no description in {path}", expected="files *.yaml", rule="audit-files")
+        found += inside
     return found
 
 
 def _audit(file: Path, args: argparse.Namespace) -> Audit:
     from mdtool.document import tree_from_file
-    from mdtool.errors import InputError
     from mdtool.proof.alone import binary_of
     from mdtool.proof.audit import Qemu, audit
 

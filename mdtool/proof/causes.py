@@ -83,7 +83,7 @@ class Search:
         first = changes[0]
         alike = [change for change in changes if self._driver(change.node) == self._driver(first.node)]
         trials = self._trials(first)[:MOST_TRIALS]
-        if trials:
+        if any(trial not in self.results for trial in trials):
             self.say(f"{first.node or first.subject}: {first.field}: {len(trials)} properties to try")
         for start in range(0, len(trials), AT_ONCE):
             some = trials[start : start + AT_ONCE]

@@ -168,6 +168,27 @@ def test_which_qemu_is_not_guessed(described: Path, capsys: pytest.CaptureFixtur
     assert "expected --qemu BINARY or --qemu-root DIR" in capsys.readouterr().err
 
 
+def test_a_folder_without_descriptions(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["audit", str(tmp_path), "--qemu", QEMU]) == 2
+    assert "no description in" in capsys.readouterr().err
+
+
+def test_one_that_does_not_start_keeps_no_other_from_being_looked_at(
+    described: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (described.parent / "broken.yaml").write_text(DESCRIPTION.replace("virtio-net-pci", "nonesuch"))
+    assert main(["audit", str(described.parent), "--qemu", QEMU, "--no-migration"]) == 2
+    said = capsys.readouterr()
+    assert "'nonesuch' is not a valid device model name" in said.err
+    assert str(described) in said.out
+
+
+def test_a_machine_that_the_new_qemu_refuses(described: Path, tmp_path: Path) -> None:
+    found = audited(described, another(tmp_path, "-device", "nonesuch"))
+    assert [(f.changes[0].field, f.severity) for f in found.findings] == [("start", "identity")]
+    assert "'nonesuch' is not a valid device model name" in str(found.findings[0])
+
+
 def test_a_machine_type_that_is_gone() -> None:
     answer = [{"name": "pc-q35-9.0"}, {"name": "pc-q35-10.0", "alias": "q35"}, {"name": "pc-i440fx-9.0"}]
     kind = machine_type_from_answer("pc-q35-2.4", answer)
