@@ -6,9 +6,15 @@ and that path is the way to a node.
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
+import socket
+import tempfile
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -62,11 +68,37 @@ def save_state(session: Session, path: Path, *, stop: bool = False) -> None:
             )
         session.execute("stop")
     try:
-        session.execute("migrate", {"uri": f"exec:cat > '{path}'"})
-        wait_until(session, "query-migrate", "completed")
+        with _received(path) as uri:
+            session.execute("migrate", {"uri": uri})
+            wait_until(session, "query-migrate", "completed")
     finally:
         if status not in PAUSED:
             session.execute("cont")
+
+
+@contextmanager
+def _received(path: Path) -> Iterator[str]:
+    """A migration URI whose state arrives in ``path``: a socket, since a sandbox ends a QEMU that would run a program."""
+    with tempfile.TemporaryDirectory(prefix="mdtool-") as folder, socket.socket(socket.AF_UNIX) as listener:
+        os.chmod(folder, 0o711)  # QEMU may run as another user
+        address = f"{folder}/state"
+        listener.bind(address)
+        os.chmod(address, 0o666)
+        listener.listen(1)
+        listener.settimeout(SECONDS)
+
+        def receive() -> None:
+            with suppress(OSError), open(path, "wb") as state, listener.accept()[0].makefile("rb") as stream:
+                shutil.copyfileobj(stream, state)
+
+        reader = threading.Thread(target=receive, daemon=True)
+        reader.start()
+        try:
+            yield f"unix:{address}"
+        finally:
+            with suppress(OSError):
+                listener.shutdown(socket.SHUT_RDWR)  # where nobody connected
+            reader.join(SECONDS)
 
 
 def wait_until(session: Session, command: str, status: str, seconds: float = SECONDS) -> None:

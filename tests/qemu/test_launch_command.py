@@ -204,6 +204,17 @@ def test_a_guest_runs_until_its_qemu_quits(guest: Path) -> None:
     assert gone(launch.pid) and not Path("pid").exists()
 
 
+def test_the_state_of_a_sandboxed_guest_can_be_taken(guest: Path) -> None:
+    launch = Launch(guest, "web01.yaml", "--paused", "--qmp", "mine.qmp")
+    assert "-sandbox" in Path(f"/proc/{launch.pid}/cmdline").read_text()
+    verified = mdtool("verify", "web01.yaml", "mine.qmp", "--migration")
+    alive = not gone(launch.pid, 0.1)
+    launch.process.send_signal(signal.SIGTERM)
+    assert launch.end() == 0, launch.said
+    assert verified.returncode == 0, verified.stdout + verified.stderr
+    assert alive and "the state loads" in verified.stdout
+
+
 def test_a_second_launch_is_refused(guest: Path) -> None:
     launch = Launch(guest, "web01.yaml", "--paused")
     second = mdtool("launch", guest, "web01.yaml")

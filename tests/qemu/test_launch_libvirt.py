@@ -85,6 +85,17 @@ def test_a_full_description_is_no_other_machine(guest: Path) -> None:
     assert "built-ins" not in done.stderr
 
 
+def test_the_state_of_libvirts_guest_loads_into_ours(guest: Path) -> None:
+    description = guest.with_suffix(".yaml")
+    done = mdtool("launch", guest, description, "--via", "libvirt", "--paused")
+    assert done.returncode == 0, done.stdout + done.stderr
+    full = guest.with_suffix(".full.yaml")
+    assert mdtool("dump", f"libvirt:{guest.stem}", "-o", full).returncode == 0
+    verified = mdtool("verify", full, f"libvirt:{guest.stem}", "--migration")
+    assert verified.returncode == 0, verified.stdout + verified.stderr
+    assert "the state loads" in verified.stdout
+
+
 def test_a_machine_that_libvirt_cannot_make_is_ended_and_forgotten(guest: Path) -> None:
     """The negative control: an address in the description that the definition is not given."""
     from mdtool.guest.devices import guest_from_file
