@@ -23,7 +23,7 @@ GARBAGE = ("", " ", "0", "-1", "0x", "0xffffffffffffffff", "99999999999999999999
 def test_garbage(name: str, seed: int) -> None:
     draw = random.Random(seed)
     domain = ET.parse(CASES / f"{name}.xml").getroot()
-    inside = [element for element in domain.find("devices").iter()]  # type: ignore[union-attr]
+    inside = list(domain.find("devices").iter())  # type: ignore[union-attr]
     for element in draw.sample(inside, min(len(inside), 4)):
         match draw.randrange(4):
             case 0 if element.attrib:
