@@ -134,10 +134,8 @@ def _from_features(guest: Guest) -> Section:
 
 
 def _acpi(guest: Guest) -> Section:
-    """libvirt switches ACPI off where <acpi/> is missing, on the machines that have a switch."""
-    switchable = guest.arch in ("x86_64", "i686") or (
-        guest.is_virt and guest.arch.startswith(("aarch64", "arm", "riscv", "loong"))
-    )
+    """libvirt switches ACPI off where <acpi/> is missing, on the machines that have had a switch ever since."""
+    switchable = guest.arch in ("x86_64", "i686") or (guest.is_virt and guest.arch.startswith(("aarch64", "arm")))
     return {} if not switchable or guest.domain.first("features/acpi") is not None else {"acpi": "off"}
 
 
