@@ -206,8 +206,10 @@ def _addr(address: str) -> str:
 # --- -device ---------------------------------------------------------------------------------------------------------
 
 
-def device_arguments(bus_name: str | None, node: Node) -> dict[str, Value]:
+def device_arguments(bus_name: str | None, node: Node, parent: Node | None = None) -> dict[str, Value]:
     """What ``-device`` is told of a node: driver, id, bus, address and properties, as libvirt spells them.
+
+    ``parent`` is the node whose bus it is: on a narrow SCSI controller libvirt names a drive's target alone.
 
     >>> device_arguments("pci.1", Node("virtio-net-pci", "net0", "00.0", properties={"mac": "52:54:00:00:00:01"}))
     {'driver': 'virtio-net-pci', 'id': 'net0', 'bus': 'pci.1', 'addr': '0x0', 'mac': '52:54:00:00:00:01'}
@@ -220,7 +222,13 @@ def device_arguments(bus_name: str | None, node: Node) -> dict[str, Value]:
         arguments["bus"] = bus_name
     if node.address is not None and (notation is not _PCI or _PCI_ADDRESS.match(node.address)):
         arguments |= notation.write(node.address, node)
+    narrow = parent is not None and parent.driver in _NARROW_DRIVERS
+    if narrow and not arguments.get("channel") and not arguments.get("lun"):
+        arguments = {name: value for name, value in arguments.items() if name not in ("channel", "lun")}
     return arguments | dict(node.properties)
+
+
+_NARROW_DRIVERS = frozenset({"lsi", "lsi53c895a", "lsi53c810", "am53c974", "dc390", "dc-390"})
 
 
 #: Addresses without which a device goes to the first bus that has room: libvirt names none.

@@ -153,7 +153,7 @@ def argv_from_tree(
     for place in ordered(tree):
         node = place.node
         made = by_name.get(place.name, Backend())
-        arguments = {**device_arguments(place.bus.name if place.bus else None, node), **made.properties}
+        arguments = {**device_arguments(place.bus.name if place.bus else None, node, place.parent), **made.properties}
         if made.stand_in is not None:
             arguments = {"driver": made.stand_in, **stand_in_properties(made.stand_in, arguments)}
             stand_ins[place.name] = made.stand_in

@@ -70,7 +70,15 @@ def backend_of(element: Element, node: Node | None, host: Host) -> Backend:
     make = BACKENDS.get(element.tag)
     if make is None:
         raise refused(element, f"<{element.tag}>", path=element.tag)
-    return make(element, node, host)
+    return make(element, node, host) + _option_rom(element, node)
+
+
+def _option_rom(element: Element, node: Node | None) -> Backend:
+    """The file of a PCI device's option ROM; ``enabled='no'`` is a property that the description has."""
+    path = element.get("rom/@file")
+    if node is None or not path or element.get("rom/@enabled") == "no":
+        return NOTHING
+    return Backend(properties={"romfile": path})
 
 
 __all__ = ["BACKENDS", "NOTHING", "NO_DEVICE", "Backend", "Host", "Process", "Secret", "backend_of", "implied_audio"]

@@ -8,7 +8,6 @@ from typing import Any
 
 from mdtool.guest.xml import Element
 from mdtool.launch.backends.base import (
-    NOTHING,
     Backend,
     Host,
     Process,
@@ -20,6 +19,7 @@ from mdtool.launch.backends.base import (
     switch,
     whole,
 )
+from mdtool.launch.backends.hostdev import pci_name
 from mdtool.tree import Node
 
 #: the setuid program by which a user without privileges gets a tap on a bridge; QEMU's own default path is the same
@@ -185,9 +185,12 @@ def _socket(role: str) -> Callable[[Element, str, Host], Backend]:
     return make
 
 
-def _hostdev(_element: Element) -> Backend:
+def _hostdev(element: Element) -> Backend:
     """An SR-IOV function: vfio-pci, whose host address is the source's."""
-    return NOTHING
+    source = element.first("source")
+    if source is None:
+        raise refused(element, "an SR-IOV function without its place on the host", path="source/address/@slot")
+    return Backend(properties={"host": pci_name(source)})
 
 
 #: libvirt's interface types; internal and direct need libvirt, udp is socket's point to point
