@@ -21,13 +21,19 @@ UUID = "12345678-1234-1234-1234-123456789abc"
 
 
 def guest_of(
-    devices: str = "", outside: str = "", *, machine: str = "pc-q35-7.2", os: str = "", type: str = "qemu"
+    devices: str = "",
+    outside: str = "",
+    *,
+    machine: str = "pc-q35-7.2",
+    os: str = "",
+    type: str = "qemu",
+    arch: str = "x86_64",
 ) -> Guest:
     return guest_from_bytes(
         (
             f"<domain type='{type}' xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'><name>g</name>"
             f"<uuid>{UUID}</uuid><memory unit='MiB'>256</memory>"
-            f"<os><type arch='x86_64' machine='{machine}'>hvm</type>{os}</os><features><acpi/></features>"
+            f"<os><type arch='{arch}' machine='{machine}'>hvm</type>{os}</os><features><acpi/></features>"
             f"{outside}<devices>{devices}</devices></domain>"
         ).encode(),
         "guest.xml",

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 from support_backends import UUID, guest_of, line_of, pairs
@@ -495,3 +498,34 @@ def test_a_newer_qemu_counts_milliseconds() -> None:
     assert reconnecting("3", Host(guest, Path("/run"), version=(9, 1))) == {"reconnect": 3}
     assert reconnecting("3", Host(guest, Path("/run"), version=(11, 1))) == {"reconnect-ms": 3000}
     assert reconnecting(None, Host(guest, Path("/run"))) == {}
+
+
+def mutants(devices: str) -> Iterator[str]:
+    """The same elements with one element or attribute gone, or one value that is none."""
+    root = ElementTree.fromstring(f"<devices>{devices}</devices>")
+
+    def text() -> str:
+        return "".join(ElementTree.tostring(child, encoding="unicode") for child in root)
+
+    for parent, child in [(holder, held) for holder in root.iter() for held in holder]:
+        index = list(parent).index(child)
+        parent.remove(child)
+        yield text()
+        parent.insert(index, child)
+        for name, value in list(child.attrib.items()):
+            del child.attrib[name]
+            yield text()
+            child.attrib[name] = "99999999999999999999x"
+            yield text()
+            child.attrib[name] = value
+        if child.text:
+            kept, child.text = child.text, "zz"
+            yield text()
+            child.text = kept
+
+
+def test_damaged_elements_end_in_errors_and_not_in_tracebacks() -> None:
+    damaged = [found for _row, devices, _expected in CASES for found in mutants(devices)]
+    for index, devices in enumerate(damaged):
+        with suppress(MdtoolError):
+            line_of(guest_of(devices), rehearse=bool(index % 2))

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import require
 from support_backends import guest_of, line_of
 
 from mdtool.launch.argv import Commandline
@@ -236,3 +237,28 @@ def test_a_null_tpm_of_version_1_2(qemu: str, tmp_path: Path) -> None:
     devices = "<tpm model='tpm-tis'><backend type='emulator' version='1.2'/></tpm>"
     (tpm,) = answers(line_of(guest_of(devices), runtime=tmp_path, rehearse=True), {"execute": "query-tpm"})
     assert tpm[0]["model"] == "tpm-tis"
+
+
+OTHERS = """
+<disk type='file'><driver type='qcow2'/><source file='/no/a'/><target dev='vda' bus='virtio'/></disk>
+<disk type='file' device='cdrom'><source file='/no/b'/><target dev='sda' bus='scsi'/></disk>
+<interface type='bridge'><source bridge='none'/><mac address='52:54:00:00:00:01'/><model type='virtio'/></interface>
+<serial type='pty'/><console type='pty'/><channel type='unix'><target type='virtio' name='org.qemu.guest_agent.0'/></channel>
+<rng model='virtio'><backend model='random'>/dev/hwrng</backend></rng><memballoon model='virtio'/>
+<filesystem type='mount'><source dir='/no'/><target dir='t'/></filesystem>
+"""
+
+
+@pytest.mark.parametrize(
+    ("arch", "machine", "more"),
+    [
+        ("aarch64", "virt-7.2", "<tpm model='tpm-tis'><backend type='emulator' version='2.0'/></tpm>"),
+        ("riscv64", "virt", ""),
+        ("ppc64", "pseries", "<nvram/>"),
+    ],
+)
+def test_other_architectures_are_rehearsed(arch: str, machine: str, more: str, tmp_path: Path) -> None:
+    binary = require(f"qemu-system-{arch}")
+    guest = guest_of(OTHERS + more, machine=machine, arch=arch)
+    (chardevs,) = answers(line_of(guest, runtime=tmp_path, rehearse=True, binary=binary), {"execute": "query-chardev"})
+    assert {"charserial0", "charchannel0"} <= {chardev["label"] for chardev in chardevs}

@@ -106,6 +106,13 @@ def test_functions_come_before_function_0_and_stay_together() -> None:
     assert monitor.handover(mixed).additions == ()
 
 
+def test_a_qemu_that_ignores_addr_gets_devices() -> None:
+    nic = plugged("e1000", "net0", bus="pci.0", addr="0x3", netdev="n0", mac="52:54:00:00:00:01")
+    made = options.handover([nic], (11, 1, 3))
+    assert made.options == (nic,) and "ignores the address" in made.notes[0]
+    assert options.handover([nic], (7, 2, 22)).options[0].name == "net"
+
+
 def test_a_nic_that_net_cannot_say_stays_a_device() -> None:
     made = options.handover(
         [
