@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from mdtool.launch.options import handover as old_options
 from mdtool.launch.process import QemuProcess
-from mdtool.launch.run import WAYS, Prepared
+from mdtool.launch.run import WAYS, Prepared, version_of
 from mdtool.launch.words import Option, options_from_words
 from mdtool.tree import Tree
 
@@ -132,7 +133,8 @@ MACHINES = {"pc": pc, "q35": q35, "virt": virt}
 def prepared(words: Sequence[str], via: str, tree: Tree | None = None) -> Prepared:
     """A command line of ours, to be handed over in any way."""
     options: tuple[Option, ...] = tuple(options_from_words(words[1:]))
-    return Prepared(tree or Tree(), words[0], options, WAYS[via](options))
+    made = old_options(options, version_of(words[0])) if via == "options" else WAYS[via](options)
+    return Prepared(tree or Tree(), words[0], options, made)
 
 
 def saved(qemu: QemuProcess, path: Path) -> Path:

@@ -2,6 +2,8 @@
 
 Of those that 2009 had, ``-net nic,model=...,addr=...`` is left; it reaches bus 0 alone, function 0, and knows a NIC's
 MAC and vectors and nothing else.  What it cannot say is a ``-device``.  A NIC made so has no id, which no guest sees.
+
+QEMU 9.0 and later still take ``addr=`` and ignore it without a word (measured on 11.1): there every NIC is a ``-device``.
 """
 
 from __future__ import annotations
@@ -28,12 +30,17 @@ _SAID = frozenset({"driver", "id", "bus", "addr", "mac", "netdev", "vectors"})
 _ROOTS = frozenset({"pci.0", "pcie.0"})
 
 
-def handover(options: Sequence[Option]) -> Handover:
+IGNORES_ADDR = (9, 0)  # the first QEMU that does
+
+
+def handover(options: Sequence[Option], version: tuple[int, ...] = (0,)) -> Handover:
+    """``version`` is QEMU's where it is known."""
+    if version >= IGNORES_ADDR:
+        note = f"every NIC is a -device: QEMU {'.'.join(map(str, version))} takes -net nic,addr= and ignores the address"
+        return Handover(tuple(options), notes=(note,))
     found = [(option, _nic(option.bag)) if option.name == "device" else (option, "") for option in options]
     notes = tuple(
-        f"{option.id} ({option.bag['driver']}) is a -device: {nic}"
-        for option, nic in found
-        if isinstance(nic, str) and nic
+        f"{option.id} ({option.bag['driver']}) is a -device: {nic}" for option, nic in found if isinstance(nic, str) and nic
     )
     return Handover(tuple(nic if isinstance(nic, Option) else option for option, nic in found), notes=notes)
 

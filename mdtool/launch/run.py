@@ -16,6 +16,7 @@ import shlex
 import shutil
 import signal
 import socket
+import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -105,7 +106,7 @@ def prepared(
         tree=tree,
         binary=line.binary,
         options=tuple(found),
-        handover=WAYS[via](found),
+        handover=options.handover(found, version_of(line.binary)) if via == "options" else WAYS[via](found),
         positions={**behind, **line.positions},
         stands_in=frozenset({*line.stand_ins, *line.left_out}),
         commandline=line,
@@ -133,6 +134,15 @@ def wanted_by(guest: Guest, tree: Tree) -> list[Wanted]:
             if (origin := place.node.origin) not in (None, BUILTIN, HAND) and origin not in asked
         ),
     ]
+
+
+def version_of(binary: str) -> tuple[int, ...]:
+    """A QEMU's version, ``(7, 2, 22)``; (0,) where it does not say."""
+    with suppress(OSError, subprocess.TimeoutExpired):
+        said = subprocess.run([binary, "--version"], capture_output=True, text=True, timeout=5, check=False).stdout
+        if found := re.search(r"version (\d+(?:\.\d+)*)", said):
+            return tuple(map(int, found[1].split(".")))
+    return (0,)
 
 
 def _under_tcg(option: Option) -> Option:
