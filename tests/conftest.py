@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -40,6 +41,16 @@ def require(command: str) -> str:
         lacking(command, f"apt-get install {PACKAGES.get(command, command)}")
     assert path is not None
     return path
+
+
+def other_root() -> Path:
+    """The root folder of another QEMU; `make matrix` makes one, and only there these tests run."""
+    root = os.environ.get("MDTOOL_QEMU_ROOT")
+    if not root:
+        pytest.skip("another QEMU is for `make matrix`, which sets it up; or set MDTOOL_QEMU_ROOT to a root folder with one")
+    if not (Path(root) / "usr/bin/qemu-system-x86_64").exists():
+        pytest.fail(f"MDTOOL_QEMU_ROOT={root} has no usr/bin/qemu-system-x86_64")
+    return Path(root)
 
 
 @pytest.fixture

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
-from conftest import lacking, require
+from conftest import require
 
 #: (name, word after -device); a fault replaces one by name, or drops it
 DEVICES = {
@@ -54,12 +51,3 @@ def i440fx(*devices: str) -> list[str]:
     require("qemu-system-x86_64")
     words = ["qemu-system-x86_64", "-nodefaults", "-display", "none", "-machine", "pc-i440fx-7.2"]
     return [*words, *(word for device in devices for word in ("-device", device))]
-
-
-def other_root() -> Path:
-    """A folder with another QEMU, from MDTOOL_QEMU_ROOT; the test is skipped where it is not set."""
-    root = os.environ.get("MDTOOL_QEMU_ROOT")
-    if not root or not (Path(root) / "usr/bin/qemu-system-x86_64").exists():
-        lacking("another QEMU", "debootstrap --include=qemu-system-x86 sid /srv/sid, then MDTOOL_QEMU_ROOT=/srv/sid")
-    assert root is not None
-    return Path(root)

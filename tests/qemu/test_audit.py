@@ -11,8 +11,7 @@ import shlex
 from pathlib import Path
 
 import pytest
-from conftest import require
-from support_proof import other_root
+from conftest import other_root, require
 
 from mdtool.cli import main
 from mdtool.document import tree_from_file
@@ -147,6 +146,18 @@ def test_a_state_that_does_not_load_is_said_in_qemus_words(described: Path, tmp_
     assert not found.backward.ok
     assert "0000:00:09.0/virtio-rng" in found.backward.said
     assert (found.findings[0].changes[0].node, found.findings[0].changes[0].field) == ("rng0", "")
+    assert not found.clean
+
+
+def test_a_device_that_cannot_migrate_is_said(described: Path) -> None:
+    described.write_text(
+        DESCRIPTION + "    - {id: edu0, driver: usb-ehci, address: '07.0', buses: {edu0.0: {type: usb-bus,\n"
+        "       devices: [{id: sound0, driver: usb-audio, address: '1'}]}}}\n"
+    )
+    found = audited(described, QEMU, causes=False)
+    assert found.findings == ()
+    assert found.forward is not None
+    assert "non-migratable device" in found.forward.said
     assert not found.clean
 
 

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from conftest import require
-from support_proof import changed, i440fx, other_root, q35
+from conftest import other_root, require
+from support_proof import changed, i440fx, q35
 
 from mdtool.errors import QemuError
 from mdtool.proof import acpi, fwcfg, pci
