@@ -162,5 +162,5 @@ def _told(error: MdtoolError, process: subprocess.Popen[bytes], stderr: int) -> 
     except subprocess.TimeoutExpired:
         return error
     said = os.pread(stderr, 8192, 0).decode("utf-8", "replace")
-    lines = [line for line in said.splitlines() if line.strip() and "warning:" not in line]
+    lines = [line for line in said.splitlines() if line.strip() and "warning:" not in line.lower()]
     return QemuError(f"QEMU does not start: {lines[0]}") if lines else error

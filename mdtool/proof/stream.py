@@ -7,17 +7,13 @@ may send more (sections for what its drivers switched on); where the empty machi
 from __future__ import annotations
 
 import tempfile
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mdtool.errors import MdtoolError, QemuError
+from mdtool.errors import QemuError
+from mdtool.proof.migration import wait_until
 from mdtool.proof.probe import probed
-from mdtool.qemu.session import Refused, Session
-
-SECONDS = 60.0
-POLL = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,34 +35,24 @@ class Machine:
     root: str | Path | None = None
 
 
-def loads(source: Machine, target: Machine, *, seconds: float = SECONDS) -> Loaded:
-    """Save ``source`` after reset and load it into ``target``.  Raises QemuError where one of them does not start."""
+def loads(source: Machine, target: Machine) -> Loaded:
+    """Save ``source`` after reset and load it into ``target``.  Raises QemuError where ``source`` does not start."""
     with tempfile.TemporaryDirectory(prefix="mdtool-") as folder:
         state = Path(folder) / "state"
         with probed(source.argv, root=source.root) as probe:
             try:
                 probe.session.execute("migrate", {"uri": f"exec:cat > '{state}'"})
-            except Refused as error:  # a device that cannot migrate at all
-                return Loaded(False, error.what.removeprefix("QEMU refused migrate: "))
-            ended = _ended(probe.session, seconds)
-            if ended != "completed":
-                return Loaded(False, f"it cannot be saved: {ended}")
+                wait_until(probe.session, "query-migrate", "completed")
+            except QemuError as error:  # a device that cannot migrate at all
+                return Loaded(False, _words(error))
         try:
             with probed(target.argv, root=target.root, more=["-incoming", "defer"]) as probe:
                 probe.session.execute("migrate-incoming", {"uri": f"exec:cat '{state}'"})
-                ended = _ended(probe.session, seconds)
+                wait_until(probe.session, "query-migrate", "completed")
         except QemuError as error:
-            return Loaded(False, error.what.removeprefix("QEMU does not start: "))
-        return Loaded(ended == "completed", "" if ended == "completed" else ended)
+            return Loaded(False, _words(error))
+    return Loaded(True)
 
 
-def _ended(session: Session, seconds: float) -> str:
-    """``completed``, or why not."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        answer = session.execute("query-migrate")
-        status = answer.get("status", "none")
-        if status in ("completed", "failed", "cancelled"):
-            return str(status if status == "completed" else answer.get("error-desc", status))
-        time.sleep(POLL)
-    raise MdtoolError(f"the state is not through after {seconds:.0f} s", remedy="try again on an idle host")
+def _words(error: QemuError) -> str:
+    return error.what.removeprefix("QEMU does not start: ").removeprefix("QEMU refused migrate: ")

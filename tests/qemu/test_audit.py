@@ -151,7 +151,7 @@ def test_a_state_that_does_not_load_is_said_in_qemus_words(described: Path, tmp_
 
 def test_a_device_that_cannot_migrate_is_said(described: Path) -> None:
     described.write_text(
-        DESCRIPTION + "    - {id: edu0, driver: usb-ehci, address: '07.0', buses: {edu0.0: {type: usb-bus,\n"
+        DESCRIPTION + "    - {id: edu0, driver: qemu-xhci, address: '07.0', buses: {edu0.0: {type: usb-bus,\n"
         "       devices: [{id: sound0, driver: usb-audio, address: '1'}]}}}\n"
     )
     found = audited(described, QEMU, causes=False)
