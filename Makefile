@@ -40,7 +40,7 @@ matrix: $(VENV)/ready
 
 soak: $(VENV)/ready
 	@scripts/system test
-	MDTOOL_SEQUENCES=1000 $(VENV)/bin/python -m pytest -n $(WORKERS) tests/reconcile
+	MDTOOL_SOAK=1000 $(VENV)/bin/python -m pytest -n $(WORKERS) tests/reconcile
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache
