@@ -10,7 +10,7 @@ A row (``Notation``) is a kind of bus: how a place is written there, and under w
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -547,6 +547,18 @@ def spots_from_tree(tree: Tree) -> dict[str, Spot]:
         for place in tree.places
         if (spot := spot_from_node(place.bus.name if place.bus else "", place.node, tree)) is not None
     }
+
+
+def indices_taken(nodes: Iterable[Node]) -> frozenset[int]:
+    """Numbers that new PCI controllers must not have beside these: those in ids (``pci.7``), and chassis numbers."""
+    found: set[int] = set()
+    for node in nodes:
+        if node.driver in _PCI_BUSES:
+            have = {**node.pins, **node.properties}
+            found |= {int(have[name]) for name in ("chassis", "chassis_nr") if str(have.get(name, "")).isdigit()}
+            if match := re.fullmatch(r"pci\.(\d+)", node.id or ""):
+                found.add(int(match[1]))
+    return frozenset(found)
 
 
 def survivor(wanted: Wanted, node: Node, spot: Spot | None) -> Wanted:

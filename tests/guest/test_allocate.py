@@ -157,6 +157,17 @@ def test_a_second_function_never_changes_a_survivor() -> None:
     assert with_survivor({"alone": True}) == {"pci.1": "pcie.0 01.0", "pci.2": "pcie.0 02.0"}
 
 
+@pytest.mark.parametrize(
+    "others", [Occupied(indices=[2, 5]), Occupied([Spot("pci", {"bus": number, "slot": 0}) for number in (2, 5)])]
+)
+def test_buses_that_are_nobodys(others: Occupied) -> None:
+    """Ports that a person added: nothing new goes onto them, and no new port takes their number."""
+    guest = guest_with(*nics(6, "virtio"), "<controller type='usb' model='none'/>", machine="q35")
+    found = places(guest, others)
+    assert [found[f"net{number}"] for number in range(6)] == [f"pci.{bus} 00.0" for bus in (1, 3, 4, 6, 7, 8)]
+    assert not {"pci.2", "pci.5"} & found.keys()
+
+
 def test_out_of_slots_says_what_is_free_and_what_to_add() -> None:
     guest = guest_with(*nics(300, "virtio"), machine="q35")
     with pytest.raises(InputError) as caught:

@@ -14,7 +14,16 @@ from mdtool.guest.alias import with_ids
 from mdtool.guest.allocate import allocate
 from mdtool.guest.allocation.controllers import is_placed
 from mdtool.guest.model import Guest, Spot
-from mdtool.guest.place import buses_of, device_arguments, notation_of, placed, spot_from_node, spots_from_tree, survivor
+from mdtool.guest.place import (
+    buses_of,
+    device_arguments,
+    indices_taken,
+    notation_of,
+    placed,
+    spot_from_node,
+    spots_from_tree,
+    survivor,
+)
 from mdtool.qemu.dump import dump
 from mdtool.tree import Bus, Node, Tree
 
@@ -175,6 +184,11 @@ def test_device_arguments(bus: str, node: Node, expected: dict[str, Any]) -> Non
     found = device_arguments(bus, node)
     assert expected.items() <= found.items()
     assert ("bus" in found) == ("bus" in expected)
+
+
+def test_numbers_of_other_controllers() -> None:
+    ports = [Node("pcie-root-port", "pci.7"), Node("pcie-root-port", "mine", properties={"chassis": 9}), Node("edu", "e3")]
+    assert indices_taken(ports) == {7, 9}
 
 
 def test_buses_and_notations() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from mdtool.guest.model import Spot
@@ -14,10 +14,13 @@ class Occupied:
 
     ``spots``    of what stays and is not among the wanted devices: built-ins, nodes that a person added
     ``retired``  of devices that were removed: given out only where there is no place that never was anybody's
+    ``indices``  numbers that no new PCI controller may have: of ports and bridges that a person added, whose chassis
+                 numbers a new one would take otherwise (see ``place.indices_taken``)
     """
 
     spots: Sequence[Spot] = ()
     retired: Sequence[Spot] = ()
+    indices: Collection[int] = ()
 
 
 NOTHING = Occupied()

@@ -13,7 +13,7 @@ from functools import cached_property
 
 from mdtool.errors import InputError
 from mdtool.guest.allocation.controllers import implied, index_of, is_placed, model_of, type_of
-from mdtool.guest.allocation.occupied import Occupied
+from mdtool.guest.allocation.occupied import NOTHING, Occupied
 from mdtool.guest.allocation.order import Arrays, arrays
 from mdtool.guest.model import Guest, Spot, Wanted
 
@@ -59,10 +59,13 @@ MODELS: Mapping[str, BusModel] = {
     "pcie-switch-downstream-port": _PORT,
     "pcie-expander-bus": BusModel(frozenset({"pcie-root-port", "dmi-to-pci-bridge"}), 0, 31),
 }
+_NOBODYS = BusModel(frozenset(), 0, 0)  # a bus that belongs to no wanted controller: nothing new goes there
 _ROOTS = ("pci-root", "pcie-root")
 
 #: Endpoints that are PCI Express devices; virtio is one where its driver is not transitional.
-_EXPRESS = frozenset({"e1000e", "igb", "nec-usb-xhci", "qemu-xhci", "vfio-pci", "vfio-pci-nohotplug", "nvme", "bochs-display"})
+_EXPRESS = frozenset({
+    "e1000e", "igb", "nec-usb-xhci", "qemu-xhci", "vfio-pci", "vfio-pci-nohotplug", "nvme", "bochs-display",
+})  # fmt: skip
 
 #: Controllers that are PCI devices, beside those of type ``pci``.
 _CONTROLLERS = frozenset({"usb", "scsi", "virtio-serial", "sata", "ide", "nvme"})
@@ -168,23 +171,31 @@ class _Buses:
         root = model_of(controllers[0]) if 0 in controllers else "pci-root"
         self.pcie = root == "pcie-root"
         default = "pcie-root-port" if self.pcie else "pci-bridge"
+        self._marks = _by_bus(occupied)
+        self._others = (frozenset(occupied.indices) | {bus for bus, mark in self._marks.items() if mark.spots}) - set(
+            controllers
+        )
         for index in range(max(controllers) + 1):
-            one = controllers.get(index)
-            self._add(model_of(one) if one else default)
+            if index not in self._others:
+                one = controllers.get(index)
+                self._add(model_of(one) if one else default)
         there = [one for one in devices if one.spot is not None and one.spot.type == "pci" and is_placed(one.spot)]
         for one in sorted(there, key=lambda one: _COLLECTED.get(one.kind, len(_COLLECTED))):
             if (need := self.need(one)) and one.spot is not None:
                 if self.grows:
                     self._grow_to(int(one.spot.get("bus", 0)), need)
                 self.occupy(one.spot, need)
-        for spot in occupied.spots:
-            self.occupy(spot)
-        for spot in occupied.retired:
-            if spot.type == "pci" and spot.get("bus", 0) < len(self.buses):
-                _mark(self.buses[spot.get("bus", 0)].retired, spot.get("slot", 0), spot.get("function", 0))
 
     def _add(self, model: str) -> None:
+        """Add a bus, past those that belong to others, with what is taken on it already."""
+        while len(self.buses) in self._others:
+            self.buses.append(_Bus(_NOBODYS, ""))
+        marks = self._marks.get(len(self.buses), NOTHING)
         self.buses.append(_Bus(MODELS.get(model, MODELS["pci-bridge"]), model))
+        for spot in marks.spots:
+            self.occupy(spot)
+        for spot in marks.retired:
+            _mark(self.buses[-1].retired, spot.get("slot", 0), spot.get("function", 0))
 
     def occupy(self, spot: Spot, need: Need | None = None) -> None:
         """Mark a place as taken by a device that has it already."""
@@ -266,6 +277,16 @@ class _Buses:
             return ("pcie-root-port", "pcie-to-pci-bridge")
         ports = ("pcie", "pcie-switch-upstream-port", "pcie-to-pci-bridge")
         return ("pcie-root-port",) if self.pcie and need.kind in ports else ()
+
+
+def _by_bus(occupied: Occupied) -> dict[int, Occupied]:
+    """What is taken on PCI buses, by the index of the bus."""
+    found: dict[int, tuple[list[Spot], list[Spot]]] = {}
+    for number, spots in enumerate((occupied.spots, occupied.retired)):
+        for spot in spots:
+            if spot.type == "pci" and not spot.get("domain"):
+                found.setdefault(int(spot.get("bus", 0)), ([], []))[number].append(spot)
+    return {bus: Occupied(spots, retired) for bus, (spots, retired) in found.items()}
 
 
 def _mark(functions: dict[int, int], slot: int, function: int) -> None:
@@ -467,7 +488,7 @@ def _new_buses(guest: Guest, devices: list[Wanted], occupied: Occupied, reuse: b
     found: list[Wanted] = []
     index = 0
     while index < len(buses.buses):  # placing a new bridge may take a further one
-        if index not in known:
+        if index not in known and buses.buses[index].name:
             one = implied(guest, "pci", buses.buses[index].name, index)
             found.append(one)
             if need := need_of(one):
