@@ -10,6 +10,7 @@ in this order, and a later rule only sees what the earlier ones left over:
     alias         the alias that the XML has, or that libvirt would give, is the node's id, and the driver is the same
     order         neither has any mark: the first of that driver is the first of that driver, and the plan says so
     model         the same for devices of one kind (``sound``, ``video``), with another model now
+    part          what is on a device's own bus (a sound card's codecs) is what it was, where the device is
 
 A device whose identity contradicts is never matched by a later rule: another MAC is another NIC.
 """
@@ -53,6 +54,8 @@ POSITIONAL = frozenset({
     "redirdev", "nvram", "memory", "input",
 })  # fmt: skip
 
+Pairs = list[tuple[Wanted, Place]]
+
 #: node name -> where the node is, in libvirt's terms; what cannot be said so is absent
 Spots = Mapping[str, Spot]
 
@@ -91,7 +94,10 @@ def matched(
     nodes are, for an XML that has addresses.  Built-ins and hand-added nodes are never matched.
     """
     nodes = {place.name: place for place in tree.places if place.node.origin not in (BUILTIN, HAND)}
-    left = {w.origin: w for w in wanted if w.driver}
+    parts = {
+        name: nodes.pop(name) for name, place in list(nodes.items()) if place.bus is not None and place.bus.type == "HDA"
+    }
+    left = {w.origin: w for w in wanted if w.driver and "of" not in w.facts}
     found: list[Match] = []
 
     def take(rule: str, pairs: Iterable[tuple[Wanted, Place]]) -> None:
@@ -99,6 +105,18 @@ def matched(
             if w.origin in left and place.name in nodes and not _contradicts(w, place.node):
                 found.append(Match(w, place, rule))
                 del left[w.origin], nodes[place.name]
+
+    def by_alias(some: Mapping[str, Wanted]) -> Pairs:
+        return _joined(some, nodes, lambda w: _aliases(w, names), lambda p: _some(p.node.id), fits=_same_driver)
+
+    def by_origin(some: Mapping[str, Wanted]) -> Pairs:
+        return _joined(some, nodes, lambda w: [w.origin], lambda p: _some(p.node.origin), fits=_same_driver)
+
+    def by_driver(some: Mapping[str, Wanted]) -> Pairs:
+        return _in_order(some, nodes, lambda _kind, driver: driver)
+
+    def by_kind(some: Mapping[str, Wanted]) -> Pairs:
+        return _in_order(some, nodes, lambda kind, _driver: kind)
 
     names = aliases or {}
 
@@ -109,10 +127,14 @@ def matched(
     take("identity", _joined(left, nodes, _identity_of_wanted, lambda p: _identity_of_node(p.node, left)))
     take("mark", _joined(left, nodes, _marks_of_wanted, lambda p: _marks_of_node(p.node)))
     take("address", _joined(left, nodes, lambda w: _some(spot_key(w.spot)), where, fits=_same_family))
-    take("alias", _joined(left, nodes, lambda w: _aliases(w, names), lambda p: _some(p.node.id), fits=_same_driver))
-    take("order", _joined(left, nodes, lambda w: [w.origin], lambda p: _some(p.node.origin), fits=_same_driver))
-    take("order", _in_order(left, nodes, lambda _kind, driver: driver))
-    take("model", _in_order(left, nodes, lambda kind, _driver: kind))
+    # Who has an address, and it is nobody's here, is more likely new than moved: the others choose first.
+    for places in (False, True):
+        for rule, pairs in (("alias", by_alias), ("order", by_origin), ("order", by_driver), ("model", by_kind)):
+            take(rule, pairs({origin: w for origin, w in left.items() if places or spot_key(w.spot) is None}))
+    nodes |= parts
+    whole = {match.wanted.origin: match.place for match in found}
+    left |= {w.origin: w for w in wanted if w.driver and "of" in w.facts}
+    take("part", _joined(left, nodes, lambda w: _part_of_wanted(w, whole), _part_of_node))
     order = {w.origin: number for number, w in enumerate(wanted)}
     found.sort(key=lambda match: order[match.wanted.origin])
     return Matching(tuple(found), tuple(left.values()), tuple(nodes.values()))
@@ -125,7 +147,7 @@ def _joined(
     key_of_place: Callable[[Place], Sequence[object]],
     *,
     fits: Callable[[Wanted, Node], bool] = lambda _w, _n: True,
-) -> list[tuple[Wanted, Place]]:
+) -> Pairs:
     """Pairs that share a key, in XML order; linear, since nodes are looked up by key."""
     table: dict[object, list[Place]] = {}
     for place in nodes.values():
@@ -169,6 +191,15 @@ def _marks_of_node(node: Node) -> list[object]:
     return [f"{name}/{value}" for name in _MARKS if (value := _known(node, name))]
 
 
+def _part_of_wanted(w: Wanted, whole: Mapping[str, Place]) -> list[object]:
+    place = whole.get(str(w.facts["of"])) if "of" in w.facts else None
+    return [] if place is None else [(id(place.node), str(w.facts.get("number", 0)))]
+
+
+def _part_of_node(place: Place) -> list[object]:
+    return [] if place.parent is None else [(id(place.parent), place.node.address)]
+
+
 def _aliases(w: Wanted, predicted: Mapping[str, str]) -> list[object]:
     own = [i.partition("/")[2] for i in w.identities if i.startswith("alias/")]
     names = own + [name for name in (w.id, None if own or w.id else predicted.get(w.origin)) if name]
@@ -196,9 +227,7 @@ def _same_family(w: Wanted, node: Node) -> bool:
     return same_driver(w.driver, node.driver) or _kind(node.origin or "") == w.kind
 
 
-def _in_order(
-    left: Mapping[str, Wanted], nodes: Mapping[str, Place], key: Callable[[str, str], str]
-) -> list[tuple[Wanted, Place]]:
+def _in_order(left: Mapping[str, Wanted], nodes: Mapping[str, Place], key: Callable[[str, str], str]) -> Pairs:
     """What has no mark of its own, one by one; ``key`` makes queues of (kind, driver)."""
     pairs: list[tuple[Wanted, Place]] = []
     queues: dict[str, list[Place]] = {}

@@ -42,7 +42,8 @@ class Step:
     """What happens to one node (or one section, ``machine``).
 
     ``where`` is (bus, address) after the step, or before it for a removal; ``hot`` says whether a running guest can be
-    given it without a power cycle (None for a machine that never ran); ``notices`` whether a guest that nobody wanted to change would notice (``!``).
+    given it without a power cycle (None for a machine that never ran); ``notices`` whether a guest that nobody wanted to
+    change would notice (``!``).
     """
 
     action: Action

@@ -9,7 +9,7 @@ from typing import Any
 from mdtool.document import tree_with
 from mdtool.drivers import same_driver
 from mdtool.errors import ConflictError, MdtoolError, Report, Warn
-from mdtool.guest.alias import with_ids
+from mdtool.guest.alias import PREFIXES, with_ids
 from mdtool.guest.allocate import allocate
 from mdtool.guest.allocation.controllers import MODELS
 from mdtool.guest.allocation.occupied import Occupied
@@ -17,7 +17,7 @@ from mdtool.guest.allocation.pci import need_of
 from mdtool.guest.defaults import with_defaults
 from mdtool.guest.devices import wanted_from_guest
 from mdtool.guest.model import Guest, Spot, Wanted
-from mdtool.guest.place import placed, spot_from_node, spots_from_tree, survivor
+from mdtool.guest.place import notation_of, placed, spot_from_node, spots_from_tree, survivor
 from mdtool.guest.platform import sections_from_guest
 from mdtool.reconcile.assemble import Parts, assembled, parts_of
 from mdtool.reconcile.match import Match, Matching, matched, spot_key
@@ -143,9 +143,8 @@ class _Reconciler:
             return self._returned(w)
         node = match.place.node
         have = self.spots.get(match.place.name)
-        same_slot = same_driver(node.driver, w.driver) or need_of(w) == need_of(replace(w, driver=node.driver))
-        if not same_slot:
-            return w  # another kind of slot: a new device, that goes where libvirt would put it
+        if not _same_slot(w, node):  # another kind of slot: a new device, that goes where libvirt would put it
+            return replace(w, id=node.id) if w.kind in PREFIXES else w
         if have is None:
             return replace(w, id=node.id or w.id)
         want = spot_key(w.spot)
@@ -255,7 +254,12 @@ class _Reconciler:
             )
         by_origin = {w.origin: w for w in done}
         still = {w.origin for w in held}
-        for bus, node in placed(self.guest, done):
+        where = placed(self.guest, done)
+        for _, node in where:  # all old names go before the first new one comes: one may be the other
+            match = matches.get(node.origin or "")
+            if match is not None and match.place.name in parts.nodes and _renamed(node, match.place.node):
+                parts.remove(match.place.name)
+        for bus, node in where:
             w = by_origin.get(node.origin or "")
             if w is None or w.origin in still:
                 continue
@@ -296,8 +300,6 @@ class _Reconciler:
             changes.insert(0, Change("driver", old.driver, w.driver))
             if node.id != old.id:
                 changes.insert(0, Change("id", old.id, node.id))
-            if node.id != old.id:
-                parts.remove(place.name)
             parts.put(node.id or place.name, bus or None, replace(node, applied=recorded))
             return self._step(Action.REPLACE, place, w, where, changes, "another model", self._hot(parts, bus))
         merge = merged(
@@ -382,6 +384,18 @@ class _Reconciler:
 def _provides(node: Node) -> tuple[str, str]:
     """libvirt's type and model of a node that other devices sit on; ("", "") for all others."""
     return MODELS.get(node.driver, ("hub", "usb") if node.driver == "usb-hub" else ("", ""))
+
+
+def _same_slot(w: Wanted, node: Node) -> bool:
+    """Whether the model that is wanted goes where the other one is: not from USB to SCSI, nor from PCI Express to PCI."""
+    return same_driver(node.driver, w.driver) or (
+        notation_of(node.driver) is notation_of(w.driver) and need_of(w) == need_of(replace(w, driver=node.driver))
+    )
+
+
+def _renamed(new: Node, old: Node) -> bool:
+    """Whether a device of another model has another id, since its kind is named after its place."""
+    return not same_driver(new.driver, old.driver) and new.id != old.id
 
 
 def _spoken(key: tuple[object, ...]) -> str:

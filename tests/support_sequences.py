@@ -1,0 +1,389 @@
+"""Guests as values, edits of them, and what must hold after each edit: the property-based tests of reconcile.
+
+A ``Part`` is a device element; a guest is a list of parts on a machine.  ``World`` holds the guest XML's parts and the
+description's text, and ``World.step`` reconciles them and checks everything that must always hold.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from mdtool.document import Document, document_from_text, tree_with, yaml_from_tree
+from mdtool.edit import rewritten
+from mdtool.errors import InputError, Report
+from mdtool.guest.devices import guest_from_bytes, wanted_from_guest
+from mdtool.guest.model import Guest
+from mdtool.guest.write import xml_with_places
+from mdtool.reconcile import Options, Result, reconcile
+from mdtool.reconcile.assemble import assembled, parts_of
+from mdtool.reconcile.plan import Action
+from mdtool.tree import HAND, Node, Place, Tree
+
+MACHINES = {
+    "pc": ("x86_64", "pc-i440fx-7.2"),
+    "q35": ("x86_64", "pc-q35-7.2"),
+    "virt": ("aarch64", "virt-7.2"),
+}
+#: kind -> (element with {n} and {m} to fill in, the models that {m} may be); n is what stays of the device
+KINDS: Mapping[str, tuple[str, tuple[str, ...]]] = {
+    "nic": (
+        "<interface type='user'><mac address='52:54:00:00:00:{n:02x}'/><model type='{m}'/>{a}</interface>",
+        ("virtio", "e1000", "rtl8139", "virtio", "e1000e"),
+    ),
+    "vdisk": (
+        "<disk type='file' device='disk'><source file='/x{n}'/><target dev='vd{l}' bus='{m}'/>{a}</disk>",
+        ("virtio",),
+    ),
+    "sdisk": (
+        "<disk type='file' device='disk'><source file='/s{n}'/><target dev='sd{l}' bus='{m}'/><serial>S{n}</serial>{a}</disk>",
+        ("scsi", "usb", "scsi"),
+    ),
+    "channel": ("<channel type='null'><target type='virtio' name='{m}.{n}'/>{a}</channel>", ("org.a",)),
+    "input": ("<input type='{m}' bus='usb'>{a}</input>", ("tablet", "keyboard", "mouse")),
+    "sound": ("<sound model='{m}'>{a}</sound>", ("ac97", "ich9", "es1370")),
+    "rng": ("<rng model='virtio'><backend model='random'>/dev/urandom</backend>{a}</rng>", ("",)),
+    "watchdog": ("<watchdog model='{m}'>{a}</watchdog>", ("i6300esb",)),
+    "video": ("<video><model type='{m}'/>{a}</video>", ("virtio",)),
+    "port": ("<controller type='pci' model='pcie-root-port'{i}>{a}</controller>", ("",)),
+}
+SINGLE = {"watchdog", "video"}
+#: kinds that a mark of their own tells apart; the others are known by their order
+MARKED = {"nic", "vdisk", "sdisk", "channel"}
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One element: ``number`` is its mark (the last byte of a MAC, the letter of a disk), ``model`` an index.
+
+    ``inner`` is what the XML says of its place: an <address>, an <alias>.
+    """
+
+    kind: str
+    number: int
+    model: int = 0
+    inner: str = ""
+    index: str = ""
+
+    def xml(self) -> str:
+        form, models = KINDS[self.kind]
+        letter = chr(ord("a") + self.number % 26)
+        model = models[self.model % len(models)]
+        return form.format(n=self.number, l=letter, m=model, a=self.inner, i=self.index)
+
+
+@dataclass
+class World:
+    """A guest XML, its description, and the places that devices had when they were last seen."""
+
+    machine: str
+    parts: list[Part]
+    text: str | None = None
+    last: dict[str, tuple[str, str]] = field(default_factory=dict)
+    hand: set[str] = field(default_factory=set)
+    settled: bool = False  # whether the XML's addresses are the reconciled ones
+    plans: list[str] = field(default_factory=list)
+
+    # --- the guest XML ---
+
+    def xml(self, parts: Sequence[Part] | None = None) -> str:
+        arch, machine = MACHINES[self.machine]
+        emulator = f"/usr/bin/qemu-system-{arch}"
+        lines = [f"    {part.xml()}" for part in (self.parts if parts is None else parts) if self.fits(part)]
+        usb = "    <controller type='usb' index='0' model='qemu-xhci'/>"
+        features = "<acpi/>" if arch == "x86_64" else "<gic version='2'/>"
+        return "\n".join(
+            [
+                "<domain type='qemu'><name>p</name><uuid>11111111-2222-3333-4444-555555555555</uuid>",
+                f"  <memory unit='MiB'>64</memory><os><type arch='{arch}' machine='{machine}'>hvm</type></os>",
+                f"  <features>{features}</features>",
+                f"  <devices><emulator>{emulator}</emulator>",
+                usb,
+                *lines,
+                "  </devices>",
+                "</domain>",
+                "",
+            ]
+        )
+
+    def fits(self, part: Part) -> bool:
+        return not (part.kind == "port" and self.machine == "pc")
+
+    # --- edits: each takes numbers that a strategy draws ---
+
+    def add(self, kind: int, number: int) -> None:
+        name = sorted(KINDS)[kind % len(KINDS)]
+        taken = {part.number for part in self.parts if part.kind == name}
+        if (name in SINGLE and taken) or (name in MARKED and number % 26 in taken):
+            return
+        if name == "port" and any(part.kind == "port" and not part.index for part in self.parts):
+            return
+        index = f" index='{self.free_index()}'" if name == "port" else ""
+        self.parts.insert(number % (len(self.parts) + 1), Part(name, number % 26, number, index=index))
+
+    def free_index(self) -> int:
+        """An index that no PCI controller has, nor had: libvirt's user would take the next."""
+        used = {int(n) for n in re.findall(r"controller/pci/(\d+)", self.text or "")}
+        used |= {int(part.index.split("'")[1]) for part in self.parts if part.index}
+        return max(used, default=0) + 1
+
+    def remove(self, which: int, _: int) -> None:
+        if self.parts:
+            del self.parts[which % len(self.parts)]
+
+    def reverse(self, _: int, __: int) -> None:
+        self.parts.reverse()
+
+    def rotate(self, by: int, _: int) -> None:
+        by %= len(self.parts) or 1
+        self.parts = self.parts[by:] + self.parts[:by]
+
+    def remodel(self, which: int, model: int) -> None:
+        if self.parts:
+            which %= len(self.parts)
+            self.parts[which] = replace(self.parts[which], model=model, inner="")
+
+    def bare(self, _: int, __: int) -> None:
+        """An orchestrator's XML: no addresses, no aliases."""
+        self.parts = [replace(part, inner="") for part in self.parts]
+
+    def addressed(self, _: int, __: int) -> None:
+        """libvirt's XML: every address, and the aliases that are positions."""
+        if self.text is None:
+            return
+        source = self.xml()
+        guest = parsed(source)
+        tree = self.document().tree
+        try:
+            new = reconcile(guest, tree).tree
+        except InputError:  # the step itself will tell
+            return
+        written = xml_with_places(source.encode(), guest, new, wanted_from_guest(guest, Report()))
+        ports = {part.index.split("'")[1] for part in self.parts if part.index}
+        elements = [
+            element
+            for element in parsed(written).devices
+            if element.tag not in ("emulator", "memballoon")
+            and (element.tag != "controller" or (element.get("@type") == "pci" and element.get("@index") in ports))
+        ]
+        fitting = [at for at, part in enumerate(self.parts) if self.fits(part)]
+        assert len(fitting) == len(elements)
+        count: Counter[str] = Counter()
+        for at, element in zip(fitting, elements, strict=True):
+            alias = f"<alias name='{element.tag}{count[element.tag]}'/>" if element.tag != "controller" else ""
+            count[element.tag] += 1
+            address = element.first("address")
+            text = written.encode()[slice(*address.span)].decode() if address is not None else ""
+            self.parts[at] = replace(self.parts[at], inner=alias + text)
+        self.settled = False
+
+    # --- edits of the description ---
+
+    def document(self) -> Document:
+        assert self.text is not None
+        return document_from_text(self.text, "p.yaml")
+
+    def comment(self, which: int, _: int) -> None:
+        """A person writes a comment, and a blank line."""
+        if self.text is None:
+            return
+        lines = self.text.split("\n")
+        places = [n for n, line in enumerate(lines) if line.lstrip().startswith("- id:")]
+        if places:
+            at = places[which % len(places)]
+            indent = lines[at][: len(lines[at]) - len(lines[at].lstrip())]
+            lines.insert(at, f"{indent}# remark {which}")
+            self.text = "\n".join(lines)
+
+    def hand_property(self, which: int, _: int) -> None:
+        """A person sets a property that no XML sets."""
+        if self.text is None:
+            return
+        old = self.document()
+        nodes = [p for p in old.tree.places if p.node.driver in ("virtio-net-pci", "e1000", "virtio-blk-pci")]
+        if nodes:
+            node = nodes[which % len(nodes)].node
+            changes = {"properties": {**node.properties, "rombar": 0}}
+            self.text = rewritten(old, tree_with(old.tree, {str(node.id): changes}))
+
+    def hand_device(self, which: int, _: int) -> None:
+        """A person adds a device of their own, on the root bus."""
+        if self.text is None:
+            return
+        old = self.document()
+        root = "pci.0" if self.machine == "pc" else "pcie.0"
+        slot = 0x10 + which % 8
+        if root in old.tree.all_buses and not any(
+            n.address and n.address.startswith(f"{slot:02x}.") for n in old.tree.all_buses[root].devices
+        ):
+            parts = parts_of(old.tree)
+            name = f"mine{slot}"
+            parts.put(name, root, Node("pci-testdev", id=name, address=f"{slot:02x}.0", origin=HAND))
+            self.text = rewritten(old, assembled(parts, old.tree))
+            self.hand.add(name)
+
+    def hand_move(self, which: int, to: int) -> None:
+        """A person moves a device on its bus, to a slot that is free and no retired one."""
+        if self.text is None or not self.settled:
+            return
+        old = self.document()
+        root = old.tree.all_buses.get("pci.0")
+        nics = [n for n in (root.devices if root else ()) if n.driver == "e1000" and n.id]
+        if root is None or not nics:
+            return
+        node = nics[which % len(nics)]
+        used = {n.address for n in root.devices} | {r.address for r in old.tree.retired}
+        free = [f"{slot:02x}.0" for slot in range(3, 0x1F) if f"{slot:02x}.0" not in used]
+        self.text = rewritten(old, tree_with(old.tree, {str(node.id): {"address": free[to % len(free)]}}))
+
+    # --- reconcile, and what must hold ---
+
+    def step(self) -> Result:
+        xml = self.xml()
+        old = self.document() if self.text is not None else None
+        result = reconcile(parsed(xml), old.tree if old else None)
+        before = old.tree if old else Tree()
+        self.plans.append(str(result.plan))
+        self.text = rewritten(old, result.tree) if old else yaml_from_tree(result.tree)
+        new = self.document()
+        remarks = re.findall(r"^ *# remark .*$", old.text, re.MULTILINE) if old else []
+        self.settled = True
+        if not any(step.action in (Action.REMOVE, Action.REPLACE) for step in result.plan.steps):
+            assert re.findall(r"^ *# remark .*$", self.text, re.MULTILINE) == remarks, "comments stay"
+        nothing_shared(new.tree)
+        survivors_stay(before, new.tree, result)
+        self.newcomers_keep_off(before, new.tree)
+        hand_stays(before, new.tree, self.hand)
+        self.again_changes_nothing(new)
+        self.addresses_say_it_all(xml, new.tree)
+        for place in new.tree.places:
+            if place.node.origin and place.address:
+                self.last[place.node.origin] = place.address
+        return result
+
+    def newcomers_keep_off(self, before: Tree, after: Tree) -> None:
+        """A new device never takes the place of one that was removed; one that comes back has its old place."""
+        retired = {(r.bus, r.address): r.origin for r in before.retired}
+        known = {place.node.origin for place in before.places}
+        for place in after.places:
+            origin = place.node.origin or ""
+            if origin in known or place.address is None or place.bus is None:
+                continue
+            holder = retired.get(place.address)
+            assert holder is None or holder == origin or not marked(origin), f"{place} sits where {holder} was"
+            comes_back = origin in retired.values() and marked(origin) and not origin.startswith("controller/")
+            if comes_back and place.address != self.last[origin]:
+                raise AssertionError(f"{place} came back, and was at {self.last[origin]}")
+
+    def again_changes_nothing(self, new: Document) -> None:
+        """The same XML, and the same XML with its elements in another order: no change, not by a byte."""
+        # Which disk a guest boots from, and which of two rngs is the first, is a matter of order.
+        first = [part for part in self.parts if part.kind not in ("nic", "channel", "port")]
+        for parts in (self.parts, first + [part for part in reversed(self.parts) if part not in first]):
+            again = reconcile(parsed(self.xml(parts)), new.tree)
+            assert not again.plan, f"reconciling again:\n{again.plan}"
+            assert rewritten(new, again.tree) == new.text
+
+    def addresses_say_it_all(self, xml: str, tree: Tree) -> None:
+        """The XML with its places, and no description: everything is where it was."""
+        guest = parsed(xml)
+        text = xml_with_places(xml.encode(), guest, tree, wanted_from_guest(guest, Report()))
+        alone = {p.node.origin: p.address for p in reconcile(parsed(text)).tree.places}
+        for place in tree.places:
+            if place.node.origin in alone and marked(place.node.origin or ""):
+                assert alone[place.node.origin] == place.address, f"{place} moved to {alone[place.node.origin]}\n{text}"
+
+
+def parsed(xml: str) -> Guest:
+    return guest_from_bytes(xml.encode(), "p.xml")
+
+
+def marked(origin: str) -> bool:
+    """Whether an origin names one device and no other."""
+    return origin.startswith(("interface/", "disk/", "channel/", "controller/"))
+
+
+def nothing_shared(tree: Tree) -> None:
+    for what, values in {
+        "an address": [place.address for place in tree.places if place.address],
+        "an id": [place.node.id for place in tree.places if place.node.id],
+        "a chassis": [p.node.properties["chassis"] for p in tree.places if "chassis" in p.node.properties],
+    }.items():
+        shared = [value for value, count in Counter[Any](values).items() if count > 1]
+        assert not shared, f"{what} is shared: {shared}"
+    for place in tree.places:
+        if place.bus is not None and place.bus.type in ("PCI", "PCIE", "usb-bus", "SCSI", "virtio-serial-bus"):
+            assert place.node.address is not None, f"{place.name} has no address"
+            assert place.bus.type != "PCIE" or place.bus.name == "pcie.0" or place.node.address.startswith("00."), place
+    functions: dict[tuple[str, str], list[Node]] = {}
+    for place in tree.places:
+        if place.bus is not None and place.bus.type in ("PCI", "PCIE") and place.node.address:
+            functions.setdefault((place.bus.name, place.node.address[:2]), []).append(place.node)
+    for slot, nodes in functions.items():
+        if len(nodes) > 1:
+            first = [node for node in nodes if (node.address or "").endswith(".0")]
+            assert first and first[0].properties.get("multifunction") is True, f"{slot}: function 0 does not say so"
+
+
+def survivors_stay(before: Tree, after: Tree, result: Result) -> None:
+    """Bus, address and id of whatever is in both, but for what the plan says was replaced."""
+    old = {p.node.origin: p for p in before.places if marked(p.node.origin or "") or p.node.origin == HAND}
+    new = {p.node.origin: p for p in after.places}
+    replaced = {step.origin for step in result.plan.steps if step.action is Action.REPLACE}
+    for origin, was in old.items():
+        now = new.get(origin)
+        if now is None or origin == HAND:
+            continue
+        if origin in replaced:
+            assert was.node.driver != now.node.driver, f"{was} was replaced by {now}, and its model is the same"
+        else:
+            assert (now.node.id, now.address) == (was.node.id, was.address), f"{was} moved: {now}"
+    kinds: Counter[tuple[str, bool]] = Counter()
+    for tree, here in ((before, True), (after, False)):
+        for place in tree.places:
+            kinds[place.node.driver, here] += 1
+    where = {(p.node.driver, p.address): p for p in after.places}
+    changed = {change.before for step in result.plan.steps if step.action is Action.REPLACE for change in step.changes}
+    changed |= {step.driver for step in result.plan.steps if step.action is Action.REPLACE}
+    for driver in {p.node.driver for p in before.places if not marked(p.node.origin or "")} - changed:
+        were = [p for p in before.places if p.node.driver == driver]
+        stayed = sum((driver, p.address) in where for p in were)
+        expected = min(kinds[driver, True], kinds[driver, False])
+        assert stayed >= expected, f"{driver}: {expected} of {len(were)} should stay, {stayed} did\n{result.plan}"
+
+
+def hand_stays(before: Tree, after: Tree, hand: set[str]) -> None:
+    for name in hand & before.by_name.keys():
+        was, now = before.by_name[name], after.by_name.get(name)
+        assert now is not None and (now.node, now.address) == (was.node, was.address), f"{name} was a hand's"
+    for name, place in before.by_name.items():
+        now = after.by_name.get(name)
+        if now is not None and "rombar" in place.node.properties and now.node.driver == place.node.driver:
+            assert now.node.properties.get("rombar") == 0, f"{name}: the hand-set property is gone"
+
+
+EDITS = ("add", "add", "add", "remove", "reverse", "rotate", "remodel", "bare", "addressed", "comment", "hand_property",
+         "hand_device", "hand_move")  # fmt: skip
+
+Edit = tuple[str, int, int]
+
+
+def run(machine: str, start: Sequence[tuple[int, int]], edits: Sequence[Sequence[Edit]]) -> World:
+    """A guest with the parts of ``start``, and batches of edits with a reconcile after each."""
+    world = World(machine, [])
+    for batch in ([("add", kind, number) for kind, number in start], *edits):
+        for name, one, two in batch:
+            getattr(world, name)(one, two)
+        try:
+            world.step()
+        except InputError as error:
+            if error.rule != "out-of-slots":  # a guest may be full; what is there stays where it is
+                raise
+            break
+    return world
+
+
+__all__ = ["EDITS", "KINDS", "MACHINES", "Edit", "Options", "Part", "Place", "World", "run"]
