@@ -110,7 +110,7 @@ def pci_root(guest: Guest) -> str:
     """
     if is_x86(guest):
         return "pcie-root" if guest.is_q35 else "pci-root" if guest.is_i440fx else ""
-    if is_ppc(guest):
+    if is_ppc(guest) or guest.arch == "s390x":
         return "pci-root"
     if guest.arch in ("aarch64", "armv7l", "riscv64") and guest.is_virt:
         return "pcie-root"

@@ -76,7 +76,7 @@ def buses_of(driver: str, id: str | None) -> tuple[Bus, ...]:
 
 # --- notations -------------------------------------------------------------------------------------------------------
 
-Numbers = Mapping[str, Any]
+_SAID = object()  # in place of a property that the address says already
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +163,7 @@ NOTATIONS: Mapping[str, Notation] = {
         lambda address: {"iobase": int(address, 16)},
         bus=False,
     ),
-    "ccw": Notation(re.compile(r".*-ccw$|vfio-ap$"), "ccw", lambda address, _: {"devno": address}, _channel),
+    "ccw": Notation(re.compile(r".*-ccw$"), "ccw", lambda address, _: {"devno": address}, _channel, bus=False),
     "spapr-vio": Notation(
         re.compile(r"spapr-(vlan|vscsi|vty|nvram|tpm|rng)"),
         "spapr-vio",
@@ -290,7 +290,7 @@ class _Names:
             id=one.id,
             address=address,
             origin=one.origin,
-            properties={**one.properties, **properties},
+            properties={name: value for name, value in {**one.properties, **properties}.items() if value is not _SAID},
             buses=buses_of(one.driver, one.id),
             position=one.position,
         )
@@ -302,8 +302,9 @@ class _Names:
         if notation is NOTATIONS["hda"]:
             return f"{self.of.get(id(one))}.0", str(one.facts.get("number", 0)), {}
         if notation is NOTATIONS["isa"]:
-            base = one.properties.get(_port(one.driver))
-            return "isa.0", f"{base:x}" if isinstance(base, int) else None, {}
+            name = _port(one.driver)
+            base = one.properties.get(name)
+            return ("isa.0", f"{base:x}", {name: _SAID}) if isinstance(base, int) else ("isa.0", None, {})
         if notation is NOTATIONS["system"] or spot is None:
             return self._default_bus(one, notation), None, {}
         places: Mapping[str, Callable[[Wanted, Spot], tuple[str, str | None, dict[str, Value]]]] = {
@@ -320,7 +321,7 @@ class _Names:
                 _text(spot.get("slot")),
                 {},
             ),
-            "ccw": lambda _, spot: ("virtual-css-bridge.0", _devno(spot), {}),
+            "ccw": lambda _, spot: ("virtual-css", _devno(spot), {}),
             "spapr-vio": lambda _, spot: ("spapr-vio", f"{spot['reg']:x}" if "reg" in spot.numbers else None, {}),
             "dimm": lambda _, spot: (
                 "",
@@ -443,7 +444,7 @@ def _providers(tree: Tree) -> Iterator[tuple[str, _Provider]]:
             yield bus.name, _Provider("sata", 0, bus=number) if q35 or number > 1 else _Provider("ide", 0, bus=number)
         elif bus.type == "floppy-bus":
             yield bus.name, _Provider("fdc", 0)
-        elif bus.type == "virtual-css-bus":
+        elif bus.type == "virtual-css-bus" or bus.name.startswith("virtual-css"):
             yield bus.name, _Provider("ccw", 0)
     # A pxb's bus is really that of a bridge which the pxb makes: the device that has an id has the last word.
     for place in sorted(tree.places, key=lambda place: place.node.id is not None):

@@ -173,7 +173,7 @@ def test_a_lone_function_is_known_as_one() -> None:
         ("isa.0", Node("isa-serial", "serial0", "3f8"), {"driver": "isa-serial", "id": "serial0", "iobase": 0x3F8}),
         ("isa.0", Node("pvpanic", None, "505"), {"driver": "pvpanic", "ioport": 0x505}),
         ("", Node("pc-dimm", "dimm0", "2"), {"driver": "pc-dimm", "id": "dimm0", "slot": 2}),
-        ("virtual-css", Node("virtio-net-ccw", "net0", "fe.0.0001"), {"bus": "virtual-css", "devno": "fe.0.0001"}),
+        ("virtual-css", Node("virtio-net-ccw", "net0", "fe.0.0001"), {"devno": "fe.0.0001"}),
         ("pcie.0", Node("edu", "e", "1f.7"), {"bus": "pcie.0", "addr": "0x1f.0x7"}),
         ("vs.0", Node("virtconsole", "console0"), {"driver": "virtconsole", "id": "console0"}),
         ("ide.1", Node("ide-hd", "sata0-0-1", "0"), {"driver": "ide-hd", "id": "sata0-0-1", "bus": "ide.1"}),
@@ -184,6 +184,13 @@ def test_device_arguments(bus: str, node: Node, expected: dict[str, Any]) -> Non
     found = device_arguments(bus, node)
     assert expected.items() <= found.items()
     assert ("bus" in found) == ("bus" in expected)
+
+
+def test_what_the_address_says_is_no_property_too() -> None:
+    guest = guest_with("<panic model='isa'><address type='isa' iobase='0x505'/></panic>")
+    (bus, node), *_ = [pair for pair in placed(guest, settled(guest)) if pair[1].driver == "pvpanic"]
+    assert (bus, node.address, node.properties) == ("isa.0", "505", {})
+    assert device_arguments(bus, node) == {"driver": "pvpanic", "ioport": 0x505}
 
 
 def test_numbers_of_other_controllers() -> None:
