@@ -21,6 +21,8 @@ What mdtool makes of each element under `<devices>`, and of each attribute and c
 
 - A **property** is part of the machine description, and goes to `-device` under the same name. Words in parentheses are
   the drivers that have it; on another driver the attribute is a warning.
+- A **driver** such as `virtio-net-*` ends as its transport demands: `-pci`, `-ccw` or, on virtio-mmio, `-device`; a
+  transitional model adds `-transitional` or `-non-transitional` on PCI.
 - The **host side** is not in the description: `mdtool launch` makes `-blockdev`, `-netdev`, `-chardev` and their like
   from the XML.
 - What is **refused** is an error at its line. What is not on this page is a warning, and an error with `--strict`.

@@ -206,7 +206,7 @@ class Device:
         found: dict[str, str] = dict(COMMON)
         for name, prop in self.props.items():
             found[_path(prop)] = f"property `{name}`" + (
-                f" ({', '.join(prop.drivers)})" if isinstance(prop, Prop) and prop.drivers else ""
+                f" (`{'`, `'.join(prop.drivers)}`)" if isinstance(prop, Prop) and prop.drivers else ""
             )
         for name, prop in self.facts.items():
             found.setdefault(_path(prop), f"place and identity: `{name}`")
