@@ -78,6 +78,12 @@ def value_to_text(value: bytes) -> str:
     return f"[{value.hex()}]"
 
 
+def compatible(fdt: Fdt, name: str) -> Mapping[str, bytes] | None:
+    """The first node that says it is compatible with ``name``; None where none does."""
+    wanted = name.encode()
+    return next((node for node in fdt.values() if wanted in node.get("compatible", b"").split(b"\0")), None)
+
+
 def cells(value: bytes, widths: list[int]) -> list[int]:
     """The first entry of a ``reg`` or ``ranges``, cut into numbers of so many cells each."""
     numbers = []

@@ -109,21 +109,15 @@ def _virt(probe: Probe) -> Read:
     blob = fdt.fdt_from_bytes(_device_tree(probe))
     facts: dict[str, dict[str, dict[str, str]]] = {"dtb": fdt.facts(blob)}
     memory = min(fdt.cells(node["reg"], [2])[0] for path, node in blob.items() if path.startswith("/memory"))
-    door = next(
-        (
-            fwcfg.Door.memory(fdt.cells(node["reg"], [2])[0], memory + (2 << 20))
-            for path, node in blob.items()
-            if path.startswith("/fw-cfg@") and path.count("/") == 1
-        ),
-        None,
-    )
+    config = fdt.compatible(blob, "qemu,fw-cfg-mmio")
+    host = fdt.compatible(blob, "pci-host-ecam-generic")
+    door = fwcfg.Door.memory(fdt.cells(config["reg"], [2])[0], memory + (2 << 20)) if config else None
     unread: list[str] = []
     listed: Mapping[str, fwcfg.File] = {}
     if door is None:
         unread.append("acpi, smbios, fw_cfg: the machine has no fw_cfg")
     else:
         listed = fwcfg.directory(qtest, door)
-    host = next((node for path, node in blob.items() if path.startswith("/pcie@") and path.count("/") == 1), None)
     found: list[pci.Found] = []
     if host is None:
         unread.append("pci: the device tree has no PCI Express host")
@@ -163,7 +157,13 @@ def _window(ranges: bytes) -> int:
     return 0x10000000
 
 
-READERS: Mapping[str, Callable[[Probe], Read]] = {"x86_64": _x86, "i386": _x86, "aarch64": _virt, "arm": _virt}
+READERS: Mapping[str, Callable[[Probe], Read]] = {
+    "x86_64": _x86,
+    "i386": _x86,
+    "aarch64": _virt,
+    "arm": _virt,
+    "riscv64": _virt,
+}
 
 
 def _enumerated(

@@ -268,6 +268,15 @@ def test_arm_virt_through_its_device_tree() -> None:
     assert any(change.section == "dtb" and change.subject.startswith("/intc@") for change in found)
 
 
+def test_riscv_virt_through_its_device_tree() -> None:
+    require("qemu-system-riscv64")
+    words = ["qemu-system-riscv64", "-M", "virt", "-nodefaults", "-display", "none"]
+    one = fingerprint_from_argv([*words, "-device", "virtio-rng-pci,id=rng0,addr=05.0"])
+    assert {function.id: function.path for function in one.functions if function.id} == {"rng0": "05.0"}
+    assert one.facts["virtio"]["05.0"]["queues"] == "1"
+    assert one.unread == ()
+
+
 def test_a_machine_that_is_not_known_is_said() -> None:
     require("qemu-system-arm")
     one = fingerprint_from_argv(["qemu-system-arm", "-M", "vexpress-a9", "-nodefaults", "-display", "none"])
