@@ -124,7 +124,7 @@ def _scsi_for_hostdevs(guest: Guest, wanted: Sequence[Wanted]) -> Iterator[Wante
 
 
 def _usb(guest: Guest, wanted: Sequence[Wanted]) -> Iterator[Wanted]:
-    model = "qemu-xhci" if guest.is_q35 else "piix3-uhci" if is_x86(guest) else "pci-ohci" if is_ppc(guest) else ""
+    model = "qemu-xhci" if guest.is_q35 or is_ppc(guest) else "piix3-uhci" if is_x86(guest) else ""
     if model and 0 not in _have(wanted, "usb"):
         yield implied(guest, "usb", model, 0)
 
@@ -161,14 +161,15 @@ def _video(guest: Guest, _: Sequence[Wanted]) -> Iterator[Wanted]:
     elif is_ppc(guest):
         model, driver, properties = "vga", "VGA", {"vgamem_mb": 16}
     else:
-        model, driver, properties = "virtio", f"virtio-gpu-{transport(guest)}", {"max_outputs": 1}
+        name = "virtio-vga" if guest.arch == "riscv64" else f"virtio-gpu-{transport(guest)}"
+        model, driver, properties = "virtio", name, {"max_outputs": 1}
     facts = {"choice": model, "model": model, "primary": True}
     yield Wanted("video", driver, f"video/{model}", alias="video", facts=facts, properties=properties)
 
 
 def _memballoon(guest: Guest, _: Sequence[Wanted]) -> Iterator[Wanted]:
     bus = transport(guest)
-    if (is_x86(guest) or is_ppc(guest) or bus == "ccw") and not _has(guest, "memballoon"):
+    if not guest.arch.startswith(("arm", "aarch64")) and not _has(guest, "memballoon"):
         facts = {"choice": "virtio", "transport": bus}
         yield Wanted("memballoon", f"virtio-balloon-{bus}", "memballoon", alias="balloon", facts=facts)
 

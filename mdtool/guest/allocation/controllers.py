@@ -55,7 +55,7 @@ def scsi_model(guest: Guest) -> str:
     """The SCSI controller that libvirt adds for drives without one."""
     if guest.arch in ("ppc64", "ppc64le"):
         return "ibmvscsi"
-    return "virtio-scsi" if guest.arch in ("s390", "s390x", "riscv64") else "lsilogic"
+    return "virtio-scsi" if guest.arch in ("s390", "s390x") else "lsilogic"
 
 
 def implied(guest: Guest, type_: str, model: str, index: int, **facts: Any) -> Wanted:
