@@ -31,7 +31,8 @@ from mdtool.guest.platform.units import names
 from mdtool.guest.xml import Element
 from mdtool.launch.backends import NO_DEVICE, backend_of, implied_audio
 from mdtool.launch.backends.base import Backend, Host, Process, Secret, option
-from mdtool.launch.rehearse_backends import implied_silence, rehearsed, stand_in_properties
+from mdtool.launch.rehearse_backends import implied_silence, rehearsed, rehearsed_option, stand_in_properties
+from mdtool.launch.words import Option
 from mdtool.tree import BUILTIN, HAND, Place, Tree
 
 HOST_RULES = frozenset({"host-side", "kvm", "firmware", "missing"})
@@ -369,11 +370,6 @@ def _runtime(guest: Guest) -> Path:
     return Path(os.environ.get("XDG_RUNTIME_DIR") or "/run") / "mdtool" / guest.name.replace("/", "_")
 
 
-#: options of <qemu:commandline> that a rehearsal keeps: they speak of the guest, and need nothing of the host
-_GUEST_OPTIONS = names("global cpu machine M smbios set rtc m smp numa boot no-acpi no-hpet no-reboot device")
-_ALONE = frozenset(["no-acpi", "no-hpet", "no-reboot", "enable-kvm", "S", "daemonize", "nographic", "snapshot"])
-
-
 def _children(element: Element, name: str) -> list[Element]:
     """Children in QEMU's namespace, whose name has slashes that a path would stumble over."""
     return [child for child in element if child.tag == QEMU_NS + name]
@@ -387,16 +383,29 @@ def _passed_through(guest: Guest, wanted: Sequence[Wanted], *, rehearse: bool) -
         return (), {}
     environment = {env.get("@name") or "": env.get("@value") or "" for env in _children(holder, "env")}
     words: list[str] = []
-    arguments = _children(holder, "arg")
-    index = 0
-    while index < len(arguments):
-        group = [arguments[index]]
-        name = (group[0].get("@value") or "").lstrip("-")
-        follows = index + 1 < len(arguments) and not (arguments[index + 1].get("@value") or "").startswith("-")
-        if follows and name not in _ALONE:
-            group.append(arguments[index + 1])
-        index += len(group)
-        if any(id(argument) in taken for argument in group) or (rehearse and name not in _GUEST_OPTIONS):
+    for group in _groups(_children(holder, "arg")):
+        if any(id(argument) in taken for argument in group):
             continue
-        words += [argument.get("@value") or "" for argument in group]
+        said = [argument.get("@value") or "" for argument in group]
+        words += _null_option(said) if rehearse else said
     return tuple(words), {} if rehearse else environment
+
+
+def _groups(arguments: Sequence[Element]) -> Iterator[list[Element]]:
+    """Each option with its value, where it has one."""
+    group: list[Element] = []
+    for argument in arguments:
+        if group and ((argument.get("@value") or "").startswith("-") or len(group) == 2):
+            yield group
+            group = []
+        group.append(argument)
+    if group:
+        yield group
+
+
+def _null_option(words: Sequence[str]) -> tuple[str, ...]:
+    """What a rehearsal has of it; an argument that is no option is nobody's."""
+    if not words[0].startswith("-"):
+        return ()
+    made = rehearsed_option(Option(words[0].lstrip("-"), words[1] if len(words) > 1 else None))
+    return made.words if made is not None else ()

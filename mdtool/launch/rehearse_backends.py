@@ -9,17 +9,19 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+import zlib
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
-from mdtool.guest.platform.memory import memory_object
+from mdtool.guest.platform.memory import RAM, memory_object
 from mdtool.guest.platform.units import bytes_of, names
 from mdtool.guest.xml import Element
 from mdtool.launch.backends import BACKENDS, backend_of, null
-from mdtool.launch.backends.base import NOTHING, Backend, Host, Make, Process, listed, option
+from mdtool.launch.backends.base import NOTHING, Backend, Host, Make, Process, Properties, listed, option
 from mdtool.launch.backends.block import is_empty, is_readonly, node_name, policies, sd_index
 from mdtool.launch.backends.char import builtin_id
 from mdtool.launch.backends.display import audio_ids
+from mdtool.launch.words import Option
 from mdtool.tree import Node
 
 #: bytes; big enough that QEMU guesses the geometry of every disk of today (16383/16/63)
@@ -222,4 +224,62 @@ REHEARSED: dict[str, Make] = {
 }
 assert REHEARSED.keys() <= BACKENDS.keys()
 
-__all__ = ["REHEARSED", "STAND_INS", "implied_silence", "rehearsed", "stand_in_properties"]
+# --- <qemu:commandline> --------------------------------------------------------------------------------------------
+
+#: options that speak of the guest alone; they are kept as they are
+_KEPT_OPTIONS = frozenset(
+    names("global cpu machine set rtc m smp numa boot smbios device no-acpi no-hpet no-reboot uuid name action")
+)
+#: objects that are QEMU's own, and what takes the place of one that is not
+_OWN_OBJECTS = names("iothread throttle-group cryptodev-backend-builtin rng-builtin memory-backend-ram filter-")
+_OBJECTS = {
+    "rng-": lambda bag: {"qom-type": "rng-builtin", "id": bag.get("id")},
+    "memory-backend-": lambda bag: {"qom-type": RAM, "id": bag.get("id"), "size": bag.get("size", "64M")},
+    "cryptodev-": lambda bag: {"qom-type": "cryptodev-backend-builtin", "id": bag.get("id")},
+}
+
+
+def _null_object(bag: Properties) -> Properties | None:
+    kind = str(bag.get("qom-type"))
+    if kind.startswith(_OWN_OBJECTS):
+        return bag
+    return next((make(bag) for prefix, make in _OBJECTS.items() if kind.startswith(prefix)), None)
+
+
+def _null_drive(bag: Properties) -> Properties:
+    kept = {key: bag[key] for key in ("if", "id", "index", "bus", "unit", "media", "node-name", "read-only") if key in bag}
+    return {**kept, "driver": "null-co", "size": DISK_SIZE, "read-zeroes": True}
+
+
+#: option -> the same with nothing behind it; None where it goes
+_NULL_OPTIONS: Mapping[str, Callable[[Properties], Properties | None]] = {
+    "netdev": lambda bag: {"type": "hubport", "id": bag.get("id"), "hubid": _hub(str(bag.get("id")))},
+    "chardev": lambda bag: {"backend": "null", "id": bag.get("id")},
+    "audiodev": lambda bag: {"driver": "none", "id": bag.get("id")},
+    "fsdev": lambda bag: {"fsdriver": "local", "id": bag.get("id"), "security_model": "none", "path": "/"},
+    "drive": _null_drive,
+    "blockdev": _null_drive,
+    "object": _null_object,
+    "fw_cfg": lambda bag: bag if "string" in bag else None,
+}
+
+
+def _hub(name: str) -> int:
+    """A hub of its own for each name, away from those of <interface>."""
+    return 1000 + zlib.crc32(name.encode()) % 10**9
+
+
+def rehearsed_option(option: Option) -> Option | None:
+    """An option of <qemu:commandline> as a rehearsal has it; None for one that speaks of the host.
+
+    >>> rehearsed_option(Option("netdev", "tap,id=n,ifname=tap0"))
+    Option(name='netdev', value='hubport,id=n,hubid=...')
+    """
+    if option.name in _KEPT_OPTIONS:
+        return option
+    make = _NULL_OPTIONS.get(option.name)
+    made = make(option.bag) if make is not None else None
+    return option.with_bag({key: value for key, value in made.items() if value is not None}) if made is not None else None
+
+
+__all__ = ["REHEARSED", "STAND_INS", "implied_silence", "rehearsed", "rehearsed_option", "stand_in_properties"]

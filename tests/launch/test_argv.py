@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from dataclasses import replace
 
@@ -154,7 +155,7 @@ def test_options_of_qemu_commandline_come_last() -> None:
     assert line.argv[-5:] == ["-fw_cfg", "name=opt/a,string=b", "-foo", "-global", "e1000.autonegotiation=off"]
     assert line.environment == {"A": "b"}
     rehearsed = line_of(guest_of("", outside), rehearse=True)
-    assert rehearsed.extra == ("-global", "e1000.autonegotiation=off")
+    assert rehearsed.extra == ("-fw_cfg", "name=opt/a,string=b", "-global", "e1000.autonegotiation=off")
     assert not rehearsed.environment
 
 
@@ -187,3 +188,26 @@ def test_nobody_looks_at_the_host_for_showing(monkeypatch: pytest.MonkeyPatch) -
     wanted = wanted_of(guest)
     line = argv_from_tree(guest, tree_of(guest, wanted), wanted)
     assert "kvm" in line.argv
+
+
+def test_a_rehearsal_puts_nothing_behind_options_of_qemu_commandline() -> None:
+    given = {
+        "-netdev": "tap,id=n,ifname=tap0",
+        "-chardev": '{"backend": "socket", "id": "c", "path": "/s"}',
+        "-object": "rng-random,id=r,filename=/dev/hwrng",
+        "-drive": "file=/d.img,if=none,id=d,format=qcow2",
+        "-blockdev": '{"driver": "file", "node-name": "b", "filename": "/b"}',
+        "-audiodev": "pa,id=a",
+        "-fw_cfg": "name=opt/a,file=/f",
+        "-display": "gtk",
+    }
+    args = "".join(f"<qemu:arg value='{flag}'/><qemu:arg value='{value}'/>" for flag, value in given.items())
+    line = line_of(guest_of("", f"<qemu:commandline><qemu:arg value='stray'/>{args}</qemu:commandline>"), rehearse=True)
+    extra = dict(zip(line.extra[::2], line.extra[1::2], strict=True))
+    assert extra["-netdev"].startswith("hubport,id=n,hubid=")
+    assert json.loads(extra["-chardev"]) == {"backend": "null", "id": "c"}
+    assert extra["-object"] == "rng-builtin,id=r"
+    assert extra["-drive"] == "if=none,id=d,driver=null-co,size=17179869184,read-zeroes=on"
+    assert json.loads(extra["-blockdev"])["node-name"] == "b"
+    assert extra["-audiodev"] == "none,id=a"
+    assert set(extra) == {"-netdev", "-chardev", "-object", "-drive", "-blockdev", "-audiodev"}
