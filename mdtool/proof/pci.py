@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from mdtool.proof.qtest import QTest
 
 BUSES, SLOTS, FUNCTIONS = 256, 32, 8
-COMMAND, HEADER_TYPE, BAR0, BUS_NUMBERS, MEMORY_WINDOW, PREFETCH_WINDOW = 0x04, 0x0E, 0x10, 0x18, 0x20, 0x24
+COMMAND, HEADER_TYPE, BAR0, BUS_NUMBERS, MEMORY_WINDOW = 0x04, 0x0E, 0x10, 0x18, 0x20
 BRIDGE, MULTIFUNCTION = 0x01, 0x80
 BARS = {0: 6, BRIDGE: 2}  # by header type; CardBus bridges (2) have none that QEMU models
 ROM = {0: 0x30, BRIDGE: 0x38}

@@ -125,9 +125,11 @@ def probed(
         process = _started(command, environment, stderr, (its.fileno(), listener.fileno()))
         its.close()
         listener.close()
+        qtest = QTest(ours)
+        stack.callback(qtest.close)
         try:
             with session_from_source(str(folder / "qmp"), timeout=seconds) as session:
-                yield Probe(QTest(ours), session)
+                yield Probe(qtest, session)
         except MdtoolError as error:
             raise _told(error, process, stderr.fileno()) from None
         except TimeoutError:

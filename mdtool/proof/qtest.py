@@ -58,9 +58,6 @@ class QTest:
         answers = self.run([f"b64read {address:#x} {size:#x}" for address, size in places])
         return [base64.b64decode(answer) for answer in answers]
 
-    def write(self, address: int, data: bytes) -> None:
-        self.run([f"write {address:#x} {len(data):#x} 0x{data.hex()}"])
-
     def close(self) -> None:
         self._lines.close()
         self.connection.close()

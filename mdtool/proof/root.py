@@ -8,7 +8,6 @@ names, which a chroot would take away.
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -98,11 +97,3 @@ def library_folders(folder: Path) -> Iterator[Path]:
         if path.is_dir() and path not in seen and path.is_relative_to(folder):
             seen.add(path)
             yield path
-
-
-def find_binary(name: str) -> str:
-    """``name`` as a path: QemuError, with what to install, where it is nowhere on PATH."""
-    path = shutil.which(name)
-    if path is None:
-        raise QemuError(f"{name} is not installed", remedy="install QEMU (qemu-system-x86), or name its binary")
-    return path

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import tempfile
+from contextlib import closing
 from pathlib import Path
 
 from mdtool.launch.rehearse import rehearsal
@@ -24,4 +25,5 @@ def fingerprint_from_prepared(prepared: Prepared) -> Fingerprint:
         with rehearsal(prepared, more=["-qtest", f"unix:{path}", "-qtest-log", os.devnull]) as qemu:
             connection = listener.accept()[0]
             connection.settimeout(SECONDS)
-            return fingerprint_from_probe(Probe(QTest(connection), qemu.session))
+            with closing(QTest(connection)) as qtest:
+                return fingerprint_from_probe(Probe(qtest, qemu.session))
