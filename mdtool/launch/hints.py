@@ -22,6 +22,7 @@ from mdtool.tree import BUILTIN, HAND, Bus, Node, Place, Tree
 
 FORMAT = "hints/1"
 _KEYS = frozenset({"origin", "driver", "id", "bus", "address", "buses", "implied"})
+_NUMBERS = ("bus_nr", "chassis", "chassis_nr", "multifunction", "port")
 IMPLIED = "@implied"  # in a node's applied: no XML element asked for it, so none has to keep it
 
 
@@ -38,7 +39,9 @@ def _hint(place: Place) -> dict[str, Any]:
     row: dict[str, Any] = {"origin": node.origin, "driver": node.driver, "id": node.id}
     row |= {"bus": place.bus.name if place.bus else None, "address": node.address}
     row |= {"buses": {bus.name: bus.type for bus in node.buses}} if node.buses else {}
-    row |= {"implied": True} if node.applied.get(IMPLIED) else {}
+    if node.applied.get(IMPLIED):
+        # A port's numbers are its address in a hotplug slot's terms, and no XML element says them again.
+        row |= {"implied": {name: node.properties[name] for name in _NUMBERS if name in node.properties}}
     return {key: value for key, value in row.items() if value is not None}
 
 
@@ -71,7 +74,7 @@ def _is_hint(row: Any) -> bool:
         and row.keys() <= _KEYS
         and {"origin", "driver"} <= row.keys()
         and all(isinstance(value, str) for key, value in row.items() if key not in ("buses", "implied"))
-        and isinstance(row.get("buses", {}), dict)
+        and all(isinstance(row.get(name, {}), dict) for name in ("buses", "implied"))
     )
 
 
@@ -85,8 +88,9 @@ def _tree(machine: Mapping[str, Any], rows: list[dict[str, Any]]) -> Tree:
         return Bus(name, kind, tuple(node(row) for row in on.pop(name, [])))
 
     def node(row: dict[str, Any]) -> Node:
-        applied = {IMPLIED: True} if row.get("implied") else {}
-        made = Node(row["driver"], row.get("id"), row.get("address"), row["origin"], applied=applied)
+        numbers = dict(row.get("implied", {}))
+        applied = {IMPLIED: True, **numbers} if "implied" in row else {}
+        made = Node(row["driver"], row.get("id"), row.get("address"), row["origin"], numbers, applied=applied)
         return replace(made, buses=tuple(bus(name, str(kind)) for name, kind in row.get("buses", {}).items()))
 
     loose = tuple(node(row) for row in on.pop(None, []))

@@ -68,15 +68,19 @@ class _Held:
 def handover(options: Sequence[Option], refused: Iterable[tuple[str, str]] = ()) -> Handover:
     """``refused`` are (id, QEMU's reason) of what an earlier try showed to be unpluggable."""
     reasons = dict(refused)
+    buses = {found[1]: why for why in reasons.values() if (found := re.search(r"Bus '([^']+)' does not support", why))}
     devices: dict[str, _Held] = {}
     for option in options:
         if option.name == "device":
             bag = option.bag
             id = str(bag.get("id", f"?{len(devices)}"))
             driver, bus = str(bag.get("driver", "")), str(bag.get("bus", ""))
-            devices[id] = _Held(option, id, driver, bus, reasons.get(id) or _why_not(option, driver, bus))
+            devices[id] = _Held(option, id, driver, bus, reasons.get(id) or buses.get(bus) or _why_not(option, driver, bus))
     stays = {id: held.why for id, held in devices.items() if held.why}
     for id in list(stays):  # what carries it must be there first
+        for possible in _possible_carriers(devices, devices[id]):
+            stays.setdefault(possible, f"it carries {id}")
+    for id in list(stays):
         carrier = _carrier(devices, devices[id].bus)
         while carrier is not None and carrier not in stays:
             stays[carrier] = f"it carries {id}"
@@ -97,6 +101,21 @@ def _why_not(option: Option, driver: str, bus: str) -> str:
     if not option.is_json:
         return "QMP takes its properties in JSON only"
     return next((f"{what} cannot be plugged" for start, what in _FIXED if driver.startswith(start)), "")
+
+
+#: what takes any bus of its kind where none is named -> the drivers that have one
+_ANY_BUS = (
+    (r"virtconsole|virtserialport", r"virtio-serial-.*"),
+    (r"scsi-.*", r"virtio-scsi-.*|lsi.*|megasas.*|mptsas.*|pvscsi"),
+    (r"usb-.*", r".*(uhci|ehci|ohci|xhci).*"),
+    (r"hda-.*", r".*hda"),
+)
+
+
+def _possible_carriers(devices: dict[str, _Held], held: _Held) -> list[str]:
+    """The devices of which one will carry ``held``, which names no bus."""
+    kinds = [carrier for carried, carrier in _ANY_BUS if not held.bus and re.fullmatch(carried, held.driver)]
+    return [id for id, other in devices.items() for kind in kinds if re.fullmatch(kind, other.driver)]
 
 
 def _carrier(devices: dict[str, _Held], bus: str) -> str | None:

@@ -31,6 +31,7 @@ _ROOTS = frozenset({"pci.0", "pcie.0"})
 
 
 IGNORES_ADDR = (9, 0)  # the first QEMU that does
+MOST_NICS = 8  # QEMU's MAX_NICS
 
 
 def handover(options: Sequence[Option], version: tuple[int, ...] = (0,)) -> Handover:
@@ -38,11 +39,19 @@ def handover(options: Sequence[Option], version: tuple[int, ...] = (0,)) -> Hand
     if version >= IGNORES_ADDR:
         note = f"every NIC is a -device: QEMU {'.'.join(map(str, version))} takes -net nic,addr= and ignores the address"
         return Handover(tuple(options), notes=(note,))
-    found = [(option, _nic(option.bag)) if option.name == "device" else (option, "") for option in options]
-    notes = tuple(
-        f"{option.id} ({option.bag['driver']}) is a -device: {nic}" for option, nic in found if isinstance(nic, str) and nic
-    )
-    return Handover(tuple(nic if isinstance(nic, Option) else option for option, nic in found), notes=notes)
+    made: list[Option] = []
+    notes: list[str] = []
+    nics = 0
+    for option in options:
+        nic = _nic(option.bag) if option.name == "device" else ""
+        if isinstance(nic, Option) and nics >= MOST_NICS:
+            nic = f"QEMU has room for {MOST_NICS} -net nic"
+        if isinstance(nic, Option):
+            nics += 1
+        elif nic:
+            notes.append(f"{option.id} ({option.bag['driver']}) is a -device: {nic}")
+        made.append(nic if isinstance(nic, Option) else option)
+    return Handover(tuple(made), notes=tuple(notes))
 
 
 def _nic(bag: dict[str, Any]) -> Option | str:

@@ -289,14 +289,33 @@ def _sections(section: str, path: str, want: Properties, have: Properties) -> It
         other = have[key]
         if isinstance(value, Mapping) and isinstance(other, Mapping):
             yield from _sections(section, name, value, other)
+        elif _are_rows(value, other):
+            for number, (one, two) in enumerate(zip(value, other, strict=True)):
+                yield from _sections(section, f"{name}[{number}]", one, two)
+        elif (section, key) == ("numa", "memory") and not other:
+            continue  # -numa node,mem= of old machine types: QEMU tells nobody how much
         elif not same(value, other):
             severity = _SECTION_SEVERITY.get((section, name)) or _SECTION_SEVERITY.get((section, ""), PROPERTY)
             yield Difference(section, name, value, other, severity)
+
+
+def _family(type: str) -> str:
+    """Buses that are alike: PCI of any kind, whose own devices say which it is."""
+    return "PCI" if type.upper().startswith(("PCI", "PXB")) else type
+
+
+def _are_rows(one: Any, other: Any) -> bool:
+    return (
+        isinstance(one, list)
+        and isinstance(other, list)
+        and len(one) == len(other)
+        and all(isinstance(item, Mapping) for item in (*one, *other))
+    )
 
 
 def _buses(description: Tree, machine: Tree) -> Iterator[Difference]:
     """A bus of another kind under the same name: its addresses would mean something else."""
     for name, bus in description.all_buses.items():
         other = machine.all_buses.get(name)
-        if other is not None and bus.type != other.type:
+        if other is not None and _family(bus.type) != _family(other.type):
             yield Difference(name, "type", bus.type, other.type, ADDRESS, bus.position)

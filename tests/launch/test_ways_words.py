@@ -99,6 +99,13 @@ def test_what_cannot_be_plugged_says_why() -> None:
     ]
 
 
+def test_a_console_that_names_no_bus_keeps_its_controller() -> None:
+    made = monitor.handover(
+        [plugged("virtio-serial-pci", "virtio-serial0", bus="pci.0", addr="0x4"), plugged("virtconsole", "console0")]
+    )
+    assert made.additions == () and "it carries console0" in made.notes[1]
+
+
 def test_functions_come_before_function_0_and_stay_together() -> None:
     slot = [plugged("virtio-net-pci", f"n{n}", bus="pci.0", addr=f"0x5.{n:#x}") for n in range(3)]
     assert [a["id"] for a in monitor.handover(slot).additions] == ["n2", "n1", "n0"]

@@ -90,6 +90,15 @@ def test_two_that_changed_places_are_both_moved() -> None:
     assert [(d.node, d.property) for d in found] == [("net0", "address"), ("net1", "address")]
 
 
+def test_rows_of_sections_are_compared_one_by_one() -> None:
+    nodes = [{"id": 0, "cpus": "0-1", "memory": 64}, {"id": 1, "cpus": "2-3", "memory": 64}]
+    here = machine(PORT, numa={"nodes": nodes})
+    unsaid = machine(PORT, numa={"nodes": [{**node, "memory": 0} for node in nodes]})
+    assert compare(here, unsaid) == []
+    other = machine(PORT, numa={"nodes": [nodes[0], {**nodes[1], "cpus": "3-2"}]})
+    assert [(d.node, d.property) for d in compare(here, other)] == [("numa", "nodes[1].cpus")]
+
+
 def test_a_device_moved_to_another_bus_is_said_as_moved() -> None:
     other = machine(HOST_BRIDGE, replace(PORT, buses=(Bus("pci.1", "PCIE"),)), LPC, replace(NIC, address="07.0"))
     assert [str(d) for d in compare(DESCRIBED, other)] == ["net0: moved: described at pci.1 00.0, is at pcie.0 07.0"]

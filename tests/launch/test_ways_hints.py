@@ -1,0 +1,79 @@
+"""Hints: addresses only, over fresh XML."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from mdtool.errors import InputError
+from mdtool.guest.devices import guest_from_file
+from mdtool.launch.hints import hints_from_tree, tree_from_hints
+from mdtool.reconcile import reconcile
+from mdtool.resources import resource
+from mdtool.tree import Tree
+
+SAMPLES = Path(__file__).parents[2] / "samples"
+
+
+def addresses(tree: Tree) -> dict[str, tuple[str, str] | None]:
+    return {str(place.node.origin): place.address for place in tree.places}
+
+
+def exported(guest: Path, path: Path) -> Path:
+    path.write_text(hints_from_tree(reconcile(guest_from_file(guest)).tree))
+    return path
+
+
+@pytest.mark.parametrize("name", ["web01", "legacy"])
+def test_hints_over_the_same_xml_are_the_same_machine(name: str, tmp_path: Path) -> None:
+    guest = SAMPLES / name / "guest.xml"
+    tree = reconcile(guest_from_file(guest)).tree
+    hinted = reconcile(guest_from_file(guest), tree_from_hints(exported(guest, tmp_path / "hints"))).tree
+    assert addresses(hinted) == addresses(tree)
+    assert {p.name: p.node.properties for p in hinted.places} == {p.name: p.node.properties for p in tree.places}
+
+
+@pytest.mark.parametrize("name", ["web01", "legacy"])
+def test_survivors_keep_their_places_and_new_devices_go_around_them(name: str, tmp_path: Path) -> None:
+    guest, edited = SAMPLES / name / "guest.xml", guest_from_file(SAMPLES / name / "edited.xml")
+    before = addresses(reconcile(guest_from_file(guest)).tree)
+    after = addresses(reconcile(edited, tree_from_hints(exported(guest, tmp_path / "hints"))).tree)
+    survivors = [origin for origin in after if origin in before]
+    assert len(survivors) > 5 and survivors != list(before)
+    assert {origin: after[origin] for origin in survivors} == {origin: before[origin] for origin in survivors}
+    fresh = addresses(reconcile(edited).tree)  # the negative control: without hints something moves
+    assert {origin: fresh.get(origin) for origin in survivors} != {origin: before[origin] for origin in survivors}
+
+
+def test_the_file_holds_no_configuration_and_fits_its_schema(tmp_path: Path) -> None:
+    import jsonschema
+
+    data = json.loads(exported(SAMPLES / "web01" / "guest.xml", tmp_path / "hints").read_text())
+    jsonschema.validate(data, json.loads(resource("schemas", "hints.schema.json").read_text()))
+    assert "properties" not in json.dumps(data)
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        ("{", "not a hints file"),
+        ("[]", "not a hints file of this version"),
+        ('{"mdtool": "hints/2", "hints": []}', "not a hints file of this version"),
+        ('{"mdtool": "hints/1", "hints": [{"origin": "x"}]}', "a hint is malformed"),
+        ('{"mdtool": "hints/1", "hints": [{"origin": "x", "driver": "e1000", "mac": "y"}]}', "a hint is malformed"),
+        ('{"mdtool": "hints/1", "hints": 7}', "a hint is malformed"),
+    ],
+)
+def test_what_is_no_hints_file_is_told(text: str, what: str, tmp_path: Path) -> None:
+    path = tmp_path / "hints"
+    path.write_text(text)
+    with pytest.raises(InputError, match=what) as caught:
+        tree_from_hints(path)
+    assert caught.value.at is not None and caught.value.at.file == str(path)
+
+
+def test_a_hints_file_that_is_not_there_is_told(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="cannot read"):
+        tree_from_hints(tmp_path / "none")
