@@ -147,6 +147,6 @@ DISK = Device(
         "backenddomain/*": "Xen's backend",
         "privateData": "libvirt's own notes",
     },
-    ignored={"boot/@loadparm": "s390x firmware alone reads it"},
+    ignored={"boot/@loadparm": "the firmware of s390x alone reads it, from the machine"},
     shape=_shape,
 )

@@ -45,5 +45,5 @@ FILESYSTEM = Device(
         "space_soft_limit/@unit": "containers",
         "idmap/*": "who owns the files on the host",
     },
-    ignored={"boot/@loadparm": "s390x firmware alone reads it"},
+    ignored={"boot/@loadparm": "the firmware of s390x alone reads it, from the machine"},
 )

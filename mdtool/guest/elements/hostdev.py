@@ -103,7 +103,7 @@ HOSTDEV = Device(
         "readonly": "the backend is opened read-only",
         "shareable": "`share-rw`",
     },
-    ignored={"boot/@loadparm": "s390x firmware alone reads it"},
+    ignored={"boot/@loadparm": "the firmware of s390x alone reads it, from the machine"},
     refused={"ip/*": "containers alone have it", "route/*": "containers alone have it"},
     shape=_shape,
 )

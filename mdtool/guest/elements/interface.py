@@ -151,6 +151,6 @@ INTERFACE = Device(
         "mac/@check": "what the hypervisor checks",
         "mac/@type": "where the hypervisor takes the address from",
     },
-    ignored={"boot/@loadparm": "s390x firmware alone reads it"},
+    ignored={"boot/@loadparm": "the firmware of s390x alone reads it, from the machine"},
     shape=_shape,
 )

@@ -57,7 +57,7 @@ REDIRDEV = Device(
     props={"bootindex": Prop("boot/@order", number)},
     alias="redir",
     host=SOURCE,
-    ignored={"boot/@loadparm": "s390x firmware alone reads it"},
+    ignored={"boot/@loadparm": "the firmware of s390x alone reads it, from the machine"},
     shape=_shape,
 )
 

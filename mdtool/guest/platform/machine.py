@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from mdtool.errors import InputError, Report, choices
+from mdtool.guest.devices import wanted_from_guest
+from mdtool.guest.elements.disk import floppy_boot
 from mdtool.guest.machines import machine_of, target_of
 from mdtool.guest.model import Guest
 from mdtool.guest.platform.firmware import wants_secure
@@ -174,11 +176,20 @@ def _devices(guest: Guest) -> Section:
             found["nvdimm"] = True
         if device.tag == "iommu" and model == "smmuv3":
             found["iommu"] = "smmuv3"
+    if guest.arch == "s390x" and (loadparm := _loadparm(guest)):
+        found["loadparm"] = loadparm
     if any(cell.first("cache") is not None for cell in guest.domain.all("cpu/numa/cell")) or guest.domain.first(
         "cpu/numa/interconnects"
     ):
         found["hmat"] = True
     return found
+
+
+def _loadparm(guest: Guest) -> str | None:
+    """What the firmware of s390x boots from the first of the devices: QEMU has one of them, on the machine."""
+    boots = [boot for device in guest.devices for boot in device.all("boot") if (boot.get("@order") or "").isdecimal()]
+    first = min(boots, key=lambda boot: int(boot.get("@order") or 0), default=guest.domain.first("os/boot"))
+    return first.get("@loadparm") if first is not None else None
 
 
 def _host_side(guest: Guest, *, rehearse: bool) -> Section:
@@ -214,6 +225,19 @@ def _globals(guest: Guest) -> Iterator[tuple[str, Any]]:
         yield "mch.extended-tseg-mbytes", bytes_of(size.text, size.get("@unit") or "MiB", size) // MIB
     for controller in guest.devices:
         yield from _hole(controller, guest)
+    if guest.is_i440fx:
+        yield from _of_the_chipset(guest)
+
+
+def _of_the_chipset(guest: Guest) -> Iterator[tuple[str, Any]]:
+    """What i440fx has built in and an element sets: hotplug on PCI bus 0, and which floppy boots."""
+    for controller in guest.devices:
+        hotplug = controller.get("target/@hotplug") if controller.tag == "controller" else None
+        if hotplug is not None and controller.get("@model") == "pci-root":
+            yield "PIIX4_PM.acpi-root-pci-hotplug", hotplug
+    if any(device.get("@device") == "floppy" for device in guest.devices):
+        for name, value in floppy_boot(wanted_from_guest(guest, Report())).items():
+            yield f"isa-fdc.{name}", value
 
 
 def _hole(controller: Element, guest: Guest) -> Iterator[tuple[str, Any]]:
