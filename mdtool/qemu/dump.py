@@ -13,6 +13,7 @@ from dataclasses import replace
 from typing import Any
 
 from mdtool.document import canonical, tree_with
+from mdtool.errors import MonitorError
 from mdtool.qemu.notation import FLASH, LOOSE, NOTATIONS, Address, no_address
 from mdtool.qemu.qom import Warned
 from mdtool.qemu.raw import FOLDED, Raw, RawBus, RawDevice, placed
@@ -31,7 +32,11 @@ def dump(session: Session, *, way: Way | None = None, warn: Warned = lambda _: N
     ``way`` is how to read (``read.Way``), by default the quickest that this QEMU has; all give the same tree.  ``warn``
     hears of each property that QEMU could not say.  Raises MonitorError; sends nothing but queries.
     """
-    return tree_from_raw(read(session, way, warn))
+    try:
+        return tree_from_raw(read(session, way, warn))
+    except (KeyError, TypeError, AttributeError, IndexError, ValueError) as error:
+        what = f"{session.source}: an answer has not the form that QEMU gives it ({type(error).__name__}: {error})"
+        raise MonitorError(what[:400], remedy="please report it, with the version of QEMU") from error
 
 
 def as_planned(dumped: Tree, plan: Tree, stand_ins: Collection[str] = ()) -> Tree:

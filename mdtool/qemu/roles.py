@@ -11,6 +11,7 @@ tables of QEMU 7.2 to 11.1 (``DEFINE_PROP_*`` in hw/) and what each of them does
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Literal
 
@@ -104,7 +105,10 @@ ROLES: Mapping[str, Role] = {
     "size-so-far": "state",
     "hotplugged": "state",
     "realized": "state",
-    "busnr": "state",  # given by the firmware
+    # what the firmware sets when the guest starts
+    "busnr": "state",
+    "MCFG": "state",
+    "smb_io_base": "state",
 }
 
 #: by driver and property, where a driver means something else by it; ``None`` for all of a driver's other properties
@@ -163,7 +167,7 @@ UNCHOSEN: Mapping[str, tuple[Value, ...]] = {
 }
 
 #: serials that QEMU numbers itself
-NUMBERED = "QM000"
+NUMBERED = re.compile(r"QM\d{5}")
 
 #: strings whose emptiness says something: ``romfile`` empty is "no option ROM"
 EMPTY_SAYS = frozenset({"romfile"})
@@ -187,17 +191,18 @@ def chosen(driver: str, name: str, value: Value) -> bool:
     unchosen = UNCHOSEN.get(name)
     if unchosen is None or any(value == one and type(value) is type(one) for one in unchosen):
         return False
-    return not (name == "serial" and str(value).startswith(NUMBERED))
+    return not (name == "serial" and NUMBERED.fullmatch(str(value)))
 
 
 def is_told(name: str, value: Value) -> bool:
     """Whether a value says anything: not where nothing is set, and never a path of the host or a QOM link.
 
-    >>> is_told("serial", ""), is_told("romfile", ""), is_told("romfile", "/usr/share/x.rom"), is_told("slot", 0)
+    >>> is_told("serial", ""), is_told("romfile", ""), is_told("romfile", "/usr/share/x.rom"), is_told("mount_tag", "/x")
     (False, True, False, True)
     """
     if value is None:
         return False
     if isinstance(value, str):
-        return not value.startswith("/") and (value != "" or name in EMPTY_SAYS)
+        is_path = value.startswith("/") and name not in UNCHOSEN  # what somebody chose to call something is none
+        return not is_path and (value != "" or name in EMPTY_SAYS)
     return True

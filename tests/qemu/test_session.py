@@ -205,6 +205,20 @@ def test_qemu_that_dies_in_mid_dump_leaves_no_file(tmp_path: Path, capsys: pytes
     assert sorted(found.name for found in tmp_path.iterdir() if found.is_file()) == ["out.yaml"]
 
 
+@pytest.mark.parametrize("junk", [None, 5, "text", [], {}, [5], [{}], {"arch": 3}, [{"name": 1, "type": 2}]])
+def test_answers_of_no_sense_are_one_error(tmp_path: Path, junk: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    """QMP by form, but nothing that a QEMU says: an error, no traceback, nothing on stdout."""
+
+    def answer(client: socket.socket, request: dict[str, Any]) -> None:
+        client.sendall(line({"return": junk, "id": request["id"]}))
+
+    with serving(tmp_path, answering(answer)) as path:
+        assert main(["dump", path]) == 2
+    told = capsys.readouterr()
+    assert told.err.startswith(f"error: {path}: ") or "info qtree:" in told.err
+    assert told.out == ""
+
+
 # --- libvirt's door --------------------------------------------------------------------------------------------------
 
 VIRSH = """#!{python}
