@@ -34,7 +34,7 @@ from mdtool.guest.place import device_arguments, placed
 CASES = Path(__file__).parent / "allocation"
 NAMES = sorted(path.stem for path in CASES.glob("*.xml"))
 PLACE = ("bus", "addr", "multifunction", "port", "chassis", "chassis_nr", "bus_nr", "unit", "channel", "scsi-id", "lun",
-         "nr", "slot", "cad", "masterbus", "firstport")  # fmt: skip
+         "nr", "slot", "cad", "masterbus", "firstport", "devno", "reg")  # fmt: skip
 
 
 def lines(devices: Iterable[Mapping[str, Any]]) -> str:
@@ -56,8 +56,10 @@ def libvirts(xml: str, folder: Path) -> str:
     virsh = [require("virsh"), "-q", "-c", "qemu:///system"]
     name = f"mdtool-test-{uuid.uuid4().hex[:12]}"
     path = folder / "guest.xml"
-    arch = "aarch64" if "aarch64" in xml else "x86_64"
-    emulator = f"<devices>\n    <emulator>{require(f'qemu-system-{arch}')}</emulator>"
+    arch = re.search(r"arch='(\w+)'", xml)
+    assert arch is not None
+    binary = require(f"qemu-system-{'arm' if arch[1] == 'armv7l' else arch[1]}")
+    emulator = f"<devices>\n    <emulator>{binary}</emulator>"
     path.write_text(xml.replace("<name>guest</name>", f"<name>{name}</name>").replace("<devices>", emulator, 1))
     subprocess.run([*virsh, "define", path], check=True, timeout=60)
     try:
