@@ -221,6 +221,7 @@ REHEARSED: dict[str, Make] = {
     "smartcard": _smartcard,
     "tpm": _tpm,
     "video": _nothing,
+    "vsock": _nothing,
 }
 assert REHEARSED.keys() <= BACKENDS.keys()
 

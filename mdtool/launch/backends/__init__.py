@@ -24,6 +24,7 @@ from mdtool.launch.backends.misc import (
     shmem,
     tpm,
     video,
+    vsock,
     watchdog,
 )
 from mdtool.launch.backends.net import interface
@@ -58,7 +59,7 @@ BACKENDS: dict[str, Make] = {
     "sound": sound,
     "tpm": tpm,
     "video": video,
-    "vsock": nothing,
+    "vsock": vsock,
     "watchdog": watchdog,
 }
 #: children of <devices> that are no devices

@@ -232,6 +232,13 @@ def controller(element: Element, node: Node | None, host: Host) -> Backend:
     return Backend(properties={"iothread": f"iothread{thread}"}) if thread and node is not None else NOTHING
 
 
+def vsock(element: Element, _node: Node | None, _host: Host) -> Backend:
+    """QEMU opens /dev/vhost-vsock itself; which number is free on a host only libvirt keeps count of."""
+    if element.get("cid/@address") is None:
+        raise refused(element, "a CID that nobody chose (<cid auto='no' address='3'/> does)", path="cid/@auto")
+    return NOTHING
+
+
 def watchdog(element: Element, node: Node | None, host: Host) -> Backend:
     """What QEMU does when the watchdog barks; resetting the guest is what it does unasked."""
     action = element.get("@action") or "reset"
