@@ -149,52 +149,83 @@ def audit(
     ``causes`` looks for the responsible properties (some seconds), ``migration`` tries the state both ways.  Raises
     QemuError where the machine does not start on ``old``; that it does not on ``new`` is a result.
     """
-    before, reference, lacks = _seen(tree, old)
-    unread = [f"{what}: QEMU {before.qemu} does not have it" for what in lacks]
-    alone = argv_from_description(tree, binary=new.binary)
+    before = _seen(tree, old)
+    unread = [f"{what}: QEMU {before.version} does not have it" for what in before.lacks]
     kind = machine_type(str(tree.machine["type"]), new)
     if not kind.known:
-        return Audit(old, new, (before.qemu, version_of(new)), kind)
+        return Audit(old, new, (before.version, version_of(new)), kind)
     try:
-        after, dumped, lacks = _seen(tree, new)
+        after = _seen(tree, new)
     except QemuError as error:
         refused = Change("machine", str(tree.machine["type"]), "", "start", "yes", "no", IDENTITY, detail=_words(error))
-        return Audit(old, new, (before.qemu, version_of(new)), kind, (Finding((refused,)),), unread=tuple(unread))
-    found = [Change("property", what, "", "", "described", None, PROPERTY) for what in lacks]
-    found += compare(before, after, node_names(reference))
+        return Audit(old, new, (before.version, version_of(new)), kind, (Finding((refused,)),), unread=tuple(unread))
+    found = [Change("property", what, "", "", "described", None, PROPERTY) for what in after.lacks]
+    found += compare(before.fingerprint, after.fingerprint, node_names(before.dumped))
     findings = [Finding(tuple(group)) for group in grouped(found)]
     if causes:
         compat = frozenset(name for _, name, _ in kind.compat)
-        search = Search(tree, reference, dumped, before, new.binary, new.root, compat, found, say)
+        search = Search(
+            after.tree, before.dumped, after.dumped, before.fingerprint, new.binary, new.root, compat, found, say
+        )
         findings = [_explained(finding, search) for finding in findings]
     forward = backward = None
     if migration:
-        one, other = (Machine(_line(tree, qemu), qemu.root) for qemu in (old, new))
-        forward, backward = (_blaming(loads(*way), reference) for way in ((one, other), (other, one)))
+        one, other = Machine(before.alone.argv, old.root), Machine(after.alone.argv, new.root)
+        forward, backward = (_blaming(loads(*way), before.dumped) for way in ((one, other), (other, one)))
     return Audit(
         old,
         new,
-        (before.qemu, after.qemu),
+        (before.version, after.version),
         kind,
         tuple(findings),
-        tuple(filled(reference, dumped)),
+        tuple(filled(before.dumped, after.dumped)),
         forward,
         backward,
-        (*unread, *after.unread, *_not_there(alone)),
+        (*unread, *after.fingerprint.unread, *_not_there(after.alone)),
     )
 
 
-def _seen(tree: Tree, qemu: Qemu) -> tuple[Fingerprint, Tree, list[str]]:
-    """What a guest sees on ``qemu``, the dump, and the described properties that this QEMU does not have."""
-    tree, lacks = known_to(tree, qemu)
-    argv = argv_from_description(tree, binary=qemu.binary).argv
-    with probed(argv, root=qemu.root) as probe:
-        dumped = dump(probe.session)  # first: reading the fingerprint changes the machine
-        return fingerprint_from_probe(probe), dumped, lacks
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A description on one QEMU.
+
+    ``tree`` is the description without the properties that this QEMU does not have (``lacks``), ``dumped`` what QEMU made
+    of it.
+    """
+
+    fingerprint: Fingerprint
+    dumped: Tree
+    tree: Tree
+    alone: Alone
+    lacks: tuple[str, ...] = ()
+
+    @property
+    def version(self) -> str:
+        return self.fingerprint.qemu
 
 
-def _line(tree: Tree, qemu: Qemu) -> list[str]:
-    return argv_from_description(known_to(tree, qemu)[0], binary=qemu.binary).argv
+def _seen(tree: Tree, qemu: Qemu) -> Seen:
+    """Start the machine and look; where QEMU does not have a described property, again without it.
+
+    What restores an old view on a new QEMU is often a switch that the old one never needed.
+    """
+    lacks: list[str] = []
+    while True:
+        alone = argv_from_description(tree, binary=qemu.binary)
+        try:
+            with probed(alone.argv, root=qemu.root) as probe:
+                dumped = dump(probe.session)  # first: reading the fingerprint changes the machine
+                return Seen(fingerprint_from_probe(probe), dumped, tree, alone, tuple(lacks))
+        except QemuError as error:
+            missing = _NOT_FOUND.search(error.what)
+            smaller = without(tree, missing["type"], missing["name"] or missing["option"]) if missing else tree
+            if missing is None or smaller == tree:
+                raise
+            lacks.append(f"{missing['type']}.{missing['name']}" if missing["name"] else str(missing["option"]))
+            tree = smaller
+
+
+_NOT_FOUND = re.compile(r"Property '(?P<type>[^']+)\.(?P<name>[^'.]+)' not found|Invalid parameter '(?P<option>[^']+)'")
 
 
 def _blaming(loaded: Loaded, tree: Tree) -> Loaded:
@@ -203,34 +234,15 @@ def _blaming(loaded: Loaded, tree: Tree) -> Loaded:
     return replace(loaded, said=f"{loaded.said} ({node})") if node is not None else loaded
 
 
-_NOT_FOUND = re.compile(r"Property '(?P<type>[^']+)\.(?P<name>[^'.]+)' not found|Invalid parameter '(?P<option>[^']+)'")
-
-
-def known_to(tree: Tree, qemu: Qemu) -> tuple[Tree, list[str]]:
-    """``tree`` without the properties that ``qemu`` says it does not have, and their names.
-
-    What restores an old view on a new QEMU is often a switch that the old one never needed.
-    """
-    lacks: list[str] = []
-    while True:
-        try:
-            with probed(argv_from_description(tree, binary=qemu.binary).argv, root=qemu.root):
-                return tree, lacks
-        except QemuError as error:
-            missing = _NOT_FOUND.search(error.what)
-            smaller = without(tree, missing["type"], missing["name"] or missing["option"]) if missing else tree
-            if smaller == tree or missing is None:
-                raise
-            lacks.append(f"{missing['type']}.{missing['name']}" if missing["name"] else str(missing["option"]))
-            tree = smaller
-
-
 def without(tree: Tree, type_: str | None, name: str) -> Tree:
     """``tree`` with nothing said of the property ``name`` of a QOM type (None: of an option)."""
     if type_ is None:
         processor = {key: value for key, value in tree.smbios.get("type4", {}).items() if key != name}
         rest = {key: value for key, value in tree.smbios.items() if key != "type4"}
         return replace(tree, smbios={**rest, "type4": processor} if processor else rest)
+    if type_.endswith("-machine"):
+        kept = {key: value for key, value in tree.machine.get("properties", {}).items() if key != name}
+        return replace(tree, machine={**tree.machine, "properties": kept})
     if type_.endswith("-cpu"):
         kept = {key: value for key, value in tree.cpu.get("features", {}).items() if key != name}
         return replace(tree, cpu={**tree.cpu, "features": kept})

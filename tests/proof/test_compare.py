@@ -225,6 +225,8 @@ def test_a_property_is_taken_away_wherever_it_is_said() -> None:
     assert without(full, "virtio-net-pci", "x-new").by_name["net0"] == tree.by_name["net0"]
     assert "new" not in without(full, "qemu64-x86_64-cpu", "new").cpu["features"]
     assert without(full, "mch", "new").features["globals"] == {}
+    machine = with_fixes(tree, [Fix("machine", "new", True)])
+    assert without(machine, "pc-q35-7.2-machine", "new").machine["properties"] == {}
     with pytest.raises(InputError, match="no node nonesuch"):
         with_fixes(tree, [Fix("nonesuch", "x", 1)])
 
