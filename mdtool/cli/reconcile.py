@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,8 @@ from mdtool.cli.output import coloured, say, warn_all
 
 if TYPE_CHECKING:
     from mdtool.guest.model import Guest
+    from mdtool.reconcile.live import Outcome
+    from mdtool.reconcile.plan import Plan
     from mdtool.tree import Tree
 
 EXAMPLE = """\
@@ -19,6 +22,9 @@ example:
   mdtool reconcile web01.xml web01.yaml --dry-run    show the plan, change nothing (exit 1 where something would change)
   mdtool reconcile web01.xml web01.yaml              carry it out; makes web01.yaml where there is none
   mdtool reconcile web01.xml web01.yaml --write-xml web01.xml     and give the XML every address, for libvirt
+  mdtool reconcile web01.xml web01.yaml --live /run/web01.qmp     do what needs no power cycle; exit 1 where some is left
+  mdtool reconcile web01.xml web01.yaml --launch --source /run/web01.qmp --daemonize
+                                                     power the guest down, start it with its new hardware
 """
 
 
@@ -31,15 +37,30 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--prefer", choices=("xml", "description"), help="which one wins where both changed")
     parser.add_argument("--forget", action="store_true", help="clear the addresses kept for removed devices")
     parser.add_argument("--prune", action="store_true", help="remove ports and controllers that nothing uses any more")
-    add_xml(parser)
+    _more_arguments(parser)
     parser.add_argument("--strict", action="store_true", help="what the XML says and mdtool leaves out is an error")
     parser.add_argument("-v", "--verbose", action="store_true", help="show kept nodes as well")
 
 
-def add_xml(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--write-xml", metavar="FILE", help="write the XML with every address filled in; may be GUEST.xml")
+def _more_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--write-xml", metavar="FILE", help="write the XML with every address filled in; may be GUEST.xml")
     says = "in that XML: leave aliases alone, write our ids, or give every device one that libvirt keeps (ua-...)"
-    parser.add_argument("--aliases", choices=("kept", "own", "ua"), default="kept", help=says)
+    add("--aliases", choices=("kept", "own", "ua"), default="kept", help=says)
+    add("--live", metavar="SOURCE", help="plug and unplug in the guest that runs there, and list what needs a power cycle")
+    add("--launch", action="store_true", help="start the guest with its new hardware, checked before it runs")
+    add("--source", metavar="SOURCE", help="with --launch: the guest that runs, to be powered down before")
+    add("--force", action="store_true", help="with --source: end a guest that does not power down")
+    says = "how long the guest may take: to let go of a device (20), to power down (120)"
+    add("--timeout", metavar="SECONDS", type=float, help=says)
+    for name in _LAUNCH:
+        add(f"--{name}", metavar=name.upper(), help=f"with --launch: as for mdtool launch --{name}")
+    for name in _LAUNCH_FLAGS:
+        add(f"--{name}", action="store_true", help=f"with --launch: as for mdtool launch --{name}")
+
+
+_LAUNCH = ("via", "qmp", "pidfile", "log")
+_LAUNCH_FLAGS = ("daemonize", "paused")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -64,20 +85,83 @@ def run(args: argparse.Namespace) -> int:
             xml = _xml_with_places(source, guest, tree, args.aliases)
             if os.path.realpath(args.write_xml) == os.path.realpath(args.guest):
                 tree = reconcile(guest_from_bytes(xml.encode(), args.guest), tree, options).tree
+        outcomes = None
+        if result.plan and not args.dry_run:
+            if args.live:
+                outcomes = _live(args, guest, old.tree if old else None, tree, result.plan)
+            if args.launch and args.source:
+                _shut_down(args)
         text = rewritten(old, tree) if old else yaml_from_tree(tree)
         if not args.dry_run and (old is None or args.output or text != old.text):
             write_file(target, text)
         if not args.dry_run and xml is not None:
             write_file(args.write_xml, xml)
     if args.json:
-        print(json.dumps(json_from_plan(result.plan), indent=2))
+        live = {} if outcomes is None else {"live": [outcome.data() for outcome in outcomes]}
+        print(json.dumps({**json_from_plan(result.plan), **live}, indent=2))
     else:
         print(result.plan.text(coloured, kept=args.verbose))
+        for outcome in outcomes or ():
+            print(outcome)
     if args.dry_run:
         return 1 if result.plan else 0
     if old is None:
         say(f"wrote {target}")
-    return 0
+    if args.launch:
+        return _launch(args, target, changed=bool(result.plan))
+    return 1 if any(outcome.left for outcome in outcomes or ()) else 0
+
+
+def _live(args: argparse.Namespace, guest: Guest, old: Tree | None, new: Tree, plan: Plan) -> list[Outcome]:
+    from mdtool.errors import InputError, QemuError
+    from mdtool.launch.backends.base import Host
+    from mdtool.launch.process import runtime_base
+    from mdtool.launch.run import free_port, wanted_by
+    from mdtool.qemu.session import session_from_source
+    from mdtool.reconcile.live import UNPLUG_SECONDS, carried_out, check_before, differences
+
+    if old is None:
+        remedy = f"describe it first: mdtool dump {args.live} --xml {args.guest} -o {args.description}"
+        raise InputError(f"{args.description} is not there, and --live changes a described guest", remedy=remedy)
+    host = Host(guest, runtime_base() / (guest.uuid or guest.name.replace("/", "_")), free_port)
+    with session_from_source(args.live) as session:
+        check_before(session, old)
+        outcomes = carried_out(session, plan, old, new, wanted_by(guest, new), host, seconds=args.timeout or UNPLUG_SECONDS)
+        if found := differences(session, new, outcomes):
+            raise QemuError("plugged in, and not as described: " + "; ".join(found))
+    return outcomes
+
+
+def _shut_down(args: argparse.Namespace) -> None:
+    from mdtool.qemu.session import session_from_source
+    from mdtool.reconcile.restart import POWERDOWN_SECONDS, shut_down
+
+    def may_end(why: str) -> bool:
+        if args.force or not sys.stdin.isatty():
+            return bool(args.force)
+        print(f"{why}; end it as pulling the plug would? [y/N] ", end="", file=sys.stderr, flush=True)
+        return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+    say(f"powering down the guest at {args.source}")
+    with session_from_source(args.source) as session:
+        shut_down(session, seconds=args.timeout or POWERDOWN_SECONDS, may_end=may_end)
+
+
+def _launch(args: argparse.Namespace, target: str, *, changed: bool) -> int:
+    from mdtool.cli import launch
+
+    if args.source and not changed:
+        say("nothing changed: the guest runs on")
+        return 0
+    if args.source and args.qmp is None and os.path.isabs(args.source):
+        args.qmp = args.source  # where it was reached before it is reached again
+    if args.source and args.via is None and args.source.startswith("libvirt:"):
+        args.via = "libvirt"
+    words = [word for name in _LAUNCH if getattr(args, name) is not None for word in (f"--{name}", getattr(args, name))]
+    words += [f"--{name}" for name in _LAUNCH_FLAGS if getattr(args, name)]
+    parser = argparse.ArgumentParser(prog="mdtool launch")
+    launch.arguments(parser)
+    return launch.run(parser.parse_args([args.guest, target, *words]))
 
 
 def _xml_with_places(source: bytes, guest: Guest, tree: Tree, aliases: str) -> str:
