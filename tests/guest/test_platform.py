@@ -190,6 +190,14 @@ def test_the_host_side_of_memory_is_no_part_of_the_description() -> None:
     assert '"memory-backend-memfd"' not in words(guest(backing), rehearse=True)
 
 
+def test_memory_in_a_file_leaves_none_behind(qemu: str) -> None:
+    made = guest("<memoryBacking><source type='file'/><access mode='shared'/></memoryBacking>")
+    before = set(Path("/dev/shm").iterdir())
+    (memory,) = asked([qemu, *platform_argv(made, Tree())], {"execute": "query-memdev"})
+    assert memory[0]["share"] is True
+    assert not {path for path in set(Path("/dev/shm").iterdir()) - before if "pc.ram" in path.name}
+
+
 def test_hugepages_of_a_size_and_of_a_cell() -> None:
     backing = "<memoryBacking><hugepages><page size='1' unit='GiB' nodeset='0'/></hugepages></memoryBacking>"
     assert '"mem-path": "/dev/hugepages1G"' in words(guest(backing))

@@ -28,6 +28,7 @@ from mdtool.guest.xml import Element
 
 Section = dict[str, Any]
 RAM = "memory-backend-ram"
+FILES = "/dev/shm"  # a folder: QEMU makes a file there that no name leads to, and that goes with it
 TCG_MEMORY = 512 * 1024**3  # TCG's x86 CPUs address 40 bits, and some of that is devices
 
 
@@ -137,7 +138,7 @@ def memory_object(
         made = {
             "qom-type": "memory-backend-file",
             "id": name,
-            "mem-path": f"/var/lib/libvirt/qemu/ram/{name}",
+            "mem-path": FILES,
             "size": size,
         }
     elif kind == "memfd":
