@@ -34,6 +34,7 @@ COMMANDS = {
     "textconv": "show a description as git diff should: a device a line",
     "git-setup": "make git show and merge descriptions by device",
     "schema": "print the JSON Schema that editors use, with one QEMU's drivers and properties",
+    "names": "say what a Linux guest will call its NICs and disks, before and after an edit",
 }
 
 

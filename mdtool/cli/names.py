@@ -1,0 +1,44 @@
+"""``mdtool names GUEST.yaml``"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import asdict
+
+from mdtool.cli.output import coloured
+
+EXAMPLE = """\
+example:
+  mdtool names web01.yaml                               what a Linux guest calls its NICs and disks
+  mdtool names web01.yaml --against HEAD:web01.yaml     which names an edit changes; exit 1 where it changes any
+"""
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("source", metavar="GUEST.yaml", help="a description, or any other source that mdtool diff takes")
+    parser.add_argument("--against", metavar="OLD", help="show the names that changed since")
+    parser.add_argument("--json", action="store_true", help="as JSON")
+    parser.add_argument("--connect", metavar="URI", help="libvirt's URI for libvirt:NAME")
+
+
+def run(args: argparse.Namespace) -> int:
+    from mdtool.hand.names import names, renamed
+    from mdtool.hand.sources import tree_from_source
+
+    tree = tree_from_source(args.source, connect=args.connect)
+    if args.against:
+        changed = renamed(tree_from_source(args.against, connect=args.connect), tree)
+        if args.json:
+            print(json.dumps([asdict(one) for one in changed], indent=1))
+        else:
+            for one in changed:
+                print(coloured(str(one), "yellow"))
+        return 1 if changed else 0
+    found = names(tree)
+    if args.json:
+        print(json.dumps([asdict(one) for one in found], indent=1))
+    else:
+        for named in found:
+            print(named)
+    return 0
