@@ -42,6 +42,8 @@ bus: main-system-bus
         list[0] = 7 (0x7)
         list[1] = "x"
         nodes = 0-3,5
+        redist-region-count = 2 (0x2)
+        reserved-regions = "0x0:0x1:1", "0x2:0x3:0"
         layout = <omitted>
         class Ethernet controller, addr 00:0a.1, pci id 1af4:1041 (sub 1af4:1100)
         bar 0: i/o at 0xffffffffffffffff [0x3e]
@@ -81,7 +83,9 @@ def test_every_kind_of_value() -> None:
         "len-list": 2,
         "list[0]": 7,
         "list[1]": "x",
-        "nodes": "0-3,5",
+        "nodes": [0, 1, 2, 3, 5],
+        "redist-region-count": [2],
+        "reserved-regions": ["0x0:0x1:1", "0x2:0x3:0"],
         "layout": None,
     }
     host = device(SAMPLE, "q35-pcihost")
@@ -121,7 +125,7 @@ def test_the_sample_uses_every_line_form() -> None:
         ("    msi = false", "      msi = false", 8),
         ("    msi = false", "", 8),
         ("    msi = false", "    msi = maybe", 8),
-        ('      dev: vmmouse, id ""', "      dev: vmmouse", 40),
+        ('      dev: vmmouse, id ""', "      dev: vmmouse", 42),
         ('        mac = "52:54:00:11:22:33"', '        mac = "52:54:00\n11:22:33"', 18),
         ("bus: main-system-bus", "\tbus: main-system-bus", 1),
         ("      type PCIE\n", "", 14),

@@ -51,6 +51,35 @@ def _scalar(text: str) -> Value:
     return int(head) if head.lstrip("-").isdigit() else text
 
 
+def _numbers(text: str) -> list[int]:
+    """
+    >>> _numbers("0-2,5")
+    [0, 1, 2, 5]
+    """
+    runs = (part.partition("-") for part in text.split(","))
+    return [number for first, _, last in runs for number in range(int(first), int(last or first) + 1)]
+
+
+def _several(value: Value) -> Value:
+    """The value of an array property, of which one element looks like no array: ``2``, ``a", "b``."""
+    if value is None or isinstance(value, list):
+        return value
+    return value.split('", "') if isinstance(value, str) else [value]
+
+
+#: array properties (QEMU 8.2 and later); before, they are ``len-NAME`` and ``NAME[0]``, ``NAME[1]``, ...
+ARRAYS = frozenset(
+    {
+        "redist-region-count",
+        "reserved-regions",
+        "stats-intervals",
+        "iothread-vq-mapping",
+        "ebpf-rss-fds",
+        "db-voltage",
+        "db-clock",
+    }
+)
+
 #: how a property line's value is read, by the terminal of its line
 _READ: dict[str, Any] = {
     "TEXT": lambda text: text[1:-1],
@@ -59,7 +88,7 @@ _READ: dict[str, Any] = {
     "PCI_ADDRESS": str,
     "UNSET": lambda text: None,
     "ARRAY": _scalar,
-    "RANGES": lambda text: text.partition(" ")[0],
+    "RANGES": lambda text: _numbers(text.partition(" ")[0]),
     "OMITTED": lambda text: None,
 }
 
@@ -80,7 +109,8 @@ class _Build(Transformer[Token, list[RawBus]]):
                 made.buses.append(part)
             elif part.type in _READ:
                 name, _, value = part[:-1].lstrip().partition(" = ")
-                properties[name] = _READ[part.type](value)
+                read = _READ[part.type](value)
+                properties[name] = _several(read) if name in ARRAYS else read
             elif part.type == "MMIO":
                 made.mmio.append(part[:-1].lstrip()[5:].partition("/")[0])
             elif part.type == "USB_STATE":
