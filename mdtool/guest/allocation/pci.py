@@ -7,14 +7,14 @@ hot-plugged: never onto pcie.0 but behind a root port, or, where they are conven
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from mdtool.errors import InputError
 from mdtool.guest.allocation.controllers import implied, index_of, is_placed, model_of, type_of
 from mdtool.guest.allocation.occupied import NOTHING, Occupied
-from mdtool.guest.allocation.order import Arrays, arrays
+from mdtool.guest.allocation.order import Arrays, arrays, controllers_in_order
 from mdtool.guest.model import Guest, Spot, Wanted
 
 
@@ -59,6 +59,7 @@ MODELS: Mapping[str, BusModel] = {
     "pcie-switch-downstream-port": _PORT,
     "pcie-expander-bus": BusModel(frozenset({"pcie-root-port", "dmi-to-pci-bridge"}), 0, 31),
 }
+_EXPANDERS = ("pci-expander-bus", "pcie-expander-bus")
 _NOBODYS = BusModel(frozenset(), 0, 0)  # a bus that belongs to no wanted controller: nothing new goes there
 _ROOTS = ("pci-root", "pcie-root")
 
@@ -468,7 +469,7 @@ def _attempt(guest: Guest, devices: list[Wanted], occupied: Occupied, *, reuse: 
     walk.chipset()
     walk.all()
     placed = [replace(one, spot=walk.given[at]) if at in walk.given else one for at, one in enumerate(devices)]
-    return list(_numbered(_multifunction(placed)))
+    return _numbered(_multifunction(placed))
 
 
 def _new_buses(guest: Guest, devices: list[Wanted], occupied: Occupied, reuse: bool) -> list[Wanted]:
@@ -539,16 +540,15 @@ def _slot(one: Wanted) -> tuple[int, int, int] | None:
     return one.spot.get("domain", 0), one.spot.get("bus", 0), one.spot.get("slot", 0)
 
 
-def _numbered(devices: Sequence[Wanted]) -> Iterator[Wanted]:
+def _numbered(devices: Sequence[Wanted]) -> list[Wanted]:
     """Expander buses with their bus numbers: two below the lowest so far, from 256 down."""
-    given = [int(one.facts["busNr"]) for one in devices if one.facts.get("busNr") is not None]
-    lowest = min(given, default=256)
-    for one in devices:
-        if model_of(one) in ("pci-expander-bus", "pcie-expander-bus") and one.facts.get("busNr") is None:
+    numbered = list(devices)
+    lowest = min((int(one.facts["busNr"]) for one in devices if one.facts.get("busNr") is not None), default=256)
+    for at in controllers_in_order(devices, [at for at, one in enumerate(devices) if model_of(one) in _EXPANDERS]):
+        if devices[at].facts.get("busNr") is None:
             lowest -= 2
-            yield replace(one, facts={**one.facts, "busNr": lowest})
-        else:
-            yield one
+            numbered[at] = replace(devices[at], facts={**devices[at].facts, "busNr": lowest})
+    return numbered
 
 
 def out_of_slots(one: Wanted, need: Need, buses: Sequence[_Bus]) -> InputError:
