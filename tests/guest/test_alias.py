@@ -42,6 +42,15 @@ def test_a_bus_is_named_after_its_controller() -> None:
     assert places["rng0"] == "ua-port"
 
 
+def test_an_interface_of_the_host_is_named_as_one() -> None:
+    source = "<source><address type='pci' domain='0' bus='{}' slot='1' function='0'/></source>"
+    own = f"<interface type='hostdev'><mac address='52:54:00:00:00:09'/>{source.format(3)}</interface>"
+    other = f"<hostdev mode='subsystem' type='pci'>{source.format(4)}</hostdev>"
+    found = ids(with_ids(allocated(guest_with(other, nic(1), own, nic(2), *QUIET))))
+    assert sorted(str(id) for id in found.values()) == ["hostdev0", "hostdev1", "net0", "net1"]
+    assert found["interface/52:54:00:00:00:09"] == "hostdev0"
+
+
 def test_no_new_device_takes_a_name_that_is_taken() -> None:
     """net1 is a hand-added device's, net0 a survivor's: the new NIC is net2, whatever its position."""
     guest = guest_with(nic(2), nic(1), *QUIET)

@@ -18,6 +18,11 @@ def arrays(wanted: Sequence[Wanted]) -> Arrays:
         found.setdefault(one.kind, []).append(position)
     found["controller"] = controllers_in_order(wanted, found.get("controller", []))
     found["disk"] = _disks(wanted, found.get("disk", []))
+    # An interface that is a device of the host is kept among those, before the others.
+    handed = [at for at in found.get("interface", []) if wanted[at].driver == "vfio-pci"]
+    if handed:
+        found["interface"] = [at for at in found["interface"] if at not in set(handed)]
+        found["hostdev"] = handed + found.get("hostdev", [])
     # The primary video card is moved to the front.
     found["video"] = sorted(found.get("video", []), key=lambda at: not wanted[at].facts.get("primary"))
     return found
