@@ -28,6 +28,7 @@ ROLES: Mapping[str, Role] = {
     "netdev": "host",
     "chardev": "host",
     "memdev": "host",
+    "pmrdev": "host",
     "iothread": "host",
     "iothread-vq-mapping": "host",
     "audiodev": "host",
