@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import IO
 
 from mdtool.errors import MdtoolError, MonitorError, QemuError
+from mdtool.launch.process import _die_with
 from mdtool.proof.qtest import QTest
 from mdtool.proof.root import rooted
 from mdtool.qemu.session import Session, session_from_source
@@ -143,6 +144,7 @@ def probed(
 def _started(
     command: list[str], environment: dict[str, str], stderr: IO[bytes], inherited: tuple[int, ...]
 ) -> subprocess.Popen[bytes]:
+    parent = os.getpid()
     try:
         return subprocess.Popen(
             command,
@@ -152,6 +154,7 @@ def _started(
             pass_fds=inherited,
             env=environment,
             start_new_session=True,  # ^C at mdtool's terminal is mdtool's to handle
+            preexec_fn=lambda: _die_with(parent, signal.SIGKILL),  # also where mdtool itself is killed
         )
     except OSError as error:
         raise QemuError(f"cannot start {command[0]}: {error.strerror}", remedy="install QEMU, or name its binary") from None

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -297,6 +299,22 @@ def test_the_callers_kvm_monitor_and_daemon_are_left_out(clean: Fingerprint, tmp
     more = ["-enable-kvm", "-daemonize", "-pidfile", str(tmp_path / "pid"), "-monitor", "stdio", "-S"]
     assert compare(clean, fingerprint_from_argv(q35(*more))) == []
     assert not (tmp_path / "pid").exists()
+
+
+def test_no_qemu_stays_where_mdtool_is_killed(qemu: str) -> None:
+    code = f"""
+import os, signal
+from mdtool.proof.probe import probed
+with probed([{qemu!r}, "-nodefaults", "-display", "none"]) as probe:
+    print(open(f"/proc/{{os.getpid()}}/task/{{os.getpid()}}/children").read(), flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == -9
+    ended = time.monotonic() + 10
+    while Path(f"/proc/{int(done.stdout)}/cmdline").exists() and Path(f"/proc/{int(done.stdout)}/cmdline").read_bytes():
+        assert time.monotonic() < ended, "QEMU is still there"
+        time.sleep(0.02)
 
 
 # --- the AML reader, held against iasl -----------------------------------------------------------------------------
