@@ -233,7 +233,7 @@ _KEPT_OPTIONS = frozenset(
 )
 #: objects that are QEMU's own, and what takes the place of one that is not
 _OWN_OBJECTS = names("iothread throttle-group cryptodev-backend-builtin rng-builtin memory-backend-ram filter-")
-_OBJECTS = {
+_OBJECTS: Mapping[str, Callable[[Properties], Properties]] = {
     "rng-": lambda bag: {"qom-type": "rng-builtin", "id": bag.get("id")},
     "memory-backend-": lambda bag: {"qom-type": RAM, "id": bag.get("id"), "size": bag.get("size", "64M")},
     "cryptodev-": lambda bag: {"qom-type": "cryptodev-backend-builtin", "id": bag.get("id")},
