@@ -96,11 +96,16 @@ def run(args: argparse.Namespace) -> int:
             write_file(target, text)
         if not args.dry_run and xml is not None:
             write_file(args.write_xml, xml)
+    plan = result.plan
+    if plan:
+        from mdtool.reconcile.shown import with_names
+
+        plan = with_names(plan, old.tree if old else None, result.tree)
     if args.json:
         live = {} if outcomes is None else {"live": [outcome.data() for outcome in outcomes]}
-        print(json.dumps({**json_from_plan(result.plan), **live}, indent=2))
+        print(json.dumps({**json_from_plan(plan), **live}, indent=2))
     else:
-        print(result.plan.text(coloured, kept=args.verbose))
+        print(plan.text(coloured, kept=args.verbose))
         for outcome in outcomes or ():
             print(outcome)
     if args.dry_run:

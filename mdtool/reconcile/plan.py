@@ -43,7 +43,7 @@ class Step:
 
     ``where`` is (bus, address) after the step, or before it for a removal; ``hot`` says whether a running guest can be
     given it without a power cycle (None for a machine that never ran); ``notices`` whether a guest that nobody wanted to
-    change would notice (``!``).
+    change would notice (``!``); ``called`` what a Linux guest calls a NIC or a disk before and after, where that is known.
     """
 
     action: Action
@@ -56,6 +56,12 @@ class Step:
     at: Position | None = None
     hot: bool | None = None
     notices: bool = False
+    called: tuple[str | None, str | None] | None = None
+
+    @property
+    def renamed(self) -> bool:
+        """Whether the guest calls a device that it keeps otherwise than before."""
+        return self.called is not None and None not in self.called and self.called[0] != self.called[1]
 
     def __str__(self) -> str:
         bus, address = self.where or ("", "")
@@ -64,6 +70,9 @@ class Step:
         said = [str(self.at)] if self.at else []
         said += [str(change) for change in self.changes]
         said += [self.reason] if self.reason else []
+        said += (
+            [f"the guest calls it {self.called[1]}, and no longer {self.called[0]}"] if self.called and self.renamed else []
+        )
         if self.action is not Action.KEEP and self.hot is not None:
             said.append(_HOT[self.action] if self.hot else "needs a power cycle")
         return f"{line} {'; '.join(said)}".rstrip()
@@ -88,7 +97,7 @@ class Plan:
         lines = [
             coloured(str(step), _COLOURS.get(step.action, "dim"))
             for step in sorted(self.steps, key=lambda s: (list(Action).index(s.action), natural(s.name)))
-            if kept or step.action is not Action.KEEP
+            if kept or step.action is not Action.KEEP or step.renamed
         ]
         return "\n".join([*lines, self.summary()])
 
@@ -119,6 +128,7 @@ def json_from_plan(plan: Plan) -> dict[str, Any]:
                 "at": str(step.at) if step.at else None,
                 "hotplug": step.hot,
                 "guest_notices": step.notices,
+                "guest_name": dict(zip(("before", "after"), step.called, strict=True)) if step.called else None,
             }
             for step in plan.steps
         ],

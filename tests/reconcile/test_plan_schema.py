@@ -65,3 +65,32 @@ def test_every_key_is_described() -> None:
         return found
 
     assert bare(SCHEMA) == []
+
+
+def test_a_nic_that_stays_may_be_called_otherwise(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A port before its own is a PCI bus before its own; the plan says so, where nothing else happens to the NIC."""
+    port = (
+        "<controller type='pci' index='{n}' model='pcie-root-port'>"
+        "<address type='pci' domain='0' bus='0' slot='{slot}' function='0'/></controller>"
+    )
+    guest, description = tmp_path / "g.xml", tmp_path / "g.yaml"
+
+    def write(*ports: str) -> None:
+        guest.write_text(
+            "<domain type='qemu'><name>n</name><memory unit='MiB'>64</memory>"
+            "<os><type arch='aarch64' machine='virt-7.2'>hvm</type></os><devices>"
+            "<emulator>/usr/bin/qemu-system-aarch64</emulator>" + "".join(ports) + "<interface type='user'>"
+            "<mac address='52:54:00:00:00:01'/><model type='virtio'/>"
+            "<address type='pci' domain='0' bus='1' slot='0' function='0'/></interface></devices></domain>"
+        )
+
+    write(port.format(n=1, slot=5))
+    assert mdtool("reconcile", guest, description) == 0
+    write(port.format(n=1, slot=5), port.format(n=2, slot=4))
+    capsys.readouterr()
+    assert mdtool("reconcile", guest, description, "--dry-run") == 1
+    assert "=! net0" in (text := capsys.readouterr().out) and "enp2s0, and no longer enp1s0" in text
+    assert mdtool("reconcile", guest, description, "--dry-run", "--json") == 1
+    steps = {step["name"]: step for step in validated(json.loads(capsys.readouterr().out))["steps"]}
+    assert steps["net0"]["guest_name"] == {"before": "enp1s0", "after": "enp2s0"} and steps["net0"]["guest_notices"]
+    assert steps["pci.2"]["guest_name"] is None
