@@ -83,17 +83,21 @@ def main() -> None:
         guest, name = prepare(Path(folder))
         full = Path(folder) / "full.yaml"
         run(sys.executable, "-m", "mdtool", "dump", guest, "-o", full)
-        medians = {}
+        times: dict[str, list[float]] = {via: [] for via in (*WAYS, "libvirt")}
+        for _ in range(runs):  # in turns, so that a busy host is busy for all
+            for via in WAYS:
+                times[via].append(by_mdtool(guest, full, via))
+            if _has_virsh() and (seconds := by_libvirt(guest, name)) is not None:
+                times["libvirt"].append(seconds)
         for via in WAYS:
-            medians[via] = statistics.median(by_mdtool(guest, full, via) for _ in range(runs))
-            print(f"mdtool launch --via {via:8} {medians[via]:6.3f} s   paused, dumped, compared, running")
-        seconds = [by_libvirt(guest, name) for _ in range(runs)] if _has_virsh() else [None]
-        if None in seconds:
+            median = statistics.median(times[via])
+            print(f"mdtool launch --via {via:8} {median:6.3f} s   paused, dumped, compared, running")
+        if not times["libvirt"]:
             print("virsh start: no libvirt here")
             return
-        libvirt = statistics.median(second for second in seconds if second is not None)
+        libvirt = statistics.median(times["libvirt"])
         print(f"virsh start                  {libvirt:6.3f} s   running")
-        print(f"mdtool needs {medians['file'] / libvirt:.0%} of libvirt's time (aim: under 50%)")
+        print(f"mdtool needs {statistics.median(times['file']) / libvirt:.0%} of libvirt's time (aim: under 50%)")
 
 
 def _has_virsh() -> bool:

@@ -68,6 +68,7 @@ class QemuProcess:
     ``stdio``        whether QEMU shares mdtool's terminal (a guest with a console on stdio)
     ``helpers``      processes that must run beside QEMU (swtpm, virtiofsd): started before it, ended after it
     ``environment``  variables for QEMU beside mdtool's own
+    ``meanwhile``    called while QEMU starts, for what will be needed once it has
     """
 
     argv: Sequence[str]
@@ -82,6 +83,7 @@ class QemuProcess:
     user: str | int | None = None
     stdio: bool = False
     environment: Mapping[str, str] = field(default_factory=dict)
+    meanwhile: Callable[[], object] = lambda: None
     monitor: Path = field(default=Path(), init=False)  # its socket: only mdtool reaches it
     _process: subprocess.Popen[bytes] | None = None
     _session: Session | None = None
@@ -130,6 +132,7 @@ class QemuProcess:
             self._process = self._popen(words, log, (*self.pass_fds, listener.fileno()))
         live.append(self)
         listener.close()
+        self.meanwhile()
         self._session = self._greeted()
 
     def _open_log(self) -> IO[bytes]:

@@ -101,13 +101,15 @@ def prepared(
     found = options_from_words([*line.platform, *line.backends, *devices, *line.extra])
     if rehearse:
         found = [_under_tcg(option) for option in found]
-    behind = {name: line.positions[user] for name, user in users(found).items() if user in line.positions}
+    places = {str(made.arguments["id"]): made.position for made in line.devices if "id" in made.arguments}
+    places |= dict(line.positions)
+    behind = {name: places[user] for name, user in users(found).items() if user in places}
     return Prepared(
         tree=tree,
         binary=line.binary,
         options=tuple(found),
         handover=options.handover(found, version_of(line.binary)) if via == "options" else WAYS[via](found),
-        positions={**behind, **line.positions},
+        positions={name: place for name, place in {**behind, **places}.items() if place is not None},
         stands_in=frozenset({*line.stand_ins, *line.left_out}),
         commandline=line,
     )
@@ -238,9 +240,18 @@ def _once(
             config=config,
             helpers=line.processes if line else (),
             environment=line.environment if line else {},
+            meanwhile=_ready_to_dump,
             **settings,
         )
         yield stack.enter_context(qemu)
+
+
+def _ready_to_dump() -> None:
+    """Load the reader of QEMU's answers and its grammar, a tenth of a second that QEMU takes to start anyway."""
+    import mdtool.qemu.dump  # noqa: F401 - so that it is there when it is wanted
+    from mdtool.qemu.qtree import buses_from_qtree
+
+    buses_from_qtree("")
 
 
 def _numbered(word: str, numbers: Mapping[str, int]) -> str:

@@ -148,6 +148,17 @@ def test_an_outdated_description_is_refused(guest: Path) -> None:
     assert "is not up to date" in done.stderr and "mdtool reconcile" in done.stderr
 
 
+@pytest.mark.parametrize("via", ["device", "file", "monitor"])
+def test_a_device_that_qemu_refuses_is_told_at_its_line(via: str, guest: Path) -> None:
+    text = Path("web01.yaml").read_text()
+    Path("web01.yaml").write_text(text.replace("52:54:00:10:00:02'}", "52:54:00:10:00:02', nonsense: 1}"))
+    done = mdtool("launch", guest, "web01.yaml", "--via", via, "--rehearse")
+    line = next(n for n, row in enumerate(guest.read_text().splitlines(), 1) if "the web" in row) + 1
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"{guest}:{line}:5: error: QEMU refused"), done.stderr
+    assert "Property 'virtio-net-pci.nonsense' not found" in done.stderr
+
+
 def test_a_disk_that_is_not_there_is_told_at_its_line(guest: Path, tmp_path: Path) -> None:
     (tmp_path / "disk.qcow2").unlink()
     done = mdtool("launch", guest, "web01.yaml")
