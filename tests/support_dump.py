@@ -117,10 +117,10 @@ def running(binary: str, options: str, folder: Path, name: str = "qmp") -> Itera
         process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
     try:
         for _ in range(600):
-            if path.exists() or process.poll() is not None:
+            if process.poll() is not None or (path.exists() and _is_up(path)):
                 break
-            time.sleep(0.02)
-        assert path.exists() and _is_up(path), (folder / f"{name}.log").read_text()
+            time.sleep(0.02)  # there is no socket yet, or nobody listens on it yet
+        assert process.poll() is None, (folder / f"{name}.log").read_text()
         yield str(path)
     finally:
         process.kill()
