@@ -80,6 +80,7 @@ def running(binary: str, options: list[str], folder: Path) -> Iterator[str]:
     try:
         while not path.exists() and process.poll() is None:
             time.sleep(0.02)
+        time.sleep(0.1)
         with socket.socket(socket.AF_UNIX) as probe:  # it greets before its devices are there, and answers after
             probe.connect(str(path))
             probe.sendall(b'{"execute": "qmp_capabilities"}{"execute": "query-status"}')

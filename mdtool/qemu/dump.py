@@ -310,8 +310,13 @@ def _in_place(cpus: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
 
 
 def _cpu_nodes(answers: Mapping[str, Any]) -> Iterable[Node]:
+    """CPUs, which sit on no bus; the first one has what the host made of the model's features."""
     cpus = [cpu for cpu in _in_place(answers.get("cpus") or ()) if "qom-path" in cpu]
-    words = answers.get("feature-words")
+    effective: dict[str, Value] = {}
+    if answers.get("feature-words"):
+        effective["feature-words"] = _feature_words(answers["feature-words"])
+    elif answers.get("features"):
+        effective["features"] = answers["features"]
     for number, cpu in enumerate(cpus):
         path = cpu["qom-path"]
         user = path.startswith("/machine/peripheral")
@@ -320,7 +325,7 @@ def _cpu_nodes(answers: Mapping[str, Any]) -> Iterable[Node]:
             id=path.rpartition("/")[2] if path.startswith("/machine/peripheral/") else None,
             address=":".join(str(cpu["props"][place]) for place in _PLACES if place in cpu["props"]) or str(number),
             origin=None if user else BUILTIN,
-            effective={"feature-words": _feature_words(words)} if words and number == 0 else {},
+            effective=effective if number == 0 else {},
         )
 
 

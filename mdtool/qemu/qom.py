@@ -161,6 +161,25 @@ def loose(session: Session, users: Mapping[str, str], read: Reader) -> list[RawD
     ]
 
 
+def switches(session: Session, path: str, *, batch: bool) -> dict[str, bool]:
+    """The boolean properties of an object; of a CPU that is no x86 they are its features."""
+    if batch:
+        (answer,) = session.execute("qom-list-get", {"paths": [path]})
+        entries = [(entry["name"], entry.get("value")) for entry in answer["properties"] if entry["type"] == "bool"]
+        found = dict(entries)
+    else:
+        names = [entry["name"] for entry in session.execute("qom-list", {"path": path}) if entry["type"] == "bool"]
+        found = {name: _value(session, path, name) for name in names if name not in _OBJECT}
+    return {name: found[name] for name in sorted(found) if name not in _OBJECT and found[name] is not None}
+
+
+def _value(session: Session, path: str, name: str) -> Any:
+    try:
+        return session.execute("qom-get", {"path": path, "property": name})
+    except Refused:
+        return None
+
+
 def plain(name: str, kind: str, value: Value) -> Value:
     """A QOM value of that type in the form that `info qtree` has.
 

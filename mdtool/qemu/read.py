@@ -71,6 +71,8 @@ def read(session: Session, way: Way | None = None, warn: Warned = lambda _: None
     first = next((cpu["qom-path"] for cpu in reversed(answers["cpus"] or []) if "qom-path" in cpu), None)
     if first and answers["target"]["arch"] in ("x86_64", "i386"):
         answers["feature-words"] = _asked(session, "qom-get", {"path": first, "property": "feature-words"})
+    elif first:
+        answers["features"] = qom.switches(session, first, batch=way is Way.BATCH)
     buses = buses_from_qtree(session.hmp("info qtree"), f"{session.source}: info qtree")
     _forget_made_up_ids(buses, users)
     reader = (qom.batch if way is Way.BATCH else qom.one_by_one)(warn)

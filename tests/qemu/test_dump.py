@@ -170,6 +170,15 @@ def test_values_have_their_types(tmp_path: Path) -> None:
     assert re.fullmatch("[0-9a-f]{8}", words["feature-words"]["1.edx"])
 
 
+def test_cpu_features_of_another_architecture(tmp_path: Path) -> None:
+    options = "-machine virt-7.2 -m 64 -cpu cortex-a57,pmu=off"
+    with session_of(binary_of("aarch64"), options, tmp_path) as session:
+        cpu = dump(session).by_name["cortex-a57-arm-cpu@0:0:0:0"].node
+    assert cpu.effective["features"]["pmu"] is False
+    assert cpu.effective["features"]["aarch64"] is True
+    assert "realized" not in cpu.effective["features"]
+
+
 def test_numa_nodes(tmp_path: Path) -> None:
     options = (
         "-machine pc-i440fx-7.2 -m 96,slots=2,maxmem=1G -smp 3,maxcpus=4,sockets=4,cores=1 "
