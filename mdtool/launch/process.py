@@ -156,7 +156,7 @@ class QemuProcess:
                 env={**os.environ, **self.environment},
                 # ctrl-C is for mdtool, which asks the guest to power down; with a shared terminal QEMU stays in front.
                 start_new_session=not self.stdio,
-                preexec_fn=lambda: _die_with(parent, self.death_signal),
+                preexec_fn=lambda: die_with(parent, self.death_signal),
             )
         except (FileNotFoundError, NotADirectoryError):
             remedy = "install the QEMU of that architecture (Debian: qemu-system-x86, qemu-system-arm)"
@@ -177,7 +177,7 @@ class QemuProcess:
                     stdout=log,
                     stderr=log,
                     start_new_session=True,
-                    preexec_fn=lambda: _die_with(parent, signal.SIGTERM),
+                    preexec_fn=lambda: die_with(parent, signal.SIGTERM),
                 )
         except OSError as error:
             raise QemuError(f"{helper.argv[0]} cannot be run: {error.strerror}", rule="helper") from None
@@ -405,6 +405,8 @@ def _private(path: Path) -> Path:
         raise MdtoolError(f"cannot make {path}: {error.strerror}", remedy=remedy) from None
     if not stat.S_ISDIR(held.st_mode) or held.st_uid != os.geteuid() or held.st_mode & 0o022:
         raise MdtoolError(f"{path} belongs to somebody else", remedy=remedy)
+    if os.geteuid() == 0 and held.st_mode & 0o777 != 0o711:
+        path.chmod(0o711)  # with --user a QEMU that is not root's has to reach its guest's directory, and no other one
     return path
 
 
@@ -484,7 +486,7 @@ def _listening(path: Path) -> socket.socket:
     return listener
 
 
-def _die_with(parent: int, number: int) -> None:
+def die_with(parent: int, number: int) -> None:
     """In the new process: have the kernel send ``number`` when mdtool dies, however it dies."""
     _libc.prctl(_PR_SET_PDEATHSIG, number, 0, 0, 0)
     if os.getppid() != parent:  # it died between fork and prctl

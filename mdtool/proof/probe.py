@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import IO
 
 from mdtool.errors import MdtoolError, MonitorError, QemuError
-from mdtool.launch.process import _die_with
+from mdtool.launch.process import die_with
 from mdtool.proof.qtest import QTest
 from mdtool.proof.root import rooted
 from mdtool.qemu.session import Session, session_from_source
@@ -154,7 +154,7 @@ def _started(
             pass_fds=inherited,
             env=environment,
             start_new_session=True,  # ^C at mdtool's terminal is mdtool's to handle
-            preexec_fn=lambda: _die_with(parent, signal.SIGKILL),  # also where mdtool itself is killed
+            preexec_fn=lambda: die_with(parent, signal.SIGKILL),  # also where mdtool itself is killed
         )
     except OSError as error:
         raise QemuError(f"cannot start {command[0]}: {error.strerror}", remedy="install QEMU, or name its binary") from None

@@ -60,9 +60,9 @@ def on(value: bool) -> str:
     return "on" if value else "off"
 
 
-def escaped(text: str) -> str:
+def escaped(text: object) -> str:
     """A value inside of QEMU's key=value notation, where a comma is written twice."""
-    return text.replace(",", ",,")
+    return str(text).replace(",", ",,")
 
 
 def switch(element: Element, path: str) -> bool | None:
