@@ -26,7 +26,7 @@ example:
   mdtool launch web01.xml web01.yaml --print            the command line, for a shell
   mdtool launch web01.xml web01.yaml --daemonize --qmp /run/web01.qmp --pidfile /run/web01.pid
 """
-_WAYS = ("file", "device", "monitor", "options", "libvirt")
+_WAYS = ("file", "device", "monitor", "options", "hints", "libvirt")
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -78,8 +78,13 @@ def run(args: argparse.Namespace) -> int:
         )
     if args.hints and args.description:
         raise InputError("a description and hints are two truths", remedy="give one of them", rule="hints")
-    via = args.via or launch.DEFAULT_WAY
-    if via == "libvirt" and not args.rehearse:
+    if args.via == "hints" and not args.hints:
+        raise InputError("--via hints without a hints file", remedy="name it with --hints FILE", rule="hints")
+    if args.via == "libvirt" and args.rehearse:
+        what = "a rehearsal has nothing of a host behind it, and libvirt starts no guest without"
+        raise InputError(what, remedy="rehearse with another --via: the machine is the same", rule="rehearse")
+    via = args.via if args.via not in (None, "hints") else launch.DEFAULT_WAY
+    if via == "libvirt":
         return _by_libvirt(guest, result.tree, launch.wanted_by(guest, result.tree), args)
 
     def prepare(runtime: Path | None, port: Callable[[int], int] = int) -> Prepared:

@@ -226,6 +226,21 @@ def test_the_state_of_a_sandboxed_guest_can_be_taken(guest: Path) -> None:
     assert alive and "the state loads" in verified.stdout
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can run QEMU as somebody else")
+def test_qemu_runs_as_somebody_else(guest: Path, runtime: Path) -> None:
+    runtime.chmod(0o711)
+    (guest.parent / "disk.qcow2").unlink()
+    disk = runtime / "disk.qcow2"  # below the test's own folder nobody else comes
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", disk, "1G"], check=True)
+    disk.chmod(0o666)
+    guest.write_text(guest.read_text().replace(str(guest.parent / "disk.qcow2"), str(disk)))
+    launch = Launch(guest, "web01.yaml", "--user", "nobody")
+    assert Path(f"/proc/{launch.pid}").owner() == "nobody"
+    launch.process.send_signal(signal.SIGTERM)
+    assert launch.end() == 0, launch.said
+    disk.unlink()
+
+
 def test_a_second_launch_is_refused(guest: Path) -> None:
     launch = Launch(guest, "web01.yaml", "--paused")
     second = mdtool("launch", guest, "web01.yaml")
