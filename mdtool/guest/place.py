@@ -97,14 +97,9 @@ class Notation:
     bus: bool = True
 
 
-def _scsi_arguments(address: str, node: Node) -> dict[str, Value]:
+def _scsi_arguments(address: str, _: Node) -> dict[str, Value]:
     channel, target, lun = (int(part) for part in address.split(":"))
-    if _NARROW_ID.match(node.id or "") and not channel and not lun:
-        return {"scsi-id": target}  # on a narrow bus libvirt says no more, and names the drive so
     return {"channel": channel, "scsi-id": target, "lun": lun}
-
-
-_NARROW_ID = re.compile(r"scsi\d+-\d+-\d+$")
 
 
 def _port(driver: str) -> str:
@@ -298,6 +293,8 @@ class _Names:
     def _place(self, one: Wanted) -> tuple[str, str | None, dict[str, Value]]:
         """Bus name, address, and the properties that say more of the place."""
         spot = one.spot
+        if one.kind == "commandline" and (spot is None or spot.type == "none"):
+            return _as_written(one)
         notation = notation_of(one.driver)
         if notation is NOTATIONS["hda"]:
             return f"{self.of.get(id(one))}.0", str(one.facts.get("number", 0)), {}
@@ -388,6 +385,15 @@ class _Names:
 
 #: SCSI controllers that know a drive by its target alone.
 _NARROW = ("lsilogic", "ncr53c90", "dc390", "am53c974")
+
+
+def _as_written(one: Wanted) -> tuple[str, str | None, dict[str, Value]]:
+    """The place of a device of <qemu:commandline>: its bus and address where it names both, else as it stands."""
+    bus, addr = one.facts.get("bus"), str(one.facts.get("addr", ""))
+    match = re.fullmatch(r"(?:0x)?([0-9a-f]{1,2})(?:\.(?:0x)?([0-7]))?", addr.lower())
+    if bus is not None and match:
+        return str(bus), f"{int(match[1], 16):02x}.{match[2] or 0}", {}
+    return "", None, {name: one.facts[name] for name in ("bus", "addr") if name in one.facts}
 
 
 def _text(number: Any) -> str | None:

@@ -101,7 +101,9 @@ def test_as_libvirt_has_it(name: str, tmp_path: Path, request: pytest.FixtureReq
         golden.write_text(libvirts(path.read_text(), tmp_path))
     assert golden.is_file(), f"{golden.name} is missing: run pytest --regenerate where libvirt runs"
     guest = guest_from_file(path)
-    assert lines(device_arguments(bus, node) for bus, node in placed(guest, settled(guest))) == golden.read_text()
+    nodes = placed(guest, settled(guest))
+    providers = {bus.name: node for _, node in nodes for bus in node.buses}
+    assert lines(device_arguments(bus, node, providers.get(bus)) for bus, node in nodes) == golden.read_text()
 
 
 def nics(number: int, model: str = "e1000") -> list[str]:

@@ -26,6 +26,13 @@ DRIVERS: dict[tuple[str, str], str] = {
     ("usb", "nec-xhci"): "nec-usb-xhci",
     ("scsi", "lsilogic"): "lsi",
     ("scsi", "virtio-scsi"): "virtio-scsi-*",
+    ("scsi", "virtio-transitional"): "virtio-scsi-pci-transitional",
+    ("scsi", "virtio-non-transitional"): "virtio-scsi-pci-non-transitional",
+    ("scsi", "lsisas1068"): "mptsas1068",
+    ("scsi", "lsisas1078"): "megasas",
+    ("scsi", "vmpvscsi"): "pvscsi",
+    ("scsi", "am53c974"): "am53c974",
+    ("scsi", "dc390"): "dc390",
     ("scsi", "ibmvscsi"): "spapr-vscsi",
     ("virtio-serial", "virtio"): "virtio-serial-*",
     ("ccid", "usb-ccid"): "usb-ccid",
@@ -34,14 +41,17 @@ DRIVERS: dict[tuple[str, str], str] = {
     ("sata", "ahci"): "ahci",
 }
 
-#: libvirt's models by driver, for controllers that are only known from a description.
-MODELS = {driver: key for key, driver in DRIVERS.items() if driver} | {
+_ENDINGS = {"pci": "pci", "ccw": "ccw", "mmio": "device"}
+
+#: libvirt's types and models by driver, for controllers that are only known from a description.
+MODELS = {
+    driver.replace("*", ending): key for key, driver in DRIVERS.items() if driver for ending in _ENDINGS.values()
+} | {
     "ich9-ahci": ("sata", "ahci"),
     "ioh3420": ("pci", "pcie-root-port"),
+    "lsi53c895a": ("scsi", "lsilogic"),
     "spapr-pci-host-bridge": ("pci", "pci-root"),
 }
-
-_ENDINGS = {"pci": "pci", "ccw": "ccw", "mmio": "device"}
 
 
 def transport(guest: Guest) -> str:

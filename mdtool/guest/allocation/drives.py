@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from itertools import count
 
 from mdtool.errors import InputError
-from mdtool.guest.allocation.controllers import implied, index_of, scsi_model, type_of
+from mdtool.guest.allocation.controllers import implied, index_of, model_of, scsi_model, type_of
 from mdtool.guest.allocation.occupied import Occupied
 from mdtool.guest.allocation.order import disk_number
 from mdtool.guest.model import Guest, Spot, Wanted
@@ -86,11 +86,18 @@ def with_drive_places(guest: Guest, wanted: Sequence[Wanted], occupied: Occupied
         start = number + 1 if one.kind == "hostdev" else start
         taken.add(_key(bus, spot))
         devices[at] = replace(one, spot=spot)
-    for type_, model in (("scsi", scsi_model(guest)), ("sata", "ahci")):
+    for type_, model in (("scsi", _model_for_hostdevs(guest, devices)), ("sata", "ahci")):
         have = {index_of(one) for one in devices if type_of(one) == type_}
         used = {wish_of(one) for one in devices if bus_of(one) == type_}
         devices += [implied(guest, type_, model, index) for index in sorted(used - have)]
     return devices
+
+
+def _model_for_hostdevs(guest: Guest, devices: Sequence[Wanted]) -> str:
+    """The model of a further SCSI controller: that of the last one that SCSI host devices fill, so that all are alike."""
+    models = {index_of(one): model_of(one) for one in devices if type_of(one) == "scsi"}
+    filled = {wish_of(one) for one in devices if one.kind == "hostdev" and bus_of(one) == "scsi"} & models.keys()
+    return models[max(filled)] if filled else scsi_model(guest)
 
 
 def _numbers(one: Wanted, bus: str, scsi: Sequence[int], start: int) -> Iterator[int]:
