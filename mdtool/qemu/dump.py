@@ -345,7 +345,7 @@ def _memory_nodes(answers: Mapping[str, Any], users: Mapping[str, str]) -> Itera
     for device in answers.get("memory devices") or ():
         data = device["data"]
         if "slot" not in data:
-            continue  # a virtio device, which is on its bus
+            continue  # a virtio device, which is on its bus, or one of the loose ones
         id_ = data.get("id")
         driver = users.get(f"/machine/peripheral/{id_}", {"dimm": "pc-dimm"}.get(device["type"], device["type"]))
         yield Node(

@@ -85,7 +85,8 @@ def read(session: Session, way: Way | None = None, warn: Warned = lambda _: None
         _hash_flash(session, buses)
     told = {device.path for _, device in placed(buses)}
     told |= {cpu.get("qom-path") for cpu in answers["cpus"] or ()}
-    told |= {f"/machine/peripheral/{device['data'].get('id')}" for device in answers["memory devices"] or ()}
+    dimms = (device["data"] for device in answers["memory devices"] or () if "slot" in device["data"])
+    told |= {f"/machine/peripheral/{dimm.get('id')}" for dimm in dimms}
     others = {path: driver for path, driver in users.items() if path not in told}
     return Raw(session.version, buses, users, answers, qom.loose(session, others, reader))
 
