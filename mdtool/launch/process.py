@@ -253,6 +253,11 @@ class QemuProcess:
             self._session.close()
             self._session = None
 
+    @property
+    def monitor_is_free(self) -> bool:
+        """Whether somebody else (a signal handler) may connect to the private monitor."""
+        return self._session is None
+
     def send_signal(self, number: int) -> None:
         if self.process.poll() is None:
             self.process.send_signal(number)

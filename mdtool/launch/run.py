@@ -395,6 +395,8 @@ def launched(guest: Guest, prepare: Callable[[Path], Prepared], settings: Settin
             elif not settings.paused:
                 qemu.cont()
             settings.runs()
+            if not settings.incoming:
+                qemu.close_monitor()
             _pass_signals_on(qemu, settings)
             for difference in found:
                 settings.say(f"warning: {difference} ({difference.severity})")
@@ -508,7 +510,8 @@ def _pass_signals_on(qemu: QemuProcess, settings: Settings) -> None:
     def interrupt(_number: int, _frame: object) -> None:
         nonlocal interrupts
         interrupts += 1
-        if interrupts == 1 and not settings.paused and _powerdown(qemu.monitor):
+        runs = qemu.monitor_is_free and not settings.paused
+        if interrupts == 1 and runs and _powerdown(qemu.monitor):
             settings.say("asked the guest to power down; ctrl-C once more ends QEMU")
         else:
             qemu.send_signal(signal.SIGTERM if interrupts < 3 else signal.SIGKILL)
