@@ -65,7 +65,7 @@ def with_ids(wanted: Sequence[Wanted], taken: Collection[str] = ()) -> list[Want
         counted = [at for at in positions if not (kind in _UNCOUNTED and user_alias(wanted[at].id))]
         for number, at in enumerate(counted):
             one = wanted[at]
-            if at not in kept and one.driver not in ANONYMOUS and one.kind not in _PARTS:
+            if at not in kept and one.driver not in ANONYMOUS and one.kind not in (*_PARTS, "commandline"):
                 prefix, wish = _name(one, kind, number, narrow)
                 ids[at] = names.give(prefix, wish)
     for at, whole in wholes(wanted).items():

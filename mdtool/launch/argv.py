@@ -147,6 +147,11 @@ def argv_from_tree(
             if found is not None:
                 by_name[found.name] = made
                 positions[found.node.id or found.name] = element.position
+    for want in wanted:
+        if want.kind == "commandline" and want.origin in nodes:
+            by_name[nodes[want.origin].name] = Backend(properties=want.facts["host"])
+            if want.position is not None:
+                positions[want.id or want.origin] = want.position
     refused = _refused(report) if printing else ()
     report.done()
     platform = platform_of(guest, tree, rehearse=rehearse, now=now, properties=total.machine, printing=printing)

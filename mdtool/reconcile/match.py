@@ -51,7 +51,7 @@ class Matching:
 #: Elements that nothing but their model and their order tells apart.
 POSITIONAL = frozenset({
     "video", "sound", "watchdog", "rng", "memballoon", "tpm", "iommu", "panic", "smartcard", "vsock", "crypto", "hub",
-    "redirdev", "nvram", "memory", "input",
+    "redirdev", "nvram", "memory", "input", "commandline",
 })  # fmt: skip
 
 Pairs = list[tuple[Wanted, Place]]

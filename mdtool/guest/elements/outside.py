@@ -1,11 +1,17 @@
-"""Devices that elements outside of <devices> ask for: ``<genid>`` and ``<features><vmcoreinfo state='on'/>``."""
+"""Devices that elements outside of <devices> ask for: ``<genid>``, ``<features><vmcoreinfo state='on'/>``, and every
+``-device`` of ``<qemu:commandline>``.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 
-from mdtool.guest.model import Guest, Wanted
-from mdtool.tree import Properties
+from mdtool.guest.model import Guest, Spot, Wanted
+from mdtool.guest.xml import Element
+from mdtool.tree import Properties, Value
+
+QEMU = "{http://libvirt.org/schemas/domain/qemu/1.0}"
 
 
 def wanted_outside(guest: Guest) -> Iterator[Wanted]:
@@ -20,3 +26,32 @@ def wanted_outside(guest: Guest) -> Iterator[Wanted]:
     info = guest.domain.first("features/vmcoreinfo")
     if info is not None and info.get("@state") != "off":
         yield Wanted("vmcoreinfo", "vmcoreinfo", "vmcoreinfo", element=info)
+    for holder in (child for child in guest.domain if child.tag == f"{QEMU}commandline"):
+        for flag, value in pairwise(child for child in holder if child.tag == f"{QEMU}arg"):
+            if (flag.get("@value") or "").lstrip("-") == "device" and value.get("@value"):
+                yield _from_argument(value)
+
+
+def _from_argument(element: Element) -> Wanted:
+    """A device as somebody wrote it for QEMU: where it names no bus or no address, QEMU chooses.
+
+    Facts: ``bus`` and ``addr`` as written, ``host`` for the properties that are none of the guest's affair.
+    """
+    from mdtool.launch.words import bag_from_text  # few guests have one
+    from mdtool.qemu.roles import role
+
+    bag = bag_from_text(element.get("@value") or "", "driver", element.position)
+    driver, id = str(bag.pop("driver", "")), bag.pop("id", None)
+    place: dict[str, Value] = {name: bag.pop(name) for name in ("bus", "addr") if name in bag}
+    host = {name: bag.pop(name) for name in list(bag) if role(driver, name) == "host"}
+    return Wanted(
+        "commandline",
+        driver,
+        f"commandline/{id or driver}",
+        identities=(f"alias/{id}",) if id else (),
+        id=id,
+        spot=Spot("none"),
+        properties=bag,
+        facts={**place, "host": host},
+        element=element,
+    )
