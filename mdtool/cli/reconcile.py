@@ -7,7 +7,7 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mdtool.cli.output import coloured, say, warn_all
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from mdtool.guest.model import Guest
     from mdtool.reconcile.live import Outcome
     from mdtool.reconcile.plan import Plan
+    from mdtool.reconcile.rebase import Rebased
     from mdtool.tree import Tree
 
 EXAMPLE = """\
@@ -47,6 +48,8 @@ def _more_arguments(parser: argparse.ArgumentParser) -> None:
     add("--write-xml", metavar="FILE", help="write the XML with every address filled in; may be GUEST.xml")
     says = "in that XML: leave aliases alone, write our ids, or give every device one that libvirt keeps (ua-...)"
     add("--aliases", choices=("kept", "own", "ua"), default="kept", help=says)
+    add("--minimal", action="store_true", help="write a description without addresses, for QEMU or the next run to choose")
+    add("--rebase-machine", metavar="TYPE", help="change the machine type, and show what the guest sees otherwise")
     add("--live", metavar="SOURCE", help="plug and unplug in the guest that runs there, and list what needs a power cycle")
     add("--launch", action="store_true", help="start the guest with its new hardware, checked before it runs")
     add("--source", metavar="SOURCE", help="with --launch: the guest that runs, to be powered down before")
@@ -70,7 +73,8 @@ def run(args: argparse.Namespace) -> int:
     from mdtool.guest.devices import guest_from_bytes
     from mdtool.guest.xml import bytes_from_file
     from mdtool.reconcile import Options, reconcile
-    from mdtool.reconcile.plan import json_from_plan
+    from mdtool.reconcile.minimal import minimal
+    from mdtool.reconcile.plan import Plan, json_from_plan
 
     source = bytes_from_file(args.guest)
     guest = guest_from_bytes(source, args.guest)
@@ -78,43 +82,65 @@ def run(args: argparse.Namespace) -> int:
     with locked(target):
         old = document_from_file(args.description) if Path(args.description).exists() else None
         options = Options(prefer=args.prefer, forget=args.forget, prune=args.prune, strict=args.strict)
-        result = reconcile(guest, old.tree if old else None, options)
+        before = old.tree if old else None
+        result = reconcile(guest, _bare(args, guest, before) if args.rebase_machine else before, options)
         warn_all(result.warnings)
-        tree, xml = result.tree, None
+        rebase = _rebased(guest, before, result.tree) if args.rebase_machine and before else None
+        plan = Plan((rebase.step, *result.plan.steps)) if rebase else result.plan
+        tree, xml = rebase.tree if rebase else result.tree, None
         if args.write_xml:
             xml = _xml_with_places(source, guest, tree, args.aliases)
             if os.path.realpath(args.write_xml) == os.path.realpath(args.guest):
                 tree = reconcile(guest_from_bytes(xml.encode(), args.guest), tree, options).tree
         outcomes = None
-        if result.plan and not args.dry_run:
+        if plan and not args.dry_run:
             if args.live:
-                outcomes = _live(args, guest, old.tree if old else None, tree, result.plan)
+                outcomes = _live(args, guest, before, tree, plan)
             if args.launch and args.source:
                 _shut_down(args)
+        if args.minimal:
+            tree = minimal(tree)
         text = rewritten(old, tree) if old else yaml_from_tree(tree)
         if not args.dry_run and (old is None or args.output or text != old.text):
             write_file(target, text)
         if not args.dry_run and xml is not None:
             write_file(args.write_xml, xml)
-    plan = result.plan
     if plan:
         from mdtool.reconcile.shown import with_names
 
-        plan = with_names(plan, old.tree if old else None, result.tree)
+        plan = with_names(plan, before, tree)
     if args.json:
-        live = {} if outcomes is None else {"live": [outcome.data() for outcome in outcomes]}
+        live: dict[str, Any] = {} if outcomes is None else {"live": [outcome.data() for outcome in outcomes]}
+        live |= {"machine": [one.data() for one in rebase.differences]} if rebase else {}
         print(json.dumps({**json_from_plan(plan), **live}, indent=2))
     else:
         print(plan.text(coloured, kept=args.verbose))
+        for one in rebase.differences if rebase else ():
+            print(f"!  {one}")
         for outcome in outcomes or ():
             print(outcome)
     if args.dry_run:
-        return 1 if result.plan else 0
+        return 1 if plan else 0
     if old is None:
         say(f"wrote {target}")
     if args.launch:
-        return _launch(args, target, changed=bool(result.plan))
+        return _launch(args, target, changed=bool(plan))
     return 1 if any(outcome.left for outcome in outcomes or ()) else 0
+
+
+def _bare(args: argparse.Namespace, guest: Guest, old: Tree | None) -> Tree:
+    from mdtool.errors import InputError
+    from mdtool.reconcile.rebase import bare
+
+    if old is None:
+        raise InputError(f"{args.description} is not there: there is no machine type to change")
+    return bare(guest, old, args.rebase_machine)
+
+
+def _rebased(guest: Guest, old: Tree, new: Tree) -> Rebased:
+    from mdtool.reconcile.rebase import rebased
+
+    return rebased(guest, old, new)
 
 
 def _live(args: argparse.Namespace, guest: Guest, old: Tree | None, new: Tree, plan: Plan) -> list[Outcome]:

@@ -90,7 +90,7 @@ class _Reconciler:
         gone = [place for place in matching.gone if place.name not in kept]
         settled = [self._settled(w, matches.get(w.origin)) for w in self.wanted]
         self.report.done()
-        held = [w for place in kept.values() if (w := self._controller(place)) is not None]
+        held = [w for place in reversed(kept.values()) if (w := self._controller(place)) is not None]
         everything = [*settled, *held]
         occupied = self._occupied(everything, matches, kept, gone)
         done = with_ids(allocate(self.guest, everything, occupied), self._taken(matches, held, gone))
@@ -261,7 +261,10 @@ class _Reconciler:
                 parts.remove(match.place.name)
         for bus, node in where:
             w = by_origin.get(node.origin or "")
-            if w is None or w.origin in still:
+            if w is None:
+                continue
+            if w.origin in still:
+                _complete(parts, bus, node)
                 continue
             match = matches.get(w.origin)
             steps.append(self._added(parts, w, bus, node) if match is None else self._changed(parts, w, bus, node, match))
@@ -384,6 +387,14 @@ class _Reconciler:
 def _provides(node: Node) -> tuple[str, str]:
     """libvirt's type and model of a node that other devices sit on; ("", "") for all others."""
     return MODELS.get(node.driver, ("hub", "usb") if node.driver == "usb-hub" else ("", ""))
+
+
+def _complete(parts: Parts, bus: str, node: Node) -> None:
+    """Give a port or controller that stays its place, where it has none: in a description without addresses."""
+    _, old = parts.nodes.get(node.id or "", ("", None))
+    if old is not None and old.address is None and node.address is not None:
+        properties = {**node.properties, **old.properties}
+        parts.put(node.id or "", bus, replace(old, address=node.address, properties=properties, buses=node.buses))
 
 
 def _same_slot(w: Wanted, node: Node) -> bool:

@@ -55,7 +55,10 @@ def _keep_machine_type(guest: Guest, tree: Tree, now: dict[str, Any], report: Re
         return
     if now.get("type") not in (None, described) and tree.applied.get("@machine", {}).get("type") != now.get("type"):
         what = f"the XML wants machine type {now['type']}, the description has {described}"
-        remedy = "another machine type is other hardware: change it in the description, or the XML back"
+        remedy = (
+            f"another machine type is other hardware: --rebase-machine {now['type']} --dry-run shows what the guest sees; "
+            "or change the XML back"
+        )
         report.error(ConflictError(what, at=guest.domain.at("os/type"), remedy=remedy, rule="machine-type"))
 
 
