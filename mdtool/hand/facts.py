@@ -216,7 +216,7 @@ def _card(place: Place, _provider: Node | None, _machine: Machine | None) -> str
 
 
 def _serial_port(place: Place, provider: Node | None, _: Machine | None) -> str | None:
-    most = int(provider.properties.get("max_ports", provider.pins.get("max_ports", 31))) if provider else 31
+    most = _count(provider, "max_ports", 31) if provider else 31
     first = 1 if place.node.driver == "virtserialport" else 0
     return None if first <= int(str(place.node.address)) < most else f"{first} to {most - 1}"
 
@@ -261,7 +261,7 @@ def usb_ports(bus: str, provider: Node | None, places: Iterable[Place]) -> dict[
     if ports["1"] == _HIGH:
         for place in places:  # companions take over what is too slow for the controller
             if plain(place.node.properties.get("masterbus")) == bus:
-                first = int(plain(place.node.properties.get("firstport", place.node.pins.get("firstport", 0))) or 0)
+                first = _count(place.node, "firstport", 0)
                 for count in range(first + 1, first + len(_controller_ports(place.node)) + 1):
                     ports[str(count)] = ports.get(str(count), frozenset()) | _LOW
     for place in places:
@@ -288,7 +288,9 @@ def _controller_ports(node: Node) -> dict[str, frozenset[str]]:
 
 
 def _count(node: Node, name: str, absent: int) -> int:
-    return int(plain(node.properties.get(name, node.pins.get(name, absent))))
+    """A number among the properties; ``absent`` where there is none, or what is there is no number."""
+    text = str(plain(node.properties.get(name, node.pins.get(name, absent))))
+    return int(text) if re.fullmatch(r"-?[0-9]+", text) else absent
 
 
 # --- one of a kind ---------------------------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ from mdtool.edit import rewritten
 from mdtool.errors import MdtoolError
 from mdtool.guest.place import buses_of
 from mdtool.hand import facts
-from mdtool.hand.check import checked
+from mdtool.hand.check import checked, number
 from mdtool.hand.show import shown
 from mdtool.reconcile.assemble import Parts, assembled, parts_of
 from mdtool.tree import SECTIONS, Bus, Node, Place, Retired, Tree, Value
@@ -219,7 +219,9 @@ class _Merge:
             found = self._one(name, base.nodes.get(name), ours.nodes.get(name), theirs.nodes.get(name), ours, theirs)
             if found is not None:
                 where, node = found
-                provided = [*ours.provided(name), *(b for b in theirs.provided(name) if b not in ours.provided(name))]
+                had, one, two = (side.provided(name) for side in (base, ours, theirs))
+                sides = [bus for bus, there in ((one, name in ours.nodes), (two, name in theirs.nodes)) if there]
+                provided = [b for b in dict.fromkeys([*one, *two]) if b not in had or all(b in side for side in sides)]
                 buses = tuple(ours.buses.get(b) or theirs.buses[b] for b in provided)
                 if where is not None and where not in parts.buses:
                     self._bus(parts, where, name, (ours, theirs, base))
@@ -404,6 +406,8 @@ def _addresses(parts: Parts, bus: str, provider: Node | None, node: Node) -> Ite
         ports = facts.usb_ports(bus, provider, places)
         return (port for port, offered in ports.items() if not speeds or offered & speeds)
     if kind == "SCSI":
+        if str(node.address).count(":") != 2:
+            return iter(())
         channel, target, lun = str(node.address).split(":")
         by_lun = provider is not None and provider.driver.startswith("virtio-scsi")
         return (f"{channel}:{target}:{n}" if by_lun else f"{channel}:{n}:{lun}" for n in range(256 if by_lun else 7))
@@ -420,7 +424,7 @@ def _new_port(parts: Parts, name: str, like: Node, used: set[tuple[str, str | No
     if slot is None:
         return None
     new = _next_name(like.id, parts.nodes)
-    taken = {int(n.properties.get("chassis", 0)) for _, n in parts.nodes.values() if facts.SLOTS.match(n.driver)}
+    taken = {number(n.properties.get("chassis")) for _, n in parts.nodes.values() if facts.SLOTS.match(n.driver)}
     chassis = next(count for count in range(1, 1000) if count not in taken)
     port = int(slot[:2], 16) << 3
     kept = {key: value for key, value in {"chassis": chassis, "port": port}.items() if key in like.properties}
