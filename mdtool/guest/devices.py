@@ -125,24 +125,15 @@ def tagged(guest: Guest) -> dict[str, list[Element]]:
 
 
 def disks_in_order(guest: Guest, disks: Iterable[Element]) -> list[Element]:
-    """Disks as libvirt sorts them: by target among those of one bus, each bus where its first disk is.
-
-    A new disk goes right after the last one of its bus whose target is not later, else before the first of its bus, and
-    to the end where there is none.
-    """
-    sorted_: list[tuple[str, int, Element]] = []
+    """Disks as libvirt sorts them: buses in the order of their first disks, and on each by target."""
+    buses: dict[str, list[Element]] = {}
     for element in disks:
-        bus = bus_of(Context(guest, element, Report()))
-        index = target_index(element.get("target/@dev") or "")
-        place = len(sorted_)
-        for at in range(len(sorted_) - 1, -1, -1):
-            if sorted_[at][0] == bus:
-                if sorted_[at][1] <= index:
-                    place = at + 1
-                    break
-                place = at
-        sorted_.insert(place, (bus, index, element))
-    return [element for _, _, element in sorted_]
+        buses.setdefault(bus_of(Context(guest, element, Report())), []).append(element)
+    return [
+        element
+        for on_bus in buses.values()
+        for element in sorted(on_bus, key=lambda disk: target_index(disk.get("target/@dev") or ""))
+    ]
 
 
 def target_index(name: str) -> int:
@@ -162,9 +153,10 @@ def target_index(name: str) -> int:
 
 
 def numbered(guest: Guest, by_tag: Mapping[str, list[Element]]) -> Mapping[int, Mapping[str, Any]]:
-    """What libvirt numbers across elements: controller indices, ports, the boot order of <os>.
+    """What only the whole XML says of an element, keyed by the identity of the element.
 
-    The result is keyed by the identity of the element: ``{"index": 1}``, ``{"port": 0}``, ``{"boot": 2}``.
+    ``index`` of a controller, ``port`` of a character device, ``boot`` by <os>; ``floppies`` of a floppy controller (how
+    many there are), ``nameless`` of an interface without a MAC (the how manyth), ``primary`` of the first screen.
     """
     found: dict[int, dict[str, Any]] = {}
 
@@ -176,6 +168,13 @@ def numbered(guest: Guest, by_tag: Mapping[str, list[Element]]) -> Mapping[int, 
     for tag in ("serial", "parallel", "console"):
         note("port", ports(by_tag.get(tag, [])))
     note("boot", boot_order(guest, by_tag))
+    floppies = sum(disk.get("@device") == "floppy" for disk in by_tag.get("disk", []))
+    note("floppies", {id(one): floppies for one in by_tag.get("controller", []) if one.get("@type") == "fdc"})
+    nameless = (one for one in by_tag.get("interface", []) if not one.get("mac/@address"))
+    note("nameless", {id(one): place for place, one in enumerate(nameless)})
+    cards = by_tag.get("video", [])
+    chosen = [card for card in cards if card.get("model/@primary") == "yes"]
+    note("primary", {id(one): 1 for one in (chosen or cards)[:1]})
     return found
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from fnmatch import fnmatchcase
+from functools import cache
 
 from mdtool.guest.elements.character import CHANNEL, CONSOLE, PARALLEL, SERIAL
 from mdtool.guest.elements.controller import CONTROLLER
@@ -12,7 +14,7 @@ from mdtool.guest.elements.filesystem import FILESYSTEM
 from mdtool.guest.elements.hostdev import HOSTDEV
 from mdtool.guest.elements.hub import HUB
 from mdtool.guest.elements.input import INPUT
-from mdtool.guest.elements.interface import INTERFACE
+from mdtool.guest.elements.interface import INTERFACE, PLAIN
 from mdtool.guest.elements.iommu import IOMMU
 from mdtool.guest.elements.memballoon import MEMBALLOON
 from mdtool.guest.elements.memory import MEMORY
@@ -25,7 +27,7 @@ from mdtool.guest.elements.shmem import SHMEM
 from mdtool.guest.elements.smartcard import SMARTCARD
 from mdtool.guest.elements.sound import SOUND
 from mdtool.guest.elements.tpm import TPM
-from mdtool.guest.elements.video import VIDEO
+from mdtool.guest.elements.video import PRIMARY, VIDEO
 from mdtool.guest.elements.vsock import VSOCK
 from mdtool.guest.elements.watchdog import WATCHDOG
 from mdtool.guest.table import Device
@@ -39,3 +41,21 @@ ROWS: Mapping[str, Device] = {
         CRYPTO, *NOTHING,
     )
 }  # fmt: skip
+
+
+@cache
+def can_make(driver: str) -> bool:
+    """Whether some element could have made a device of this driver: only such a one may an edit of the XML take away.
+
+    >>> can_make("virtio-blk-pci"), can_make("edu")
+    (True, False)
+    """
+    return any(fnmatchcase(driver, pattern) for pattern in _PATTERNS)
+
+
+_PATTERNS = frozenset(
+    pattern
+    for row in ROWS.values()
+    if isinstance(row.drivers, Mapping)
+    for pattern in row.drivers.values()
+) | {*PLAIN, *PRIMARY.values(), "virtio-net-*", "vfio-pci*", "tpm-*"}  # the rows that look at the guest to choose

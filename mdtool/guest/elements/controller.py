@@ -108,8 +108,7 @@ def _shape(context: Context, wanted: Wanted) -> Wanted:
     if kind == "sata" and facts["index"] == 0 and context.guest.is_q35:
         driver = ""  # the chipset's own
     if kind == "fdc":
-        floppies = [element for element in context.by_tag.get("disk", ()) if element.get("@device") == "floppy"]
-        driver = driver if context.guest.is_q35 and floppies else ""
+        driver = driver if context.guest.is_q35 and context.numbered.get("floppies") else ""
     origin = wanted.origin
     if kind == "usb" and model in COMPANIONS:
         origin += f"/{model}"

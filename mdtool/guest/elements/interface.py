@@ -58,9 +58,7 @@ def made_up_mac(context: Context) -> str:
 
     libvirt draws a random one when a guest is defined, and writes it into the XML.
     """
-    bare = [element for element in context.by_tag.get("interface", ()) if not element.get("mac/@address")]
-    place = next((at for at, element in enumerate(bare) if element is context.element), 0)
-    key = f"{context.guest.uuid or context.guest.name}/{place}".encode()
+    key = f"{context.guest.uuid or context.guest.name}/{context.numbered.get('nameless', 0)}".encode()
     return ":".join(("52:54:00", *(f"{byte:02x}" for byte in sha256(key).digest()[:3])))
 
 

@@ -33,15 +33,8 @@ def default_model(context: Context) -> str:
     return "vga" if guest.arch.startswith("ppc64") else "cirrus"
 
 
-def is_primary(context: Context) -> bool:
-    """The card that the firmware shows itself on: ``primary='yes'``, or the first where none says so."""
-    cards = context.by_tag.get("video", ())
-    chosen = [card for card in cards if card.get("model/@primary") == "yes"] or cards[:1]
-    return not cards or context.element is chosen[0]
-
-
 def _shape(context: Context, wanted: Wanted) -> Wanted:
-    model, primary = wanted.facts["choice"], is_primary(context)
+    model, primary = wanted.facts["choice"], bool(context.numbered.get("primary"))
     driver = wanted.driver
     transport = wanted.facts.get("transport", "pci")
     vga = context.guest.arch in ("x86_64", "i686") or context.guest.arch.startswith("ppc64")
