@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from mdtool.document import tree_with
-from mdtool.drivers import same_driver
+from mdtool.drivers import canonical_driver, same_driver
 from mdtool.errors import ConflictError, MdtoolError, Report, Warn
 from mdtool.guest.alias import PREFIXES, with_ids
 from mdtool.guest.allocate import allocate
@@ -16,6 +16,7 @@ from mdtool.guest.allocation.occupied import Occupied
 from mdtool.guest.allocation.pci import need_of
 from mdtool.guest.defaults import with_defaults
 from mdtool.guest.devices import wanted_from_guest
+from mdtool.guest.elements import can_make
 from mdtool.guest.model import Guest, Spot, Wanted
 from mdtool.guest.place import notation_of, placed, spot_from_node, spots_from_tree, survivor
 from mdtool.guest.platform import sections_from_guest
@@ -133,7 +134,8 @@ class _Reconciler:
         for place in reversed(matching.gone):  # from the leaves: a port that holds a port that stays, stays
             type_, _ = _provides(place.node)
             implied = place.node.applied.get("@implied", place.node.origin is None and type_ not in listed)
-            if holds(place) or (type_ and implied and not (self.options.prune and place.name in gone)):
+            foreign = place.node.origin is None and not type_ and not can_make(canonical_driver(place.node.driver))
+            if foreign or holds(place) or (type_ and implied and not (self.options.prune and place.name in gone)):
                 kept[place.name] = place
         return kept
 
