@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
-from support import mdtool
+from support import argv_of, loads, mdtool, saved, started
 from support_sequences import EDITS, MACHINES, Edit, Part, World, run
 
 from mdtool.errors import InputError
@@ -125,3 +125,30 @@ def test_matching_by_alias_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None
 def test_reuse_of_freed_places_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reconciler, "Occupied", lambda spots=(), _retired=(): Occupied(spots))
     assert broken()
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+def test_what_the_plan_calls_invisible_takes_the_old_state(machine: str, tmp_path: Path) -> None:
+    """The migration stream of the machine before loads into the machine after; with one NIC less it does not."""
+    kinds = ("nic", "vdisk", "nic", "channel", "sdisk", "rng", "input", "channel")
+    world = World(machine, [Part(kind, number, 2 * (kind == "sdisk")) for number, kind in enumerate(kinds)])
+    world.step()
+    guest, description = tmp_path / "p.xml", tmp_path / "p.yaml"
+
+    def argv() -> list[str]:
+        guest.write_text(world.xml())
+        description.write_text(world.text or "")
+        return argv_of(guest, description, "--rehearse")
+
+    stream = tmp_path / "state"
+    with started(argv(), tmp_path) as session:
+        saved(session, stream)
+    for edit in ("addressed", "comment", "reverse", "bare"):
+        getattr(world, edit)(1, 1)
+        disks = sorted((part for part in world.parts if part.kind.endswith("disk")), key=lambda part: part.number)
+        world.parts = [part for part in world.parts if part not in disks] + disks  # the first is the one to boot from
+        assert not world.step().plan, world.plans[-1]
+    assert loads(argv(), stream, tmp_path) == ""
+    world.parts = [part for part in world.parts if part.kind != "nic" or part.number]
+    assert world.step().plan
+    assert "virtio-net" in loads(argv(), stream, tmp_path)
