@@ -172,6 +172,14 @@ def test_buses_that_are_nobodys(others: Occupied) -> None:
     assert not {"pci.2", "pci.5"} & found.keys()
 
 
+def test_two_consoles_that_ask_for_ports_of_one_controller() -> None:
+    """libvirt gives both port 0, which QEMU refuses: the second one gets a port of its own there."""
+    address = "<address type='virtio-serial' controller='1'/>"
+    found = places(guest_with(*[f"<console type='pty'><target type='virtio'/>{address}</console>"] * 2))
+    assert found["console0"] == "virtio-serial1.0 0"
+    assert found["console1"] == "virtio-serial1.0 1"
+
+
 def test_out_of_slots_says_what_is_free_and_what_to_add() -> None:
     guest = guest_with(*nics(300, "virtio"), machine="q35")
     with pytest.raises(InputError) as caught:

@@ -58,8 +58,11 @@ def with_serial_ports(guest: Guest, wanted: Sequence[Wanted], occupied: Occupied
         one = devices[at]
         named = one.spot.get("controller") if one.spot is not None else None
         place = next_port(named if one.kind == "channel" else None)
-        if one.kind == "console" and (named or 0, 0) not in taken[0]:
-            taken[0].add(place := (named or 0, 0))
+        if one.kind == "console":
+            if (named or 0, 0) not in taken[0]:
+                taken[0].add(place := (named or 0, 0))
+            elif named is not None:
+                place = next_port(named)
         devices[at] = replace(one, spot=Spot("virtio-serial", {"controller": place[0], "bus": 0, "port": place[1]}))
     return devices + new
 
