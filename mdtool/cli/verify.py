@@ -39,7 +39,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from mdtool.cli.dump import is_guest_xml
     from mdtool.document import tree_from_file
-    from mdtool.proof.verify import guest_visible
+    from mdtool.proof.verify import cpu_flags, guest_visible
     from mdtool.qemu.session import session_from_source
 
     tree = tree_from_file(args.description)
@@ -61,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
         shown(found, compared, as_json=False)
         if args.migration:
             print(refused or "the state loads")
-    return 1 if guest_visible(found) or refused else 0
+    return 1 if guest_visible(found) or cpu_flags(found) or refused else 0
 
 
 def _verified(tree: Tree, session: Session, args: argparse.Namespace) -> tuple[list[Difference], Compared, Refusal | None]:

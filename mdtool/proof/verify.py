@@ -131,6 +131,11 @@ class Compared:
         return text
 
 
+def cpu_flags(differences: Iterable[Difference]) -> list[Difference]:
+    """Those of what a CPU offers: a guest sees them; they are no fault of the machine where the hosts differ."""
+    return [d for d in differences if d.severity == EFFECTIVE and d.property.startswith("feature-words")]
+
+
 def guest_visible(differences: Iterable[Difference]) -> list[Difference]:
     """Those that the guest would notice, and for which a launch stops."""
     return [difference for difference in differences if difference.severity in GUEST_VISIBLE]
@@ -169,8 +174,9 @@ def comparison(description: Tree, machine: Tree) -> tuple[list[Difference], Comp
             elif not same(value, seen[name]):
                 severity = _SEVERITY.get(name, PROPERTY)
                 found.append(Difference(want.name, name, value, seen[name], severity, want.node.position))
-        for name, value in want.node.effective.items():
-            other = have.node.effective.get(name, value)
+        made = _flat(have.node.effective)
+        for name, value in _flat(want.node.effective).items():
+            other = made.get(name, value)
             if not same(value, other):
                 found.append(Difference(want.name, name, value, other, EFFECTIVE, want.node.position))
     found += [Difference(place.name, "", _at(place), None, IDENTITY, place.node.position) for place in missing]
@@ -181,6 +187,14 @@ def comparison(description: Tree, machine: Tree) -> tuple[list[Difference], Comp
     found += _buses(description, machine)
     found.sort(key=lambda d: (SEVERITIES.index(d.severity), natural(d.node), d.property))
     return found, Compared(len(pairs), count, len(left_out), tuple(skipped))
+
+
+def _flat(bag: Properties, path: str = "") -> dict[str, Any]:
+    """A mapping in a mapping by its path: ``feature-words.1.ecx``."""
+    found: dict[str, Any] = {}
+    for name, value in bag.items():
+        found |= _flat(value, f"{path}{name}.") if isinstance(value, Mapping) else {f"{path}{name}": value}
+    return found
 
 
 def _at(place: Place) -> str:

@@ -1,0 +1,151 @@
+"""Seeded faults on a real QEMU: each one found, by node and property; and no false alarm where there is none."""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mdtool.launch.run import started
+from mdtool.proof.verify import compare, cpu_flags, guest_visible
+from mdtool.qemu.dump import dump
+from mdtool.tree import Tree
+from tests.support_launch import MACHINES, device, prepared
+
+Words = list[str]
+Fault = Callable[[Words], Words]
+
+
+def machine(words: Words, folder: Path) -> Tree:
+    with started(prepared(words, "device"), directory=folder) as qemu:
+        return dump(qemu.session)
+
+
+def devices(words: Words) -> dict[str, int]:
+    """Device id -> index of its JSON in the words."""
+    found = {}
+    for index, word in enumerate(words):
+        if index and words[index - 1] == "-device":
+            found[json.loads(word)["id"]] = index
+    return found
+
+
+def changed(id: str, **properties: Any) -> Fault:
+    """A device with other properties; None takes one away."""
+
+    def fault(words: Words) -> Words:
+        index = devices(words)[id]
+        data = json.loads(words[index]) | {key.replace("_", "-"): value for key, value in properties.items()}
+        data = {key: value for key, value in data.items() if value is not None}
+        return [*words[:index], json.dumps(data), *words[index + 1 :]]
+
+    return fault
+
+
+def dropped(*ids: str) -> Fault:
+    def fault(words: Words) -> Words:
+        gone = {index for id, index in devices(words).items() if id in ids}
+        return [word for index, word in enumerate(words) if index not in gone and index + 1 not in gone]
+
+    return fault
+
+
+def added(*words: str) -> Fault:
+    return lambda old: [*old, *words]
+
+
+def said(old: str, new: str) -> Fault:
+    def fault(words: Words) -> Words:
+        assert any(old in word for word in words)
+        return [word.replace(old, new) for word in words]
+
+    return fault
+
+
+def replaced(old: str, new: str) -> Fault:
+    return lambda words: [new if word == old else word for word in words]
+
+
+#: fault, the node that must be named, the property that must be named
+Q35 = {
+    "a NIC dropped": (dropped("net1"), "net1", ""),
+    "a disk dropped": (dropped("scsi0-0-0-1"), "scsi0-0-0-1", ""),
+    "a port dropped": (dropped("pci.10"), "pci.10", ""),
+    "a channel dropped": (dropped("channel2"), "channel2", ""),
+    "a NIC too many": (added(*device("e1000e", "net9", bus="pcie.0", addr="0x9")), "net9", ""),
+    "a NIC moved": (changed("net8", addr="0x6"), "net8", "address"),
+    "a NIC behind another port": (changed("rng0", bus="pci.10"), "rng0", "address"),
+    "a function moved": (changed("pci.10", addr="0x3.0x5"), "pci.10", "address"),
+    "a disk at another lun": (changed("scsi0-0-0-2", lun=5), "scsi0-0-0-2", "address"),
+    "a channel at another port": (changed("channel3", nr=7), "channel3", "address"),
+    "a tablet at another port": (changed("input0", port="3"), "input0", "address"),
+    "a disk on another port of the HBA": (changed("sata0-0-0", bus="ide.3"), "sata0-0-0", "address"),
+    "another MAC": (changed("net0", mac="52:54:00:00:00:77"), "net0", "mac"),
+    "another serial number": (changed("scsi0-0-0-0", serial="other"), "scsi0-0-0-0", "serial"),
+    "another NIC model": (changed("net2", driver="e1000"), "net2", "driver"),
+    "another chassis": (changed("pci.4", chassis=77), "pci.4", "chassis"),
+    "another port number": (changed("pci.4", port=77), "pci.4", "port"),
+    "no ROM BAR": (changed("net0", rombar=0), "net0", "rombar"),
+    "other vectors": (changed("net0", vectors=5), "net0", "vectors"),
+    "an ACPI index": (changed("net1", acpi_index=4), "net1", "acpi-index"),
+    "no hotplug on a port": (changed("pci.5", hotplug=False), "pci.5", "hotplug"),
+    "a transitional device": (changed("virtio-disk0", disable_legacy="off"), "virtio-disk0", "disable-legacy"),
+    "another queue size": (changed("virtio-disk0", queue_size=64), "virtio-disk0", "queue-size"),
+    "another boot index": (changed("virtio-disk0", bootindex=2), "virtio-disk0", "bootindex"),
+    "another channel name": (changed("channel1", name="org.example.other"), "channel1", "name"),
+    "multifunction off": (changed("net8", multifunction=True), "net8", "multifunction"),
+    "more USB ports": (changed("usb", p2=4), "usb", "p2"),
+    "another machine type": (said("pc-q35-7.2", "pc-q35-7.1"), "machine", "type"),
+    "more CPUs": (said("1,maxcpus=2", "2,maxcpus=2"), "cpu", "vcpus"),
+    "another CPU feature": (said("x2apic=on", "svm=off"), "qemu64-x86_64-cpu@0:0:0", "feature-words.80000001.ecx"),
+    "more memory": (replaced("64", "96"), "memory", "size"),
+    "another codec address": (changed("sound0-codec0", cad=2), "sound0-codec0", "address"),
+    "another ISA port": (changed("serial0", index=1), "serial0", "address"),
+}
+
+
+@pytest.fixture(scope="module")
+def described(tmp_path_factory: pytest.TempPathFactory) -> Tree:
+    return machine(MACHINES["q35"](), tmp_path_factory.mktemp("q35"))
+
+
+@pytest.mark.parametrize("name", Q35)
+def test_a_seeded_fault_is_found(name: str, described: Tree, tmp_path: Path) -> None:
+    fault, node, prop = Q35[name]
+    words = MACHINES["q35"]()
+    other = fault(words)
+    assert other != words
+    found = compare(described, machine(other, tmp_path))
+    found = guest_visible(found) + cpu_flags(found)
+    assert any(d.node == node and prop in (d.property, None) for d in found), [str(d) for d in found]
+
+
+@pytest.mark.parametrize("name", sorted(MACHINES))
+def test_permuted_options_are_no_fault(name: str, tmp_path: Path) -> None:
+    """The -device options of a machine in any order that QEMU takes (a carrier first) are the same machine."""
+    words = MACHINES[name]()
+    before = machine(words, tmp_path)
+    choose = random.Random(7)
+    for _ in range(3):
+        places = [
+            index for index in devices(words).values() if "root-port" not in words[index] and '"bus": "pci' in words[index]
+        ]
+        mixed = choose.sample(places, len(places))
+        other = list(words)
+        for place, index in zip(places, mixed, strict=True):
+            other[place] = words[index]
+        carriers = [index for index, word in enumerate(other) if re.search(r'"driver": "(virtio-s|.*[xu]hci)', word)]
+        ordered = _carriers_first(other, carriers)
+        assert guest_visible(compare(before, machine(ordered, tmp_path))) == []
+
+
+def _carriers_first(words: Words, carriers: list[int]) -> Words:
+    first = next(index for index, word in enumerate(words) if word == "-device" and "root-port" not in words[index + 1])
+    moved = [part for index in carriers for part in ("-device", words[index])]
+    rest = [(index, word) for index, word in enumerate(words) if index not in carriers and index + 1 not in carriers]
+    return [w for i, w in rest if i < first] + moved + [w for i, w in rest if i >= first]
