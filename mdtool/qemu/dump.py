@@ -93,7 +93,7 @@ def tree_from_raw(raw: Raw) -> Tree:
             devices=(
                 *_cpu_nodes(answers),
                 *_memory_nodes(answers, raw.users),
-                *(_node(device, LOOSE.get(device.driver, no_address), raw) for device in raw.loose),
+                *_loose_nodes(raw),
             ),
         )
     )
@@ -101,6 +101,11 @@ def tree_from_raw(raw: Raw) -> Tree:
 
 def _present(**values: Value) -> dict[str, Value]:
     return {key: value for key, value in values.items() if value is not None}
+
+
+def _loose_nodes(raw: Raw) -> list[Node]:
+    nodes = [_node(device, LOOSE.get(device.driver, no_address), raw) for device in raw.loose]
+    return sorted(nodes, key=_sorted_by)
 
 
 def _without_buses(node: Node, top: list[Bus]) -> Node:
