@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from mdtool.cli import main
+from mdtool.errors import MdtoolError
 from mdtool.qemu.session import Session, session_from_source
 
 SAMPLES = Path(__file__).resolve().parent.parent / "samples"
@@ -38,6 +39,20 @@ def argv_of(guest: Path, description: Path, *options: str) -> list[str]:
     return argv
 
 
+def connected(path: Path, process: subprocess.Popen[str], seconds: float = 30) -> Session:
+    """A session with a QEMU that is starting: its socket is there a moment before it listens."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            return session_from_source(os.fspath(path))
+        except MdtoolError:
+            if process.poll() is not None:
+                raise AssertionError(f"QEMU ended: {process.stderr.read() if process.stderr else ''}") from None
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.02)
+
+
 @contextmanager
 def started(argv: list[str], folder: Path, *options: str) -> Iterator[Session]:
     """QEMU with a command line and a monitor of the test's own; ended afterwards."""
@@ -51,13 +66,7 @@ def started(argv: list[str], folder: Path, *options: str) -> Iterator[Session]:
         text=True,
     )
     try:
-        deadline = time.monotonic() + 30
-        while not path.exists() and process.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.01)
-        if process.poll() is not None:
-            assert process.stderr is not None
-            raise AssertionError(f"QEMU ended: {process.stderr.read()}")
-        with session_from_source(os.fspath(path)) as session:
+        with connected(path, process) as session:
             yield session
     finally:
         process.kill()

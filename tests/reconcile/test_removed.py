@@ -19,7 +19,7 @@ from mdtool.tree import Bus, Node, Tree
         ("edu", "hand", True),
         ("ES1370", "hand", True),
         ("ES1370", "builtin", True),
-        ("ES1370", "sound/es1370", False),
+        ("virtio-rng-pci", "rng/virtio", False),
     ],
 )
 def test_what_the_xml_does_not_name(driver: str, origin: str | None, stays: bool) -> None:
