@@ -177,7 +177,7 @@ def test_two_consoles_that_ask_for_ports_of_one_controller() -> None:
     address = "<address type='virtio-serial' controller='1'/>"
     found = places(guest_with(*[f"<console type='pty'><target type='virtio'/>{address}</console>"] * 2))
     assert found["console0"] == "virtio-serial1.0 0"
-    assert found["console1"] == "virtio-serial1.0 1"
+    assert found["console1"] == "virtio-serial1.0 2"
 
 
 def test_out_of_slots_says_what_is_free_and_what_to_add() -> None:

@@ -61,7 +61,7 @@ def with_serial_ports(guest: Guest, wanted: Sequence[Wanted], occupied: Occupied
         if one.kind == "console":
             if (named or 0, 0) not in taken[0]:
                 taken[0].add(place := (named or 0, 0))
-            elif named is not None:
+            elif named is not None and place[0] != named:
                 place = next_port(named)
         devices[at] = replace(one, spot=Spot("virtio-serial", {"controller": place[0], "bus": 0, "port": place[1]}))
     return devices + new
