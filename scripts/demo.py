@@ -11,10 +11,12 @@ import itertools
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -118,13 +120,15 @@ def plainly(guest: str, description: str) -> dict[str, str]:
 
 
 def wait_for(path: str, process: subprocess.Popen[str]) -> None:
-    """Until a monitor's socket is there; the demo ends where its QEMU ends first."""
+    """Until a monitor listens; the demo ends where its QEMU ends first."""
     for _ in range(400):
-        if Path(path).exists():
+        with socket.socket(socket.AF_UNIX) as probe, suppress(OSError):
+            probe.connect(path)
             return
         if process.poll() is not None:
             sys.exit(f"demo: QEMU did not start: {process.stderr.read() if process.stderr else ''}")
         time.sleep(0.05)
+    sys.exit("demo: QEMU did not open its monitor within 20 s")
 
 
 def main() -> int:
