@@ -84,6 +84,10 @@ def run(args: argparse.Namespace) -> int:
         what = "a rehearsal has nothing of a host behind it, and libvirt starts no guest without"
         raise InputError(what, remedy="rehearse with another --via: the machine is the same", rule="rehearse")
     via = args.via if args.via not in (None, "hints") else launch.DEFAULT_WAY
+    alone = ("qmp", "pidfile", "log", "incoming", "daemonize", "user", "qemu")
+    if via == "libvirt" and (asked := [f"--{name}" for name in alone if getattr(args, name)]):
+        what = f"{', '.join(asked)}: libvirt runs the guest, and decides that itself"
+        raise InputError(what, remedy="leave it out, or launch with another --via", rule="via-libvirt")
     if via == "libvirt":
         return _by_libvirt(guest, result.tree, launch.wanted_by(guest, result.tree), args)
 

@@ -141,6 +141,22 @@ def test_print_json_is_a_list_and_touches_nothing(tmp_path: Path) -> None:
     assert sorted(tmp_path.rglob("*")) == before
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--via", "libvirt", "--qmp", "x"], "--qmp: libvirt runs the guest"),
+        (["--via", "libvirt", "--rehearse"], "a rehearsal has nothing of a host behind it"),
+        (["--via", "hints"], "--via hints without a hints file"),
+        (["--hints", "web01.yaml"], "not a hints file"),
+        (["--qemu", "qemu-system-none"], "QEMU is not there: qemu-system-none"),
+        (["--log", "no/such/folder/log"], "cannot write the log"),
+    ],
+)
+def test_what_makes_no_sense_is_an_error(words: list[str], said: str, guest: Path) -> None:
+    done = mdtool("launch", guest, "web01.yaml", *words)
+    assert done.returncode == 2 and said in done.stderr, done.stderr
+
+
 def test_an_outdated_description_is_refused(guest: Path) -> None:
     guest.write_text(guest.read_text().replace("52:54:00:10:00:02", "52:54:00:10:00:99"))
     done = mdtool("launch", guest, "web01.yaml", "--rehearse")
