@@ -72,7 +72,8 @@ def pci(qmp: str) -> dict[str, str]:
         session.execute("cont")
         for _ in range(200):
             found.clear()
-            if all([walk(bus["devices"], "") for bus in session.execute("query-pci")]):
+            numbered = [walk(bus["devices"], "") for bus in session.execute("query-pci")]
+            if all(numbered):
                 break
             time.sleep(0.1)
     return found
