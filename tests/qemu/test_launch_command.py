@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
@@ -30,6 +31,7 @@ def runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setenv("PYTHONPATH", str(SAMPLES.parent))  # a checkout runs without being installed
     monkeypatch.chdir(tmp_path)
     yield base
+    Launch.end_all()
     end = time.monotonic() + 5
     while (left := [path for path in base.rglob("*") if path.name != "mdtool"]) and time.monotonic() < end:
         time.sleep(0.05)
@@ -186,10 +188,22 @@ def test_a_disk_that_is_not_there_is_told_at_its_line(guest: Path, tmp_path: Pat
 class Launch:
     """``mdtool launch`` in the background; ``pid`` is QEMU's."""
 
+    all: ClassVar[list[subprocess.Popen[str]]] = []
+
+    @classmethod
+    def end_all(cls) -> None:
+        """End what a failed test left; QEMU goes with its mdtool."""
+        for process in cls.all:
+            if process.poll() is None:
+                process.kill()
+            process.communicate()
+        cls.all.clear()
+
     def __init__(self, *words: str | Path, pidfile: str = "pid") -> None:
         self.process = subprocess.Popen(
             command("launch", *words, "--pidfile", pidfile), stderr=subprocess.PIPE, text=True, start_new_session=True
         )
+        self.all.append(self.process)
         assert self.process.stderr is not None
         self.said = ""
         for line in self.process.stderr:
