@@ -47,7 +47,9 @@ def other_root() -> Path:
     """The root folder of another QEMU; `make matrix` makes one, and only there these tests run."""
     root = os.environ.get("MDTOOL_QEMU_ROOT")
     if not root:
-        pytest.skip("another QEMU is for `make matrix`, which sets it up; or set MDTOOL_QEMU_ROOT to a root folder with one")
+        pytest.skip(
+            "another QEMU is for `make matrix`, which sets it up; or set MDTOOL_QEMU_ROOT to a root folder with one"
+        )
     if not (Path(root) / "usr/bin/qemu-system-x86_64").exists():
         pytest.fail(f"MDTOOL_QEMU_ROOT={root} has no usr/bin/qemu-system-x86_64")
     return Path(root)

@@ -171,7 +171,9 @@ NOTATIONS: Mapping[str, Notation] = {
     ),
     "mmio": Notation(re.compile(r"(virtio|vhost)-.*-device$"), "virtio-mmio", _nothing, _no_numbers),
     "system": Notation(
-        re.compile(r"ramfb|intel-iommu|amd-iommu|tpm-crb|tpm-tis-device|vmcoreinfo|vmgenid|pvpanic-mmio|loader|generic-sdhci"),
+        re.compile(
+            r"ramfb|intel-iommu|amd-iommu|tpm-crb|tpm-tis-device|vmcoreinfo|vmgenid|pvpanic-mmio|loader|generic-sdhci"
+        ),
         "",
         _nothing,
         _no_numbers,

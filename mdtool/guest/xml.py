@@ -106,7 +106,9 @@ def element_from_bytes(data: bytes, file: str) -> Element:
             texts[-1].append(chunk)
 
     def doctype(*_: object) -> None:
-        raise InputError("a DTD is not accepted", at=here(), remedy="remove the <!DOCTYPE ...>; guest XML needs none", rule="xml-dtd")
+        raise InputError(
+            "a DTD is not accepted", at=here(), remedy="remove the <!DOCTYPE ...>; guest XML needs none", rule="xml-dtd"
+        )
 
     parser.StartElementHandler = start
     parser.EndElementHandler = finish

@@ -221,6 +221,7 @@ def test_other_architectures(arch: str, machine: str, devices: list[str], expect
 
 def test_three_hundred_devices_cost_five_times_sixty() -> None:
     """Counted, not timed: how often the allocator looks at a slot."""
+
     def looks(number: int) -> int:
         count = 0
         taken = pci._Bus.taken

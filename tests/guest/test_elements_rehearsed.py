@@ -45,7 +45,7 @@ ALIASES = {"lsi": "lsi53c895a", "ahci": "ich9-ahci", "virtio-iommu": "virtio-iom
 @pytest.mark.parametrize("name", NAMES)
 def test_dumped_as_wanted(name: str, tmp_path: Path) -> None:
     guest, wanted, _ = wanted_of(name)
-    require(f"qemu-system-{ {'armv7l': 'arm'}.get(guest.arch, guest.arch)}")
+    require(f"qemu-system-{ {'armv7l': 'arm'}.get(guest.arch, guest.arch) }")
     dumped = tmp_path / "dumped.yaml"
     assert main(["dump", str(CASES / f"{name}.xml"), "-o", str(dumped)]) == 0
     nodes = {place.node.origin: place.node for place in tree_from_file(dumped).places}

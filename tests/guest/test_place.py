@@ -54,7 +54,12 @@ GUESTS: dict[str, Guest] = {
         *[controller("scsi", 1, "virtio-scsi"), disk("sdi", "scsi"), controller("pci", 2, "pci-expander-bus")],
         *[TABLET] * 5,
         *[channel(1), channel(2)],
-        *["<sound model='ich6'/>", "<watchdog model='i6300esb'/>", "<panic model='isa'/>", "<smartcard mode='passthrough'/>"],
+        *[
+            "<sound model='ich6'/>",
+            "<watchdog model='i6300esb'/>",
+            "<panic model='isa'/>",
+            "<smartcard mode='passthrough'/>",
+        ],
         *["<graphics type='vnc'/>", "<serial type='pty'/>", RNG.replace("</rng>", PXB + "</rng>")],
         machine="pc-i440fx-7.2",
     ),
@@ -142,9 +147,7 @@ def test_there_and_back(name: str) -> None:
     buses: dict[str, list[Node]] = {}
     for bus, node in nodes:
         buses.setdefault(bus, []).append(node)
-    tree = Tree(
-        machine={"type": guest.machine}, buses=tuple(Bus(bus, "PCI", tuple(found)) for bus, found in buses.items())
-    )
+    tree = Tree(machine={"type": guest.machine}, buses=tuple(Bus(bus, "PCI", tuple(found)) for bus, found in buses.items()))
     by_origin = {node.origin: (bus, node) for bus, node in nodes}
     have = []
     for one in wanted:

@@ -15,9 +15,7 @@ VIRSH = ["virsh", "-q", "-c", "qemu:///system"]
 
 
 @pytest.mark.parametrize("sample", ["web01", "legacy"])
-def test_a_dumped_guest_needs_nothing(
-    qemu: str, sample: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_dumped_guest_needs_nothing(qemu: str, sample: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     guest, description = tmp_path / "guest.xml", tmp_path / "guest.yaml"
     shutil.copy(SAMPLES / sample / "guest.xml", guest)
     for options in (["--xml", str(guest)], []):

@@ -44,9 +44,7 @@ DRIVERS: dict[tuple[str, str], str] = {
 _ENDINGS = {"pci": "pci", "ccw": "ccw", "mmio": "device"}
 
 #: libvirt's types and models by driver, for controllers that are only known from a description.
-MODELS = {
-    driver.replace("*", ending): key for key, driver in DRIVERS.items() if driver for ending in _ENDINGS.values()
-} | {
+MODELS = {driver.replace("*", ending): key for key, driver in DRIVERS.items() if driver for ending in _ENDINGS.values()} | {
     "ich9-ahci": ("sata", "ahci"),
     "ioh3420": ("pci", "pcie-root-port"),
     "lsi53c895a": ("scsi", "lsilogic"),

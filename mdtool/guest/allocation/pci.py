@@ -118,10 +118,7 @@ def need_of(wanted: Wanted) -> Need | None:
         return Need("pcie")
     if wanted.kind == "interface" and driver not in _NO_PCI_NICS:
         return Need("pci" if driver in _CONVENTIONAL_NICS else "pcie")
-    conventional = (
-        driver in _CONVENTIONAL
-        or (type_ in _CONTROLLERS and driver != "spapr-vscsi")
-    )
+    conventional = driver in _CONVENTIONAL or (type_ in _CONTROLLERS and driver != "spapr-vscsi")
     return Need("pci") if conventional else None
 
 
