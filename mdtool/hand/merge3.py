@@ -62,6 +62,10 @@ def merged_text(base: str, ours: str, theirs: str, file: str = "guest.yaml", siz
     root, mine, yours = (document.tree for document in documents)
     if not base:
         root = Tree(machine=mine.machine)
+    elif canonical(yours) == canonical(root):
+        return Merged(ours)
+    elif canonical(mine) == canonical(root):
+        return Merged(theirs)
     merges = {side: _Merge(root, mine, yours, side) for side in ("ours", "theirs")}
     trees = {side: canonical(merge.tree()) for side, merge in merges.items()}
     start = _start(*documents)
