@@ -1,25 +1,29 @@
 """Running QEMUs for the dump tests, and servers that only look like one.
 
-``MDTOOL_TEST_NEW_QEMU`` names a qemu-system-x86_64 with qom-list-get (10.1 or later), to run the same tests with it.
+With another root (`make matrix`) the same tests run on its qemu-system-x86_64, which must have qom-list-get (10.1 or later).
 """
 
 from __future__ import annotations
 
+import atexit
 import json
-import os
+import shlex
+import shutil
 import socket
 import subprocess
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-import pytest
+from conftest import other_root, require
 
+from mdtool.proof.root import rooted
 from mdtool.qemu.session import Session, session_from_source
-from tests.conftest import require
 
 NULL_DISKS = " ".join(f"-blockdev null-co,node-name=d{n}" for n in range(6))
 NULL_CHARS = " ".join(f"-chardev null,id=c{n}" for n in range(6))
@@ -94,12 +98,16 @@ MACHINES: dict[str, tuple[str, str]] = {
 }
 
 
+@cache
 def new_qemu() -> str:
-    """A qemu-system-x86_64 with qom-list-get; skips where the environment names none."""
-    path = os.environ.get("MDTOOL_TEST_NEW_QEMU")
-    if not path:
-        pytest.skip("MDTOOL_TEST_NEW_QEMU names no QEMU 10.1 or later")
-    return path
+    """A script that runs the qemu-system-x86_64 of another root (10.1 or later, with qom-list-get); skips without one."""
+    command, environment = rooted(["qemu-system-x86_64"], other_root())
+    script = Path(tempfile.mkdtemp(prefix="mdtool-newer-qemu-")) / "qemu-system-x86_64"
+    atexit.register(shutil.rmtree, script.parent, ignore_errors=True)
+    modules = shlex.quote(environment.get("QEMU_MODULE_DIR", ""))
+    script.write_text(f'#!/bin/sh\nQEMU_MODULE_DIR={modules} exec {shlex.join(command)} "$@"\n')
+    script.chmod(0o755)
+    return str(script)
 
 
 def binary_of(arch: str) -> str:

@@ -18,7 +18,7 @@ from mdtool.guest.defaults import with_defaults
 from mdtool.guest.devices import wanted_from_guest
 from mdtool.guest.elements import can_make
 from mdtool.guest.model import Guest, Spot, Wanted
-from mdtool.guest.place import notation_of, placed, spot_from_node, spots_from_tree, survivor
+from mdtool.guest.place import indices_taken, notation_of, placed, spot_from_node, spots_from_tree, survivor
 from mdtool.guest.platform import sections_from_guest
 from mdtool.reconcile.assemble import Parts, assembled, parts_of
 from mdtool.reconcile.match import Match, Matching, matched, spot_key
@@ -196,15 +196,14 @@ class _Reconciler:
             )
         origin = place.node.origin or ""
         index = origin.rpartition("/")[2] if origin.startswith("controller/") else _digits(place.node.id or "")
-        return Wanted(
+        wanted = Wanted(
             kind="controller",
             driver=place.node.driver,
             origin=origin or f"controller/{type_}/{index}",
-            id=place.node.id,
-            spot=self.spots.get(place.name),
             properties=place.node.properties,
             facts={"type": type_, "model": model, "index": int(index or 0)},
         )
+        return survivor(wanted, place.node, self.spots.get(place.name))
 
     def _occupied(
         self,
@@ -224,7 +223,8 @@ class _Reconciler:
             node = Node("", address=old.address)
             if (spot := spot_from_node(old.bus, node, self.old)) is not None:
                 retired.append(spot)
-        return Occupied(others, retired)
+        by_hand = [place.node for place in self.old.places if place.node.origin == HAND]
+        return Occupied(others, retired, indices_taken(by_hand))
 
     def _taken(self, matches: Mapping[str, Match], held: Sequence[Wanted], gone: Sequence[Place]) -> frozenset[str]:
         """Ids that nobody else may have.  A disk's says its address: who comes to the address comes to the id."""

@@ -84,13 +84,11 @@ def default_model(guest: Guest, kind: str, index: int = 0) -> str:
     if kind == "usb":
         if guest.arch in ("s390", "s390x"):
             return "none"
-        if guest.arch == "aarch64":
-            return "qemu-xhci"
-        return "pci-ohci" if guest.arch.startswith(("ppc", "arm")) else "piix3-uhci"
+        return "qemu-xhci" if guest.arch == "aarch64" or guest.arch.startswith("ppc64") else "piix3-uhci"
     if kind == "scsi":
         if guest.arch.startswith("ppc64"):
             return "ibmvscsi"
-        return "lsilogic" if guest.arch in ("x86_64", "i686") else "virtio-scsi"
+        return "virtio-scsi" if guest.arch in ("s390", "s390x") else "lsilogic"
     if kind == "pci" and index == 0:
         return "pci-root" if guest.root_bus == "pci.0" else "pcie-root"
     return _MODELS.get(kind, "")
