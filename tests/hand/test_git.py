@@ -122,6 +122,14 @@ def test_an_address_that_is_kept_is_not_given_away() -> None:
     assert where(merged(ours, theirs, base).text)["net2"] == "pci.4 00.0"
 
 
+def test_a_kept_slot_is_not_given_away() -> None:
+    kept = "retired:\n- {origin: x, bus: pcie.0, address: '03.0'}\n"
+    one, two = (f"    - {{id: {name}, driver: e1000, address: '04.0'}}\n" for name in ("a", "b"))
+    first, base = port(1, nic("net0", "01")), text(VGA, port(1, nic("net0", "01")), kept)
+    places = where(merged(text(VGA, first, one, kept), text(VGA, first, two, kept), base).text)
+    assert (places["a"], places["b"]) == ("pcie.0 04.0", "pcie.0 05.0")  # 01 and 02 are in use, 03 is kept
+
+
 def test_both_added_the_same_device() -> None:
     ours = text(VGA, port(1, nic("net0", "01")), port(2, nic("net1", "0a")), port(3))
     theirs = ours.replace("mac: '52:54:00:00:00:0a'", "mac: '52:54:00:00:00:0a', rombar: 0")
