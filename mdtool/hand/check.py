@@ -205,7 +205,7 @@ def _bus_holds(subject: Subject) -> Iterator[Finding]:
 
 def _only_bridges(subject: Subject) -> Iterator[Finding]:
     for place in subject.mine:
-        if place.bus is not None and place.bus.type in facts.EXPANDERS and not facts.BRIDGES.match(place.node.driver):
+        if place.bus is not None and place.bus.type in facts.PORTS_ONLY and not facts.BRIDGES.match(place.node.driver):
             what = f"{place.name}: only bridges can be plugged into {place.bus.name}, and {place.node.driver} is none"
             yield Finding(place.name, "driver", what, "a port or a bridge, with the device behind it")
 
@@ -475,7 +475,7 @@ def _block_size(subject: Subject) -> Iterator[Finding]:
 def _host_side(subject: Subject) -> Iterator[Finding]:
     for place in subject.mine:
         for name in place.node.properties:
-            if role(place.node.driver, name) == "host":
+            if role(place.node.driver, name) == "host" and name not in place.node.applied:
                 what = f"{place.name}: '{name}' is the host's side of {place.node.driver}, which no guest sees"
                 yield Finding(place.name, f"properties.{name}:", what, remedy="it belongs in the guest XML; remove it here")
 

@@ -19,6 +19,8 @@ from mdtool.values import plain
 
 PCI_BUSES = frozenset({"PCI", "PCIE", "CXL", "pxb-bus", "pxb-pcie-bus", "pxb-cxl-bus"})
 EXPANDERS = frozenset({"pxb-bus", "pxb-pcie-bus", "pxb-cxl-bus"})
+#: expanders that hold ports and bridges only; a ``pxb`` brings a bridge of its own, and holds anything
+PORTS_ONLY = EXPANDERS - {"pxb-bus"}
 
 #: what a row of ``place.NOTATIONS`` sits on
 _HOMES: Mapping[str, frozenset[str]] = {

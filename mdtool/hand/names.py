@@ -100,7 +100,7 @@ def pci_spots(tree: Tree) -> Mapping[str, Spot]:
                     last = walk(inner, last + 1, last + 1)
             beyond = tree.all_buses.get(node.id or "")
             if beyond is not None and beyond.type in facts.EXPANDERS:
-                first = number(value_of(node, "bus_nr"))
+                first = number(value_of(node, "bus_nr")) + (beyond.type == "pxb-bus")  # behind a bridge of its own
                 walk(beyond, first, first)
         return last
 

@@ -197,6 +197,12 @@ def pci() -> Iterator[Edit]:
             expander = Row(expander.driver, expander.bus, expander.address, expander.id, {"bus_nr": 40})
             more = {"chassis": 50} if driver == "pcie-root-port" else {"chassis_nr": 50} if driver == "pci-bridge" else {}
             yield Edit(f"{driver} on {multiple}", Q35, (expander, Row(driver, "px", "00.0", None, more)))
+    for address in ("00.0", "03.0"):
+        yield Edit(
+            f"e1000 on pxb at {address}",
+            PC,
+            (Row("pxb", "pci.0", "10.0", "px", {"bus_nr": 40}), row("e1000", "px", address)),
+        )
 
 
 _HERE: Mapping[str, tuple[str, str]] = {
