@@ -46,6 +46,7 @@ WAYS: Mapping[str, Callable[[Sequence[Option]], Handover]] = {
 }
 DEFAULT_WAY = "file"
 CONFIG = "machine.cfg"
+RESET_SECONDS = 10.0
 _RETRIES = 12  # devices that QEMU may call unpluggable one after the other before we give up
 
 Say = Callable[[str], None]
@@ -186,6 +187,8 @@ def started(
             with _once(prepared, directory, pass_fds, more, death_signal=death_signal, **settings) as qemu:
                 for addition in prepared.handover.additions:
                     _plug(qemu, addition)
+                if prepared.handover.additions and "-incoming" not in more:  # an incoming state brings its own
+                    _reset(qemu, reboots="-no-reboot" not in prepared.words())
                 for note in prepared.handover.notes:
                     say(note)
                 yield qemu
@@ -213,6 +216,23 @@ def _plug(qemu: QemuProcess, addition: Mapping[str, Any]) -> None:
         if monitor.is_refusal(said) and "id" in addition:
             raise _Unpluggable(str(addition["id"]), f"QEMU says: {said}", error) from None
         raise
+
+
+def _reset(qemu: QemuProcess, *, reboots: bool) -> None:
+    """Reset the machine, still paused: what was plugged has not seen the reset that QEMU does when it starts.
+
+    Without it the firmware finds no boot order and the ports show no devices.
+    """
+    if not reboots:
+        qemu.execute("set-action", reboot="reset")
+    qemu.session.events()
+    qemu.execute("system_reset")
+    end = time.monotonic() + RESET_SECONDS
+    while not any(event.get("event") == "RESET" for event in qemu.session.events(timeout=0.1)):
+        if time.monotonic() > end:
+            raise QemuError(f"QEMU did not reset the machine within {RESET_SECONDS:g} s", rule="qemu-hangs")
+    if not reboots:
+        qemu.execute("set-action", reboot="shutdown")
 
 
 @contextmanager

@@ -32,15 +32,7 @@ def guest(request: pytest.FixtureRequest) -> tuple[str, Fingerprint]:
     return name, fingerprint_from_prepared(prepared(name, "device"))
 
 
-MONITOR = pytest.param(
-    "monitor",
-    # What is plugged by device_add before the first instruction has not seen the machine's reset: no boot order, the
-    # power indicators of the ports off.
-    marks=pytest.mark.xfail(reason="needs a system_reset between device_add and cont", strict=False),
-)
-
-
-@pytest.mark.parametrize("via", ["file", "options", MONITOR])
+@pytest.mark.parametrize("via", ["file", "options", "monitor"])
 def test_every_way_of_launch_shows_the_same_machine(guest: tuple[str, Fingerprint], via: str) -> None:
     name, reference = guest
     found = compare(reference, fingerprint_from_prepared(prepared(name, via)))
