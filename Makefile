@@ -4,6 +4,8 @@
 VENV ?= .venv
 PYTHON ?= python3
 WORKERS ?= auto
+EXTRAS = $(abspath $(VENV))/extras
+TOOLS = MDTOOL_TEST_LINUX=$(EXTRAS)/linux MDTOOL_YAML_LS=$(EXTRAS)/node/node_modules/.bin/yaml-language-server
 
 .PHONY: demo test check bench matrix soak clean
 
@@ -13,8 +15,9 @@ demo: $(VENV)/ready
 
 test: $(VENV)/ready
 	@scripts/system test
+	@scripts/extras $(VENV)/extras
 	$(MAKE) --no-print-directory check
-	$(VENV)/bin/python -m pytest -n $(WORKERS)
+	$(TOOLS) $(VENV)/bin/python -m pytest -n $(WORKERS)
 
 check: $(VENV)/ready
 	$(VENV)/bin/ruff check .
@@ -36,7 +39,8 @@ QEMU_ROOT ?= /var/cache/mdtool/sid
 matrix: $(VENV)/ready
 	@scripts/system test
 	@scripts/system matrix $(QEMU_ROOT)
-	MDTOOL_QEMU_ROOT=$(QEMU_ROOT) $(VENV)/bin/python -m pytest -n $(WORKERS) tests/qemu
+	@scripts/extras $(VENV)/extras
+	$(TOOLS) MDTOOL_QEMU_ROOT=$(QEMU_ROOT) $(VENV)/bin/python -m pytest -n $(WORKERS) tests/qemu
 
 soak: $(VENV)/ready
 	@scripts/system test
