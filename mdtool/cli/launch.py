@@ -58,7 +58,6 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from mdtool.document import tree_from_file
     from mdtool.files import write_file
     from mdtool.guest.devices import guest_from_file
     from mdtool.launch import run as launch
@@ -67,13 +66,14 @@ def run(args: argparse.Namespace) -> int:
     from mdtool.reconcile import reconcile
 
     guest = guest_from_file(args.guest)
-    old = tree_from_hints(args.hints) if args.hints else tree_from_file(args.description) if args.description else None
+    old = tree_from_hints(args.hints) if args.hints else _described(args)
     result = reconcile(guest, old)
     warn_all(result.warnings)
-    if args.description and result.plan:
+    if old is not None and not args.hints and result.plan:
+        named = args.description or f"the description inside of {args.guest}"
         raise ConflictError(
-            f"{args.description} is not up to date with {args.guest}:\n{result.plan}",
-            remedy=f"mdtool reconcile {args.guest} {args.description}",
+            f"{named} is not up to date with {args.guest}:\n{result.plan}",
+            remedy=f"mdtool reconcile {args.guest} {args.description or ''}".rstrip(),
             rule="reconciled",
         )
     if args.hints and args.description:
@@ -134,6 +134,17 @@ def run(args: argparse.Namespace) -> int:
             return shown(error.found, None, as_json=args.json)
 
     return daemonized(work) if args.daemonize else work(None)
+
+
+def _described(args: argparse.Namespace) -> Tree | None:
+    """The description in its file, or the one inside of the guest XML; None where there is none."""
+    from mdtool.document import document_from_text, tree_from_file
+    from mdtool.hand.embed import embedded
+
+    if args.description:
+        return tree_from_file(args.description)
+    text = embedded(args.guest)
+    return document_from_text(text, f"{args.guest} (description)").tree if text is not None else None
 
 
 def _by_libvirt(guest: Guest, tree: Tree, wanted: Sequence[Wanted], args: argparse.Namespace) -> int:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from mdtool.cli.output import coloured, say, warn_all
 
 if TYPE_CHECKING:
+    from mdtool.document import Document
     from mdtool.guest.model import Guest
     from mdtool.reconcile.live import Outcome
     from mdtool.reconcile.plan import Plan
@@ -22,6 +23,7 @@ EXAMPLE = """\
 example:
   mdtool reconcile web01.xml web01.yaml --dry-run    show the plan, change nothing (exit 1 where something would change)
   mdtool reconcile web01.xml web01.yaml              carry it out; makes web01.yaml where there is none
+  mdtool reconcile web01.xml                         the same for a description inside of the XML (mdtool embed)
   mdtool reconcile web01.xml web01.yaml --write-xml web01.xml     and give the XML every address, for libvirt
   mdtool reconcile web01.xml web01.yaml --live /run/web01.qmp     do what needs no power cycle; exit 1 where some is left
   mdtool reconcile web01.xml web01.yaml --launch --source /run/web01.qmp --daemonize
@@ -31,7 +33,8 @@ example:
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("guest", metavar="GUEST.xml", help="the guest XML as it should be (libvirt domain XML)")
-    parser.add_argument("description", metavar="GUEST.yaml", help="the machine description; made where it does not exist")
+    says = "the machine description, made where it does not exist; without it, the one inside of GUEST.xml (mdtool embed)"
+    parser.add_argument("description", metavar="GUEST.yaml", nargs="?", help=says)
     parser.add_argument("-o", "--output", metavar="OUT", help="write the new description here and leave GUEST.yaml alone")
     parser.add_argument("--dry-run", action="store_true", help="only show the plan; exit 1 where something would change")
     parser.add_argument("--json", action="store_true", help="the plan as JSON on stdout")
@@ -67,20 +70,22 @@ _LAUNCH_FLAGS = ("daemonize", "paused")
 
 
 def run(args: argparse.Namespace) -> int:
-    from mdtool.document import document_from_file, yaml_from_tree
+    from mdtool.document import yaml_from_tree
     from mdtool.edit import rewritten
     from mdtool.files import locked, write_file
     from mdtool.guest.devices import guest_from_bytes
     from mdtool.guest.xml import bytes_from_file
+    from mdtool.hand.embed import with_embedded
     from mdtool.reconcile import Options, reconcile
     from mdtool.reconcile.minimal import minimal
     from mdtool.reconcile.plan import Plan, json_from_plan
 
     source = bytes_from_file(args.guest)
     guest = guest_from_bytes(source, args.guest)
-    target = args.output or args.description
+    inside = args.description is None and args.output is None
+    target = args.output or args.description or args.guest
     with locked(target):
-        old = document_from_file(args.description) if Path(args.description).exists() else None
+        old = _described(args, source)
         options = Options(prefer=args.prefer, forget=args.forget, prune=args.prune, strict=args.strict)
         before = old.tree if old else None
         result = reconcile(guest, _bare(args, guest, before) if args.rebase_machine else before, options)
@@ -90,7 +95,7 @@ def run(args: argparse.Namespace) -> int:
         tree, xml = rebase.tree if rebase else result.tree, None
         if args.write_xml:
             xml = _xml_with_places(source, guest, tree, args.aliases)
-            if os.path.realpath(args.write_xml) == os.path.realpath(args.guest):
+            if _same_file(args.write_xml, args.guest):
                 tree = reconcile(guest_from_bytes(xml.encode(), args.guest), tree, options).tree
         outcomes = None
         if plan and not args.dry_run:
@@ -101,9 +106,12 @@ def run(args: argparse.Namespace) -> int:
         if args.minimal:
             tree = minimal(tree)
         text = rewritten(old, tree) if old else yaml_from_tree(tree)
-        if not args.dry_run and (old is None or args.output or text != old.text):
+        if not args.dry_run and inside:
+            into = xml if xml is not None and _same_file(args.write_xml, args.guest) else source.decode()
+            write_file(target, with_embedded(into, text, args.guest))
+        elif not args.dry_run and (old is None or args.output or text != old.text):
             write_file(target, text)
-        if not args.dry_run and xml is not None:
+        if not args.dry_run and xml is not None and not (inside and _same_file(args.write_xml, args.guest)):
             write_file(args.write_xml, xml)
     if plan:
         from mdtool.reconcile.shown import with_names
@@ -126,6 +134,21 @@ def run(args: argparse.Namespace) -> int:
     if args.launch:
         return _launch(args, target, changed=bool(plan))
     return 1 if any(outcome.left for outcome in outcomes or ()) else 0
+
+
+def _described(args: argparse.Namespace, source: bytes) -> Document | None:
+    """The description that there is: the file, or what is inside of the guest XML; None for a first time."""
+    from mdtool.document import document_from_file, document_from_text
+    from mdtool.hand.embed import embedded_in
+
+    if args.description is not None:
+        return document_from_file(args.description) if Path(args.description).exists() else None
+    text = embedded_in(source, args.guest)
+    return document_from_text(text, f"{args.guest} (description)") if text is not None else None
+
+
+def _same_file(one: str, other: str) -> bool:
+    return os.path.realpath(one) == os.path.realpath(other)
 
 
 def _bare(args: argparse.Namespace, guest: Guest, old: Tree | None) -> Tree:
@@ -192,7 +215,8 @@ def _launch(args: argparse.Namespace, target: str, *, changed: bool) -> int:
     words += [f"--{name}" for name in _LAUNCH_FLAGS if getattr(args, name)]
     parser = argparse.ArgumentParser(prog="mdtool launch")
     launch.arguments(parser)
-    return launch.run(parser.parse_args([args.guest, target, *words]))
+    files = [args.guest] if target == args.guest else [args.guest, target]
+    return launch.run(parser.parse_args([*files, *words]))
 
 
 def _xml_with_places(source: bytes, guest: Guest, tree: Tree, aliases: str) -> str:
