@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from mdtool.errors import MdtoolError, QemuError, Report
+from mdtool.errors import InputError, MdtoolError, QemuError, Report
 from mdtool.guest import machines
 from mdtool.guest.devices import guest_from_bytes
 from mdtool.guest.model import Guest
@@ -212,7 +212,7 @@ def test_hugepages_of_a_size_and_of_a_cell() -> None:
         ("<cpu><model>Haswell</model><feature name='aes' policy='maybe'/></cpu>", "policy"),
         ("<clock offset='moon'/>", "clock"),
         ("<clock offset='utc'><timer name='sundial'/></clock>", "timer"),
-        ("<launchSecurity type='sev'/>", "launch-security"),
+        ("<launchSecurity type='moon'/>", "launch-security"),
         ("<idmap/>", "not-qemu"),
         ("<maxMemory unit='parsec'>1</maxMemory>", "unit"),
         ("<features><smm state='perhaps'/></features>", "switch"),
@@ -429,3 +429,15 @@ def test_a_versioned_type_needs_no_qemu(monkeypatch: pytest.MonkeyPatch) -> None
             machines.machine_of(guest(machine="q35"))
     finally:
         machines._on_path.cache_clear()
+
+
+def test_launch_security_is_described_and_left_to_libvirt() -> None:
+    xml = "<launchSecurity type='sev' kernelHashes='yes'><cbitpos>47</cbitpos><policy>0x0003</policy></launchSecurity>"
+    report = Report()
+    found = sections_from_guest(guest(xml), report)
+    assert not report.errors
+    assert found["features"] == {"launch_security": {"type": "sev", "policy": 3, "kernel-hashes": True}}
+    with pytest.raises(InputError, match="secure processor") as raised:
+        platform_argv(guest(xml), Tree())
+    assert raised.value.remedy == "start the guest with --via libvirt"
+    assert platform_argv(guest(xml), Tree(), rehearse=True)

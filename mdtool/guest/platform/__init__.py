@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from mdtool.errors import InputError, MdtoolError, Report
+from mdtool.errors import InputError, MdtoolError, Report, choices
 from mdtool.guest.machines import machine_of
 from mdtool.guest.model import Guest
 from mdtool.guest.platform.clock import clock_options, clock_section
@@ -23,6 +23,7 @@ from mdtool.guest.platform.firmware import Copy, Loading, boot_options, firmware
 from mdtool.guest.platform.machine import iothreads, machine_options, machine_sections
 from mdtool.guest.platform.memory import RAM, TCG_MEMORY, memory_options, memory_sections
 from mdtool.guest.platform.units import names
+from mdtool.guest.xml import Element
 from mdtool.tree import SECTIONS, Tree
 
 __all__ = ["Platform", "iothreads", "platform_argv", "platform_of", "sections_from_guest"]
@@ -40,7 +41,6 @@ _REFUSED = {
     "bootloader": "a bootloader of the host is Xen's",
     "bootloader_args": "a bootloader of the host is Xen's",
     "idmap": "an id map is for containers",
-    "launchSecurity": None,
 }
 #: <features> that one of the modules here, or the devices, look at; the rest is not QEMU's
 _FEATURES = names(
@@ -89,6 +89,9 @@ def sections_from_guest(guest: Guest, report: Report) -> dict[str, dict[str, Any
     with report.step():
         sections["cpu"] = cpu_section(guest, report)
     sections["clock"] = clock_section(guest, report)
+    with report.step():
+        if security := _launch_security(guest):
+            sections["features"] = {**sections.get("features", {}), "launch_security": security}
     _unknown(guest, report)
     return {name: sections[name] for name in SECTIONS if sections.get(name)}
 
@@ -133,6 +136,10 @@ def platform_of(
         loader = Loading()
     if not tcg and not printing:
         _need_kvm(guest)
+    if (security := guest.domain.first("launchSecurity")) is not None and not rehearse:
+        refused.append(_encrypted(security))
+        if not printing:
+            raise refused[-1]
     extra = {**loader.properties, **(properties or {})}
     objects = sections.get("objects", {})
     ram = next((name for name in objects if not name.startswith("ram-node") and not sections.get("numa")), None)
@@ -158,12 +165,44 @@ def platform_of(
     return Platform(tuple(words), loader.copies, tuple(refused), _not_rehearsed(sections) if rehearse else {}, extra)
 
 
+#: <launchSecurity>: type -> what the guest attests to, by QEMU's names; bit positions and certificates are the host's
+_SECURITY = {"sev": {"policy": "policy", "@kernelHashes": "kernel-hashes"}, "s390-pv": {}}
+
+
+def _launch_security(guest: Guest) -> dict[str, Any]:
+    """``{"type": "sev", "policy": 3}``; empty without <launchSecurity>."""
+    element = guest.domain.first("launchSecurity")
+    if element is None:
+        return {}
+    kind = element.get("@type") or ""
+    if kind not in _SECURITY:
+        what = f"<launchSecurity>: unknown type '{kind}'"
+        raise InputError(what, at=element.position, expected=choices(_SECURITY), rule="launch-security")
+    found: dict[str, Any] = {"type": kind}
+    for path, name in _SECURITY[kind].items():
+        text = element.get(path)
+        if text is not None:
+            found[name] = text == "yes" if text in ("yes", "no") else int(text, 0) if text[:1].isdigit() else text
+    return found
+
+
+def _encrypted(element: Element) -> InputError:
+    return InputError(
+        "<launchSecurity> needs the host's secure processor, which direct launch does not set up",
+        at=element.position,
+        remedy="start the guest with --via libvirt",
+        rule="host-side",
+    )
+
+
 def _not_rehearsed(sections: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
     """The sections that TCG, which a rehearsal runs under, cannot show."""
     found = {}
     cpu = sections["cpu"]
     if cpu.get("model") == "host" or any(name.startswith("hv-") for name in cpu.get("features", ())):
         found["cpu"] = "TCG has neither the host's CPU nor Hyper-V's enlightenments"
+    if "launch_security" in sections.get("features", {}):
+        found["features"] = "TCG encrypts no memory"
     if sections["memory"].get("max", 0) > TCG_MEMORY:
         found["memory"] = "TCG addresses 40 bits"
     return found
@@ -212,15 +251,6 @@ def _unknown(guest: Guest, report: Report) -> None:
     for child in guest.domain:
         if _REFUSED.get(child.tag):
             report.error(InputError(f"<{child.tag}>: {_REFUSED[child.tag]}", at=child.position, rule="not-qemu"))
-        elif child.tag == "launchSecurity":
-            report.error(
-                InputError(
-                    "<launchSecurity> changes what the guest sees, and mdtool cannot set it up",
-                    at=child.position,
-                    remedy="remove it, or start the guest with --via libvirt",
-                    rule="launch-security",
-                )
-            )
         elif child.tag not in _MAPPED and child.tag not in _HOST_SIDE and not child.tag.startswith("{"):
             report.warn(f"<{child.tag}> is not known and was left out", at=child.position, rule="unknown-element")
     for feature in guest.domain.first("features") or ():
