@@ -6,7 +6,12 @@ import os
 import shutil
 from pathlib import Path
 
+import hypothesis
 import pytest
+
+# The same examples every time; `make soak` looks for new ones.
+hypothesis.settings.register_profile("mdtool", derandomize=not os.environ.get("MDTOOL_SOAK"), deadline=None)
+hypothesis.settings.load_profile("mdtool")
 
 PACKAGES = {
     "qemu-system-x86_64": "qemu-system-x86",

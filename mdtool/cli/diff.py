@@ -27,9 +27,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--all", action="store_true", help="also what no guest can see: names, the host side, retired addresses"
     )
-    parser.add_argument(
-        "--exit-code", action="store_true", help="exit as diff(1) does; mdtool always does, git asks for it"
-    )
+    parser.add_argument("--exit-code", action="store_true", help="exit as diff(1) does, which is always so")
     parser.add_argument("--connect", metavar="URI", help="libvirt's URI for libvirt:NAME")
 
 

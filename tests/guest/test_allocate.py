@@ -195,8 +195,8 @@ def test_no_slots_at_all() -> None:
         settled(guest_with("<sound model='ac97'/>", machine="none-such"))
     with pytest.raises(InputError, match=r"no USB controller"):
         settled(guest_with("<input type='tablet' bus='usb'/>", "<controller type='usb' model='none'/>"))
-    ide = ["<disk type='file'><target dev='hda' bus='ide'/></disk>" for _ in range(5)]
-    with pytest.raises(InputError, match=r"0 of 4 on the ide controller"):
+    ide = [f"<disk type='file'><target dev='hd{letter}' bus='ide'/></disk>" for letter in "abcde"]
+    with pytest.raises(InputError, match=r"no place for disk/hde: the ide controller has 4"):
         settled(guest_with(*ide))
 
 

@@ -123,7 +123,7 @@ def test_matching_by_alias_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_reuse_of_freed_places_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reconciler, "Occupied", lambda spots=(), _retired=(): Occupied(spots))
+    monkeypatch.setattr(reconciler, "Occupied", lambda spots=(), _retired=(), _indices=(): Occupied(spots))
     assert broken()
 
 

@@ -112,8 +112,10 @@ def _numbers(one: Wanted, bus: str, scsi: Sequence[int], start: int) -> Iterator
         yield from count((max(scsi, default=0) + 1) * units)
     first = max(disk_number(one), 0)
     if LAYOUTS[bus].alone:
-        yield first
-        yield from range(units * LAYOUTS[bus].buses)
+        places = range(units * LAYOUTS[bus].buses)
+        if first in places:  # libvirt too refuses a fifth drive of the one controller
+            yield first
+            yield from places
     else:
         yield from count(first)
 
@@ -121,7 +123,9 @@ def _numbers(one: Wanted, bus: str, scsi: Sequence[int], start: int) -> Iterator
 def _no_unit(one: Wanted, bus: str) -> InputError:
     layout = LAYOUTS[bus]
     return InputError(
-        f"{one.kind}: no free place for {one.origin}; free: 0 of {layout.units * layout.buses} on the {bus} controller",
+        f"{one.kind}: no place for {one.origin}; free: 0 of {layout.units * layout.buses} on the {bus} controller"
+        if disk_number(one) < layout.units * layout.buses
+        else f"{one.kind}: no place for {one.origin}: the {bus} controller has {layout.units * layout.buses}",
         at=one.position,
         remedy="put it on another bus: <target bus='sata'/> or <target bus='virtio'/>",
         rule="out-of-slots",
