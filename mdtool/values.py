@@ -44,6 +44,18 @@ def same(one: Value, other: Value) -> bool:
     return bool(plain(one) == plain(other))
 
 
+def is_on(value: Value) -> bool:
+    return bool(plain(value) == "on")
+
+
+def number(value: Value, absent: int = 0) -> int:
+    """A value as a number, however it is spelled; ``absent`` where it is none."""
+    try:
+        return int(str(plain(value)), 0)
+    except ValueError:
+        return absent
+
+
 def natural(text: str) -> tuple[Any, ...]:
     """A key that sorts ``pci.2`` before ``pci.10`` and ``05.0`` before ``1f.2``.
 

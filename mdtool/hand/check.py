@@ -17,11 +17,12 @@ from typing import Any, Literal
 from mdtool.document import Document, address_key
 from mdtool.errors import Errors, InputError, MdtoolError, Position, Warn, choices
 from mdtool.hand import facts
+from mdtool.hand.facts import value_of
 from mdtool.hand.introspect import Knowledge
 from mdtool.hand.positions import Positions, positions
 from mdtool.qemu.roles import role
-from mdtool.tree import BUILTIN, Bus, Node, Place, Tree, Value
-from mdtool.values import natural, plain
+from mdtool.tree import BUILTIN, Bus, Place, Tree, Value
+from mdtool.values import is_on, natural, number, plain
 
 Severity = Literal["error", "warning"]
 
@@ -71,22 +72,6 @@ class Subject:
     @cached_property
     def machine(self) -> facts.Machine | None:
         return facts.machine_of(str(self.tree.machine.get("type", "")))
-
-
-def value_of(node: Node, name: str, absent: Value = None) -> Value:
-    """A property as the guest will have it: chosen, or pinned."""
-    return node.properties.get(name, node.pins.get(name, absent))
-
-
-def is_on(value: Value) -> bool:
-    return bool(plain(value) == "on")
-
-
-def number(value: Value, absent: int = 0) -> int:
-    try:
-        return int(str(plain(value)), 0)
-    except ValueError:
-        return absent
 
 
 @dataclass(frozen=True, slots=True)

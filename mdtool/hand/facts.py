@@ -9,11 +9,14 @@ import difflib
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from mdtool.guest.place import NOTATIONS, buses_of
-from mdtool.hand.introspect import Property
 from mdtool.tree import Bus, Node, Place, Properties, Tree, Value
 from mdtool.values import plain
+
+if TYPE_CHECKING:
+    from mdtool.hand.introspect import Property
 
 # --- buses -----------------------------------------------------------------------------------------------------------
 
@@ -382,3 +385,31 @@ def near(word: str, words: Iterable[str]) -> list[str]:
     ['virtio-net-pci']
     """
     return difflib.get_close_matches(word, list(words), n=5, cutoff=0.6)
+
+
+def value_of(node: Node, name: str, absent: Value = None) -> Value:
+    """A property as the guest will have it: chosen, or pinned."""
+    return node.properties.get(name, node.pins.get(name, absent))
+
+
+#: what a device is for, by its driver; the first row that matches wins
+KINDS: tuple[tuple[str, re.Pattern[str]], ...] = (
+    ("bridge", re.compile(r"pcie?-(root-port|pci-bridge|bridge)|pci-bridge|ioh3420|x3130|xio3130|i82801b11|pxb|.*pcihost")),
+    ("network", re.compile(r"virtio-net|e1000|rtl8139|ne2k|pcnet|vmxnet3|igb|i82|usb-net|spapr-vlan|tulip|rocker")),
+    ("storage", re.compile(r"virtio-(blk|scsi|9p|pmem)|vhost-(user-(blk|fs|scsi)|scsi)|scsi-|ide-|nvme|.*ahci|piix[34]-ide|"
+                           r"lsi|megasas|mptsas|pvscsi|am53|usb-(storage|bot|uas|mtp)|floppy|isa-fdc|sd-card|sdhci")),
+    ("display", re.compile(r"(secondary-)?VGA|.*-vga|virtio-gpu|bochs|qxl|cirrus|vmware-svga|ramfb|ati")),
+    ("usb", re.compile(r".*xhci|.*[eu]hci|pci-ohci|usb-(hub|host|redir|ccid)")),
+    ("input", re.compile(r"usb-(tablet|kbd|mouse|wacom)|virtio-(keyboard|mouse|tablet|input)|ps2|i8042|vmmouse")),
+    ("serial", re.compile(r"virtio-serial|virt(serialport|console)|isa-(serial|parallel)|usb-serial|pl011|spapr-vty|sclp")),
+    ("sound", re.compile(r".*hda|hda-|AC97|ES1370|sb16|usb-audio|virtio-sound")),
+    ("processor", re.compile(r".*-cpu$|pc-dimm|nvdimm|virtio-mem")),
+)  # fmt: skip
+
+
+def kind_of(driver: str) -> str:
+    """
+    >>> kind_of("virtio-net-pci"), kind_of("mch")
+    ('network', 'other')
+    """
+    return next((kind for kind, pattern in KINDS if pattern.match(driver)), "other")

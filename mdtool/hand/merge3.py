@@ -21,11 +21,11 @@ from mdtool.edit import rewritten
 from mdtool.errors import MdtoolError
 from mdtool.guest.place import buses_of
 from mdtool.hand import facts
-from mdtool.hand.check import checked, number
+from mdtool.hand.check import checked
 from mdtool.hand.show import shown
 from mdtool.reconcile.assemble import Parts, assembled, parts_of
 from mdtool.tree import SECTIONS, Bus, Node, Place, Retired, Tree, Value
-from mdtool.values import natural, same
+from mdtool.values import natural, number, same
 
 Side = Literal["ours", "theirs"]
 _ABSENT: Any = object()

@@ -13,11 +13,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from mdtool.hand import facts
-from mdtool.hand.check import is_on, number, value_of
-from mdtool.hand.diff import paired
-from mdtool.hand.show import kind_of
+from mdtool.hand.facts import kind_of, value_of
 from mdtool.tree import BUILTIN, Bus, Node, Place, Tree
-from mdtool.values import natural
+from mdtool.values import is_on, natural, number
 
 NIC, DISK = "nic", "disk"
 
@@ -72,6 +70,8 @@ def renamed(old: Tree, new: Tree) -> list[Renamed]:
     """The devices that both machines have and a guest calls differently."""
     before, after = ({named.node: named for named in names(tree)} for tree in (old, new))
     found = []
+    from mdtool.hand.diff import paired
+
     for one, two in paired(old, new)[0]:
         was, now = before.get(one.name), after.get(two.name)
         if was is None or now is None or was.name == now.name:
