@@ -18,6 +18,7 @@ from mdtool.guest.defaults import with_defaults
 from mdtool.guest.devices import wanted_from_guest
 from mdtool.guest.elements import can_make
 from mdtool.guest.model import Guest, Spot, Wanted
+from mdtool.guest.override import overridden
 from mdtool.guest.place import indices_taken, notation_of, placed, spot_from_node, spots_from_tree, survivor
 from mdtool.guest.platform import sections_from_guest
 from mdtool.reconcile.assemble import Parts, assembled, parts_of
@@ -95,6 +96,7 @@ class _Reconciler:
         everything = [*settled, *held]
         occupied = self._occupied(everything, matches, kept, gone)
         done = with_ids(allocate(self.guest, everything, occupied), self._taken(matches, held, gone))
+        done = overridden(self.guest, done, self.report)
         return self._applied(done, matching, gone, held)
 
     # --- before allocation ---

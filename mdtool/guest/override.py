@@ -1,0 +1,68 @@
+"""``<qemu:override>``: properties that a person sets on libvirt's devices, by the device's alias.
+
+<qemu:device alias='net0'><qemu:frontend>
+  <qemu:property name='vectors' type='unsigned' value='2'/>      type='remove' takes one away
+</qemu:frontend></qemu:device>
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+
+from mdtool.errors import InputError, Report, choices
+from mdtool.guest.elements.outside import QEMU
+from mdtool.guest.model import Guest, Wanted
+from mdtool.guest.xml import Element
+from mdtool.tree import Value
+
+_TYPES: Mapping[str, Callable[[str], Value]] = {
+    "string": str,
+    "signed": lambda text: int(text, 0),
+    "unsigned": lambda text: int(text, 0),
+    "bool": lambda text: {"true": True, "false": False}[text],
+    "remove": lambda _: None,
+}
+
+
+def overridden(guest: Guest, wanted: Sequence[Wanted], report: Report) -> list[Wanted]:
+    """The devices, which have their ids, with what the XML overrides; what fits none is an error in ``report``."""
+    found = {device.get("@alias") or "": device for device in _inside([guest.domain], "override", "device")}
+    if not found:
+        return list(wanted)
+    known = {one.id for one in wanted if one.driver}
+    for alias, device in found.items():
+        if alias not in known:
+            what = f"<qemu:override>: no device has the alias '{alias}'"
+            report.error(InputError(what, at=device.position, expected=choices(map(str, known - {None})), rule="override"))
+    return [
+        replace(one, properties=_with(one, found[one.id], report)) if one.driver and one.id in found else one
+        for one in wanted
+    ]
+
+
+def _with(one: Wanted, device: Element, report: Report) -> dict[str, Value]:
+    properties = dict(one.properties)
+    for change in _inside([device], "frontend", "property"):
+        name, kind, text = change.get("@name") or "", change.get("@type") or "", change.get("@value") or ""
+        if kind == "remove":
+            properties.pop(name, None)
+            continue
+        try:
+            properties[name] = _TYPES[kind](text)
+        except (KeyError, ValueError):
+            expected = choices(_TYPES) if kind not in _TYPES else f"a value of type {kind}"
+            what = f"<qemu:override>: property '{name}' cannot be '{text}' of type '{kind}'"
+            report.error(InputError(what, at=change.position, expected=expected, rule="override"))
+    return properties
+
+
+def _inside(elements: Sequence[Element], *tags: str) -> Iterator[Element]:
+    """Elements by a path of tags of QEMU's namespace."""
+    for element in elements:
+        for child in element:
+            if child.tag == QEMU + tags[0]:
+                if len(tags) == 1:
+                    yield child
+                else:
+                    yield from _inside([child], *tags[1:])
