@@ -75,7 +75,6 @@ def run(args: argparse.Namespace) -> int:
     from mdtool.files import locked, write_file
     from mdtool.guest.devices import guest_from_bytes
     from mdtool.guest.xml import bytes_from_file
-    from mdtool.hand.embed import with_embedded
     from mdtool.reconcile import Options, reconcile
     from mdtool.reconcile.minimal import minimal
     from mdtool.reconcile.plan import Plan, json_from_plan
@@ -107,6 +106,8 @@ def run(args: argparse.Namespace) -> int:
             tree = minimal(tree)
         text = rewritten(old, tree) if old else yaml_from_tree(tree)
         if not args.dry_run and inside:
+            from mdtool.hand.embed import with_embedded
+
             into = xml if xml is not None and _same_file(args.write_xml, args.guest) else source.decode()
             write_file(target, with_embedded(into, text, args.guest))
         elif not args.dry_run and (old is None or args.output or text != old.text):
@@ -139,10 +140,11 @@ def run(args: argparse.Namespace) -> int:
 def _described(args: argparse.Namespace, source: bytes) -> Document | None:
     """The description that there is: the file, or what is inside of the guest XML; None for a first time."""
     from mdtool.document import document_from_file, document_from_text
-    from mdtool.hand.embed import embedded_in
 
     if args.description is not None:
         return document_from_file(args.description) if Path(args.description).exists() else None
+    from mdtool.hand.embed import embedded_in
+
     text = embedded_in(source, args.guest)
     return document_from_text(text, f"{args.guest} (description)") if text is not None else None
 
