@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -384,6 +383,8 @@ def near(word: str, words: Iterable[str]) -> list[str]:
     >>> near("virtio-nic-pci", ["virtio-net-pci", "e1000"])
     ['virtio-net-pci']
     """
+    import difflib  # only where something is wrong
+
     return difflib.get_close_matches(word, list(words), n=5, cutoff=0.6)
 
 
