@@ -7,6 +7,7 @@ QEMU, libvirt and people spell the same value differently (``on`` and ``true``, 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from mdtool.tree import Value
@@ -54,6 +55,22 @@ def number(value: Value, absent: int = 0) -> int:
         return int(str(plain(value)), 0)
     except ValueError:
         return absent
+
+
+def nested(values: Mapping[str, Value], separator: str) -> dict[str, Value]:
+    """Keys with a separator as mappings of mappings.
+
+    >>> nested({"driver": "qcow2", "file.driver": "file", "file.filename": "x"}, ".")
+    {'driver': 'qcow2', 'file': {'driver': 'file', 'filename': 'x'}}
+    """
+    found: dict[str, Value] = {}
+    for key, value in values.items():
+        *path, last = key.split(separator)
+        holder = found
+        for part in path:
+            holder = holder.setdefault(part, {})
+        holder[last] = value
+    return found
 
 
 def natural(text: str) -> tuple[Any, ...]:

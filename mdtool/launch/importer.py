@@ -35,7 +35,7 @@ from mdtool.qemu.session import Session
 from mdtool.reconcile import linked
 from mdtool.resources import resource
 from mdtool.tree import HAND, Node, Tree
-from mdtool.values import same
+from mdtool.values import nested, same
 
 _QEMU = re.compile(r"(.*/)?(qemu-system-[\w-]+|qemu-kvm|kvm|qemu)")
 _ARCH = {"arm": "armv7l", "i386": "i686"}
@@ -234,7 +234,7 @@ def without_host(options: Sequence[Option]) -> tuple[list[Option], Host]:
             null = {} if empty else {"driver": "null-co", "size": str(DISK_SIZE), "read-zeroes": "on"}
             found.append(Option("drive", text_from_bag({**kept, **null})))
         elif name == "blockdev":
-            bag = option.bag if option.is_json else _nested(option.bag)
+            bag = option.bag if option.is_json else nested(option.bag, ".")
             host.drives[bag["node-name"]] = bag
             bare = {"driver": "null-co", "node-name": bag["node-name"], "size": DISK_SIZE, "read-zeroes": True}
             found.append(Option("blockdev", json.dumps(bare | ({"read-only": True} if _on(bag.get("read-only")) else {}))))
@@ -282,18 +282,6 @@ def without_host(options: Sequence[Option]) -> tuple[list[Option], Host]:
         else:
             found.append(option)
     return found, host
-
-
-def _nested(bag: Mapping[str, Any]) -> dict[str, Any]:
-    """``file.driver=file,file.filename=x`` as a mapping of mappings."""
-    found: dict[str, Any] = {}
-    for key, value in bag.items():
-        holder = found
-        *path, last = key.split(".")
-        for part in path:
-            holder = holder.setdefault(part, {})
-        holder[last] = value
-    return found
 
 
 def _on(value: Any) -> bool:

@@ -12,6 +12,7 @@ from mdtool.guest.model import Guest
 from mdtool.reconcile.merge import ABSENT, merged
 from mdtool.reconcile.plan import Action, Step
 from mdtool.tree import SECTIONS, Tree
+from mdtool.values import nested
 
 
 def merged_sections(
@@ -33,7 +34,7 @@ def merged_sections(
             what = f"{name}: {key} is {conflict.after} in the XML and {conflict.before} in the description"
             remedy = "say which one is right with --prefer xml or --prefer description"
             report.error(ConflictError(what, at=guest.domain.position, remedy=remedy, rule="section-conflict"))
-        result[name] = nested(merge.properties)
+        result[name] = nested(merge.properties, "\0")
         changes = tuple(
             replace(change, name=change.name.replace("\0", "."))
             for change in merge.changes
@@ -71,15 +72,3 @@ def flat(section: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             found[prefix + key] = value
     return found
-
-
-def nested(properties: Mapping[str, Any]) -> dict[str, Any]:
-    """The inverse of ``flat``."""
-    result: dict[str, Any] = {}
-    for key, value in properties.items():
-        *path, last = key.split("\0")
-        holder = result
-        for part in path:
-            holder = holder.setdefault(part, {})
-        holder[last] = value
-    return result
