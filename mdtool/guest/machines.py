@@ -10,10 +10,9 @@ import json
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from mdtool.errors import InputError, QemuError, choices
 from mdtool.guest.model import Guest
@@ -38,8 +37,7 @@ _PREFERRED = {
 _RAM = {"pc": "pc.ram", "q35": "pc.ram", "virt": "mach-virt.ram", "pseries": "ppc_spapr.ram", "s390": "s390.ram"}
 
 
-@dataclass(frozen=True, slots=True)
-class Machine:
+class Machine(NamedTuple):
     """A machine type: its versioned name, the id of its RAM and its CPU model (each None where QEMU names none)."""
 
     name: str
@@ -48,8 +46,7 @@ class Machine:
     numa_mem: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Binary:
+class Binary(NamedTuple):
     """A QEMU binary: version ``7.2.22``, machine types by name and by alias."""
 
     path: str

@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from mdtool.guest.allocation.controllers import MODELS, index_of, is_placed, model_of, type_of
 from mdtool.guest.allocation.order import wholes
@@ -79,8 +79,7 @@ def buses_of(driver: str, id: str | None) -> tuple[Bus, ...]:
 _SAID = object()  # in place of a property that the address says already
 
 
-@dataclass(frozen=True, slots=True)
-class Notation:
+class Notation(NamedTuple):
     """How places are written on one kind of bus.
 
     ``drivers``    a pattern of the types that sit there

@@ -18,7 +18,7 @@ A device whose identity contradicts is never matched by a later rule: another MA
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from mdtool.drivers import canonical_driver, same_driver
 from mdtool.guest.model import Spot, Wanted
@@ -26,8 +26,7 @@ from mdtool.tree import BUILTIN, HAND, Node, Place, Tree
 from mdtool.values import same
 
 
-@dataclass(frozen=True, slots=True)
-class Match:
+class Match(NamedTuple):
     """``wanted`` is the device that ``place`` holds; ``rule`` says by what they were matched."""
 
     wanted: Wanted
@@ -35,8 +34,7 @@ class Match:
     rule: str
 
 
-@dataclass(frozen=True, slots=True)
-class Matching:
+class Matching(NamedTuple):
     """All of it: ``matches``, the XML devices that have no node (``new``), the nodes that have no element (``gone``)."""
 
     matches: tuple[Match, ...]

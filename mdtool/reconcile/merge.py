@@ -17,7 +17,7 @@ applied tells them apart:
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from mdtool.tree import Properties, Value
 from mdtool.values import same
@@ -25,8 +25,7 @@ from mdtool.values import same
 ABSENT = object()
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(NamedTuple):
     """One property that changes; ``before`` or ``after`` is ABSENT where it comes or goes."""
 
     name: str
@@ -40,8 +39,7 @@ class Change:
         return f"{self.name}: {says(self.before)} -> {says(self.after)}"
 
 
-@dataclass(frozen=True, slots=True)
-class Merged:
+class Merged(NamedTuple):
     """``properties`` for the tree, the ``changes`` a guest would notice, the names that are in ``conflict``."""
 
     properties: Properties

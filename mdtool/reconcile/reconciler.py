@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from mdtool.document import tree_with
 from mdtool.drivers import canonical_driver, same_driver
@@ -29,8 +29,7 @@ from mdtool.reconcile.sections import merged_sections
 from mdtool.tree import BUILTIN, HAND, Bus, Node, Place, Retired, Tree
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
+class Result(NamedTuple):
     """The new description, what was done to get there, and what the XML says that was deliberately left out."""
 
     tree: Tree
@@ -38,8 +37,7 @@ class Result:
     warnings: tuple[Warn, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Options:
+class Options(NamedTuple):
     """``prefer`` (``xml`` or ``description``) settles conflicts; ``forget`` clears retired addresses; ``prune`` removes
     ports and controllers that nothing uses; ``strict`` makes errors of warnings."""
 

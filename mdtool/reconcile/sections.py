@@ -36,7 +36,7 @@ def merged_sections(
             report.error(ConflictError(what, at=guest.domain.position, remedy=remedy, rule="section-conflict"))
         result[name] = nested(merge.properties, "\0")
         changes = tuple(
-            replace(change, name=change.name.replace("\0", "."))
+            change._replace(name=change.name.replace("\0", "."))
             for change in merge.changes
             if not fresh and not (change.before is ABSENT and not applied)
         )

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import count
+from typing import NamedTuple
 
 from mdtool.errors import InputError
 from mdtool.guest.allocation.controllers import implied, index_of, model_of, scsi_model, type_of
@@ -13,8 +14,7 @@ from mdtool.guest.allocation.order import disk_number
 from mdtool.guest.model import Guest, Spot, Wanted
 
 
-@dataclass(frozen=True, slots=True)
-class Layout:
+class Layout(NamedTuple):
     """How many drives a controller has: on each of its buses, and on how many buses; ``alone``: there is one controller."""
 
     units: int

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import NamedTuple
 
 from mdtool.errors import InputError
 from mdtool.guest.allocation.controllers import implied, index_of, is_placed, model_of, type_of
@@ -18,8 +19,7 @@ from mdtool.guest.allocation.order import Arrays, arrays, controllers_in_order
 from mdtool.guest.model import Guest, Spot, Wanted
 
 
-@dataclass(frozen=True, slots=True)
-class Need:
+class Need(NamedTuple):
     """What a device plugs into: ``pci``, ``pcie``, ``integrated`` (the root bus alone), or a PCI controller's model.
 
     ``below`` is a bridge's own index: it sits on a bus with a lower one.

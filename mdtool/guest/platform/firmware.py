@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from mdtool.errors import InputError, Report
 from mdtool.guest.model import Guest
@@ -37,8 +37,7 @@ DESCRIPTORS = (Path("/etc/qemu/firmware"), Path("/usr/share/qemu/firmware"))
 _BLOCKS = {"bios": "type0", "system": "type1", "baseBoard": "type2", "chassis": "type3"}
 
 
-@dataclass(frozen=True, slots=True)
-class Loader:
+class Loader(NamedTuple):
     """The firmware files on this host.
 
     ``kind`` is bios or pflash; ``code`` its file; ``vars`` the guest's own variables and ``template`` what they are
@@ -53,8 +52,7 @@ class Loader:
     secure: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Copy:
+class Copy(NamedTuple):
     """A file that a launch makes where it is not there yet: a guest's UEFI variables from their template."""
 
     source: str

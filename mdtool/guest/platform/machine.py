@@ -10,8 +10,7 @@ The sections:
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from mdtool.errors import InputError, Report, choices
 from mdtool.guest.devices import wanted_from_guest
@@ -31,8 +30,7 @@ _ON_OFF_AUTO = frozenset({"smm", "acpi", "pit", "pic", "vmport", "virt-ssd", "rt
 TCG_GIC = "3"  # what a rehearsal has where the host's own interrupt controller is wanted
 
 
-@dataclass(frozen=True, slots=True)
-class Feature:
+class Feature(NamedTuple):
     """One row: where the XML says it, and what machine property it becomes.
 
     ``values`` translates the XML's word; without it the word is a switch.
