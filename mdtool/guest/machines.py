@@ -11,9 +11,9 @@ import os
 import re
 from collections.abc import Mapping
 from functools import lru_cache
-from pathlib import Path
 from typing import Any, NamedTuple
 
+from mdtool.cache import cache_folder, keep
 from mdtool.errors import InputError, QemuError, choices
 from mdtool.guest.model import Guest
 
@@ -128,20 +128,8 @@ def machines_of(path: str) -> Binary:
     except (OSError, ValueError, LookupError, TypeError):
         answer = _asked(path)
     binary = _binary(path, answer)
-    try:
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        scratch = kept.with_suffix(f".{os.getpid()}")
-        scratch.write_text(json.dumps(answer))
-        scratch.replace(kept)
-    except OSError:
-        pass  # a cache that cannot be written costs time and nothing else
+    keep(kept, json.dumps(answer))
     return binary
-
-
-def cache_folder() -> Path:
-    """``$XDG_CACHE_HOME/mdtool``, ``~/.cache/mdtool`` where that is not set."""
-    base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-    return Path(base) / "mdtool"
 
 
 def _asked(path: str) -> dict[str, Any]:

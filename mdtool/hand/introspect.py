@@ -19,8 +19,8 @@ from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from typing import Any
 
+from mdtool.cache import cache_folder, keep
 from mdtool.errors import QemuError
-from mdtool.guest.machines import cache_folder
 
 FORMAT = 2  # of the cache: another number, and old answers are asked again
 SECONDS = 60.0
@@ -84,11 +84,7 @@ def knowledge(binary: str) -> Knowledge:
         return _knowledge(path, json.loads(kept.read_bytes()))
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
         answer = asked(path)
-    with suppress(OSError):  # a cache that cannot be written costs time and nothing else
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        scratch = kept.with_suffix(f".{os.getpid()}")
-        scratch.write_text(json.dumps(answer))
-        scratch.replace(kept)
+    keep(kept, json.dumps(answer))
     return _knowledge(path, answer)
 
 

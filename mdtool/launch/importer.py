@@ -20,6 +20,7 @@ from xml.sax.saxutils import escape, quoteattr
 from lark import Lark, Token, Transformer, UnexpectedInput
 from lark.exceptions import VisitError
 
+from mdtool.cache import parser_from_grammar
 from mdtool.document import tree_with
 from mdtool.errors import InputError, Position, QemuError, Report, Warn
 from mdtool.guest.allocation.controllers import MODELS
@@ -33,7 +34,6 @@ from mdtool.qemu.raw import FOLDED, Raw, RawBus, RawDevice, placed
 from mdtool.qemu.read import read
 from mdtool.qemu.session import Session
 from mdtool.reconcile import linked
-from mdtool.resources import resource
 from mdtool.tree import HAND, Node, Tree
 from mdtool.values import nested, same
 
@@ -55,8 +55,8 @@ class Word:
 
 @lru_cache(maxsize=1)
 def _grammar() -> Lark:
-    text = resource("grammar", "options.lark").read_text()
-    return Lark(text, parser="lalr", start=["script", "value"], propagate_positions=True, maybe_placeholders=False)
+    options = {"start": ["script", "value"], "propagate_positions": True, "maybe_placeholders": False}
+    return parser_from_grammar("options.lark", **options)
 
 
 class _Script(Transformer[Token, list[list[Word]]]):

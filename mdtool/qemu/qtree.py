@@ -12,9 +12,9 @@ from typing import Any
 from lark import Lark, Token, Transformer, UnexpectedInput
 from lark.lark import PostLex
 
+from mdtool.cache import parser_from_grammar
 from mdtool.errors import MonitorError, Position
 from mdtool.qemu.raw import RawBus, RawDevice
-from mdtool.resources import resource
 from mdtool.tree import Value
 
 
@@ -120,8 +120,7 @@ class _Build(Transformer[Token, list[RawBus]]):
 
 @lru_cache(maxsize=1)
 def _parser() -> Lark:
-    grammar = resource("grammar", "qtree.lark").read_text()
-    return Lark(grammar, parser="lalr", lexer="basic", postlex=_Depth(), transformer=_Build(), cache=False)
+    return parser_from_grammar("qtree.lark", lexer="basic", postlex=_Depth(), transformer=_Build())
 
 
 def buses_from_qtree(text: str, source: str = "info qtree") -> list[RawBus]:
