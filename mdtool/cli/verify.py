@@ -58,18 +58,19 @@ def run(args: argparse.Namespace) -> int:
         migration = {"migration": refused.data() if refused else {"loads": True}} if args.migration else {}
         print(json.dumps({**data_from_result(found, compared), **migration}, indent=1))
     else:
-        shown(found, compared, as_json=False)
+        shown(found, None, as_json=False)
+        for view in compared.views:
+            print(view)
+        print(f"{len(guest_visible(found) + cpu_flags(found))} differences that a guest sees")
         if args.migration:
             print(refused or "the state loads")
     return 1 if guest_visible(found) or cpu_flags(found) or refused else 0
 
 
 def _verified(tree: Tree, session: Session, args: argparse.Namespace) -> tuple[list[Difference], Compared, Refusal | None]:
-    from mdtool.proof.verify import comparison
-    from mdtool.qemu.dump import dump
+    from mdtool.proof.enumerated import verified
 
-    machine = dump(session)
-    found, compared = comparison(tree, machine)
+    machine, found, compared = verified(tree, session)
     if not args.migration:
         return found, compared, None
     from mdtool.proof.migration import refusal, save_state, target

@@ -13,15 +13,15 @@ from typing import Any
 
 from mdtool.document import address_key
 from mdtool.proof.verify import (
-    _SECTION_SEVERITY,
-    _SEVERITY,
     ADDRESS,
     EFFECTIVE,
     GUEST_VISIBLE,
     HOST,
     IDENTITY,
     PROPERTY,
+    SECTION_SEVERITY,
     SEVERITIES,
+    SEVERITY_OF,
 )
 from mdtool.qemu.roles import role
 from mdtool.tree import BUILTIN, HAND, SECTIONS, Node, Place, Properties, Tree, Value
@@ -171,7 +171,7 @@ def _node(before: Place, after: Place, buses: Mapping[str, str]) -> Iterator[Cha
     if _moved(before, after, buses):
         yield Change(MOVED, name, driver, "", where(before), where(after), ADDRESS)
     for prop, was, now in _properties(old, new):
-        severity = HOST if role(driver, prop) == "host" else _SEVERITY.get(prop, PROPERTY)
+        severity = HOST if role(driver, prop) == "host" else SEVERITY_OF.get(prop, PROPERTY)
         yield Change(CHANGED, name, driver, prop, was, now, severity)
     for prop, was in old.effective.items():
         now = new.effective.get(prop, was)
@@ -206,5 +206,5 @@ def _section(section: str, path: str, old: Properties, new: Properties, partial:
         if isinstance(was, Mapping) and isinstance(now, Mapping):
             yield from _section(section, name, was, now, partial)
         elif not same(was, now) and not (partial and (key not in old or key not in new)):
-            severity = _SECTION_SEVERITY.get((section, name)) or _SECTION_SEVERITY.get((section, ""), PROPERTY)
+            severity = SECTION_SEVERITY.get((section, name)) or SECTION_SEVERITY.get((section, ""), PROPERTY)
             yield Change(CHANGED, section, "", name, was, now, severity)

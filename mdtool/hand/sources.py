@@ -54,8 +54,10 @@ def _running(source: str, connect: str | None) -> Tree:
 
 
 def _rehearsed(source: str) -> Tree:
-    from mdtool.launch.rehearse import rehearsed
-    from mdtool.qemu.dump import dump
+    """As ``mdtool dump`` has it: with origins, and a device that a rehearsal replaces as it was planned."""
+    from mdtool.launch.rehearse import prepared_rehearsal, rehearsal
+    from mdtool.qemu.dump import as_planned, dump
 
-    with rehearsed(source) as session:
-        return dump(session)
+    plan = prepared_rehearsal(source)
+    with rehearsal(plan) as qemu:
+        return as_planned(dump(qemu.session), plan.tree, plan.stands_in)

@@ -1,21 +1,24 @@
 """What differs between a description and a machine, by node and property.
 
 ``compare`` holds two trees against each other: the one that was described, and the one that a dump of a running QEMU
-gave.  Nodes are matched by id, then by name, then (a built-in that moved) by driver.  What the description does not say
-is not compared: a missing pin, a missing address, and every built-in where the description has none at all (one made
-from XML alone).
+gave.  ``comparison`` says besides how much it looked at, view by view: the device tree, and what the host made of an
+``auto``; the third view, PCI as the guest's firmware enumerated it, is ``mdtool.proof.enumerated``'s.
+
+Nodes are matched by id, then by name, then (a built-in that moved) by driver.  What the description does not say is not
+compared: a missing pin, a missing address, and every built-in where the description has none at all (one made from XML
+alone).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from mdtool.document import address_key
 from mdtool.drivers import same_driver
 from mdtool.errors import Position
-from mdtool.tree import BUILTIN, SECTIONS, Place, Properties, Tree
+from mdtool.tree import BUILTIN, SECTIONS, Bus, Place, Properties, Tree
 from mdtool.values import natural, plain, same
 
 # Severities, the worst first.
@@ -31,7 +34,7 @@ SEVERITIES = (IDENTITY, ADDRESS, PCI, PROPERTY, FIRMWARE, EFFECTIVE, HOST)
 GUEST_VISIBLE = frozenset({IDENTITY, ADDRESS, PCI, PROPERTY, FIRMWARE})
 
 #: properties that are more than a property
-_SEVERITY = {
+SEVERITY_OF = {
     name: severity
     for severity, names in {
         IDENTITY: "mac serial wwn uuid port_wwn eui64 nguid nsid product vendor ver",
@@ -45,7 +48,7 @@ _SEVERITY = {
 }
 #: (driver, property) that show what firmware did, not what the machine is
 _SET_BY_FIRMWARE = frozenset({("q35-pcihost", "MCFG")})
-_SECTION_SEVERITY = {
+SECTION_SEVERITY = {
     ("guest", "uuid"): IDENTITY,
     ("guest", "name"): HOST,
     ("machine", "type"): IDENTITY,
@@ -102,6 +105,35 @@ def _text(value: Any) -> str:
     return str(plain(value)) if not isinstance(value, str) else repr(value)
 
 
+#: the three views of a machine
+TREE, ENUMERATED, FEATURES = "device tree", "PCI as enumerated", "effective features"
+
+
+class Omitted(NamedTuple):
+    """What a view did not compare, and why; ``what`` says how many or which."""
+
+    what: str
+    why: str
+
+    def __str__(self) -> str:
+        return f"{self.what}: {self.why}"
+
+
+class View(NamedTuple):
+    """One way of looking at a machine: what of it was compared, and what was not."""
+
+    name: str
+    compared: str
+    omitted: tuple[Omitted, ...] = ()
+
+    def __str__(self) -> str:
+        return "\n".join([f"{self.name}: {self.compared} compared", *(f"  not compared: {one}" for one in self.omitted)])
+
+    def data(self) -> dict[str, Any]:
+        """For ``--json``."""
+        return {"view": self.name, "compared": self.compared, "omitted": [one._asdict() for one in self.omitted]}
+
+
 @dataclass(frozen=True, slots=True)
 class Compared:
     """How much a comparison looked at: a green check says what it was a check of."""
@@ -110,6 +142,30 @@ class Compared:
     properties: int
     skipped_nodes: int  # of the machine, built-ins that a partial description leaves out
     skipped_properties: tuple[tuple[str, str], ...]  # (node, property) that the machine does not show
+    features: int = 0  # what the host made of an ``auto``, recorded and shown
+    skipped_features: tuple[tuple[str, str], ...] = ()  # recorded and not shown
+    unrecorded: tuple[str, ...] = ()  # nodes that show such, of which the description records none
+    enumerated: View | None = None
+
+    @property
+    def views(self) -> tuple[View, ...]:
+        """The three of them; one that was not looked at says so."""
+        omitted = []
+        if self.skipped_nodes:
+            omitted.append(Omitted(f"{self.skipped_nodes} built-ins", "the description has none; a dump has them"))
+        if self.skipped_properties:
+            omitted.append(Omitted(_counted(self.skipped_properties, "properties"), "QEMU does not show them"))
+        missing = []
+        if self.skipped_features:
+            missing.append(Omitted(_counted(self.skipped_features, "features"), "this machine does not have them"))
+        if self.unrecorded:
+            why = "the description records none; a dump does"
+            missing.append(Omitted(f"{len(self.unrecorded)} nodes ({_listed(self.unrecorded)})", why))
+        return (
+            View(TREE, f"{self.nodes} nodes and {self.properties} properties", tuple(omitted)),
+            self.enumerated or View(ENUMERATED, "nothing", (Omitted("all of it", "nobody asked the guest's QEMU"),)),
+            View(FEATURES, f"{self.features} features", tuple(missing)),
+        )
 
     def data(self) -> dict[str, Any]:
         """For ``--json``."""
@@ -118,17 +174,20 @@ class Compared:
             "properties": self.properties,
             "skipped_nodes": self.skipped_nodes,
             "skipped_properties": [list(pair) for pair in self.skipped_properties],
+            "views": [view.data() for view in self.views],
         }
 
     def __str__(self) -> str:
-        text = f"{self.nodes} nodes and {self.properties} properties compared"
-        if self.skipped_nodes:
-            text += f", {self.skipped_nodes} built-ins not (the description has none; a dump has them)"
-        if self.skipped_properties:
-            names = ", ".join(f"{node}.{name}" for node, name in self.skipped_properties[:6])
-            more = ", ..." if len(self.skipped_properties) > 6 else ""
-            text += f", {len(self.skipped_properties)} properties not, since QEMU does not show them ({names}{more})"
-        return text
+        tree = self.views[0]
+        return ", ".join([f"{tree.compared} compared", *(f"{what} not ({why})" for what, why in tree.omitted)])
+
+
+def _counted(pairs: Sequence[tuple[str, str]], noun: str) -> str:
+    return f"{len(pairs)} {noun} ({_listed([f'{node}.{name}' for node, name in pairs])})"
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join([*names[:6], *(["..."] if len(names) > 6 else [])])
 
 
 def cpu_flags(differences: Iterable[Difference]) -> list[Difference]:
@@ -159,7 +218,9 @@ def comparison(description: Tree, machine: Tree) -> tuple[list[Difference], Comp
     full = any(place.node.origin == BUILTIN for place in description.places)
     found: list[Difference] = []
     skipped: list[tuple[str, str]] = []
-    count = 0
+    unseen: list[tuple[str, str]] = []
+    unrecorded: list[str] = []
+    count = features = 0
     other_names = {(want.name, have.name) for want, have in pairs}
     for want, have in pairs:
         found += _moved(want, have, other_names)
@@ -172,21 +233,31 @@ def comparison(description: Tree, machine: Tree) -> tuple[list[Difference], Comp
             if name not in seen:
                 skipped.append((want.name, name))
             elif not same(value, seen[name]):
-                severity = _SEVERITY.get(name, PROPERTY)
+                severity = SEVERITY_OF.get(name, PROPERTY)
                 found.append(Difference(want.name, name, value, seen[name], severity, want.node.position))
-        made = _flat(have.node.effective)
-        for name, value in _flat(want.node.effective).items():
-            other = made.get(name, value)
-            if not same(value, other):
-                found.append(Difference(want.name, name, value, other, EFFECTIVE, want.node.position))
+        made, recorded = _flat(have.node.effective), _flat(want.node.effective)
+        if made and not recorded:
+            unrecorded.append(want.name)
+        for name, value in recorded.items():
+            if name not in made:
+                unseen.append((want.name, name))
+                continue
+            features += 1
+            if not same(value, made[name]):
+                found.append(Difference(want.name, name, value, made[name], EFFECTIVE, want.node.position))
     found += [Difference(place.name, "", _at(place), None, IDENTITY, place.node.position) for place in missing]
     left_out = [place for place in extra if not full and place.node.origin == BUILTIN]
     found += [Difference(place.name, "", None, _at(place), IDENTITY) for place in extra if place not in left_out]
     for section in SECTIONS:
         found += _sections(section, "", getattr(description, section), getattr(machine, section))
     found += _buses(description, machine)
-    found.sort(key=lambda d: (SEVERITIES.index(d.severity), natural(d.node), d.property))
-    return found, Compared(len(pairs), count, len(left_out), tuple(skipped))
+    looked_at = Compared(len(pairs), count, len(left_out), tuple(skipped), features, tuple(unseen), tuple(unrecorded))
+    return worst_first(found), looked_at
+
+
+def worst_first(found: Iterable[Difference]) -> list[Difference]:
+    """By severity, then in the order of nodes."""
+    return sorted(found, key=lambda d: (SEVERITIES.index(d.severity), natural(d.node), d.property))
 
 
 def _flat(bag: Properties, path: str = "") -> dict[str, Any]:
@@ -311,13 +382,18 @@ def _sections(section: str, path: str, want: Properties, have: Properties) -> It
         elif (section, key) == ("numa", "memory") and not other:
             continue  # -numa node,mem= of old machine types: QEMU tells nobody how much
         elif not same(value, other):
-            severity = _SECTION_SEVERITY.get((section, name)) or _SECTION_SEVERITY.get((section, ""), PROPERTY)
+            severity = SECTION_SEVERITY.get((section, name)) or SECTION_SEVERITY.get((section, ""), PROPERTY)
             yield Difference(section, name, value, other, severity)
 
 
-def _family(type: str) -> str:
+def is_pci(bus: Bus) -> bool:
+    """Of any kind: conventional, Express, an expander's."""
+    return bus.type.upper().startswith(("PCI", "PXB", "CXL"))
+
+
+def _family(bus: Bus) -> str:
     """Buses that are alike: PCI of any kind, whose own devices say which it is."""
-    return "PCI" if type.upper().startswith(("PCI", "PXB")) else type
+    return "PCI" if is_pci(bus) else bus.type
 
 
 def _are_rows(one: Any, other: Any) -> bool:
@@ -333,5 +409,5 @@ def _buses(description: Tree, machine: Tree) -> Iterator[Difference]:
     """A bus of another kind under the same name: its addresses would mean something else."""
     for name, bus in description.all_buses.items():
         other = machine.all_buses.get(name)
-        if other is not None and _family(bus.type) != _family(other.type):
+        if other is not None and _family(bus) != _family(other):
             yield Difference(name, "type", bus.type, other.type, ADDRESS, bus.position)
