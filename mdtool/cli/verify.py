@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mdtool.cli.launch import data_from_result, shown
@@ -73,9 +71,6 @@ def _verified(tree: Tree, session: Session, args: argparse.Namespace) -> tuple[l
     machine, found, compared = verified(tree, session)
     if not args.migration:
         return found, compared, None
-    from mdtool.proof.migration import refusal, save_state, target
+    from mdtool.proof.migration import foretold
 
-    with tempfile.TemporaryDirectory(prefix="mdtool-") as folder:
-        state = Path(folder) / "state"
-        save_state(session, state, stop=args.stop)
-        return found, compared, refusal(target(tree, args.qemu), state, machine, found)
+    return found, compared, foretold(tree, session, machine, found, stop=args.stop, binary=args.qemu)

@@ -27,12 +27,12 @@ from mdtool.launch.run import Prepared
 from mdtool.launch.words import Option, options_from_words
 from mdtool.proof.alone import argv_from_description, binary_of
 from mdtool.proof.verify import Difference, ways
-from mdtool.qemu.session import Session
+from mdtool.qemu.session import Refused, Session
 from mdtool.tree import Tree
 
 SECONDS = 120.0
 #: run states in which a guest does not move, so that its state can be taken without harm
-PAUSED = frozenset({"prelaunch", "paused", "postmigrate", "inmigrate", "shutdown"})
+PAUSED = frozenset({"prelaunch", "paused", "inmigrate", "shutdown"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,15 +50,22 @@ class Refusal:
         return text + "".join(f"\n  {cause}" for cause in self.causes)
 
     def data(self) -> dict[str, Any]:
-        return {"words": self.words, "node": self.node, "causes": [cause.data() for cause in self.causes]}
+        return {"loads": False, "words": self.words, "node": self.node, "causes": [cause.data() for cause in self.causes]}
 
 
 def save_state(session: Session, path: Path, *, stop: bool = False) -> None:
     """Write a paused machine's state to a file; a running one is stopped first where ``stop`` allows it, else refused.
 
     The machine is as before, but for the run state: QEMU calls it ``postmigrate``, and ``cont`` takes it from there.
+    Until then QEMU gives the state to nobody else.
     """
     status = session.execute("query-status")["status"]
+    if status == "postmigrate":
+        raise MdtoolError(
+            f"{session.source}: the state of this paused guest was taken already, and QEMU gives it once",
+            remedy="let it run for a moment (cont, stop)",
+            rule="guest-migrated",
+        )
     if status not in PAUSED:
         if not stop:
             raise MdtoolError(
@@ -140,7 +147,35 @@ def _with_user_network(option: Option) -> Option:
     return option.with_bag({"type": "user", "id": option.id, "restrict": True})
 
 
-def refusal(prepared: Prepared, state: Path, source: Tree, differences: Sequence[Difference] = ()) -> Refusal | None:
+def foretold(
+    description: Tree,
+    session: Session,
+    machine: Tree,
+    differences: Sequence[Difference] = (),
+    *,
+    stop: bool = False,
+    binary: str | None = None,
+) -> Refusal | None:
+    """Will the state of the machine behind ``session`` load into the described one?  None where it will.
+
+    ``machine`` is its dump, and ``differences`` are what it has otherwise.
+    """
+    with tempfile.TemporaryDirectory(prefix="mdtool-") as folder:
+        state = Path(folder) / "state"
+        try:
+            save_state(session, state, stop=stop)
+        except (Refused, QemuError) as error:  # a device that cannot migrate at all
+            return Refusal(error.what, blamed(error.what, machine))
+        return refusal(target(description, binary), state, machine, differences, description)
+
+
+def refusal(
+    prepared: Prepared,
+    state: Path,
+    source: Tree,
+    differences: Sequence[Difference] = (),
+    description: Tree | None = None,
+) -> Refusal | None:
     """Load ``state`` into a rehearsal of the described machine; None where it loads.
 
     ``source`` is the tree of the machine that the state is of, ``differences`` what it has otherwise.
@@ -150,28 +185,64 @@ def refusal(prepared: Prepared, state: Path, source: Tree, differences: Sequence
             load_state(qemu, state)
     except QemuError as error:
         words = error.what.removeprefix("QEMU refused to start: ").splitlines()
-        node = blamed(error.what, source)
-        causes = [d for d in differences if d.node == node] or list(differences)
-        return Refusal("; ".join(words), node, tuple(causes))
+        node = blamed(error.what, source) or blamed(error.what, description or source)
+        return Refusal("; ".join(words), node, _causes(node, differences, (source, description or source)))
     return None
 
 
-_PCI_PATH = re.compile(r"\b[0-9a-f]{4}:[0-9a-f]{2}:(?P<rest>[0-9a-f]{2}\.[0-7](?::[0-9a-f]{2}\.[0-7])*)/")
+def _causes(node: str | None, differences: Sequence[Difference], trees: Sequence[Tree]) -> tuple[Difference, ...]:
+    """Of the differences those of the node; of what is behind it (a controller has its ports in its own state); all."""
+    behind = {below for tree in trees for below in _behind(tree, node)}
+    own = [one for one in differences if one.node == node]
+    return tuple(own or [one for one in differences if one.node in behind] or differences)
+
+
+def _behind(tree: Tree, name: str | None) -> Iterator[str]:
+    listed = ways(tree)
+    if name in listed:
+        yield from (other for other, way in listed.items() if way[: len(listed[name])] == listed[name])
+
+
+_PCI_PATH = re.compile(
+    r"\b[0-9a-f]{4}:[0-9a-f]{2}:(?P<rest>[0-9a-f]{2}\.[0-7](?::[0-9a-f]{2}\.[0-7])*)/(?:(?P<on>[0-9.:]+)/)?"
+)
+_BLOCK = re.compile(r"(?:ramblock \"|Size mismatch: |Length mismatch: )(?P<name>[^\":]+)")
+_SECTION = re.compile(r"savevm section or instance '(?P<name>[^'/]+)'")
+_MACHINE = re.compile(r"Machine type received|Received SMBIOS|target page bits")
+#: what a section that has no path is about: a section of the description
+_SECTIONS = {"cpu_common": "cpu", "cpu": "cpu", "apic": "cpu", "spapr_cpu": "cpu"}
+#: and the driver of the only devices that have such a one
+_DRIVERS = {"serial": "isa-serial", "parallel_isa": "isa-parallel", "fdc": "isa-fdc", "hpet": "hpet", "pvpanic": "pvpanic"}
 
 
 def blamed(words: str, tree: Tree) -> str | None:
-    """The node that QEMU's words are about, by the PCI path in them; None where there is none.
+    """The node, or the section of the description, that QEMU's words are about; None where they name none.
 
     >>> from mdtool.tree import Bus, Node
     >>> tree = Tree(buses=(Bus("pci.0", "PCI", (Node("e1000", id="net0", address="03.0"),)),))
     >>> blamed("Unknown savevm section or instance '0000:00:03.0/e1000' 0", tree)
     'net0'
+    >>> blamed("Unknown savevm section or instance 'cpu_common' 1", tree)
+    'cpu'
     """
-    found = _PCI_PATH.search(words)
-    if found is None:
-        return None
-    addresses = found["rest"].split(":")
-    for name, way in ways(tree).items():
+    if found := _PCI_PATH.search(words):
+        return _at_path(found["rest"].split(":"), found["on"], tree)
+    if _MACHINE.search(words):
+        return "machine"
+    if found := _BLOCK.search(words):
+        behind = found["name"].removeprefix("mem").removeprefix("shm")  # libvirt's ids: memdimm0 is behind dimm0
+        return behind if behind in tree.by_name else "numa" if found["name"].startswith("ram-node") else "memory"
+    if found := _SECTION.search(words):
+        driver = _DRIVERS.get(found["name"])
+        nodes = [place.name for place in tree.places if place.node.driver == driver]
+        return _SECTIONS.get(found["name"]) or (nodes[0] if len(nodes) == 1 else None)
+    return None
+
+
+def _at_path(addresses: list[str], on: str | None, tree: Tree) -> str | None:
+    """The node at a PCI path, or what is at ``on`` of its bus: ``0:0:5`` of a SCSI bus, ``3`` of a USB one."""
+    by_way = {way: name for name, way in ways(tree).items()}
+    for way, name in by_way.items():
         if way[0] in ("pci.0", "pcie.0", "pci") and list(way[2::2]) == addresses:
-            return name
+            return by_way.get((*way, "0", on or ""), name)
     return None
