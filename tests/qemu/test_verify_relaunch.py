@@ -1,0 +1,75 @@
+"""A hundred clean relaunches and no false alarm: guests of many kinds, in every way, before and after firmware ran."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from mdtool.document import tree_from_file, yaml_from_tree
+from mdtool.launch.rehearse import prepared_rehearsal, rehearsal
+from mdtool.launch.run import Prepared, counts, started
+from mdtool.proof.enumerated import verified
+from mdtool.proof.migration import target
+from mdtool.proof.verify import cpu_flags, guest_visible
+from mdtool.qemu.dump import as_planned, dump
+from mdtool.tree import Tree
+from tests.qemu import test_verify_views as views
+from tests.support_launch import MACHINES, prepared
+
+ROOT = Path(__file__).parents[2]
+XML = [
+    *(ROOT / "samples" / name / "guest.xml" for name in ("web01", "legacy")),
+    *(
+        ROOT / "tests" / "cases" / f"fresh-{name}" / "guest.xml"
+        for name in ("q35", "i440fx", "many-nics", "everything-usb")
+    ),
+]
+WORDS: dict[str, Callable[[], list[str]]] = {**MACHINES, "pxb": views.pc, "pxb-pcie": views.q35}
+WAYS = ("file", "device", "options", "monitor")
+RELAUNCHES = {"xml": 8, "words": 11}  # of each guest: 6 * 8 + 5 * 11 = 103
+BOOT = 0.3  # seconds; SeaBIOS has numbered the buses by then
+
+
+def relaunches(source: Path | str, folder: Path) -> Iterator[tuple[Tree, Prepared]]:
+    """The description of a guest as a first start gave it, written and read, and machines that are to be the same."""
+    if isinstance(source, Path):
+        first = prepared_rehearsal(source)
+        with rehearsal(first) as qemu:
+            tree = reread(as_planned(dump(qemu.session), first.tree, first.stands_in), folder)
+        for number in range(RELAUNCHES["xml"]):
+            yield tree, prepared_rehearsal(source, tree, via=WAYS[number % len(WAYS)])
+    else:
+        words = WORDS[source]()
+        with started(prepared(words, "device"), directory=folder) as qemu:
+            tree = reread(dump(qemu.session), folder)
+        for number in range(RELAUNCHES["words"]):
+            yield tree, prepared(words, WAYS[number % len(WAYS)], tree) if number % 2 else target(tree)
+
+
+def reread(tree: Tree, folder: Path) -> Tree:
+    path = folder / "guest.yaml"
+    path.write_text(yaml_from_tree(tree))
+    return tree_from_file(path)
+
+
+@pytest.mark.parametrize("source", [*XML, *WORDS], ids=[path.parent.name for path in XML] + list(WORDS))
+def test_no_false_alarm(source: Path | str, tmp_path: Path) -> None:
+    done = 0
+    for number, (tree, again) in enumerate(relaunches(source, tmp_path)):
+        with rehearsal(again) as qemu:
+            if number % 4 == 3:
+                qemu.cont()
+                time.sleep(BOOT)
+            _, found, compared = verified(tree, qemu.session)
+        alarms = [one for one in guest_visible(found) + cpu_flags(found) if counts(one, again)]
+        assert [str(one) for one in alarms] == [], number
+        assert compared.nodes == len(tree.places)
+        done += 1
+    assert done == RELAUNCHES["xml" if isinstance(source, Path) else "words"]
+
+
+def test_they_are_a_hundred() -> None:
+    assert len(XML) * RELAUNCHES["xml"] + len(WORDS) * RELAUNCHES["words"] >= 100
