@@ -186,7 +186,7 @@ def _hubs(options: Iterable[Option]) -> list[Option]:
     found: list[Option] = []
     for number, option in enumerate(options):
         bag: dict[str, Any] = option.bag if option.name == "netdev" else {}
-        found.append(option.with_bag({**bag, "hubid": str(number)}) if bag else option)
+        found.append(option.with_bag({**bag, "hubid": number}) if bag else option)
     return found
 
 
