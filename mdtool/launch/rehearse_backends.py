@@ -90,7 +90,7 @@ def _disk(element: Element, node: Node | None, host: Host) -> Backend:
         return served("vhost-user", f"chr-{name}", name, host) + Backend(properties={"chardev": f"chr-{name}"})
     words = option("-blockdev", driver="null-co", node_name=name, size=size, read_zeroes=True, read_only=readonly)
     # The drive's own properties stay; its I/O thread too, since that is of QEMU and not of the host
-    return Backend(words, {**policies(element, node), "drive": name})
+    return Backend(words, {**policies(element, node, host), "drive": name})
 
 
 def served(kind: str, id: str, name: str, host: Host) -> Backend:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import random
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from support_backends import guest_of, line_of, pairs, tree_of, wanted_of
 
-from mdtool.errors import Errors, MdtoolError
+from mdtool.errors import Errors, InputError, MdtoolError
 from mdtool.launch.argv import argv_from_tree, ordered
+from mdtool.launch.backends.base import Host, threads
 from mdtool.tree import Bus, Node, Tree
 
 NICS = "".join(
@@ -120,6 +122,20 @@ def test_iothreads_are_numbered_as_libvirt_numbers_them() -> None:
         "iothread1",
         "iothread3",
     ]
+
+
+MAPPED = "<iothreads><iothread id='2'><queue id='0'/><queue id='1'/></iothread><iothread id='1'/></iothreads>"
+
+
+def test_several_iothreads_share_the_queues_of_a_disk() -> None:
+    disk = f"<disk type='file'><driver>{MAPPED}</driver><target dev='vda' bus='virtio'/></disk>"
+    guest = guest_of(disk)
+    (element,) = guest.domain.all("devices/disk")
+    host = Host(guest, Path("/run"), version=(9, 0))
+    rows = [{"iothread": "iothread2", "vqs": [0, 1]}, {"iothread": "iothread1"}]
+    assert threads(element, host) == {"iothread-vq-mapping": rows}
+    with pytest.raises(InputError, match=r"several I/O threads need QEMU 9"):
+        threads(element, replace(host, version=(8, 2)))
 
 
 def test_a_codec_plays_where_its_card_is_told_to() -> None:

@@ -96,6 +96,7 @@ DISK = Device(
         "event_idx": Prop("driver/@event_idx", switch, _BLK),
         "logical_block_size": Prop("blockio/@logical_block_size", number),
         "physical_block_size": Prop("blockio/@physical_block_size", number),
+        "discard_granularity": Prop("blockio/@discard_granularity", number),
         "cyls": Prop("geometry/@cyls", number),
         "heads": Prop("geometry/@heads", number),
         "secs": Prop("geometry/@secs", number),

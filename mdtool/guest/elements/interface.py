@@ -147,6 +147,8 @@ INTERFACE = Device(
         "link/@state": "the cable, which QMP plugs and pulls",
         "driver/@name": "the backend",
         "teaming/@persistent": "the id of the NIC that stands in",
+        "mac/@currentAddress": "what the guest made of it: state of the guest and not of the hardware",
+        "driver/@model": "the host's driver for a device of the host",
         "mac/@check": "what the hypervisor checks",
         "mac/@type": "where the hypervisor takes the address from",
     },

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from mdtool.guest.model import Wanted
-from mdtool.guest.table import Context, Device, Prop, part_of, switch
+from mdtool.guest.table import Context, Device, Prop, number, part_of, switch
 
 CODECS = {"duplex": "hda-duplex", "micro": "hda-micro", "output": "hda-output"}
 
@@ -42,7 +42,10 @@ SOUND = Device(
         "usb": "usb-audio",
         "virtio": "virtio-sound-pci",
     },
-    props={"multi": Prop("@multichannel", switch, ("usb-audio",))},
+    props={
+        "multi": Prop("@multichannel", switch, ("usb-audio",)),
+        "streams": Prop("@streams", number, ("virtio-sound-*",)),
+    },
     alias="sound",
     host={"audio/@id": "the backend", "driver/*": "the backend"},
     parts=(CODEC,),

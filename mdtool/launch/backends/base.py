@@ -146,6 +146,24 @@ def reconnecting(seconds: str | None, host: Host) -> dict[str, int]:
     return {"reconnect-ms": int(seconds) * 1000} if host.version >= (9, 2) else {"reconnect": int(seconds)}
 
 
+def threads(element: Element, host: Host, *, mapped_since: tuple[int, int] = (9, 0)) -> dict[str, Any]:
+    """The I/O thread that serves a device, or several with the virtqueues of each (none: shared out among them).
+
+    Several are for virtio-blk since QEMU 9.0 and for virtio-scsi since 10.0; raises InputError before ``mapped_since``.
+    """
+    one, several = element.get("driver/@iothread"), element.first("driver/iothreads")
+    if several is None:
+        return {"iothread": f"iothread{one}"} if one else {}
+    if host.version < mapped_since:
+        what = f"<{element.tag}>: several I/O threads need QEMU {'.'.join(map(str, mapped_since))}"
+        raise InputError(what, at=several.position, remedy="name one: <driver iothread='1'/>", rule="host-side")
+    rows = []
+    for thread in several.all("iothread"):
+        queues = [whole(queue, "@id") for queue in thread.all("queue")]
+        rows.append({"iothread": f"iothread{given(thread, '@id')}", **({"vqs": queues} if queues else {})})
+    return {"iothread-vq-mapping": rows}
+
+
 def plain(value: Any) -> str:
     if isinstance(value, bool):
         return "on" if value else "off"

@@ -31,6 +31,7 @@ from mdtool.launch.backends.base import (
     refused,
     secret_object,
     switch,
+    threads,
     whole,
 )
 from mdtool.tree import Node
@@ -64,7 +65,7 @@ def disk(element: Element, node: Node | None, host: Host) -> Backend:
     if kind == "vhostuser":
         return _vhost_user(element, node, host)
     name = node_name(element)
-    host_only = policies(element, node)
+    host_only = policies(element, node, host)
     if is_empty(element):
         return Backend(properties=host_only)
     if element.get("target/@bus") == "sd":
@@ -99,7 +100,7 @@ def is_readonly(element: Element) -> bool:
     return element.first("readonly") is not None or element.get("@device") == "cdrom"
 
 
-def policies(element: Element, node: Node | None) -> Facts:
+def policies(element: Element, node: Node | None, host: Host) -> Facts:
     """Properties of the drive that only the host has a say in."""
     found: Facts = {}
     report = element.get("driver/@error_policy")
@@ -115,12 +116,9 @@ def policies(element: Element, node: Node | None) -> Facts:
     cache = element.get("driver/@cache")
     if cache in _CACHES and element.get("@device") != "lun":
         found["write-cache"] = "on" if _CACHES[cache][2] else "off"
-    thread = element.get("driver/@iothread")
-    if thread:
-        found["iothread"] = f"iothread{thread}"
     if node is not None and node.driver == "usb-storage":
-        found = {name: value for name, value in found.items() if name not in ("werror", "rerror", "iothread")}
-    return found
+        return {name: value for name, value in found.items() if name not in ("werror", "rerror")}
+    return found | threads(element, host)
 
 
 # --- the stack -----------------------------------------------------------------------------------------------------

@@ -8,7 +8,19 @@ from mdtool.errors import InputError, choices
 from mdtool.guest.platform.memory import memory_object
 from mdtool.guest.platform.units import bytes_of
 from mdtool.guest.xml import Element
-from mdtool.launch.backends.base import NOTHING, Backend, Host, Process, given, listed, option, refused, switch, whole
+from mdtool.launch.backends.base import (
+    NOTHING,
+    Backend,
+    Host,
+    Process,
+    given,
+    listed,
+    option,
+    refused,
+    switch,
+    threads,
+    whole,
+)
 from mdtool.launch.backends.char import chardev
 from mdtool.tree import Node
 
@@ -227,9 +239,8 @@ def video(element: Element, node: Node | None, host: Host) -> Backend:
 
 
 def controller(element: Element, node: Node | None, host: Host) -> Backend:
-    """A virtio-scsi controller may have an I/O thread."""
-    thread = element.get("driver/@iothread")
-    return Backend(properties={"iothread": f"iothread{thread}"}) if thread and node is not None else NOTHING
+    """A virtio-scsi controller may have I/O threads."""
+    return Backend(properties=threads(element, host, mapped_since=(10, 0))) if node is not None else NOTHING
 
 
 def vsock(element: Element, _node: Node | None, _host: Host) -> Backend:
