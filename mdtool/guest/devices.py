@@ -15,7 +15,7 @@ from typing import Any
 
 from mdtool.errors import InputError, Report
 from mdtool.guest.elements import ROWS
-from mdtool.guest.elements.character import ports
+from mdtool.guest.elements.character import PORTS
 from mdtool.guest.elements.controller import indices
 from mdtool.guest.elements.disk import bus_of, floppy_boot
 from mdtool.guest.elements.outside import wanted_outside
@@ -186,8 +186,8 @@ def numbered(guest: Guest, by_tag: Mapping[str, list[Element]]) -> Mapping[int, 
         for key, number in numbers.items():
             found.setdefault(key, {})[name] = number
 
-    note("index", indices(by_tag.get("controller", [])))
-    for tag in ("serial", "parallel", "console"):
+    note("index", indices(by_tag.get("controller", []), reserved_scsi(by_tag.get("hostdev", []))))
+    for tag, ports in PORTS.items():
         note("port", ports(by_tag.get(tag, [])))
     note("boot", boot_order(guest, by_tag))
     floppies = sum(disk.get("@device") == "floppy" for disk in by_tag.get("disk", []))
@@ -198,6 +198,15 @@ def numbered(guest: Guest, by_tag: Mapping[str, list[Element]]) -> Mapping[int, 
     chosen = [card for card in cards if card.get("model/@primary") == "yes"]
     note("primary", {id(one): 1 for one in (chosen or cards)[:1]})
     return found
+
+
+def reserved_scsi(hostdevs: Iterable[Element]) -> int:
+    """How many SCSI controllers host devices take for granted: all up to the highest in an address.
+
+    libvirt adds them while it reads the XML, before it numbers the controllers that have no index.
+    """
+    wishes = (one.get("address/@controller") or "0" for one in hostdevs if one.get("@type") == "scsi")
+    return max((int(wish) + 1 for wish in wishes if wish.isdecimal()), default=0)
 
 
 #: <boot dev=> -> the elements that it means, each the first of its kind.

@@ -378,7 +378,7 @@ class _Names:
         }
         properties = {name: value for name, value in defaults.get(model_of(one), {}).items() if value is not None}
         if one.driver == "spapr-pci-host-bridge":
-            properties["index"] = facts.get("targetIndex", index)
+            properties["index"] = facts["targetIndex"]
         if _COMPANION.match(one.driver) and facts.get("master") is not None:
             properties |= {"masterbus": f"{self.controller('usb', index)}.0", "firstport": facts["master"]}
         return properties
@@ -572,6 +572,8 @@ def indices_taken(nodes: Iterable[Node]) -> frozenset[int]:
 def survivor(wanted: Wanted, node: Node, spot: Spot | None) -> Wanted:
     """``wanted`` where its node is: the node's id and place, and a controller's numbers that the XML leaves out."""
     numbers = {"chassis": "chassis", "port": "port", "chassis_nr": "chassisNr", "bus_nr": "busNr"}
+    if node.driver == "spapr-pci-host-bridge":
+        numbers["index"] = "targetIndex"
     have = {**node.pins, **node.properties}
     facts = {fact: have[name] for name, fact in numbers.items() if wanted.kind == "controller" and name in have}
     return replace(wanted, id=node.id, spot=spot or wanted.spot, facts={**facts, **wanted.facts})

@@ -34,7 +34,8 @@ from mdtool.guest.place import device_arguments, placed
 CASES = Path(__file__).parent / "allocation"
 NAMES = sorted(path.stem for path in CASES.glob("*.xml"))
 PLACE = ("bus", "addr", "multifunction", "port", "chassis", "chassis_nr", "bus_nr", "unit", "channel", "scsi-id", "lun",
-         "nr", "slot", "cad", "masterbus", "firstport", "devno", "reg")  # fmt: skip
+         "nr", "slot", "cad", "masterbus", "firstport", "devno", "reg",
+         "index")  # fmt: skip
 
 
 def lines(devices: Iterable[Mapping[str, Any]]) -> str:
@@ -104,6 +105,28 @@ def test_as_libvirt_has_it(name: str, tmp_path: Path, request: pytest.FixtureReq
     nodes = placed(guest, settled(guest))
     providers = {bus.name: node for _, node in nodes for bus in node.buses}
     assert lines(device_arguments(bus, node, providers.get(bus)) for bus, node in nodes) == golden.read_text()
+
+
+@pytest.mark.parametrize(
+    ("ports", "ring"),
+    [
+        (
+            "<controller type='pci' index='1' model='pcie-root-port'><address type='pci' bus='1' slot='0'/></controller>",
+            "1",
+        ),
+        (
+            "<controller type='pci' index='1' model='pcie-switch-downstream-port'/>"
+            "<controller type='pci' index='2' model='pcie-root-port'/>"
+            "<controller type='pci' index='3' model='pcie-switch-upstream-port'/>",
+            "1, 3",
+        ),
+    ],
+)
+def test_ports_that_hang_on_each_other_are_refused(ports: str, ring: str) -> None:
+    with pytest.raises(InputError) as refused:
+        places(guest_with(ports, machine="q35"))
+    assert refused.value.rule == "pci-ring"
+    assert f"PCI controllers {ring} would" in str(refused.value)
 
 
 def nics(number: int, model: str = "e1000") -> list[str]:

@@ -250,8 +250,19 @@ def test_boot_order_takes_the_first_of_a_kind() -> None:
 
 def test_ports_of_serials() -> None:
     port = "<serial type='pty'><target port='{}'/></serial>"
-    wanted, _ = wanted_of("<serial type='pty'/>" + port.format(5) + "<serial type='pty'/>")
-    assert [one.facts["port"] for one in wanted] == [0, 5, 6]
+    isa = "<serial type='pty'><target type='isa-serial'/></serial>"
+    wanted, _ = wanted_of("<serial type='pty'/>" + port.format(1) + "<serial type='pty'/>" + isa)
+    assert [one.facts["port"] for one in wanted] == [2, 1, 3, 0]
+    parallel = "<parallel type='pty'/><parallel type='pty'><target port='1'/></parallel><parallel type='pty'/>"
+    assert [one.facts["port"] for one in wanted_of(parallel)[0]] == [0, 1, 2]
+    console = "<console type='pty'><target type='virtio' port='{}'/></console>"
+    assert [one.facts["port"] for one in wanted_of(console.format(3) + console.format(1))[0]] == [0, 1]
+
+
+def test_a_machine_has_four_isa_serial_ports() -> None:
+    for port, faults in ((3, []), (4, ["port-range"])):
+        _, report = wanted_of(f"<serial type='pty'><target type='isa-serial' port='{port}'/></serial>")
+        assert [error.rule for error in report.errors] == faults
 
 
 def test_console_is_the_first_serial_port_seen_again() -> None:

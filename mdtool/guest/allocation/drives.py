@@ -66,7 +66,6 @@ def with_drive_places(guest: Guest, wanted: Sequence[Wanted], occupied: Occupied
     # A place known only by its numbers may be on any kind of controller.
     others = {_key("", spot) for spot in occupied.spots if spot.type == "drive"}
     retired = {_key("", spot) for spot in occupied.retired if spot.type == "drive"}
-    scsi = [index_of(one) for one in devices if type_of(one) == "scsi"]
     start = 0
     order = sorted(range(len(devices)), key=lambda at: devices[at].kind == "hostdev")  # they take what disks leave
     for at in order:
@@ -75,7 +74,7 @@ def with_drive_places(guest: Guest, wanted: Sequence[Wanted], occupied: Occupied
         if not bus or one.spot is not None:
             continue
         for closed in (others | retired, others) if retired else (others,):
-            numbers = _numbers(one, bus, scsi, start)
+            numbers = _numbers(one, bus, start)
             free = (n for n in numbers if _key(bus, _spot(bus, n)) not in taken and _key("", _spot(bus, n)) not in closed)
             number = next(free, None)
             if number is not None:
@@ -100,16 +99,14 @@ def _model_for_hostdevs(guest: Guest, devices: Sequence[Wanted]) -> str:
     return models[max(filled)] if filled else scsi_model(guest)
 
 
-def _numbers(one: Wanted, bus: str, scsi: Sequence[int], start: int) -> Iterator[int]:
+def _numbers(one: Wanted, bus: str, start: int) -> Iterator[int]:
     """The numbers of places that a drive may go to, the first choice first; without end where controllers can be added.
 
-    A SCSI host device takes what is free on the controllers that there are; none below ``start`` is.
+    A SCSI host device takes the first that is free, whatever controllers there are; none below ``start`` is.
     """
     units = LAYOUTS[bus].units
     if one.kind == "hostdev":
-        for index in scsi or [0]:
-            yield from range(max(index * units, start), (index + 1) * units)
-        yield from count((max(scsi, default=0) + 1) * units)
+        yield from count(start)
     first = max(disk_number(one), 0)
     if LAYOUTS[bus].alone:
         places = range(units * LAYOUTS[bus].buses)

@@ -8,6 +8,7 @@ from itertools import count
 
 from mdtool.guest.allocation.controllers import implied, index_of, type_of
 from mdtool.guest.allocation.occupied import Occupied
+from mdtool.guest.allocation.order import arrays
 from mdtool.guest.model import Guest, Spot, Wanted
 
 SERIAL_PORTS = 31  # of a virtio-serial controller: port 0 is for a console
@@ -99,12 +100,11 @@ def with_channel_places(wanted: Sequence[Wanted], occupied: Occupied) -> list[Wa
     devices = list(wanted)
     taken = _taken("ccw", ("cssid", "ssid", "devno"), wanted, occupied)
     devno = -1
-    kinds: dict[str, list[int]] = {}
-    for at, one in enumerate(devices):
-        if one.driver.endswith("-ccw") and (one.spot is None or one.spot.get("devno") is None):
-            kinds.setdefault(one.kind, []).append(at)
+    kinds = arrays(devices)
     for kind in (*_CCW_KINDS, *sorted(set(kinds) - set(_CCW_KINDS))):
         for at in kinds.get(kind, ()):
+            if not devices[at].driver.endswith("-ccw") or (devices[at].spot or Spot("ccw")).get("devno") is not None:
+                continue
             devno = _next_number(taken, lambda number: (0xFE, 0, number), devno + 1)
             devices[at] = replace(devices[at], spot=Spot("ccw", {"cssid": 0xFE, "ssid": 0, "devno": devno}))
     return devices

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import count
 from typing import NamedTuple
 
 from mdtool.errors import InputError
@@ -466,7 +467,29 @@ def _attempt(guest: Guest, devices: list[Wanted], occupied: Occupied, *, reuse: 
     walk.chipset()
     walk.all()
     placed = [replace(one, spot=walk.given[at]) if at in walk.given else one for at, one in enumerate(devices)]
+    _refuse_rings(placed)
     return _numbered(_multifunction(placed))
+
+
+def _refuse_rings(devices: Sequence[Wanted]) -> None:
+    """A port that hangs, over others or at once, on its own bus: libvirt lets some pass, and QEMU cannot start them."""
+    ports = {index_of(one): one for one in devices if type_of(one) == "pci" and one.spot is not None}
+    rooted: set[int] = set()
+    for index in ports:
+        path: list[int] = []
+        while index in ports and index not in rooted:
+            if index in path:
+                ring = sorted(path[path.index(index) :])
+                one = min((ports[at] for at in ring), key=lambda one: one.element is None)
+                raise InputError(
+                    f"PCI controllers {', '.join(map(str, ring))} would hang on each other, none on a root bus",
+                    at=one.position,
+                    remedy="put them in the order in which they hang: a port before what is plugged into it",
+                    rule="pci-ring",
+                )
+            path.append(index)
+            index = int((ports[index].spot or Spot("pci")).get("bus", 0))
+        rooted |= set(path)
 
 
 def _new_buses(guest: Guest, devices: list[Wanted], occupied: Occupied, reuse: bool) -> list[Wanted]:
@@ -538,8 +561,14 @@ def _slot(one: Wanted) -> tuple[int, int, int] | None:
 
 
 def _numbered(devices: Sequence[Wanted]) -> list[Wanted]:
-    """Expander buses with their bus numbers: two below the lowest so far, from 256 down."""
+    """Expander buses with their bus numbers: two below the lowest so far, from 256 down; host bridges from 1 up."""
     numbered = list(devices)
+    bridges = [at for at, one in enumerate(devices) if one.driver == "spapr-pci-host-bridge"]
+    given = {int(devices[at].facts["targetIndex"]) for at in bridges if devices[at].facts.get("targetIndex") is not None}
+    free = (number for number in count(1) if number not in given)
+    for at in controllers_in_order(devices, bridges):
+        if devices[at].facts.get("targetIndex") is None:
+            numbered[at] = replace(devices[at], facts={**devices[at].facts, "targetIndex": next(free)})
     lowest = min((int(one.facts["busNr"]) for one in devices if one.facts.get("busNr") is not None), default=256)
     for at in controllers_in_order(devices, [at for at, one in enumerate(devices) if model_of(one) in _EXPANDERS]):
         if devices[at].facts.get("busNr") is None:

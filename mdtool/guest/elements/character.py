@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from itertools import count
 
 from mdtool.guest.model import Guest, Wanted
 from mdtool.guest.table import Context, Device, Prop, number
@@ -63,11 +64,18 @@ def default_serial(guest: Guest) -> str:
     return "isa-serial" if guest.arch in ("x86_64", "i686") else "pl011"
 
 
+ISA_PORTS = 4
+
+
 def _serial(context: Context, wanted: Wanted) -> Wanted:
     port = wanted.facts.get("port", 0)
     properties = dict(wanted.properties)
     if wanted.driver == "isa-serial":
         properties["index"] = port
+        if port >= ISA_PORTS:
+            what = f"this is ISA serial port {port}, and a machine has {ISA_PORTS}"
+            remedy = "give it another port, or another type of target"
+            context.error("target/@port", what, expected=f"0 to {ISA_PORTS - 1}", remedy=remedy, rule="port-range")
     if wanted.driver in ("isa-serial", "isa-debugcon") and wanted.spot is not None:
         properties |= {name: value for name, value in wanted.spot.numbers.items() if name in ("iobase", "irq")}
     facts = {**wanted.facts, "type": wanted.facts["choice"], "port": port}
@@ -99,8 +107,7 @@ PARALLEL = Device(
 
 
 def _console_type(context: Context) -> str:
-    absent = {"s390": "sclp", "s390x": "sclp"}.get(context.guest.arch, "serial")
-    return context.get("target/@type") or absent
+    return context.get("target/@type") or "serial"
 
 
 def stands_for_serial(context: Context) -> bool:
@@ -177,17 +184,41 @@ CHANNEL = Device(
 )
 
 
-def ports(elements: list[Element]) -> dict[int, int]:
-    """Element identity -> port number, for serial, parallel, console or channel elements of one kind, as libvirt numbers.
+def serial_ports(elements: list[Element]) -> dict[int, int]:
+    """Element identity -> port number of every <serial>, as libvirt numbers.
 
-    Those without a number take the one after the highest before them.
+    One whose target says that it is an ISA port takes the lowest that no other of these has; every other one without a
+    number the next after the highest of all, wherever that stands.
     """
-    found: dict[int, int] = {}
-    highest = -1
+    found = _given_ports(elements)
+    isa = [element for element in elements if element.get("target/@type") == "isa-serial"]
+    taken = {found[id(element)] for element in isa if id(element) in found}
+    free = (port for port in count() if port not in taken)
+    found |= {id(element): next(free) for element in isa if id(element) not in found}
+    after = count(max(found.values(), default=-1) + 1)
+    return found | {id(element): next(after) for element in elements if id(element) not in found}
+
+
+def parallel_ports(elements: list[Element]) -> dict[int, int]:
+    """The same for <parallel>: one without a number takes the next after the highest before it."""
+    given, found = _given_ports(elements), dict[int, int]()
     for element in elements:
-        target = element.first("target")
-        given = target.attributes.get("port", "") if target is not None else ""
-        port = int(given) if given.isdecimal() else highest + 1
-        highest = max(highest, port)
-        found[id(element)] = port
+        found[id(element)] = given.get(id(element), max(found.values(), default=-1) + 1)
     return found
+
+
+def console_ports(elements: list[Element]) -> dict[int, int]:
+    """The same for <console>: its position, whatever number the XML gives it."""
+    return {id(element): place for place, element in enumerate(elements)}
+
+
+#: Tag -> the port numbers of the elements of that tag.
+PORTS: Mapping[str, Callable[[list[Element]], dict[int, int]]] = {
+    "serial": serial_ports,
+    "parallel": parallel_ports,
+    "console": console_ports,
+}
+
+
+def _given_ports(elements: list[Element]) -> dict[int, int]:
+    return {id(one): int(port) for one in elements if (port := one.get("target/@port") or "").isdecimal()}

@@ -154,7 +154,7 @@ CONTROLLER = Device(
         "pcihole64_unit": Prop("pcihole64/@unit"),
     },
     origin=("@type", "index"),
-    host={"driver/@iothread": "the thread that serves the controller"},
+    host={"driver/@iothread": "the thread that serves the controller", "driver/iothreads/*": "the threads that serve it"},
     refused={
         "@maxGrantFrames": "Xen alone has it",
         "@maxEventChannels": "Xen alone has it",
@@ -164,11 +164,11 @@ CONTROLLER = Device(
 )
 
 
-def indices(controllers: list[Element]) -> Mapping[int, int]:
+def indices(controllers: list[Element], reserved: int = 0) -> Mapping[int, int]:
     """Element identity -> index, for every controller, as libvirt numbers those that have none.
 
-    The lowest free number of its type; but an ICH9 USB controller belongs to the one before it, where that is of ICH9 too
-    and its number does not have this model yet.
+    The lowest free number of its type, beyond the ``reserved`` SCSI controllers that host devices bring along; but an
+    ICH9 USB controller belongs to the one before it, where that is of ICH9 too and its number lacks this model yet.
     """
     found: dict[int, int] = {}
     models: dict[tuple[str, int], set[str]] = {}  # type and index -> models
@@ -182,7 +182,7 @@ def indices(controllers: list[Element]) -> Mapping[int, int]:
         if given.isdecimal():
             note(element, int(given))
     before: Element | None = None
-    lowest: dict[str, int] = {}  # everything below is taken
+    lowest = {"scsi": reserved}  # everything below is taken
     for element in controllers:
         kind, model = element.attributes.get("type", ""), element.attributes.get("model", "")
         if id(element) not in found:

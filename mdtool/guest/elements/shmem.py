@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from mdtool.guest.table import Device, Prop, number, switch, word
+from dataclasses import replace
+
+from mdtool.guest.model import Wanted
+from mdtool.guest.table import Context, Device, Prop, number, switch, word
+
+
+def _shape(_: Context, wanted: Wanted) -> Wanted:
+    """With a server interrupts come by ioeventfd, unless the XML says otherwise."""
+    if wanted.driver != "ivshmem-doorbell":
+        return wanted
+    return replace(wanted, properties={"ioeventfd": True, **wanted.properties})
+
 
 SHMEM = Device(
     "shmem",
@@ -19,4 +30,5 @@ SHMEM = Device(
     alias="shmem",
     host={"server/@path": "the socket", "size": "the backend's size", "size/@unit": "the backend's size"},
     reads=("msi/@enabled",),
+    shape=_shape,
 )

@@ -7,6 +7,9 @@ from dataclasses import replace
 from mdtool.guest.model import Wanted
 from mdtool.guest.table import VIRTIO, Context, Device, Prop, number, switch
 
+#: Where the first virtio card is ``virtio-vga``: libvirt asks QEMU whether it has that type, and these have.
+VGA = ("x86_64", "i686", "riscv64")
+
 #: Models -> QEMU types of the first card; ``virtio-vga`` only where the machine has VGA.
 PRIMARY = {
     "vga": "VGA",
@@ -37,13 +40,12 @@ def _shape(context: Context, wanted: Wanted) -> Wanted:
     model, primary = wanted.facts["choice"], bool(context.numbered.get("primary"))
     driver = wanted.driver
     transport = wanted.facts.get("transport", "pci")
-    vga = context.guest.arch in ("x86_64", "i686") or context.guest.arch.startswith("ppc64")
     vhost_user = context.get("driver/@name") == "vhostuser"
     accelerated = context.get("model/acceleration/@accel3d") == "yes" and not vhost_user
     if model == "virtio":
         family = "vhost-user" if vhost_user else "virtio"
         gl = "-gl" if accelerated else ""
-        name = f"{family}-vga{gl}" if primary and vga and transport == "pci" else f"{family}-gpu{gl}"
+        name = f"{family}-vga{gl}" if primary and context.guest.arch in VGA and transport == "pci" else f"{family}-gpu{gl}"
         driver = name if name.removesuffix("-gl").endswith("vga") else f"{name}-{_ENDINGS[transport]}"
     elif model in SECONDARY and not primary:
         driver = SECONDARY[model]
