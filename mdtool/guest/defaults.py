@@ -141,9 +141,11 @@ def _root(guest: Guest, wanted: Sequence[Wanted]) -> Iterator[Wanted]:
 
 
 def _input(guest: Guest, wanted: Sequence[Wanted]) -> Iterator[Wanted]:
-    """The machine's own mouse and keyboard; on POWER, whose screen needs them, USB ones."""
+    """The machine's own mouse and keyboard; on POWER, whose screen needs them, USB ones, where a tablet is a mouse too."""
     bus = "ps2" if is_x86(guest) else "usb" if is_ppc(guest) and _has(guest, "graphics") else ""
     have = {(one.facts.get("bus"), one.facts.get("type")) for one in wanted if one.kind == "input"}
+    if (bus, "tablet") in have:
+        have.add((bus, "mouse"))
     drivers = {("usb", "mouse"): "usb-mouse", ("usb", "keyboard"): "usb-kbd"}
     order = ("keyboard", "mouse") if bus == "usb" else ("mouse", "keyboard")
     for kind in order if bus else ():

@@ -441,7 +441,7 @@ def _at(slot: int, function: int = 0) -> Spot:
 #: Kinds in the order in which they get their places; controllers come between.
 _BEFORE = ("filesystem", "interface", "sound")
 _AFTER = (
-    "disk", "hostdev", "memballoon", "rng", "watchdog", "video", "shmem", "input", "serial", "memory", "vsock", "crypto",
+    "disk", "hostdev", "memballoon", "rng", "watchdog", "video", "shmem", "input", "serial", "vsock", "memory", "crypto",
     "iommu", "panic", "tpm", "console", "channel", "parallel",
 )  # fmt: skip
 
