@@ -11,23 +11,29 @@ from mdtool.cli.output import coloured, say
 
 if TYPE_CHECKING:
     from mdtool.proof.fingerprint import Fingerprint
+    from mdtool.tree import Tree
 
 EXAMPLE = """\
 example:
-  mdtool fingerprint web01.yaml -o web01.fingerprint     one line a device: put it in git beside the description
-  mdtool fingerprint web01.xml --json                    every byte of configuration space, every ACPI object
-  mdtool fingerprint web01.yaml --against before.json    what differs from a stored one; exit 1 where something does
+  mdtool fingerprint web01.yaml -o web01.fingerprint            one line a device: put it in git beside the description
+  mdtool fingerprint web01.yaml --against web01.fingerprint     what differs from a stored one; exit 1 where something does
+  mdtool fingerprint web01.xml --json -o before.json            every byte of configuration space, every ACPI object
+  mdtool fingerprint web01.yaml --against before.json --asl     the lines of ACPI code that differ too, by iasl
+  mdtool fingerprint libvirt:web01 --against web01.fingerprint  a running guest, by another machine like it
 """
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("guest", metavar="GUEST.yaml|GUEST.xml", help="a machine description, or a guest XML")
+    guest = "a machine description, a guest XML, or a guest that runs here: pid:N, libvirt:NAME"
+    parser.add_argument("guest", metavar="GUEST", help=guest)
     parser.add_argument("--description", metavar="GUEST.yaml", help="with a guest XML: the description of its machine")
+    parser.add_argument("--hints", metavar="FILE", help="with a guest XML: addresses from this file instead")
     parser.add_argument("--via", metavar="WAY", help="with a guest XML: the way of 'launch --via' to start it")
     parser.add_argument("--qemu", metavar="BINARY", help="the QEMU to look at, in place of the installed one")
     parser.add_argument("--qemu-root", metavar="DIR", help="a folder with another distribution's QEMU (debootstrap)")
     parser.add_argument("--json", action="store_true", help="all of it, for --against")
-    parser.add_argument("--against", metavar="FILE", help="a stored fingerprint (--json) to compare with")
+    parser.add_argument("--against", metavar="FILE", help="a stored fingerprint to compare with; --json ones say more")
+    parser.add_argument("--asl", action="store_true", help="with --against: the lines of ACPI code that differ (iasl)")
     parser.add_argument("-o", "--output", metavar="FILE", help="write there, whole or not at all; stdout without it")
 
 
@@ -39,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
     for what in found.unread:
         say(f"not read: {what}")
     if args.against:
-        return _compared(args.against, found)
+        return _compared(args.against, found, asl=args.asl)
     text = fingerprint_to_json(found) if args.json else fingerprint_to_text(found)
     if args.output:
         write_file(args.output, text)
@@ -48,18 +54,31 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _compared(file: str, found: Fingerprint) -> int:
+def _compared(file: str, found: Fingerprint, *, asl: bool) -> int:
     from mdtool.errors import InputError
     from mdtool.proof.compare import compare
-    from mdtool.proof.fingerprint import fingerprint_from_json
+    from mdtool.proof.fingerprint import fingerprint_from_json, fingerprint_to_text
+    from mdtool.proof.textual import text_changes
 
     try:
         text = Path(file).read_text()
     except OSError as error:
         raise InputError(f"cannot read {file}: {error.strerror}") from None
-    changes = compare(fingerprint_from_json(text, file), found)
+    if text.startswith("machine "):  # one line a device
+        if asl:
+            raise InputError(f"{file} has no ACPI code in it", expected="a fingerprint made with --json")
+        lines = list(text_changes(text, fingerprint_to_text(found)))
+        print("".join(f"{coloured(line, 'red')}\n" for line in lines), end="")
+        return 1 if lines else 0
+    old = fingerprint_from_json(text, file)
+    changes = compare(old, found)
     for change in changes:
         print(coloured(f"{change} [{change.severity}]", "red"))
+    if asl:
+        from mdtool.proof.iasl import asl_changes
+
+        for line in asl_changes(old.aml, found.aml):
+            print(line)
     return 1 if changes else 0
 
 
@@ -67,12 +86,15 @@ def _fingerprint(args: argparse.Namespace) -> Fingerprint:
     from mdtool.cli.dump import is_guest_xml
     from mdtool.document import tree_from_file
     from mdtool.proof.fingerprint import fingerprint_from_argv
+    from mdtool.proof.running import argv_from_source, is_running
 
+    if is_running(args.guest):
+        return fingerprint_from_argv(argv_from_source(args.guest), root=args.qemu_root)
     if args.guest.endswith(".xml") or (is_guest_xml(args.guest) and _is_xml(args.guest)):
         from mdtool.launch.rehearse import prepared_rehearsal
 
-        tree = tree_from_file(args.description) if args.description else None
-        way = args.via or "device"
+        tree = _described(args)
+        way = args.via if args.via not in (None, "hints") else "device"
         prepared = prepared_rehearsal(args.guest, tree, binary=args.qemu, via=way)
         if args.qemu_root:
             return fingerprint_from_argv(prepared.words(), root=args.qemu_root)
@@ -88,6 +110,21 @@ def _fingerprint(args: argparse.Namespace) -> Fingerprint:
     for name, why in alone.left_out.items():
         say(f"{name}: left out: {why}")
     return fingerprint_from_argv(alone.argv, root=args.qemu_root)
+
+
+def _described(args: argparse.Namespace) -> Tree | None:
+    from mdtool.document import tree_from_file
+    from mdtool.errors import InputError
+    from mdtool.launch.hints import tree_from_hints
+
+    if args.via == "libvirt":
+        remedy = "launch it with --via libvirt, then: mdtool fingerprint libvirt:NAME"
+        raise InputError("--via libvirt starts a guest, and a fingerprint starts none", remedy=remedy)
+    if args.via == "hints" and not args.hints:
+        raise InputError("--via hints without a hints file", remedy="name it with --hints FILE", rule="hints")
+    if args.hints:
+        return tree_from_hints(args.hints)
+    return tree_from_file(args.description) if args.description else None
 
 
 def _is_xml(path: str) -> bool:

@@ -6,7 +6,7 @@ which bytes are pointers that firmware fills in.  What firmware computes is no d
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from mdtool.proof.aml import AmlError, namespace
@@ -97,6 +97,16 @@ class Table:
 
     signature: str
     data: bytes
+
+
+def code(listed: Iterable[Table]) -> dict[str, bytes]:
+    """Those with ACPI code: ``{"DSDT": ..., "SSDT": ..., "SSDT 2": ...}``."""
+    found: dict[str, bytes] = {}
+    for table in listed:
+        if table.signature in AML:
+            number = sum(name.startswith(table.signature) for name in found) + 1
+            found[table.signature if number == 1 else f"{table.signature} {number}"] = table.data
+    return found
 
 
 def tables(blob: bytes, loader: bytes) -> list[Table]:

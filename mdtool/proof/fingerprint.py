@@ -14,6 +14,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import zlib
+from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -45,6 +47,8 @@ class Fingerprint:
     ``functions``  PCI, in the order of enumeration
     ``facts``      all the rest: section, subject, field, text
     ``unread``     sections that were not read, with the reason
+    ``aml``        ACPI code as bytes, without pointers and checksums: what ``asl_changes`` disassembles; ``facts`` has
+                   all that is in it
     """
 
     qemu: str
@@ -53,6 +57,7 @@ class Fingerprint:
     functions: tuple[pci.Function, ...] = ()
     facts: Facts = field(default_factory=dict)
     unread: tuple[str, ...] = ()
+    aml: Mapping[str, bytes] = field(default_factory=dict)
 
     def __str__(self) -> str:
         return fingerprint_to_text(self)
@@ -77,12 +82,14 @@ def fingerprint_from_probe(probe: Probe) -> Fingerprint:
     if reader is None or (reader is _virt and not machine.startswith("virt")):
         why = (f"everything but the CPU: {machine} of {arch} is no machine that this reader knows",)
         return Fingerprint(version, machine, arch, facts={"cpu": cpuid.facts(session)}, unread=why)
-    functions, facts, unread = reader(probe)
+    functions, facts, unread, aml = reader(probe)
     facts = {"cpu": cpuid.facts(session), **facts}
-    return Fingerprint(version, machine, arch, functions, {name: said for name, said in facts.items() if said}, unread)
+    told = {name: said for name, said in facts.items() if said}
+    return Fingerprint(version, machine, arch, functions, told, unread, aml)
 
 
-Read = tuple[tuple[pci.Function, ...], dict[str, dict[str, dict[str, str]]], tuple[str, ...]]
+Sections = dict[str, dict[str, dict[str, str]]]
+Read = tuple[tuple[pci.Function, ...], Sections, tuple[str, ...], Mapping[str, bytes]]
 
 
 def _x86(probe: Probe) -> Read:
@@ -93,7 +100,7 @@ def _x86(probe: Probe) -> Read:
         way = pci.Ports()
     unread = [] if way else ["pci: nothing answers at ports 0xcf8 and 0xcfc"]
     found = _enumerated(probe, way, door, listed, ROM_WINDOW) if way else []
-    facts = _fw_cfg_facts(probe, door, listed)
+    facts, aml = _fw_cfg_facts(probe, door, listed)
     image = qtest.memory((1 << 32) - FIRMWARE_BYTES, FIRMWARE_BYTES)
     facts["firmware"] = {"below 4 GiB": {"sha256": hashlib.sha256(image).hexdigest()}}
     if way:
@@ -101,13 +108,14 @@ def _x86(probe: Probe) -> Read:
     if not listed:
         unread.append("acpi, smbios, e820, fw_cfg: the machine has no fw_cfg")
     unread += _closed(found)
-    return tuple(one.function for one in found), facts, tuple(unread)
+    return tuple(one.function for one in found), facts, tuple(unread), aml
 
 
 def _virt(probe: Probe) -> Read:
     qtest = probe.qtest
     blob = fdt.fdt_from_bytes(_device_tree(probe))
-    facts: dict[str, dict[str, dict[str, str]]] = {"dtb": fdt.facts(blob)}
+    aml: Mapping[str, bytes] = {}
+    facts: Sections = {"dtb": fdt.facts(blob)}
     memory = min(fdt.cells(node["reg"], [2])[0] for path, node in blob.items() if path.startswith("/memory"))
     config = fdt.compatible(blob, "qemu,fw-cfg-mmio")
     host = fdt.compatible(blob, "pci-host-ecam-generic")
@@ -127,9 +135,10 @@ def _virt(probe: Probe) -> Read:
         found = _enumerated(probe, way, door, listed, _window(host["ranges"]))
         facts["virtio"] = virtio.facts(qtest, way, found)
     if door is not None:
-        facts.update(_fw_cfg_facts(probe, door, listed))
+        more, aml = _fw_cfg_facts(probe, door, listed)
+        facts.update(more)
     unread += _closed(found)
-    return tuple(one.function for one in found), facts, tuple(unread)
+    return tuple(one.function for one in found), facts, tuple(unread), aml
 
 
 def _closed(found: Sequence[pci.Found]) -> list[str]:
@@ -190,12 +199,13 @@ def _ids(buses: Sequence[Mapping[str, Any]]) -> Iterator[tuple[tuple[int, int], 
                 yield from _ids([device["pci_bridge"]])
 
 
-def _fw_cfg_facts(probe: Probe, door: fwcfg.Door, listed: Mapping[str, fwcfg.File]) -> dict[str, dict[str, dict[str, str]]]:
+def _fw_cfg_facts(probe: Probe, door: fwcfg.Door, listed: Mapping[str, fwcfg.File]) -> tuple[Sections, Mapping[str, bytes]]:
     if not listed:
-        return {}
+        return {}, {}
     files = fwcfg.with_data(probe.qtest, door, listed.values())
     data = {name: file.data for name, file in files.items() if file.data is not None}
-    facts: dict[str, dict[str, dict[str, str]]] = {"fw_cfg": {"numbers": fwcfg.numbers(probe.qtest, door)}}
+    aml: Mapping[str, bytes] = {}
+    facts: Sections = {"fw_cfg": {"numbers": fwcfg.numbers(probe.qtest, door)}}
     for name, file in files.items():
         if name not in DECODED:
             facts["fw_cfg"][name] = {"size": str(file.size), "sha256": file.sha256 or "not read: too large"}
@@ -204,9 +214,10 @@ def _fw_cfg_facts(probe: Probe, door: fwcfg.Door, listed: Mapping[str, fwcfg.Fil
         facts["fw_cfg"][BOOT_ORDER] = {str(number): line for number, line in enumerate(lines, 1)}
     if acpi.TABLES in data and acpi.LOADER in data:
         facts["acpi"] = acpi.acpi_indexes(probe.qtest, acpi.facts(data[acpi.TABLES], data[acpi.LOADER]))
+        aml = acpi.code(acpi.tables(data[acpi.TABLES], data[acpi.LOADER]))
     facts["smbios"] = smbios.facts(data)
     facts["e820"] = fwcfg.e820(data.get(E820, b""))
-    return facts
+    return facts, aml
 
 
 E820 = "etc/e820"
@@ -280,6 +291,7 @@ def fingerprint_to_json(fingerprint: Fingerprint) -> str:
         "pci": [_function_to_data(function) for function in fingerprint.functions],
         **fingerprint.facts,
         "unread": list(fingerprint.unread),
+        "aml": {name: b64encode(zlib.compress(code, 9)).decode() for name, code in fingerprint.aml.items()},
     }
     return json.dumps(document, indent=1, ensure_ascii=False) + "\n"
 
@@ -304,9 +316,10 @@ def fingerprint_from_json(text: str, file: str = "fingerprint") -> Fingerprint:
         qemu, machine, arch = document.pop("qemu"), document.pop("machine"), document.pop("arch")
         functions = tuple(_function_from_data(data) for data in document.pop("pci"))
         unread = tuple(document.pop("unread"))
-    except (ValueError, KeyError, TypeError, AttributeError):
+        aml = {name: zlib.decompress(b64decode(text)) for name, text in document.pop("aml", {}).items()}
+    except (ValueError, KeyError, TypeError, AttributeError, zlib.error):
         raise InputError(f"{file} is no fingerprint", expected=f"JSON with mdtool: {FORMAT}") from None
-    return Fingerprint(qemu, machine, arch, functions, document, unread)
+    return Fingerprint(qemu, machine, arch, functions, document, unread, aml)
 
 
 def _function_from_data(data: Mapping[str, Any]) -> pci.Function:

@@ -34,7 +34,7 @@ def clean() -> Fingerprint:
 
 
 def test_the_same_at_every_start(clean: Fingerprint) -> None:
-    for _ in range(5):
+    for _ in range(19):  # and the one that stands
         again = fingerprint_from_argv(q35())
         assert compare(clean, again) == []
         assert again == clean
@@ -281,8 +281,8 @@ def test_riscv_virt_through_its_device_tree() -> None:
 
 def test_a_machine_that_is_not_known_is_said() -> None:
     require("qemu-system-arm")
-    one = fingerprint_from_argv(["qemu-system-arm", "-M", "vexpress-a9", "-nodefaults", "-display", "none"])
-    assert "vexpress-a9" in one.unread[0]
+    one = fingerprint_from_argv(["qemu-system-arm", "-M", "raspi1ap", "-nodefaults", "-display", "none"])
+    assert "raspi1ap" in one.unread[0]
 
 
 def test_a_refusal_is_qemus_own_words(qemu: str) -> None:

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 from conftest import require
 
 from mdtool.cli import main
-from mdtool.document import document_from_text, yaml_from_tree
+from mdtool.document import document_from_text, tree_from_file, yaml_from_tree
+from mdtool.launch.hints import hints_from_tree, tree_from_hints
 from mdtool.launch.rehearse import prepared_rehearsal
 from mdtool.launch.run import Prepared
 from mdtool.proof.alone import argv_from_description
 from mdtool.proof.compare import compare
 from mdtool.proof.fingerprint import Fingerprint, fingerprint_from_argv
 from mdtool.proof.names import node_names
+from mdtool.proof.running import argv_from_source
 from mdtool.proof.ways import fingerprint_from_prepared
+from tests.qemu.test_launch_libvirt import guest as libvirts
+from tests.qemu.test_launch_libvirt import mdtool
+
+__all__ = ["libvirts"]
 
 SAMPLES = Path(__file__).parents[2] / "samples"
 GUESTS = ["web01", "legacy"]
@@ -37,6 +44,38 @@ def test_every_way_of_launch_shows_the_same_machine(guest: tuple[str, Fingerprin
     name, reference = guest
     found = compare(reference, fingerprint_from_prepared(prepared(name, via)))
     assert found == [], "\n".join(map(str, found))
+
+
+def test_hints_show_the_same_machine(guest: tuple[str, Fingerprint], tmp_path: Path) -> None:
+    name, reference = guest
+    stored = tmp_path / "hints"
+    stored.write_text(hints_from_tree(prepared(name, "device").tree))
+    again = prepared_rehearsal(SAMPLES / name / "guest.xml", tree_from_hints(stored), via="file")
+    assert compare(reference, fingerprint_from_prepared(again)) == []
+
+
+def test_libvirt_shows_the_same_machine(libvirts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """By the command line that libvirt made, and by the description that it was launched from."""
+    description = libvirts.with_suffix(".yaml")
+    done = mdtool("launch", libvirts, description, "--via", "libvirt")
+    assert done.returncode == 0, done.stderr
+    tree = tree_from_file(description)
+    reference = fingerprint_from_prepared(prepared_rehearsal(libvirts, tree, via="file"))
+    source = f"libvirt:{libvirts.stem}"
+    found = compare(reference, fingerprint_from_argv(argv_from_source(source)))
+    assert found == [], "\n".join(map(str, found))
+    for via in ("device", "options", "monitor"):
+        stored = tmp_path / f"{via}.fingerprint"
+        assert main(["fingerprint", str(libvirts), "--description", str(description), "--via", via, "-o", str(stored)]) == 0
+    assert len({(tmp_path / f"{via}.fingerprint").read_text() for via in ("device", "options", "monitor")}) == 1
+    capsys.readouterr()
+    assert main(["fingerprint", source, "--against", str(tmp_path / "device.fingerprint")]) == 0
+    assert capsys.readouterr().out == ""
+
+
+def test_a_guest_that_does_not_run(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["fingerprint", "libvirt:mdtool-nobody"]) == 2
+    assert "no process of a QEMU can be read" in capsys.readouterr().err
 
 
 def test_a_description_alone_shows_what_its_guest_xml_shows(guest: tuple[str, Fingerprint]) -> None:
@@ -64,6 +103,36 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     description.write_text(text.replace("mac: '52:54:00:10:00:01'", "mac: '52:54:00:10:00:09'"))
     assert main(["fingerprint", str(description), "--against", str(stored)]) == 1
     assert "net0 (virtio 02.1/00.0): mac: 52:54:00:10:00:01 -> 52:54:00:10:00:09" in capsys.readouterr().out
+
+
+def test_against_one_line_a_device_and_the_acpi_code(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The text form says which field of which device, word by word; the JSON form has the code, which iasl takes apart."""
+    require("iasl")
+    xml = str(SAMPLES / "legacy" / "guest.xml")
+    description, lines, whole = tmp_path / "legacy.yaml", tmp_path / "legacy.fingerprint", tmp_path / "legacy.json"
+    text = yaml_from_tree(prepared("legacy", "device").tree)
+    description.write_text(text)
+    assert main(["fingerprint", xml, "-o", str(lines)]) == 0
+    assert main(["fingerprint", xml, "--json", "-o", str(whole)]) == 0
+    assert main(["fingerprint", str(description), "--against", str(lines)]) == 0
+    assert main(["fingerprint", str(description), "--against", str(whole), "--asl"]) == 0
+    assert capsys.readouterr().out == ""
+    sound = next(line for line in lines.read_text().splitlines() if "8086:2415" in line)
+    where = sound.split()[1]
+    assert f"address: '{where}'" in text
+    description.write_text(text.replace(f"address: '{where}'", "address: '1d.0'"))
+    assert main(["fingerprint", str(description), "--against", str(lines)]) == 1
+    said = capsys.readouterr().out.splitlines()
+    assert any(line.startswith(f"- pci {where} (sound0) 8086:2415") for line in said)
+    assert any(line.startswith("+ pci 1d.0 (sound0) 8086:2415") for line in said)
+    without = re.sub(r"(?m)^(machine: .*)}$", r"\1, properties: {hpet: false}}", text)
+    assert without != text
+    description.write_text(without)
+    assert main(["fingerprint", str(description), "--against", str(whole), "--asl"]) == 1
+    said = capsys.readouterr().out.splitlines()
+    assert "--- DSDT before" in said
+    assert any(line.startswith("-") and "Device (HPET)" in line for line in said)
+    assert main(["fingerprint", str(description), "--against", str(lines), "--asl"]) == 2
 
 
 def test_a_stored_fingerprint_that_is_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
