@@ -20,7 +20,7 @@ from mdtool.launch.backends import BACKENDS, backend_of, null
 from mdtool.launch.backends.base import NOTHING, Backend, Host, Make, Process, Properties, listed, option
 from mdtool.launch.backends.block import is_empty, is_readonly, node_name, policies, sd_index
 from mdtool.launch.backends.char import builtin_id
-from mdtool.launch.backends.display import audio_ids
+from mdtool.launch.backends.display import audio_ids, board_audio
 from mdtool.launch.words import Option
 from mdtool.tree import Node
 
@@ -192,7 +192,9 @@ def _audio(element: Element, _node: Node | None, _host: Host) -> Backend:
 
 def implied_silence(host: Host) -> Backend:
     """The audio backend that libvirt implies, silent."""
-    return NOTHING if audio_ids(host) else Backend(option("-audiodev", id="audio1", driver="none"))
+    if ids := audio_ids(host):
+        return board_audio(host, ids[0])
+    return Backend(option("-audiodev", id="audio1", driver="none")) + board_audio(host, "audio1")
 
 
 def _nothing(_element: Element, _node: Node | None, _host: Host) -> Backend:

@@ -10,6 +10,7 @@ A source is a unix socket path, ``tcp:HOST:PORT``, ``pid:N`` (the process's own 
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import logging
 import os
@@ -205,7 +206,7 @@ def _told_connect(error: BaseException, source: str, timeout: float) -> BaseExce
     if isinstance(cause, FileNotFoundError):
         remedy = "start QEMU with -qmp unix:PATH,server=on,wait=off"
         return MonitorError(f"{source}: there is no such socket", remedy=remedy)
-    if isinstance(cause, ConnectionRefusedError):
+    if isinstance(cause, ConnectionRefusedError) or f"[Errno {errno.ECONNREFUSED}]" in str(cause):  # or all of a name's
         return MonitorError(f"{source}: nobody listens there; its QEMU has ended, or has not started yet")
     if isinstance(cause, OSError):
         return MonitorError(f"{source}: {cause.strerror or cause}")

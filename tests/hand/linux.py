@@ -8,6 +8,7 @@ MDTOOL_TEST_LINUX names a folder where these Debian packages lie or are unpacked
 from __future__ import annotations
 
 import gzip
+import lzma
 import re
 import subprocess
 from collections.abc import Iterable, Iterator
@@ -51,15 +52,17 @@ def linux_from_packages(folder: Path, work: Path) -> Linux:
         subprocess.run(["dpkg-deb", "-x", str(package), str(root)], check=True)
     kernel = next((root / "boot").glob("vmlinuz-*"))
     files: dict[str, tuple[bytes, int]] = {"init": (INIT.encode(), 0o755)}
-    files["bin/busybox"] = ((root / "bin/busybox").read_bytes(), 0o755)
-    files["bin/udevadm"] = ((root / "bin/udevadm").read_bytes(), 0o755)
-    said = subprocess.run(["ldd", str(root / "bin/udevadm")], capture_output=True, text=True, check=True).stdout
+    busybox, udevadm = (next(root.glob(f"**/bin/{name}")) for name in ("busybox", "udevadm"))  # in /bin or /usr/bin
+    files["bin/busybox"] = (busybox.read_bytes(), 0o755)
+    files["bin/udevadm"] = (udevadm.read_bytes(), 0o755)
+    said = subprocess.run(["ldd", str(udevadm)], capture_output=True, text=True, check=True).stdout
     for path in re.findall(r"(/\S+)", said):
         if Path(path).exists():
             files[path.lstrip("/")] = (Path(path).read_bytes(), 0o755)
     for number, name in enumerate(MODULES):
-        for found in root.glob(f"lib/modules/*/kernel/**/{name}.ko"):
-            files[f"modules/{number:02d}-{name}.ko"] = (found.read_bytes(), 0o644)
+        for found in root.glob(f"**/lib/modules/*/kernel/**/{name}.ko*"):
+            module = found.read_bytes()
+            files[f"modules/{number:02d}-{name}.ko"] = (lzma.decompress(module) if found.suffix == ".xz" else module, 0o644)
     initramfs = work / "initramfs.gz"
     initramfs.write_bytes(gzip.compress(cpio(files), 1))
     return Linux(kernel, initramfs)

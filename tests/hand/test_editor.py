@@ -28,7 +28,7 @@ buses:
     - driver: e1000
       address: '03.0'
       properties:
-        rombar: 0
+        acpi-index: 0
 """
 
 
@@ -121,9 +121,9 @@ def server(tmp_path: Path, qemu: str) -> Iterator[Server]:
 def test_an_editor(server: Server) -> None:
     assert server.diagnostics("good.yaml", GOOD) == []
     for fault, line, words in (
-        (("rombar: 0", "romba: 0"), 11, "romba"),
-        (("rombar: 0", "rombar: -1"), 11, "minimum"),
-        (("rombar: 0", "autonegotiation: maybe"), 11, "on"),
+        (("acpi-index: 0", "acpi-indx: 0"), 11, "acpi-indx"),
+        (("acpi-index: 0", "acpi-index: -1"), 11, "minimum"),
+        (("acpi-index: 0", "multifunction: maybe"), 11, "on"),
         (("address:", "adress:"), 9, "adress"),
         (("machine/1", "machine/9"), 2, "machine/1"),
     ):
@@ -137,7 +137,7 @@ def test_an_editor(server: Server) -> None:
     server.diagnostics("half.yaml", half)
     offered = server.at("textDocument/completion", "half.yaml", 12, 13)
     labels = {item["label"] for item in offered["items"]}
-    assert "autonegotiation" in labels
+    assert "multifunction" in labels
     assert "netdev" not in labels
     server.diagnostics("driver.yaml", GOOD.replace("driver: e1000", "driver: virtio-"))
     offered = server.at("textDocument/completion", "driver.yaml", 8, 22)

@@ -49,7 +49,7 @@ def test_drivers_and_properties_are_explained(validator: Any, qemu: str) -> None
     defs = json.loads(run_mdtool("schema", "--qemu", qemu).stdout)["$defs"]
     net = defs["driver-virtio-net-pci"]["properties"]
     assert "52:54:00:12:34:56" in net["mac"]["description"]
-    assert net["rombar"]["default"] == 1
+    assert net["acpi-index"]["default"] == 0
     assert net["disable-legacy"]["enum"][:3] == ["on", "off", "auto"]
     assert "netdev" not in net  # the host's side
     assert "addr" not in net  # the node's address
@@ -61,12 +61,12 @@ def test_drivers_and_properties_are_explained(validator: Any, qemu: str) -> None
 @pytest.mark.parametrize(
     ("driver", "properties", "good"),
     [
-        ("e1000", {"rombar": 0}, True),
-        ("e1000", {"rombar": "0x1"}, True),
-        ("e1000", {"rombar": -1}, False),
-        ("e1000", {"romba": 0}, False),
-        ("e1000", {"autonegotiation": True}, True),
-        ("e1000", {"autonegotiation": "maybe"}, False),
+        ("e1000", {"acpi-index": 0}, True),
+        ("e1000", {"acpi-index": "0x1"}, True),
+        ("e1000", {"acpi-index": -1}, False),
+        ("e1000", {"acpi-indx": 0}, False),
+        ("e1000", {"multifunction": True}, True),
+        ("e1000", {"multifunction": "maybe"}, False),
         ("e1000", {"mac": "52:54:00:00:00:01"}, True),
         ("e1000", {"mac": "52:54"}, False),
         ("virtio-net-pci", {"disable-legacy": True}, True),

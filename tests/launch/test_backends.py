@@ -123,7 +123,7 @@ CASES: list[tuple[str, str, tuple[str, Any]]] = [
         "disk vhostuser",
         "<disk type='vhostuser'><source type='unix' path='/s'><reconnect enabled='yes' timeout='9'/></source>"
         f"<driver name='qemu' type='raw'/>{VDA}</disk>",
-        ("-chardev", "socket,id=chr-vda,path=/s,reconnect=9"),
+        ("-chardev", re.compile("^socket,id=chr-vda,path=/s,reconnect(=9|-ms=9000)$")),
     ),
     ("interface user", f"<interface type='user'>{NIC}</interface>", ("-netdev", {"type": "user", "id": "hostnet0"})),
     (
@@ -187,7 +187,7 @@ CASES: list[tuple[str, str, tuple[str, Any]]] = [
                 "tcp",
                 "<source mode='connect' host='h' service='1'>"
                 "<reconnect enabled='yes' timeout='3'/></source><protocol type='telnet'/>",
-                "socket,id=charchannel0,host=h,port=1,telnet=on,reconnect=3",
+                re.compile("^socket,id=charchannel0,host=h,port=1,telnet=on,reconnect(=3|-ms=3000)$"),
             ),
             (
                 "udp",

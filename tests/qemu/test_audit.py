@@ -7,6 +7,7 @@ with a real one, that is audited too.
 from __future__ import annotations
 
 import json
+import re
 import shlex
 from pathlib import Path
 
@@ -120,7 +121,7 @@ def test_a_changed_default_is_found_explained_and_restored(
     assert line in said.err
     text = described.read_text()
     assert f"{name}:" in text
-    assert "# as QEMU 7." in text
+    assert re.search(r"# as QEMU [\d.]+ had it", text)
     assert "# the port of the first NIC" in text
     assert main(["audit", str(described), "--qemu", binary, "--no-migration", "--no-causes"]) == 0
 
@@ -219,7 +220,9 @@ def test_7_2_against_11_1(described: Path) -> None:
         ("pci.2", 0x6C, "0x01c0", "0x03c0"),
     ]
     assert port.fixes == ()
-    assert port.tried > 5
+    assert {"power_controller_present", "hotplug"} <= set(port.tried)
+    assert "ICH9-LPC.acpi-pci-hotplug-with-bridge-support" in port.tried
+    assert any(name.startswith("machine.") for name in port.tried)
     assert found.forward is not None
     assert found.forward.ok
     assert found.type.compat, "11.1 tells the compatibility switches of a machine type"

@@ -146,7 +146,7 @@ FAULTS: dict[str, tuple[Sequence[str], Found]] = {
     "iommu": (q35("-device", "intel-iommu"), ("acpi", "", "", FIRMWARE)),
     "acpi hotplug off": (
         q35("-global", "ICH9-LPC.acpi-pci-hotplug-with-bridge-support=off"),
-        ("acpi", "net0", "", FIRMWARE),
+        ("acpi", "net0", None, FIRMWARE),
     ),
     "numa": (q35("-object", "memory-backend-ram,id=m0,size=256M", "-numa", "node,memdev=m0"), ("acpi", "", "", FIRMWARE)),
     "smbios serial": (

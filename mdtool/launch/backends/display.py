@@ -232,13 +232,26 @@ def audio_ids(host: Host) -> list[str]:
     return [f"audio{given(device, '@id')}" for device in host.guest.devices if device.tag == "audio"]
 
 
+#: boards with a sound device of their own, which takes its backend from ``-machine audiodev``
+_SOUND_ON_BOARD = ("vexpress-", "versatile", "realview-", "integratorcp", "musicpal", "xlnx-zcu102")
+
+
+def board_audio(host: Host, id: str) -> Backend:
+    """The backend of a board's own sound: since QEMU 8.2 one must be named, or QEMU does not start."""
+    has_sound = host.version >= (8, 2) and host.guest.machine.startswith(_SOUND_ON_BOARD)
+    return Backend(machine={"audiodev": id}) if has_sound else NOTHING
+
+
 def implied_audio(host: Host) -> Backend:
     """libvirt gives a guest without <audio> one that suits its graphics: SPICE, SDL, or none."""
-    if audio_ids(host) or not any(device.tag == "sound" for device in host.guest.devices):
+    if ids := audio_ids(host):
+        return board_audio(host, ids[0])
+    board = board_audio(host, "audio1")
+    if board is NOTHING and not any(device.tag == "sound" for device in host.guest.devices):
         return NOTHING
     kinds = [device.get("@type") for device in host.guest.devices if device.tag == "graphics"]
     driver = next((kind for kind in kinds if kind in ("spice", "sdl")), "none")
-    return Backend(option("-audiodev", id="audio1", driver=driver))
+    return Backend(option("-audiodev", id="audio1", driver=driver)) + board
 
 
 def _audio_id(host: Host, element: Element) -> str | None:
