@@ -102,11 +102,15 @@ def _report(found: Audit, *, causes: bool) -> None:
     print(f"{len(found.findings)} differences that a guest sees, {len(found.fixes)} properties restore some of them")
 
 
+SHOWN = 12  # names of properties; --json has all of them
+
+
 def _cause(finding: Finding) -> str:
     if finding.fixes:
         return "restored by " + ", ".join(map(str, finding.fixes))
     if finding.tried:
-        return f"{finding.tried} properties tried, and none restores it"
+        some = ", ".join([*finding.tried[:SHOWN], *(["..."] if len(finding.tried) > SHOWN else [])])
+        return f"{len(finding.tried)} properties tried, and none restores it: {some}"
     if finding.changes[0].field == "rom content":
         return "another build of the option ROM; the property romfile can name the old one"
     if finding.severity == "firmware":

@@ -64,12 +64,12 @@ class Finding:
     """Changes that are the same at several devices, and what is known of their cause.
 
     ``fixes``  the properties that were seen to undo them, one a device; () where none did
-    ``tried``  how many properties were tried; 0 where there is nothing to try
+    ``tried``  the properties that were tried; () where there is nothing to try
     """
 
     changes: tuple[Change, ...]
     fixes: tuple[Fix, ...] = ()
-    tried: int = 0
+    tried: tuple[str, ...] = ()
 
     @property
     def severity(self) -> str:
@@ -86,7 +86,7 @@ class Finding:
             "severity": self.severity,
             "changes": [change.data() for change in self.changes],
             "fixes": [{"where": fix.where, "property": fix.property, "value": fix.value} for fix in self.fixes],
-            "tried": self.tried,
+            "tried": list(self.tried),
         }
 
 

@@ -78,8 +78,8 @@ class Search:
     results: dict[Trial, Keys | None] = field(default_factory=dict)
     switches: dict[str, list[tuple[str, Value]]] = field(default_factory=dict)
 
-    def cause(self, changes: Sequence[Change]) -> tuple[int, Trial]:
-        """How many trials were made for a group of like changes, and the one that undoes them all; () where none did."""
+    def cause(self, changes: Sequence[Change]) -> tuple[tuple[str, ...], Trial]:
+        """The properties tried for a group of like changes, and the trial that undoes them all; () where none did."""
         first = changes[0]
         alike = [change for change in changes if self._driver(change.node) == self._driver(first.node)]
         trials = self._trials(first)[:MOST_TRIALS]
@@ -92,8 +92,8 @@ class Search:
             self._run(whole)
             for trial in whole:
                 if self._undoes(trial, alike):
-                    return start + len(some), trial
-        return len(trials), ()
+                    return _names(trials[: start + len(some)]), trial
+        return _names(trials), ()
 
     # --- what to try ---
 
@@ -104,7 +104,7 @@ class Search:
             value = str(int(change.old or "0", 16))
             return [(Fix(SMBIOS, _PROCESSOR[change.field], value),)]
         if change.section in _DEVICES and change.field not in _NO_PROPERTY:
-            return list(self._device(change.node))
+            return [*self._device(change.node), *(self._platform() if self._is_bridge(change.node) else ())]
         return list(self._platform()) if change.section in _PLATFORM and change.field != "sha256" else []
 
     def _device(self, name: str) -> Iterator[Trial]:
@@ -140,6 +140,10 @@ class Search:
         turned = [(key, not value) for key, value in found if role(driver, key) == "guest"]
         return sorted(turned, key=lambda row: (row[0] not in self.compat, not row[0].startswith("x-"), row[0]))
 
+    def _is_bridge(self, name: str) -> bool:
+        """What a chipset's ACPI does for hotplug shows in the ports below it."""
+        return (self._driver(name) or "").endswith(("-port", "-bridge", "-downstream"))
+
     def _for_all(self, trial: Trial, changes: Sequence[Change]) -> Trial:
         """The trial at every device that differs alike."""
         first, one = changes[0], trial[0]
@@ -171,6 +175,12 @@ class Search:
     def _undoes(self, trial: Trial, changes: Iterable[Change]) -> bool:
         left = self.results.get(trial)
         return left is not None and not left & keys(changes) and left <= keys(self.baseline)
+
+
+def _names(trials: Iterable[Trial]) -> tuple[str, ...]:
+    """What was tried: ``power_controller_present``, ``ICH9-LPC.smm-compat``, ``machine.hpet``."""
+    fixes = (fix for trial in trials for fix in trial)
+    return tuple(dict.fromkeys(f"machine.{fix.property}" if fix.where == MACHINE else fix.property for fix in fixes))
 
 
 def keys(changes: Iterable[Change]) -> Keys:
