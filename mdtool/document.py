@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from mdtool.errors import InputError, Position, Report
+from mdtool.pci import pci_facts
 from mdtool.resources import resource
 from mdtool.tree import SECTIONS, Bus, Node, Retired, Tree
 from mdtool.values import natural
@@ -23,7 +24,8 @@ from mdtool.values import natural
 MACHINE_FORMAT = "machine/1"
 PINS_FORMAT = "pins/1"
 SCHEMA_LINE = "# yaml-language-server: $schema=machine.schema.json"
-APPLIED, EFFECTIVE = "mdtool:applied", "mdtool:effective"  # ':' is in no QEMU id
+#: keys of the pins document that are no node's name (':' is in no QEMU id), and the bag of a node that each one holds
+BAGS = {"mdtool:applied": "applied", "mdtool:effective": "effective", "mdtool:pci": "pci"}
 WIDTH = 110  # where a flow mapping is broken into lines
 
 
@@ -315,10 +317,11 @@ def _pins(text: str, lines_before: int, file: str) -> dict[str, Any]:
 
 
 def _with_pins(tree: Tree, pins: dict[str, Any], file: str, line: int) -> Tree:
-    applied = pins.pop(APPLIED, {})
+    bags = {bag: pins.pop(key, {}) for key, bag in BAGS.items()}
+    applied = bags["applied"]
     tree = replace(tree, applied={key: applied.pop(key) for key in list(applied) if key.startswith("@")})
-    effective = pins.pop(EFFECTIVE, {})
-    if not (pins or applied or effective):
+    bags["pins"] = pins
+    if not any(bags.values()):
         return tree
     unknown = [name for name in pins if name not in tree.by_name]
     report = Report()
@@ -329,14 +332,7 @@ def _with_pins(tree: Tree, pins: dict[str, Any], file: str, line: int) -> Tree:
     report.done()
     return tree_with(
         tree,
-        {
-            name: {
-                "pins": pins.get(name, {}),
-                "applied": applied.get(name, {}),
-                "effective": effective.get(name, {}),
-            }
-            for name in tree.by_name
-        },
+        {name: {bag: found.get(name, {}) for bag, found in bags.items()} for name in tree.by_name},
     )
 
 
@@ -434,7 +430,10 @@ def data_from_retired(retired: Retired) -> dict[str, Any]:
 
 
 def pins_from_tree(tree: Tree) -> dict[str, Any]:
-    """The pins document as plain data: what QEMU filled in, what the XML last set, what the host made of an ``auto``."""
+    """The pins document as plain data: what QEMU filled in, and the three bags of ``BAGS``.
+
+    PCI facts of properties that a device no longer has are left out.
+    """
 
     def bags(bag: str, names: Iterable[str]) -> dict[str, Any]:
         found = {name: getattr(tree.by_name[name].node, bag) for name in names}
@@ -442,8 +441,8 @@ def pins_from_tree(tree: Tree) -> dict[str, Any]:
 
     names = sorted(tree.by_name, key=natural)
     data: dict[str, Any] = {"mdtool": PINS_FORMAT, **bags("pins", names)}
-    for key, bag in ((APPLIED, "applied"), (EFFECTIVE, "effective")):
-        found = bags(bag, names)
+    for key, bag in BAGS.items():
+        found = bags(bag, [name for name in names if bag != "pci" or pci_facts(tree.by_name[name].node)])
         if bag == "applied":
             found = {**dict(sorted(tree.applied.items())), **found}
         if found:
@@ -471,7 +470,7 @@ def pins_text(tree: Tree) -> str:
         return ""
     rows: list[str] = []
     for key, value in data.items():
-        if key in (APPLIED, EFFECTIVE):
+        if key in BAGS:
             inner = ",\n  ".join(f"{json.dumps(name)}: {_json(bag)}" for name, bag in value.items())
             rows.append(f"{json.dumps(key)}: {{\n  {inner}}}")
         else:

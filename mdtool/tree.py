@@ -37,6 +37,7 @@ class Node:
     ``applied``     what the XML last set (a subset of ``properties`` unless a hand changed them): kept with the pins, so
                     that "no longer in the XML" and "never was in the XML" differ
     ``effective``   what the host made of an ``auto``: recorded, compared apart
+    ``pci``         what a PCI device is (class, ids, sizes of BARs and ROM), see ``pci.pci_facts``
     ``buses``       the buses that the device provides, in order of name
     ``position``    where it stands in its file; no part of equality
     """
@@ -49,6 +50,7 @@ class Node:
     pins: Properties = field(default_factory=dict)
     applied: Properties = field(default_factory=dict)
     effective: Properties = field(default_factory=dict)
+    pci: Properties = field(default_factory=dict)
     buses: tuple[Bus, ...] = ()
     position: Position | None = field(default=None, compare=False, repr=False)
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from mdtool.document import canonical, tree_with
 from mdtool.errors import MonitorError
+from mdtool.pci import properties_digest
 from mdtool.qemu.notation import FLASH, LOOSE, NOTATIONS, Address, no_address
 from mdtool.qemu.qom import Warned
 from mdtool.qemu.raw import FOLDED, Raw, RawBus, RawDevice, placed
@@ -149,7 +150,7 @@ def _node(device: RawDevice, notation: Address, raw: Raw) -> Node:
             continue
         kind = role(device.driver, name)
         bags["chosen" if kind == "guest" and chosen(device.driver, name, value) else kind][name] = value
-    return Node(
+    node = Node(
         driver=RENAMED.get(device.driver, device.driver),
         id=device.id or None,
         address=address,
@@ -159,6 +160,7 @@ def _node(device: RawDevice, notation: Address, raw: Raw) -> Node:
         effective=bags["effective"],
         buses=tuple(_bus(bus, raw) for bus in device.buses),
     )
+    return replace(node, pci={**device.pci, "of": properties_digest(node)}) if device.pci else node
 
 
 def _folded(device: RawDevice) -> RawDevice:

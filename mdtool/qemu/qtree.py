@@ -80,6 +80,31 @@ ARRAYS = frozenset(
     }
 )
 
+
+def _pci_class(line: str) -> dict[str, Value]:
+    """
+    >>> _pci_class("class VGA controller, addr 00:01.0, pci id 1234:1111 (sub 1af4:1100)")
+    {'class': 'VGA controller', 'id': '1234:1111', 'sub': '1af4:1100'}
+
+    A bridge has no subsystem there: those four bytes of its config space are part of a window that firmware sets.
+    """
+    kind, _, ids = line[6:].partition(", addr ")
+    id_, _, sub = ids.partition(", pci id ")[2][:-1].partition(" (sub ")
+    return {"class": kind, "id": id_} | ({} if kind == "PCI bridge" else {"sub": sub})
+
+
+def _pci_bar(words: list[str]) -> dict[str, Value]:
+    """
+    >>> _pci_bar("bar 4: i/o at 0x700 [0x73f]".split()), _pci_bar("bar 6: mem at 0xffffffffffffffff [0xfffe]".split())
+    ({'bar4': 'i/o 64'}, {'rom': 65536})
+
+    One that nobody has mapped starts at the last address and wraps round.
+    """
+    number, kind, first, last = words[1][:-1], words[2], int(words[4], 16), int(words[5][1:-1], 16)
+    size = (last - first + 1) % (1 << 64)
+    return {"rom": size} if number == "6" else {f"bar{number}": f"{kind} {size}"}
+
+
 #: how a property line's value is read, by the terminal of its line
 _READ: dict[str, Any] = {
     "TEXT": lambda text: text[1:-1],
@@ -113,6 +138,10 @@ class _Build(Transformer[Token, list[RawBus]]):
                 properties[name] = _several(read) if name in ARRAYS else read
             elif part.type == "MMIO":
                 made.mmio.append(part[:-1].lstrip()[5:].partition("/")[0])
+            elif part.type == "PCI_CLASS":
+                made.pci |= _pci_class(part.strip())
+            elif part.type == "PCI_BAR":
+                made.pci |= _pci_bar(part.split())
             elif part.type == "USB_STATE":
                 made.port = part.partition(", port ")[2].partition(", speed ")[0]
         return made

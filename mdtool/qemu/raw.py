@@ -30,6 +30,7 @@ class RawDevice:
     ``id``    "" for an anonymous one
     ``port``  the USB port it was given, which no property says unless somebody chose it
     ``mmio``  bases of a system-bus device's memory regions, in hex as QEMU prints them
+    ``pci``   what a PCI device is: ``{"class": "VGA controller", "id": "1234:1111", "bar0": "mem 16777216", ...}``
     ``path``  its QOM path where it is known; always, for what a user made
     """
 
@@ -39,6 +40,7 @@ class RawDevice:
     buses: list[RawBus] = field(default_factory=list)
     port: str | None = None
     mmio: list[str] = field(default_factory=list)
+    pci: dict[str, Value] = field(default_factory=dict)
     path: str | None = None
 
 

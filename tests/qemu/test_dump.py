@@ -8,20 +8,24 @@ import os
 import re
 import stat
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from jsonschema import Draft202012Validator
 
 from mdtool.cli import main
 from mdtool.document import document_from_text, pins_from_tree, yaml_from_tree
 from mdtool.errors import MdtoolError
+from mdtool.pci import pci_facts
 from mdtool.qemu.dump import dump
 from mdtool.qemu.qom import one_by_one
 from mdtool.qemu.raw import placed
 from mdtool.qemu.read import QUESTIONS, Way, read
 from mdtool.qemu.session import Session, session_from_source
+from mdtool.resources import resource
 from mdtool.tree import BUILTIN, Tree
 from tests.support_dump import MACHINES, binary_of, new_qemu, recording, running, serving, session_of
 
@@ -59,6 +63,7 @@ def test_a_machine_is_dumped_whole_and_every_way_alike(name: str, tmp_path: Path
     again = document_from_text(yaml_from_tree(tree), name).tree
     assert yaml_from_tree(again) == yaml_from_tree(tree)  # the schema holds, and nothing is lost on the way
     assert pins_from_tree(again) == pins_from_tree(tree)
+    Draft202012Validator(json.loads(resource("schemas", "pins.schema.json").read_text())).validate(pins_from_tree(tree))
 
 
 @pytest.mark.parametrize("name", X86)
@@ -278,6 +283,69 @@ def test_a_machine_that_ran_is_the_same_machine(name: str, tmp_path: Path) -> No
         time.sleep(2.5)
         assert yaml_from_tree(dump(session)) == before
         assert name in ("virt", "pseries") or session.hmp("info qtree") != moved  # it did run
+
+
+# --- PCI facts -------------------------------------------------------------------------------------------------------
+
+
+def asked_again(session: Session) -> dict[str, dict[str, Any]]:
+    """What query-pci says of each device, by id or slot: class, ids and BARs as a dump writes them."""
+    found: dict[str, dict[str, Any]] = {}
+    queue = [device for bus in session.execute("query-pci") for device in bus["devices"]]
+    for device in queue:
+        bridge = device.get("pci_bridge", {})
+        queue += bridge.get("devices", [])
+        ids, bars = device["id"], {region["bar"]: region for region in device["regions"]}
+        facts: dict[str, Any] = {"class": device["class_info"]["desc"], "id": f"{ids['vendor']:04x}:{ids['device']:04x}"}
+        if "subsystem" in ids and not bridge:
+            facts["sub"] = f"{ids.get('subsystem-vendor', 0):04x}:{ids['subsystem']:04x}"
+        for number, region in bars.items():
+            kind = "mem" if region["type"] == "memory" else "i/o"
+            facts |= {"rom": region["size"]} if number == 6 else {f"bar{number}": f"{kind} {region['size']}"}
+        found[device["qdev_id"] or f"{device['slot']:02x}.{device['function']}"] = facts
+    return found
+
+
+@pytest.mark.parametrize("make", [lambda: binary_of("x86_64"), new_qemu], ids=["7.2", "newer"])
+def test_pci_facts_are_those_of_query_pci(make: Callable[[], str], tmp_path: Path) -> None:
+    """Which shows what is behind a bridge only once firmware has numbered it, and no BAR that firmware has not mapped."""
+    options = (
+        "-machine pc-q35-7.2 -m 64 -device pcie-root-port,id=pci.1,chassis=1 -device VGA,id=video0 "
+        "-device virtio-net-pci,bus=pci.1,id=net0 -device virtio-blk-pci,drive=d0,id=disk0 -device e1000e,id=nic "
+        "-device qemu-xhci,id=usb -device ich9-usb-uhci1,id=uhci"
+    )
+    with session_of(make(), options, tmp_path) as session:
+        tree = dump(session)
+        unbooted = asked_again(session)
+        session.execute("cont")
+        time.sleep(2.5)
+        booted = asked_again(session)
+    told = {(p.node.id or p.node.address): dict(pci_facts(p.node)) for p in tree.places if p.node.pci}
+    assert "net0" not in unbooted
+    assert told["net0"] == {
+        "class": "Ethernet controller",
+        "id": "1af4:1041",
+        "sub": "1af4:1100",
+        "bar1": "mem 4096",
+        "bar4": "mem 16384",
+        "rom": 262144,
+    }
+    assert told == booted
+
+
+def test_pci_facts_are_of_the_properties_they_were_read_with(tmp_path: Path) -> None:
+    """A node that somebody changes loses them; the others keep theirs, through a file and back."""
+    options = "-machine pc-i440fx-7.2 -m 16 -device e1000,id=a -device e1000,id=b"
+    with session_of(binary_of("x86_64"), options, tmp_path) as session:
+        text = yaml_from_tree(dump(session))
+    changed = re.sub(r"(id: a\n(?:.*\n)*?)( +)properties: \{mac", r"\1\2properties: {rombar: 0, mac", text, count=1)
+    assert changed != text
+    kept = pins_from_tree(document_from_text(text, "kept").tree)["mdtool:pci"]
+    left = pins_from_tree(document_from_text(changed, "changed").tree)["mdtool:pci"]
+    assert kept["a"] | {"of": ""} == kept["b"] | {"of": ""}
+    assert kept["a"]["bar0"] == "mem 131072"
+    assert kept.keys() - left.keys() == {"a"}
+    assert left["b"] == kept["b"]
 
 
 # --- round trips -----------------------------------------------------------------------------------------------------
