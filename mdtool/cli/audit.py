@@ -102,15 +102,15 @@ def _report(found: Audit, *, causes: bool) -> None:
     print(f"{len(found.findings)} differences that a guest sees, {len(found.fixes)} properties restore some of them")
 
 
-SHOWN = 12  # names of properties; --json has all of them
-
-
 def _cause(finding: Finding) -> str:
     if finding.fixes:
         return "restored by " + ", ".join(map(str, finding.fixes))
     if finding.tried:
-        some = ", ".join([*finding.tried[:SHOWN], *(["..."] if len(finding.tried) > SHOWN else [])])
-        return f"{len(finding.tried)} properties tried, and none restores it: {some}"
+        own = [name for name in finding.tried if "." not in name]
+        others = len(finding.tried) - len(own)
+        said = [f"of its properties {', '.join(own)}"] if own else []
+        said += [f"{others} switches of the chipset and the machine"] if others else []
+        return f"none restores it: tried {' and '.join(said)}"
     if finding.changes[0].field == "rom content":
         return "another build of the option ROM; the property romfile can name the old one"
     if finding.severity == "firmware":
