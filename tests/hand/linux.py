@@ -83,7 +83,7 @@ def cpio(files: dict[str, tuple[bytes, int]]) -> bytes:
 
 def booted(linux: Linux, words: Iterable[str], seconds: float = 90) -> Iterator[tuple[str, str, dict[str, str]]]:
     """(NET or DISK, MAC or kernel's name, what udev says) of every NIC and disk that the guest sees."""
-    append = "console=ttyS0 quiet panic=-1"
+    append = "console=ttyS0 quiet panic=-1 net.naming-scheme=v252"  # the one that mdtool knows
     more = ["-kernel", str(linux.kernel), "-initrd", str(linux.initramfs), "-append", append]
     done = subprocess.run(
         [*words, *more, "-serial", "stdio", "-no-reboot"], capture_output=True, text=True, timeout=seconds
