@@ -21,6 +21,7 @@ from mdtool.proof.verify import (
     View,
     comparison,
     is_pci,
+    pci_differences,
     ways,
     worst_first,
 )
@@ -78,6 +79,8 @@ def enumeration(description: Tree, machine: Tree, answer: Sequence[Answer]) -> t
         else:
             unknown.append(bus)
     differences = list(_differences(seen, names, description, machine))
+    for name, node, device in seen.pairs:
+        differences += pci_differences(name, node, facts_from_answer(device))
     omitted = []
     if seen.closed:
         bridges = ", ".join(names[id(node)] for node in seen.closed)
@@ -146,6 +149,29 @@ def _place(node: Node, listed: Mapping[str, Answer]) -> str:
         slot, _, function = node.address.partition(".")
         return f"{int(slot, 16):02x}.{int(function or '0', 16)}"
     return next((place for place, device in listed.items() if node.id and device["qdev_id"] == node.id), "")
+
+
+def facts_from_answer(device: Answer) -> dict[str, Any]:
+    """What query-pci says of a device, in the words of ``pci_facts``.
+
+    >>> bar = {"bar": 4, "type": "memory", "size": 16384}
+    >>> facts_from_answer({"class_info": {"class": 255}, "id": {"vendor": 6900, "device": 4164}, "regions": [bar]})
+    {'class': 'Class 00ff', 'id': '1af4:1044', 'bar4': 'mem 16384'}
+    """
+    ids, kind = device["id"], device["class_info"]
+    found: dict[str, Any] = {"class": kind.get("desc") or f"Class {kind['class']:04x}"}
+    found["id"] = f"{ids['vendor']:04x}:{ids['device']:04x}"
+    if "subsystem" in ids:
+        found["sub"] = f"{ids['subsystem-vendor']:04x}:{ids['subsystem']:04x}"
+    for region in device["regions"]:
+        if region["bar"] == _ROM:
+            found["rom"] = region["size"]
+        else:
+            found[f"bar{region['bar']}"] = f"{'i/o' if region['type'] == 'io' else 'mem'} {region['size']}"
+    return found
+
+
+_ROM = 6  # QEMU's number for the option ROM's BAR
 
 
 def _functions(bus: Bus) -> Iterator[Node]:

@@ -18,7 +18,8 @@ from typing import Any, NamedTuple
 from mdtool.document import address_key
 from mdtool.drivers import same_driver
 from mdtool.errors import Position
-from mdtool.tree import BUILTIN, SECTIONS, Bus, Place, Properties, Tree
+from mdtool.pci import pci_facts
+from mdtool.tree import BUILTIN, SECTIONS, Bus, Node, Place, Properties, Tree, Value
 from mdtool.values import natural, plain, same
 
 # Severities, the worst first.
@@ -142,6 +143,8 @@ class Compared:
     properties: int
     skipped_nodes: int  # of the machine, built-ins that a partial description leaves out
     skipped_properties: tuple[tuple[str, str], ...]  # (node, property) that the machine does not show
+    functions: int = 0  # PCI functions whose class, ids, BARs and ROM were compared
+    unknown: tuple[str, ...] = ()  # PCI functions of which the description does not have these, for these properties
     features: int = 0  # what the host made of an ``auto``, recorded and shown
     skipped_features: tuple[tuple[str, str], ...] = ()  # recorded and not shown
     unrecorded: tuple[str, ...] = ()  # nodes that show such, of which the description records none
@@ -163,9 +166,21 @@ class Compared:
             missing.append(Omitted(f"{len(self.unrecorded)} nodes ({_listed(self.unrecorded)})", why))
         return (
             View(TREE, f"{self.nodes} nodes and {self.properties} properties", tuple(omitted)),
-            self.enumerated or View(ENUMERATED, "nothing", (Omitted("all of it", "nobody asked the guest's QEMU"),)),
+            self._pci(),
             View(FEATURES, f"{self.features} features", tuple(missing)),
         )
+
+    def _pci(self) -> View:
+        """Places are query-pci's to say, and all the rest is in the dump too, behind bridges without a number as well."""
+        places = self.enumerated
+        said = [places.compared] if places else []
+        omitted = list(places.omitted if places else [Omitted("places", "nobody asked for query-pci")])
+        if self.functions:
+            said.append(f"class, ids, BARs and ROM of {self.functions} functions")
+        if self.unknown:
+            what = f"class, ids, BARs and ROM of {len(self.unknown)} functions ({_listed(self.unknown)})"
+            omitted.append(Omitted(what, "the description has none for these properties; a dump does"))
+        return View(ENUMERATED, ", ".join(said) or "nothing", tuple(omitted))
 
     def data(self) -> dict[str, Any]:
         """For ``--json``."""
@@ -220,7 +235,8 @@ def comparison(description: Tree, machine: Tree) -> tuple[list[Difference], Comp
     skipped: list[tuple[str, str]] = []
     unseen: list[tuple[str, str]] = []
     unrecorded: list[str] = []
-    count = features = 0
+    unknown: list[str] = []
+    count = features = functions = 0
     other_names = {(want.name, have.name) for want, have in pairs}
     for want, have in pairs:
         found += _moved(want, have, other_names)
@@ -235,6 +251,11 @@ def comparison(description: Tree, machine: Tree) -> tuple[list[Difference], Comp
             elif not same(value, seen[name]):
                 severity = SEVERITY_OF.get(name, PROPERTY)
                 found.append(Difference(want.name, name, value, seen[name], severity, want.node.position))
+        if have.node.pci and not pci_facts(want.node):
+            unknown.append(want.name)
+        elif have.node.pci:
+            functions += 1
+            found += pci_differences(want.name, want.node, pci_facts(have.node))
         made, recorded = _flat(have.node.effective), _flat(want.node.effective)
         if made and not recorded:
             unrecorded.append(want.name)
@@ -251,8 +272,32 @@ def comparison(description: Tree, machine: Tree) -> tuple[list[Difference], Comp
     for section in SECTIONS:
         found += _sections(section, "", getattr(description, section), getattr(machine, section))
     found += _buses(description, machine)
-    looked_at = Compared(len(pairs), count, len(left_out), tuple(skipped), features, tuple(unseen), tuple(unrecorded))
+    looked_at = Compared(
+        nodes=len(pairs),
+        properties=count,
+        skipped_nodes=len(left_out),
+        skipped_properties=tuple(skipped),
+        functions=functions,
+        unknown=tuple(unknown),
+        features=features,
+        skipped_features=tuple(unseen),
+        unrecorded=tuple(unrecorded),
+    )
     return worst_first(found), looked_at
+
+
+#: PCI facts (``pci_facts``) that are called otherwise in a report, where ``id`` is QEMU's
+_PCI_NAMES = {"class": "PCI class", "id": "PCI id", "sub": "PCI subsystem id", "rom": "ROM size"}
+
+
+def pci_differences(name: str, node: Node, seen: Mapping[str, Value]) -> Iterator[Difference]:
+    """What is otherwise than the description's PCI facts of ``node``; nothing where it has none."""
+    known = pci_facts(node)
+    for fact in sorted({*known, *seen}) if known else ():
+        want, have = known.get(fact), seen.get(fact)
+        if want != have:
+            severity = FIRMWARE if fact == "rom" else PCI
+            yield Difference(name, _PCI_NAMES.get(fact, fact), want, have, severity, node.position)
 
 
 def worst_first(found: Iterable[Difference]) -> list[Difference]:

@@ -16,7 +16,7 @@ from mdtool.document import yaml_from_tree
 from mdtool.launch.process import QemuProcess
 from mdtool.launch.run import started
 from mdtool.proof.enumerated import enumeration, verified
-from mdtool.proof.verify import ADDRESS, ENUMERATED, FEATURES, IDENTITY, TREE
+from mdtool.proof.verify import ADDRESS, ENUMERATED, FEATURES, FIRMWARE, IDENTITY, PCI, TREE, compare
 from mdtool.qemu.dump import dump
 from mdtool.tree import Bus, Node, Tree
 from tests.support import pci
@@ -155,3 +155,35 @@ def test_what_two_views_show_is_said_once(booted: tuple[QemuProcess, Tree]) -> N
     qemu, tree = booted
     _, found, _ = verified(changed(tree, "net0", {"address": "05.0"}), qemu.session)
     assert [(d.node, d.property) for d in found] == [("net0", "address")]
+
+
+@pytest.mark.parametrize(
+    ("fact", "value", "prop", "severity"),
+    [
+        ("id", "8086:100f", "PCI id", PCI),
+        ("sub", "1af4:1101", "PCI subsystem id", PCI),
+        ("class", "SCSI controller", "PCI class", PCI),
+        ("bar0", "mem 65536", "bar0", PCI),
+        ("bar1", "mem 64", "bar1", PCI),
+        ("rom", 65536, "ROM size", FIRMWARE),
+    ],
+)
+def test_what_a_function_is_is_held_against_the_dump_and_against_query_pci(
+    booted: tuple[QemuProcess, Tree], fact: str, value: Any, prop: str, severity: str
+) -> None:
+    qemu, tree = booted
+    net0 = tree.by_name["net0"].node
+    assert net0.pci[fact] != value
+    other = changed(tree, "net0", {"pci": {**net0.pci, fact: value}})
+    for found in (compare(other, tree), enumeration(other, tree, qemu.execute("query-pci"))[0]):
+        assert [(d.node, d.property, d.want, d.severity) for d in found] == [("net0", prop, value, severity)]
+    assert len(verified(other, qemu.session)[1]) == 1
+
+
+def test_a_description_without_pci_facts_says_that_they_were_not_compared(booted: tuple[QemuProcess, Tree]) -> None:
+    """As one made from XML alone, or one whose property a hand changed since."""
+    qemu, tree = booted
+    for change in ({"pci": {}}, {"properties": {**tree.by_name["net0"].node.properties, "rombar": 0}}):
+        _, _, compared = verified(changed(tree, "net0", change), qemu.session)
+        view = next(view for view in compared.views if view.name == ENUMERATED)
+        assert [omitted.what for omitted in view.omitted] == ["class, ids, BARs and ROM of 1 functions (net0)"]
