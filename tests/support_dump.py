@@ -85,7 +85,7 @@ MACHINES: dict[str, tuple[str, str]] = {
     ),
     "pseries": (
         "ppc64",
-        "-machine pseries-7.2,cap-cfpc=broken,cap-sbbc=broken,cap-ibs=broken,cap-ccf-assist=off -m 256 -smp 2 "
+        "-machine pseries-7.2,cap-cfpc=broken,cap-sbbc=broken,cap-ibs=broken,cap-ccf-assist=off -cpu power9_v2.0 -m 256 -smp 2 "
         "-device spapr-vlan -device spapr-vscsi,id=vs -device scsi-hd,drive=d0,bus=vs.0 "
         "-device spapr-vty,reg=0x30000000,chardev=c0 -device spapr-pci-host-bridge,index=1,id=phb1 "
         "-device virtio-net-pci,bus=phb1.0,addr=3",
@@ -117,6 +117,7 @@ def binary_of(arch: str) -> str:
 @contextmanager
 def running(binary: str, options: str, folder: Path, name: str = "qmp") -> Iterator[str]:
     """A paused QEMU; yields the path of its QMP socket."""
+    folder.mkdir(exist_ok=True)
     path = folder / name
     words = [binary, "-S", "-accel", "tcg", "-display", "none", "-nodefaults", "-no-user-config"]
     words += [*NULL_DISKS.split(), *NULL_CHARS.split(), *options.split()]

@@ -176,8 +176,11 @@ _FIXED = re.compile(
 
 
 def _takes_index(tree: Tree, place: Place) -> bool:
-    """An acpi-index reaches the guest where QEMU describes the slot in ACPI: hotplug slots of a PC."""
-    return _is_pc(tree) and place.bus is not None and place.bus.name != "pcie.0"
+    """An acpi-index reaches the guest where QEMU describes the slot in ACPI: a PC's, before 8.0 those for hotplug alone."""
+    if not _is_pc(tree) or place.bus is None:
+        return False
+    major = str(tree.machine.get("qemu", "8")).partition(".")[0]
+    return place.bus.name != "pcie.0" or number(major) >= 8
 
 
 def _port_number(tree: Tree, place: Place) -> int:

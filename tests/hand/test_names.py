@@ -109,8 +109,12 @@ def test_an_edit_that_renames_a_nic() -> None:
 
 
 def test_no_index_is_offered_where_it_does_not_reach_the_guest() -> None:
-    (change,) = renamed(tree(Q35), tree(Q35.replace("'05.0'", "'07.0'")))
-    assert (change.old, change.new, change.remedy) == ("enp0s5", "enp0s7", "")
+    """QEMU 8.0 was the first to describe the root bus of a q35 to the guest slot by slot."""
+    for qemu, remedy in (("7.2.22", ""), ("8.0.0", "eno1")):
+        old = Q35.replace("arch: x86_64", f"arch: x86_64, qemu: {qemu}")
+        (change,) = renamed(tree(old), tree(old.replace("'05.0'", "'07.0'")))
+        assert (change.old, change.new) == ("enp0s5", "enp0s7")
+        assert remedy in change.remedy and bool(change.remedy) == bool(remedy)
 
 
 def test_the_command(tmp_path: Path) -> None:

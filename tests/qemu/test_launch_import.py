@@ -39,7 +39,7 @@ Q35 = r"""qemu-system-x86_64 -nodefaults -machine q35,accel=kvm:tcg -cpu qemu64,
  -device virtio-blk-pci,drive=d0,bus=rp1,bootindex=1 -device virtio-scsi-pci,id=scsi0,bus=rp2 \
  -drive file=/srv/d1.raw,if=none,id=d1,format=raw -device scsi-hd,drive=d1,serial=ABC -device ide-cd,bus=ide.1 \
  -object rng-random,id=r0,filename=/dev/urandom -device virtio-rng-pci,rng=r0 \
- -device ich9-intel-hda -device hda-duplex -device qemu-xhci,id=xhci -device usb-tablet,bus=xhci.0 -device usb-kbd \
+ -audiodev none,id=quiet -device ich9-intel-hda -device hda-duplex,audiodev=quiet -device qemu-xhci,id=xhci -device usb-tablet,bus=xhci.0 -device usb-kbd \
  -device virtio-serial-pci -chardev socket,id=ga,path=/tmp/ga.sock,server=on,wait=off \
  -device virtserialport,chardev=ga,name=org.qemu.guest_agent.0 \
  -chardev pty,id=s0 -device isa-serial,chardev=s0 -device qxl-vga -device edu -display none -spice port=5930
