@@ -81,7 +81,7 @@ def enumeration(description: Tree, machine: Tree, answer: Sequence[Answer]) -> t
     differences = list(_differences(seen, names, description, machine))
     for name, node, device in seen.pairs:
         differences += pci_differences(name, node, facts_from_answer(device))
-    omitted = []
+    omitted = [] if roots or answer else [Omitted("all of it", "the machine has no PCI")]
     if seen.closed:
         bridges = ", ".join(names[id(node)] for node in seen.closed)
         why = f"no firmware has numbered {bridges} yet"

@@ -161,3 +161,17 @@ def test_what_one_side_does_not_say_is_no_difference() -> None:
     partial = TEXT[: TEXT.index("---")]
     assert not diff(tree(full), tree(partial))
     assert not diff(tree(partial), tree(full))
+
+
+def test_a_guest_xml_is_as_its_dump(tmp_path: Path, qemu: str) -> None:
+    """A device of the host, which a rehearsal replaces by another one, is the described one all the same."""
+    host = "<address domain='0' bus='5' slot='0' function='0'/>"
+    xml, description = tmp_path / "guest.xml", tmp_path / "guest.yaml"
+    xml.write_text(f"""<domain type='qemu'><name>web01</name><memory unit='MiB'>64</memory>
+      <os><type arch='x86_64' machine='pc-q35-7.2'>hvm</type></os><devices><emulator>{qemu}</emulator>
+      <hostdev mode='subsystem' type='pci' managed='yes'><source>{host}</source></hostdev></devices></domain>""")
+    dumped = run_mdtool("dump", xml, "-o", description)
+    assert dumped.returncode == 0, dumped.stderr
+    assert "driver: vfio-pci" in description.read_text()
+    same = run_mdtool("diff", description, xml, "--exit-code")
+    assert (same.returncode, same.stdout) == (0, ""), same.stdout + same.stderr

@@ -20,6 +20,8 @@ from mdtool.proof.verify import ADDRESS, ENUMERATED, FEATURES, FIRMWARE, IDENTIT
 from mdtool.qemu.dump import dump
 from mdtool.tree import Bus, Node, Tree
 from tests.support import pci
+from tests.support_dump import MACHINES as OTHERS
+from tests.support_dump import binary_of, session_of
 from tests.support_launch import COMMON, device, prepared
 
 
@@ -187,3 +189,16 @@ def test_a_description_without_pci_facts_says_that_they_were_not_compared(booted
         _, _, compared = verified(changed(tree, "net0", change), qemu.session)
         view = next(view for view in compared.views if view.name == ENUMERATED)
         assert [omitted.what for omitted in view.omitted] == ["class, ids, BARs and ROM of 1 functions (net0)"]
+
+
+@pytest.mark.parametrize("name", ["microvm", "s390", "pseries", "riscv"])
+def test_machines_of_other_kinds_verify_clean(name: str, tmp_path: Path) -> None:
+    arch, options = OTHERS[name]
+    with session_of(binary_of(arch), options, tmp_path) as session:
+        tree = dump(session)
+        _, found, compared = verified(tree, session)
+    assert found == []
+    view = next(view for view in compared.views if view.name == ENUMERATED)
+    functions = sum(bool(place.node.pci) for place in tree.places)
+    assert f"place of {functions} functions" in view.compared
+    assert [omitted.why for omitted in view.omitted] == (["the machine has no PCI"] if name == "microvm" else [])
