@@ -12,8 +12,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from mdtool.errors import MonitorError
+from mdtool.qemu.phases import Task, or_none, told
 from mdtool.qemu.raw import FOLDED, RawBus, RawDevice
-from mdtool.qemu.session import Refused, Session
+from mdtool.qemu.session import Refused
 from mdtool.tree import Value
 
 #: QOM properties that somebody sets, the guest sees and `info qtree` does not show, since they are none of qdev's
@@ -28,7 +29,7 @@ _BOOTABLE_DRIVERS = re.compile(r"vfio-pci|vfio-ccw|usb-host|usb-redir|vhost-user
 
 #: path -> {property: (type, value)}
 Bags = Mapping[str, Mapping[str, tuple[str, Any]]]
-Reader = Callable[[Session, Iterable[str]], Bags]
+Reader = Callable[[Iterable[str]], Task[Bags]]
 Warned = Callable[[str], None]
 
 
@@ -45,11 +46,13 @@ def besides(device: RawDevice, *, user: bool) -> tuple[str, ...]:
 
 
 def batch(warn: Warned) -> Reader:
-    """A reader by qom-list-get: all of it in one round trip."""
+    """A reader by qom-list-get: all of it is one question."""
 
-    def read(session: Session, paths: Iterable[str]) -> Bags:
+    def read(paths: Iterable[str]) -> Task[Bags]:
         asked = list(paths)
-        answers = session.execute("qom-list-get", {"paths": asked})
+        if not asked:
+            return {}
+        answers = told((yield [("qom-list-get", {"paths": asked})])[0])
         for path, answer in zip(asked, answers, strict=True):
             for entry in answer["properties"]:
                 if "value" not in entry and not _is_structure(entry["type"]):
@@ -63,41 +66,44 @@ def batch(warn: Warned) -> Reader:
 
 
 def one_by_one(warn: Warned) -> Reader:
-    """A reader by qom-list and qom-get, two thousand round trips for a hundred devices."""
+    """A reader by qom-list and qom-get, two thousand questions for a hundred devices."""
 
-    def read(session: Session, paths: Iterable[str]) -> Bags:
-        return {path: dict(_walked(session, path, warn)) for path in paths}
+    def read(paths: Iterable[str]) -> Task[Bags]:
+        bags: dict[str, dict[str, tuple[str, Any]]] = {path: {} for path in paths}
+        lists = yield [("qom-list", {"path": path}) for path in bags]
+        entries = [
+            (path, entry["name"], entry["type"]) for path, found in zip(bags, lists, strict=True) for entry in told(found)
+        ]
+        plain = [(path, name) for path, name, kind in entries if not kind.startswith("child<")]
+        values = iter((yield [("qom-get", {"path": path, "property": name}) for path, name in plain]))
+        for path, name, kind in entries:
+            value = f"{path}/{name}" if kind.startswith("child<") else next(values)
+            if not isinstance(value, Refused):
+                bags[path][name] = (kind, value)
+            elif not _is_structure(kind) and not name.startswith("legacy-"):
+                warn(f"{path}: {value.what}")
+        return bags
 
     return read
-
-
-def _walked(session: Session, path: str, warn: Warned) -> Iterator[tuple[str, tuple[str, Any]]]:
-    for entry in session.execute("qom-list", {"path": path}):
-        name, kind = entry["name"], entry["type"]
-        if kind.startswith("child<"):
-            yield name, (kind, f"{path}/{name}")
-            continue
-        try:
-            yield name, (kind, session.execute("qom-get", {"path": path, "property": name}))
-        except Refused as error:
-            if not _is_structure(kind) and not name.startswith("legacy-"):
-                warn(f"{path}: {error.what}")
 
 
 def _is_structure(kind: str) -> bool:
     return kind.startswith(("child<", "link<", "struct "))
 
 
-def fill(session: Session, buses: list[RawBus], users: Mapping[str, str], read: Reader) -> None:
-    """Replace every value of the skeleton by QOM's, add what QOM has besides, and find every device's path."""
-    paths = dict(_paths(session.hmp("info qom-tree")))
+def fill(source: str, buses: list[RawBus], users: Mapping[str, str], read: Reader, tree: str) -> Task[None]:
+    """Replace every value of the skeleton by QOM's, add what QOM has besides, and find every device's path.
+
+    ``tree`` is ``info qom-tree``, which says where the buses are.
+    """
+    paths = dict(_paths(tree))
     kinds = {bus.type for bus in _all_buses(buses)}
-    links = read(session, (path for path, kind in paths.items() if kind in kinds))
+    links = yield from read(path for path, kind in paths.items() if kind in kinds)
     system = next((path for path, kind in paths.items() if kind == "System"), None)
     if system is None:
-        raise MonitorError(f"{session.source}: info qom-tree shows no system bus")
-    found = list(_devices(buses[0], system, links, session.source))
-    bags = read(session, (path for path, _ in found))
+        raise MonitorError(f"{source}: info qom-tree shows no system bus")
+    found = list(_devices(buses[0], system, links, source))
+    bags = yield from read(path for path, _ in found)
     for path, device in found:
         _take(device, bags[path], besides(device, user=path in users))
 
@@ -144,8 +150,9 @@ def _take(device: RawDevice, bag: Mapping[str, tuple[str, Any]], more: Iterable[
 _OBJECT = frozenset({"type", "realized", "hotplugged", "hotpluggable", "parent_bus"})
 
 
-def loose(session: Session, users: Mapping[str, str], read: Reader) -> list[RawDevice]:
+def loose(users: Mapping[str, str], read: Reader) -> Task[list[RawDevice]]:
     """Devices that sit on no bus `info qtree` knows of, with all their plain QOM properties."""
+    bags = yield from read(users)
     return [
         RawDevice(
             driver=users[path],
@@ -157,27 +164,21 @@ def loose(session: Session, users: Mapping[str, str], read: Reader) -> list[RawD
             },
             path=path,
         )
-        for path, bag in (read(session, users) if users else {}).items()
+        for path, bag in bags.items()
     ]
 
 
-def switches(session: Session, path: str, *, batch: bool) -> dict[str, bool]:
+def switches(path: str, *, batch: bool) -> Task[dict[str, bool]]:
     """The boolean properties of an object; of a CPU that is no x86 they are its features."""
     if batch:
-        (answer,) = session.execute("qom-list-get", {"paths": [path]})
-        entries = [(entry["name"], entry.get("value")) for entry in answer["properties"] if entry["type"] == "bool"]
-        found = dict(entries)
+        (answer,) = told((yield [("qom-list-get", {"paths": [path]})])[0])
+        found = {entry["name"]: entry.get("value") for entry in answer["properties"] if entry["type"] == "bool"}
     else:
-        names = [entry["name"] for entry in session.execute("qom-list", {"path": path}) if entry["type"] == "bool"]
-        found = {name: _value(session, path, name) for name in names if name not in _OBJECT}
+        entries = told((yield [("qom-list", {"path": path})])[0])
+        names = [entry["name"] for entry in entries if entry["type"] == "bool" and entry["name"] not in _OBJECT]
+        values = yield [("qom-get", {"path": path, "property": name}) for name in names]
+        found = dict(zip(names, map(or_none, values), strict=True))
     return {name: found[name] for name in sorted(found) if name not in _OBJECT and found[name] is not None}
-
-
-def _value(session: Session, path: str, name: str) -> Any:
-    try:
-        return session.execute("qom-get", {"path": path, "property": name})
-    except Refused:
-        return None
 
 
 def plain(name: str, kind: str, value: Value) -> Value:

@@ -15,10 +15,11 @@ from typing import Any
 
 from mdtool.qemu import qom
 from mdtool.qemu.notation import FLASH
+from mdtool.qemu.phases import Task, asked, or_none, together, told
 from mdtool.qemu.qom import Warned
 from mdtool.qemu.qtree import buses_from_qtree
 from mdtool.qemu.raw import CONTENTS, Raw, RawBus, RawDevice, placed
-from mdtool.qemu.session import Refused, Session
+from mdtool.qemu.session import Question, Session
 
 
 class Way(Enum):
@@ -33,12 +34,12 @@ class Way(Enum):
 BATCH_SINCE = (10, 1, 0)
 
 
-def _machine(name: str) -> tuple[str, Mapping[str, Any]]:
+def _machine(name: str) -> Question:
     return "qom-get", {"path": "/machine", "property": name}
 
 
-#: what is asked besides the devices, one round trip each: answer: (command, arguments)
-QUESTIONS: Mapping[str, tuple[str, Mapping[str, Any] | None]] = {
+#: what is asked besides the devices, all of it at once: answer: (command, arguments)
+QUESTIONS: Mapping[str, Question] = {
     "name": ("query-name", None),
     "uuid": ("query-uuid", None),
     "target": ("query-target", None),
@@ -49,6 +50,7 @@ QUESTIONS: Mapping[str, tuple[str, Mapping[str, Any] | None]] = {
     "acpi": _machine("acpi"),
     "smm": _machine("smm"),
     "cpus": ("query-hotpluggable-cpus", None),
+    "cpus fast": ("query-cpus-fast", None),
     "memdev": ("query-memdev", None),
     "memory devices": ("query-memory-devices", None),
     "peripheral": ("qom-list", {"path": "/machine/peripheral"}),
@@ -57,45 +59,59 @@ QUESTIONS: Mapping[str, tuple[str, Mapping[str, Any] | None]] = {
 
 
 def read(session: Session, way: Way | None = None, warn: Warned = lambda _: None) -> Raw:
-    """All of a machine; ``way`` None takes the quickest that this QEMU has."""
+    """All of a machine, in at most seven round trips; ``way`` None takes the quickest that this QEMU has."""
     way = way or (Way.BATCH if session.version >= BATCH_SINCE else Way.QTREE)
-    answers = {name: _asked(session, *question) for name, question in QUESTIONS.items()}
+    trees = [_hmp("info qtree")] if way is Way.QTREE else [_hmp("info qtree"), _hmp("info qom-tree")]
+    found = session.ask([*QUESTIONS.values(), *trees])
+    answers = dict(zip(QUESTIONS, map(or_none, found), strict=False))
+    qtree, *qom_tree = (str(told(answer)).replace("\r\n", "\n") for answer in found[len(QUESTIONS) :])
     users = {
         f"/machine/{folder}/{entry['name']}": entry["type"][6:-1]
         for folder in ("peripheral", "peripheral-anon")
         for entry in answers[folder] or ()
         if entry["type"].startswith("child<")
     }
-    if answers["cpus"] is None:
-        answers["cpus"] = _cpus(session)
-    first = next((cpu["qom-path"] for cpu in reversed(answers["cpus"] or []) if "qom-path" in cpu), None)
-    if first and answers["target"]["arch"] in ("x86_64", "i386"):
-        answers["feature-words"] = _asked(session, "qom-get", {"path": first, "property": "feature-words"})
-    elif first:
-        answers["features"] = qom.switches(session, first, batch=way is Way.BATCH)
-    buses = buses_from_qtree(session.hmp("info qtree"), f"{session.source}: info qtree")
+    buses = buses_from_qtree(qtree, f"{session.source}: info qtree")
     _forget_made_up_ids(buses, users)
     reader = (qom.batch if way is Way.BATCH else qom.one_by_one)(warn)
-    if way is Way.QTREE:
-        _find_paths(session, buses, users)
-        _add_besides(session, buses, users)
-    else:
-        qom.fill(session, buses, users, reader)
-    if session.local:
-        _hash_flash(session, buses)
-    told = {device.path for _, device in placed(buses)}
-    told |= {cpu.get("qom-path") for cpu in answers["cpus"] or ()}
+    values = _find_paths(buses, users) if way is Way.QTREE else qom.fill(session.source, buses, users, reader, *qom_tree)
+    loose, cpu, _ = asked(
+        session,
+        together(
+            _devices(values, buses, users, answers, reader),
+            _cpu(answers, batch=way is Way.BATCH),
+            _hash_flash(buses if session.local else []),
+        ),
+    )
+    return Raw(session.version, buses, users, answers | cpu, loose)
+
+
+def _hmp(line: str) -> Question:
+    return "human-monitor-command", {"command-line": line}
+
+
+def _devices(
+    first: Task[None], buses: list[RawBus], users: Mapping[str, str], answers: Mapping[str, Any], reader: qom.Reader
+) -> Task[list[RawDevice]]:
+    """What there is to know of devices once ``first`` has found the path of each; returns those on no bus."""
+    yield from first
+    on_a_bus = {device.path for _, device in placed(buses)}
+    on_a_bus |= {cpu.get("qom-path") for cpu in answers["cpus"] or ()}
     dimms = (device["data"] for device in answers["memory devices"] or () if "slot" in device["data"])
-    told |= {f"/machine/peripheral/{dimm.get('id')}" for dimm in dimms}
-    others = {path: driver for path, driver in users.items() if path not in told}
-    return Raw(session.version, buses, users, answers, qom.loose(session, others, reader))
+    on_a_bus |= {f"/machine/peripheral/{dimm.get('id')}" for dimm in dimms}
+    others = {path: driver for path, driver in users.items() if path not in on_a_bus}
+    loose, _ = yield from together(qom.loose(others, reader), _add_besides(buses, users))
+    found: list[RawDevice] = loose
+    return found
 
 
-def _hash_flash(session: Session, buses: list[RawBus]) -> None:
-    """Say what a read-only flash bank holds: one round trip, and only where there is one with a file behind it."""
+def _hash_flash(buses: list[RawBus]) -> Task[None]:
+    """Say what a read-only flash bank holds, where there is one with a file behind it."""
     banks = [device for _, device in placed(buses) if device.driver in FLASH and device.properties.get("drive")]
     drives = {bank.properties["drive"]: bank for bank in banks}
-    for block in (_asked(session, "query-block", None) or ()) if banks else ():
+    if not banks:
+        return
+    for block in or_none((yield [("query-block", None)])[0]) or ():
         inside = block.get("inserted") or {}
         bank = drives.get(inside.get("node-name")) or drives.get(block.get("device"))
         if bank is not None and inside.get("ro") and inside.get("drv") in ("raw", "file"):
@@ -110,45 +126,59 @@ def _forget_made_up_ids(buses: list[RawBus], users: Mapping[str, str]) -> None:
             device.id = ""
 
 
-def _asked(session: Session, command: str, arguments: Mapping[str, Any] | None) -> Any:
-    """The answer, or None where this QEMU or this machine has none."""
-    try:
-        return session.execute(command, arguments)
-    except Refused:
-        return None
+def _cpu(answers: Mapping[str, Any], *, batch: bool) -> Task[dict[str, Any]]:
+    """The CPUs, also of a machine that cannot hotplug any, and what the guest sees of the first one's features."""
+    cpus, fast = answers["cpus"], answers["cpus fast"] or []
+    if cpus is None:
+        cpus = [{"props": cpu.get("props", {}), "qom-path": cpu["qom-path"]} for cpu in reversed(fast)]
+    first = next((cpu["qom-path"] for cpu in reversed(cpus) if "qom-path" in cpu), None)
+    if first is None:
+        return {"cpus": cpus}
+    if answers["target"]["arch"] in ("x86_64", "i386"):
+        name, features = "feature-words", _one("qom-get", {"path": first, "property": "feature-words"})
+    else:
+        name, features = "features", qom.switches(first, batch=batch)
+    kind, found = yield from together(_one("qom-get", {"path": first, "property": "type"}), features)
+    return {"cpus": [{"type": kind, **cpu} for cpu in cpus], name: found}
 
 
-def _cpus(session: Session) -> list[dict[str, Any]]:
-    """The CPUs of a machine that cannot hotplug any, in the form of query-hotpluggable-cpus."""
-    found = session.execute("query-cpus-fast")
-    kind = _asked(session, "qom-get", {"path": found[0]["qom-path"], "property": "type"}) if found else None
-    return [{"props": cpu.get("props", {}), "qom-path": cpu["qom-path"], "type": kind} for cpu in reversed(found)]
+def _one(command: str, arguments: Mapping[str, Any]) -> Task[Any]:
+    return or_none((yield [(command, arguments)])[0])
 
 
 # --- what info qtree leaves out -------------------------------------------------------------------------------------
 
 
-def _add_besides(session: Session, buses: list[RawBus], users: Mapping[str, str]) -> None:
-    """What only QOM has, one round trip each: a boot index of each device that can boot, the ports of a USB controller."""
-    for _, device in placed(buses):
-        if device.driver == "ICH9-LPC":
-            device.path = _asked(session, *_machine("acpi-device"))
-        for name in qom.besides(device, user=device.path in users) if device.path else ():
-            device.properties[name] = _asked(session, "qom-get", {"path": device.path, "property": name})
+def _add_besides(buses: list[RawBus], users: Mapping[str, str]) -> Task[None]:
+    """What only QOM has: a boot index of each device that can boot, the ports of a USB controller.
+
+    Where the properties were read from QOM they are there already.
+    """
+    lacking = [
+        (device, name)
+        for _, device in placed(buses)
+        for name in (qom.besides(device, user=device.path in users) if device.path else ())
+        if name not in device.properties
+    ]
+    values = yield [("qom-get", {"path": device.path, "property": name}) for device, name in lacking]
+    for (device, name), value in zip(lacking, values, strict=True):
+        device.properties[name] = or_none(value)
 
 
-def _find_paths(session: Session, buses: list[RawBus], users: Mapping[str, str]) -> None:
-    """Give every device that a user made its QOM path; what has none afterwards is a built-in.
+def _find_paths(buses: list[RawBus], users: Mapping[str, str]) -> Task[None]:
+    """Give every device that a user made its QOM path, and the ICH9 bridge; what has none afterwards is a built-in.
 
     An id says it.  An anonymous device is known by its driver, where there is one of that driver and a user made one;
-    else QEMU is asked on which bus each is, one round trip each: what users made is younger than what the machine made.
+    else QEMU is asked on which bus each is: what users made is younger than what the machine made.
     """
+    bridges = [device for _, device in placed(buses) if device.driver == "ICH9-LPC"]
     anonymous: dict[str, list[tuple[RawBus, RawDevice]]] = {}
     for bus, device in placed(buses):
         if device.id:
             device.path = f"/machine/peripheral/{device.id}"
         else:
             anonymous.setdefault(device.driver, []).append((bus, device))
+    unsure: dict[str, dict[str, list[RawDevice]]] = {}  # by the path of a user's, youngest first: who it may be, by bus
     for driver, made in _anonymous_users(users).items():
         here = anonymous.get(driver, [])
         if len(made) == len(here) == 1:
@@ -157,10 +187,16 @@ def _find_paths(session: Session, buses: list[RawBus], users: Mapping[str, str])
         by_bus: dict[str, list[RawDevice]] = {}
         for bus, device in here:
             by_bus.setdefault(bus.name, []).append(device)  # youngest first
-        for path in reversed(made):
-            parent = _asked(session, "qom-get", {"path": path, "property": "parent_bus"})
-            if queue := by_bus.get(str(parent).rpartition("/")[2]):
-                queue.pop(0).path = path
+        unsure |= dict.fromkeys(reversed(made), by_bus)
+    answers = yield [
+        *(("qom-get", {"path": path, "property": "parent_bus"}) for path in unsure),
+        *(_machine("acpi-device") for _ in bridges),
+    ]
+    for (path, by_bus), parent in zip(unsure.items(), answers, strict=False):
+        if queue := by_bus.get(str(or_none(parent)).rpartition("/")[2]):
+            queue.pop(0).path = path
+    for bridge, path in zip(bridges, answers[len(unsure) :], strict=True):
+        bridge.path = or_none(path)
 
 
 def _anonymous_users(users: Mapping[str, str]) -> dict[str, list[str]]:

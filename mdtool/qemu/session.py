@@ -15,10 +15,11 @@ import json
 import logging
 import os
 import re
+import shlex
 import stat
 import subprocess
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -30,6 +31,7 @@ from mdtool.errors import MonitorError, QemuError
 GREETING_TIMEOUT = 4.0  # seconds; a monitor greets at once, or its QEMU is busy with another client
 COMMAND_TIMEOUT = 20.0  # seconds; the slowest command of a dump takes 0.2 s
 LARGEST_ANSWER = 32 << 20  # bytes; 1,000 devices are an answer of 2 MB
+LONGEST_WORD = 100_000  # bytes; Linux takes 128 KiB for one argument of a process
 KEPT_EVENTS = 10_000  # an event storm costs memory no further than this
 
 logging.getLogger("qemu.qmp").addHandler(logging.NullHandler())  # its errors arrive as exceptions, and are told once
@@ -46,10 +48,16 @@ class Refused(QemuError):
         self.command = command
 
 
+#: a command and its arguments
+Question = tuple[str, Mapping[str, Any] | None]
+#: what QEMU returned, or a Refused
+Answer = Any
+
+
 class _Wire(Protocol):
     version: tuple[int, int, int]
 
-    def call(self, command: str, arguments: Mapping[str, Any] | None, timeout: float) -> Any: ...
+    def ask(self, questions: Sequence[Question], timeout: float) -> list[Answer]: ...
     def events(self, timeout: float) -> list[dict[str, Any]]: ...
     def close(self) -> None: ...
 
@@ -59,7 +67,8 @@ class Session:
 
     ``source``    as the user named it
     ``version``   of QEMU, ``(7, 2, 22)``
-    ``trips``     how many commands went there and came back
+    ``trips``     how many times something was sent and waited for
+    ``commands``  how many commands that were
     ``local``     whether QEMU runs on this host, so that its files are this host's
     """
 
@@ -68,6 +77,7 @@ class Session:
         self.version = wire.version
         self.timeout = timeout
         self.trips = 0
+        self.commands = 0
         self.local = isinstance(wire, _Qmp) and isinstance(wire.address, str)
         self._wire = wire
 
@@ -79,8 +89,22 @@ class Session:
 
     def execute(self, command: str, arguments: Mapping[str, Any] | None = None, *, timeout: float | None = None) -> Any:
         """QEMU's answer.  Raises Refused where QEMU says no, MonitorError where it says nothing sensible."""
+        (answer,) = self.ask([(command, arguments)], timeout=timeout)
+        if isinstance(answer, Refused):
+            raise answer
+        return answer
+
+    def ask(self, questions: Sequence[Question], *, timeout: float | None = None) -> list[Answer]:
+        """The answers to all questions, in order, a Refused where QEMU says no: one round trip, none for no question.
+
+        ``timeout`` is how long QEMU may be silent, not how long all of it may take.  Raises MonitorError where QEMU says
+        nothing sensible.
+        """
+        if not questions:
+            return []
         self.trips += 1
-        return self._wire.call(command, arguments, self.timeout if timeout is None else timeout)
+        self.commands += len(questions)
+        return self._wire.ask(questions, self.timeout if timeout is None else timeout)
 
     def hmp(self, line: str) -> str:
         """What the human monitor prints: ``session.hmp("info qtree")``, with plain line ends."""
@@ -121,17 +145,40 @@ class _Qmp:
     def _run(self, what: Coroutine[Any, Any, T], timeout: float) -> T:
         return self._loop.run_until_complete(asyncio.wait_for(what, timeout))
 
-    def call(self, command: str, arguments: Mapping[str, Any] | None, timeout: float) -> Any:
+    def ask(self, questions: Sequence[Question], timeout: float) -> list[Answer]:
+        answered = 0  # QEMU answers in order
+
+        async def one(question: Question) -> Answer:
+            nonlocal answered
+            try:
+                answer = await self._client.execute(*question)
+            except ExecuteError as error:
+                said: Any = error.received["error"]
+                answer = Refused(f"QEMU refused {question[0]}: {said['desc']}", said["class"], question[0])
+            answered += 1
+            return answer
+
+        async def all_of_them() -> list[Answer]:
+            """qemu.qmp reads while it writes, so no full socket buffer can stop both ends."""
+            whole = asyncio.gather(*map(one, questions))
+            before = -1
+            while before < answered and not whole.done():
+                before = answered
+                await asyncio.wait({whole}, timeout=timeout)
+            if not whole.done():
+                whole.cancel()
+                raise TimeoutError
+            return await whole
+
         try:
-            return self._run(self._client.execute(command, arguments), timeout)
-        except ExecuteError as error:
-            told: Any = error.received["error"]
-            raise Refused(f"QEMU refused {command}: {told['desc']}", told["class"], command) from None
+            return self._loop.run_until_complete(all_of_them())
         except TimeoutError:
+            command = questions[answered][0]
             what = f"{self._source}: no answer to {command} within {timeout:g} s"
             self._abandon()
             raise MonitorError(what, remedy="QEMU hangs, or its host is very busy: try again") from None
         except (QMPError, OSError, EOFError, ValueError) as error:
+            command = questions[answered][0]
             raise MonitorError(f"{self._source}: {command}: {self._cause(error)}") from None
 
     def _cause(self, error: BaseException) -> str:
@@ -227,32 +274,49 @@ class _Virsh:
     """The monitor of a guest that libvirt runs, through libvirt: ``virsh qemu-monitor-command``."""
 
     def __init__(self, name: str, connect: str | None, timeout: float) -> None:
-        self._command = ["virsh", "--quiet", *(["--connect", connect] if connect else []), "qemu-monitor-command"]
+        self._command = ["virsh", "--quiet", *(["--connect", connect] if connect else [])]
         self._name = name
-        qemu = self.call("query-version", None, max(timeout, 10.0))["qemu"]
+        qemu = self.ask([("query-version", None)], max(timeout, 10.0))[0]["qemu"]
         self.version = (int(qemu["major"]), int(qemu["minor"]), int(qemu["micro"]))
 
-    def call(self, command: str, arguments: Mapping[str, Any] | None, timeout: float) -> Any:
-        text = json.dumps({"execute": command, **({"arguments": arguments} if arguments else {})})
+    def ask(self, questions: Sequence[Question], timeout: float) -> list[Answer]:
+        """One virsh for all of them, which does what a string with ``;`` says; more where that string would be too long."""
+        found: list[Answer] = []
+        chunk: list[tuple[str, str]] = []
+        for command, arguments in questions:
+            text = json.dumps({"execute": command, **({"arguments": arguments} if arguments else {})})
+            line = f"qemu-monitor-command --domain {shlex.quote(self._name)} --cmd {shlex.quote(text)}"
+            if chunk and sum(len(line) + 2 for _, line in chunk) + len(line) > LONGEST_WORD:
+                found += self._virsh(chunk, timeout)
+                chunk = []
+            chunk.append((command, line))
+        return found + self._virsh(chunk, timeout)
+
+    def _virsh(self, lines: list[tuple[str, str]], timeout: float) -> list[Answer]:
+        command = lines[0][0]
         try:
             done = subprocess.run(
-                [*self._command, "--domain", self._name, "--cmd", text],
+                [*self._command, "; ".join(line for _, line in lines)],
                 stdin=subprocess.DEVNULL, capture_output=True, timeout=timeout, check=False,
             )  # fmt: skip
         except FileNotFoundError:
             raise MonitorError("virsh is not installed", remedy="install libvirt's clients (libvirt-clients)") from None
         except subprocess.TimeoutExpired:
             raise MonitorError(f"libvirt:{self._name}: no answer to {command} within {timeout:g} s") from None
-        if done.returncode:
+        answers = [line for line in done.stdout.split(b"\n") if line.strip()]
+        if done.returncode or len(answers) < len(lines):
             words = " ".join(done.stderr.decode(errors="replace").split()).removeprefix("error: ")
             raise MonitorError(f"libvirt:{self._name}: {words}", remedy="virsh list shows the guests that run")
+        return [self._answer(*pair) for pair in zip((command for command, _ in lines), answers, strict=True)]
+
+    def _answer(self, command: str, text: bytes) -> Answer:
         try:
-            answer = json.loads(done.stdout)
+            answer = json.loads(text)
         except ValueError:
             raise MonitorError(f"libvirt:{self._name}: {command}: what came back is not QMP") from None
         if "error" in answer:
             error = answer["error"]
-            raise Refused(f"QEMU refused {command}: {error.get('desc')}", error.get("class", "GenericError"), command)
+            return Refused(f"QEMU refused {command}: {error.get('desc')}", error.get("class", "GenericError"), command)
         return answer["return"]
 
     def events(self, timeout: float) -> list[dict[str, Any]]:

@@ -222,22 +222,25 @@ def test_answers_of_no_sense_are_one_error(tmp_path: Path, junk: Any, capsys: py
 # --- libvirt's door --------------------------------------------------------------------------------------------------
 
 VIRSH = """#!{python}
-import json, socket, sys
+import json, shlex, socket, sys
 words = sys.argv[1:]
 with open({log!r}, "a") as log:
     print(json.dumps(words), file=log)
-if "gone" in words:
+if "--domain gone" in words[-1]:
     sys.exit("error: failed to get domain 'gone'")
-command = words[words.index("--cmd") + 1]
+lexer = shlex.shlex(words[-1], posix=True, punctuation_chars=";")
+lexer.whitespace_split = True
+commands = [word for word in lexer if word.startswith("{{")]
 with socket.socket(socket.AF_UNIX) as qemu:
     qemu.connect({path!r})
     lines = qemu.makefile("rw")
     lines.readline()
-    for text in ('{{"execute": "qmp_capabilities"}}', command):
+    for text in ['{{"execute": "qmp_capabilities"}}', *commands]:
         lines.write(text + "\\n")
         lines.flush()
         answer = lines.readline()
-print(answer)
+        if text in commands:
+            print(answer)
 """
 
 
@@ -254,14 +257,10 @@ def test_libvirts_door(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: 
         direct = capsys.readouterr().out
         assert main(["dump", "libvirt:web01", "--connect", "qemu+ssh://host/system"]) == 0
         assert capsys.readouterr().out == direct
-        assert json.loads(log.read_text().splitlines()[0])[:6] == [
-            "--quiet",
-            "--connect",
-            "qemu+ssh://host/system",
-            "qemu-monitor-command",
-            "--domain",
-            "web01",
-        ]
+        processes = [json.loads(words) for words in log.read_text().splitlines()]
+        assert processes[0][:-1] == ["--quiet", "--connect", "qemu+ssh://host/system"]
+        assert processes[0][-1].startswith("qemu-monitor-command --domain web01 --cmd ")
+        assert len(processes) == 1 + 2  # the version, and a process for each phase
         with session_from_source("libvirt:web01") as session, pytest.raises(Refused, match="not been found"):
             session.execute("nonsense")
         assert "failed to get domain 'gone'" in refused("libvirt:gone")
