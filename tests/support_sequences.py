@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -241,6 +241,11 @@ class World:
 
     # --- reconcile, and what must hold ---
 
+    def adopted(self, guest: Guest) -> None:
+        """The description became a dump of the machine that it described: to the guest XML nothing is new in it."""
+        plan = reconcile(guest, self.document().tree).plan
+        assert not plan, f"a dump is not what was dumped:\n{plan}"
+
     def step(self) -> Result:
         xml = self.xml()
         old = self.document() if self.text is not None else None
@@ -341,6 +346,8 @@ def survivors_stay(before: Tree, after: Tree, result: Result) -> None:
             assert was.node.driver != now.node.driver, f"{was} was replaced by {now}, and its model is the same"
         else:
             assert (now.node.id, now.address) == (was.node.id, was.address), f"{was} moved: {now}"
+            lost = {k: v for k, v in was.node.pins.items() if k not in now.node.properties and now.node.pins.get(k) != v}
+            assert not lost, f"{was} lost pins: {lost}"
     kinds: Counter[tuple[str, bool]] = Counter()
     for tree, here in ((before, True), (after, False)):
         for place in tree.places:
@@ -371,18 +378,29 @@ EDITS = ("add", "add", "add", "remove", "reverse", "rotate", "remodel", "bare", 
 Edit = tuple[str, int, int]
 
 
-def run(machine: str, start: Sequence[tuple[int, int]], edits: Sequence[Sequence[Edit]]) -> World:
-    """A guest with the parts of ``start``, and batches of edits with a reconcile after each."""
+def run(
+    machine: str,
+    start: Sequence[tuple[int, int]],
+    edits: Sequence[Sequence[Edit]],
+    after: Callable[[World, Tree, Result], None] | None = None,
+) -> World:
+    """A guest with the parts of ``start``, and batches of edits with a reconcile after each.
+
+    ``after`` gets each step's world, the tree before its reconcile, and the result.
+    """
     world = World(machine, [])
     for batch in ([("add", kind, number) for kind, number in start], *edits):
         for name, one, two in batch:
             getattr(world, name)(one, two)
+        before = world.document().tree if world.text is not None else Tree()
         try:
-            world.step()
+            result = world.step()
         except InputError as error:
             if error.rule != "out-of-slots":  # a guest may be full; what is there stays where it is
                 raise
             break
+        if after is not None:
+            after(world, before, result)
     return world
 
 

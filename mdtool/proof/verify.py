@@ -49,6 +49,8 @@ SEVERITY_OF = {
 }
 #: (driver, property) that show what firmware did, not what the machine is
 _SET_BY_FIRMWARE = frozenset({("q35-pcihost", "MCFG")})
+#: pins that QEMU makes of other properties: with another of these in the tree they say what was
+_MADE_OF = {"romsize": ("rombar", "romfile")}
 SECTION_SEVERITY = {
     ("guest", "uuid"): IDENTITY,
     ("guest", "name"): HOST,
@@ -244,7 +246,7 @@ def comparison(description: Tree, machine: Tree) -> tuple[list[Difference], Comp
         seen = {**have.node.pins, **have.node.properties}
         count += len(described)
         for name, value in described.items():
-            if (want.node.driver, name) in _SET_BY_FIRMWARE:
+            if (want.node.driver, name) in _SET_BY_FIRMWARE or _stale(want.node, name):
                 continue
             if name not in seen:
                 skipped.append((want.name, name))
@@ -267,7 +269,9 @@ def comparison(description: Tree, machine: Tree) -> tuple[list[Difference], Comp
             if not same(value, made[name]):
                 found.append(Difference(want.name, name, value, made[name], EFFECTIVE, want.node.position))
     found += [Difference(place.name, "", _at(place), None, IDENTITY, place.node.position) for place in missing]
-    left_out = [place for place in extra if not full and place.node.origin == BUILTIN]
+    # What a device brings with it (a usb-storage its disk) is known once it was dumped, and then it has pins.
+    new = {id(have.node) for want, have in pairs if not want.node.pins and want.node.origin != BUILTIN}
+    left_out = [place for place in extra if place.node.origin == BUILTIN and (not full or id(place.parent) in new)]
     found += [Difference(place.name, "", None, _at(place), IDENTITY) for place in extra if place not in left_out]
     for section in SECTIONS:
         found += _sections(section, "", getattr(description, section), getattr(machine, section))
@@ -303,6 +307,11 @@ def pci_differences(name: str, node: Node, seen: Mapping[str, Value]) -> Iterato
 def worst_first(found: Iterable[Difference]) -> list[Difference]:
     """By severity, then in the order of nodes."""
     return sorted(found, key=lambda d: (SEVERITIES.index(d.severity), natural(d.node), d.property))
+
+
+def _stale(node: Node, pin: str) -> bool:
+    """Whether a property in the tree overrides what a pin was made of; the size of a ROM is also among the PCI facts."""
+    return pin not in node.properties and any(name in node.properties for name in _MADE_OF.get(pin, ()))
 
 
 def _flat(bag: Properties, path: str = "") -> dict[str, Any]:

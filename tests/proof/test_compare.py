@@ -21,7 +21,8 @@ from mdtool.proof.probe import probe_argv
 from mdtool.proof.rewrite import commented
 from mdtool.proof.root import binary_in, library_folders, rooted
 from mdtool.proof.verify import ADDRESS, FIRMWARE, IDENTITY, PCI, PROPERTY
-from mdtool.tree import Bus, Node, Tree
+from mdtool.proof.verify import compare as differences
+from mdtool.tree import BUILTIN, Bus, Node, Tree
 
 
 def function(path: str, device: int = 0x1000, id: str = "", **at: int) -> Function:
@@ -278,3 +279,26 @@ def test_a_description_alone_makes_a_command_line_without_a_host() -> None:
 def test_a_description_without_a_machine_is_refused() -> None:
     with pytest.raises(InputError, match="names no machine type"):
         argv_from_description(Tree(), binary="qemu")
+
+
+def test_what_a_new_device_brings_is_known_once_it_was_dumped() -> None:
+    """A disk on USB brings its SCSI disk: no difference before the first dump, and one after it."""
+
+    def machine(pins: dict[str, object], *inner: Node) -> Tree:
+        stick = Node("usb-storage", id="stick", address="1", pins=pins, buses=(Bus("stick.0", "SCSI", inner),))
+        return Tree(buses=(Bus("usb.0", "usb-bus", (Node("usb-hub", address="2", origin=BUILTIN), stick)),))
+
+    real = machine({"rombar": 1}, Node("scsi-hd", address="0:0:0", origin=BUILTIN))
+    assert not differences(machine({}), real)
+    assert [one.node for one in differences(machine({"rombar": 1}), real)] == ["scsi-hd@stick.0/0:0:0"]
+
+
+def test_the_size_of_a_rom_follows_from_whether_there_is_one() -> None:
+    def machine(properties: dict[str, object], pins: dict[str, object]) -> Tree:
+        return Tree(
+            buses=(Bus("pci.0", "PCI", (Node("e1000", id="n", address="03.0", properties=properties, pins=pins),)),)
+        )
+
+    bare = machine({}, {"rombar": 0, "romsize": 4294967295})
+    assert not differences(machine({"rombar": 0}, {"romsize": 262144}), bare)
+    assert [one.property for one in differences(machine({}, {"rombar": 0, "romsize": 262144}), bare)] == ["romsize"]
