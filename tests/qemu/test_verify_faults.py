@@ -199,11 +199,11 @@ QUIET = [
 @pytest.mark.parametrize("name", QUIET)
 def test_of_a_machine_that_ran_it_is_foretold_too(name: str, described: Path, tmp_path: Path) -> None:
     words = MACHINES["q35"]()
-    said = verify(Q35[name][0](words), described, tmp_path, boot=0.5)
+    said = verify(Q35[name][0](words), described, tmp_path, boot=0.3)
     assert (said.refusal is None) is loads(words, said.state, tmp_path), str(said.refusal)
 
 
-@pytest.mark.parametrize("boot", [0.0, 0.5])
+@pytest.mark.parametrize("boot", [0.0, 0.3])
 @pytest.mark.parametrize("name", sorted(MACHINES))
 def test_the_same_machine_is_foretold_to_load_and_does(name: str, boot: float, tmp_path: Path) -> None:
     words = MACHINES[name]()
