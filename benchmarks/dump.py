@@ -22,7 +22,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ sys.path.insert(0, str(HERE.parent))
 
 from mdtool.qemu.dump import dump  # noqa: E402
 from mdtool.qemu.read import BATCH_SINCE  # noqa: E402
-from mdtool.qemu.session import Session, session_from_source  # noqa: E402
+from mdtool.qemu.session import Question, Session, session_from_source  # noqa: E402
 
 #: (what, the first QEMU it holds for, the QEMU it no longer holds for, at least how many times quicker than the walk)
 GOALS = (
@@ -126,10 +126,10 @@ class Timed(Session):
 
     waited = 0.0
 
-    def execute(self, command: str, arguments: Any = None, *, timeout: float | None = None) -> Any:
+    def ask(self, questions: Sequence[Question], *, timeout: float | None = None) -> list[Any]:
         start = time.perf_counter()
         try:
-            return super().execute(command, arguments, timeout=timeout)
+            return super().ask(questions, timeout=timeout)
         finally:
             self.waited += time.perf_counter() - start
 

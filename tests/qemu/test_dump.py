@@ -22,7 +22,7 @@ from mdtool.errors import MdtoolError
 from mdtool.pci import pci_facts
 from mdtool.qemu.dump import dump
 from mdtool.qemu.phases import asked
-from mdtool.qemu.qom import one_by_one
+from mdtool.qemu.qom import _paths, one_by_one
 from mdtool.qemu.raw import placed
 from mdtool.qemu.read import QUESTIONS, Way, read
 from mdtool.qemu.session import Question, Refused, Session, session_from_source
@@ -273,6 +273,34 @@ def test_hotplugged_devices_are_there_and_unplugged_ones_are_not(tmp_path: Path)
         session.execute("device_del", {"id": "hot"})  # pending: no guest runs that could let go of it
         assert "hot" in dump(session).by_name
     assert before != yaml_from_tree(tree)
+
+
+def everything_readable(session: Session) -> list[object]:
+    """Every property of every object, both trees, and what the commands about devices say."""
+    tree = session.hmp("info qom-tree")
+    paths = [path for path, _ in _paths(tree)]
+    bags = asked(session, one_by_one(lambda _: None)(paths))
+    still = {path: {name: said for name, said in bag.items() if name not in MOVING} for path, bag in bags.items()}
+    queries = [session.execute(name) for name in ("query-pci", "query-hotpluggable-cpus", "query-block")]
+    return [tree, session.hmp("info qtree"), still, queries]
+
+
+MOVING = ("date", "rtc-time", "guest-stats")  # a clock is read
+
+
+@pytest.mark.parametrize("bus", ["pcie.0-port", "pci-bridge"])
+def test_an_unplug_that_is_pending_shows_nowhere(bus: str, tmp_path: Path) -> None:
+    """The device is the guest's until the guest lets go of it: the dump is whole, and nothing that reads tells of it."""
+    carrier = {"pcie.0-port": "pcie-root-port,id=p,chassis=1", "pci-bridge": "pci-bridge,id=p,chassis_nr=1,shpc=on"}[bus]
+    options = f"-machine pc-q35-7.2 -m 16 -device usb-ehci -device {carrier} -device e1000e,id=hot,bus=p,addr=0"
+    options = options if bus == "pcie.0-port" else options.replace("addr=0", "addr=1")
+    with session_of(binary_of("x86_64"), options, tmp_path) as session:
+        before, all_of_it = yaml_from_tree(dump(session)), everything_readable(session)
+        session.execute("device_del", {"id": "hot"})
+        assert yaml_from_tree(dump(session)) == before
+        assert everything_readable(session) == all_of_it
+        session.execute("device_add", {"driver": "usb-mouse"})
+        assert everything_readable(session) != all_of_it  # the control
 
 
 @pytest.mark.parametrize("name", ["q35", "pc", "virt", "pseries"])
