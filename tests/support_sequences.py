@@ -204,6 +204,9 @@ class World:
             return
         old = self.document()
         nodes = [p for p in old.tree.places if p.node.driver in ("virtio-net-pci", "e1000", "virtio-blk-pci")]
+        # QEMU hands the ROM of a card without a ROM BAR to the firmware by its file's name, and takes one of each name.
+        having = {p.node.driver for p in nodes if "rombar" in p.node.properties}
+        nodes = [p for p in nodes if p.node.driver not in having]
         if nodes:
             node = nodes[which % len(nodes)].node
             changes = {"properties": {**node.properties, "rombar": 0}}

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from mdtool.qemu.session import Session
 
 UNPLUG_SECONDS = 20.0  # a guest lets go of a device within a few; one that runs no operating system never does
+RELEASE_SECONDS = 2.0  # QEMU says that a PCI disk is gone a moment before it lets go of the drive
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,10 +279,13 @@ def _remove_disk(session: Session, top: str) -> None:
     base = re.escape(top.removesuffix("-throttle"))
     nodes = [one["node-name"] for one in session.execute("query-named-block-nodes", {"flat": True})]
     left = [name for name in nodes if re.fullmatch(rf"{base}(-\d+)?(-file|-throttle|-slice)?", name)]
+    end = time.monotonic() + RELEASE_SECONDS
     while left:  # each round removes what nothing stands on any more
         still = [name for name in left if not _try(lambda name=name: session.execute("blockdev-del", {"node-name": name}))]  # type: ignore[misc]
         if len(still) == len(left):
-            break
+            if time.monotonic() > end:
+                break
+            time.sleep(0.02)
         left = still
     if top.endswith("-throttle"):
         _try(lambda: session.execute("object-del", {"id": f"{top.removesuffix('-throttle')}-limits"}))

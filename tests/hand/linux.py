@@ -45,13 +45,13 @@ class Linux:
     initramfs: Path
 
 
-def linux_from_packages(folder: Path, work: Path) -> Linux:
-    """Unpack the packages of ``folder`` and make an initramfs in ``work``."""
+def linux_from_packages(folder: Path, work: Path, init: str = INIT) -> Linux:
+    """Unpack the packages of ``folder`` and make an initramfs in ``work`` that runs ``init``."""
     root = work / "root"
     for package in sorted(folder.glob("*.deb")):
         subprocess.run(["dpkg-deb", "-x", str(package), str(root)], check=True)
     kernel = next((root / "boot").glob("vmlinuz-*"))
-    files: dict[str, tuple[bytes, int]] = {"init": (INIT.encode(), 0o755)}
+    files: dict[str, tuple[bytes, int]] = {"init": (init.encode(), 0o755)}
     busybox, udevadm = (next(root.glob(f"**/bin/{name}")) for name in ("busybox", "udevadm"))  # in /bin or /usr/bin
     files["bin/busybox"] = (busybox.read_bytes(), 0o755)
     files["bin/udevadm"] = (udevadm.read_bytes(), 0o755)

@@ -46,10 +46,10 @@ class Running:
     def disk(self, name: str, dev: str, bus: str) -> str:
         return DISK.format(file=self.folder / name, dev=dev, bus=bus)
 
-    def write(self, *devices: str, memory: int = 64) -> None:
+    def write(self, *devices: str, memory: int = 64, machine: str = "pc-q35-7.2", os: str = "") -> None:
         self.xml.write_text(
             f"<domain type='qemu'><name>live</name><uuid>11111111-2222-3333-4444-0000000000aa</uuid>"
-            f"<memory unit='MiB'>{memory}</memory><os><type arch='x86_64' machine='pc-q35-7.2'>hvm</type></os>"
+            f"<memory unit='MiB'>{memory}</memory><os><type arch='x86_64' machine='{machine}'>hvm</type>{os}</os>"
             "<features><acpi/></features><devices><emulator>/usr/bin/qemu-system-x86_64</emulator>"
             "<controller type='usb' index='0' model='qemu-xhci'/><controller type='scsi' index='0' model='virtio-scsi'/>"
             "<controller type='virtio-serial' index='0'/>\n" + "\n".join(devices) + "\n</devices></domain>"
