@@ -166,7 +166,7 @@ class World:
         elements = [
             element
             for element in parsed(written).devices
-            if element.tag not in ("emulator", "memballoon")
+            if element.tag not in ("emulator", "memballoon", "hub")
             and (element.tag != "controller" or (element.get("@type") == "pci" and element.get("@index") in ports))
         ]
         fitting = [at for at, part in enumerate(self.parts) if self.fits(part)]

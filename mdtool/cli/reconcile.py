@@ -96,10 +96,10 @@ def run(args: argparse.Namespace) -> int:
             xml = _xml_with_places(source, guest, tree, args.aliases)
             if _same_file(args.write_xml, args.guest):
                 tree = reconcile(guest_from_bytes(xml.encode(), args.guest), tree, options).tree
-        outcomes = None
+        outcomes, after = None, tree
         if plan and not args.dry_run:
             if args.live:
-                outcomes = _live(args, guest, before, tree, plan)
+                outcomes, tree = _live(args, guest, before, tree, plan)
             if args.launch and args.source:
                 _shut_down(args)
         if args.minimal:
@@ -117,7 +117,7 @@ def run(args: argparse.Namespace) -> int:
     if plan:
         from mdtool.reconcile.shown import with_names
 
-        plan = with_names(plan, before, tree)
+        plan = with_names(plan, before, after)
     if args.json:
         live: dict[str, Any] = {} if outcomes is None else {"live": [outcome.data() for outcome in outcomes]}
         live |= {"machine": [one.data() for one in rebase.differences]} if rebase else {}
@@ -168,13 +168,14 @@ def _rebased(guest: Guest, old: Tree, new: Tree) -> Rebased:
     return rebased(guest, old, new)
 
 
-def _live(args: argparse.Namespace, guest: Guest, old: Tree | None, new: Tree, plan: Plan) -> list[Outcome]:
+def _live(args: argparse.Namespace, guest: Guest, old: Tree | None, new: Tree, plan: Plan) -> tuple[list[Outcome], Tree]:
+    """What was done, and the machine that runs now."""
     from mdtool.errors import InputError, QemuError
     from mdtool.launch.backends.base import Host
     from mdtool.launch.process import runtime_base
     from mdtool.launch.run import free_port, wanted_by
     from mdtool.qemu.session import session_from_source
-    from mdtool.reconcile.live import UNPLUG_SECONDS, carried_out, check_before, differences
+    from mdtool.reconcile.live import UNPLUG_SECONDS, as_far, carried_out, check_before, differences
 
     if old is None:
         remedy = f"describe it first: mdtool dump {args.live} --xml {args.guest} -o {args.description}"
@@ -185,7 +186,7 @@ def _live(args: argparse.Namespace, guest: Guest, old: Tree | None, new: Tree, p
         outcomes = carried_out(session, plan, old, new, wanted_by(guest, new), host, seconds=args.timeout or UNPLUG_SECONDS)
         if found := differences(session, new, outcomes):
             raise QemuError("plugged in, and not as described: " + "; ".join(found))
-    return outcomes
+    return outcomes, as_far(old, new, outcomes)
 
 
 def _shut_down(args: argparse.Namespace) -> None:
@@ -224,6 +225,8 @@ def _launch(args: argparse.Namespace, target: str, *, changed: bool) -> int:
 def _xml_with_places(source: bytes, guest: Guest, tree: Tree, aliases: str) -> str:
     from mdtool.errors import Report
     from mdtool.guest.devices import wanted_from_guest
-    from mdtool.guest.write import xml_with_places
+    from mdtool.guest.write import unwritten, xml_with_places
 
+    if hand := unwritten(tree):
+        say(f"warning: the written XML has no element for what a hand added to the description: {', '.join(hand)}")
     return xml_with_places(source, guest, tree, wanted_from_guest(guest, Report()), aliases=aliases)

@@ -16,7 +16,7 @@ from mdtool.guest.model import Guest, Spot, Wanted
 from mdtool.guest.place import spot_from_node
 from mdtool.guest.xml import Element
 from mdtool.guest.xmltext import Edits, New
-from mdtool.tree import BUILTIN, Node, Place, Tree, Value
+from mdtool.tree import BUILTIN, HAND, Node, Place, Tree, Value
 
 #: Address type -> how libvirt writes each of its numbers, in its order.
 _NUMBERS: Mapping[str, Mapping[str, str]] = {
@@ -72,7 +72,20 @@ def xml_with_places(source: bytes, guest: Guest, tree: Tree, wanted: Sequence[Wa
         if one.element is not None:
             nodes.pop(one.origin, None)  # parts, and devices of <qemu:commandline>
     _add(guest, edits, list(_missing(tree, nodes.values(), aliases)))
+    _machine(guest, edits, tree)
     return edits.text()
+
+
+def unwritten(tree: Tree) -> list[str]:
+    """The names of nodes that a hand added to the description: no element of libvirt's XML stands for them."""
+    return [place.name for place in tree.places if place.node.origin == HAND]
+
+
+def _machine(guest: Guest, edits: Edits, tree: Tree) -> None:
+    """The versioned machine type in the place of an alias (``q35``), which means another one with the next QEMU."""
+    type_, described = guest.domain.first("os/type"), tree.machine.get("type")
+    if type_ is not None and described and type_.get("@machine") not in (None, described):
+        edits.set(type_, {"machine": str(described)})
 
 
 def _elements(guest: Guest, wanted: Sequence[Wanted]) -> Iterator[tuple[Element, Wanted]]:

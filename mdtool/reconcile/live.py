@@ -10,11 +10,12 @@ import json
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from mdtool.errors import ConflictError, InputError, MdtoolError
 from mdtool.guest.place import device_arguments
+from mdtool.reconcile.assemble import assembled, parts_of
 from mdtool.reconcile.merge import ABSENT
 from mdtool.reconcile.plan import Action, Plan, Step
 from mdtool.tree import Place, Tree
@@ -86,6 +87,27 @@ def carried_out(
     steps = [step for step in plan.steps if step.action is not Action.KEEP]
     done = {id(step): Outcome(step, work.attempt(step)) for step in work.in_order(steps)}
     return [done[id(step)] for step in steps]
+
+
+def as_far(old: Tree, new: Tree, outcomes: Sequence[Outcome]) -> Tree:
+    """The machine as it runs now: ``new`` where all was done, else ``old`` with the steps that were.
+
+    So the description says the truth, and what was left is planned again by the next reconcile.
+    """
+    if not any(outcome.left for outcome in outcomes):
+        return new
+    parts = parts_of(old)
+    done = {outcome.step.name: outcome.step for outcome in outcomes if not outcome.left}
+    for name, step in done.items():
+        if step.action in (Action.REMOVE, Action.REPLACE) and name in parts.nodes:
+            parts.remove(name)
+    for place in new.places:
+        if place.name in done and done[place.name].action is not Action.REMOVE:
+            parts.put(place.name, place.bus.name if place.bus else None, place.node)
+    tree = assembled(parts, old)
+    there = {place.node.origin for place in tree.places} | {place.address for place in tree.places}
+    kept = [one for one in (*old.retired, *new.retired) if not {one.origin, (one.bus, one.address)} & there]
+    return replace(tree, retired=tuple(dict.fromkeys(kept)))
 
 
 def differences(session: Session, new: Tree, outcomes: Iterable[Outcome]) -> list[str]:

@@ -11,11 +11,11 @@ from support import SAMPLES, mdtool
 from mdtool.document import tree_from_file
 from mdtool.errors import InputError, Report
 from mdtool.guest.devices import guest_from_bytes, wanted_from_guest
-from mdtool.guest.write import xml_with_places
+from mdtool.guest.write import unwritten, xml_with_places
 from mdtool.guest.xml import element_from_bytes
 from mdtool.guest.xmltext import Edits, New
 from mdtool.reconcile import Options, reconcile
-from mdtool.tree import Tree
+from mdtool.tree import Bus, Node, Tree
 
 FRAME = """<domain type='qemu'><name>w</name><memory unit='MiB'>64</memory>
   <os><type arch='x86_64' machine='%s'>hvm</type></os><features><acpi/></features>
@@ -225,3 +225,18 @@ def test_an_element_knows_where_it_ends() -> None:
     root = element_from_bytes(source, "x")
     found = [source[slice(*element.span)] for element in (*root, *root.children[0])]
     assert found == [b"<a k='>'><b x='1'/></a>", b"<c/>", b"<d>t</d>", b"<e  />", b"<b x='1'/>"]
+
+
+def test_an_alias_of_the_machine_becomes_the_versioned_type_and_nothing_else_changes() -> None:
+    text = (
+        "<domain type='qemu'><name>a</name><memory unit='MiB'>64</memory>\n"
+        "  <os><!-- new --><type arch='x86_64' machine='q35' >hvm</type></os>\n  <devices/>\n</domain>\n"
+    )
+    guest = guest_from_bytes(text.encode(), "a.xml")
+    tree = Tree(machine={"type": "pc-q35-7.2"})
+    assert xml_with_places(text.encode(), guest, tree, []) == text.replace("'q35'", "'pc-q35-7.2'")
+
+
+def test_what_a_hand_added_is_named() -> None:
+    tree = Tree(buses=(Bus("pci.0", "PCI", (Node("edu", id="mine", origin="hand"), Node("e1000", id="n", origin="x"))),))
+    assert unwritten(tree) == ["mine"]

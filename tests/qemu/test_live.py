@@ -146,6 +146,14 @@ def test_what_is_left(guest: Running) -> None:
     with guest.session() as session:
         after = re.findall(r"^\S*hostnet\S*", session.hmp("info network"), re.MULTILINE)
     assert len(after) <= len(netdevs) + 2
+    # The description says what runs: the card that nobody let go of is in it, and what was left is planned again.
+    assert guest.verify()[0] == 0, guest.verify()
+    described = guest.yaml.read_text()
+    assert "52:54:00:00:00:01" in described and "- id: channel0" not in described
+    left = {name for name, why in live.items() if why}
+    again = guest.live("--timeout", "1")
+    assert again.keys() == left and all(again.values())
+    assert guest.yaml.read_text() == described
 
 
 def test_another_machine_than_described_is_left_alone(guest: Running) -> None:
