@@ -24,7 +24,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from qemu.qmp import ExecuteError, QMPClient, QMPError
+from qemu.qmp import ConnectError, ExecuteError, QMPClient, QMPError
 
 from mdtool.errors import MonitorError, QemuError
 
@@ -130,13 +130,22 @@ class _Qmp:
         self._events: deque[dict[str, Any]] = deque(maxlen=KEPT_EVENTS)
         self._client.events.event_filter = self._seen  # the default listener, whose own queue has no end
         try:
-            self._run(self._client.connect(address), timeout)
+            self._connect(address, timeout)
         except BaseException as error:
             self.close()
             raise _told_connect(error, source, timeout) from None
         greeting = self._client.greeting
         qemu: Any = greeting.QMP.version["qemu"] if greeting else {}
         self.version = (int(qemu.get("major", 0)), int(qemu.get("minor", 0)), int(qemu.get("micro", 0)))
+
+    def _connect(self, address: str | tuple[str, int], timeout: float) -> None:
+        """Once more where an event came between the command and the answer of the negotiation: qemu.qmp expects none."""
+        try:
+            self._run(self._client.connect(address), timeout)
+        except ConnectError as error:
+            if not isinstance(getattr(error.exc, "exc", None), AssertionError):
+                raise
+            self._run(self._client.connect(address), timeout)
 
     def _seen(self, event: Any) -> bool:
         self._events.append(dict(event))

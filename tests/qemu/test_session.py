@@ -6,6 +6,7 @@ import json
 import os
 import socket
 import stat
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -278,3 +279,27 @@ def test_closing_twice_is_fine(tmp_path: Path) -> None:
         session.close()
         with session_from_source(path) as again:  # the monitor is free at once
             again.execute("query-status")
+
+
+def test_an_event_in_the_midst_of_the_negotiation_is_no_refusal(tmp_path: Path) -> None:
+    """QEMU may emit one as soon as it took the command, before it answers."""
+    path = str(tmp_path / "fake")
+    event = {"event": "RTC_CHANGE", "data": {"offset": 0}, "timestamp": {"seconds": 1, "microseconds": 0}}
+    said: list[bytes] = []
+
+    def serve(listener: socket.socket) -> None:
+        for first in (event, None):
+            client, _ = listener.accept()
+            with client:
+                client.sendall(line(GREETING))
+                said.append(client.recv(4096))
+                client.sendall((line(first) if first else b"") + line({"return": {}}))
+                client.recv(4096)
+
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(path)
+        listener.listen(1)
+        threading.Thread(target=serve, args=[listener], daemon=True).start()
+        with session_from_source(path) as session:
+            assert session.version == (7, 2, 22)
+    assert len(said) == 2
