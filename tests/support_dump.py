@@ -65,6 +65,25 @@ MACHINES: dict[str, tuple[str, str]] = {
         "-device pxb,id=pxb0,bus_nr=16,bus=pci.0 -device pxb,id=pxb9,bus_nr=48,bus=pci.0 "
         "-device ib700 -net nic,model=e1000 -device vmcoreinfo",
     ),
+    "rare": (
+        "x86_64",
+        "-machine pc-q35-7.2,nvdimm=on,cxl=on -m 64,slots=4,maxmem=2G "
+        "-object memory-backend-ram,id=nvm,size=16M -device nvdimm,memdev=nvm,id=nv0,label-size=128K "
+        "-device pxb-cxl,id=cxl0,bus=pcie.0,bus_nr=64,addr=4 -device cxl-rp,id=rp0,bus=cxl0,chassis=9,port=0,slot=2 "
+        "-object memory-backend-ram,id=cxlm,size=256M -object memory-backend-ram,id=lsa,size=16M "
+        "-device cxl-type3,bus=rp0,memdev=cxlm,lsa=lsa,id=t3 "
+        "-device nvme-subsys,id=sub0 -device nvme,id=nvme0,serial=n,subsys=sub0,bus=pcie.0,addr=5 "
+        "-device nvme-ns,drive=d0,bus=nvme0,nsid=1 -device nvme-ns,drive=d1,bus=nvme0,nsid=7 "
+        "-device sdhci-pci,id=sd0,bus=pcie.0,addr=6 -device sd-card,drive=d2,bus=sd-bus "
+        "-device qemu-xhci,id=xhci,bus=pcie.0,addr=7 -device usb-ccid,id=ccid,bus=xhci.0 -device ccid-card-passthru,chardev=c0,bus=ccid.0 "
+        "-device usb-serial,chardev=c1,bus=xhci.0 -audiodev none,id=au -device usb-audio,audiodev=au,bus=xhci.0 "
+        "-device ich9-intel-hda,id=hda,bus=pcie.0,addr=8 -device hda-micro,audiodev=au,bus=hda.0,cad=2 -device hda-output,audiodev=au,cad=0 "
+        "-device megasas,id=raid,bus=pcie.0,addr=9 -device scsi-hd,drive=d3,bus=raid.0,scsi-id=1 "
+        "-device pvscsi,id=pvs,bus=pcie.0,addr=a -device scsi-cd,bus=pvs.0,drive=d4 "
+        "-device virtio-mem-pci,id=vm0,bus=pcie.0,addr=b,memdev=vmem "
+        "-object memory-backend-ram,id=vmem,size=128M -device edu,bus=pcie.0,addr=c -device pci-serial,chardev=c2,bus=pcie.0,addr=d "
+        "-device isa-fdc,id=fdc -device floppy,drive=d5,unit=1",
+    ),
     "microvm": (
         "x86_64",
         "-machine microvm -m 64 -device virtio-net-device -device virtio-blk-device,drive=d0 "

@@ -256,8 +256,10 @@ def _numa(answers: Mapping[str, Any]) -> dict[str, Value]:
     plugged = {device["data"].get("memdev") for device in answers.get("memory devices") or ()}
     sizes = {m["id"]: m["size"] for m in answers.get("memdev") or () if f"/objects/{m.get('id')}" not in plugged}
     named = sorted((name for name in sizes if "." not in name), key=natural)
-    if len(cpus) < 2 and (len(named) < 2 and named != ["ram-node0"]):
-        return {}
+    if len(cpus) < 2:  # then a name alone tells: memory of other devices (shared, CXL's) is a back end too
+        named = [name for name in named if re.fullmatch(r"ram-node\d+", name)]
+        if not named:
+            return {}
     behind = {int(found[1]): name for name in named if (found := re.fullmatch(r"ram-node(\d+)", name))}
     if not behind and len(named) == len(cpus):  # another's names: in their order
         behind = dict(zip(sorted(cpus), named, strict=True))

@@ -135,7 +135,7 @@ UNCHOSEN: Mapping[str, tuple[Value, ...]] = {
     "name": ("",),
     "guid": ("00000000-0000-0000-0000-000000000000",),
     "uuid": ("00000000-0000-0000-0000-000000000000",),
-    "vendor": ("", "QEMU"),
+    "vendor": ("", "QEMU", 0),
     "product": ("", "QEMU HARDDISK", "QEMU CD-ROM"),
     "model": ("", "QEMU HARDDISK", "QEMU DVD-ROM"),
     "nsid": (0,),
