@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -28,6 +28,9 @@ def merged_sections(
             _keep_machine_type(guest, tree, now, report)
         have = flat(getattr(tree, name))
         applied = flat(tree.applied.get(f"@{name}", {}))
+        if name == "cpu" and applied:
+            wanted = {**wanted, name: _without_found_features(guest, now, {*have, *applied}, report)}
+            now = flat(wanted[name])
         merge = merged(now, applied, have, {}, prefer=prefer)
         for conflict in merge.conflicts:
             key = conflict.name.replace("\0", ".")
@@ -44,6 +47,20 @@ def merged_sections(
             steps.append(Step(Action.MODIFY, name, changes=changes, at=guest.domain.position, notices=True))
     applied_now = {f"@{name}": dict(wanted[name]) for name in SECTIONS if wanted.get(name)}
     return replace(tree, **result, applied=applied_now), steps
+
+
+def _without_found_features(guest: Guest, now: Mapping[str, Any], known: Container[str], report: Report) -> dict[str, Any]:
+    """The cpu section without the features that libvirt found in the running guest and that nobody asked for.
+
+    ``virsh dumpxml`` of a guest that runs (its domain has an id) lists what QEMU made of the CPU, and says check='full'.
+    """
+    live = guest.domain.get("@id") is not None and guest.domain.get("cpu/@check") == "full"
+    found = [key for key in now if live and key.startswith("features\0") and key not in known]
+    if found:
+        names = ", ".join(key.partition("\0")[2] for key in found)
+        what = f"cpu: {names}: libvirt's account of the running guest, and not taken for a wish"
+        report.warn(what, at=guest.domain.at("cpu"), rule="live-cpu")
+    return nested({key: value for key, value in now.items() if key not in found}, "\0")
 
 
 def _keep_machine_type(guest: Guest, tree: Tree, now: dict[str, Any], report: Report) -> None:
