@@ -21,7 +21,7 @@ from mdtool.guest.write import xml_with_places
 from mdtool.reconcile import Options, Result, reconcile
 from mdtool.reconcile.assemble import assembled, parts_of
 from mdtool.reconcile.plan import Action
-from mdtool.tree import HAND, Node, Place, Tree
+from mdtool.tree import BUILTIN, HAND, Node, Place, Tree
 
 MACHINES = {
     "pc": ("x86_64", "pc-i440fx-7.2"),
@@ -353,16 +353,21 @@ def survivors_stay(before: Tree, after: Tree, result: Result) -> None:
             assert not lost, f"{was} lost pins: {lost}"
     kinds: Counter[tuple[str, bool]] = Counter()
     for tree, here in ((before, True), (after, False)):
-        for place in tree.places:
+        for place in lasting(tree):
             kinds[place.node.driver, here] += 1
-    where = {(p.node.driver, p.address): p for p in after.places}
+    where = {(p.node.driver, p.address): p for p in lasting(after)}
     changed = {change.before for step in result.plan.steps if step.action is Action.REPLACE for change in step.changes}
     changed |= {step.driver for step in result.plan.steps if step.action is Action.REPLACE}
-    for driver in {p.node.driver for p in before.places if not marked(p.node.origin or "")} - changed:
-        were = [p for p in before.places if p.node.driver == driver]
+    for driver in {p.node.driver for p in lasting(before) if not marked(p.node.origin or "")} - changed:
+        were = [p for p in lasting(before) if p.node.driver == driver]
         stayed = sum((driver, p.address) in where for p in were)
         expected = min(kinds[driver, True], kinds[driver, False])
         assert stayed >= expected, f"{driver}: {expected} of {len(were)} should stay, {stayed} did\n{result.plan}"
+
+
+def lasting(tree: Tree) -> list[Place]:
+    """All but what comes and goes with a device that somebody added: the SCSI disk inside of a usb-storage."""
+    return [p for p in tree.places if not (p.node.origin == BUILTIN and p.parent is not None and p.parent.id)]
 
 
 def hand_stays(before: Tree, after: Tree, hand: set[str]) -> None:
