@@ -64,7 +64,9 @@ def test_no_false_alarm(source: Path | str, tmp_path: Path) -> None:
                 qemu.cont()
                 time.sleep(BOOT)
             _, found, compared = verified(tree, qemu.session)
-        alarms = [one for one in guest_visible(found) + cpu_flags(found) if counts(one, again)]
+        # A dump has the CPU's model and its bits, not which of these somebody chose: words have that, and the XML.
+        told = isinstance(source, Path) or number % 2
+        alarms = [one for one in guest_visible(found) + (cpu_flags(found) if told else []) if counts(one, again)]
         assert [str(one) for one in alarms] == [], number
         assert compared.nodes == len(tree.places)
         done += 1
