@@ -21,8 +21,15 @@ def coloured(text: str, colour: str, stream: TextIO | None = None) -> str:
 
 
 def say(text: str) -> None:
-    """A message for a person, to stderr."""
-    print(text, file=sys.stderr)
+    """A message for a person, to stderr.
+
+    Past Python's buffer where there is a descriptor: a signal handler may say something in the midst of a message, and
+    the buffer answers that with an error.
+    """
+    try:
+        os.write(sys.stderr.fileno(), f"{text}\n".encode(errors="backslashreplace"))
+    except (OSError, ValueError):  # no descriptor behind it, or nobody reads
+        print(text, file=sys.stderr)
 
 
 def warn_all(warnings: Iterable[Warn]) -> None:

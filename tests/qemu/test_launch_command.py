@@ -298,6 +298,23 @@ def test_ctrl_c_asks_the_guest_and_then_ends_qemu(guest: Path) -> None:
     assert gone(launch.pid)
 
 
+def test_a_message_may_come_in_the_midst_of_another() -> None:
+    """ctrl-C comes when it likes: what its handler says goes past the buffer that is being written."""
+    text = """if True:
+        import signal, sys
+        from mdtool.cli.output import say
+        signal.signal(signal.SIGALRM, lambda *_: say("handler"))
+        signal.setitimer(signal.ITIMER_REAL, 0.0002, 0.0002)
+        for number in range(20000):
+            say(str(number))
+        signal.setitimer(signal.ITIMER_REAL, 0)
+    """
+    done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr[-500:]
+    said = done.stderr.splitlines()
+    assert "handler" in said and [line for line in said if line != "handler"] == [str(n) for n in range(20000)]
+
+
 def test_daemonize_returns_when_the_guest_runs(guest: Path) -> None:
     done = mdtool("launch", guest, "web01.yaml", "--daemonize", "--pidfile", "pid", "--qmp", "mine.qmp")
     assert done.returncode == 0, done.stderr
