@@ -215,6 +215,11 @@ def _globals(guest: Guest) -> Iterator[tuple[str, Any]]:
                     rule="pm",
                 )
             yield f"{chipset}.{name}", int(not enabled)
+    if any(device.tag == "watchdog" and device.get("@model") == "itco" for device in guest.devices):
+        if not guest.is_q35:
+            what, remedy = "the watchdog itco is one of q35's chipset", "another model, or a q35 machine type"
+            raise InputError(what, at=domain.at("devices/watchdog"), remedy=remedy, rule="watchdog")
+        yield "ICH9-LPC.noreboot", False
     for timer in domain.all("clock/timer"):
         if timer.get("@name") == "pit" and timer.get("@tickpolicy") in ("delay", "discard"):
             yield "kvm-pit.lost_tick_policy", timer.get("@tickpolicy")
