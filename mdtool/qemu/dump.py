@@ -318,6 +318,16 @@ def _in_place(cpus: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     return sorted(listed, key=lambda cpu: [cpu["props"].get(place, 0) for place in _PLACES])
 
 
+def _cpu_address(cpu: Mapping[str, Any]) -> str:
+    """``socket:die:core:thread`` and what else the machine has of these; on s390x the core alone.
+
+    There a core's number counts over the whole machine, and a guest may be moved to another drawer, book or socket, of
+    which QEMU tells since 8.2.
+    """
+    places = ("core-id",) if cpu["type"].endswith("s390x-cpu") else _PLACES
+    return ":".join(str(cpu["props"][place]) for place in places if place in cpu["props"])
+
+
 def _cpu_nodes(answers: Mapping[str, Any]) -> Iterable[Node]:
     """CPUs, which sit on no bus; the first one has what the host made of the model's features."""
     cpus = [cpu for cpu in _in_place(answers.get("cpus") or ()) if "qom-path" in cpu]
@@ -332,7 +342,7 @@ def _cpu_nodes(answers: Mapping[str, Any]) -> Iterable[Node]:
         yield Node(
             driver=cpu["type"],
             id=path.rpartition("/")[2] if path.startswith("/machine/peripheral/") else None,
-            address=":".join(str(cpu["props"][place]) for place in _PLACES if place in cpu["props"]) or str(number),
+            address=_cpu_address(cpu) or str(number),
             origin=None if user else BUILTIN,
             effective=effective if number == 0 else {},
         )

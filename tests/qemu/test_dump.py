@@ -386,7 +386,7 @@ def guest(devices: int) -> str:
     """Everything that costs questions, more of it the more devices: anonymous ones, bootable ones, on a bus or on none."""
     words = ["-machine pc-q35-7.2 -m 64,slots=99,maxmem=9G -device qemu-xhci,id=x -device virtio-scsi-pci,id=s"]
     words += [f"-device pcie-root-port,id=p{n},chassis={n},addr={n // 8 + 4:x}.{n % 8},multifunction=on" for n in range(8)]
-    words += ["-device pci-bridge,id=b,chassis_nr=9,bus=p0"] + ["-device e1000,bus=b", "-device ipmi-bmc-sim"] * 2
+    words += ["-device pci-bridge,id=b,chassis_nr=9,bus=p0"] + ["-device e1000,bus=b"] * 2 + ["-device ipmi-bmc-sim"]
     for number in range(devices):
         words.append(f"-blockdev null-co,node-name=n{number} -device scsi-hd,drive=n{number},bus=s.0,scsi-id={number}")
     return " ".join(words)
