@@ -105,6 +105,8 @@ def run(args: argparse.Namespace) -> int:
 
     if args.print:
         prepared = prepare(None)
+        for error in prepared.commandline.refused if prepared.commandline is not None else ():
+            say(f"a launch would end with this: {error}")
         print(json.dumps(launch.data_from_prepared(prepared), indent=1) if args.json else launch.shown(prepared))
         return 0
     if args.rehearse and not (args.paused or args.qmp):  # with either, somebody wants to look at it

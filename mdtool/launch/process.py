@@ -170,6 +170,8 @@ class QemuProcess:
         parent = os.getpid()
         words = directory / f"{Path(helper.argv[0]).name}.log"
         try:
+            if helper.folder is not None:
+                helper.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             with open(words, "ab") as log:
                 process = subprocess.Popen(
                     helper.argv,
