@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
+from mdtool.errors import InputError
 from mdtool.guest.allocation.controllers import MODELS, index_of, is_placed, model_of, type_of
 from mdtool.guest.allocation.order import wholes
 from mdtool.guest.model import Guest, Spot, Wanted
@@ -217,7 +218,15 @@ def device_arguments(bus_name: str | None, node: Node, parent: Node | None = Non
     if bus_name and notation.bus and (node.address is not None or notation.spot not in _PLACED_BY_QEMU):
         arguments["bus"] = bus_name
     if node.address is not None and (notation is not _PCI or _PCI_ADDRESS.match(node.address)):
-        arguments |= notation.write(node.address, node)
+        try:
+            arguments |= notation.write(node.address, node)
+        except ValueError:
+            raise InputError(
+                f"{node.id or node.driver}: {node.address!r} is no place for {node.driver}",
+                at=node.position,
+                remedy="give it an address of its own bus, or none",
+                rule="address-notation",
+            ) from None
     narrow = parent is not None and parent.driver in _NARROW_DRIVERS
     if narrow and not arguments.get("channel") and not arguments.get("lun"):
         arguments = {name: value for name, value in arguments.items() if name not in ("channel", "lun")}

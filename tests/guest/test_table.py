@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from mdtool.errors import InputError, Report
+from mdtool.errors import InputError, Position, Report
 from mdtool.guest.devices import (
     MAX_DEVICES,
     boot_order,
@@ -18,7 +18,9 @@ from mdtool.guest.devices import (
 )
 from mdtool.guest.elements import ROWS
 from mdtool.guest.model import Guest, Spot, Wanted
+from mdtool.guest.place import device_arguments
 from mdtool.guest.table import auto, driver_name, number, one_of, switch, word
+from mdtool.tree import Node
 
 DOMAIN = """<domain type='qemu'><name>g</name>
 <os><type arch='{arch}' machine='{machine}'>hvm</type>{boot}</os>
@@ -303,3 +305,12 @@ def test_a_path_has_one_use() -> None:
         assert len(silent) == len(set(silent)), row.element
         bare = replace(row, host={}, ignored={}, refused={})
         assert not {path for path in silent if path in bare.uses}, row.element
+
+
+@pytest.mark.parametrize(
+    ("driver", "address"), [("scsi-hd", "2"), ("ide-hd", "0:0:1"), ("floppy", "left"), ("virtserialport", "1.2")]
+)
+def test_a_place_of_another_bus_is_an_error_at_its_line(driver: str, address: str) -> None:
+    node = Node(driver, "one", address, position=Position("g.yaml", 7, 3))
+    with pytest.raises(InputError, match=rf"g.yaml:7:3: error: one: '{address}' is no place for {driver}"):
+        device_arguments("bus.0", node)
