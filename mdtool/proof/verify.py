@@ -334,18 +334,25 @@ def _matched(description: Tree, machine: Tree) -> tuple[list[tuple[Place, Place]
 
     No guest sees an id: ``-net nic`` gives none, and libvirt gives them out anew, so that another NIC may have it.  So
     in this order: the same name and no contradiction; the same place and no contradiction; the same id; the same place;
-    and at last an anonymous node (named by where it is) with another one of its driver, nearest first.
+    and at last an anonymous node (named by where it is) with another one of its driver, nearest first.  A place is the way
+    to it, or, on a bus of the machine's own that a partial description has without what provides it, that bus's name.
     """
     left: dict[str, Place] = dict(machine.by_name)
     alone = dict(description.by_name)
     way_to, by_way = ways(description), {way: name for name, way in ways(machine).items()}
+    at: dict[tuple[str | None, str | None], str] = {
+        (_bus(place), place.node.address): name for name, place in left.items() if place.node.address is not None
+    }
     pairs: dict[str, Place] = {}
 
     def named(place: Place) -> Place | None:
         return left.get(place.name)
 
     def placed(place: Place) -> Place | None:
-        return left.get(by_way.get(way_to.get(place.name, ()), ""))
+        there = by_way.get(way_to.get(place.name, ()))
+        if there is None and place.parent is None:
+            there = at.get((_bus(place), place.node.address))
+        return left.get(there or "")
 
     def like(place: Place) -> Place | None:
         others = [other for other in left.values() if other.node.id is None and _same_driver(place, other)]

@@ -182,7 +182,8 @@ _MARKS = ("serial", "wwn")  # the properties that weaker identities name
 
 
 def _marks_of_wanted(w: Wanted) -> list[object]:
-    return [i for i in w.identities if i.partition("/")[0] in _MARKS]
+    """In QEMU's words and not the XML's, where a wwn is hexadecimal."""
+    return [f"{name}/{value}" for name in _MARKS if (value := w.properties.get(name))]
 
 
 def _marks_of_node(node: Node) -> list[object]:

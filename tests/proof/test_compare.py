@@ -302,3 +302,20 @@ def test_the_size_of_a_rom_follows_from_whether_there_is_one() -> None:
     bare = machine({}, {"rombar": 0, "romsize": 4294967295})
     assert not differences(machine({"rombar": 0}, {"romsize": 262144}), bare)
     assert [one.property for one in differences(machine({}, {"rombar": 0, "romsize": 262144}), bare)] == ["romsize"]
+
+
+def test_a_device_of_another_id_is_known_by_its_place_on_the_machines_own_bus() -> None:
+    """A partial description has ``ide.0`` without the controller that provides it; libvirt gives the disk an id anew."""
+
+    def disk(id: str, unit: str, serial: str = "1") -> Bus:
+        return Bus("ide.0", "IDE", (Node("ide-hd", id=id, address=unit, properties={"serial": serial}),))
+
+    chipset = Node("piix3-ide", address="01.1", origin=BUILTIN, buses=(disk("ua-ide0-0-0", "0"),))
+    whole = Tree(buses=(Bus("pci.0", "PCI", (chipset,)),))
+    assert [str(one) for one in differences(Tree(buses=(disk("ide0-0-0", "0"),)), whole)] == [
+        "ide0-0-0: id: described 'ide0-0-0', is 'ua-ide0-0-0'"
+    ]
+    other = differences(Tree(buses=(disk("ide0-0-0", "0", "2"),)), whole)
+    assert ("ide0-0-0", "serial", IDENTITY) in [(one.node, one.property, one.severity) for one in other]
+    moved = differences(Tree(buses=(disk("ide0-0-0", "1"),)), whole)
+    assert {one.property for one in moved} == {""}

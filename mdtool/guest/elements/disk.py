@@ -42,6 +42,15 @@ def _choice(context: Context) -> str:
     return f"{bus}/{device}"
 
 
+def spaced(text: str) -> str:
+    """A serial as libvirt hands it to QEMU, with a backslash before each space, which the guest sees (measured on 9.0).
+
+    >>> print(spaced("disk 1"))
+    disk\\ 1
+    """
+    return text.replace(" ", r"\ ")
+
+
 def _shape(context: Context, wanted: Wanted) -> Wanted:
     bus, device = bus_of(context), context.get("@device") or "disk"
     facts: dict[str, Any] = {**wanted.facts, "bus": bus, "device": device}
@@ -49,7 +58,7 @@ def _shape(context: Context, wanted: Wanted) -> Wanted:
     if wanted.driver in ("scsi-hd", "scsi-cd"):
         # QEMU once put the name of the drive into the device identification page, and a serial where there is one.
         if "serial" in properties:
-            properties["device_id"] = properties["serial"]
+            properties["device_id"] = context.get("serial")
         else:
             facts["device_id"] = True
     if bus == "virtio" and device == "lun":
@@ -88,7 +97,7 @@ DISK = Device(
     reads=("target/@bus", "@device", "@model"),
     drivers=DRIVERS,
     props={
-        "serial": Prop("serial"),
+        "serial": Prop("serial", spaced),
         "bootindex": Prop("boot/@order", number),
         "num-queues": Prop("driver/@queues", number, _BLK),
         "queue-size": Prop("driver/@queue_size", number, _BLK),
