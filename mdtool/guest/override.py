@@ -13,6 +13,7 @@ from dataclasses import replace
 from mdtool.errors import InputError, Report, choices
 from mdtool.guest.elements.outside import QEMU
 from mdtool.guest.model import Guest, Wanted
+from mdtool.guest.table import with_host_side
 from mdtool.guest.xml import Element
 from mdtool.tree import Value
 
@@ -35,14 +36,11 @@ def overridden(guest: Guest, wanted: Sequence[Wanted], report: Report) -> list[W
         if alias not in known:
             what = f"<qemu:override>: no device has the alias '{alias}'"
             report.error(InputError(what, at=device.position, expected=choices(map(str, known - {None})), rule="override"))
-    return [
-        replace(one, properties=_with(one, found[one.id], report)) if one.driver and one.id in found else one
-        for one in wanted
-    ]
+    return [_with(one, found[one.id], report) if one.driver and one.id in found else one for one in wanted]
 
 
-def _with(one: Wanted, device: Element, report: Report) -> dict[str, Value]:
-    properties = dict(one.properties)
+def _with(one: Wanted, device: Element, report: Report) -> Wanted:
+    properties = {**one.properties, **one.facts.get("host", {})}
     for change in _inside([device], "frontend", "property"):
         name, kind, text = change.get("@name") or "", change.get("@type") or "", change.get("@value") or ""
         if kind == "remove":
@@ -54,7 +52,8 @@ def _with(one: Wanted, device: Element, report: Report) -> dict[str, Value]:
             expected = choices(_TYPES) if kind not in _TYPES else f"a value of type {kind}"
             what = f"<qemu:override>: property '{name}' cannot be '{text}' of type '{kind}'"
             report.error(InputError(what, at=change.position, expected=expected, rule="override"))
-    return properties
+    facts = {name: fact for name, fact in one.facts.items() if name != "host"}
+    return with_host_side(replace(one, properties=properties, facts=facts))
 
 
 def _inside(elements: Sequence[Element], *tags: str) -> Iterator[Element]:

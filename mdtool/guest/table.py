@@ -10,6 +10,7 @@ for ``source`` and everything inside it.
 Facts (``Wanted.facts``), for allocation and placing, none of them a property:
 
     every element   choice (the value that chose the driver)
+                    host (properties that QEMU is told and no guest sees)
                     transport (``pci``, ``ccw``, ``mmio``) of a virtio device
     controller      type, model, index (always an int); chassis, chassisNr, port, busNr, node, hotplug, ports, vectors
                     as the XML gives them (ints; node an int; hotplug ``on``/``off``); master (start port) of a
@@ -41,6 +42,7 @@ from typing import Any
 from mdtool.errors import InputError, Report, choices
 from mdtool.guest.model import Guest, Spot, Wanted
 from mdtool.guest.xml import Element
+from mdtool.qemu.roles import role
 from mdtool.tree import Value
 
 Convert = Callable[[str], Value]
@@ -205,7 +207,8 @@ class Device:
         """Every path that this row knows -> what becomes of it, in words: the page and the check of completeness."""
         found: dict[str, str] = dict(COMMON)
         for name, prop in self.props.items():
-            found[_path(prop)] = f"property `{name}`" + (
+            what = "host side: property" if role("", name) == "host" else "property"
+            found[_path(prop)] = f"{what} `{name}`" + (
                 f" (`{'`, `'.join(prop.drivers)}`)" if isinstance(prop, Prop) and prop.drivers else ""
             )
         for name, prop in self.facts.items():
@@ -305,7 +308,7 @@ def wanted_from_element(row: Device, context: Context) -> Iterator[Wanted]:
     shaped = row.shape(context, wanted) if row.shape else wanted
     if shaped is None:
         return
-    yield shaped
+    yield with_host_side(shaped)
     for part in row.parts:
         inner = list(context.element.all(part.element))
         for count, element in enumerate(inner):
@@ -313,6 +316,18 @@ def wanted_from_element(row: Device, context: Context) -> Iterator[Wanted]:
                 yield part_of(shaped, found, part.element, count)
     if row.also:
         yield from row.also(context, shaped)
+
+
+def with_host_side(wanted: Wanted) -> Wanted:
+    """``wanted`` with the properties that no guest sees, those of role ``host``, in its facts under ``host``.
+
+    QEMU is told them, and the description is not: ``max-bytes`` of an entropy source, ``ioeventfd`` of a disk.
+    """
+    own = {name: value for name, value in wanted.properties.items() if role(wanted.driver, name) == "host"}
+    if not own:
+        return wanted
+    seen = {name: value for name, value in wanted.properties.items() if name not in own}
+    return replace(wanted, properties=seen, facts={**wanted.facts, "host": {**wanted.facts.get("host", {}), **own}})
 
 
 def part_of(whole: Wanted, part: Wanted, name: str, count: int) -> Wanted:

@@ -148,10 +148,11 @@ def argv_from_tree(
                 by_name[found.name] = made
                 positions[found.node.id or found.name] = element.position
     for want in wanted:
-        if want.kind == "commandline" and want.origin in nodes:
-            by_name[nodes[want.origin].name] = Backend(properties=want.facts["host"])
-            if want.position is not None:
-                positions[want.id or want.origin] = want.position
+        if want.origin in nodes and (told := want.facts.get("host")):
+            name = nodes[want.origin].name
+            by_name[name] = Backend(properties=told) + by_name.get(name, Backend())
+        if want.kind == "commandline" and want.position is not None:
+            positions[want.id or want.origin] = want.position
     refused = _refused(report) if printing else ()
     report.done()
     platform = platform_of(guest, tree, rehearse=rehearse, now=now, properties=total.machine, printing=printing)

@@ -124,9 +124,12 @@ def wanted_by(guest: Guest, tree: Tree) -> list[Wanted]:
     from mdtool.errors import Report
     from mdtool.guest.defaults import with_defaults
     from mdtool.guest.devices import wanted_from_guest
+    from mdtool.guest.override import overridden
 
     report = Report()
+    ids = {place.node.origin: place.node.id for place in tree.places}
     wanted = with_defaults(guest, wanted_from_guest(guest, report))
+    wanted = overridden(guest, [replace(want, id=ids.get(want.origin, want.id)) for want in wanted], report)
     report.done()
     asked = {want.origin for want in wanted}
     return [

@@ -122,6 +122,8 @@ BY_DRIVER: Mapping[tuple[str, str], Role] = {
     ("generic-loader", "file"): "host",
     ("vfio-pci", "display"): "host",
     ("vfio-pci", "vf-token"): "host",
+    ("usb-redir", "filter"): "host",
+    **{("ccid-card-emulated", name): "host" for name in ("backend", "cert1", "cert2", "cert3", "db")},
 }
 
 #: Guest properties that somebody chooses, with what QEMU has where nobody did.  They go to the tree document when they

@@ -212,7 +212,7 @@ class _Live:
         one = self.wanted.get(place.node.origin or "")
         if one is None or one.element is None:
             return Backend()
-        made = backend_of(one.element, place.node, self.host)
+        made = Backend(properties=one.facts.get("host", {})) + backend_of(one.element, place.node, self.host)
         if made.secrets or made.processes or made.machine:
             raise _Left("its host side has to be set up before QEMU starts")
         return made

@@ -1,7 +1,8 @@
 """Each element of guest XML becomes the devices that libvirt 9.0 makes of it.
 
     elements/NAME.xml   a guest
-    elements/NAME.txt   a line a device: what it stands for, its driver, its properties as JSON; faults after it
+    elements/NAME.txt   a line a device: what it stands for, its driver, its properties as JSON, and those of the host
+                        side, which are no part of the description; faults after it
 
 The properties in NAME.txt were compared with the ``-device`` options that libvirt 9.0 writes for QEMU 7.2, where libvirt
 takes the guest at all.  ``pytest --regenerate`` writes them anew: read what changed.
@@ -33,7 +34,8 @@ def wanted_of(name: str) -> tuple[Guest, list[Wanted], Report]:
 
 def line_of(wanted: Wanted) -> str:
     driver = wanted.driver or "(the machine's own)"
-    return f"{wanted.origin}: {driver} {json.dumps(dict(sorted(wanted.properties.items())))}"
+    said = f"{wanted.origin}: {driver} {json.dumps(dict(sorted(wanted.properties.items())))}"
+    return f"{said} host {json.dumps(dict(sorted(host.items())))}" if (host := wanted.facts.get("host")) else said
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -96,7 +98,7 @@ def test_every_property_is_used() -> None:
     seen: set[tuple[str, str]] = set()
     for name in NAMES:
         _, wanted, _ = wanted_of(name)
-        seen |= {(one.kind, prop) for one in wanted for prop in one.properties}
+        seen |= {(one.kind, prop) for one in wanted for prop in (*one.properties, *one.facts.get("host", ()))}
     unused = {(row.element, prop) for row in ROWS.values() for prop in row.props} - seen
     assert not unused
 

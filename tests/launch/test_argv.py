@@ -74,6 +74,20 @@ def test_host_side_and_guest_side_meet_in_one_device() -> None:
     assert net["bus"] == "pci.1"
 
 
+def test_what_no_guest_sees_reaches_qemu_and_never_the_description() -> None:
+    guest = guest_of(
+        "<rng model='virtio'><rate bytes='4096'/><backend model='random'>/dev/urandom</backend></rng>"
+        "<interface type='user'><mac address='52:54:00:00:00:01'/><model type='virtio'/>"
+        "<driver txmode='timer' ioeventfd='off' event_idx='off'/></interface>"
+    )
+    tree = tree_of(guest, wanted_of(guest))
+    told = {device.name: device.arguments for device in line_of(guest).devices}
+    described = {place.name: place.node.properties for place in tree.places}
+    assert told["rng0"]["max-bytes"] == 4096 and told["rng0"]["period"] == 1000 and described["rng0"] == {}
+    assert told["net0"]["tx"] == "timer" and told["net0"]["ioeventfd"] is False
+    assert described["net0"] == {"mac": "52:54:00:00:00:01", "event_idx": False}  # a bit that its driver reads
+
+
 def test_an_element_without_a_node_is_an_error_at_its_line() -> None:
     guest = guest_of(NICS)
     wanted = wanted_of(guest)

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 
 from mdtool.guest.model import Guest, Spot, Wanted
+from mdtool.guest.table import with_host_side
 from mdtool.guest.xml import Element
 from mdtool.tree import Properties, Value
 
@@ -38,13 +39,11 @@ def _from_argument(element: Element) -> Wanted:
     Facts: ``bus`` and ``addr`` as written, ``host`` for the properties that are none of the guest's affair.
     """
     from mdtool.launch.words import bag_from_text  # few guests have one
-    from mdtool.qemu.roles import role
 
     bag = bag_from_text(element.get("@value") or "", "driver", element.position)
     driver, id = str(bag.pop("driver", "")), bag.pop("id", None)
     place: dict[str, Value] = {name: bag.pop(name) for name in ("bus", "addr") if name in bag}
-    host = {name: bag.pop(name) for name in list(bag) if role(driver, name) == "host"}
-    return Wanted(
+    wanted = Wanted(
         "commandline",
         driver,
         f"commandline/{id or driver}",
@@ -52,6 +51,7 @@ def _from_argument(element: Element) -> Wanted:
         id=id,
         spot=Spot("none"),
         properties=bag,
-        facts={**place, "host": host},
+        facts=place,
         element=element,
     )
+    return with_host_side(wanted)
