@@ -23,6 +23,7 @@ from mdtool.errors import ConflictError, MdtoolError, QemuError
 from mdtool.guest.alias import USER
 from mdtool.guest.allocation.controllers import MODELS
 from mdtool.guest.model import Guest, Wanted
+from mdtool.guest.platform.units import SIZES
 from mdtool.guest.write import xml_with_places
 from mdtool.guest.xml import Element, element_from_bytes
 from mdtool.launch.run import Differs, Say, silent
@@ -136,23 +137,36 @@ def dropped(given: bytes, kept: bytes) -> list[str]:
     return sorted((before - after).elements())
 
 
-_CANONICAL = frozenset({"memory", "currentMemory", "memtune", "alias", "uuid", "description", "maxMemory"})
+#: what libvirt writes in its own words, by its path: the sizes are rounded, and an <alias> of its own is its own affair
+_CANONICAL = frozenset({"memory", "currentMemory", "maxMemory", "memtune", "uuid", "description"})
+_SIZES = frozenset({"memory", "size", "block", "requested", "current", "label"})  # in bytes where there is a @unit
 
 
 def _facts(element: Element, path: str) -> Iterator[str]:
     for child in element:
-        if child.tag in _CANONICAL:
-            continue
         here = f"{path}/{child.tag}".removeprefix("/")
+        if here in _CANONICAL or child.tag == "alias":
+            continue
+        unit = child.attributes.get("unit")
         for name, value in child.attributes.items():
-            with suppress(ValueError):
-                value = str(int(value, 0))
-            yield f"{here}@{name}={value}"
+            if name != "unit":
+                yield f"{here}@{name}={_plain(value, unit if name in _SIZES else None)}"
         if child.text:
-            yield f"{here}={child.text}"
+            yield f"{here}={_plain(child.text, unit)}"
         elif not child.attributes and not child.children:
             yield here
         yield from _facts(child, here)
+
+
+def _plain(text: str, unit: str | None) -> str:
+    """A number in decimal, a size in bytes, anything else as it is.
+
+    >>> _plain("0x10", None), _plain("1", "MiB"), _plain("on", None)
+    ('16', '1048576', 'on')
+    """
+    with suppress(ValueError):
+        return str(int(text, 0) * SIZES.get((unit or "b").lower(), 1))
+    return text
 
 
 # --- the launch ----------------------------------------------------------------------------------------------------

@@ -125,3 +125,13 @@ def test_what_libvirt_drops_is_said() -> None:
     given = b"<domain><vcpu>2</vcpu><devices><watchdog model='ib700' odd='1'><a b='0x10'/></watchdog></devices></domain>"
     kept = b"<domain><vcpu a='b'>2</vcpu><devices><watchdog model='ib700'><a b='16'/></watchdog></devices></domain>"
     assert dropped(given, kept) == ["devices/watchdog@odd=1"]
+
+
+def test_a_size_is_kept_in_any_unit() -> None:
+    given = b"<domain><memory>5</memory><cpu><numa><cell id='0x0' memory='1' unit='GiB'/></numa></cpu><devices>%s</devices></domain>"
+    dimm = b"<memory model='dimm'><target><size unit='MiB'>64</size></target></memory>"
+    kept = (given % dimm).replace(b"memory='1' unit='GiB'", b"memory='1048576' unit='KiB'")
+    kept = kept.replace(b"'MiB'>64<", b"'KiB'>65536<").replace(b">5<", b">8192<").replace(b"0x0", b"0")
+    assert dropped(given % dimm, kept) == []
+    assert dropped(given % dimm, kept.replace(b"65536", b"65537")) == ["devices/memory/target/size=67108864"]
+    assert dropped(given % dimm, given % b"") == ["devices/memory/target/size=67108864", "devices/memory@model=dimm"]

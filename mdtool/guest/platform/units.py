@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from mdtool.errors import InputError, choices
 from mdtool.guest.xml import Element
 
@@ -9,7 +11,7 @@ KIB = 1024
 MIB = 1024**2
 
 #: libvirt's units of memory, in bytes: powers of 1000 with B, of 1024 without and with iB
-_UNITS = {
+SIZES = {
     "b": 1,
     "bytes": 1,
     **{f"{prefix}b": 1000**power for power, prefix in enumerate("kmgtpe", start=1)},
@@ -40,9 +42,9 @@ def number(element: Element, path: str, *, base: int = 10) -> int | None:
 
 def bytes_of(text: str | None, unit: str | None, element: Element) -> int:
     """``<memory unit='MiB'>512</memory>`` in bytes; without a unit libvirt counts KiB."""
-    factor: int | None = _UNITS.get((unit or "KiB").lower())
+    factor: int | None = SIZES.get((unit or "KiB").lower())
     if factor is None:
-        raise InputError(f"unknown unit {unit!r}", at=element.position, expected=choices(_UNITS), rule="unit")
+        raise InputError(f"unknown unit {unit!r}", at=element.position, expected=choices(SIZES), rule="unit")
     try:
         return int(text or "") * factor
     except ValueError:
@@ -75,3 +77,18 @@ def switch(element: Element, path: str) -> bool | None:
     if text in ("off", "no"):
         return False
     raise InputError(f"{text!r} is neither on nor off", at=element.at(path), expected="on or off", rule="switch")
+
+
+def ranges(numbers: Iterable[int]) -> str:
+    """Numbers in their order as ranges: how QEMU and libvirt write a set of CPUs.
+
+    >>> ranges([0, 1, 2, 5])
+    '0-2,5'
+    """
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    return ",".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
