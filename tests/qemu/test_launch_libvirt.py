@@ -63,7 +63,10 @@ def test_what_a_hand_set_becomes_an_override(guest: Path) -> None:
     description = guest.with_suffix(".yaml")
     text = description.read_text()
     assert text.count("properties: {mac: '52:54:00:10:00:02'}") == 1
-    description.write_text(text.replace("mac: '52:54:00:10:00:02'", "mac: '52:54:00:10:00:02', rombar: 0"))
+    text = text.replace("mac: '52:54:00:10:00:02'", "mac: '52:54:00:10:00:02', rombar: 0")
+    cdrom = "      origin: disk/sda\n"
+    assert text.count(cdrom) == 1
+    description.write_text(text.replace(cdrom, cdrom + "      properties: {serial: CD 1}\n"))
     done = mdtool("launch", guest, description, "--via", "libvirt", "--paused")
     assert done.returncode == 0, done.stdout + done.stderr
     assert virsh("domstate", guest.stem).stdout.strip() == "paused"
@@ -73,6 +76,7 @@ def test_what_a_hand_set_becomes_an_override(guest: Path) -> None:
     assert guest_visible(compare(tree_from_file(description), machine)) == []
     nic = next(p.node for p in machine.places if p.node.properties.get("mac") == "52:54:00:10:00:02")
     assert {**nic.pins, **nic.properties}["rombar"] == 0
+    assert {"CD 1"} == {p.node.properties.get("serial") for p in machine.places if p.node.driver == "ide-cd"}
 
 
 def test_a_full_description_is_no_other_machine(guest: Path) -> None:
