@@ -131,6 +131,7 @@ _BY_KIND: Mapping[str, Callable[[Wanted, Collection[int]], tuple[str, int | None
     "controller": _controller,
     "disk": _disk,
     "memory": _memory,
+    "zpci": lambda one, _: ("zpci", one.spot["uid"] if one.spot is not None else 0),
 }
 
 

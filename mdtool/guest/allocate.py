@@ -16,6 +16,7 @@ from mdtool.guest.allocation.numbered import (
 from mdtool.guest.allocation.occupied import NOTHING, Occupied
 from mdtool.guest.allocation.pci import with_pci_places
 from mdtool.guest.allocation.usb import with_usb_ports
+from mdtool.guest.allocation.zpci import with_zpci, with_zpci_numbers
 from mdtool.guest.model import Guest, Wanted
 
 __all__ = ["NOTHING", "Occupied", "allocate"]
@@ -38,5 +39,6 @@ def allocate(guest: Guest, wanted: Sequence[Wanted], occupied: Occupied = NOTHIN
     devices = with_channel_places(devices, occupied)
     devices = with_mmio_places(guest, devices)
     devices = with_pci_places(guest, devices, occupied)
+    devices = with_zpci_numbers(with_zpci(guest, devices), occupied)
     devices = with_usb_ports(devices, occupied)
     return with_memory_slots(devices, occupied)

@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from mdtool.guest.allocation.controllers import implied, index_of, scsi_model, transport, type_of
 from mdtool.guest.allocation.drives import bus_of, wish_of
+from mdtool.guest.allocation.zpci import with_zpci
 from mdtool.guest.elements.disk import floppy_boot
 from mdtool.guest.model import Guest, Wanted
 
@@ -18,7 +19,8 @@ Rule = Callable[[Guest, Sequence[Wanted]], Iterator[Wanted]]
 
 
 def with_defaults(guest: Guest, wanted: Sequence[Wanted]) -> list[Wanted]:
-    """``wanted`` and after it what libvirt adds: roots, controllers, mouse and keyboard, video, memballoon.
+    """``wanted`` and after it what libvirt adds: roots, controllers, mouse and keyboard, video, memballoon,
+    zpci devices.
 
     An implied device has no element; its origin is that of an element that would ask for it (``controller/usb/0``), so
     that writing it out later changes nothing.
@@ -26,7 +28,7 @@ def with_defaults(guest: Guest, wanted: Sequence[Wanted]) -> list[Wanted]:
     devices = [_with_master(one) for one in _with_silent(guest, wanted)]
     for rule in RULES:
         devices += rule(guest, devices)
-    return _with_mmio(guest, devices)
+    return with_zpci(guest, _with_mmio(guest, devices))
 
 
 #: USB companions -> the first port of their master's that is theirs.

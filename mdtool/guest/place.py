@@ -169,6 +169,13 @@ NOTATIONS: Mapping[str, Notation] = {
     "dimm": Notation(
         re.compile(r"pc-dimm|nvdimm"), "dimm", _numbered("slot"), lambda address: {"slot": int(address)}, bus=False
     ),
+    "zpci": Notation(
+        re.compile("zpci$"),
+        "zpci",
+        lambda address, _: {"uid": int(address, 16)},
+        lambda address: {"uid": int(address, 16)},
+        bus=False,
+    ),
     "mmio": Notation(re.compile(r"(virtio|vhost)-.*-device$"), "virtio-mmio", _nothing, _no_numbers),
     "system": Notation(
         re.compile(
@@ -264,6 +271,7 @@ class _Names:
     drivers: dict[tuple[str, int], str] = field(default_factory=dict)
     models: dict[int, str] = field(default_factory=dict)
     of: dict[int, str] = field(default_factory=dict)  # identity of a part -> id of its device
+    names: dict[str, str | None] = field(default_factory=dict)  # origin -> id
 
     def __post_init__(self) -> None:
         for one in self.wanted:
@@ -273,6 +281,7 @@ class _Names:
                 self.drivers[key] = one.driver
                 if type_of(one) == "scsi":
                     self.models[index_of(one)] = model_of(one)
+        self.names = {one.origin: one.id for one in self.wanted}
         self.of = {id(self.wanted[at]): str(self.wanted[whole].id) for at, whole in wholes(self.wanted).items()}
 
     def controller(self, type_: str, index: int) -> str:
@@ -335,6 +344,7 @@ class _Names:
                 _text(spot.get("slot")),
                 {"addr": spot["base"]} if spot.get("base") is not None else {},
             ),
+            "zpci": lambda one, spot: ("s390-pcibus.0", f"{spot['uid']:04x}", {"target": self.names.get(one.facts["for"])}),
         }
         place = places.get(spot.type)
         return place(one, spot) if place else (self._default_bus(one, notation), None, {})
@@ -548,6 +558,8 @@ def _on_named_bus(bus_name: str, node: Node) -> Spot | None:
     try:
         if bus_name.startswith("isa."):
             return Spot("isa", {"iobase": int(node.address, 16)})
+        if bus_name.startswith("s390-pcibus"):
+            return Spot("zpci", {"uid": int(node.address, 16), "fid": node.properties.get("fid", node.pins.get("fid"))})
         if bus_name.startswith("spapr-vio"):
             return Spot("spapr-vio", {"reg": int(node.address, 16)})
         if not bus_name and notation_of(node.driver) is NOTATIONS["dimm"]:
@@ -585,4 +597,7 @@ def survivor(wanted: Wanted, node: Node, spot: Spot | None) -> Wanted:
         numbers["index"] = "targetIndex"
     have = {**node.pins, **node.properties}
     facts = {fact: have[name] for name, fact in numbers.items() if wanted.kind == "controller" and name in have}
-    return replace(wanted, id=node.id, spot=spot or wanted.spot, facts={**facts, **wanted.facts})
+    properties = (
+        {"fid": have["fid"], **wanted.properties} if wanted.driver == "zpci" and "fid" in have else wanted.properties
+    )
+    return replace(wanted, id=node.id, spot=spot or wanted.spot, properties=properties, facts={**facts, **wanted.facts})

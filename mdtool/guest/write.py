@@ -63,15 +63,16 @@ def xml_with_places(source: bytes, guest: Guest, tree: Tree, wanted: Sequence[Wa
     if aliases not in ALIASES:
         raise ValueError(aliases)
     edits = Edits(source, guest.domain)
+    beside = _beside(tree)
     nodes = {place.node.origin: place for place in tree.places if place.node.origin not in (None, BUILTIN)}
     for element, one in _elements(guest, wanted):
         place = nodes.pop(one.origin, None)
-        writer = _Writer(guest, tree, edits, element, one, place, aliases)
+        writer = _Writer(guest, tree, edits, element, one, place, aliases, beside)
         writer.write()
     for one in wanted:
         if one.element is not None:
             nodes.pop(one.origin, None)  # parts, and devices of <qemu:commandline>
-    _add(guest, edits, list(_missing(tree, nodes.values(), aliases)))
+    _add(guest, edits, list(_missing(tree, beside, nodes.values(), aliases)))
     _machine(guest, edits, tree)
     return edits.text()
 
@@ -108,6 +109,7 @@ class _Writer:
     one: Wanted
     place: Place | None
     aliases: str
+    zpci: Mapping[Value, New]
 
     def write(self) -> None:
         new: list[New] = []
@@ -120,7 +122,7 @@ class _Writer:
             new += self._alias(self.place.node)
         spot = _spot(self.tree, self.place) if self.place is not None else _built_in(self.guest, self.one)
         if spot is not None:
-            new += self._address(spot)
+            new += self._address(spot, self.zpci.get(self.place.node.id) if self.place is not None else None)
         self.edits.append(self.element, new)
 
     def _set(self, element: Element, attributes: Mapping[str, str]) -> None:
@@ -145,17 +147,22 @@ class _Writer:
         else:
             yield New("alias", {"name": name})
 
-    def _address(self, spot: Spot) -> Iterator[New]:
+    def _address(self, spot: Spot, zpci: New | None) -> Iterator[New]:
         attributes = _attributes(spot)
         address = self.element.first("address")
         if not attributes or (address is None and spot.type in _ONLY_CHANGED):
             return
+        inside = [zpci] if zpci is not None else []
         if address is None:
-            yield New("address", attributes)
+            yield New("address", attributes, inside)
         elif address.get("@type") == spot.type:
             self._set(address, attributes)
+            if zpci is not None and (there := address.first("zpci")) is not None:
+                self._set(there, zpci.attributes)
+            else:
+                self.edits.append(address, inside)
         else:
-            self.edits.replace(address, New("address", attributes))
+            self.edits.replace(address, New("address", attributes, inside))
 
 
 def _spot(tree: Tree, place: Place) -> Spot | None:
@@ -173,6 +180,15 @@ def _built_in(guest: Guest, one: Wanted) -> Spot | None:
     table = _Q35 if guest.is_q35 else _I440FX if guest.is_i440fx else {}
     found = table.get((str(one.facts.get("type")), int(one.facts.get("index", 0))))
     return Spot("pci", {"domain": 0, "bus": 0, "slot": found[0], "function": found[1]}) if found else None
+
+
+def _beside(tree: Tree) -> Mapping[Value, New]:
+    """Id of a device -> the <zpci> in its <address>, for each that has a zpci device of s390x beside it."""
+    return {
+        node.properties.get("target"): New("zpci", {"uid": f"0x{node.address}", "fid": f"0x{_known(node, 'fid') or 0:08x}"})
+        for place in tree.places
+        if (node := place.node).driver == "zpci" and node.address is not None
+    }
 
 
 def _attributes(spot: Spot) -> dict[str, str]:
@@ -220,7 +236,7 @@ def _equal(have: str | None, want: str) -> bool:
 # --- devices that the XML does not have -----------------------------------------------------------------------------
 
 
-def _missing(tree: Tree, places: Iterable[Place], aliases: str) -> Iterator[New]:
+def _missing(tree: Tree, beside: Mapping[Value, New], places: Iterable[Place], aliases: str) -> Iterator[New]:
     """Elements for nodes that no element stands for, controllers first, in order of their numbers."""
     found = []
     for place in places:
@@ -234,7 +250,8 @@ def _missing(tree: Tree, places: Iterable[Place], aliases: str) -> Iterator[New]
             children.append(New("alias", {"name": name}))
         spot = _spot(tree, place)
         if spot is not None and spot.type not in _ONLY_CHANGED and (attributes := _attributes(spot)):
-            children.append(New("address", attributes))
+            zpci = beside.get(place.node.id)
+            children.append(New("address", attributes, [zpci] if zpci is not None else []))
         found.append(New(made.tag, made.attributes, children))
     yield from sorted(found, key=_order)
 

@@ -1,9 +1,9 @@
 """What a Linux guest will call its NICs and disks, from the description alone.
 
-systemd's rules (``net_id`` and ``path_id``, naming scheme v252): a NIC is ``eno`` with its acpi-index where it has one,
-else ``ens`` with the number of its hotplug slot where the firmware gives one, else ``enp`` with PCI bus and slot; a disk
-is a link in /dev/disk/by-path.  PCI buses are numbered as firmware and Linux number them: depth first, in the order of
-slots.  Measured on machine types 7.2 with a booted Linux, which a test repeats.
+systemd's rules (``net_id`` and ``path_id``, naming scheme v252): a NIC is ``eno`` with its acpi-index, or on s390x with
+the uid of its zpci device, else ``ens`` with the number of its hotplug slot where the firmware gives one, else ``enp``
+with PCI bus and slot; a disk is a link in /dev/disk/by-path.  PCI buses are numbered as firmware and Linux number them:
+depth first, in the order of slots.  Measured on machine types 7.2 with a booted Linux, which a test repeats.
 """
 
 from __future__ import annotations
@@ -122,6 +122,8 @@ def _nic(tree: Tree, place: Place, spots: Mapping[str, Spot], numbers: frozenset
         return Named(place.name, NIC, node.driver, f"enx{mac}", "USB: the MAC") if mac else None
     if place.bus.type == "virtual-css-bus" and node.address is not None:
         return Named(place.name, NIC, node.driver, f"enc{node.address.rpartition('.')[2].lstrip('0')}", "CCW device number")
+    if uid := _uid(tree, node):
+        return Named(place.name, NIC, node.driver, f"eno{uid}", "uid of its zpci device")
     spot = spots.get(place.name)
     if spot is None:
         return None
@@ -135,6 +137,12 @@ def _nic(tree: Tree, place: Place, spots: Mapping[str, Spot], numbers: frozenset
     if (port := _port_number(tree, place)) > 0:
         return Named(place.name, NIC, node.driver, f"ens{port}{end}", "slot number of its PCI Express port")
     return Named(place.name, NIC, node.driver, f"enp{bus}s{slot}{end}", "PCI bus and slot")
+
+
+def _uid(tree: Tree, node: Node) -> int:
+    """A PCI device's uid on s390x, 0 elsewhere: QEMU says that uids are unique, and Linux shows such as indices."""
+    beside = (p.node for p in tree.places if p.node.driver == "zpci" and p.node.properties.get("target") == node.id)
+    return next((int(str(one.address), 16) for one in beside if re.fullmatch("[0-9a-f]{4}", str(one.address))), 0)
 
 
 def _is_pc(tree: Tree) -> bool:

@@ -285,6 +285,7 @@ def ordered(tree: Tree) -> list[Place]:
     """
     provides = {bus.name: place for place in tree.places for bus in place.node.buses}
     hosts = {place.node.id or place.node.driver: place for place in tree.places}
+    beside = {place.node.properties.get("target"): place for place in tree.places if place.node.driver == "zpci"}
     provides.update({bus.name: hosts[bus.host] for bus in tree.buses if bus.host in hosts})
     done: set[str] = set()
     made: list[Place] = []
@@ -297,6 +298,8 @@ def ordered(tree: Tree) -> list[Place]:
             provider = provides.get(str(bus).removesuffix(".0") if bus not in provides else str(bus))
             if provider is not None:
                 create(provider)
+        if place.node.id in beside:
+            create(beside[place.node.id])
         if place.node.origin != BUILTIN:
             made.append(place)
 

@@ -42,8 +42,11 @@ def handover(options: Sequence[Option], version: tuple[int, ...] = (0,)) -> Hand
     made: list[Option] = []
     notes: list[str] = []
     nics = 0
+    beside = {option.bag.get("target") for option in options if option.name == "device" and option.bag["driver"] == "zpci"}
     for option in options:
         nic = _nic(option.bag) if option.name == "device" else ""
+        if isinstance(nic, Option) and option.id in beside:
+            nic = "a zpci device names it by its id"
         if isinstance(nic, Option) and nics >= MOST_NICS:
             nic = f"QEMU has room for {MOST_NICS} -net nic"
         if isinstance(nic, Option):

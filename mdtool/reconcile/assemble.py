@@ -17,6 +17,7 @@ _OF_THE_MACHINE = {
     "virtio-mmio-bus": ("virtio-mmio-bus", None),
     "virtual-css": ("virtual-css-bus", None),
     "spapr-vio": ("spapr-vio-bus", None),
+    "s390-pcibus": ("s390-pcibus", None),
     "i2c": ("i2c-bus", None),
     "floppy-bus": ("floppy-bus", None),
     "main-system-bus": ("System", None),

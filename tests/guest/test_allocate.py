@@ -35,7 +35,7 @@ CASES = Path(__file__).parent / "allocation"
 NAMES = sorted(path.stem for path in CASES.glob("*.xml"))
 PLACE = ("bus", "addr", "multifunction", "port", "chassis", "chassis_nr", "bus_nr", "unit", "channel", "scsi-id", "lun",
          "nr", "slot", "cad", "masterbus", "firstport", "devno", "reg",
-         "index")  # fmt: skip
+         "index", "uid", "fid", "target")  # fmt: skip
 
 
 def lines(devices: Iterable[Mapping[str, Any]]) -> str:

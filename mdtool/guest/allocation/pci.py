@@ -85,13 +85,11 @@ _CONVENTIONAL_NICS = frozenset({"e1000", "rtl8139", "vmxnet3"})
 _NO_PCI_NICS = frozenset({"usb-net", "ne2k_isa", "spapr-vlan", "lan9118", "smc91c111", ""})
 
 #: Kinds in the order in which libvirt notes the addresses that the XML gives.
-_COLLECTED = {
-    kind: number
-    for number, kind in enumerate(
-        ("disk", "interface", "sound", "hostdev", "video", "controller", "serial", "input", "filesystem", "watchdog",
-         "memballoon", "rng", "shmem", "panic", "memory", "iommu", "vsock", "crypto")
-    )
-}  # fmt: skip
+KINDS = (
+    "disk", "interface", "sound", "hostdev", "video", "controller", "serial", "input", "filesystem", "watchdog",
+    "memballoon", "rng", "shmem", "panic", "memory", "iommu", "vsock", "crypto",
+)  # fmt: skip
+_COLLECTED = {kind: number for number, kind in enumerate(KINDS)}
 _MAX_BUSES = 256
 
 #: USB controllers of one slot: model -> function.

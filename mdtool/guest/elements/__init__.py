@@ -55,4 +55,4 @@ def can_make(driver: str) -> bool:
 
 _PATTERNS = frozenset(
     pattern for row in ROWS.values() if isinstance(row.drivers, Mapping) for pattern in row.drivers.values()
-) | {*PLAIN, *PRIMARY.values(), "virtio-net-*", "vfio-pci*", "tpm-*"}  # the rows that look at the guest to choose
+) | {*PLAIN, *PRIMARY.values(), "virtio-net-*", "vfio-pci*", "tpm-*", "zpci"}  # rows that look at the guest

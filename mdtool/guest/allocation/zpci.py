@@ -1,0 +1,76 @@
+"""s390x: the zpci device beside each PCI device, by which the architecture's PCI instructions find it.
+
+Its numbers are what a guest sees in place of an address: Linux takes ``uid`` for the PCI domain of the function
+(``0001:00:00.0``) and ``fid`` for its hotplug slot.  libvirt counts uids from 1 and fids from 0, each device's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import count
+
+from mdtool.guest.allocation.occupied import Occupied
+from mdtool.guest.allocation.order import arrays
+from mdtool.guest.allocation.pci import KINDS, need_of
+from mdtool.guest.model import Guest, Spot, Wanted
+
+
+def with_zpci(guest: Guest, wanted: Sequence[Wanted]) -> list[Wanted]:
+    """``wanted`` and after it a zpci device for each PCI device that has none, with the numbers that its XML gives.
+
+    Its origin is ``zpci/`` and that of the device, which is its fact ``for`` too; ``uid`` is its place.
+    """
+    devices = list(wanted)
+    if guest.arch not in ("s390", "s390x"):
+        return devices
+    there = {one.origin for one in devices}
+    for one in wanted:
+        origin = f"zpci/{one.origin}"
+        if need_of(one) is None or origin in there:
+            continue
+        uid, fid = one.facts.get("uid"), one.facts.get("fid")
+        devices.append(
+            Wanted(
+                "zpci",
+                "zpci",
+                origin,
+                alias="zpci",
+                spot=Spot("zpci", {"uid": uid}) if uid else None,
+                properties={"fid": fid} if fid is not None else {},
+                facts={"for": one.origin},
+            )
+        )
+    return devices
+
+
+def with_zpci_numbers(wanted: Sequence[Wanted], occupied: Occupied) -> list[Wanted]:
+    """Every zpci device with its uid and fid; those whose XML gives one of the two choose first."""
+    devices = list(wanted)
+    uids = {one.spot["uid"] for one in devices if one.driver == "zpci" and one.spot is not None}
+    uids |= {spot["uid"] for spot in occupied.spots if spot.type == "zpci"}
+    retired = {spot["uid"] for spot in occupied.retired if spot.type == "zpci"} - uids
+    fids = {one.properties["fid"] for one in devices if one.driver == "zpci" and "fid" in one.properties}
+    fids |= {spot["fid"] for spot in occupied.spots if spot.type == "zpci" and spot.get("fid") is not None}
+    order = list(_in_order(devices))
+    for given in (True, False):
+        for at in order:
+            one = devices[at]
+            if given and one.spot is None and "fid" not in one.properties:
+                continue
+            uid = one.spot["uid"] if one.spot is not None else next(n for n in count(1) if n not in uids | retired)
+            fid = one.properties["fid"] if "fid" in one.properties else next(n for n in count() if n not in fids)
+            uids.add(uid)
+            fids.add(fid)
+            devices[at] = replace(one, spot=Spot("zpci", {"uid": uid}), properties={**one.properties, "fid": fid})
+    return devices
+
+
+def _in_order(devices: Sequence[Wanted]) -> Iterator[int]:
+    """The positions of zpci devices, in the order in which libvirt looks at what they stand beside."""
+    zpci = {one.facts["for"]: at for at, one in enumerate(devices) if one.driver == "zpci"}
+    kinds = arrays(devices)
+    for kind in (*KINDS, *sorted(set(kinds) - set(KINDS))):
+        for at in kinds.get(kind, ()):
+            if devices[at].origin in zpci:
+                yield zpci[devices[at].origin]
