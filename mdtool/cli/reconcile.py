@@ -92,6 +92,8 @@ def run(args: argparse.Namespace) -> int:
         rebase = _rebased(guest, before, result.tree) if args.rebase_machine and before else None
         plan = Plan((rebase.step, *result.plan.steps)) if rebase else result.plan
         tree, xml = rebase.tree if rebase else result.tree, None
+        if rebase is None and before is not None:
+            tree, plan = _followed(guest, before, tree, plan)
         if args.write_xml:
             xml = _xml_with_places(source, guest, tree, args.aliases)
             if _same_file(args.write_xml, args.guest):
@@ -166,6 +168,20 @@ def _rebased(guest: Guest, old: Tree, new: Tree) -> Rebased:
     from mdtool.reconcile.rebase import rebased
 
     return rebased(guest, old, new)
+
+
+def _followed(guest: Guest, before: Tree, tree: Tree, plan: Plan) -> tuple[Tree, Plan]:
+    """The tree with the built-ins that its sections make; as it is where QEMU cannot be asked."""
+    from mdtool.errors import MdtoolError
+    from mdtool.reconcile.builtins import are_touched, followed
+
+    if not are_touched(before, tree):
+        return tree, plan
+    try:
+        return followed(guest, before, tree, plan)
+    except MdtoolError as error:
+        say(f"warning: the built-ins stay as described, since a rehearsal cannot show what becomes of them: {error}")
+        return tree, plan
 
 
 def _live(args: argparse.Namespace, guest: Guest, old: Tree | None, new: Tree, plan: Plan) -> tuple[list[Outcome], Tree]:

@@ -56,7 +56,7 @@ def as_planned(dumped: Tree, plan: Tree, stand_ins: Collection[str] = ()) -> Tre
             changes[place.name] |= {"driver": node.driver, "properties": node.properties, "pins": {}, "effective": {}}
     tree = tree_with(dumped, {name: change for name, change in changes.items() if change["origin"] is not None})
     sections: dict[str, Any] = {name: _over(getattr(tree, name), getattr(plan, name)) for name in SECTIONS}
-    return canonical(replace(tree, **sections))
+    return canonical(replace(tree, applied=plan.applied, **sections))
 
 
 def _over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:

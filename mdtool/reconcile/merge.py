@@ -55,12 +55,13 @@ def merged(
     *,
     weak: frozenset[str] = frozenset(),
     prefer: str | None = None,
+    adopting: bool | None = None,
 ) -> Merged:
     """Merge the properties of one survivor.
 
     ``weak`` names values of ``now`` that the allocator computed and no person wrote (a port number, a chassis): they
     fill what is absent and never change what the description has.  ``prefer`` (``xml`` or ``description``) settles
-    conflicts.
+    conflicts.  ``adopting`` says whether no XML was ever applied; without it, whether none of these properties was.
 
     >>> merged({"bootindex": 2}, {"bootindex": 1}, {"bootindex": 1}, {}).changes
     (Change(name='bootindex', before=1, after=2),)
@@ -68,7 +69,7 @@ def merged(
     result: dict[str, Value] = dict(described)
     changes: list[Change] = []
     conflicts: list[Change] = []
-    adopting = not applied
+    adopting = not applied if adopting is None else adopting
     for name, value in now.items():
         have = described.get(name, pins.get(name, ABSENT))
         if have is not ABSENT and same(have, value):

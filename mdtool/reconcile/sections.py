@@ -7,8 +7,9 @@ from collections.abc import Container, Mapping
 from dataclasses import replace
 from typing import Any
 
-from mdtool.errors import ConflictError, Report
+from mdtool.errors import ConflictError, Position, Report
 from mdtool.guest.model import Guest
+from mdtool.guest.platform.machine import FEATURES
 from mdtool.reconcile.merge import ABSENT, merged
 from mdtool.reconcile.plan import Action, Step
 from mdtool.tree import SECTIONS, Tree
@@ -31,20 +32,23 @@ def merged_sections(
         if name == "cpu" and applied:
             wanted = {**wanted, name: _without_found_features(guest, now, {*have, *applied}, report)}
             now = flat(wanted[name])
-        merge = merged(now, applied, have, {}, prefer=prefer)
+        merge = merged(now, applied, have, {}, prefer=prefer, adopting=not tree.applied)
         for conflict in merge.conflicts:
             key = conflict.name.replace("\0", ".")
             what = f"{name}: {key} is {conflict.after} in the XML and {conflict.before} in the description"
             remedy = "say which one is right with --prefer xml or --prefer description"
-            report.error(ConflictError(what, at=guest.domain.position, remedy=remedy, rule="section-conflict"))
+            at = position_of(guest, f"{name}.{key}")
+            report.error(ConflictError(what, at=at, remedy=remedy, rule="section-conflict"))
         result[name] = nested(merge.properties, "\0")
         changes = tuple(
             change._replace(name=change.name.replace("\0", "."))
             for change in merge.changes
-            if not fresh and not (change.before is ABSENT and not applied)
+            if not fresh and not (change.before is ABSENT and not tree.applied)
         )
         if changes:
-            steps.append(Step(Action.MODIFY, name, changes=changes, at=guest.domain.position, notices=True))
+            at = position_of(guest, f"{name}.{changes[0].name}")
+            notices = any((name, change.name) != ("guest", "name") for change in changes)
+            steps.append(Step(Action.MODIFY, name, changes=changes, at=at, hot=None if fresh else False, notices=notices))
     applied_now = {f"@{name}": dict(wanted[name]) for name in SECTIONS if wanted.get(name)}
     return replace(tree, **result, applied=applied_now), steps
 
@@ -78,6 +82,50 @@ def _keep_machine_type(guest: Guest, tree: Tree, now: dict[str, Any], report: Re
             "or change the XML back"
         )
         report.error(ConflictError(what, at=guest.domain.at("os/type"), remedy=remedy, rule="machine-type"))
+
+
+#: what a key of a section starts with -> the element that says it; what is dropped stands where its parent stands
+_ELEMENTS = {
+    **{f"machine.properties.{row.name}": row.path.partition("/@")[0] for row in FEATURES},
+    "machine.properties.gic-version": "features/gic",
+    "machine.properties.hpet": "clock/timer",
+    "machine.properties.iommu": "devices/iommu",
+    "machine.properties.nvdimm": "devices/memory",
+    "machine.properties": "features",
+    "machine": "os/type",
+    "cpu.vcpus": "vcpu",
+    "cpu.maxcpus": "vcpu",
+    "cpu.topology": "cpu/topology",
+    "cpu.model": "cpu/model",
+    "cpu": "cpu",
+    "memory.size": "memory",
+    "memory": "maxMemory",
+    "numa": "cpu/numa",
+    "objects": "memory",
+    "firmware": "os/loader",
+    "boot": "os",
+    "smbios": "sysinfo",
+    "features.globals.ICH9-LPC.noreboot": "devices/watchdog",
+    "features.globals.ICH9-LPC.disable_s": "pm",
+    "features.globals.PIIX4_PM.disable_s": "pm",
+    "features.globals.mch": "features/smm/tseg",
+    "features.globals.kvm-pit": "clock/timer",
+    "features.globals": "devices",
+    "features": "sysinfo",
+    "clock": "clock",
+    "guest.name": "name",
+    "guest": "uuid",
+}
+
+
+def position_of(guest: Guest, key: str) -> Position:
+    """Where the XML says ``memory.size``, or would say it."""
+    path = next((path for prefix, path in _ELEMENTS.items() if key.startswith(prefix)), "")
+    while path:
+        if (element := guest.domain.first(path)) is not None:
+            return element.position
+        path = path.rpartition("/")[0]
+    return guest.domain.position
 
 
 def flat(section: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
