@@ -10,7 +10,8 @@ in this order, and a later rule only sees what the earlier ones left over:
     alias         the alias that the XML has, or that libvirt would give, is the node's id, and the driver is the same
     order         neither has any mark: the first of that driver is the first of that driver, and the plan says so
     model         the same for devices of one kind (``sound``, ``video``), with another model now
-    part          what is on a device's own bus (a sound card's codecs) is what it was, where the device is
+    part          what is on a device's own bus (a sound card's codecs) or beside it (zpci) is what it was, where the
+                  device is
 
 A device whose identity contradicts is never matched by a later rule: another MAC is another NIC.
 """
@@ -68,6 +69,7 @@ _NUMBERS = {
     "isa": ("iobase",),
     "spapr-vio": ("reg",),
     "dimm": ("slot",),
+    "zpci": ("uid",),
 }
 
 
@@ -93,9 +95,11 @@ def matched(
     """
     nodes = {place.name: place for place in tree.places if place.node.origin not in (BUILTIN, HAND)}
     parts = {
-        name: nodes.pop(name) for name, place in list(nodes.items()) if place.bus is not None and place.bus.type == "HDA"
+        name: nodes.pop(name)
+        for name, place in list(nodes.items())
+        if place.node.driver == "zpci" or (place.bus is not None and place.bus.type == "HDA")
     }
-    left = {w.origin: w for w in wanted if w.driver and "of" not in w.facts}
+    left = {w.origin: w for w in wanted if w.driver and not _whole(w)}
     found: list[Match] = []
 
     def take(rule: str, pairs: Iterable[tuple[Wanted, Place]]) -> None:
@@ -131,7 +135,7 @@ def matched(
             take(rule, pairs({origin: w for origin, w in left.items() if places or spot_key(w.spot) is None}))
     nodes |= parts
     whole = {match.wanted.origin: match.place for match in found}
-    left |= {w.origin: w for w in wanted if w.driver and "of" in w.facts}
+    left |= {w.origin: w for w in wanted if w.driver and _whole(w)}
     take("part", _joined(left, nodes, lambda w: _part_of_wanted(w, whole), _part_of_node))
     order = {w.origin: number for number, w in enumerate(wanted)}
     found.sort(key=lambda match: order[match.wanted.origin])
@@ -190,12 +194,21 @@ def _marks_of_node(node: Node) -> list[object]:
     return [f"{name}/{value}" for name in _MARKS if (value := _known(node, name))]
 
 
+def _whole(w: Wanted) -> str:
+    """The origin of the device that another is a part of, or beside which it stands (zpci); "" for none."""
+    return str(w.facts.get("of") or w.facts.get("for") or "")
+
+
 def _part_of_wanted(w: Wanted, whole: Mapping[str, Place]) -> list[object]:
-    place = whole.get(str(w.facts["of"])) if "of" in w.facts else None
+    place = whole.get(_whole(w))
+    if w.driver == "zpci":
+        return [] if place is None else [("target", place.node.id)]
     return [] if place is None else [(id(place.node), str(w.facts.get("number", 0)))]
 
 
 def _part_of_node(place: Place) -> list[object]:
+    if place.node.driver == "zpci":
+        return [("target", place.node.properties.get("target"))]
     return [] if place.parent is None else [(id(place.parent), place.node.address)]
 
 
