@@ -49,6 +49,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _tree(args: argparse.Namespace) -> Tree:
     from mdtool.cli.output import say
+    from mdtool.qemu.arguments import completed, firmware_of, with_sections
     from mdtool.qemu.dump import as_planned, dump
     from mdtool.qemu.read import Way
     from mdtool.qemu.session import session_from_source
@@ -61,17 +62,22 @@ def _tree(args: argparse.Namespace) -> Tree:
     if is_commandline(args.source):
         from mdtool.qemu.commandline import rehearsed_commandline
 
-        with rehearsed_commandline(args.source) as session:
-            tree = dump(session, way=way, warn=warn)
+        with rehearsed_commandline(args.source, warn) as (session, said):
+            tree = with_sections(dump(session, way=way, warn=warn), said)
     elif is_guest_xml(args.source):
+        from mdtool.guest.devices import guest_from_file
         from mdtool.launch.rehearse import prepared_rehearsal, rehearsal
 
-        plan = prepared_rehearsal(args.source)
+        guest = guest_from_file(args.source)
+        plan = prepared_rehearsal(guest)
         with rehearsal(plan) as qemu:
             tree = as_planned(dump(qemu.session, way=way, warn=warn), plan.tree, plan.stands_in)
+        tree = with_sections(tree, firmware_of(guest, tree))
     else:
         with session_from_source(args.source, connect=args.connect) as session:
             tree = dump(session, way=way, warn=warn)
+            if not args.xml:
+                tree = completed(tree, session, warn)
     return _linked(tree, args.xml) if args.xml else tree
 
 

@@ -17,11 +17,14 @@ from pathlib import Path
 from typing import Any
 
 from mdtool.errors import InputError, Position, Report
-from mdtool.launch.process import QemuProcess
+from mdtool.launch.process import MONITOR, QemuProcess
 from mdtool.launch.words import Option, options_from_words, words_from_options
+from mdtool.qemu.arguments import expanded
+from mdtool.qemu.host import PROGRAM, sha256_of
+from mdtool.qemu.qom import Warned
+from mdtool.qemu.said import Flash, Section, flash_of, sections_from_options
 from mdtool.qemu.session import Session
 
-_PROGRAM = re.compile(r"(.*/)?(qemu-system-[a-z0-9_]+|qemu-kvm|kvm|qemu)$")
 _DISKS = {"hda": 0, "hdb": 1, "hdc": 2, "hdd": 3, "cdrom": 2, "fda": 0, "fdb": 1}
 #: a drive's keys that the guest sees, or that say where it goes
 # fmt: off
@@ -41,12 +44,15 @@ def _gone(option: Option) -> Option | None:
     return None
 
 
+def _size(flash: str | None) -> int:
+    return os.path.getsize(flash) if flash is not None and os.path.isfile(flash) else _FLASH
+
+
 def _drive(option: Option) -> Option:
     bag = option.bag
     kept = {key: value for key, value in bag.items() if key in _OF_DRIVE}
     if kept.get("if") == "pflash":
-        path = str(bag.get("file", ""))
-        kept["size"] = os.path.getsize(path) if os.path.isfile(path) else _FLASH
+        kept["size"] = _size(bag.get("file"))
     return option.with_bag({**kept, "driver": "null-co", "read-zeroes": "on"})
 
 
@@ -131,7 +137,7 @@ ROWS: Mapping[str, Callable[[Option], Option | None]] = {
     "netdev": lambda option: option.with_bag({"type": "hubport", "id": option.bag["id"], "hubid": option.bag["id"]}),
     "net": _nic,
     "nic": _nic,
-    "chardev": _null(backend="null"),
+    "chardev": lambda option: None if option.id == MONITOR else _null(backend="null")(option),
     "serial": lambda option: Option("serial", option.value if option.value == "none" else "null"),
     "parallel": lambda option: Option("parallel", option.value if option.value == "none" else "null"),
     "debugcon": lambda option: Option("debugcon", "null"),
@@ -151,7 +157,7 @@ def words_from_file(path: str) -> list[str]:
         words = shlex.split(text, comments=True)
     except ValueError as error:
         raise InputError(f"not a command line: {error}", at=Position(path, 1), rule="options-syntax") from None
-    start = next((number for number, word in enumerate(words) if _PROGRAM.fullmatch(word)), None)
+    start = next((number for number, word in enumerate(words) if PROGRAM.fullmatch(word)), None)
     if start is None:
         what = "neither a guest XML nor a QEMU command line"
         raise InputError(what, at=Position(path, 1), expected="<domain ...> or qemu-system-...", rule="source")
@@ -171,14 +177,15 @@ def null_options(options: Iterable[Option]) -> list[Option]:
     """The options with null back ends; raises InputError (or Errors) for what cannot be had."""
     report = Report()
     found: list[Option] = []
-    for option in options:
+    given = list(options)
+    for option in given:
         with report.step():
             row = ROWS.get(option.name)
             changed = row(option) if row else option
             if changed is not None:
                 found.append(changed)
     report.done()
-    return _hubs(found)
+    return _sized(_hubs(found), flash_of(given).values())
 
 
 def _hubs(options: Iterable[Option]) -> list[Option]:
@@ -190,11 +197,25 @@ def _hubs(options: Iterable[Option]) -> list[Option]:
     return found
 
 
+def _sized(options: Iterable[Option], flash: Iterable[Flash]) -> list[Option]:
+    """Flash of the right size, which the guest sees."""
+    sizes = {bank.node: _size(bank.file) for bank in flash if bank.node is not None}
+    return [
+        option.with_bag({**option.bag, "size": sizes[option.id]})
+        if option.name == "blockdev" and option.id in sizes
+        else option
+        for option in options
+    ]
+
+
 @contextmanager
-def rehearsed_commandline(path: str) -> Iterator[Session]:
-    """A Session with the machine that a file's QEMU command line makes; ended when the block is left."""
+def rehearsed_commandline(path: str, warn: Warned = lambda _: None) -> Iterator[tuple[Session, Mapping[str, Section]]]:
+    """A Session with the machine that a file's QEMU command line makes, and the sections that only the options tell.
+
+    It is ended when the block is left.
+    """
     program, *rest = words_from_file(path)
-    options = null_options(options_from_words(rest))
-    words = [program, *words_from_options(options), "-display", "none", "-accel", "tcg"]
+    given = list(expanded(options_from_words(rest), warn))
+    words = [program, *words_from_options(null_options(given)), "-display", "none", "-accel", "tcg"]
     with QemuProcess(words, death_signal=signal.SIGKILL) as qemu:
-        yield qemu.session
+        yield qemu.session, sections_from_options(given, lambda file: sha256_of(None, file))

@@ -14,10 +14,11 @@ from typing import Any
 
 from mdtool.document import canonical, tree_with
 from mdtool.errors import MonitorError
+from mdtool.guest.platform.units import ranges
 from mdtool.pci import properties_digest
 from mdtool.qemu.notation import FLASH, LOOSE, NOTATIONS, Address, no_address
 from mdtool.qemu.qom import Warned
-from mdtool.qemu.raw import FOLDED, Raw, RawBus, RawDevice, placed
+from mdtool.qemu.raw import CONTENTS, FOLDED, Raw, RawBus, RawDevice, placed
 from mdtool.qemu.read import Way, read
 from mdtool.qemu.roles import chosen, is_told, role
 from mdtool.qemu.session import Session
@@ -55,13 +56,13 @@ def as_planned(dumped: Tree, plan: Tree, stand_ins: Collection[str] = ()) -> Tre
         if place.name in stand_ins:
             changes[place.name] |= {"driver": node.driver, "properties": node.properties, "pins": {}, "effective": {}}
     tree = tree_with(dumped, {name: change for name, change in changes.items() if change["origin"] is not None})
-    sections: dict[str, Any] = {name: _over(getattr(tree, name), getattr(plan, name)) for name in SECTIONS}
+    sections: dict[str, Any] = {name: over(getattr(tree, name), getattr(plan, name)) for name in SECTIONS}
     return canonical(replace(tree, applied=plan.applied, **sections))
 
 
-def _over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+def over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
     """Two mappings as one, the inner ones too; a rehearsal's CPU is no ``host``, so what was planned goes above."""
-    both = {key: _over(below[key], above[key]) for key in below if isinstance(above.get(key), Mapping)}
+    both = {key: over(below[key], above[key]) for key in below if isinstance(above.get(key), Mapping)}
     return {**below, **above, **both}
 
 
@@ -229,11 +230,18 @@ def _features(raw: Raw) -> dict[str, Value]:
 
 
 def _firmware(raw: Raw) -> dict[str, Value]:
-    """``{"kind": "pflash"}`` where flash has contents of its own; nothing where the machine brings its own BIOS."""
-    banks = [device for _, device in placed(raw.buses) if device.driver in FLASH]
-    if not any(bank.properties.get("drive") for bank in banks):
+    """``{"kind": "pflash"}`` where flash has contents of its own; nothing where the machine brings its own BIOS.
+
+    The hash is that of the first bank, the code's, where no guest can write to it; its variables are in the second.
+    """
+    banks = [device for _, device in placed(raw.buses) if device.driver in FLASH and device.properties.get("drive")]
+    if not banks:
         return {}
-    return _present(kind="pflash", secure=any(bank.properties.get("secure") for bank in banks) or None)
+    return _present(
+        kind="pflash",
+        secure=any(bank.properties.get("secure") for bank in banks) or None,
+        sha256=min(banks, key=lambda bank: str(bank.properties.get("name"))).properties.get(CONTENTS),
+    )
 
 
 def _memory(answers: Mapping[str, Any]) -> dict[str, Value]:
@@ -266,27 +274,13 @@ def _numa(answers: Mapping[str, Any]) -> dict[str, Value]:
     nodes = [
         _present(
             id=node,
-            cpus=_ranges(cpus.get(node, ())) or None,
+            cpus=ranges(cpus.get(node, ())) or None,
             memory=sizes.get(behind.get(node), 0),
             memdev=behind.get(node),
         )
         for node in sorted({*cpus, *behind})
     ]
     return {"nodes": nodes}
-
-
-def _ranges(numbers: Iterable[int]) -> str:
-    """
-    >>> _ranges([0, 1, 2, 5])
-    '0-2,5'
-    """
-    runs: list[list[int]] = []
-    for number in numbers:
-        if runs and number == runs[-1][-1] + 1:
-            runs[-1].append(number)
-        else:
-            runs.append([number])
-    return ",".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
 
 
 def _boot(answers: Mapping[str, Any]) -> dict[str, Value]:

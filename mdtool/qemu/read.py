@@ -6,14 +6,13 @@ some types ends the process.
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Mapping
-from contextlib import suppress
 from enum import Enum
 from typing import Any
 
 from mdtool.qemu import qom
+from mdtool.qemu.host import sha256_of
 from mdtool.qemu.notation import FLASH
 from mdtool.qemu.phases import Task, asked, or_none, together, told
 from mdtool.qemu.qom import Warned
@@ -80,7 +79,7 @@ def read(session: Session, way: Way | None = None, warn: Warned = lambda _: None
         together(
             _devices(values, buses, users, answers, reader),
             _cpu(answers, batch=way is Way.BATCH),
-            _hash_flash(buses if session.local else []),
+            _hash_flash(buses if session.local else [], session.pid),
         ),
     )
     return Raw(session.version, buses, users, answers | cpu, loose)
@@ -105,7 +104,7 @@ def _devices(
     return found
 
 
-def _hash_flash(buses: list[RawBus]) -> Task[None]:
+def _hash_flash(buses: list[RawBus], pid: int | None) -> Task[None]:
     """Say what a read-only flash bank holds, where there is one with a file behind it."""
     banks = [device for _, device in placed(buses) if device.driver in FLASH and device.properties.get("drive")]
     drives = {bank.properties["drive"]: bank for bank in banks}
@@ -115,8 +114,7 @@ def _hash_flash(buses: list[RawBus]) -> Task[None]:
         inside = block.get("inserted") or {}
         bank = drives.get(inside.get("node-name")) or drives.get(block.get("device"))
         if bank is not None and inside.get("ro") and inside.get("drv") in ("raw", "file"):
-            with suppress(OSError), open(inside["file"], "rb") as file:
-                bank.properties[CONTENTS] = hashlib.file_digest(file, "sha256").hexdigest()
+            bank.properties[CONTENTS] = sha256_of(pid, inside["file"])
 
 
 def _forget_made_up_ids(buses: list[RawBus], users: Mapping[str, str]) -> None:

@@ -98,14 +98,13 @@ ROLES: Mapping[str, Role] = {
     "secs": "effective",
     "bios-chs-trans": "effective",
     "max_io_size": "effective",
-    # the firmware that this host has, by its hash; never by its path
-    "sha256": "effective",
     # what is going on
     "attached": "state",
     "subch_id": "state",
     "size-so-far": "state",
     "hotplugged": "state",
     "realized": "state",
+    "sha256": "state",  # of flash: the section ``firmware`` has it
     # what the firmware sets when the guest starts
     "busnr": "state",
     "MCFG": "state",

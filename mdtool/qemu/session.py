@@ -26,7 +26,8 @@ from typing import Any, Protocol, TypeVar
 
 from qemu.qmp import ConnectError, ExecuteError, QMPClient, QMPError
 
-from mdtool.errors import MonitorError, QemuError
+from mdtool.errors import MdtoolError, MonitorError, QemuError
+from mdtool.qemu.host import peer_of, pid_of_libvirt
 
 GREETING_TIMEOUT = 4.0  # seconds; a monitor greets at once, or its QEMU is busy with another client
 COMMAND_TIMEOUT = 20.0  # seconds; the slowest command of a dump takes 0.2 s
@@ -56,6 +57,7 @@ Answer = Any
 
 class _Wire(Protocol):
     version: tuple[int, int, int]
+    pid: int | None
 
     def ask(self, questions: Sequence[Question], timeout: float) -> list[Answer]: ...
     def events(self, timeout: float) -> list[dict[str, Any]]: ...
@@ -70,15 +72,17 @@ class Session:
     ``trips``     how many times something was sent and waited for
     ``commands``  how many commands that were
     ``local``     whether QEMU runs on this host, so that its files are this host's
+    ``pid``       its process, where it runs here and that is known
     """
 
-    def __init__(self, source: str, wire: _Wire, *, timeout: float = COMMAND_TIMEOUT) -> None:
+    def __init__(self, source: str, wire: _Wire, *, timeout: float = COMMAND_TIMEOUT, pid: int | None = None) -> None:
         self.source = source
         self.version = wire.version
         self.timeout = timeout
         self.trips = 0
         self.commands = 0
-        self.local = isinstance(wire, _Qmp) and isinstance(wire.address, str)
+        self.pid = pid or wire.pid
+        self.local = self.pid is not None or (isinstance(wire, _Qmp) and isinstance(wire.address, str))
         self._wire = wire
 
     def __enter__(self) -> Session:
@@ -137,6 +141,8 @@ class _Qmp:
         greeting = self._client.greeting
         qemu: Any = greeting.QMP.version["qemu"] if greeting else {}
         self.version = (int(qemu.get("major", 0)), int(qemu.get("minor", 0)), int(qemu.get("micro", 0)))
+        writer = getattr(self._client, "_writer", None)
+        self.pid = peer_of(writer.get_extra_info("socket")) if writer is not None and isinstance(address, str) else None
 
     def _connect(self, address: str | tuple[str, int], timeout: float) -> None:
         """Once more where an event came between the command and the answer of the negotiation: qemu.qmp expects none."""
@@ -285,6 +291,7 @@ class _Virsh:
     def __init__(self, name: str, connect: str | None, timeout: float) -> None:
         self._command = ["virsh", "--quiet", *(["--connect", connect] if connect else [])]
         self._name = name
+        self.pid = pid_of_libvirt(name, connect)
         qemu = self.ask([("query-version", None)], max(timeout, 10.0))[0]["qemu"]
         self.version = (int(qemu["major"]), int(qemu["minor"]), int(qemu["micro"]))
 
@@ -345,14 +352,14 @@ def session_from_source(source: str, *, timeout: float = GREETING_TIMEOUT, conne
     return (opener or _from_path)(rest if opener else source, source, timeout, connect)
 
 
-def _from_path(path: str, source: str, timeout: float, connect: str | None) -> Session:
+def _from_path(path: str, source: str, timeout: float, connect: str | None, *, pid: int | None = None) -> Session:
     try:
         if not stat.S_ISSOCK(os.stat(path).st_mode):
             expected = "a QMP socket, tcp:HOST:PORT, pid:N or libvirt:NAME"
             raise MonitorError(f"{source}: is not a socket", expected=expected)
     except OSError as error:
         raise _told_connect(error, source, timeout) from None
-    return Session(source, _Qmp(source, path, timeout))
+    return Session(source, _Qmp(source, path, timeout), pid=pid)
 
 
 def _from_tcp(rest: str, source: str, timeout: float, connect: str | None) -> Session:
@@ -373,7 +380,7 @@ def _from_pid(rest: str, source: str, timeout: float, connect: str | None) -> Se
         raise MonitorError(f"{source}: not a number", expected="pid:N") from None
     except OSError as error:
         raise MonitorError(f"{source}: {error.strerror}") from None
-    found = list(monitors_from_arguments(words))
+    found = list(monitors_from_arguments(words)) or list(_monitors_in_files(int(rest), words))
     if not found:
         name = next(iter(_after(words, "-name")), "").removeprefix("guest=").partition(",")[0]
         way = f"libvirt:{name}" if name else "libvirt:NAME"
@@ -386,8 +393,21 @@ def _from_pid(rest: str, source: str, timeout: float, connect: str | None) -> Se
         address = str(Path(f"/proc/{int(rest)}/cwd").resolve() / address)
         if not os.path.exists(address):  # another mount namespace
             address = f"/proc/{int(rest)}/root{address}"
-        return _from_path(address, address, timeout, connect)
-    return Session(source, _Qmp(source, address, timeout))
+        return _from_path(address, address, timeout, connect, pid=int(rest))
+    return Session(source, _Qmp(source, address, timeout), pid=int(rest))
+
+
+def _monitors_in_files(pid: int, words: list[str]) -> Iterable[str | tuple[str, int]]:
+    """Monitors that a file for -readconfig names."""
+    if "-readconfig" not in words:
+        return ()
+    from mdtool.launch.words import words_from_options  # they need lark, and few processes have such a file
+    from mdtool.qemu.arguments import options_from_process
+
+    try:
+        return monitors_from_arguments(words_from_options(options_from_process(pid, lambda _: None)))
+    except (OSError, LookupError, MdtoolError):
+        return ()
 
 
 def _after(words: list[str], option: str) -> Iterable[str]:

@@ -354,8 +354,8 @@ def host_smbios() -> Section:
 
 
 def _smbios_options(smbios: Mapping[str, Any]) -> Iterator[str]:
-    for key, value in sorted(smbios.items(), key=lambda item: int(item[0].removeprefix("type"))):
-        kind = key.removeprefix("type")
+    kinds = {key.removeprefix("type"): value for key, value in smbios.items() if key.startswith("type")}
+    for kind, value in sorted(kinds.items(), key=lambda item: int(item[0])):
         if kind == "11":
             yield from ("-smbios", ",".join([f"type={kind}", *(f"value={escaped(text)}" for text in value)]))
             continue

@@ -24,7 +24,7 @@ from mdtool.guest.xml import Element
 Section = dict[str, Any]
 
 #: properties that QEMU types OnOffAuto: a string and no bool
-_ON_OFF_AUTO = frozenset({"smm", "acpi", "pit", "pic", "vmport", "virt-ssd", "rtas"})
+ON_OFF_AUTO = frozenset({"smm", "acpi", "pit", "pic", "vmport", "virt-ssd", "rtas"})
 
 
 TCG_GIC = "3"  # what a rehearsal has where the host's own interrupt controller is wanted
@@ -109,7 +109,7 @@ def spelled(value: Any) -> str:
 
 
 def _typed(name: str, value: bool) -> Any:
-    return on(value) if name in _ON_OFF_AUTO else value
+    return on(value) if name in ON_OFF_AUTO else value
 
 
 def _from_features(guest: Guest) -> Section:

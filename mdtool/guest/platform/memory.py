@@ -23,7 +23,7 @@ from typing import Any
 from mdtool.errors import InputError, Report, choices
 from mdtool.guest.machines import Machine, machine_of
 from mdtool.guest.model import Guest
-from mdtool.guest.platform.units import KIB, MIB, bytes_of, number, whole_mib
+from mdtool.guest.platform.units import KIB, MIB, bytes_of, number, ranges, whole_mib
 from mdtool.guest.xml import Element
 
 Section = dict[str, Any]
@@ -185,7 +185,7 @@ def _cell(cell: Element, index: int) -> Section:
     cpus = cell.get("@cpus")
     return {
         "id": index if number_of is None else number_of,
-        **({"cpus": cpus} if cpus else {}),
+        **({"cpus": ranges(_numbers(cpus)) or cpus} if cpus else {}),
         "memory": whole_mib(bytes_of(cell.get("@memory") or "0", cell.get("@unit"), cell)),
     }
 
@@ -293,7 +293,7 @@ def _numbers(ranges: str) -> list[int]:
     for part in ranges.split(","):
         first, _, last = part.strip().removeprefix("^").partition("-")
         if first.isdigit() and (not last or last.isdigit()):
-            row = set(range(int(first), min(int(last or first), int(first) + 1023) + 1))
+            row = set(range(int(first), min(int(last or first), int(first) + 65535) + 1))
             found = found - row if part.strip().startswith("^") else found | row
     return sorted(found)
 

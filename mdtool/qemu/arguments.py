@@ -1,0 +1,110 @@
+"""What no monitor command tells, from the arguments that a running QEMU was started with.
+
+    tree = completed(dump(session), session, warn)
+
+A monitor says nothing of SMBIOS strings, fw_cfg entries, NUMA distances or the CPU features that somebody chose; the
+process's own command line, and the files for -readconfig that it names, do.  Only a dump adds them, and never a
+comparison: another monitor of the same machine may be one whose process is out of sight.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+from mdtool.errors import MdtoolError
+from mdtool.guest.model import Guest
+from mdtool.guest.platform.firmware import loader_of
+from mdtool.launch.words import Option, options_from_words
+from mdtool.qemu.config import options_from_config
+from mdtool.qemu.dump import over
+from mdtool.qemu.host import opened, sha256_of, words_of
+from mdtool.qemu.qom import Warned
+from mdtool.qemu.said import Section, sections_from_options
+from mdtool.qemu.session import Session
+from mdtool.tree import Tree
+
+_WHAT = "SMBIOS, fw_cfg, NUMA distances and chosen CPU features, which a monitor does not tell, are left out"
+
+
+def completed(tree: Tree, session: Session, warn: Warned) -> Tree:
+    """The dump of a session with what its process's arguments add; as it was, and a warning, where they cannot be read."""
+    if session.pid is None:
+        warn(f"{session.source}: {_WHAT}: its process is not known here (pid:N names it)")
+        return tree
+    try:
+        options = options_from_process(session.pid, warn)
+        sections = sections_from_options(options, lambda path: sha256_of(session.pid, path))
+    except (OSError, LookupError, ValueError, MdtoolError) as error:
+        why = (error.strerror if isinstance(error, OSError) else None) or error
+        warn(f"{session.source}: {_WHAT}: the arguments of process {session.pid} cannot be read: {why}")
+        return tree
+    return with_sections(tree, sections)
+
+
+def options_from_process(pid: int, warn: Warned) -> list[Option]:
+    """The options of a running QEMU; raises OSError, LookupError or MdtoolError where they cannot be read."""
+    return list(expanded(options_from_words(words_of(pid)[1:]), warn, pid))
+
+
+def expanded(options: Iterable[Option], warn: Warned, pid: int | None = None) -> Iterator[Option]:
+    """The options with those of the files that they name for -readconfig in place; a file out of reach is warned of."""
+    for option in options:
+        if option.name != "readconfig" or option.value is None:
+            yield option
+            continue
+        try:
+            with opened(pid, option.value) as file:
+                text = file.read().decode(errors="replace")
+            yield from options_from_config(text, option.value)
+        except (OSError, ValueError, MdtoolError) as error:
+            why = (error.strerror if isinstance(error, OSError) else None) or error
+            warn(f"-readconfig {option.value} cannot be read, and what it says is left out: {why}")
+
+
+def firmware_of(guest: Guest, tree: Tree) -> dict[str, Section]:
+    """What the firmware that a guest XML names holds, by its hash; a rehearsal runs none."""
+    loader = loader_of(guest, secure=bool(tree.firmware.get("secure")), rehearse=True)
+    if loader is None or loader.formats[0] != "raw" or not (hash := sha256_of(None, loader.code)):
+        return {}
+    return {"firmware": {"sha256": hash}}
+
+
+def with_sections(tree: Tree, said: Mapping[str, Section]) -> Tree:
+    """The tree with what its command line says; NUMA nodes are told apart by their numbers."""
+    sections: dict[str, Any] = {name: over(getattr(tree, name), said[name]) for name in said if name != "numa"}
+    if properties := sections.get("machine", {}).get("properties"):
+        sections["machine"]["properties"] = dict(sorted(properties.items()))
+    if numa := _numa(tree, said.get("numa", {})):
+        sections["numa"] = numa
+    return replace(tree, **sections)
+
+
+#: the keys of a NUMA node in their order
+_NODE = ("id", "cpus", "memory", "memdev", "links", "caches", "initiator")
+
+
+def _numa(tree: Tree, said: Section) -> Section:
+    rows: dict[int, Section] = {}
+    for row in said.get("nodes", ()):
+        number = row.get("id", len(rows))
+        known = rows.get(number, {"id": number})
+        lists = {key: [*known.get(key, ()), *row[key]] for key in ("links", "caches") if key in row}
+        rows[number] = {**known, **row, **lists}
+    for row in rows.values():
+        behind = tree.objects.get(str(row.get("memdev")))
+        row |= {"memory": behind["size"]} if behind is not None else {}
+    told = [_ordered({**rows.get(node["id"], {}), **_filled(node)}) for node in tree.numa.get("nodes", ())]
+    distances = {"distances": said["distances"]} if "distances" in said else {}
+    return {**tree.numa, **({"nodes": told} if told else {}), **distances}
+
+
+def _filled(node: Mapping[str, Any]) -> Section:
+    """A node as QEMU told it; how much memory ``-numa node,mem=`` gave it QEMU does not tell."""
+    return {key: value for key, value in node.items() if key != "memory" or value}
+
+
+def _ordered(node: Mapping[str, Any]) -> Section:
+    node = {"memory": 0, **node}
+    return {key: node[key] for key in _NODE if key in node}
