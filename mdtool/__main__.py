@@ -1,3 +1,3 @@
-from mdtool.cli import main
+from mdtool.cli import program
 
-raise SystemExit(main())
+program()

@@ -32,6 +32,13 @@ def test_each_command_shows_an_example(command: str) -> None:
     assert f"mdtool {command}" in done.stdout.partition("example")[2]
 
 
+def test_output_that_cannot_be_written_is_an_error() -> None:
+    words = [sys.executable, "-m", "mdtool", "completion", "bash"]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(words, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stderr) == (2, "error: output: No space left on device\n")
+
+
 def test_the_wheel_works_in_an_empty_environment(qemu: str, tmp_path: Path) -> None:
     """Build, install into an environment of its own, leave the checkout, and dump a sample."""
     build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(tmp_path), str(ROOT)]

@@ -58,11 +58,18 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    if not args.daemonize:
+        return _launch(args, None)
+    from mdtool.launch.process import daemonized
+
+    return daemonized(lambda ready: _launch(args, ready))  # while the process is small, and so quick to fork
+
+
+def _launch(args: argparse.Namespace, ready: Callable[[], None] | None) -> int:
     from mdtool.files import write_file
     from mdtool.guest.devices import guest_from_file
     from mdtool.launch import run as launch
     from mdtool.launch.hints import hints_from_tree, tree_from_hints
-    from mdtool.launch.process import daemonized
     from mdtool.reconcile import reconcile
 
     guest = guest_from_file(args.guest)
@@ -116,26 +123,23 @@ def run(args: argparse.Namespace) -> int:
         if args.hints_out:
             write_file(args.hints_out, hints_from_tree(result.tree))
 
-    def work(ready: Callable[[], None] | None) -> int:
-        settings = launch.Settings(
-            paused=args.paused,
-            qmp=args.qmp,
-            pidfile=args.pidfile,
-            log=args.log,
-            incoming=args.incoming,
-            timeout=args.timeout,
-            sandbox=not args.no_sandbox,
-            user=args.user,
-            runs=runs,
-            ready=ready,
-            say=say,
-        )
-        try:
-            return launch.launched(guest, lambda runtime: prepare(runtime, launch.free_port), settings)
-        except launch.Differs as error:
-            return shown(error.found, None, as_json=args.json)
-
-    return daemonized(work) if args.daemonize else work(None)
+    settings = launch.Settings(
+        paused=args.paused,
+        qmp=args.qmp,
+        pidfile=args.pidfile,
+        log=args.log,
+        incoming=args.incoming,
+        timeout=args.timeout,
+        sandbox=not args.no_sandbox,
+        user=args.user,
+        runs=runs,
+        ready=ready,
+        say=say,
+    )
+    try:
+        return launch.launched(guest, lambda runtime: prepare(runtime, launch.free_port), settings)
+    except launch.Differs as error:
+        return shown(error.found, None, as_json=args.json)
 
 
 def _described(args: argparse.Namespace) -> Tree | None:

@@ -521,10 +521,15 @@ def daemonized(work: Callable[[Callable[[], None]], int]) -> int:
     reader, writer = os.pipe()
     sys.stdout.flush()
     sys.stderr.flush()
-    if os.fork():
+    if child := os.fork():
         os.close(writer)
-        with os.fdopen(reader, "rb") as pipe:
-            said = pipe.read(1)
+        try:
+            with os.fdopen(reader, "rb") as pipe:
+                said = pipe.read(1)
+        except KeyboardInterrupt:  # the terminal's ctrl-C does not reach a session of its own
+            os.kill(child, signal.SIGINT)
+            os.waitpid(child, 0)
+            raise
         return said[0] if said else 2
     os.close(reader)
     os.setsid()
@@ -540,9 +545,11 @@ def daemonized(work: Callable[[Callable[[], None]], int]) -> int:
     status = 2
     try:
         status = work(ready)
-    except MdtoolError as error:
+    except (MdtoolError, OSError) as error:
         print(error, file=sys.stderr)
     finally:
+        with suppress(OSError):
+            sys.stdout.flush()
         with suppress(OSError):
             os.write(writer, bytes([status & 0xFF]))
         os._exit(status & 0xFF)

@@ -76,9 +76,10 @@ def test_a_rehearsal_is_as_described(name: str, via: str, tmp_path: Path) -> Non
     assert "0 differences that a guest sees" in done.stdout
 
 
-def test_a_full_description_is_compared_built_ins_and_all() -> None:
-    assert mdtool("dump", GUESTS["web01"], "-o", "g.yaml").returncode == 0
-    done = mdtool("launch", GUESTS["web01"], "g.yaml", "--rehearse")
+@pytest.mark.parametrize("path", [GUESTS["web01"], Path(__file__).parent / "ways" / "q35.xml"], ids=["web01", "dimm"])
+def test_a_full_description_is_compared_built_ins_and_all(path: Path) -> None:
+    assert mdtool("dump", path, "-o", "g.yaml").returncode == 0
+    done = mdtool("launch", path, "g.yaml", "--rehearse")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "built-ins" not in done.stdout
 
@@ -333,16 +334,34 @@ def test_daemonize_returns_when_the_guest_runs(guest: Path) -> None:
     assert second.returncode == 2 and "already runs" in second.stderr
 
 
+def test_ctrl_c_ends_a_launch_that_goes_to_the_background(guest: Path, tmp_path: Path) -> None:
+    """The terminal's ctrl-C reaches the process in front alone; QEMU, which hangs here, must go with it."""
+    fake = tmp_path / "qemu"
+    fake.write_text("#!/bin/sh\necho $$ > started\nexec sleep 60\n")
+    fake.chmod(0o755)
+    words = [sys.executable, "-m", "mdtool", "launch", guest, "web01.yaml", "--daemonize", "--qemu", fake]
+    with subprocess.Popen(words, stderr=subprocess.PIPE, text=True, start_new_session=True) as front:
+        started = Path("started")
+        while not (started.exists() and started.read_text().strip()):
+            assert front.poll() is None
+            time.sleep(0.01)
+        front.send_signal(signal.SIGINT)
+        assert front.wait(20) == 130
+        assert "interrupted" in front.stderr.read()
+    assert gone(int(started.read_text()))
+
+
 def test_a_machine_that_is_not_as_described_never_runs(guest: Path, tmp_path: Path) -> None:
     """The negative control of every launch: QEMU is given another slot behind mdtool's back."""
     fake = tmp_path / "qemu"
     fake.write_text('#!/bin/sh\nsed -i \'s/addr = "0x3.0x2"/addr = "0x6"/\' "$XDG_RUNTIME_DIR"/mdtool/*/machine.cfg\n'
                     'exec qemu-system-x86_64 "$@"\n')  # fmt: skip
     fake.chmod(0o755)
-    done = mdtool("launch", guest, "web01.yaml", "--qemu", fake, "--log", "log")
-    assert done.returncode == 1, done.stderr
-    assert "pci.12: moved: described at pcie.0 03.2, is at pcie.0 06.0 [address]" in done.stdout
-    assert "as described" not in done.stderr
+    for more in ((), ("--daemonize",)):
+        done = mdtool("launch", guest, "web01.yaml", "--qemu", fake, "--log", "log", *more)
+        assert done.returncode == 1, done.stderr
+        assert "pci.12: moved: described at pcie.0 03.2, is at pcie.0 06.0 [address]" in done.stdout
+        assert "as described" not in done.stderr
 
 
 def test_hints_keep_addresses_over_fresh_xml(guest: Path) -> None:
