@@ -46,11 +46,12 @@ def document_from_git(revision: str) -> Document:
 
 
 def _running(source: str, connect: str | None) -> Tree:
+    from mdtool.qemu.arguments import completed
     from mdtool.qemu.dump import dump
     from mdtool.qemu.session import session_from_source
 
     with session_from_source(source, connect=connect) as session:
-        return dump(session)
+        return completed(dump(session), session, lambda _: None)
 
 
 def _rehearsed(source: str) -> Tree:

@@ -33,7 +33,7 @@ FLOPPIES = "<disk device='floppy'><target dev='fda'/></disk><disk device='floppy
         (FLOPPIES.format(""), "<boot dev='hd'/><boot dev='fd'/>", {"isa-fdc.bootindexA": 2}),
         (FLOPPIES.format(""), "<boot dev='hd'/>", {}),
         ("<controller type='pci' index='0' model='pci-root'><target hotplug='off'/></controller>", "",
-         {"PIIX4_PM.acpi-root-pci-hotplug": "off"}),
+         {"PIIX4_PM.acpi-root-pci-hotplug": False}),
         ("<controller type='pci' index='0' model='pci-root'/>", "", {}),
     ],
 )  # fmt: skip

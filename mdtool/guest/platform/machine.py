@@ -235,7 +235,7 @@ def _globals(guest: Guest) -> Iterator[tuple[str, Any]]:
 def _of_the_chipset(guest: Guest) -> Iterator[tuple[str, Any]]:
     """What i440fx has built in and an element sets: hotplug on PCI bus 0, and which floppy boots."""
     for controller in guest.devices:
-        hotplug = controller.get("target/@hotplug") if controller.tag == "controller" else None
+        hotplug = switch(controller, "target/@hotplug") if controller.tag == "controller" else None
         if hotplug is not None and controller.get("@model") == "pci-root":
             yield "PIIX4_PM.acpi-root-pci-hotplug", hotplug
     if any(device.get("@device") == "floppy" for device in guest.devices):
