@@ -125,6 +125,11 @@ class Guest:
         return self.machine == "virt" or self.machine.startswith("virt-")
 
     @property
+    def has_ide(self) -> bool:
+        """Whether the board has an IDE controller: libvirt adds none to another one."""
+        return self.is_i440fx or self.machine in ("malta", "sun4u", "g3beige")
+
+    @property
     def root_bus(self) -> str:
         """The name that QEMU gives to PCI bus 0."""
         return "pci.0" if self.is_i440fx or self.arch in ("ppc64", "ppc64le", "s390x") else "pcie.0"

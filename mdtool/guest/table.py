@@ -33,7 +33,7 @@ Facts (``Wanted.facts``), for allocation and placing, none of them a property:
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from functools import cached_property
@@ -41,6 +41,7 @@ from typing import Any
 
 from mdtool.errors import InputError, Report, choices
 from mdtool.guest.model import Guest, Spot, Wanted
+from mdtool.guest.place import notation_of
 from mdtool.guest.xml import Element
 from mdtool.qemu.roles import role
 from mdtool.tree import Value
@@ -308,6 +309,7 @@ def wanted_from_element(row: Device, context: Context) -> Iterator[Wanted]:
     shaped = row.shape(context, wanted) if row.shape else wanted
     if shaped is None:
         return
+    _check_spot(context, shaped)
     yield with_host_side(shaped)
     for part in row.parts:
         inner = list(context.element.all(part.element))
@@ -418,7 +420,6 @@ _NUMBERS = {
     "dimm": ("slot", "base"),
     "virtio-mmio": (),
     "unassigned": (),
-    "none": (),
 }
 
 
@@ -447,6 +448,30 @@ def spot_from_element(context: Context) -> Spot | None:
     if "multifunction" in address.attributes:
         found["multifunction"] = address.attributes["multifunction"] == "on"
     return Spot(kind, found)
+
+
+def _check_spot(context: Context, wanted: Wanted) -> None:
+    if wanted.spot is not None and wanted.spot.type not in (takes := address_types(context.guest, wanted)):
+        what = f"an address of type '{wanted.spot.type}' is none for {wanted.driver or wanted.facts['choice']}"
+        expected = f"type {choices(takes)}" if takes else "no <address>"
+        context.error(
+            "address/@type", what, expected=expected, remedy="leave it out, and one is found", rule="address-type"
+        )
+
+
+def address_types(guest: Guest, wanted: Wanted) -> Set[str]:
+    """The types of address that a device takes; those of what is the machine's own mean nothing, and libvirt takes any."""
+    takes: Set[str] = {notation_of(wanted.driver).spot} - {""}
+    if not wanted.driver:
+        takes = _NUMBERS.keys() - (set() if wanted.kind == "hostdev" else {"unassigned"})
+    elif wanted.facts.get("transport"):
+        takes = _TRANSPORTS.keys() - ({"virtio-mmio"} if wanted.driver.startswith(_NO_MMIO) else set())
+    elif wanted.driver == "ib700":
+        takes = set()  # an ISA device whose port is where it always was
+    return takes if guest.arch in ("s390", "s390x") else takes - {"ccw"}
+
+
+_NO_MMIO = ("vhost-scsi", "virtio-mem", "virtio-pmem")
 
 
 def virtio_transport(guest: Guest, spot: Spot | None) -> str:

@@ -151,20 +151,65 @@ def test_unknown_nic_goes_to_qemu_as_it_stands() -> None:
 
 
 @pytest.mark.parametrize(
-    ("address", "spot"),
+    ("disk", "address", "spot"),
     [
-        ("type='pci' bus='0x01' slot='0x1f' function='0x7' multifunction='on'",
+        ("vda", "type='pci' bus='0x01' slot='0x1f' function='0x7' multifunction='on'",
          Spot("pci", {"bus": 1, "slot": 31, "function": 7, "multifunction": True})),
-        ("type='pci'", Spot("pci")),
-        ("type='usb' bus='0' port='1.2'", Spot("usb", {"bus": 0, "port": "1.2"})),
-        ("type='drive' controller='1' bus='0' target='2' unit='3'",
+        ("vda", "type='pci'", Spot("pci")),
+        ("sda' bus='usb", "type='usb' bus='0' port='1.2'", Spot("usb", {"bus": 0, "port": "1.2"})),
+        ("sda", "type='drive' controller='1' bus='0' target='2' unit='3'",
          Spot("drive", {"controller": 1, "bus": 0, "target": 2, "unit": 3})),
-        ("type='ccw' cssid='0xfe' ssid='0x0' devno='0x0001'", Spot("ccw", {"cssid": 254, "ssid": 0, "devno": 1})),
-        ("type='virtio-mmio'", Spot("virtio-mmio")),
+        ("vda", "type='ccw' cssid='0xfe' ssid='0x0' devno='0x0001'", Spot("ccw", {"cssid": 254, "ssid": 0, "devno": 1})),
+        ("vda", "type='virtio-mmio'", Spot("virtio-mmio")),
     ],
 )  # fmt: skip
-def test_spot(address: str, spot: Spot) -> None:
-    assert one_of_devices(f"<disk><target dev='vda'/><address {address}/></disk>").spot == spot
+def test_spot(disk: str, address: str, spot: Spot) -> None:
+    arch = "s390x" if spot.type == "ccw" else "x86_64"
+    assert one_of_devices(f"<disk><target dev='{disk}'/><address {address}/></disk>", arch=arch).spot == spot
+
+
+@pytest.mark.parametrize(
+    ("device", "kind", "expected"),
+    [
+        ("<disk><target dev='sda' bus='scsi'/>{}</disk>", "usb", "type one of drive"),
+        ("<disk><target dev='sda' bus='sata'/>{}</disk>", "pci", "type one of drive"),
+        ("<disk><target dev='vda'/>{}</disk>", "drive", "type one of pci, virtio-mmio"),
+        ("<disk><target dev='vda'/>{}</disk>", "ccw", "type one of pci, virtio-mmio"),  # of s390x alone
+        ("<input type='tablet' bus='usb'>{}</input>", "drive", "type one of usb"),
+        ("<serial type='null'>{}</serial>", "usb", "type one of isa"),
+        ("<watchdog model='ib700'>{}</watchdog>", "isa", "no <address>"),
+        ("<panic model='hyperv'>{}</panic>", "isa", "no <address>"),
+        ("<rng model='virtio'><backend model='builtin'/>{}</rng>", "unassigned", "type one of pci, virtio-mmio"),
+        ("<hostdev mode='subsystem' type='usb'><source/>{}</hostdev>", "unassigned", "type one of usb"),
+    ],
+)
+def test_an_address_of_another_kind_is_an_error_at_its_line(device: str, kind: str, expected: str) -> None:
+    """libvirt refuses these too."""
+    _, report = wanted_of(device.format(f"\n<address type='{kind}'/>"))
+    (error,) = report.errors
+    assert (error.rule, str(error.at), error.expected) == ("address-type", "guest.xml:5:1", expected)
+
+
+@pytest.mark.parametrize(
+    ("machine", "device", "rule"),
+    [
+        ("pc", "<controller type='ide' index='0'>\n<address type='pci' slot='9'/></controller>", "address-type"),
+        ("pc", "<controller type='usb' model='piix3-uhci'>\n<address type='pci' slot='9'/></controller>", "address-type"),
+        ("q35", "<controller type='sata'>\n<address type='pci' slot='9'/></controller>", "address-type"),
+        ("q35", "\n<controller type='ide' index='0'/>", "machine-has"),
+        ("q35", "<disk>\n<target dev='hda' bus='ide'/></disk>", "machine-has"),
+        ("pc", "\n<nvram/>", "machine-has"),
+    ],
+)
+def test_what_the_chipset_has_and_has_not(machine: str, device: str, rule: str) -> None:
+    _, report = wanted_of(device, machine=machine)
+    assert [(error.rule, str(error.at)) for error in report.errors] == [(rule, "guest.xml:5:1")]
+
+
+def test_a_host_device_that_is_unassigned_is_no_device() -> None:
+    source = "<source><address domain='0' bus='6' slot='2' function='0'/></source>"
+    kept = f"<hostdev mode='subsystem' type='pci'>{source}<address type='unassigned'/></hostdev>"
+    assert one_of_devices(kept).driver == ""
 
 
 def test_no_address_is_no_spot() -> None:
@@ -173,7 +218,7 @@ def test_no_address_is_no_spot() -> None:
 
 @pytest.mark.parametrize("address", ["type='moon'", "type='pci' slot='left'"])
 def test_bad_address(address: str) -> None:
-    _, report = wanted_of(f"<hub type='usb'><address {address}/></hub>")
+    _, report = wanted_of(f"<disk><target dev='vda'/><address {address}/></disk>")
     assert len(report.errors) == 1
 
 

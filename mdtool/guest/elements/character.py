@@ -39,15 +39,14 @@ _BY_TARGET = {
     "spapr-vio-serial": "spapr-vty",
     "sclp-serial": "sclpconsole",
 }
-_BY_ADDRESS = {"isa": "isa-serial", "usb": "usb-serial", "pci": "pci-serial", "spapr-vio": "spapr-vty"}
 
 
 def serial_model(context: Context) -> str:
-    """What a serial port is: its model, what its target or its address means, or what the machine has."""
+    """What a serial port is: its model, what its target means, or what the machine has."""
     model, target = context.get("target/model/@name"), context.get("target/@type")
     if model or target not in ("", "system-serial", "serial"):
         return model or _BY_TARGET.get(target, target)
-    return _BY_ADDRESS.get(context.get("address/@type")) or default_serial(context.guest)
+    return default_serial(context.guest)
 
 
 def default_serial(guest: Guest) -> str:

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from itertools import count
 
+from mdtool.guest.allocation.controllers import is_placed
 from mdtool.guest.model import Guest, Wanted
-from mdtool.guest.table import VIRTIO, Context, Device, Prop, number, one_of, switch, virtio
+from mdtool.guest.table import VIRTIO, Context, Device, Prop, number, one_of, spot_from_element, switch, virtio
 from mdtool.guest.xml import Element
 
 PCI = {
@@ -107,11 +108,33 @@ def _shape(context: Context, wanted: Wanted) -> Wanted:
         driver = ""  # the chipset's own
     if kind == "fdc":
         driver = driver if context.guest.is_q35 and context.numbered.get("floppies") else ""
+    _check_chipset(context, kind, model, facts["index"])
     origin = wanted.origin
     if kind == "usb" and model in COMPANIONS:
         origin += f"/{model}"
     alias = "usb" if kind == "usb" else kind
     return replace(wanted, driver=driver, facts=facts, properties=properties, origin=origin, alias=alias)
+
+
+#: The chipset's own controllers, of index 0: type and model -> slot and function on the root bus.
+_I440FX = {("ide", "piix3"): (1, 1), ("ide", "piix4"): (1, 1), ("usb", "piix3-uhci"): (1, 2)}
+_Q35 = {("sata", "ahci"): (0x1F, 2)}
+
+
+def _check_chipset(context: Context, kind: str, model: str, index: int) -> None:
+    """Errors that libvirt has too: a controller that this machine lacks, or that it has elsewhere."""
+    guest = context.guest
+    if kind == "ide" and not guest.has_ide:
+        remedy = "put its disks on another bus: <target bus='sata'/>"
+        context.error("@type", "this machine has no IDE controller", remedy=remedy, rule="machine-has")
+    at = (_Q35 if guest.is_q35 else _I440FX if guest.is_i440fx else {}).get((kind, model))
+    spot = spot_from_element(context)
+    if index or at is None or not is_placed(spot) or spot is None or spot.type != "pci":
+        return
+    if (spot.get("bus", 0), spot.get("slot", 0), spot.get("function", 0)) != (0, *at):
+        expected = f"bus 0, slot {at[0]:#x}, function {at[1]}"
+        what = f"the chipset's own {kind} controller is elsewhere"
+        context.error("address/@type", what, expected=expected, remedy="leave the address out", rule="address-type")
 
 
 _PORTS = ("pcie-root-port", "ioh3420", "xio3130-downstream")

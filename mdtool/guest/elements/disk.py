@@ -55,6 +55,8 @@ def _shape(context: Context, wanted: Wanted) -> Wanted:
     bus, device = bus_of(context), context.get("@device") or "disk"
     facts: dict[str, Any] = {**wanted.facts, "bus": bus, "device": device}
     properties = dict(wanted.properties)
+    if bus == "ide" and not context.guest.has_ide:
+        context.error("target/@bus", "this machine has no IDE controller", expected="another bus", rule="machine-has")
     if wanted.driver in ("scsi-hd", "scsi-cd"):
         # QEMU once put the name of the drive into the device identification page, and a serial where there is one.
         if "serial" in properties:

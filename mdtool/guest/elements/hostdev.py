@@ -71,6 +71,8 @@ def _shape(context: Context, wanted: Wanted) -> Wanted:
         if context.get("@ramfb") == "on":
             properties["ramfb"] = True
             wanted = replace(wanted, driver="vfio-pci-nohotplug")
+    if kind == "pci" and wanted.spot is not None and wanted.spot.type == "unassigned":
+        wanted = replace(wanted, driver="")  # kept for the guest, and not in it
     if kind == "pci" and context.get("teaming/@type") == "transient":
         properties["failover_pair_id"] = context.get("teaming/@persistent")
     return replace(

@@ -2,6 +2,16 @@
 
 from __future__ import annotations
 
-from mdtool.guest.table import Device
+from mdtool.errors import InputError
+from mdtool.guest.model import Wanted
+from mdtool.guest.table import Context, Device
 
-NVRAM = Device("nvram", drivers={"": ""}, origin=())
+
+def _shape(context: Context, wanted: Wanted) -> Wanted:
+    if not context.guest.arch.startswith("ppc"):
+        what = "nvram: only a POWER machine has one"
+        context.report.error(InputError(what, at=context.element.position, remedy="remove it", rule="machine-has"))
+    return wanted
+
+
+NVRAM = Device("nvram", drivers={"": ""}, origin=(), shape=_shape)

@@ -10,7 +10,10 @@ from mdtool.guest.table import Context, Device
 DEFAULTS = {"s390x": "s390", "s390": "s390", "ppc64": "pseries", "ppc64le": "pseries"}
 
 
-def _shape(_: Context, wanted: Wanted) -> Wanted | None:
+def _shape(context: Context, wanted: Wanted) -> Wanted | None:
+    if not wanted.driver and wanted.spot is not None and wanted.facts["choice"] == "hyperv":
+        what = "a Hyper-V enlightenment has no address"
+        context.error("address/@type", what, expected="no <address>", rule="address-type")
     if wanted.driver != "pvpanic":
         return wanted if wanted.driver else None
     port = wanted.spot.get("iobase") if wanted.spot is not None else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from mdtool.guest.model import Wanted
 from mdtool.guest.table import Context, Device, Prop, number, part_of, switch
@@ -28,6 +29,14 @@ def default_codec(context: Context, sound: Wanted) -> Iterator[Wanted]:
         yield part_of(sound, codec, "codec", 0)
 
 
+def _shape(_: Context, wanted: Wanted) -> Wanted:
+    """A SoundBlaster's port and interrupt are its address."""
+    if wanted.driver != "sb16" or wanted.spot is None:
+        return wanted
+    place = {name: value for name, value in wanted.spot.numbers.items() if name in ("iobase", "irq")}
+    return replace(wanted, properties={**wanted.properties, **place})
+
+
 SOUND = Device(
     "sound",
     choose="@model",
@@ -49,5 +58,6 @@ SOUND = Device(
     alias="sound",
     host={"audio/@id": "the backend", "driver/*": "the backend"},
     parts=(CODEC,),
+    shape=_shape,
     also=default_codec,
 )
