@@ -307,6 +307,8 @@ def _smbios(domain: Element) -> Section:
                 values = {entry.get("@name") or "": entry.text for entry in block.all("entry")}
                 if block.tag == "baseBoard":
                     found.setdefault("type2", []).append(values)
+                elif block.tag == "chassis":  # libvirt always says who made it, and QEMU would call itself its maker
+                    found["type3"] = {"manufacturer": "", **values}
                 else:
                     found[_BLOCKS[block.tag]] = values
             else:
