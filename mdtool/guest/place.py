@@ -124,6 +124,20 @@ def _no_numbers(_: str) -> dict[str, Any]:
     return {}
 
 
+#: what a CPU's address counts, by how many parts it has
+_CPU_PARTS: Mapping[int, tuple[str, ...]] = {
+    1: ("core-id",),
+    3: ("socket-id", "core-id", "thread-id"),
+    4: ("socket-id", "die-id", "core-id", "thread-id"),
+    5: ("socket-id", "die-id", "module-id", "core-id", "thread-id"),
+}
+
+
+def _cpu_arguments(address: str, _: Node) -> dict[str, Value]:
+    numbers = [int(part) for part in address.split(":")]
+    return dict(zip(_CPU_PARTS.get(len(numbers), ()), numbers, strict=True))
+
+
 def _numbered(name: str) -> Callable[[str, Node], dict[str, Value]]:
     return lambda address, _: {name: int(address)}
 
@@ -169,6 +183,7 @@ NOTATIONS: Mapping[str, Notation] = {
     "dimm": Notation(
         re.compile(r"pc-dimm|nvdimm"), "dimm", _numbered("slot"), lambda address: {"slot": int(address)}, bus=False
     ),
+    "cpu": Notation(re.compile(r".*-cpu$"), "", _cpu_arguments, _no_numbers, bus=False),
     "zpci": Notation(
         re.compile("zpci$"),
         "zpci",

@@ -15,7 +15,7 @@ import json
 import os
 import re
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -169,7 +169,12 @@ def argv_from_tree(
     threads = [word for i in iothreads(guest) for word in option("-object", qom_type="iothread", id=f"iothread{i}")]
     return Commandline(
         binary=binary or emulator(guest, printing=printing),
-        platform=(*platform.words, *_display(guest, rehearse), *_monitor(qmp), *(("-S",) if paused else ())),
+        platform=(
+            *_without(platform.words, set(_ids(total.options))),
+            *_display(guest, rehearse),
+            *_monitor(qmp),
+            *(("-S",) if paused else ()),
+        ),
         backends=(*threads, *_once(total.options)),
         devices=tuple(devices),
         extra=extra,
@@ -256,6 +261,15 @@ def _ids(words: Iterable[str]) -> Iterator[str]:
             yield from (facts[key] for key in ("id", "node-name") if key in facts)
         else:
             yield from re.findall(r"(?:^|,)id=([^,]+)", word)
+
+
+def _without(words: Sequence[str], ids: Container[str]) -> Iterator[str]:
+    """The words without the objects of ``ids``: of the memory behind a DIMM, its element knows more."""
+    left = iter(words)
+    for word in left:
+        group = (word, next(left)) if word == "-object" else (word,)
+        if not any(id in ids for id in _ids(group[1:])):
+            yield from group
 
 
 def _once(words: Sequence[str]) -> Iterator[str]:

@@ -12,7 +12,7 @@ from mdtool.guest.model import Guest
 from mdtool.guest.platform.machine import FEATURES
 from mdtool.reconcile.merge import ABSENT, merged
 from mdtool.reconcile.plan import Action, Step
-from mdtool.tree import SECTIONS, Tree
+from mdtool.tree import BUILTIN, SECTIONS, Tree
 from mdtool.values import nested
 
 
@@ -29,6 +29,9 @@ def merged_sections(
             _keep_machine_type(guest, tree, now, report)
         have = flat(getattr(tree, name))
         applied = flat(tree.applied.get(f"@{name}", {}))
+        if name == "cpu" and (plugged := _plugged_cpus(tree)) and now.get("vcpus") == have.get("vcpus", 0) + plugged:
+            now = {**now, "vcpus": have["vcpus"]}  # these were there at the start, and the others are devices
+            wanted = {**wanted, name: nested(now, "\0")}
         if name == "cpu" and applied:
             wanted = {**wanted, name: _without_found_features(guest, now, {*have, *applied}, report)}
             now = flat(wanted[name])
@@ -51,6 +54,11 @@ def merged_sections(
             steps.append(Step(Action.MODIFY, name, changes=changes, at=at, hot=None if fresh else False, notices=notices))
     applied_now = {f"@{name}": dict(wanted[name]) for name in SECTIONS if wanted.get(name)}
     return replace(tree, **result, applied=applied_now), steps
+
+
+def _plugged_cpus(tree: Tree) -> int:
+    """How many CPUs were plugged in, and are devices of the description."""
+    return sum(node.driver.endswith("-cpu") and node.origin != BUILTIN for node in tree.devices)
 
 
 def _without_found_features(guest: Guest, now: Mapping[str, Any], known: Container[str], report: Report) -> dict[str, Any]:

@@ -142,7 +142,7 @@ def platform_of(
             raise refused[-1]
     extra = {**loader.properties, **(properties or {})}
     objects = sections.get("objects", {})
-    ram = next((name for name in objects if not name.startswith("ram-node") and not sections.get("numa")), None)
+    ram = _whole(guest, sections) if not sections.get("numa") else None
     if ram is not None and objects[ram].get("type", RAM).startswith("memory-backend"):
         extra["memory-backend"] = ram
     words = [
@@ -163,6 +163,15 @@ def platform_of(
     words += boot_options(guest, sections, rehearse=rehearse)
     words += ["-msg", "timestamp=on"]
     return Platform(tuple(words), loader.copies, tuple(refused), _not_rehearsed(sections) if rehearse else {}, extra)
+
+
+def _whole(guest: Guest, sections: Mapping[str, Mapping[str, Any]]) -> str | None:
+    """Which of the objects is all of the guest's memory: the others are behind devices."""
+    names = [name for name in sections.get("objects", {}) if not name.startswith("ram-node")]
+    usual, size = machine_of(guest).ram, sections["memory"].get("size")
+    if usual in names:
+        return usual
+    return min(names, key=lambda name: sections["objects"][name].get("size") != size, default=None)
 
 
 #: <launchSecurity>: type -> what the guest attests to, by QEMU's names; bit positions and certificates are the host's
