@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mdtool.document import address_key
+from mdtool.pci import pci_facts
 from mdtool.proof.verify import (
     ADDRESS,
     EFFECTIVE,
@@ -22,6 +23,7 @@ from mdtool.proof.verify import (
     SECTION_SEVERITY,
     SEVERITIES,
     SEVERITY_OF,
+    pci_differences,
 )
 from mdtool.qemu.roles import role
 from mdtool.tree import BUILTIN, HAND, SECTIONS, Node, Place, Properties, Tree, Value
@@ -173,6 +175,9 @@ def _node(before: Place, after: Place, buses: Mapping[str, str]) -> Iterator[Cha
     for prop, was, now in _properties(old, new):
         severity = HOST if role(driver, prop) == "host" else SEVERITY_OF.get(prop, PROPERTY)
         yield Change(CHANGED, name, driver, prop, was, now, severity)
+    if facts := pci_facts(new):
+        for seen in pci_differences(name, old, facts):
+            yield Change(CHANGED, name, driver, seen.property, seen.want, seen.have, seen.severity)
     for prop, was in old.effective.items():
         now = new.effective.get(prop, was)
         if not same(was, now):

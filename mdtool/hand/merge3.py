@@ -23,6 +23,7 @@ from mdtool.guest.place import buses_of
 from mdtool.hand import facts
 from mdtool.hand.check import checked
 from mdtool.hand.show import shown
+from mdtool.pci import pci_facts
 from mdtool.reconcile.assemble import Parts, assembled, parts_of
 from mdtool.tree import SECTIONS, Bus, Node, Place, Retired, Tree, Value
 from mdtool.values import natural, number, same
@@ -258,7 +259,16 @@ class _Merge:
             for key in ("properties", "pins", "applied", "effective")
         }
         origin = self._three(f"{name}.origin", old.origin, one.origin, two.origin)
-        return bus, replace(one, driver=driver, address=address, origin=origin, **bags)
+        node = replace(one, driver=driver, address=address, origin=origin, **bags)
+        return bus, replace(node, pci=self._pci(node, old, one, two))
+
+    def _pci(self, node: Node, base: Node, ours: Node, theirs: Node) -> Mapping[str, Value]:
+        """The PCI facts that were read with the properties that the node now has; none where nobody had just these."""
+        fits = [side for side in (base, ours, theirs) if pci_facts(replace(node, pci=side.pci))]
+        if ours in fits and theirs in fits:
+            found: Mapping[str, Value] = self._three("", base.pci, ours.pci, theirs.pci, quiet=True)
+            return found
+        return next((side.pci for side in (ours, theirs, base) if side in fits), {})
 
     def _place(self, name: str, base: Any, ours: Any, theirs: Any, is_new: bool) -> tuple[str | None, str | None]:
         """Bus and address, which change together; two sides that added one device at two places: ours."""

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from mdtool.document import canonical
+from mdtool.pci import pci_facts
 from mdtool.tree import SECTIONS, Tree
 from mdtool.values import natural
 
@@ -14,7 +15,8 @@ from mdtool.values import natural
 def lines(tree: Tree) -> Iterator[str]:
     """Each line says all of where it is, so that a diff needs no context.
 
-    ``pcie.0 02.0: pci.1 pcie-root-port chassis=1``, ``net0 ~ rombar=1`` for a pin.
+    ``pcie.0 02.0: pci.1 pcie-root-port chassis=1``, ``net0 ~ rombar=1`` for a pin, ``net0 ~ pci:rom=262144`` for what
+    the PCI device is.
     """
     tree = canonical(tree)
     for name in SECTIONS:
@@ -26,7 +28,8 @@ def lines(tree: Tree) -> Iterator[str]:
         yield f"{node.address or '-'}: {_device(node)}"
     yield from (f"retired {r.bus} {r.address}: {r.origin}" for r in tree.retired)
     for name in sorted(tree.by_name, key=natural):
-        pins = tree.by_name[name].node.pins
+        node = tree.by_name[name].node
+        pins = {**node.pins, **{f"pci:{key}": value for key, value in pci_facts(node).items()}}
         yield from (f"{name} ~ {key}={_value(value)}" for key, value in sorted(pins.items()))
 
 
