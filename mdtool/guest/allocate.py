@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from mdtool.errors import InputError
 from mdtool.guest.allocation.drives import with_drive_places
 from mdtool.guest.allocation.numbered import (
     with_card_slots,
@@ -32,6 +33,15 @@ def allocate(guest: Guest, wanted: Sequence[Wanted], occupied: Occupied = NOTHIN
 
     Raises InputError (rule ``out-of-slots``) where a device has no place: how many are free where, and what to add.
     """
+    try:
+        return _placed(guest, wanted, occupied)
+    except InputError as error:
+        if error.at is None:  # of a device that nobody wrote: the machine type brought it
+            error.at = guest.domain.at("os/type")
+        raise
+
+
+def _placed(guest: Guest, wanted: Sequence[Wanted], occupied: Occupied) -> list[Wanted]:
     devices = with_drive_places(guest, wanted, occupied)
     devices = with_serial_ports(guest, devices, occupied)
     devices = with_card_slots(devices, occupied)
