@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from mdtool.guest.model import Guest, Wanted
+    from mdtool.launch.process import QemuProcess
     from mdtool.launch.run import Prepared
     from mdtool.proof.verify import Compared, Difference
     from mdtool.tree import Tree
@@ -69,7 +71,7 @@ def _launch(args: argparse.Namespace, ready: Callable[[], None] | None) -> int:
     from mdtool.files import write_file
     from mdtool.guest.devices import guest_from_file
     from mdtool.launch import run as launch
-    from mdtool.launch.hints import hints_from_tree, tree_from_hints
+    from mdtool.launch.hints import exported_while_it_runs, hints_from_tree, tree_from_hints
     from mdtool.reconcile import reconcile
 
     guest = guest_from_file(args.guest)
@@ -119,9 +121,15 @@ def _launch(args: argparse.Namespace, ready: Callable[[], None] | None) -> int:
     if args.rehearse and not (args.paused or args.qmp):  # with either, somebody wants to look at it
         return _rehearse(prepare(None), args)
 
+    hints = Path(args.hints_out).absolute() if args.hints_out else None
+
     def runs() -> None:
-        if args.hints_out:
-            write_file(args.hints_out, hints_from_tree(result.tree))
+        if hints is not None:
+            write_file(hints, hints_from_tree(result.tree))
+
+    def follow(qemu: QemuProcess) -> None:
+        if hints is not None:
+            exported_while_it_runs(qemu, Path(args.guest).absolute(), result.tree, partial(write_file, hints), say)
 
     settings = launch.Settings(
         paused=args.paused,
@@ -134,6 +142,7 @@ def _launch(args: argparse.Namespace, ready: Callable[[], None] | None) -> int:
         user=args.user,
         runs=runs,
         ready=ready,
+        follow=follow if hints is not None else None,
         say=say,
     )
     try:
@@ -165,6 +174,11 @@ def _by_libvirt(guest: Guest, tree: Tree, wanted: Sequence[Wanted], args: argpar
         launched_by_libvirt(guest, tree, wanted, connect=args.connect, paused=args.paused, say=say)
     except Differs as error:
         return shown(error.found, None, as_json=args.json)
+    if args.hints_out:
+        from mdtool.files import write_file
+        from mdtool.launch.hints import hints_from_tree
+
+        write_file(args.hints_out, hints_from_tree(tree))
     return 0
 
 

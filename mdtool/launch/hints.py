@@ -11,14 +11,20 @@ it: a hint for a device that is gone is ignored, and a device without a hint get
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import signal
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from mdtool.errors import InputError, Position
+from mdtool.errors import InputError, MdtoolError, MonitorError, Position, Report
+from mdtool.proof.verify import compare
 from mdtool.reconcile.assemble import bus_of_the_machine
 from mdtool.tree import BUILTIN, HAND, Bus, Node, Place, Tree
+
+if TYPE_CHECKING:
+    from mdtool.launch.process import QemuProcess
+    from mdtool.qemu.session import Session
 
 FORMAT = "hints/1"
 _KEYS = frozenset({"origin", "driver", "id", "bus", "address", "buses", "implied"})
@@ -28,7 +34,34 @@ IMPLIED = "@implied"  # in a node's applied: no XML element asked for it, so non
 
 def hints_from_tree(tree: Tree) -> str:
     """The hints of a description, as the text of their file."""
-    rows = [_hint(place) for place in tree.places if place.node.origin not in (None, BUILTIN, HAND)]
+    return _text(tree, [place for place in tree.places if place.node.origin not in (None, BUILTIN, HAND)])
+
+
+def hints_of_machine(described: Tree, machine: Tree) -> tuple[str, list[str]]:
+    """The hints of a machine that is no longer as it was launched, and the devices of which none can tell the element.
+
+    ``machine`` is its dump, linked to the XML as far as that has its devices.  What is still there is hinted as it was
+    described; a NIC that came is known by its MAC, and anything else once the XML has it.
+    """
+    found = compare(described, machine)
+    gone = {one.node for one in found if one.property == "" and one.have is None}
+    came = {one.node for one in found if one.property == "" and one.want is None}
+    moved = {one.node: described.by_name[one.node].node.origin for one in found if one.property == "address"}
+    stayed = [place for place in described.places if place.name not in gone and place.name not in moved]
+    new = [replace(place, node=replace(place.node, origin=moved.get(place.name) or _origin(place.node)))
+           for place in machine.places if place.name in came or place.name in moved]  # fmt: skip
+    hinted = [place for place in (*stayed, *new) if place.node.origin not in (None, BUILTIN, HAND)]
+    unknown = [place.name for place in new if place.node.origin is None]
+    return _text(described, hinted), unknown
+
+
+def _origin(node: Node) -> str | None:
+    mac = node.properties.get("mac") or node.pins.get("mac")
+    return node.origin or (f"interface/{mac}" if mac else None)
+
+
+def _text(tree: Tree, places: Sequence[Place]) -> str:
+    rows = [_hint(place) for place in places]
     head = json.dumps({key: tree.machine[key] for key in ("type", "arch") if key in tree.machine})
     lines = ",\n ".join(json.dumps(row) for row in rows)
     return f'{{"mdtool": "{FORMAT}", "machine": {head}, "hints": [\n {lines}]}}\n'
@@ -97,3 +130,72 @@ def _tree(machine: Mapping[str, Any], rows: list[dict[str, Any]]) -> Tree:
     tops = [name for name in on if name not in provided and name is not None]
     buses = tuple(replace(bus_of_the_machine(name), devices=bus(name, "").devices) for name in tops)
     return Tree(machine=dict(machine), buses=buses, devices=loose)
+
+
+# --- as long as the guest runs --------------------------------------------------------------------------------------
+
+#: how often QEMU is asked what is plugged in: it tells of a device that went, and of none that came (7.2 and 11.1)
+ASK_SECONDS = 1.0
+
+
+def exported_while_it_runs(
+    qemu: QemuProcess, guest: Path, described: Tree, write: Callable[[str], None], say: Callable[[str], None]
+) -> None:
+    """Write the hints anew whenever a device came or went, until QEMU ends.
+
+    ``guest`` is the XML file, read anew each time: whoever plugs a device in writes its element there, sooner or later.
+    What cannot be written is said; the guest runs on.
+    """
+    known = _seen(qemu.session, guest)
+    unknown: list[str] = []
+    while not qemu.ends_within(ASK_SECONDS):
+        # A ctrl-C waits for the end of what is said here: its handler speaks on the same monitor.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            went = any(event["event"] == "DEVICE_DELETED" for event in qemu.session.events())
+            now = _seen(qemu.session, guest)
+            if went or now[0] != known[0] or (unknown and now != known):
+                unknown = _export(qemu.session, guest, described, write, say, unknown)
+            known = now
+        except MonitorError as error:
+            if qemu.process.poll() is None:
+                say(f"warning: the hints are not written anew any more: {error.what}")
+            return
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+
+
+def _seen(session: Session, guest: Path) -> tuple[list[Any], int]:
+    """What is plugged in, by id and type, and the time of the XML: one command, a millisecond."""
+    plugged = session.execute("qom-list", {"path": "/machine/peripheral"})
+    try:
+        return plugged, guest.stat().st_mtime_ns
+    except OSError:
+        return plugged, 0
+
+
+def _export(
+    session: Session,
+    path: Path,
+    described: Tree,
+    write: Callable[[str], None],
+    say: Callable[[str], None],
+    before: list[str],
+) -> list[str]:
+    from mdtool.guest.devices import guest_from_file
+    from mdtool.qemu.dump import dump
+    from mdtool.reconcile import linked
+
+    machine = dump(session)
+    try:
+        machine = linked(guest_from_file(path), machine, Report())
+    except MdtoolError as error:
+        say(f"warning: {path} was not read for the hints: {error.what}")
+    text, unknown = hints_of_machine(described, machine)
+    try:
+        write(text)
+    except MdtoolError as error:
+        say(f"warning: {error.what}")
+    if new := [name for name in unknown if name not in before]:
+        say(f"no hint for {', '.join(new)} until {path} has it")
+    return unknown

@@ -17,6 +17,7 @@ import fcntl
 import json
 import os
 import re
+import select
 import shutil
 import signal
 import socket
@@ -85,6 +86,7 @@ class QemuProcess:
     environment: Mapping[str, str] = field(default_factory=dict)
     meanwhile: Callable[[], object] = lambda: None
     monitor: Path = field(default=Path(), init=False)  # its socket: only mdtool reaches it
+    idle: bool = field(default=False, init=False)  # connected, and nobody speaks
     _process: subprocess.Popen[bytes] | None = None
     _session: Session | None = None
     _stack: ExitStack = field(default_factory=ExitStack)
@@ -257,8 +259,30 @@ class QemuProcess:
 
     @property
     def monitor_is_free(self) -> bool:
-        """Whether somebody else (a signal handler) may connect to the private monitor."""
-        return self._session is None
+        """Whether a signal handler may speak to QEMU: nobody is in the midst of a command."""
+        return self._session is None or self.idle
+
+    def powerdown(self) -> bool:
+        """Press the guest's power button; False where QEMU does not answer."""
+        from mdtool.qemu.session import session_from_source
+
+        try:
+            with ExitStack() as stack:
+                session = self._session or stack.enter_context(session_from_source(str(self.monitor)))
+                session.execute("system_powerdown")
+        except MdtoolError:
+            return False
+        return True
+
+    def ends_within(self, seconds: float) -> bool:
+        """Wait for QEMU's end; meanwhile signal handlers may speak to it."""
+        ends = os.pidfd_open(self.pid)
+        self.idle = True
+        try:
+            return bool(select.select([ends], [], [], seconds)[0])
+        finally:
+            self.idle = False
+            os.close(ends)
 
     def send_signal(self, number: int) -> None:
         if self.process.poll() is None:

@@ -365,6 +365,7 @@ class Settings:
     ``sandbox``    forbid QEMU what a running guest's QEMU never needs
     ``runs``       called once the machine is checked and the guest runs
     ``ready``      called after that, to let go of the terminal (``--daemonize``)
+    ``follow``     called at last, with the monitor open, for who wants to see what becomes of the guest
     """
 
     paused: bool = False
@@ -377,6 +378,7 @@ class Settings:
     user: str | None = None
     runs: Callable[[], None] = lambda: None
     ready: Callable[[], None] | None = None
+    follow: Callable[[QemuProcess], None] | None = None
     say: Say = silent
 
 
@@ -424,7 +426,7 @@ def launched(guest: Guest, prepare: Callable[[Path], Prepared], settings: Settin
             elif not settings.paused:
                 qemu.cont()
             settings.runs()
-            if not settings.incoming:
+            if not settings.incoming and settings.follow is None:
                 qemu.close_monitor()
             _pass_signals_on(qemu, settings)
             for difference in found:
@@ -434,6 +436,8 @@ def launched(guest: Guest, prepare: Callable[[Path], Prepared], settings: Settin
                 settings.ready()
             if settings.incoming and _state_came(qemu) and not settings.paused:
                 qemu.cont()
+            if settings.follow is not None:
+                settings.follow(qemu)
             qemu.close_monitor()
             status = qemu.wait()
             if status and (said := qemu.words()):
@@ -540,7 +544,7 @@ def _pass_signals_on(qemu: QemuProcess, settings: Settings) -> None:
         nonlocal interrupts
         interrupts += 1
         runs = qemu.monitor_is_free and not settings.paused
-        if interrupts == 1 and runs and _powerdown(qemu.monitor):
+        if interrupts == 1 and runs and qemu.powerdown():
             settings.say("asked the guest to power down; ctrl-C once more ends QEMU")
         else:
             qemu.send_signal(signal.SIGTERM if interrupts < 3 else signal.SIGKILL)
@@ -548,14 +552,3 @@ def _pass_signals_on(qemu: QemuProcess, settings: Settings) -> None:
     signal.signal(signal.SIGTERM, pass_on)
     signal.signal(signal.SIGHUP, pass_on)
     signal.signal(signal.SIGINT, interrupt)
-
-
-def _powerdown(path: Path) -> bool:
-    from mdtool.qemu.session import session_from_source
-
-    try:
-        with session_from_source(str(path)) as session:
-            session.execute("system_powerdown")
-    except MdtoolError:
-        return False
-    return True

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import ClassVar
 
@@ -382,3 +382,56 @@ def test_hints_keep_addresses_over_fresh_xml(guest: Path) -> None:
 def nics(text: str) -> list[tuple[str, str, str]]:
     words = [json.loads(word) for word in json.loads(text) if word.startswith('{"driver"')]
     return [(word["mac"], word["bus"], word["id"]) for word in words if "mac" in word]
+
+
+def test_hints_are_written_anew_after_each_hotplug(guest: Path) -> None:
+    """Whoever plugs speaks to QEMU alone; a NIC is known by its MAC, and a disk once the XML has it."""
+    from mdtool.qemu.session import session_from_source
+
+    def hinted() -> dict[str, tuple[str, str]]:
+        return {row["origin"]: (row["bus"], row["address"]) for row in json.loads(Path("hints").read_text())["hints"]
+                if "address" in row}  # fmt: skip
+
+    launch = Launch(guest, "web01.yaml", "--qmp", "mine.qmp", "--hints-out", "hints")
+    first, inode = hinted(), Path("hints").stat().st_ino
+    origin = "interface/52:54:00:10:00:77"
+    with session_from_source("mine.qmp") as session:
+        session.execute("netdev_add", {"type": "user", "id": "n"})
+        nic = {"driver": "e1000e", "id": "mine", "netdev": "n", "mac": "52:54:00:10:00:77", "bus": "pci.12", "addr": "0x0"}
+        session.execute("device_add", nic)
+        wait_for(lambda: origin in hinted())
+        assert hinted() == {**first, origin: ("pci.12", "00.0")} and Path("hints").stat().st_ino != inode
+        session.execute("device_del", {"id": "input0"})
+        wait_for(lambda: "input/usb/tablet" not in hinted())
+        assert hinted().items() ^ first.items() == {
+            (origin, ("pci.12", "00.0")),
+            ("input/usb/tablet", first["input/usb/tablet"]),
+        }
+        session.execute("blockdev-add", {"driver": "null-co", "node-name": "b"})
+        session.execute(
+            "device_add", {"driver": "scsi-hd", "id": "scsi0-0-0-1", "drive": "b", "bus": "scsi0.0", "lun": 1, "scsi-id": 0}
+        )
+        assert launch.process.stderr is not None
+        assert launch.process.stderr.readline() == f"no hint for scsi0-0-0-1 until {guest.absolute()} has it\n"
+        disk = "<disk type='network' device='disk'><source protocol='nbd' name='x'/><target dev='sdb' bus='scsi'/></disk>"
+        guest.write_text(guest.read_text().replace("    <!-- management", f"    {disk}\n    <!-- management"))
+        wait_for(lambda: hinted().get("disk/sdb") == ("scsi0.0", "0:0:1"))
+    launch.process.send_signal(signal.SIGINT)
+    assert "asked the guest to power down" in launch.process.stderr.readline()
+    launch.process.send_signal(signal.SIGINT)
+    assert launch.end() == 0, launch.said
+    assert [path.name for path in Path().glob(".hints*")] == []
+    # What they are for: fresh XML, which says of the new NIC that it is there and nothing else.
+    element = "<interface type='user'><mac address='52:54:00:10:00:77'/><model type='e1000e'/></interface>"
+    fresh = guest.with_name("fresh.xml")
+    fresh.write_text(guest.read_text().replace("    <!-- management", f"    {element}\n    <!-- management"))
+    done = mdtool("launch", fresh, "--hints", "hints", "--print", "--json", "--via", "device")
+    assert done.returncode == 0, done.stderr
+    assert "pci.12" in {bus for mac, bus, _ in nics(done.stdout) if mac == "52:54:00:10:00:77"}
+
+
+def wait_for(what: Callable[[], bool], seconds: float = 15) -> None:
+    end = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < end
+        time.sleep(0.05)
