@@ -23,6 +23,7 @@ BESIDES_QDEV: Mapping[str, tuple[str, ...]] = {
     "qemu-xhci": ("p2", "p3", "streams"),
     "nec-usb-xhci": ("p2", "p3", "streams"),
     "isa-fdc": ("bootindexA", "bootindexB"),
+    "realview_sysctl": ("db-voltage", "db-clock"),  # which QEMU 8.2 to 10.0 print as a sorted set
 }
 _BOOTABLE = frozenset({"drive", "netdev", "mac"})
 _BOOTABLE_DRIVERS = re.compile(r"vfio-pci|vfio-ccw|usb-host|usb-redir|vhost-user-(blk|fs)-.*|vhost-(user-)?scsi-.*")

@@ -164,7 +164,7 @@ def _add_besides(buses: list[RawBus], users: Mapping[str, str]) -> Task[None]:
 
 
 def _find_paths(buses: list[RawBus], users: Mapping[str, str]) -> Task[None]:
-    """Give every device that a user made its QOM path, and the ICH9 bridge; what has none afterwards is a built-in.
+    """Give every device that a user made its QOM path, and two kinds of built-ins of which only QOM has something.
 
     An id says it.  An anonymous device is known by its driver, where there is one of that driver and a user made one;
     else QEMU is asked on which bus each is: what users made is younger than what the machine made.
@@ -186,15 +186,23 @@ def _find_paths(buses: list[RawBus], users: Mapping[str, str]) -> Task[None]:
         for bus, device in here:
             by_bus.setdefault(bus.name, []).append(device)  # youngest first
         unsure |= dict.fromkeys(reversed(made), by_bus)
+    boards = [device for _, device in placed(buses) if "db-clock" in device.properties]
     answers = yield [
         *(("qom-get", {"path": path, "property": "parent_bus"}) for path in unsure),
         *(_machine("acpi-device") for _ in bridges),
+        *(("qom-list", {"path": "/machine/unattached"}) for _ in boards),
     ]
     for (path, by_bus), parent in zip(unsure.items(), answers, strict=False):
         if queue := by_bus.get(str(or_none(parent)).rpartition("/")[2]):
             queue.pop(0).path = path
-    for bridge, path in zip(bridges, answers[len(unsure) :], strict=True):
+    for bridge, path in zip(bridges, answers[len(unsure) :], strict=False):
         bridge.path = or_none(path)
+    for board, listed in zip(boards, answers[len(unsure) + len(bridges) :], strict=True):
+        kind = f"child<{board.driver}>"
+        name = next((entry["name"] for entry in or_none(listed) or () if entry["type"] == kind), None)
+        if name is not None:  # its lists of numbers are asked for, since they were printed as sets
+            board.path = f"/machine/unattached/{name}"
+            board.properties = {key: value for key, value in board.properties.items() if not isinstance(value, list)}
 
 
 def _anonymous_users(users: Mapping[str, str]) -> dict[str, list[str]]:

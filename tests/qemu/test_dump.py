@@ -19,6 +19,7 @@ from jsonschema import Draft202012Validator
 from mdtool.cli import main
 from mdtool.document import document_from_text, pins_from_tree, yaml_from_tree
 from mdtool.errors import MdtoolError
+from mdtool.launch.run import version_of
 from mdtool.pci import pci_facts
 from mdtool.qemu.dump import dump
 from mdtool.qemu.phases import asked
@@ -78,6 +79,20 @@ def test_a_newer_qemu_gives_the_same_nodes_and_all_ways_agree(name: str, tmp_pat
     assert len(set(texts.values())) == 1
     golden = (HERE / f"{name}.yaml").read_text()
     assert tree_text(tree) == golden
+
+
+def test_a_list_of_numbers_is_in_its_order(tmp_path: Path) -> None:
+    """`info qtree` of QEMU 8.2 and later prints the clocks of Arm's boards as a sorted set, and 7.2 their number."""
+    binary = binary_of("aarch64")
+    silent = " -audio none" if version_of(binary) >= (8, 2) else ""
+    with session_of(binary, f"-machine vexpress-a15 -m 64{silent}", tmp_path) as session:
+        texts = in_every_way(session)
+        pins = dump(session, way=Way.QTREE).by_name["realview_sysctl@main-system-bus/1c010000"].node.pins
+        is_list = session.version >= (8, 2)
+    assert len(set(texts.values())) == 1
+    clocks = [60, 0, 0, 0, 40, 23.75, 50, 60, 40]
+    assert pins.get("db-clock") == ([mhz * 1e6 for mhz in clocks] if is_list else None)
+    assert pins.get("len-db-clock") == (None if is_list else len(clocks))
 
 
 #: QOM properties that `info qtree` does not show and that stay out, by why
