@@ -1,5 +1,5 @@
-"""Each step of a sequence on a real QEMU, in this process: it starts, it is the described machine, and where the plan
-is empty it takes the state of the machine before.
+"""Each step of a sequence on a real QEMU, in this process: it starts, it is the described machine, what was there before is
+where it was, and where the plan has nothing that the guest sees it takes the state of the machine before.
 
 One QEMU serves several steps where that is sound: the machine that QEMU makes follows from its command line alone, so a
 step with the command line of the one before has its machine, and only the comparison with the description is made
@@ -9,6 +9,7 @@ anew.  A QEMU stays until the next step has another command line: its state is w
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,7 +27,9 @@ from mdtool.proof.migration import load_state, save_state
 from mdtool.proof.verify import comparison, guest_visible
 from mdtool.qemu.dump import as_planned, dump
 from mdtool.reconcile import Result, linked
-from mdtool.tree import Tree
+from mdtool.tree import BUILTIN, Bus, Tree
+
+Path_ = tuple[str, ...]
 
 
 @dataclass
@@ -45,6 +48,9 @@ class OnQemu:
     _words: list[str] = field(default_factory=list)
     _text: str = ""
     _first: int = 0
+    _last: dict[str, tuple[str, Path_]] = field(default_factory=dict)
+    _left: dict[Path_, str] = field(default_factory=dict)
+    _seen: set[str] = field(default_factory=set)
 
     def __enter__(self) -> Self:
         self._first = self.count["steps"]
@@ -57,9 +63,10 @@ class OnQemu:
         guest, tree = parsed(world.xml()), world.document().tree
         made = prepared(guest, tree, wanted_by(guest, tree), via="device", rehearse=True)
         self.count["steps"] += 1
+        # A hand's edit of the description is another machine already, before any plan.
+        edited = yaml_from_tree(before) != self._text
         if made.words() != self._words:
-            # A hand's edit of the description is another machine already, before any plan.
-            same = not result.plan and yaml_from_tree(before) == self._text
+            same = not result.plan.is_seen and not edited
             state = self.folder / "state"
             if same and self._qemu is not None:
                 save_state(self._qemu.session, state)
@@ -79,3 +86,47 @@ class OnQemu:
         self._text = yaml_from_tree(tree)
         differences = [one for one in comparison(tree, self._dumped)[0] if counts(one, made)]
         assert not guest_visible(differences), "\n".join(map(str, guest_visible(differences)))
+        self._stay(edited, forgot=world.forgot)
+
+    def _stay(self, edited: bool, *, forgot: bool) -> None:
+        """What QEMU itself shows: who is still there is where they were, and nobody who is new is where another was.
+
+        It knows nothing of what reconcile thinks that a device is.  ``edited``: a hand moved something.
+        """
+        now = dict(_told(self._dumped))
+        gone = {where: mark for mark, (_, where) in self._last.items() if mark not in now and _is_marked(mark)}
+        left = {} if forgot else {**self._left, **gone}
+        for mark, (driver, where) in now.items():
+            was = self._last.get(mark)
+            if was is not None and was[0] == driver and not edited:
+                assert was[1] == where, f"on QEMU: {mark} was at {was[1]}, and is at {where}"
+            elif was is None and mark not in self._seen and where in left:
+                raise AssertionError(f"on QEMU: the new {mark} is at {where}, where {left[where]} was")
+        here = {where for _, where in now.values()}
+        self._left = {where: mark for where, mark in left.items() if where not in here}
+        self._last = now
+        self._seen |= now.keys()
+
+
+_MARKS = ("mac", "serial", "name")
+
+
+def _is_marked(mark: str) -> bool:
+    return mark.partition(" ")[0] in _MARKS
+
+
+def _told(tree: Tree) -> Iterator[tuple[str, tuple[str, Path_]]]:
+    """(what a device is known by, its driver and place where nothing else, (driver, address by address from the root))."""
+
+    def inside(bus: Bus, path: Path_) -> Iterator[tuple[str, tuple[str, Path_]]]:
+        for node in bus.devices:
+            here = (*path, f"{bus.name if not path else ''}/{node.address}")
+            bags = {**node.pins, **node.properties}
+            mark = next((f"{name} {bags[name]}" for name in _MARKS if bags.get(name)), f"{node.driver} {'/'.join(here)}")
+            if node.origin != BUILTIN:
+                yield mark, (node.driver, here)
+            for inner in node.buses:
+                yield from inside(inner, here)
+
+    for bus in tree.buses:
+        yield from inside(bus, ())

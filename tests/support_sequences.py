@@ -1,7 +1,8 @@
 """Guests as values, edits of them, and what must hold after each edit: the property-based tests of reconcile.
 
 A ``Part`` is a device element; a guest is a list of parts on a machine.  ``World`` holds the guest XML's parts and the
-description's text, and ``World.step`` reconciles them and checks everything that must always hold.
+description's text, and ``World.step`` reconciles them and checks everything that must always hold.  A ``Story`` is a guest
+and what becomes of it; hypothesis draws stories, for the tests in one process and for those on real QEMU.
 """
 
 from __future__ import annotations
@@ -10,7 +11,9 @@ import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
+
+from hypothesis import strategies as st
 
 from mdtool.document import Document, document_from_text, tree_with, yaml_from_tree
 from mdtool.edit import rewritten
@@ -20,6 +23,7 @@ from mdtool.guest.model import Guest
 from mdtool.guest.write import xml_with_places
 from mdtool.reconcile import Options, Result, reconcile
 from mdtool.reconcile.assemble import assembled, parts_of
+from mdtool.reconcile.builtins import are_touched, followed
 from mdtool.reconcile.plan import Action
 from mdtool.tree import BUILTIN, HAND, Node, Place, Tree
 
@@ -35,11 +39,11 @@ KINDS: Mapping[str, tuple[str, tuple[str, ...]]] = {
         ("virtio", "e1000", "rtl8139", "virtio", "e1000e"),
     ),
     "vdisk": (
-        "<disk type='file' device='disk'><source file='/x{n}'/><target dev='vd{l}' bus='{m}'/>{a}</disk>",
+        "<disk type='file' device='disk'><source file='/x{n}.{s}'/><target dev='vd{l}' bus='{m}'/>{a}</disk>",
         ("virtio",),
     ),
     "sdisk": (
-        "<disk type='file' device='disk'><source file='/s{n}'/><target dev='sd{l}' bus='{m}'/><serial>S{n}</serial>{a}</disk>",
+        "<disk type='file' device='disk'><source file='/s{n}.{s}'/><target dev='sd{l}' bus='{m}'/><serial>S{n}</serial>{a}</disk>",
         ("scsi", "usb", "scsi"),
     ),
     "channel": ("<channel type='null'><target type='virtio' name='{m}.{n}'/>{a}</channel>", ("org.a",)),
@@ -50,6 +54,13 @@ KINDS: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "video": ("<video><model type='{m}'/>{a}</video>", ("virtio",)),
     "port": ("<controller type='pci' model='pcie-root-port'{i}>{a}</controller>", ("",)),
 }
+#: what the XML may say outside of <devices>
+SWITCHES = {
+    "hpet": "  <clock offset='utc'><timer name='hpet' present='no'/></clock>",
+    "pm": "  <pm><suspend-to-mem enabled='no'/></pm>",
+}
+#: what is added, the most telling more often
+DRAWN = ("nic", "nic", "vdisk", "channel", *sorted(KINDS))
 SINGLE = {"watchdog", "video"}
 #: kinds that a mark of their own tells apart; the others are known by their order
 MARKED = {"nic", "vdisk", "sdisk", "channel"}
@@ -59,7 +70,7 @@ MARKED = {"nic", "vdisk", "sdisk", "channel"}
 class Part:
     """One element: ``number`` is its mark (the last byte of a MAC, the letter of a disk), ``model`` an index.
 
-    ``inner`` is what the XML says of its place: an <address>, an <alias>.
+    ``inner`` is what the XML says of its place: an <address>, an <alias>; ``source`` numbers the files behind a disk.
     """
 
     kind: str
@@ -67,12 +78,13 @@ class Part:
     model: int = 0
     inner: str = ""
     index: str = ""
+    source: int = 0
 
     def xml(self) -> str:
         form, models = KINDS[self.kind]
         letter = chr(ord("a") + self.number % 26)
         model = models[self.model % len(models)]
-        return form.format(n=self.number, l=letter, m=model, a=self.inner, i=self.index)
+        return form.format(n=self.number, l=letter, m=model, a=self.inner, i=self.index, s=self.source)
 
 
 @dataclass
@@ -86,6 +98,12 @@ class World:
     hand: set[str] = field(default_factory=set)
     settled: bool = False  # whether the XML's addresses are the reconciled ones
     plans: list[str] = field(default_factory=list)
+    name: str = "p"
+    memory: int = 64
+    switches: set[str] = field(default_factory=set)  # of the machine, which show in its built-ins
+    forget: bool = False  # with the next step
+    forgot: bool = False  # with the last one
+    checked: bool = True  # whether a step checks what must hold; on QEMU somebody else does, too
 
     # --- the guest XML ---
 
@@ -95,11 +113,13 @@ class World:
         lines = [f"    {part.xml()}" for part in (self.parts if parts is None else parts) if self.fits(part)]
         usb = "    <controller type='usb' index='0' model='qemu-xhci'/>"
         features = "<acpi/>" if arch == "x86_64" else "<gic version='2'/>"
+        switches = [SWITCHES[name] for name in sorted(self.switches) if arch == "x86_64"]
         return "\n".join(
             [
-                "<domain type='qemu'><name>p</name><uuid>11111111-2222-3333-4444-555555555555</uuid>",
-                f"  <memory unit='MiB'>64</memory><os><type arch='{arch}' machine='{machine}'>hvm</type></os>",
+                f"<domain type='qemu'><name>{self.name}</name><uuid>11111111-2222-3333-4444-555555555555</uuid>",
+                f"  <memory unit='MiB'>{self.memory}</memory><os><type arch='{arch}' machine='{machine}'>hvm</type></os>",
                 f"  <features>{features}</features>",
+                *switches,
                 f"  <devices><emulator>{emulator}</emulator>",
                 usb,
                 *lines,
@@ -115,7 +135,7 @@ class World:
     # --- edits: each takes numbers that a strategy draws ---
 
     def add(self, kind: int, number: int) -> None:
-        name = sorted(KINDS)[kind % len(KINDS)]
+        name = DRAWN[kind % len(DRAWN)]
         taken = {part.number for part in self.parts if part.kind == name}
         if (name in SINGLE and taken) or (name in MARKED and number % 26 in taken):
             return
@@ -145,6 +165,46 @@ class World:
         if self.parts:
             which %= len(self.parts)
             self.parts[which] = replace(self.parts[which], model=model, inner="")
+
+    def swap(self, one: int, two: int) -> None:
+        """Two NICs exchange their MACs."""
+        nics = [at for at, part in enumerate(self.parts) if part.kind == "nic"]
+        if nics:
+            a, b = nics[one % len(nics)], nics[two % len(nics)]
+            first, second = self.parts[a], self.parts[b]
+            self.parts[a] = replace(first, number=second.number, inner="")
+            self.parts[b] = replace(second, number=first.number, inner="")
+
+    def source(self, which: int, to: int) -> None:
+        """Another file behind a disk: the host's affair."""
+        disks = [at for at, part in enumerate(self.parts) if part.kind.endswith("disk")]
+        if disks:
+            at = disks[which % len(disks)]
+            self.parts[at] = replace(self.parts[at], source=to)
+
+    def alias(self, which: int, to: int) -> None:
+        """A user's alias, or another one than before."""
+        if self.parts:
+            which %= len(self.parts)
+            part = self.parts[which]
+            name = f"ua-{part.kind}-{to}"
+            if part.kind in MARKED and not any(f"'{name}'" in other.inner for other in self.parts):
+                inner = re.sub("<alias name='[^']*'/>", "", part.inner)
+                self.parts[which] = replace(part, inner=f"<alias name='{name}'/>{inner}")
+
+    def forgotten(self, _: int, __: int) -> None:
+        """The next reconcile forgets the places of what was removed."""
+        self.forget = True
+
+    def renamed(self, to: int, _: int) -> None:
+        self.name = f"p{to % 3}"
+
+    def resized(self, to: int, _: int) -> None:
+        """More memory, or less."""
+        self.memory = 64 + 16 * (to % 3)
+
+    def switched(self, which: int, _: int) -> None:
+        self.switches ^= {sorted(SWITCHES)[which % len(SWITCHES)]}
 
     def bare(self, _: int, __: int) -> None:
         """An orchestrator's XML: no addresses, no aliases."""
@@ -252,18 +312,23 @@ class World:
     def step(self) -> Result:
         xml = self.xml()
         old = self.document() if self.text is not None else None
-        result = reconcile(parsed(xml), old.tree if old else None)
+        result = reconcile(parsed(xml), old.tree if old else None, Options(forget=self.forget))
         before = old.tree if old else Tree()
+        if are_touched(before, result.tree):
+            result = Result(*followed(parsed(xml), before, result.tree, result.plan))
         self.plans.append(str(result.plan))
         self.text = rewritten(old, result.tree) if old else yaml_from_tree(result.tree)
         new = self.document()
+        retired = {} if self.forget else {(one.bus, one.address): one.origin for one in before.retired}
+        self.settled, self.forgot, self.forget = True, self.forget, False
+        if not self.checked:
+            return result
         remarks = re.findall(r"^ *# remark .*$", old.text, re.MULTILINE) if old else []
-        self.settled = True
         if not any(step.action in (Action.REMOVE, Action.REPLACE) for step in result.plan.steps):
             assert re.findall(r"^ *# remark .*$", self.text, re.MULTILINE) == remarks, "comments stay"
         nothing_shared(new.tree)
         survivors_stay(before, new.tree, result)
-        self.newcomers_keep_off(before, new.tree)
+        self.newcomers_keep_off(before, new.tree, retired)
         hand_stays(before, new.tree, self.hand)
         self.again_changes_nothing(new)
         self.addresses_say_it_all(xml, new.tree)
@@ -272,16 +337,20 @@ class World:
                 self.last[place.node.origin] = place.address
         return result
 
-    def newcomers_keep_off(self, before: Tree, after: Tree) -> None:
+    def newcomers_keep_off(self, before: Tree, after: Tree, retired: Mapping[tuple[str, str], str]) -> None:
         """A new device never takes the place of one that was removed; one that comes back has its old place."""
-        retired = {(r.bus, r.address): r.origin for r in before.retired}
         known = {place.node.origin for place in before.places}
+        there = {place.node.origin for place in after.places}
+        left = () if self.forgot else before.places
+        gone = {
+            place.address: place.node.origin or "" for place in left if place.address and place.node.origin not in there
+        }
         for place in after.places:
             origin = place.node.origin or ""
             if origin in known or place.address is None or place.bus is None:
                 continue
-            holder = retired.get(place.address)
-            assert holder is None or holder == origin or not marked(origin), f"{place} sits where {holder} was"
+            holder = retired.get(place.address) or gone.get(place.address)
+            assert holder in (None, origin) or not (marked(origin) or marked(holder)), f"{place} sits where {holder} was"
             comes_back = origin in retired.values() and marked(origin) and not origin.startswith("controller/")
             if comes_back and place.address != self.last[origin]:
                 raise AssertionError(f"{place} came back, and was at {self.last[origin]}")
@@ -380,24 +449,47 @@ def hand_stays(before: Tree, after: Tree, hand: set[str]) -> None:
             assert now.node.properties.get("rombar") == 0, f"{name}: the hand-set property is gone"
 
 
-EDITS = ("add", "add", "add", "remove", "reverse", "rotate", "remodel", "bare", "addressed", "comment", "hand_property",
-         "hand_device", "hand_move")  # fmt: skip
+#: what a guest should not notice, but for the order of its disks
+QUIET = ("reverse", "rotate", "bare", "addressed", "comment", "source", "alias", "forgotten", "renamed")
+EDITS = (*("add",) * 5, *("remove",) * 5, "remodel", "swap", "hand_property", "hand_device", "hand_move", "resized",
+         "switched", "reverse", "addressed", "bare")  # fmt: skip
 
+NOTHING = ""
 Edit = tuple[str, int, int]
 
 
-def run(
-    machine: str,
-    start: Sequence[tuple[int, int]],
-    edits: Sequence[Sequence[Edit]],
-    after: Callable[[World, Tree, Result], None] | None = None,
-) -> World:
-    """A guest with the parts of ``start``, and batches of edits with a reconcile after each.
+class Story(NamedTuple):
+    """A guest with the parts of ``start``, and batches of edits with a reconcile after each."""
 
-    ``after`` gets each step's world, the tree before its reconcile, and the result.
+    machine: str
+    start: Sequence[tuple[int, int]]
+    edits: Sequence[Sequence[Edit]]
+
+
+def stories(machine: str) -> st.SearchStrategy[Story]:
+    """Stories of guests of a machine: four NICs and five parts, and four batches of three edits, one of them quiet.
+
+    Of a length, since hypothesis draws short lists rather than long ones; what shrinks becomes nothing, and is left out.
     """
-    world = World(machine, [])
-    for batch in ([("add", kind, number) for kind, number in start], *edits):
+    number = st.integers(0, 60)
+
+    def several(names: Sequence[str], count: int) -> st.SearchStrategy[list[Edit]]:
+        edits = st.lists(st.tuples(st.sampled_from((NOTHING, *names)), number, number), min_size=count, max_size=count)
+        return edits.map(lambda drawn: [edit for edit in drawn if edit[0] != NOTHING])
+
+    nics, others = several(("nic",) * 6, 4), several(DRAWN, 5)
+    start = st.tuples(nics, others).map(lambda both: [(DRAWN.index(name), n) for drawn in both for name, n, _ in drawn])
+    batches = st.tuples(several(EDITS, 3), several(EDITS, 3), several(QUIET, 3), several(EDITS, 3))
+    return st.builds(Story, st.just(machine), start, batches)
+
+
+def run(story: Story, after: Callable[[World, Tree, Result], None] | None = None, *, checked: bool = True) -> World:
+    """What the story tells.
+
+    ``after`` gets each step's world, the tree before its reconcile, and the result; ``checked`` is the world's.
+    """
+    world = World(story.machine, [], checked=checked)
+    for batch in ([("add", kind, number) for kind, number in story.start], *story.edits):
         for name, one, two in batch:
             getattr(world, name)(one, two)
         before = world.document().tree if world.text is not None else Tree()
@@ -412,4 +504,4 @@ def run(
     return world
 
 
-__all__ = ["EDITS", "KINDS", "MACHINES", "Edit", "Options", "Part", "Place", "World", "run"]
+__all__ = ["KINDS", "MACHINES", "Edit", "Part", "Story", "World", "run", "stories"]

@@ -87,6 +87,12 @@ class Plan:
     def __bool__(self) -> bool:
         return any(step.action is not Action.KEEP for step in self.steps)
 
+    @property
+    def is_seen(self) -> bool:
+        """Whether the guest sees any of it: another name of the guest is a change, and nothing to it."""
+        changes = [step for step in self.steps if step.action is not Action.KEEP]
+        return any(step.notices or step.action is not Action.MODIFY for step in changes)
+
     def summary(self) -> str:
         count = Counter(step.action for step in self.steps)
         if not self:

@@ -137,6 +137,11 @@ class _Reconciler:
             foreign = place.node.origin is None and not type_ and not can_make(canonical_driver(place.node.driver))
             if foreign or holds(place) or (type_ and implied and not (self.options.prune and place.name in gone)):
                 kept[place.name] = place
+        # libvirt fills the gaps in the numbers of PCI controllers: what it would put there again stays.
+        highest = max(
+            [0, *(_pci_index(w.origin) for w in self.wanted), *(_pci_index(p.node.origin) for p in kept.values())]
+        )
+        kept |= {place.name: place for place in matching.gone if 0 < _pci_index(place.node.origin) < highest}
         return kept
 
     def _settled(self, w: Wanted, match: Match | None) -> Wanted:
@@ -389,6 +394,12 @@ class _Reconciler:
 def _provides(node: Node) -> tuple[str, str]:
     """libvirt's type and model of a node that other devices sit on; ("", "") for all others."""
     return MODELS.get(node.driver, ("hub", "usb") if node.driver == "usb-hub" else ("", ""))
+
+
+def _pci_index(origin: str | None) -> int:
+    """libvirt's number of a PCI controller; 0 for the root, and for whatever is none."""
+    kind, _, index = (origin or "").rpartition("/")
+    return int(index) if kind == "controller/pci" and index.isdecimal() else 0
 
 
 def _complete(parts: Parts, bus: str, node: Node) -> None:

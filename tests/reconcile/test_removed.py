@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from support import SAMPLES
+from support_sequences import Part, World
 
 from mdtool.guest.devices import guest_from_file
 from mdtool.reconcile import reconcile
@@ -29,3 +30,17 @@ def test_what_the_xml_does_not_name(driver: str, origin: str | None, stays: bool
     assert ("it" in result.tree.by_name) is stays
     if stays:
         assert result.tree.by_name["it"].address == ("pci.0", "0a.0")
+
+
+def test_a_port_whose_number_would_be_a_gap_stays() -> None:
+    """libvirt fills the numbers up to the highest, and would make a port anew at another place."""
+    world = World("virt", [Part("port", at, index=f" index='{at}'") for at in (1, 2, 3, 4)])
+    world.step()
+    where = {origin: world.last[origin] for origin in ("controller/pci/2", "controller/pci/3")}
+    world.parts = [world.parts[0], world.parts[3], Part("port", 9, index=" index='9'")]
+    world.step()
+    assert {origin: world.last[origin] for origin in where} == where
+    assert world.document().tree.by_name["pci.3"].address == where["controller/pci/3"]
+    world.parts = world.parts[:1]
+    steps = {step.name: step.action.name for step in world.step().plan.steps}
+    assert steps["pci.9"] == "REMOVE" and "pci.9" not in world.document().tree.by_name
