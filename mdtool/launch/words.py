@@ -78,7 +78,6 @@ IMPLIED = {
     "nic": "type",
     "numa": "type",
     "object": "qom-type",
-    "rtc": "base",
     "sandbox": "enable",
     "smp": "cpus",
     "spice": "",
