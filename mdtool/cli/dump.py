@@ -60,10 +60,9 @@ def _tree(args: argparse.Namespace) -> Tree:
         say(f"warning: {what}")
 
     if is_commandline(args.source):
-        from mdtool.qemu.commandline import rehearsed_commandline
+        from mdtool.qemu.commandline import dumped_commandline
 
-        with rehearsed_commandline(args.source, warn) as (session, said):
-            tree = with_sections(dump(session, way=way, warn=warn), said)
+        tree = dumped_commandline(args.source, way=way, warn=warn)
     elif is_guest_xml(args.source):
         from mdtool.guest.devices import guest_from_file
         from mdtool.launch.rehearse import prepared_rehearsal, rehearsal

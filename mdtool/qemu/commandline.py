@@ -11,19 +11,25 @@ import os
 import re
 import shlex
 import signal
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from mdtool.document import tree_with
 from mdtool.errors import InputError, Position, Report
+from mdtool.guest.platform.machine import TCG_GIC
+from mdtool.guest.platform.memory import TCG_MEMORY
 from mdtool.launch.process import MONITOR, QemuProcess
+from mdtool.launch.rehearse_backends import STAND_INS
 from mdtool.launch.words import Option, options_from_words, words_from_options
-from mdtool.qemu.arguments import expanded
+from mdtool.qemu.arguments import expanded, with_sections
+from mdtool.qemu.dump import dump
 from mdtool.qemu.host import PROGRAM, sha256_of
 from mdtool.qemu.qom import Warned
-from mdtool.qemu.said import Flash, Section, flash_of, sections_from_options
-from mdtool.qemu.session import Session
+from mdtool.qemu.read import Way
+from mdtool.qemu.roles import role
+from mdtool.qemu.said import Flash, bytes_of, flash_of, sections_from_options
+from mdtool.tree import Tree
 
 _DISKS = {"hda": 0, "hdb": 1, "hdc": 2, "hdd": 3, "cdrom": 2, "fda": 0, "fdb": 1}
 #: a drive's keys that the guest sees, or that say where it goes
@@ -35,8 +41,17 @@ _OF_DRIVE = frozenset({
 # fmt: on
 _OF_NIC = frozenset({"model", "mac", "macaddr", "id", "name", "addr", "vectors"})
 #: devices that are nothing without the host's own
-_HOSTS = re.compile(r"vfio-.*|usb-host|usb-redir|scsi-(block|generic)|vhost-.*|.*-vf-pci|virtio-input-host.*|pci-assign")
-_HOST_KEYS = frozenset({"fd", "fds", "vhostfd", "vhostfds", "vhost", "vhostforce", "iothread", "log"})
+_HOSTS = re.compile(r"vfio-.*|scsi-(block|generic)|vhost-.*|.*-vf-pci|virtio-input-host.*|pci-assign")
+# fmt: off
+_HOST_KEYS = frozenset({
+    "fd", "fds", "vhostfd", "vhostfds", "vhost", "vhostforce", "iothread", "log",
+    "hostbus", "hostaddr", "hostport", "hostdevice", "vendorid", "productid",
+})
+#: what a stand-in has of the device whose place it keeps
+_PLACE = frozenset({
+    "id", "bus", "addr", "multifunction", "channel", "scsi-id", "lun", "drive", "devno", "memdev", "chardev",
+})
+# fmt: on
 _FLASH = 540672  # bytes; the size of OVMF_VARS_4M.fd, for a flash file that is not there
 
 
@@ -97,7 +112,7 @@ def _object(option: Option) -> Option | None:
         return option.with_bag({"qom-type": "memory-backend-ram", **kept})
     if kind.startswith("rng-"):
         return option.with_bag({"qom-type": "rng-builtin", "id": bag["id"]})
-    return option if kind == "cryptodev-backend-builtin" or kind.endswith("-guest") else None
+    return option if kind == "cryptodev-backend-builtin" else None
 
 
 def _device(option: Option) -> Option:
@@ -110,13 +125,31 @@ def _device(option: Option) -> Option:
     return option.with_bag({key: value for key, value in bag.items() if key not in _HOST_KEYS})
 
 
+#: what KVM or encryption alone has, or the host's firmware
+_OF_KVM = frozenset({"accel", "kernel_irqchip", "kernel-irqchip", "memory-encryption", "confidential-guest-support"})
+
+
 def _machine(option: Option) -> Option:
-    bag = {key: value for key, value in option.bag.items() if key not in ("accel", "kernel_irqchip", "kernel-irqchip")}
-    return option.with_bag(bag)
+    bag = {key: value for key, value in option.bag.items() if key not in _OF_KVM}
+    return option.with_bag({**bag, "gic-version": TCG_GIC} if bag.get("gic-version") == "host" else bag)
 
 
 def _cpu(option: Option) -> Option:
-    return Option("cpu", re.sub(r"^host\b", "max", option.value or ""), option.position)
+    """TCG has none of Hyper-V's enlightenments, and refuses some."""
+    model, *switches = re.sub(r"^host\b", "max", option.value or "").split(",")
+    return Option("cpu", ",".join([model, *(s for s in switches if not s.startswith(("hv-", "hv_")))]), option.position)
+
+
+def _memory(option: Option) -> Option:
+    bag = option.bag
+    most = bytes_of(bag.get("maxmem"))
+    return option.with_bag({**bag, "maxmem": f"{TCG_MEMORY}b"}) if most is not None and most > TCG_MEMORY else option
+
+
+def _file(option: Option) -> Option | None:
+    """A file that is not there says nothing to a rehearsal; a bare name is for QEMU's own folders."""
+    path = option.bag.get("file", option.value if option.name == "bios" else None)
+    return option if path is None or "/" not in path or os.path.isfile(path) else None
 
 
 # fmt: off
@@ -125,7 +158,7 @@ _HOSTS_ALONE = (
     "S", "daemonize", "pidfile", "monitor", "mon", "qmp", "qmp-pretty", "incoming", "display", "vnc", "spice",
     "nographic", "curses", "sdl", "gtk", "full-screen", "sandbox", "chroot", "runas", "user", "run-with", "D",
     "d", "trace", "enable-kvm", "accel", "loadvm", "snapshot", "gdb", "s", "add-fd", "mem-path",
-    "mem-prealloc", "no-shutdown", "realtime", "overcommit",
+    "mem-prealloc", "no-shutdown", "realtime", "overcommit", "kernel", "initrd", "append", "dtb", "shim",
 )
 # fmt: on
 #: what becomes of an option in a rehearsal; one that has no row stays
@@ -147,6 +180,8 @@ ROWS: Mapping[str, Callable[[Option], Option | None]] = {
     "device": _device,
     "machine": _machine,
     "cpu": _cpu,
+    "m": _memory,
+    **dict.fromkeys(("bios", "fw_cfg", "smbios", "acpitable"), _file),
 }
 
 
@@ -208,14 +243,39 @@ def _sized(options: Iterable[Option], flash: Iterable[Flash]) -> list[Option]:
     ]
 
 
-@contextmanager
-def rehearsed_commandline(path: str, warn: Warned = lambda _: None) -> Iterator[tuple[Session, Mapping[str, Section]]]:
-    """A Session with the machine that a file's QEMU command line makes, and the sections that only the options tell.
+def _stood_in(options: Iterable[Option]) -> tuple[list[Option], dict[str, Option]]:
+    """The options with another device where one is nothing without the host's, and by its id what it stands in for."""
+    found: list[Option] = []
+    behind: dict[str, Option] = {}
+    for option in options:
+        bag = option.bag if option.name == "device" else {}
+        other = STAND_INS.get(str(bag.get("driver")))
+        if other is not None:
+            id = str(bag.get("id", f"stand-in{len(behind)}"))
+            behind[id] = option
+            option = option.with_bag({"driver": other, **{key: bag[key] for key in bag if key in _PLACE}, "id": id})
+        found.append(option)
+    return found, behind
 
-    It is ended when the block is left.
-    """
+
+def _as_given(tree: Tree, behind: Mapping[str, Option]) -> Tree:
+    """The tree with the devices that others stood in for; what QEMU would make of them nobody knows."""
+    changes: dict[str, dict[str, Any]] = {}
+    for id, option in behind.items():
+        bag = option.bag
+        driver = str(bag["driver"])
+        said = {key: value for key, value in bag.items() if key not in (*_PLACE, "driver") and role(driver, key) == "guest"}
+        nothing: dict[str, Any] = {"pins": {}, "effective": {}, "pci": {}}
+        changes[id] = {"driver": driver, "id": bag.get("id"), "properties": said, **nothing}
+    return tree_with(tree, {id: change for id, change in changes.items() if id in tree.by_name})
+
+
+def dumped_commandline(path: str, *, way: Way | None = None, warn: Warned = lambda _: None) -> Tree:
+    """The machine that a file's QEMU command line makes, with what only the options tell."""
     program, *rest = words_from_file(path)
     given = list(expanded(options_from_words(rest), warn))
-    words = [program, *words_from_options(null_options(given)), "-display", "none", "-accel", "tcg"]
+    options, behind = _stood_in(given)
+    words = [program, *words_from_options(null_options(options)), "-display", "none", "-accel", "tcg"]
     with QemuProcess(words, death_signal=signal.SIGKILL) as qemu:
-        yield qemu.session, sections_from_options(given, lambda file: sha256_of(None, file))
+        tree = dump(qemu.session, way=way, warn=warn)
+    return with_sections(_as_given(tree, behind), sections_from_options(given, lambda file: sha256_of(None, file)))

@@ -156,9 +156,25 @@ def _node(bag: Mapping[str, Any]) -> Section:
     found: Section = {"id": _value(bag["nodeid"])} if "nodeid" in bag else {}
     if "memdev" in bag:
         found["memdev"] = bag["memdev"]
-    elif sized := re.fullmatch(r"(\d+)([kmgtKMGT]?)B?", str(bag.get("mem", ""))):
-        found["memory"] = int(sized[1]) * 1024 ** ("kmgt".index(sized[2].lower()) + 1 if sized[2] else 2)
+    elif (size := bytes_of(bag.get("mem"))) is not None:
+        found["memory"] = size
     return found | ({"initiator": _value(bag["initiator"])} if "initiator" in bag else {})
+
+
+def bytes_of(text: str | None) -> int | None:
+    """A size as -m and -numa have it, in MiB where it names no unit; None for what is none.
+
+    >>> bytes_of("64"), bytes_of("2G"), bytes_of("0x10")
+    (67108864, 2147483648, None)
+    """
+    found = re.fullmatch(r"(\d+)([kmgt]?)b?", (text or "").lower())
+    return int(found[1]) * 1024 ** ("kmgt".index(found[2]) + 1 if found[2] else 2) if found else None
+
+
+def _memory(option: Option, _: Hashed) -> Section:
+    """What there may be at most: a rehearsal may have less."""
+    most = bytes_of(option.bag.get("maxmem"))
+    return {"memory": {"max": most}} if most is not None and option.bag.get("slots", "0") != "0" else {}
 
 
 def _row(bag: Mapping[str, Any]) -> Section:
@@ -251,6 +267,7 @@ _ROWS: Mapping[str, Callable[[Option, Hashed], Section]] = {
     "object": _object,
     "cpu": _cpu,
     "numa": _numa,
+    "m": _memory,
     "rtc": _rtc,
     "smbios": _smbios,
     "fw_cfg": _fw_cfg,

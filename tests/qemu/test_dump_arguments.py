@@ -400,6 +400,33 @@ def test_files_are_known_by_what_is_in_them(tmp_path: Path, capsys: pytest.Captu
             assert yaml_from_tree(tree) == text
 
 
+def test_a_command_line_with_what_no_laptop_has(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A passed-through card, KVM's CPU, more memory than TCG addresses, a kernel and firmware that are not here."""
+    line = (
+        "qemu-system-x86_64 -nodefaults -machine pc-q35-7.2,accel=kvm,confidential-guest-support=sev0 -enable-kvm "
+        "-cpu host,hv-time=on,hv_spinlocks=0x1fff,+invtsc -m 64,slots=2,maxmem=4096G -object sev-guest,id=sev0,policy=1 "
+        "-kernel /no/vmlinuz -append quiet -bios /no/bios -fw_cfg name=opt/f,file=/no/file "
+        "-device pcie-root-port,id=p1,chassis=1 -device vfio-pci,host=01:00.0,bus=p1,addr=0,x-vga=on "
+        "-device vhost-vsock-pci,guest-cid=7,id=vs0,addr=9 -device qemu-xhci -device usb-host,vendorid=1,productid=2"
+    )
+    (tmp_path / "start.sh").write_text(line)
+    assert main(["dump", str(tmp_path / "start.sh"), "-o", str(tmp_path / "out.yaml")]) == 0
+    assert capsys.readouterr().err == ""
+    tree = document_from_file(str(tmp_path / "out.yaml")).tree
+    nodes = {place.node.driver: place for place in tree.places}
+    assert nodes["vfio-pci"].address == ("p1", "00.0")
+    assert nodes["vfio-pci"].node.properties == {"x-vga": "on"}
+    assert nodes["vfio-pci"].node.pins == nodes["vfio-pci"].node.pci == {}  # nobody knows them before it was there
+    assert nodes["vfio-pci"].name == "vfio-pci@p1/00.0"
+    assert nodes["vhost-vsock-pci"].name == "vs0"
+    assert "usb-host" in nodes
+    assert tree.cpu["model"] == "host"
+    assert tree.cpu["features"] == {"hv-time": True, "hv-spinlocks": "0x1fff", "invtsc": True}
+    assert tree.memory == {"size": 64 << 20, "slots": 2, "max": 4096 << 30}
+    assert tree.boot == {"kernel": True, "append": "quiet"}
+    assert tree.features == {"launch_security": {"type": "sev", "policy": 1}}
+
+
 def test_a_qemu_is_known_by_its_words() -> None:
     loader = ["/lib64/ld-linux-x86-64.so.2", "--library-path", "/x", "--argv0", "qemu-system-arm"]
     assert program_in(["/usr/bin/qemu-system-x86_64", "-S"]) == 0
