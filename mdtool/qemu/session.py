@@ -20,6 +20,7 @@ import stat
 import subprocess
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -388,13 +389,21 @@ def _from_pid(rest: str, source: str, timeout: float, connect: str | None) -> Se
             f"{source}: its arguments name no QMP monitor that can be reached",
             remedy=f"where libvirt runs the guest, go through libvirt: {way}",
         )
-    address = found[0]
-    if isinstance(address, str):
-        address = str(Path(f"/proc/{int(rest)}/cwd").resolve() / address)
-        if not os.path.exists(address):  # another mount namespace
-            address = f"/proc/{int(rest)}/root{address}"
-        return _from_path(address, address, timeout, connect, pid=int(rest))
-    return Session(source, _Qmp(source, address, timeout), pid=int(rest))
+    patience = timeout / len(found)
+    for address in found[:-1]:
+        with suppress(MonitorError):  # it is taken, or QEMU is the client there
+            return _from_monitor(int(rest), address, source, patience)
+    return _from_monitor(int(rest), found[-1], source, patience)
+
+
+def _from_monitor(pid: int, address: str | tuple[str, int], source: str, timeout: float) -> Session:
+    """The monitor of a process at an address that its arguments name."""
+    if not isinstance(address, str):
+        return Session(source, _Qmp(source, address, timeout), pid=pid)
+    address = str(Path(f"/proc/{pid}/cwd").resolve() / address)
+    if not os.path.exists(address):  # another mount namespace
+        address = f"/proc/{pid}/root{address}"
+    return _from_path(address, address, timeout, None, pid=pid)
 
 
 def _monitors_in_files(pid: int, words: list[str]) -> Iterable[str | tuple[str, int]]:

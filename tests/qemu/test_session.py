@@ -69,6 +69,17 @@ def test_tcp_and_pid_lead_to_the_same_machine(tmp_path: Path) -> None:
                 assert session.execute("query-name") == {"name": "tcp-test"}
 
 
+def test_of_two_monitors_the_free_one_is_taken(tmp_path: Path) -> None:
+    """Whoever holds the first one keeps it; where both are taken that is an error."""
+    options = f"{SMALL} -qmp unix:{tmp_path}/first,server=on,wait=off -pidfile {tmp_path}/pid"
+    with running(binary_of("x86_64"), options, tmp_path) as second, session_from_source(f"{tmp_path}/first") as holder:
+        pid = (tmp_path / "pid").read_text().strip()
+        with session_from_source(f"pid:{pid}", timeout=0.5) as session:
+            assert session.source == second
+            assert "another one holds it" in refused(f"pid:{pid}", timeout=0.5)
+        holder.execute("query-status")
+
+
 @pytest.mark.parametrize(
     ("words", "found"),
     [
