@@ -65,7 +65,7 @@ def _more_arguments(parser: argparse.ArgumentParser) -> None:
         add(f"--{name}", action="store_true", help=f"with --launch: as for mdtool launch --{name}")
 
 
-_LAUNCH = ("via", "qmp", "pidfile", "log")
+_LAUNCH = ("via", "qmp", "pidfile", "log", "connect")
 _LAUNCH_FLAGS = ("daemonize", "paused")
 
 
@@ -216,7 +216,7 @@ def _shut_down(args: argparse.Namespace) -> None:
         return sys.stdin.readline().strip().lower() in ("y", "yes")
 
     say(f"powering down the guest at {args.source}")
-    with session_from_source(args.source) as session:
+    with session_from_source(args.source, connect=args.connect) as session:
         shut_down(session, seconds=args.timeout or POWERDOWN_SECONDS, may_end=may_end)
 
 

@@ -192,14 +192,21 @@ def launched_by_libvirt(
     if before is not None and virsh.state(guest.name) != "shut off":
         remedy = f"virsh shutdown {guest.name}"
         raise ConflictError(f"libvirt runs guest '{guest.name}' already", remedy=remedy, rule="already-runs")
+    known = tree.guest.get("uuid") or (_uuid(before) if before else None)
+
+    def text(overrides: Overrides) -> str:
+        made = xml_for_libvirt(source, guest, tree, wanted, overrides)
+        # libvirt would think of another one, and the guest sees it
+        return with_uuid(made.encode(), str(known)).decode() if guest.uuid is None and known else made
+
     overrides = overrides_by_hand(tree, wanted)
     try:
-        found = _started(virsh, guest, tree, xml_for_libvirt(source, guest, tree, wanted, overrides), say)
+        found = _started(virsh, guest, tree, text(overrides), say)
         if more := _overridable(found, tree):
             merged = {id: {**overrides.get(id, {}), **more.get(id, {})} for id in {*overrides, *more}}
             say("pinned by <qemu:override>: " + ", ".join(f"{i}.{name}" for i in more for name in more[i]))
             virsh("destroy", guest.name)
-            found = _started(virsh, guest, tree, xml_for_libvirt(source, guest, tree, wanted, merged), silent)
+            found = _started(virsh, guest, tree, text(merged), silent)
         if guest_visible(found):
             raise Differs(found)
         for difference in found:
@@ -212,6 +219,21 @@ def launched_by_libvirt(
         with suppress(MdtoolError):
             _put_back(virsh, guest.name, before)
         raise
+
+
+def _uuid(text: str) -> str | None:
+    return element_from_bytes(text.encode(), "libvirt").get("uuid")
+
+
+def with_uuid(source: bytes, uuid: str) -> bytes:
+    """A guest XML that has no <uuid>, with one after its <name>.
+
+    >>> with_uuid(b"<domain><name>a</name></domain>", "1b")
+    b'<domain><name>a</name><uuid>1b</uuid></domain>'
+    """
+    name = element_from_bytes(source, "XML").first("name")
+    end = name.span[1] if name is not None else source.index(b">", source.index(b"<domain")) + 1
+    return source[:end] + f"<uuid>{uuid}</uuid>".encode() + source[end:]
 
 
 def _started(virsh: Virsh, guest: Guest, tree: Tree, text: str, say: Say) -> list[Difference]:

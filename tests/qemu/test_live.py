@@ -12,12 +12,14 @@ import sys
 import tempfile
 import threading
 import time
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import jsonschema
 import pytest
+from conftest import lacking, require
 
 from mdtool.errors import MonitorError
 from mdtool.qemu.session import Session, session_from_source
@@ -27,6 +29,8 @@ ROOT = Path(__file__).parents[2]
 
 pytestmark = pytest.mark.usefixtures("qemu")
 
+URI = "qemu:///system"
+UUID = "<uuid>11111111-2222-3333-4444-0000000000aa</uuid>"
 NIC = "<interface type='user'><mac address='52:54:00:00:00:0{n}'/><model type='virtio'/></interface>"
 DISK = "<disk type='file' device='disk'><driver name='qemu' type='raw'/><source file='{file}'/><target dev='{dev}' bus='{bus}'/></disk>"
 TABLET = "<input type='tablet' bus='usb'/>"
@@ -37,7 +41,7 @@ class Running:
     """A guest that ``mdtool launch --daemonize`` started, its XML and description, and its monitor."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
+        self.folder, self.name = folder, "live"
         self.xml, self.yaml, self.qmp = folder / "g.xml", folder / "g.yaml", folder / "qmp"
         self.pidfile = folder / "pid"
         for name in ("a", "b", "c"):
@@ -48,12 +52,15 @@ class Running:
 
     def write(self, *devices: str, memory: int = 64, machine: str = "pc-q35-7.2", os: str = "") -> None:
         self.xml.write_text(
-            f"<domain type='qemu'><name>live</name><uuid>11111111-2222-3333-4444-0000000000aa</uuid>"
+            f"<domain type='qemu'><name>{self.name}</name>{'' if self.name != 'live' else UUID}"
             f"<memory unit='MiB'>{memory}</memory><os><type arch='x86_64' machine='{machine}'>hvm</type>{os}</os>"
             "<features><acpi/></features><devices><emulator>/usr/bin/qemu-system-x86_64</emulator>"
             "<controller type='usb' index='0' model='qemu-xhci'/><controller type='scsi' index='0' model='virtio-scsi'/>"
             "<controller type='virtio-serial' index='0'/>\n" + "\n".join(devices) + "\n</devices></domain>"
         )
+
+    def virsh(self, *words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(["virsh", "-c", URI, "-q", *words], capture_output=True, text=True, timeout=60, check=False)
 
     def mdtool(self, *words: str | Path) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -214,6 +221,60 @@ def test_relaunch_with_new_hardware(guest: Running) -> None:
     assert guest.verify()[0] == 0, guest.verify()
     same = guest.reconcile(*again)
     assert same.returncode == 0 and "runs on" in same.stderr
+
+
+@pytest.fixture
+def by_libvirt(guest: Running) -> Iterator[Running]:
+    """A guest of a name of its own, for libvirt to run."""
+    require("virsh")
+    if guest.virsh("uri").returncode:
+        lacking("libvirtd", "start libvirtd (as root)")
+    guest.name = f"mdtool-{uuid.uuid4().hex[:12]}"
+    yield guest
+    guest.virsh("destroy", guest.name)
+    guest.virsh("undefine", guest.name)
+
+
+def test_relaunch_by_libvirt(by_libvirt: Running) -> None:
+    """The same through libvirt, which then runs the guest as described; a failure leaves it alone."""
+    guest, source = by_libvirt, f"libvirt:{by_libvirt.name}"
+    guest.write(NIC.format(n=1), NIC.format(n=2))
+    done = guest.reconcile("--launch", "--via", "libvirt", "--connect", URI)
+    assert done.returncode == 0, done.stderr
+    first = guest.virsh("domid", guest.name).stdout
+    guest.write(NIC.format(n=2), NIC.format(n=3), memory=96)
+    before = guest.yaml.read_bytes()
+    again = ("--launch", "--source", source, "--connect", URI, "--timeout", "1")
+    refused = guest.reconcile(*again)
+    assert refused.returncode == 2 and "--force" in refused.stderr
+    assert guest.yaml.read_bytes() == before and guest.virsh("domid", guest.name).stdout == first
+    done = guest.reconcile(*again, "--force")
+    assert done.returncode == 0, done.stderr
+    assert guest.virsh("domstate", guest.name).stdout.strip() == "running"
+    assert guest.virsh("domid", guest.name).stdout != first
+    verified = guest.mdtool("verify", guest.yaml, source)
+    assert verified.returncode == 0, verified.stdout
+    xml = guest.virsh("dumpxml", guest.name).stdout
+    assert "52:54:00:00:00:01" not in xml and "52:54:00:00:00:03" in xml
+    same = guest.reconcile(*again)
+    assert same.returncode == 0 and "runs on" in same.stderr
+
+
+def test_a_guest_of_libvirt_that_powers_down_is_not_ended(by_libvirt: Running) -> None:
+    guest = by_libvirt
+    guest.write(NIC.format(n=1))
+    assert guest.reconcile("--launch", "--via", "libvirt", "--connect", URI).returncode == 0
+    first = guest.virsh("domid", guest.name).stdout
+    guest.write(NIC.format(n=1), NIC.format(n=2))
+    with session_from_source(f"libvirt:{guest.name}", connect=URI) as session:
+        assert session.pid is not None
+        timer = threading.Timer(2, os.kill, (session.pid, signal.SIGTERM))
+    timer.start()
+    done = guest.reconcile("--launch", "--source", f"libvirt:{guest.name}", "--connect", URI, "--timeout", "30")
+    timer.join()
+    assert done.returncode == 0, done.stderr
+    assert guest.virsh("domid", guest.name).stdout != first
+    assert guest.mdtool("verify", guest.yaml, f"libvirt:{guest.name}").returncode == 0
 
 
 def test_a_guest_that_powers_down_is_not_ended(guest: Running) -> None:
