@@ -468,6 +468,8 @@ def address_types(guest: Guest, wanted: Wanted) -> Set[str]:
         takes = _TRANSPORTS.keys() - ({"virtio-mmio"} if wanted.driver.startswith(_NO_MMIO) else set())
     elif wanted.driver == "ib700":
         takes = set()  # an ISA device whose port is where it always was
+    if wanted.kind == "controller" and guest.arch.startswith(("arm", "aarch64")):
+        takes |= {"virtio-mmio"}  # libvirt gives it to any controller of a board without PCI
     return takes if guest.arch in ("s390", "s390x") else takes - {"ccw"}
 
 

@@ -260,3 +260,18 @@ def test_three_hundred_devices_cost_five_times_sixty() -> None:
         return count
 
     assert looks(300) < 8 * looks(60)
+
+
+def test_what_is_written_for_qemu_gets_its_port_from_qemu() -> None:
+    arguments = "".join(f"<qemu:arg value='{value}'/>" for value in ("-device", "usb-mouse"))
+    xml = (
+        "<domain type='qemu' xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'><name>g</name>"
+        "<os><type arch='x86_64' machine='pc'>hvm</type></os><devices><input type='tablet' bus='usb'/></devices>"
+        f"<qemu:commandline>{arguments}</qemu:commandline></domain>"
+    )
+    guest = guest_from_bytes(xml.encode(), "guest.xml")
+    assert {node.driver: node.address for _, node in placed(guest, settled(guest)) if "usb-" in node.driver} == {
+        "piix3-usb-uhci": "01.2",
+        "usb-tablet": "1",
+        "usb-mouse": None,
+    }

@@ -199,6 +199,8 @@ def test_an_address_of_another_kind_is_an_error_at_its_line(device: str, kind: s
         ("q35", "\n<controller type='ide' index='0'/>", "machine-has"),
         ("q35", "<disk>\n<target dev='hda' bus='ide'/></disk>", "machine-has"),
         ("pc", "\n<nvram/>", "machine-has"),
+        ("q35", "\n<controller type='pci' model='pcie-root-port'/>", "pci-root"),
+        ("pc", "\n<controller type='pci' index='0' model='pcie-root'/>", "pci-root"),
     ],
 )
 def test_what_the_chipset_has_and_has_not(machine: str, device: str, rule: str) -> None:

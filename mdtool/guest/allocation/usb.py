@@ -32,6 +32,8 @@ _KINDS = ("hub", "hostdev", "disk", "interface", "controller", "input", "serial"
 
 def is_usb(wanted: Wanted) -> bool:
     """Whether a device plugs into a USB port."""
+    if wanted.kind == "commandline":  # QEMU itself finds a place for what was written for it
+        return False
     return wanted.driver.startswith("usb-") and type_of(wanted) != "usb" and not wanted.driver.startswith("usb-ehci")
 
 

@@ -127,6 +127,10 @@ def _check_chipset(context: Context, kind: str, model: str, index: int) -> None:
     if kind == "ide" and not guest.has_ide:
         remedy = "put its disks on another bus: <target bus='sata'/>"
         context.error("@type", "this machine has no IDE controller", remedy=remedy, rule="machine-has")
+    if kind == "pci" and index == 0 and model != (root := default_model(guest, kind)):
+        what = f"the PCI controller of index 0 is a {model}"
+        remedy = f"add <controller type='pci' index='0' model='{root}'/>, or give this one another index"
+        context.error("@model", what, expected=root, remedy=remedy, rule="pci-root")
     at = (_Q35 if guest.is_q35 else _I440FX if guest.is_i440fx else {}).get((kind, model))
     spot = spot_from_element(context)
     if index or at is None or not is_placed(spot) or spot is None or spot.type != "pci":

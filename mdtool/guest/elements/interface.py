@@ -7,7 +7,17 @@ from dataclasses import replace
 
 from mdtool.guest.elements.rom import ROM, ROM_HOST, without_rom
 from mdtool.guest.model import Wanted
-from mdtool.guest.table import VIRTIO, Context, Device, Prop, number, switch, virtio
+from mdtool.guest.table import (
+    VIRTIO,
+    Context,
+    Device,
+    Prop,
+    number,
+    spot_from_element,
+    switch,
+    virtio,
+    virtio_transport,
+)
 
 #: Models that are QEMU types under their own names.
 PLAIN = (
@@ -16,7 +26,8 @@ PLAIN = (
     "pcnet", "rtl8139", "smc91c111", "spapr-vlan", "sungem", "sunhme", "tulip", "usb-net", "virtio-net", "vmxnet3",
 )  # fmt: skip
 
-#: NICs of ARM boards, where QEMU takes no device for one but ``-net nic``.
+#: NICs of ARM boards, where QEMU takes no device for one but ``-net nic``: there libvirt has that for all
+#: without a bus; on the virt machine it takes them for PCI devices, which QEMU refuses.
 BOARD = ("allwinner-emac", "allwinner-sun8i-emac", "cadence_gem", "ftgmac100", "lan9118", "smc91c111", "xgmac")
 
 _NET = ("virtio-net-*",)
@@ -39,8 +50,11 @@ def default_model(context: Context) -> str:
 def drivers(context: Context) -> dict[str, str]:
     """Model -> driver.  libvirt hands a model that it does not know to QEMU as it stands."""
     known = {**{model: model for model in PLAIN}, **virtio("virtio-net"), "hostdev": "vfio-pci"}
-    if context.guest.arch.startswith("arm") or context.guest.arch == "aarch64":
-        known |= dict.fromkeys(BOARD, "")
+    guest = context.guest
+    if (guest.arch.startswith("arm") or guest.arch == "aarch64") and not guest.is_virt:
+        on_bus = virtio("virtio-net") if virtio_transport(guest, spot_from_element(context)) == "mmio" else {}
+        has_pci = guest.machine == "versatilepb"
+        known |= dict.fromkeys(BOARD if has_pci else known.keys() - on_bus.keys() - {"hostdev"} | set(BOARD), "")
     model = context.get("model/@type")
     if model and model not in known and re.fullmatch(r"[a-zA-Z0-9_-]+", model):
         context.report.warn(
