@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from mdtool.errors import InputError, Position, Report
+from mdtool.files import text_from_file
 from mdtool.pci import pci_facts
 from mdtool.resources import resource
 from mdtool.tree import SECTIONS, Bus, Node, Retired, Tree
@@ -48,13 +49,7 @@ class Document:
 
 def document_from_file(path: str | Path) -> Document:
     """Read and check a description; raises InputError (or Errors, sorted) with file, line and column."""
-    try:
-        text = Path(path).read_bytes().decode()
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}") from None
-    except UnicodeDecodeError as error:
-        raise InputError("not YAML: not UTF-8", at=Position(str(path), 1, error.start + 1), rule="yaml-syntax") from None
-    return document_from_text(text, str(path))
+    return document_from_text(text_from_file(path), str(path))
 
 
 def tree_from_file(path: str | Path) -> Tree:

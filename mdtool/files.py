@@ -1,4 +1,4 @@
-"""Files that mdtool writes: the old one or the new one, never half of either, and never two writers at once."""
+"""Files: read whole; written as the old one or the new one, never half of either, and never by two writers at once."""
 
 from __future__ import annotations
 
@@ -8,7 +8,26 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from mdtool.errors import MdtoolError
+from mdtool.errors import InputError, MdtoolError, Position
+
+
+def bytes_from_file(path: str | Path) -> bytes:
+    """What a file holds; raises InputError where it cannot be read."""
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}") from None
+
+
+def text_from_file(path: str | Path) -> str:
+    """The same as text, line ends as they are; raises InputError at the first byte that is not UTF-8."""
+    data = bytes_from_file(path)
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        before = data[: error.start].decode()
+        at = Position(str(path), before.count("\n") + 1, len(before) - before.rfind("\n"))
+        raise InputError("not UTF-8", at=at, remedy="save it as UTF-8", rule="utf-8") from None
 
 
 def write_file(path: str | Path, text: str) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
 
 from mdtool.cli.output import say
 from mdtool.errors import InputError
@@ -28,7 +27,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from mdtool.document import document_from_file
-    from mdtool.files import locked, write_file
+    from mdtool.files import locked, text_from_file, write_file
     from mdtool.hand.embed import define, with_embedded, xml_of_domain
 
     if bool(args.description) == args.remove:
@@ -43,20 +42,11 @@ def run(args: argparse.Namespace) -> int:
             return 0
         return _write(args.output, xml)
     if args.output:
-        return _write(args.output, with_embedded(_read(args.guest), text, args.guest))
+        return _write(args.output, with_embedded(text_from_file(args.guest), text, args.guest))
     with locked(args.guest):
-        write_file(args.guest, with_embedded(_read(args.guest), text, args.guest))
+        write_file(args.guest, with_embedded(text_from_file(args.guest), text, args.guest))
     say(f"wrote {args.guest}")
     return 0
-
-
-def _read(path: str) -> str:
-    try:
-        return Path(path).read_bytes().decode()
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise InputError(f"{path} is not UTF-8", remedy="save it as UTF-8") from None
 
 
 def _write(path: str, text: str) -> int:

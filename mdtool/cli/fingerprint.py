@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mdtool.cli.output import coloured, say
@@ -56,14 +55,12 @@ def run(args: argparse.Namespace) -> int:
 
 def _compared(file: str, found: Fingerprint, *, asl: bool) -> int:
     from mdtool.errors import InputError
+    from mdtool.files import text_from_file
     from mdtool.proof.compare import compare
     from mdtool.proof.fingerprint import fingerprint_from_json, fingerprint_to_text
     from mdtool.proof.textual import text_changes
 
-    try:
-        text = Path(file).read_text()
-    except OSError as error:
-        raise InputError(f"cannot read {file}: {error.strerror}") from None
+    text = text_from_file(file)
     if text.startswith("machine "):  # one line a device
         if asl:
             raise InputError(f"{file} has no ACPI code in it", expected="a fingerprint made with --json")

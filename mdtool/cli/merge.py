@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
 
 from mdtool.cli.output import say
-from mdtool.errors import InputError
 
 EXAMPLE = """\
 example:
@@ -28,11 +26,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from mdtool.files import write_file
+    from mdtool.files import text_from_file, write_file
     from mdtool.hand.merge3 import merged_text
 
     name = args.name or args.output or args.ours
-    base, ours, theirs = map(_read, (args.base, args.ours, args.theirs))
+    base, ours, theirs = map(text_from_file, (args.base, args.ours, args.theirs))
     merged = merged_text(base, ours, theirs, name, args.marker_size)
     for note in merged.notes:
         say(f"{name}: {note}")
@@ -43,12 +41,3 @@ def run(args: argparse.Namespace) -> int:
     else:
         sys.stdout.write(merged.text)
     return 1 if merged.conflicts else 0
-
-
-def _read(path: str) -> str:
-    try:
-        return Path(path).read_bytes().decode()
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise InputError(f"{path} is not UTF-8") from None

@@ -5,9 +5,8 @@ from __future__ import annotations
 import argparse
 import sys
 from contextlib import suppress
-from pathlib import Path
 
-from mdtool.errors import InputError, MdtoolError
+from mdtool.errors import MdtoolError
 
 EXAMPLE = """\
 example:
@@ -21,13 +20,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from mdtool.document import document_from_text
+    from mdtool.files import bytes_from_file
     from mdtool.hand.merge3 import is_description
     from mdtool.hand.textconv import lines
 
-    try:
-        text = Path(args.file).read_bytes().decode(errors="replace")
-    except OSError as error:
-        raise InputError(f"cannot read {args.file}: {error.strerror}") from None
+    text = bytes_from_file(args.file).decode(errors="replace")
     if is_description(text):
         with suppress(MdtoolError):  # a broken description (one with conflict markers, say) is shown as it is
             text = "".join(f"{line}\n" for line in lines(document_from_text(text, args.file).tree))

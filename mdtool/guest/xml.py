@@ -13,6 +13,7 @@ from pathlib import Path
 from xml.parsers import expat
 
 from mdtool.errors import InputError, Position
+from mdtool.files import bytes_from_file
 
 #: a start tag that is an end tag, too: expat does not tell it from a pair
 _EMPTY = re.compile(rb"<[^\s/>]+(?:\s+[^\s=/>]+\s*=\s*(?:\"[^\"]*\"|'[^']*'))*\s*/>")
@@ -65,14 +66,6 @@ class Element:
 def element_from_file(path: str | Path) -> Element:
     """Read guest XML; raises InputError with line and column where it is none, or has a DTD or entities."""
     return element_from_bytes(bytes_from_file(path), str(path))
-
-
-def bytes_from_file(path: str | Path) -> bytes:
-    """What a file holds; raises InputError where it cannot be read."""
-    try:
-        return Path(path).read_bytes()
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}") from None
 
 
 def element_from_bytes(data: bytes, file: str) -> Element:

@@ -11,6 +11,7 @@ import subprocess
 from pathlib import Path
 
 from mdtool.errors import InputError, MonitorError
+from mdtool.files import bytes_from_file
 from mdtool.guest.xml import Element, element_from_bytes
 
 NAMESPACE = "urn:mdtool:machine:1"
@@ -23,11 +24,7 @@ _BEHIND = ("name", "uuid", "genid", "title", "description")
 
 def embedded(path: str | Path) -> str | None:
     """The description inside of a guest XML; None where there is none.  Raises InputError where the file is no guest."""
-    try:
-        data = Path(path).read_bytes()
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}") from None
-    return embedded_in(data, str(path))
+    return embedded_in(bytes_from_file(path), str(path))
 
 
 def embedded_in(data: bytes, file: str) -> str | None:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mdtool.errors import InputError, MdtoolError, MonitorError, Position, Report
+from mdtool.files import bytes_from_file
 from mdtool.proof.verify import compare
 from mdtool.reconcile.assemble import bus_of_the_machine
 from mdtool.tree import BUILTIN, HAND, Bus, Node, Place, Tree
@@ -84,9 +85,7 @@ def tree_from_hints(path: str | Path) -> Tree:
     Raises InputError where the file is none, or is of a later version.
     """
     try:
-        data = json.loads(Path(path).read_bytes())
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}") from None
+        data = json.loads(bytes_from_file(path))
     except ValueError as error:
         line, column = getattr(error, "lineno", 1), getattr(error, "colno", 1)
         what = f"not a hints file: {getattr(error, 'msg', 'not UTF-8')}"
