@@ -17,6 +17,7 @@ from mdtool.cache import cache_folder, keep
 from mdtool.errors import InputError, QemuError, choices
 from mdtool.guest.model import Guest
 
+_REMEDY = "name a QEMU binary in <emulator>, or with --qemu"
 _SECONDS = 20.0  # QEMU answers in 0.05 s; a loaded host takes longer, a hanging one must not hold mdtool
 _VERSIONED = re.compile(r".+-\d+\.\d+(\.\d+)?$")
 
@@ -119,7 +120,7 @@ def machines_of(path: str) -> Binary:
     try:
         stat = os.stat(path)
     except OSError as error:
-        raise QemuError(f"cannot run {path}: {error.strerror}", remedy="name a QEMU binary in <emulator>") from None
+        raise QemuError(f"cannot run {path}: {error.strerror}", remedy=_REMEDY) from None
     name = os.path.realpath(path).replace("/", "_")[-120:]
     kept = cache_folder() / f"machines{name}-{stat.st_size:x}-{stat.st_mtime_ns:x}.json"
     try:
@@ -145,8 +146,11 @@ def _asked(path: str) -> dict[str, Any]:
             text=True,
             timeout=_SECONDS,
         )
-    except (OSError, subprocess.SubprocessError) as error:
-        raise QemuError(f"cannot run {path}: {error}", remedy="name a QEMU binary in <emulator>") from None
+    except subprocess.TimeoutExpired:
+        raise QemuError(f"{path} says nothing of itself within {_SECONDS:g} s", remedy=_REMEDY, rule="qemu-hangs") from None
+    except (OSError, ValueError) as error:
+        what = (error.strerror if isinstance(error, OSError) else "") or str(error)
+        raise QemuError(f"cannot run {path}: {what}", remedy=_REMEDY, rule="qemu-missing") from None
     answers = []
     for line in said.stdout.splitlines():
         try:
@@ -159,7 +163,8 @@ def _asked(path: str) -> dict[str, Any]:
         words_of_qemu = said.stderr.strip().splitlines()
         raise QemuError(
             f"{path} does not answer as QEMU does{': ' + words_of_qemu[-1] if words_of_qemu else ''}",
-            remedy="name a QEMU binary in <emulator>",
+            remedy=_REMEDY,
+            rule="qemu-missing",
         )
     version, machines = answers[0]["qemu"], answers[1]
     return {

@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import tempfile
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -38,6 +39,7 @@ from mdtool.tree import BUILTIN, HAND, Place, Tree
 HOST_RULES = frozenset({"host-side", "kvm", "firmware", "missing"})
 QEMU_NS = "{http://libvirt.org/schemas/domain/qemu/1.0}"
 FIRST_DESCRIPTOR = 64  # below are the standard streams and what mdtool itself has open
+OLDEST = (7, 2)  # the QEMU whose words all later ones still understand
 _PLACEHOLDER = re.compile(r"<fd:([^>]+)>")
 
 
@@ -130,7 +132,7 @@ def argv_from_tree(
         guest,
         runtime or (Path(tempfile.gettempdir()) if rehearse else _runtime(guest)),
         _each_once(port, guest),
-        _version(guest, binary),
+        _version(guest, binary, printing=printing),
     )
     report = Report()
     nodes = {origin: place for place in tree.places if (origin := place.node.origin) and origin not in (BUILTIN, HAND)}
@@ -253,12 +255,18 @@ def _refused(report: Report) -> tuple[MdtoolError, ...]:
     return found
 
 
+#: options that define something without an id: QEMU's words about it name the option
+UNNAMED = frozenset({"-vnc", "-spice", "-display"})
+
+
 def _ids(words: Iterable[str]) -> Iterator[str]:
-    """The ids that options define."""
+    """The ids that options define, and the options that define something without."""
     for word in words:
         if word.startswith("{"):
             facts = json.loads(word)
             yield from (facts[key] for key in ("id", "node-name") if key in facts)
+        elif word in UNNAMED:
+            yield word
         else:
             yield from re.findall(r"(?:^|,)id=([^,]+)", word)
 
@@ -288,6 +296,8 @@ _ORDER = names(
     "iommu memory controller hub disk filesystem interface smartcard serial parallel channel console "
     "shmem tpm input video sound watchdog redirdev hostdev memballoon rng nvram panic vsock crypto pstore"
 )
+#: what makes a bus of its own name through a host bridge, which the machine has and nobody created
+EXPANDERS = frozenset({"pxb", "pxb-pcie", "pxb-cxl"})
 _CONTROLLERS = ("pci", "usb", "scsi", "ide", "sata", "fdc", "virtio-serial", "ccid")
 
 
@@ -301,6 +311,7 @@ def ordered(tree: Tree) -> list[Place]:
     hosts = {place.node.id or place.node.driver: place for place in tree.places}
     beside = {place.node.properties.get("target"): place for place in tree.places if place.node.driver == "zpci"}
     provides.update({bus.name: hosts[bus.host] for bus in tree.buses if bus.host in hosts})
+    provides.update({str(p.node.id): p for p in tree.places if p.node.driver in EXPANDERS})
     done: set[str] = set()
     made: list[Place] = []
 
@@ -366,12 +377,17 @@ def _monitor(path: str | None) -> tuple[str, ...]:
     )
 
 
-def _version(guest: Guest, binary: str | None) -> tuple[int, ...]:
-    """The version of the QEMU that is to run; the oldest that matters where it cannot be asked."""
+def _version(guest: Guest, binary: str | None, *, printing: bool) -> tuple[int, ...]:
+    """The version of the QEMU that is to run; the oldest that matters where it need not be there, or is not."""
+    path = shutil.which(binary or emulator(guest, printing=printing))
+    if path is None:  # its start says so
+        return OLDEST
     try:
-        found = machines_of(binary or emulator(guest)).version
+        found = machines_of(path).version
     except MdtoolError:
-        return (7, 2)
+        if printing:
+            return OLDEST
+        raise
     return tuple(int(part) for part in found.split(".")[:2])
 
 

@@ -26,8 +26,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -117,8 +117,7 @@ class QemuProcess:
         self.monitor = Path(f"/proc/self/fd/{folder}/{MONITOR_FILE}")
         listener = self._stack.enter_context(_listening(self.monitor))
         if self.user is not None:
-            for path in (self.directory, *self.directory.iterdir()):
-                shutil.chown(path, self.user)
+            self._give_to(self.user, self.directory)
         for helper in self.helpers:
             self._start_helper(helper, self.directory)
         words = [
@@ -136,6 +135,17 @@ class QemuProcess:
         listener.close()
         self.meanwhile()
         self._session = self._greeted()
+
+    @staticmethod
+    def _give_to(user: str | int, folder: Path) -> None:
+        try:
+            for path in (folder, *folder.iterdir()):
+                shutil.chown(path, user)
+        except LookupError:
+            raise QemuError(f"--user {user}: there is no such user", rule="user") from None
+        except OSError as error:
+            what = f"--user {user}: {error.strerror}"
+            raise QemuError(what, remedy="only root may run QEMU as somebody else", rule="user") from None
 
     def _open_log(self) -> IO[bytes]:
         try:
@@ -200,19 +210,26 @@ class QemuProcess:
     def _greeted(self) -> Session:
         from mdtool.qemu.session import session_from_source
 
+        start = time.monotonic()
         try:
             return session_from_source(str(self.monitor), timeout=self.timeout)
-        except MonitorError:
+        except MonitorError as error:
+            early = time.monotonic() - start < self.timeout
             with suppress(subprocess.TimeoutExpired):  # a closed monitor is the first sign of a QEMU that dies
                 self.process.wait(0.5)
             if self.process.poll() is None:
-                raise self._hangs() from None
+                self.process.kill()  # it may be stopped, and deaf to SIGTERM; and no guest of it has disks to flush
+                raise self._hangs(error.what if early else "") from None
             raise self.death() from None
 
-    def _hangs(self) -> QemuError:
-        said = self.words()
-        what = f"QEMU did not greet on its monitor within {self.timeout:g} s and was ended"
-        what += f"; it said: {said}" if said else ""
+    def _hangs(self, answer: str) -> QemuError:
+        """``answer`` is what came in place of a greeting; "" where nothing did in time."""
+        said = f"; it said: {words}" if (words := self.words()) else ""
+        if answer:
+            answer = answer.removeprefix(f"{self.monitor}: ")
+            what = f"what was started is no QEMU, or its monitor is broken, and was ended: {answer}{said}"
+            return QemuError(what, remedy="name a QEMU binary in <emulator>, or with --qemu", rule="qemu-missing")
+        what = f"QEMU did not greet on its monitor within {self.timeout:g} s and was ended{said}"
         return QemuError(what, remedy="--timeout gives a slow start more time", rule="qemu-hangs")
 
     # --- while it runs -------------------------------------------------------------------------------------------
@@ -323,6 +340,8 @@ class QemuProcess:
         said = self.words()
         if not said:
             what = f"QEMU ended at start with {_status(self.process.returncode)} and said nothing"
+            if _is_full(self._log_path.parent):
+                what += f", or what it said was lost: {self._log_path.parent} is full"
             return QemuError(what, rule="qemu-died")
         return error_from_words(said, self.positions, self.config)
 
@@ -331,7 +350,7 @@ class QemuProcess:
 
 _LINE = re.compile(r"^(?:\S*qemu\S*|\S*?): ?(?P<rest>.*)$")
 _STAMP = re.compile(r"^\d{4}-\d\d-\d\dT[\d:.]+Z ", re.MULTILINE)  # -msg timestamp=on
-_WARNING = re.compile(r"^\S+?: (?:\S+ .*?: )?(warning|info): |^char device redirected to ")
+_WARNING = re.compile(r"^\S+?: (?:\S+ .*?: )?(warning|info): (?!Spice: .* failed)|^char device redirected to ")
 _CONFIG = re.compile(r"(?P<file>/\S+?):(?P<line>\d+): (?P<rest>.*)", re.DOTALL)
 _OPTION = re.compile(r"(?P<option>-[\w-]+) (?P<value>\{.*?\}|\S+): (?P<rest>.*)", re.DOTALL)
 _ID = re.compile(r'"?\b(?:id|node-name)"?\s*[=:]\s*"?([\w.-]+)')
@@ -341,7 +360,18 @@ _REMEDIES = (
         r'Failed to get .*"?(write|shared|consistent read|resize)"? lock',
         "another QEMU uses this disk: end that one, or give the disk <shareable/> or <readonly/>",
     ),
-    ("Address already in use", "something else listens there: give the guest another port or path, or end the other"),
+    (
+        "bridge helper failed",
+        "the bridge must be there and /etc/qemu/bridge.conf allow it (allow BRIDGE); --via libvirt needs no such file",
+    ),
+    (
+        "could not configure /dev/net/tun",
+        "a tap needs root, or one that root made for this user: <target dev='TAP' managed='no'/>",
+    ),
+    (
+        "Address already in use|Spice: .*binding socket",
+        "something else listens there: give the guest another port or path, or end the other",
+    ),
     ("No space left on device", "the disk is full: make room and start again"),
     (
         "(Could not open|Failed to open).*(No such file|Permission denied)",
@@ -376,16 +406,20 @@ def error_from_words(said: str, positions: Mapping[str, Position], config: Mappi
     rest = "\n".join([found["rest"] if found else faults[0], *faults[1:]])
     name: str | None = None
     if (line := _CONFIG.search(text)) and line["file"] in (config or {}):
-        name, rest = _group_at(config[line["file"]], int(line["line"])), line["rest"]  # type: ignore[index]
+        name = _group_at(config[line["file"]], int(line["line"]))  # type: ignore[index]
+        rest = "\n".join([line["rest"], *text[: line.start()].splitlines()[:-1]])  # what a helper said comes before
     elif option := _OPTION.match(rest):
         name, rest = _id_in(option["value"]), option["rest"]
         if name is None:
-            rest = f"{option['option']} {option['value']}: {rest}"
+            name = option["option"] if option["option"] in positions else None
+            rest = rest if name else f"{option['option']} {option['value']}: {rest}"
     if name is None:  # "Device 'net0' could not be initialized" names it in passing
         name = next((known for known in positions if re.search(rf"['\"= ]{re.escape(known)}['\", ]", rest)), None)
         what = f"QEMU refused to start: {rest}"
     else:
         what = f"QEMU refused {name}: {rest}"
+    if name is None and "spice server" in rest:
+        name = "-spice"
     remedy = next((remedy for words, remedy in _REMEDIES if re.search(words, text)), None)
     return QemuError(what, at=positions.get(name or ""), remedy=remedy, rule="qemu-refuses")
 
@@ -406,6 +440,12 @@ def _group_at(text: str, line: int) -> str | None:
         if found := re.match(r'\[\S+(?: "([^"]+)")?\]', row):
             name = found[1]
     return name
+
+
+def _is_full(folder: Path) -> bool:
+    with suppress(OSError):
+        return os.statvfs(folder).f_bavail == 0
+    return False
 
 
 def _status(code: int | None) -> str:
@@ -458,7 +498,8 @@ class GuestDirectory:
         base = runtime_base()
         lock = base / f"{self.name}.lock"
         while True:
-            self.fd = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            with _told(lock):
+                self.fd = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             self._locked()
             with suppress(FileNotFoundError):
                 if os.stat(lock).st_ino == os.fstat(self.fd).st_ino:
@@ -466,7 +507,12 @@ class GuestDirectory:
             os.close(self.fd)  # the one before us ended and removed its lock file just now
         self.path = base / self.name
         shutil.rmtree(self.path, ignore_errors=True)
-        self.path.mkdir(mode=0o700)
+        try:
+            with _told(self.path):
+                self.path.mkdir(mode=0o700)
+        except MdtoolError as error:
+            self.__exit__(type(error), error, None)
+            raise
         return self
 
     def _locked(self) -> None:
@@ -488,14 +534,25 @@ class GuestDirectory:
 
     def holds(self, pid: int) -> None:
         """Write into the lock which process it is that runs the guest."""
-        os.ftruncate(self.fd, 0)
-        os.pwrite(self.fd, f"{pid}\n".encode(), 0)
+        with _told(self.path.parent / f"{self.name}.lock"):
+            os.ftruncate(self.fd, 0)
+            os.pwrite(self.fd, f"{pid}\n".encode(), 0)
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         shutil.rmtree(self.path, ignore_errors=True)
         with suppress(OSError):
             (self.path.parent / f"{self.name}.lock").unlink()
         os.close(self.fd)
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """What cannot be made or written, as an error of ours."""
+    try:
+        yield
+    except OSError as error:
+        remedy = "make room, or set XDG_RUNTIME_DIR to another directory of yours"
+        raise MdtoolError(f"cannot write {path}: {error.strerror}", remedy=remedy) from None
 
 
 def _alive(pid: int) -> bool:

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mdtool.errors import MdtoolError, Position, QemuError
+from mdtool.files import write_file
 from mdtool.guest.model import Guest, Wanted
 from mdtool.launch import device, file, monitor, options
 from mdtool.launch.device import Handover
@@ -480,10 +481,15 @@ def make_copies(prepared: Prepared) -> None:
     for copy in prepared.commandline.copies if prepared.commandline else ():
         if os.path.exists(copy.target):
             continue
+        # A file that is there is whole, since the next launch takes it for the guest's.
+        half = f"{copy.target}.{os.getpid()}"
         try:
             os.makedirs(os.path.dirname(copy.target), exist_ok=True)
-            shutil.copyfile(copy.source, copy.target)
+            shutil.copyfile(copy.source, half)
+            os.rename(half, copy.target)
         except OSError as error:
+            with suppress(OSError):
+                os.unlink(half)
             raise MdtoolError(f"cannot make {copy.target} from {copy.source}: {error.strerror}") from None
 
 
@@ -492,7 +498,7 @@ def _pidfile(path: Path | None, pid: int) -> Iterator[None]:
     if path is None:
         yield
         return
-    _write(path, f"{pid}\n")
+    write_file(path, f"{pid}\n")
     try:
         yield
     finally:

@@ -6,6 +6,7 @@ import ipaddress
 from collections.abc import Callable
 from typing import Any
 
+from mdtool.errors import InputError
 from mdtool.guest.xml import Element
 from mdtool.launch.backends.base import (
     Backend,
@@ -105,6 +106,9 @@ def _network(element: Element, id: str, host: Host) -> Backend:
 
 def _user(element: Element, id: str, _host: Host) -> Backend:
     facts: dict[str, Any] = {}
+    if (forward := element.first("portForward")) is not None:  # libvirt refuses it as well
+        what = "<portForward> needs passt: QEMU's own user network has no ports of the guest"
+        raise InputError(what, at=forward.position, remedy="add <backend type='passt'/>", rule="host-side")
     for ip in element.all("ip"):
         address, family = given(ip, "@address"), ip.get("@family") or "ipv4"
         prefix = ip.get("@prefix")
