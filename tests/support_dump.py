@@ -84,6 +84,22 @@ MACHINES: dict[str, tuple[str, str]] = {
         "-object memory-backend-ram,id=vmem,size=128M -device edu,bus=pcie.0,addr=c -device pci-serial,chardev=c2,bus=pcie.0,addr=d "
         "-device isa-fdc,id=fdc -device floppy,drive=d5,unit=1",
     ),
+    "deep": (
+        "x86_64",
+        "-machine pc-q35-7.2 -m 64,slots=2,maxmem=2G -smp 2,maxcpus=8,sockets=2,dies=2,cores=2,threads=1 "
+        "-device qemu64-x86_64-cpu,socket-id=1,die-id=0,core-id=1,thread-id=0 "
+        "-device pxb-pcie,id=a,bus_nr=16,bus=pcie.0,addr=4 -device pxb-pcie,id=b,bus_nr=32,bus=pcie.0,addr=5 "
+        "-device pxb-pcie,bus_nr=64,bus=pcie.0,addr=6 -device pcie-root-port,bus=a,id=ra,chassis=1 "
+        "-device pcie-root-port,bus=b,id=rb,chassis=2 -device e1000e,bus=ra -device pcie-pci-bridge,bus=rb,id=pb "
+        "-device pci-bridge,bus=pb,id=pbb,chassis_nr=7,addr=3 -device e1000,bus=pbb,addr=2 "
+        "-device piix3-usb-uhci,id=u,bus=pcie.0,addr=7 -device usb-hub,port=1 -device usb-hub,port=1.1 "
+        "-device usb-hub,port=1.1.2 -device usb-tablet,port=1.1.2.3 -device usb-kbd,port=1.1.1 -device usb-mouse,port=2 "
+        "-device virtio-iommu-pci,bus=pcie.0,addr=8 -device loader,addr=0x1000,data=0x11,data-len=4 -device loader,addr=0x3000,cpu-num=0 "
+        "-object memory-backend-ram,id=pm,size=16M -device virtio-pmem-pci,memdev=pm,id=pm0,bus=pcie.0,addr=9 "
+        "-device pci-serial-2x,chardev1=c0,chardev2=c1,bus=pcie.0,addr=a -device isa-ide,iobase=0x168,iobase2=0x36e,irq=10 "
+        "-device mptsas1068,id=m,bus=pcie.0,addr=b -device scsi-hd,drive=d0,bus=m.0,scsi-id=5 "
+        "-device virtio-net-pci,bus=pcie.0,addr=c,iommu_platform=on,disable-legacy=on,mac=52:54:00:00:00:01",
+    ),
     "microvm": (
         "x86_64",
         "-machine microvm -m 64 -device virtio-net-device -device virtio-blk-device,drive=d0 "
@@ -94,6 +110,12 @@ MACHINES: dict[str, tuple[str, str]] = {
         "-machine virt-7.2,gic-version=3 -cpu cortex-a57 -m 64 -smp 2 -device pcie-root-port,id=pci.1,chassis=1 "
         "-device virtio-net-pci,bus=pci.1 -device virtio-scsi-pci -device scsi-hd,drive=d0 "
         "-device virtio-blk-device,drive=d1 -device qemu-xhci -device usb-kbd",
+    ),
+    "secure": (
+        "aarch64",
+        "-machine virt-7.2,gic-version=3,iommu=smmuv3,virtualization=on,secure=on -cpu max -m 64 "
+        "-device pxb-pcie,id=x,bus_nr=128 -device pcie-root-port,bus=x,id=px,chassis=3 -device nvme,serial=x,bus=px "
+        "-device ramfb -device virtio-gpu-device -device loader,addr=0x44000000,data=1,data-len=4",
     ),
     "s390": (
         "s390x",

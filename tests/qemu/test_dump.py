@@ -240,18 +240,20 @@ def test_flash_is_known_by_its_bank_and_its_contents(tmp_path: Path) -> None:
 
 
 def test_no_path_of_the_host_enters(tmp_path: Path) -> None:
-    """Not the disk's, not the ROM's, not a QOM path."""
+    """Not the disk's, not the ROM's, also where it is a relative one, not a QOM path, and no name of a back end."""
     rom = tmp_path / "own.rom"
     rom.write_bytes(b"\x55\xaa\x04" + b"\0" * 2045)
     options = (
         f"-machine pc-i440fx-7.2 -m 16 -blockdev file,filename={rom},node-name=f0,read-only=on -device virtio-blk-pci,drive=f0 "
-        f"-device e1000,romfile={rom} -drive file={rom},format=raw,if=none,id=dr0,readonly=on -device ide-cd,drive=dr0"
+        f"-device e1000,romfile={rom} -drive file={rom},format=raw,if=none,id=dr0,readonly=on -device ide-cd,drive=dr0 "
+        f"-device loader,file={os.path.relpath(rom)},addr=0x1000,force-raw=on -device pci-serial-2x,chardev1=c4,chardev2=c5"
     )
     with session_of(binary_of("x86_64"), options, tmp_path) as session:
         text = yaml_from_tree(dump(session))
     assert str(tmp_path) not in text
     assert "/machine/" not in text
     assert "own.rom" not in text
+    assert "chardev" not in text
 
 
 def test_what_users_made_is_told_from_what_the_machine_made(tmp_path: Path) -> None:
