@@ -121,7 +121,14 @@ def _rehearsed(guest: Guest, tree: Tree) -> dict[str, Place]:
     from mdtool.qemu.dump import dump
 
     there = {place.node.origin for place in tree.places}
-    wanted = [one for one in wanted_by(guest, tree) if one.origin in there or not one.driver]
+    asked = wanted_by(guest, tree)
+    wanted = [one for one in asked if one.origin in there or not one.driver]
+    new = {id(one.element) for one in asked if one.driver and one.origin not in there}
+    children = [
+        replace(child, children=[one for one in child if id(one) not in new]) if child.tag == "devices" else child
+        for child in guest.domain
+    ]
+    guest = replace(guest, domain=replace(guest.domain, children=children))
     plan = prepared(guest, tree, wanted, rehearse=True)
     with rehearsal(plan) as qemu:
         found = dump(qemu.session).by_name

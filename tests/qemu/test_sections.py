@@ -85,7 +85,8 @@ EDITS = {
         PC._replace(
             features="<smm state='off'/><acpi/>",
             more=f"{MODEL}<pm><suspend-to-mem enabled='no'/></pm>",
-            devices="<controller type='pci' index='0' model='pci-root'><target hotplug='off'/></controller>",
+            devices="<controller type='pci' index='0' model='pci-root'><target hotplug='off'/></controller>"
+            "<interface type='user'><mac address='52:54:00:00:00:00'/><model type='virtio'/></interface>",
         ),
         {"PIIX4_PM": {"smm-enabled", "disable_s3", "acpi-root-pci-hotplug"}, "qemu64-x86_64-cpu": set(),
          "cfi.pflash01": set()},
