@@ -26,7 +26,8 @@ from mdtool.guest.model import Guest, Wanted
 from mdtool.guest.platform.units import SIZES
 from mdtool.guest.write import xml_with_places
 from mdtool.guest.xml import Element, element_from_bytes
-from mdtool.launch.run import Differs, Say, silent
+from mdtool.launch.process import GuestDirectory, error_from_words
+from mdtool.launch.run import Differs, Say, lock_name, silent
 from mdtool.proof.verify import Difference, comparison, guest_visible
 from mdtool.tree import Tree, Value
 from mdtool.values import same
@@ -186,6 +187,8 @@ def launched_by_libvirt(
     A property that libvirt's QEMU has otherwise than the description is overridden, and the guest started once more.
     Where it fails, what libvirt had under the name before is put back.
     """
+    with GuestDirectory(lock_name(guest), guest.name):
+        pass  # no QEMU of ours runs it
     virsh = Virsh(connect)
     source = Path(guest.file).read_bytes()
     before = virsh("dumpxml", "--inactive", "--security-info", guest.name) if virsh.knows(guest.name) else None
@@ -201,12 +204,12 @@ def launched_by_libvirt(
 
     overrides = overrides_by_hand(tree, wanted)
     try:
-        found = _started(virsh, guest, tree, text(overrides), say)
+        found = _started(virsh, guest, tree, wanted, text(overrides), say)
         if more := _overridable(found, tree):
             merged = {id: {**overrides.get(id, {}), **more.get(id, {})} for id in {*overrides, *more}}
             say("pinned by <qemu:override>: " + ", ".join(f"{i}.{name}" for i in more for name in more[i]))
             virsh("destroy", guest.name)
-            found = _started(virsh, guest, tree, text(merged), silent)
+            found = _started(virsh, guest, tree, wanted, text(merged), silent)
         if guest_visible(found):
             raise Differs(found)
         for difference in found:
@@ -236,7 +239,7 @@ def with_uuid(source: bytes, uuid: str) -> bytes:
     return source[:end] + f"<uuid>{uuid}</uuid>".encode() + source[end:]
 
 
-def _started(virsh: Virsh, guest: Guest, tree: Tree, text: str, say: Say) -> list[Difference]:
+def _started(virsh: Virsh, guest: Guest, tree: Tree, wanted: Sequence[Wanted], text: str, say: Say) -> list[Difference]:
     """Define and start paused; what the machine then has otherwise than the description."""
     from mdtool.qemu.dump import dump
     from mdtool.qemu.session import session_from_source
@@ -244,11 +247,33 @@ def _started(virsh: Virsh, guest: Guest, tree: Tree, text: str, say: Say) -> lis
     _define(virsh, text)
     for fact in dropped(text.encode(), virsh("dumpxml", "--inactive", "--security-info", guest.name).encode()):
         say(f"warning: libvirt did not keep {fact}")
-    virsh("start", "--paused", guest.name)
+    try:
+        virsh("start", "--paused", guest.name)
+    except QemuError as error:
+        raise _told(error, guest, tree, wanted) from None
     with session_from_source(f"libvirt:{guest.name}", connect=virsh.connect) as session:
         found, compared = comparison(tree, dump(session))
     say(f"{guest.name}: {compared}")
     return found
+
+
+def _told(error: QemuError, guest: Guest, tree: Tree, wanted: Sequence[Wanted]) -> QemuError:
+    """libvirt's refusal at the XML's line of the device that it, or QEMU through it, speaks about."""
+    if words := re.search(r"\S*qemu-system-\S+: .*", error.what):
+        lines = {want.origin: want.position for want in wanted if want.position is not None}
+        at = {place.node.id: lines[o] for place in tree.places if place.node.id and (o := place.node.origin) in lines}
+        behind = {f"{kind}{id}": position for id, position in at.items() for kind in ("char", "host", "drive-")}
+        screens = {f"-{one.get('@type')}": one.position for one in guest.devices if one.tag == "graphics"}
+        return error_from_words(words[0], {**screens, **behind, **at})
+    named = set(re.findall(r"'([^']+)'", error.what)) - {guest.name}
+    found = next((one for one in guest.devices if named & set(_values(one))), None)
+    return QemuError(error.what, at=found.position if found is not None else None, rule=error.rule)
+
+
+def _values(element: Element) -> Iterator[str]:
+    yield from element.attributes.values()
+    for child in element:
+        yield from _values(child)
 
 
 def _overridable(found: Sequence[Difference], tree: Tree) -> dict[str, dict[str, Any]]:

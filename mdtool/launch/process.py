@@ -545,6 +545,21 @@ class GuestDirectory:
         os.close(self.fd)
 
 
+def run_by_libvirt(name: str, uuid: str | None) -> int | None:
+    """The process of a guest that this host's libvirt runs, by the file that libvirt keeps of it; None where it does not.
+
+    Without asking libvirt: that would cost a launch as long as all the rest, and start a daemon on some hosts.
+    """
+    own = os.environ.get("XDG_RUNTIME_DIR")
+    for base in (Path("/run/libvirt/qemu"), *([Path(own, "libvirt/qemu/run")] if own else [])):
+        with suppress(OSError, ValueError):
+            pid = int((base / f"{name}.pid").read_text())
+            words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+            if uuid is None or uuid.lower().encode() in words:
+                return pid
+    return None
+
+
 @contextmanager
 def _told(path: Path) -> Iterator[None]:
     """What cannot be made or written, as an error of ours."""

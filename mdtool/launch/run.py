@@ -24,12 +24,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mdtool.errors import MdtoolError, Position, QemuError
+from mdtool.errors import ConflictError, MdtoolError, Position, QemuError
 from mdtool.files import write_file
 from mdtool.guest.model import Guest, Wanted
 from mdtool.launch import device, file, monitor, options
 from mdtool.launch.device import Handover
-from mdtool.launch.process import FORBIDDEN, START_SECONDS, GuestDirectory, QemuProcess, live
+from mdtool.launch.process import FORBIDDEN, START_SECONDS, GuestDirectory, QemuProcess, live, run_by_libvirt
 from mdtool.launch.words import Option, options_from_words, users, words_from_options
 from mdtool.proof.verify import Compared, Difference, comparison, guest_visible
 from mdtool.tree import BUILTIN, HAND, Tree
@@ -392,6 +392,11 @@ class Differs(MdtoolError):
         super().__init__(f"{len(self.differences)} differences between the description and the machine")
 
 
+def lock_name(guest: Guest) -> str:
+    """What two launches of one guest have in common."""
+    return guest.uuid or guest.name.replace("/", "_")
+
+
 def launched(guest: Guest, prepare: Callable[[Path], Prepared], settings: Settings) -> int:
     """Launch a guest and stay with it until it ends; returns QEMU's exit status.
 
@@ -399,8 +404,11 @@ def launched(guest: Guest, prepare: Callable[[Path], Prepared], settings: Settin
     QEMU has ended; QemuError where QEMU refuses; ConflictError where the guest runs already.
     """
     # The source of a migration on this host runs the same guest, and hands its disks over when the state is there.
-    name = (guest.uuid or guest.name.replace("/", "_")) + ("-incoming" if settings.incoming else "")
+    name = lock_name(guest) + ("-incoming" if settings.incoming else "")
     with signals_end_it(), GuestDirectory(name, guest.name) as place:
+        if not settings.incoming and (pid := run_by_libvirt(guest.name, guest.uuid)):
+            what = f"libvirt runs guest '{guest.name}' already, process {pid}"
+            raise ConflictError(what, remedy=f"virsh shutdown {guest.name}", rule="already-runs")
         prepared = prepare(place.path)
         more = _words(prepared, settings)
         make_copies(prepared)
