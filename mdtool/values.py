@@ -7,7 +7,7 @@ QEMU, libvirt and people spell the same value differently (``on`` and ``true``, 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from mdtool.tree import Value
@@ -80,3 +80,18 @@ def natural(text: str) -> tuple[Any, ...]:
     ['pci.1', 'pci.2', 'pci.10']
     """
     return tuple((0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.split(r"(\d+)", text) if part)
+
+
+def ranges(numbers: Iterable[int]) -> str:
+    """Numbers in their order as ranges: how QEMU and libvirt write a set of CPUs.
+
+    >>> ranges([0, 1, 2, 5])
+    '0-2,5'
+    """
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    return ",".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)

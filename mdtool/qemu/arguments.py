@@ -11,19 +11,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mdtool.errors import MdtoolError
-from mdtool.guest.model import Guest
-from mdtool.guest.platform.firmware import loader_of
 from mdtool.launch.words import Option, options_from_words
-from mdtool.qemu.config import options_from_config
 from mdtool.qemu.dump import over
 from mdtool.qemu.host import opened, sha256_of, words_of
 from mdtool.qemu.qom import Warned
 from mdtool.qemu.said import Section, sections_from_options
 from mdtool.qemu.session import Session
 from mdtool.tree import Tree
+
+if TYPE_CHECKING:
+    from mdtool.guest.model import Guest
 
 _WHAT = "SMBIOS, fw_cfg, NUMA distances and chosen CPU features, which a monitor does not tell, are left out"
 
@@ -57,6 +57,8 @@ def expanded(options: Iterable[Option], warn: Warned, pid: int | None = None) ->
         try:
             with opened(pid, option.value) as file:
                 text = file.read().decode(errors="replace")
+            from mdtool.qemu.config import options_from_config  # few processes have such a file
+
             yield from options_from_config(text, option.value)
         except (OSError, ValueError, MdtoolError) as error:
             why = (error.strerror if isinstance(error, OSError) else None) or error
@@ -65,6 +67,8 @@ def expanded(options: Iterable[Option], warn: Warned, pid: int | None = None) ->
 
 def firmware_of(guest: Guest, tree: Tree) -> dict[str, Section]:
     """What the firmware that a guest XML names holds, by its hash; a rehearsal runs none."""
+    from mdtool.guest.platform.firmware import loader_of  # and all there is to know of guest XML with it
+
     loader = loader_of(guest, secure=bool(tree.firmware.get("secure")), rehearse=True)
     if loader is None or loader.formats[0] != "raw" or not (hash := sha256_of(None, loader.code)):
         return {}

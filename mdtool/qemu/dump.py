@@ -14,7 +14,6 @@ from typing import Any
 
 from mdtool.document import canonical, tree_with
 from mdtool.errors import MonitorError
-from mdtool.guest.platform.units import ranges
 from mdtool.pci import properties_digest
 from mdtool.qemu.notation import FLASH, LOOSE, NOTATIONS, Address, no_address
 from mdtool.qemu.qom import Warned
@@ -23,7 +22,7 @@ from mdtool.qemu.read import Way, read
 from mdtool.qemu.roles import chosen, is_told, role
 from mdtool.qemu.session import Session
 from mdtool.tree import BUILTIN, SECTIONS, Bus, Node, Tree, Value
-from mdtool.values import natural
+from mdtool.values import natural, ranges
 
 NO_UUID = "00000000-0000-0000-0000-000000000000"
 

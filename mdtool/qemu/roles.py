@@ -183,6 +183,9 @@ UNCHOSEN: Mapping[str, tuple[Value, ...]] = {
     "removable": (False,),
 }
 
+#: properties of machines that QEMU types OnOffAuto: a string and no bool
+ON_OFF_AUTO = frozenset({"smm", "acpi", "pit", "pic", "vmport", "virt-ssd", "rtas"})
+
 #: serials that QEMU numbers itself
 NUMBERED = re.compile(r"QM\d{5}")
 

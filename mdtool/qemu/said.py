@@ -14,10 +14,8 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
-from mdtool.guest.platform.machine import ON_OFF_AUTO
-from mdtool.guest.platform.units import names
 from mdtool.launch.words import Option, bag_from_text, split
-from mdtool.qemu.roles import is_told, role
+from mdtool.qemu.roles import ON_OFF_AUTO, is_told, role
 from mdtool.values import nested
 
 Section = dict[str, Any]
@@ -70,13 +68,14 @@ def _value(text: Any) -> Any:
 # --- the machine ---------------------------------------------------------------------------------------------------
 
 #: machine properties that are the host's, the names of objects, or told by a monitor
-_NOT_OF_THE_GUEST = frozenset(names(
-    "type accel usb dump-guest-core mem-merge memory-backend memory-encryption confidential-guest-support pflash0 pflash1 "
-    "pcspk-audiodev audiodev kernel initrd append dtb dumpdtb firmware phandle-start suppress-vmdesc aux-ram-share"
-))  # fmt: skip
+_NOT_OF_THE_GUEST = frozenset({
+    "type", "accel", "usb", "dump-guest-core", "mem-merge", "memory-backend", "memory-encryption", "aux-ram-share",
+    "confidential-guest-support", "pflash0", "pflash1", "pcspk-audiodev", "audiodev", "kernel", "initrd", "append", "dtb",
+    "dumpdtb", "firmware", "phandle-start", "suppress-vmdesc", "kvm-type",
+})  # fmt: skip
 _TOLD = ("smp.", "memory.", "boot.", "sgx-epc.", "smp-cache.")
 #: what a machine is where nobody chose
-_UNCHOSEN = {"acpi": names("on auto"), "smm": ("auto",), "vmport": ("auto",), "hpet": ("on",), "graphics": ("on",)}
+_UNCHOSEN = {"acpi": ("on", "auto"), "smm": ("auto",), "vmport": ("auto",), "hpet": ("on",), "graphics": ("on",)}
 _ALSO_CALLED = {"kernel-irqchip": "kernel_irqchip"}
 
 

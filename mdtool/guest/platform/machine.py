@@ -20,12 +20,9 @@ from mdtool.guest.model import Guest
 from mdtool.guest.platform.firmware import wants_secure
 from mdtool.guest.platform.units import MIB, bytes_of, number, on, switch
 from mdtool.guest.xml import Element
+from mdtool.qemu.roles import ON_OFF_AUTO
 
 Section = dict[str, Any]
-
-#: properties that QEMU types OnOffAuto: a string and no bool
-ON_OFF_AUTO = frozenset({"smm", "acpi", "pit", "pic", "vmport", "virt-ssd", "rtas"})
-
 
 TCG_GIC = "3"  # what a rehearsal has where the host's own interrupt controller is wanted
 

@@ -23,8 +23,9 @@ from typing import Any
 from mdtool.errors import InputError, Report, choices
 from mdtool.guest.machines import Machine, machine_of
 from mdtool.guest.model import Guest
-from mdtool.guest.platform.units import KIB, MIB, bytes_of, number, ranges, whole_mib
+from mdtool.guest.platform.units import KIB, MIB, bytes_of, number, whole_mib
 from mdtool.guest.xml import Element
+from mdtool.values import ranges
 
 Section = dict[str, Any]
 RAM = "memory-backend-ram"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from mdtool.errors import InputError, choices
 from mdtool.guest.xml import Element
 
@@ -77,18 +75,3 @@ def switch(element: Element, path: str) -> bool | None:
     if text in ("off", "no"):
         return False
     raise InputError(f"{text!r} is neither on nor off", at=element.at(path), expected="on or off", rule="switch")
-
-
-def ranges(numbers: Iterable[int]) -> str:
-    """Numbers in their order as ranges: how QEMU and libvirt write a set of CPUs.
-
-    >>> ranges([0, 1, 2, 5])
-    '0-2,5'
-    """
-    runs: list[list[int]] = []
-    for number in numbers:
-        if runs and number == runs[-1][-1] + 1:
-            runs[-1].append(number)
-        else:
-            runs.append([number])
-    return ",".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
