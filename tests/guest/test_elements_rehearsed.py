@@ -22,6 +22,7 @@ NAMES = (
     "disk-sata",
     "disk-scsi",
     "disk-usb",
+    "disk-vhostuser",
     "disk-virtio",
     "filesystem",
     "input",

@@ -107,7 +107,7 @@ def need_of(wanted: Wanted) -> Need | None:
     driver = wanted.driver
     if not driver and type_ not in ("sata", "ide"):
         return None
-    if driver.startswith(("virtio-", "vhost-")):
+    if driver.startswith(("virtio-", "vhost-")) and (wanted.kind != "interface" or "transport" in wanted.facts):
         if driver.endswith("-pci-transitional"):
             return Need("pci")
         if driver in ("virtio-iommu", "virtio-iommu-pci"):

@@ -14,6 +14,7 @@ PREFIXES = {"hd": "ide", "sd": "scsi", "vd": "virtio", "fd": "fdc", "xvd": "xen"
 
 DRIVERS: Mapping[str, str] = {
     **{f"virtio/{device}/{model}": driver for model, driver in virtio("virtio-blk").items() for device in ("disk", "lun")},
+    **{f"vhostuser/disk/{model}": driver for model, driver in virtio("vhost-user-blk").items()},
     "ide/disk": "ide-hd",
     "ide/cdrom": "ide-cd",
     "sata/disk": "ide-hd",
@@ -38,7 +39,8 @@ def bus_of(context: Context) -> str:
 def _choice(context: Context) -> str:
     bus, device = bus_of(context), context.get("@device") or "disk"
     if bus == "virtio":
-        return f"virtio/{device}/{context.get('@model') or 'virtio'}"
+        served = context.get("@type") == "vhostuser"  # by another process, which is all that QEMU knows of it
+        return f"{'vhostuser' if served else bus}/{device}/{context.get('@model') or 'virtio'}"
     return f"{bus}/{device}"
 
 
@@ -89,7 +91,7 @@ def drive_of(floppy: Wanted) -> int:
 
 ALIASES = {"virtio": "virtio-disk", "usb": "usb-disk"}
 
-_BLK = ("virtio-blk-*",)
+_BLK = ("virtio-blk-*", "vhost-user-blk-*")
 _SCSI = ("scsi-hd", "scsi-cd", "scsi-block")
 _SEEN = ("virtio-blk-*", "ide-*", "scsi-hd", "scsi-cd", "usb-storage")
 
@@ -103,7 +105,7 @@ DISK = Device(
         "bootindex": Prop("boot/@order", number),
         "num-queues": Prop("driver/@queues", number, _BLK),
         "queue-size": Prop("driver/@queue_size", number, _BLK),
-        "ioeventfd": Prop("driver/@ioeventfd", switch, _BLK),
+        "ioeventfd": Prop("driver/@ioeventfd", switch, ("virtio-blk-*",)),
         "event_idx": Prop("driver/@event_idx", switch, _BLK),
         "logical_block_size": Prop("blockio/@logical_block_size", number),
         "physical_block_size": Prop("blockio/@physical_block_size", number),
