@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import shlex
 import subprocess
 import uuid
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 from conftest import lacking, require
-from support import SAMPLES, mdtool
+from support import SAMPLES, argv_of, mdtool
 
 from mdtool.document import tree_from_file
 from mdtool.guest.devices import guest_from_bytes
@@ -70,6 +73,21 @@ class Virsh:
         assert done.returncode == 0, done.stderr.decode()
         return self.call("dumpxml", "--inactive", self.name).stdout
 
+    def native(self, folder: Path, xml: bytes) -> list[str]:
+        """libvirt's command line for a guest XML."""
+        path = folder / "native.xml"
+        path.write_bytes(xml)
+        done = self.call("domxml-to-native", "qemu-argv", os.fspath(path))
+        assert done.returncode == 0, done.stderr.decode()
+        return shlex.split(done.stdout.decode())
+
+
+def devices(argv: list[str]) -> list[tuple[str, ...]]:
+    """What a command line plugs where; an id that a user gave is libvirt's with ``ua-`` in front, and without dots."""
+    made = [json.loads(word) for option, word in pairwise(argv) if option == "-device"]
+    where = ("driver", "id", "bus", "addr", "port", "chassis", "mac", "scsi-id", "lun", "nr", "name", "unit")
+    return sorted(tuple(str(one.get(key, "")).replace("ua-", "").replace(".", "-") for key in where) for one in made)
+
 
 def addresses(xml: bytes) -> set[tuple[str, ...]]:
     """(tag, the numbers of its address) of every element that has one."""
@@ -93,7 +111,10 @@ def source(name: str, edited: bool = False) -> str:
 @pytest.mark.parametrize("name", ["web01", "legacy", "virt"])
 def test_libvirt_keeps_every_address(name: str, aliases: str, virsh: Virsh, tmp_path: Path) -> None:
     guest, description, written = tmp_path / "g.xml", tmp_path / "g.yaml", tmp_path / "w.xml"
-    guest.write_text(source(name))
+    guest.write_text(
+        re.sub(r"machine='(pc)-i440fx-[0-9.]*'|machine='(?:pc-)?(q35|virt)-[0-9.]*'", r"machine='\1\2'", source(name))
+    )
+    assert re.search("machine='(pc|q35|virt)'", guest.read_text())
     assert mdtool("reconcile", guest, description, "--write-xml", written, "--aliases", aliases) == 0
     canonical = virsh.canonical(written.read_text(), tmp_path)
     mine = addresses(written.read_bytes())
@@ -102,7 +123,10 @@ def test_libvirt_keeps_every_address(name: str, aliases: str, virsh: Virsh, tmp_
         assert set(re.findall(rb"<alias name='[^']*'", written.read_bytes())) <= set(
             re.findall(rb"<alias name='[^']*'", canonical)
         )
-    result = reconcile(guest_from_bytes(canonical, "dumped.xml"), tree_from_file(description))
+    described = tree_from_file(description)
+    assert re.search(rb" machine='([^']*)'", canonical)[1].decode() == described.machine["type"]  # type: ignore[index]
+    assert devices(virsh.native(tmp_path, canonical)) == devices(argv_of(guest, description))
+    result = reconcile(guest_from_bytes(canonical, "dumped.xml"), described)
     assert [str(step) for step in result.plan.steps if step.action.value != "=" and step.name != "guest"] == []
 
 
