@@ -206,6 +206,8 @@ class QemuProcess:
                     f"{helper.argv[0]} did not listen on {helper.ready} within {END_SECONDS:g} s", rule="helper"
                 )
             time.sleep(0.01)
+        if self.user is not None and helper.ready is not None:
+            shutil.chown(helper.ready, self.user)  # the helper is root's still, and QEMU has to reach it
 
     def _greeted(self) -> Session:
         from mdtool.qemu.session import session_from_source

@@ -17,6 +17,8 @@ from typing import ClassVar
 
 import pytest
 
+from tests.conftest import lacking
+
 SAMPLES = Path(__file__).parents[2] / "samples"
 #: a q35 and a pc guest
 GUESTS = {name: SAMPLES / name / "guest.xml" for name in ("web01", "legacy")}
@@ -278,9 +280,80 @@ def test_qemu_runs_as_somebody_else(guest: Path, runtime: Path) -> None:
     disk.unlink()
 
 
+def with_tpm(guest: Path) -> Path:
+    """The guest with a TPM, whose other half is a process of its own; returns where the state is."""
+    if shutil.which("swtpm") is None:
+        lacking("swtpm", "apt-get install swtpm")
+    state = Path(tempfile.mkdtemp(prefix="md"))
+    tpm = f"<tpm model='tpm-crb'><backend type='emulator' version='2.0'><source type='dir' path='{state}'/></backend></tpm>"
+    guest.write_text(guest.read_text().replace("    <!-- backup -->", f"    {tpm}\n    <!-- backup -->"))
+    assert mdtool("reconcile", guest, "web01.yaml").returncode == 0
+    return state
+
+
+@pytest.mark.parametrize("end", ["mdtool is killed", "QEMU is killed", "QEMU quits", "the helper is killed"])
+def test_a_helper_and_qemu_go_together(end: str, guest: Path, runtime: Path) -> None:
+    state = with_tpm(guest)
+    launch = Launch(guest, "web01.yaml")
+    helper = next(
+        int(pid)
+        for pid in Path(f"/proc/{launch.process.pid}/task/{launch.process.pid}/children").read_text().split()
+        if Path(f"/proc/{pid}/comm").read_text().strip() == "swtpm"
+    )
+    assert launch.pid != helper and not gone(helper, 0.0)
+    match end:
+        case "mdtool is killed":
+            launch.process.kill()
+            assert launch.end() == -signal.SIGKILL
+            left = next((runtime / "mdtool").glob("*-*/machine.cfg")).parent  # nobody was there to remove it
+            again = Launch(guest, "web01.yaml")  # ... but the next launch
+            again.process.terminate()
+            assert again.end() == 0 and not left.exists(), again.said
+        case "QEMU is killed":
+            os.kill(launch.pid, signal.SIGKILL)
+            assert launch.end() == 128 + signal.SIGKILL, launch.said
+        case "QEMU quits":
+            os.kill(launch.pid, signal.SIGTERM)
+            assert launch.end() == 0, launch.said
+        case _:  # the guest goes on without, and its end is as ever
+            os.kill(helper, signal.SIGKILL)
+            assert gone(helper) and not gone(launch.pid, 0.5)
+            launch.process.terminate()
+            assert launch.end() == 0, launch.said
+    assert gone(launch.pid) and gone(helper)
+    shutil.rmtree(state)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can run QEMU as somebody else")
+def test_a_helper_serves_a_qemu_of_somebody_else(guest: Path, runtime: Path) -> None:
+    runtime.chmod(0o711)
+    state = with_tpm(guest)
+    disk = runtime / "disk.qcow2"
+    shutil.move(guest.parent / "disk.qcow2", disk)
+    disk.chmod(0o666)
+    guest.write_text(guest.read_text().replace(str(guest.parent / "disk.qcow2"), str(disk)))
+    launch = Launch(guest, "web01.yaml", "--user", "nobody")
+    launch.process.terminate()
+    assert launch.end() == 0, launch.said
+    disk.unlink()
+    shutil.rmtree(state)
+
+
+def test_a_daemon_that_is_killed_takes_its_qemu_along(guest: Path) -> None:
+    done = mdtool("launch", guest, "web01.yaml", "--daemonize", "--pidfile", "pid", "--log", "log")
+    assert done.returncode == 0, done.stderr
+    pid = int(Path("pid").read_text())
+    parent = int(re.search(r"PPid:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())[1])  # type: ignore[index]
+    os.kill(parent, signal.SIGKILL)
+    assert gone(pid) and gone(parent)
+    again = mdtool("launch", guest, "web01.yaml", "--daemonize", "--pidfile", "pid")  # what was left is no hindrance
+    assert again.returncode == 0, again.stderr
+    os.kill(int(Path("pid").read_text()), signal.SIGTERM)
+
+
 def test_a_second_launch_is_refused(guest: Path) -> None:
     launch = Launch(guest, "web01.yaml", "--paused")
-    second = mdtool("launch", guest, "web01.yaml")
+    second = mdtool("launch", guest, "web01.yaml", "--via", "monitor")
     launch.process.send_signal(signal.SIGTERM)
     assert launch.end() == 0, launch.said
     assert second.returncode == 2 and f"already runs, process {launch.pid}" in second.stderr
