@@ -25,6 +25,7 @@ from mdtool.reconcile.assemble import Parts, assembled, parts_of
 from mdtool.reconcile.match import Match, Matching, matched, spot_key
 from mdtool.reconcile.merge import Change, merged, record
 from mdtool.reconcile.plan import Action, Plan, Step
+from mdtool.reconcile.roms import warn_of_shared_roms
 from mdtool.reconcile.sections import merged_sections
 from mdtool.tree import BUILTIN, HAND, Bus, Node, Place, Retired, Tree
 
@@ -61,7 +62,8 @@ def reconcile(guest: Guest, old: Tree | None = None, options: Options | None = N
     work = _Reconciler(guest, old or Tree(), wanted, options, report)
     tree, steps = work.devices()
     tree, more = merged_sections(guest, tree, sections, options.prefer, report)
-    report.done()
+    warn_of_shared_roms(tree, {w.origin: w.position for w in wanted}, report)
+    report.done(strict=options.strict)
     if old is None:
         steps = [replace(step, hot=None) for step in steps]
     return Result(tree, Plan((*more, *steps)), tuple(report.warnings))
