@@ -15,7 +15,7 @@ example:
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    source = "a script, pid:N, /proc/N/cmdline, or the command line itself in one argument"
+    source = "a script, pid:N, a copy of /proc/N/cmdline, - for stdin, or the command line itself in one argument"
     parser.add_argument("source", metavar="COMMANDLINE", help=source)
     parser.add_argument("--xml", metavar="GUEST.xml", required=True, help="write the guest XML there")
     parser.add_argument("-o", "--output", metavar="GUEST.yaml", required=True, help="write the description there")
@@ -23,10 +23,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from mdtool.document import yaml_from_tree
+    from mdtool.errors import Report
     from mdtool.files import write_file
-    from mdtool.launch.importer import imported, words_from_source
+    from mdtool.launch.importer import command_from_source, imported
 
-    made = imported(words_from_source(args.source), Path(args.xml).stem)
+    report = Report()
+    made = imported(command_from_source(args.source, report), Path(args.xml).stem, report)
     warn_all(made.warnings)
     write_file(args.xml, made.xml)
     write_file(args.output, yaml_from_tree(made.tree))

@@ -383,7 +383,7 @@ class _Names:
 
     def _drive(self, one: Wanted, spot: Spot) -> tuple[str, str | None, dict[str, Value]]:
         index, bus, target, unit = (spot.get(name, 0) for name in ("controller", "bus", "target", "unit"))
-        type_ = "scsi" if one.kind == "hostdev" else str(one.facts.get("bus", ""))
+        type_ = "scsi" if one.kind == "hostdev" else str(one.facts.get("bus") or self._drive_bus(one.driver))
         id = self.controller(type_, index)
         if type_ == "scsi":
             narrow = self.models.get(index) in _NARROW
@@ -393,6 +393,11 @@ class _Names:
         if type_ == "fdc":
             return "floppy-bus.0", str(unit), {}
         return f"{id}.{bus}", str(unit), {}
+
+    def _drive_bus(self, driver: str) -> str:
+        """The bus of a drive that no <disk> asks for: one of <qemu:commandline>."""
+        kind = driver.partition("-")[0]
+        return {"floppy": "fdc", "ide": "sata" if self.guest.is_q35 else "ide"}.get(kind, kind)
 
     def _of_controller(self, one: Wanted) -> dict[str, Value]:
         """What a controller is told of its place: numbers that must differ from every other's."""

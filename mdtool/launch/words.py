@@ -7,60 +7,42 @@ says which of them go elsewhere.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from mdtool.errors import InputError, Position
 
-#: options without an argument; every other one takes the next word
+
+def _listed(text: str) -> list[str]:
+    return text.split()
+
+
+#: options without an argument, of QEMU 2.x to 11.1
 NO_ARGUMENT = frozenset(
-    [
-        "S",
-        "audio-help",
-        "curses",
-        "daemonize",
-        "enable-fips",
-        "enable-kvm",
-        "enable-sync-profile",
-        "full-screen",
-        "h",
-        "help",
-        "jitdump",
-        "mem-prealloc",
-        "no-acpi",
-        "no-fd-bootchk",
-        "no-hpet",
-        "no-quit",
-        "no-reboot",
-        "no-shutdown",
-        "no-user-config",
-        "nodefaults",
-        "nodefconfig",
-        "nographic",
-        "old-param",
-        "only-migratable",
-        "perfmap",
-        "portrait",
-        "preconfig",
-        "s",
-        "sdl",
-        "ctrl-grab",
-        "alt-grab",
-        "semihosting",
-        "singlestep",
-        "snapshot",
-        "usb",
-        "version",
-        "win2k-hack",
-        "win2k-install",
-        "xen-attach",
-        "xen-domid-restrict",
-    ]
+    _listed(
+        "S alt-grab async-teardown audio-help ctrl-grab daemonize enable-fips enable-kvm enable-sync-profile full-screen "
+        "h help jitdump mem-prealloc no-acpi no-fd-bootchk no-frame no-hpet no-kvm no-quit no-reboot no-shutdown "
+        "no-user-config nodefaults nodefconfig nographic old-param only-migratable perfmap portrait preconfig s sdl "
+        "semihosting singlestep snapshot usb version win2k-hack win2k-install xen-attach xen-domid-restrict"
+    )
+)
+#: options with an argument, whatever it begins with
+ARGUMENT = frozenset(
+    _listed(
+        "D L M accel acpitable action add-fd append audio audiodev bios blockdev boot cdrom chardev chroot compat cpu d "
+        "debugcon device dfilter display drive dtb dump-vmstate echr fda fdb fsdev fw_cfg g gdb global hda hdb hdc hdd "
+        "icount incoming initrd iscsi k kernel loadvm m machine mem-path mon monitor msg mtdblock name net netdev nic "
+        "numa object option-rom overcommit parallel pflash pidfile plugin prom-env qmp qmp-pretty readconfig realtime "
+        "rotate rtc run-with runas sandbox sd seed semihosting-config serial set shim smbios smp soundhw spice tb-size "
+        "tpmdev trace usbdevice uuid vga virtfs vnc watchdog watchdog-action writeconfig xen-domid"
+    )
 )
 #: option -> the key of a first word without ``=``
 IMPLIED = {
     "accel": "accel",
+    "audio": "driver",
     "audiodev": "driver",
     "blockdev": "driver",
     "boot": "order",
@@ -80,12 +62,12 @@ IMPLIED = {
     "object": "qom-type",
     "sandbox": "enable",
     "smp": "cpus",
-    "spice": "",
     "tpmdev": "type",
+    "virtfs": "fsdriver",
     "vnc": "vnc",
 }
 #: other spellings of an option
-_SAME = {"M": "machine", "uuid": "uuid"}
+_SAME = {"M": "machine"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,66 +103,100 @@ class Option:
         return replace(self, value=text_from_bag(bag, IMPLIED.get(self.name)))
 
 
+def takes_argument(name: str, following: str | None) -> bool:
+    """Whether an option takes the word that follows it.
+
+    Of an option that nobody here knows (an older QEMU had it, a newer one will) only its words can tell: one that begins
+    with a dash is the next option, anything else is its argument.
+
+    >>> takes_argument("append", "-x"), takes_argument("no-such-flag", "-m"), takes_argument("no-such-flag", "5")
+    (True, False, True)
+    """
+    if name in NO_ARGUMENT:
+        return False
+    return name in ARGUMENT or (following is not None and not following.startswith("-"))
+
+
 def options_from_words(words: Sequence[str]) -> list[Option]:
-    """The options of a command line, without the program.
+    """The options of a command line, without the program; raises InputError for one that lacks its argument.
 
     >>> options_from_words(["-S", "--machine", "pc", "-M", "q35"])[1:]
     [Option(name='machine', value='pc', position=None), Option(name='machine', value='q35', position=None)]
     """
-    found: list[Option] = []
-    rest = iter(words)
-    for word in rest:
+    return [Option(name, value) for name, value, _ in grouped(words)]
+
+
+def grouped(words: Sequence[str]) -> Iterator[tuple[str, str | None, int]]:
+    """(name, value, index of the word that holds the value, or the name where there is none) of each option."""
+    at = 0
+    while at < len(words):
+        word = words[at]
         if not word.startswith("-") or word == "-":
-            found.append(Option("hda", word))  # QEMU takes a bare word for the first disk
+            yield "hda", word, at  # QEMU takes a bare word for the first disk
+            at += 1
             continue
         name = word.removeprefix("-").removeprefix("-")
         name = _SAME.get(name, name)
-        if name in NO_ARGUMENT:
-            found.append(Option(name))
-        elif (value := next(rest, None)) is None:
+        following = words[at + 1] if at + 1 < len(words) else None
+        if not takes_argument(name, following):
+            yield name, None, at
+            at += 1
+        elif following is None:
             raise InputError(f"-{name} lacks its argument", rule="options-syntax")
         else:
-            found.append(Option(name, value))
-    return found
+            yield name, following, at + 1
+            at += 2
 
 
 def words_from_options(options: Iterable[Option]) -> list[str]:
     return [word for option in options for word in option.words]
 
 
+_PART = re.compile(r"((?:[^,]+|,,)*+)(?:,|\Z)")
+_KEYED = re.compile(r"([^=,]+)=(.*)", re.S)
+
+
 def split(text: str) -> list[str]:
-    """``a=b,,c,d=e`` at its commas; a doubled comma is one that stays.
+    """``a=b,,c,d=e`` at its commas, of which a doubled one separates nothing and stays doubled.
 
     >>> split("a=b,,c,d=e")
-    ['a=b,c', 'd=e']
+    ['a=b,,c', 'd=e']
     """
-    return [part.replace("\0", ",") for part in text.replace(",,", "\0").split(",")]
+    return [part for part in _PART.findall(text) if part]
 
 
 def bag_from_text(text: str, implied: str | None = None, at: Position | None = None) -> dict[str, Any]:
-    """``key=value,...`` or JSON as a mapping; a key that comes twice becomes a list.
+    """``key=value,...`` or JSON as a mapping; a key that comes twice becomes a list.  Raises InputError.
 
     >>> bag_from_text("user,id=n0,hostfwd=a,,b", "type")
     {'type': 'user', 'id': 'n0', 'hostfwd': 'a,b'}
     """
     if text.lstrip().startswith("{"):
-        try:
-            data: dict[str, Any] = json.loads(text)
-        except ValueError as error:
-            raise InputError(f"not JSON: {error}", at=at, rule="options-syntax") from None
-        return data
+        return _from_json(text, at)
     bag: dict[str, Any] = {}
     for number, part in enumerate(split(text)):
-        key, equals, value = part.partition("=")
-        if not equals and number == 0 and implied is not None:
-            key, value = implied, part
-        elif not equals:  # a short-form boolean: ``nowait``, ``noserver``
-            key, value = (key[2:], "off") if key.startswith("no") and len(key) > 2 else (key, "on")
+        keyed = _KEYED.fullmatch(part)
+        if keyed:
+            key, value = keyed[1], keyed[2].replace(",,", ",")
+        elif number == 0 and implied is not None:
+            key, value = implied, part.replace(",,", ",")
+        else:  # a short-form boolean: ``nowait``, ``noserver``
+            word = part.replace(",,", ",")
+            key, value = (word[2:], "off") if word.startswith("no") and len(word) > 2 else (word, "on")
         if key in bag:
             bag[key] = [*(bag[key] if isinstance(bag[key], list) else [bag[key]]), value]
         else:
             bag[key] = value
     return bag
+
+
+def _from_json(text: str, at: Position | None) -> dict[str, Any]:
+    try:
+        data: dict[str, Any] = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        what = str(error) if isinstance(error, ValueError) else "nested too deep"
+        raise InputError(f"not JSON: {what}", at=at, rule="options-syntax") from None
+    return data
 
 
 def text_from_bag(bag: Mapping[str, Any], implied: str | None = None) -> str:
@@ -193,7 +209,12 @@ def text_from_bag(bag: Mapping[str, Any], implied: str | None = None) -> str:
     for key, value in bag.items():
         for item in value if isinstance(value, list) else [value]:
             text = plain_text(item).replace(",", ",,")
-            parts.append(text if key == implied and not parts else f"{key}={text}")
+            if key == implied and not parts and text and not _KEYED.fullmatch(text) and not text.lstrip().startswith("{"):
+                parts.append(text)
+            elif _KEYED.fullmatch(f"{key}="):
+                parts.append(f"{key}={text}")
+            else:  # no key at all, which only a switch can have
+                parts.append(f"{'no' if text == 'off' else ''}{key}".replace(",", ",,"))
     return ",".join(parts)
 
 

@@ -88,10 +88,8 @@ def firmware_sections(guest: Guest, report: Report) -> dict[str, Section]:
 def boot_options(guest: Guest, sections: Mapping[str, Mapping[str, Any]], *, rehearse: bool) -> list[str]:
     """``-boot``, ``-kernel``, ``-smbios``, ``-fw_cfg``, ``-acpitable``."""
     domain, boot = guest.domain, sections.get("boot", {})
-    names = {"menu": "menu", "splash-time": "splash-time", "reboot-timeout": "reboot-timeout", "strict": "strict"}
-    said = [
-        f"{names[key]}={on(value) if isinstance(value, bool) else value}" for key, value in boot.items() if key in names
-    ]
+    names = ("menu", "splash-time", "reboot-timeout", "strict", "order", "once")
+    said = [f"{key}={on(value) if isinstance(value, bool) else value}" for key, value in boot.items() if key in names]
     words = ["-boot", ",".join(said)] if said else []
     if not rehearse:
         for tag in ("kernel", "initrd", "dtb"):

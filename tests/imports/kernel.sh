@@ -1,0 +1,2 @@
+KERNEL=/boot/vmlinuz
+qemu-system-x86_64 -kernel $KERNEL -initrd /boot/initrd.img -append "root=/dev/vda1 ro console=ttyS0 quiet" -m 256 -nographic -no-reboot -drive file=root.img,format=raw,if=virtio -fw_cfg name=opt/com.example/seed,string=a,,b -fw_cfg opt/com.example/file,file=/etc/seed -object rng-random,id=r0,filename=/dev/urandom -device virtio-rng-pci,rng=r0,max-bytes=1024,period=1000 -net none

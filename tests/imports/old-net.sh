@@ -1,0 +1,1 @@
+kvm -m 256 -hda /vm/a.img -fda /vm/boot.img -net nic,model=rtl8139,macaddr=52:54:00:12:00:01 -net user,hostfwd=tcp:127.0.0.1:8080-:80 -vga cirrus -usbdevice tablet -rtc base=localtime -k de -vnc 127.0.0.1:1 -daemonize -pidfile /run/a.pid

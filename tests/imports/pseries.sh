@@ -1,0 +1,1 @@
+qemu-system-ppc64 -M pseries-7.2 -m 512 -nographic -vga none -hda /vm/p.qcow2 -net nic,model=spapr-vlan,macaddr=52:54:00:00:60:01 -net user -device virtio-scsi-pci,id=s,addr=2 -drive if=none,id=c,media=cdrom,file=/vm/p.iso -device scsi-cd,drive=c,bus=s.0

@@ -1,0 +1,1 @@
+qemu-system-s390x -M s390-ccw-virtio-7.2 -m 512 -nographic -drive file=/vm/z.qcow2,if=none,id=d -device virtio-blk-ccw,drive=d,devno=fe.0.0001,bootindex=1 -netdev tap,id=n,ifname=tapz,script=no,downscript=no -device virtio-net-ccw,netdev=n,mac=52:54:00:00:70:01
