@@ -113,10 +113,13 @@ def _launch(args: argparse.Namespace, ready: Callable[[], None] | None) -> int:
         )
 
     if args.print:
+        from mdtool.launch.printed import data_from_prepared, script_from_prepared
+
         prepared = prepare(None)
         for error in prepared.commandline.refused if prepared.commandline is not None else ():
             say(f"a launch would end with this: {error}")
-        print(json.dumps(launch.data_from_prepared(prepared), indent=1) if args.json else launch.shown(prepared))
+        script = script_from_prepared(prepared, paused=args.paused)
+        print(json.dumps(data_from_prepared(prepared), indent=1) if args.json else script)
         return 0
     if args.rehearse and not (args.paused or args.qmp):  # with either, somebody wants to look at it
         return _rehearse(prepare(None), args)

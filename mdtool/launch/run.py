@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import os
 import re
-import shlex
 import shutil
 import signal
 import socket
@@ -253,9 +252,9 @@ def _once(
             config = {str(path): text}
         numbers = {}
         for secret in line.secrets if line else ():
-            numbers[secret.name] = _descriptor(secret)
+            numbers[secret.name] = _descriptor(secret, prepared.positions.get(secret.name))
             stack.callback(os.close, numbers[secret.name])
-        words = [_numbered(word, numbers) for word in (*prepared.words(path), *more)]
+        words = [numbered(word, numbers) for word in (*prepared.words(path), *more)]
         qemu = QemuProcess(
             words,
             pass_fds=(*pass_fds, *numbers.values()),
@@ -278,7 +277,7 @@ def _ready_to_dump() -> None:
     buses_from_qtree("")
 
 
-def _numbered(word: str, numbers: Mapping[str, int]) -> str:
+def numbered(word: str, numbers: Mapping[str, int]) -> str:
     return re.sub(r"<fd:([^>]+)>", lambda found: str(numbers[found[1]]), word) if "<fd:" in word else word
 
 
@@ -291,11 +290,11 @@ def _write(path: Path, text: str) -> None:
         raise MdtoolError(f"cannot write {path}: {error.strerror}", remedy="make room, or set XDG_RUNTIME_DIR") from None
 
 
-def _descriptor(secret: Secret) -> int:
+def _descriptor(secret: Secret, at: Position | None) -> int:
     """A descriptor from which QEMU reads a secret: memory of ours, on no disk and on no command line."""
     if secret.value is None:
         what = f"the secret {secret.key!r} is in libvirt's keeping, and direct launch does not know its value"
-        raise QemuError(what, remedy="start the guest with --via libvirt", rule="host-side")
+        raise QemuError(what, at=at, remedy="start the guest with --via libvirt", rule="host-side")
     descriptor = os.memfd_create(secret.name)
     os.write(descriptor, secret.value.encode())
     os.lseek(descriptor, 0, os.SEEK_SET)
@@ -319,38 +318,6 @@ def counts(difference: Difference, prepared: Prepared) -> bool:
     if (difference.node, difference.property) == ("firmware", "sha256"):
         return False
     return difference.node not in prepared.stands_in or difference.property == "address"
-
-
-# --- the command line, shown --------------------------------------------------------------------------------------
-
-
-def shown(prepared: Prepared) -> str:
-    """What --print says: a command that a shell can run, the file behind it as a here-document."""
-    handover = prepared.handover
-    lines = [f"# {note}" for note in handover.notes]
-    command = shlex.join(prepared.words("/dev/stdin"))
-    if handover.additions:
-        command += " -S"
-    if handover.config:
-        command += f" <<'EOF'\n{handover.config}EOF"
-    lines.append(command)
-    lines += [f"# device_add {shlex.quote(str(dict(addition)))}" for addition in handover.additions]
-    return "\n".join(lines)
-
-
-def data_from_prepared(prepared: Prepared) -> Any:
-    """What --print --json says: the command line as a list; an object where there is more than a command line."""
-    handover = prepared.handover
-    if not handover.config and not handover.additions:
-        return prepared.words()
-    data: dict[str, Any] = {"argv": prepared.words(CONFIG)}
-    if handover.config:
-        data["files"] = {CONFIG: handover.config}
-    if handover.additions:
-        data["device_add"] = [dict(addition) for addition in handover.additions]
-    if handover.notes:
-        data["notes"] = list(handover.notes)
-    return data
 
 
 # --- the whole of it -----------------------------------------------------------------------------------------------

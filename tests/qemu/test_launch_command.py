@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -17,6 +18,7 @@ from typing import ClassVar
 
 import pytest
 
+from mdtool.qemu.session import session_from_source
 from tests.conftest import lacking
 
 SAMPLES = Path(__file__).parents[2] / "samples"
@@ -126,22 +128,83 @@ def test_verify_speaks_json(guest: Path) -> None:
     assert done.returncode == 0 and data["differences"] == [] and data["compared"]["nodes"] > 20
 
 
-def test_print_is_what_runs(guest: Path) -> None:
-    """The shell command of --print, run by a shell, is the described machine."""
-    done = mdtool("launch", guest, "web01.yaml", "--print", "--rehearse", "--via", "file")
+SECRET = "Sesam-47"
+
+
+def with_password(guest: Path) -> None:
+    vnc = f"<graphics type='vnc' socket='{Path('vnc').absolute()}' passwd='{SECRET}'/>"
+    guest.write_text(guest.read_text().replace("    <!-- backup -->", f"    {vnc}\n    <!-- backup -->"))
+
+
+@pytest.mark.parametrize("via", ["device", "file", "hints", "monitor", "options"])
+def test_print_is_what_runs(via: str, guest: Path, runtime: Path) -> None:
+    """What --print says, run by a shell, is the described machine, and it runs: with helpers, and secrets in files."""
+    with_password(guest)
+    state = with_tpm(guest)
+    words: list[str] = ["web01.yaml"]
+    if via == "hints":
+        assert mdtool("hints", "export", "web01.yaml", "-o", "hints").returncode == 0
+        words = ["--hints", "hints"]
+    done = mdtool("launch", guest, *words, "--print", "--via", via)
     assert done.returncode == 0, done.stderr
-    assert "[device" in done.stdout and "-readconfig /dev/stdin" in done.stdout
-    shell = done.stdout.replace(" -readconfig", " -qmp unix:shell.qmp,server=on,wait=off -S -readconfig")
-    process = subprocess.Popen(["sh", "-c", f"exec {shell}"], stderr=subprocess.PIPE, start_new_session=True)
+    assert SECRET not in done.stdout and "# vnc-password: a file of yours" in done.stdout
+    assert ("-readconfig /dev/stdin" in done.stdout) == (via in ("file", "hints"))
+    Path("vnc-password").write_text(SECRET)
+    script = done.stdout.replace(" -no-user-config", " -no-user-config -qmp unix:shell.qmp,server=on,wait=off")
+    process = subprocess.Popen(["sh", "-c", script], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                               stderr=subprocess.PIPE, text=True, start_new_session=True)  # fmt: skip
     try:
         end = time.monotonic() + 10
         while not Path("shell.qmp").exists() and process.poll() is None and time.monotonic() < end:
             time.sleep(0.05)
         verified = mdtool("verify", "web01.yaml", "shell.qmp")
+        with session_from_source("shell.qmp") as session:
+            assert session.execute("query-status")["running"] is True
+            session.execute("quit")
     finally:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
-    assert verified.returncode == 0, verified.stdout + verified.stderr
+        os.killpg(process.pid, signal.SIGTERM)
+        said = process.communicate(timeout=10)[1]
+    assert verified.returncode == 0, verified.stdout + verified.stderr + said
+    shutil.rmtree(state)
+    shutil.rmtree(runtime / "mdtool" / "web01")  # where the script's swtpm listened
+
+
+@pytest.mark.parametrize("via", ["device", "file", "monitor", "options"])
+def test_a_secret_shows_nowhere(via: str, guest: Path, runtime: Path) -> None:
+    with_password(guest)
+    launch = Launch(guest, "web01.yaml", "--via", via, "--log", "log")
+    places = [Path(f"/proc/{pid}/{what}") for pid in (launch.pid, launch.process.pid) for what in ("cmdline", "environ")]
+    places += [path for path in (*runtime.rglob("*"), Path("log"), Path("web01.yaml")) if path.is_file()]
+    shown = {str(path): path.read_bytes() for path in places}
+    # The negative control: QEMU has it, and asks for a password.
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect("vnc")
+        assert client.recv(12) == b"RFB 003.008\n"
+        client.send(b"RFB 003.008\n")
+        assert client.recv(2) == b"\x01\x02", "VNC authentication alone"
+    launch.process.terminate()
+    assert launch.end() == 0, launch.said
+    assert [name for name, data in shown.items() if SECRET.encode() in data] == []
+    assert SECRET not in launch.said
+
+
+@pytest.mark.parametrize(
+    "disk",
+    [
+        "<auth username='u'><secret type='iscsi' usage='mine'/></auth><source protocol='iscsi' name='iqn.a/1'><host name='h'/></source>",
+        "<source protocol='nbd' name='x'><host name='h'/></source><encryption format='luks'><secret type='passphrase' usage='mine'/></encryption>",
+        "<source protocol='https' name='x'><host name='h' port='443'/><auth username='u'><secret type='iscsi' usage='mine'/></auth></source>",
+    ],
+    ids=["iscsi", "luks", "https"],
+)
+def test_a_secret_in_libvirts_keeping_is_libvirts_to_use(disk: str, guest: Path) -> None:
+    element = f"<disk type='network' device='disk'><driver type='raw'/>{disk}<target dev='vdz' bus='virtio'/></disk>"
+    guest.write_text(guest.read_text().replace("    <!-- backup -->", f"    {element}\n    <!-- backup -->"))
+    assert mdtool("reconcile", guest, "web01.yaml").returncode == 0
+    done = mdtool("launch", guest, "web01.yaml")
+    line = 1 + next(n for n, row in enumerate(guest.read_text().splitlines()) if element in row)
+    assert done.returncode == 2 and done.stderr.startswith(f"{guest}:{line}:"), done.stderr
+    assert "--via libvirt" in done.stderr
 
 
 def test_print_json_is_a_list_and_touches_nothing(tmp_path: Path) -> None:
@@ -244,8 +307,6 @@ def gone(pid: int, within: float = 5.0) -> bool:
 
 
 def test_a_guest_runs_until_its_qemu_quits(guest: Path) -> None:
-    from mdtool.qemu.session import session_from_source
-
     launch = Launch(guest, "web01.yaml", "--qmp", "mine.qmp")
     with session_from_source("mine.qmp") as session:
         assert session.execute("query-status")["running"] is True
@@ -459,7 +520,6 @@ def nics(text: str) -> list[tuple[str, str, str]]:
 
 def test_hints_are_written_anew_after_each_hotplug(guest: Path) -> None:
     """Whoever plugs speaks to QEMU alone; a NIC is known by its MAC, and a disk once the XML has it."""
-    from mdtool.qemu.session import session_from_source
 
     def hinted() -> dict[str, tuple[str, str]]:
         return {row["origin"]: (row["bus"], row["address"]) for row in json.loads(Path("hints").read_text())["hints"]
