@@ -33,12 +33,16 @@ def text_from_file(path: str | Path) -> str:
 def write_file(path: str | Path, text: str) -> None:
     """Replace ``path`` atomically: a new file beside it, synced, renamed over it.
 
-    The mode of an existing file is kept, a symbolic link is followed; MdtoolError where it cannot be written, and then
-    the old file is untouched and nothing is left beside it.
+    The mode of an existing file is kept, a symbolic link is followed, and a device or a pipe (/dev/null, /dev/stdout) is
+    written to.  MdtoolError where it cannot be written, and then the old file is untouched and nothing is left beside it.
     """
     target = Path(os.path.realpath(path))
     temporary: str | None = None
     try:
+        if os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path):
+            with open(path, "w", encoding="utf-8") as stream:
+                stream.write(text)
+            return
         mode = target.stat().st_mode & 0o7777 if target.exists() else 0o666 & ~_umask()
         temporary = str(target.parent / f".{target.name}.{os.getpid()}.{os.urandom(4).hex()}")
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import stat
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -222,6 +224,22 @@ def test_strings_that_yaml_would_read_otherwise_are_quoted(text: str) -> None:
         yaml.version = version
         assert yaml.load(f"a: {scalar(text)}")["a"] == text
         assert yaml.load(f"{{a: {scalar(text)}, b: 1}}")["a"] == text
+
+
+def test_what_is_no_file_is_written_to_and_stays(tmp_path: Path) -> None:
+    """A pipe, a device: root could replace /dev/null by a file."""
+    from mdtool.files import write_file
+
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        write_file(pipe, "text")
+        assert os.read(reader, 100) == b"text"
+    finally:
+        os.close(reader)
+    assert stat.S_ISFIFO(pipe.stat().st_mode)
+    assert os.listdir(tmp_path) == ["pipe"]
 
 
 def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
