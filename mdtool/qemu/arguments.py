@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from mdtool.errors import MdtoolError
 from mdtool.launch.words import Option, options_from_words
-from mdtool.qemu.dump import over
+from mdtool.qemu.dump import NO_UUID, over
 from mdtool.qemu.host import opened, sha256_of, words_of
 from mdtool.qemu.qom import Warned
 from mdtool.qemu.said import Section, sections_from_options
@@ -35,12 +35,21 @@ def completed(tree: Tree, session: Session, warn: Warned) -> Tree:
         return tree
     try:
         options = options_from_process(session.pid, warn)
+        if _uuid(options) != tree.guest.get(
+            "uuid"
+        ):  # libvirt's note of a process is an old one, or of another host's guest
+            raise LookupError("it is another guest's")
         sections = sections_from_options(options, lambda path: sha256_of(session.pid, path))
     except (OSError, LookupError, ValueError, MdtoolError) as error:
         why = (error.strerror if isinstance(error, OSError) else None) or error
         warn(f"{session.source}: {_WHAT}: the arguments of process {session.pid} cannot be read: {why}")
         return tree
     return with_sections(tree, sections)
+
+
+def _uuid(options: Iterable[Option]) -> str | None:
+    said = [(option.value or "").lower() for option in options if option.name == "uuid"]
+    return said[-1] if said and said[-1] != NO_UUID else None
 
 
 def options_from_process(pid: int, warn: Warned) -> list[Option]:

@@ -90,7 +90,7 @@ def _machine(option: Option, _: Hashed) -> Section:
 
 
 def _global(option: Option, _: Hashed) -> Section:
-    """``driver.property=value``, or the three as keys; secure flash is told by the flash."""
+    """``driver.property=value``, or the three as keys; how a guest migrates it does not see, and flash tells what it is."""
     bag = option.bag
     if "driver" not in bag:
         name, value = (option.value or "").split("=", 1)
@@ -98,7 +98,8 @@ def _global(option: Option, _: Hashed) -> Section:
         bag = {"driver": driver, "property": prop, "value": value}
     name, value = f"{bag['driver']}.{bag['property']}", _value(bag.get("value", ""))
     is_guests = role(bag["driver"], bag["property"]) == "guest" and is_told(bag["property"], value)
-    return {"features": {"globals": {name: value}}} if is_guests and name != "cfi.pflash01.secure" else {}
+    is_guests = is_guests and bag["driver"] != "migration" and name != "cfi.pflash01.secure"
+    return {"features": {"globals": {name: value}}} if is_guests else {}
 
 
 #: -object sev-guest and the like -> <launchSecurity>'s name of it and what the guest attests to

@@ -146,7 +146,7 @@ def test_options_read_backwards_are_the_xml_s_sections() -> None:
          {"properties": {"gic-version": "3", "hpet": False, "kernel_irqchip": "split"}}),
         ("-global driver=e1000,property=autonegotiation,value=off -global virtio-blk-pci.ioeventfd=off", "features",
          {"globals": {"e1000.autonegotiation": False}}),
-        ("-global cfi.pflash01.secure=on -global e1000.romfile=/srv/x.rom -fw_cfg opt/a,string=1", "features",
+        ("-global cfi.pflash01.secure=on -global migration.x-multifd=on -global e1000.romfile=/srv/x.rom -fw_cfg opt/a,string=1", "features",
          {"fw_cfg": {"opt/a": "1"}}),
         ("-smbios type=1,serial=a -smbios type=1,serial=b,sku=c -smbios type=17,loc_pfx=D", "smbios",
          {"type1": {"serial": "b", "sku": "c"}, "type17": {"loc_pfx": "D"}}),
@@ -352,6 +352,11 @@ def test_a_process_that_cannot_be_read_is_a_line_and_no_failure(tmp_path: Path) 
             session.pid = pid
             assert completed(tree, session, warned.append) == tree
             assert words in warned.pop()
+        other = "-machine none -uuid 3f1c0000-0000-4000-8000-00000000000d"
+        with running(binary_of("x86_64"), other, tmp_path, "other") as theirs, session_from_source(theirs) as second:
+            session.pid = second.pid
+            assert completed(tree, session, warned.append) == tree
+            assert "it is another guest's" in warned.pop()
 
 
 def test_a_file_for_readconfig_that_is_gone_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
