@@ -173,7 +173,7 @@ def bag_from_text(text: str, implied: str | None = None, at: Position | None = N
     """
     if text.lstrip().startswith("{"):
         return _from_json(text, at)
-    bag: dict[str, Any] = {}
+    found: dict[str, list[str]] = {}
     for number, part in enumerate(split(text)):
         keyed = _KEYED.fullmatch(part)
         if keyed:
@@ -183,11 +183,8 @@ def bag_from_text(text: str, implied: str | None = None, at: Position | None = N
         else:  # a short-form boolean: ``nowait``, ``noserver``
             word = part.replace(",,", ",")
             key, value = (word[2:], "off") if word.startswith("no") and len(word) > 2 else (word, "on")
-        if key in bag:
-            bag[key] = [*(bag[key] if isinstance(bag[key], list) else [bag[key]]), value]
-        else:
-            bag[key] = value
-    return bag
+        found.setdefault(key, []).append(value)
+    return {key: values if len(values) > 1 else values[0] for key, values in found.items()}
 
 
 def _from_json(text: str, at: Position | None) -> dict[str, Any]:
@@ -211,9 +208,9 @@ def text_from_bag(bag: Mapping[str, Any], implied: str | None = None) -> str:
             text = plain_text(item).replace(",", ",,")
             if key == implied and not parts and text and not _KEYED.fullmatch(text) and not text.lstrip().startswith("{"):
                 parts.append(text)
-            elif _KEYED.fullmatch(f"{key}="):
+            elif _KEYED.fullmatch(f"{key}=") and (parts or not key.lstrip().startswith("{")):
                 parts.append(f"{key}={text}")
-            else:  # no key at all, which only a switch can have
+            else:  # no key, or one that would begin JSON: only a switch has such a one
                 parts.append(f"{'no' if text == 'off' else ''}{key}".replace(",", ",,"))
     return ",".join(parts)
 

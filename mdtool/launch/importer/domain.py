@@ -54,7 +54,9 @@ def with_sections(tree: Tree, said: Said, name: str) -> Tree:
     """The dumped tree with what the options say of the guest and no monitor tells."""
     features: Section = dict(tree.features)
     globals_ = {**dict(_globals(said)), **features.get("globals", {})}
-    strings = {str(bag.get("name")): str(bag["string"]) for option in said.all("fw_cfg") if "string" in (bag := _entry(option))}
+    strings = {
+        str(bag.get("name")): str(bag["string"]) for option in said.all("fw_cfg") if "string" in (bag := _entry(option))
+    }
     for key, values in (("globals", globals_), ("fw_cfg", strings)):
         if values:
             features[key] = values
