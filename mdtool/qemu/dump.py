@@ -206,8 +206,8 @@ def _machine_properties(raw: Raw) -> dict[str, Value]:
     found = {name: value for driver, name, value in parts if driver not in builtin}
     if parts and builtin & _USB_CONTROLLERS:
         found["usb"] = True
-    for name in ("acpi", "smm"):
-        if raw.answers.get(name) not in (None, "auto", True):
+    for name, usual in (("acpi", ("on", "auto")), ("smm", ("auto",))):  # newer libvirts say acpi=on, which auto means
+        if raw.answers.get(name) not in (None, True, *usual):
             found[name] = raw.answers[name]
     return dict(sorted(found.items()))
 
