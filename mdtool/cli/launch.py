@@ -122,6 +122,10 @@ def _launch(args: argparse.Namespace, ready: Callable[[], None] | None) -> int:
         print(json.dumps(data_from_prepared(prepared), indent=1) if args.json else script)
         return 0
     if args.rehearse and not (args.paused or args.qmp):  # with either, somebody wants to look at it
+        for name in ("pidfile", "log", "incoming", "daemonize", "user", "hints_out"):
+            if getattr(args, name):
+                what = f"--{name.replace('_', '-')}: a rehearsal starts, compares and ends"
+                raise InputError(what, remedy="leave it out, or let it stay with --paused", rule="rehearse")
         return _rehearse(prepare(None), args)
 
     hints = Path(args.hints_out).absolute() if args.hints_out else None

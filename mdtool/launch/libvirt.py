@@ -26,8 +26,8 @@ from mdtool.guest.model import Guest, Wanted
 from mdtool.guest.platform.units import SIZES
 from mdtool.guest.write import xml_with_places
 from mdtool.guest.xml import Element, element_from_bytes
-from mdtool.launch.process import GuestDirectory, error_from_words
-from mdtool.launch.run import Differs, Say, lock_name, silent
+from mdtool.launch.process import error_from_words
+from mdtool.launch.run import Differs, Say, alone, signals_end_it, silent
 from mdtool.proof.verify import Difference, comparison, guest_visible
 from mdtool.tree import Tree, Value
 from mdtool.values import same
@@ -187,9 +187,11 @@ def launched_by_libvirt(
     A property that libvirt's QEMU has otherwise than the description is overridden, and the guest started once more.
     Where it fails, what libvirt had under the name before is put back.
     """
-    with GuestDirectory(lock_name(guest), guest.name):
-        pass  # no QEMU of ours runs it
-    virsh = Virsh(connect)
+    with signals_end_it(), alone(guest):
+        _launched(Virsh(connect), guest, tree, wanted, paused=paused, say=say)
+
+
+def _launched(virsh: Virsh, guest: Guest, tree: Tree, wanted: Sequence[Wanted], *, paused: bool, say: Say) -> None:
     source = Path(guest.file).read_bytes()
     before = virsh("dumpxml", "--inactive", "--security-info", guest.name) if virsh.knows(guest.name) else None
     if before is not None and virsh.state(guest.name) != "shut off":
@@ -296,5 +298,8 @@ def _define(virsh: Virsh, text: str) -> None:
 def _put_back(virsh: Virsh, name: str, before: str | None) -> None:
     if before is not None:
         _define(virsh, before)
-    else:
-        virsh("undefine", "--nvram", name)
+        return
+    try:  # UEFI variables and the TPM's state are the guest's: it may have had them from launches of ours
+        virsh("undefine", "--keep-nvram", "--keep-tpm", name)
+    except QemuError:  # libvirt before 8.9 knows no --keep-tpm
+        virsh("undefine", "--keep-nvram", name)

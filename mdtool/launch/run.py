@@ -359,9 +359,21 @@ class Differs(MdtoolError):
         super().__init__(f"{len(self.differences)} differences between the description and the machine")
 
 
-def lock_name(guest: Guest) -> str:
-    """What two launches of one guest have in common."""
-    return guest.uuid or guest.name.replace("/", "_")
+@contextmanager
+def alone(guest: Guest, *, incoming: bool = False) -> Iterator[GuestDirectory]:
+    """The guest's private directory, and the certainty that no other QEMU of ours runs it.  Raises ConflictError.
+
+    The source of a migration on this host runs the same guest, and hands its disks over when the state is there: the
+    target has a lock of its own, which is in the way of whoever launches the guest anew.
+    """
+    name = guest.uuid or guest.name.replace("/", "_")
+    target = f"{name}-incoming"
+    with ExitStack() as stack:
+        place = stack.enter_context(GuestDirectory(target if incoming else name, guest.name))
+        if not incoming:
+            with GuestDirectory(target, guest.name):
+                pass
+        yield place
 
 
 def launched(guest: Guest, prepare: Callable[[Path], Prepared], settings: Settings) -> int:
@@ -370,9 +382,7 @@ def launched(guest: Guest, prepare: Callable[[Path], Prepared], settings: Settin
     ``prepare`` gets the guest's private directory.  Raises Differs where the machine is not the described one, after
     QEMU has ended; QemuError where QEMU refuses; ConflictError where the guest runs already.
     """
-    # The source of a migration on this host runs the same guest, and hands its disks over when the state is there.
-    name = lock_name(guest) + ("-incoming" if settings.incoming else "")
-    with signals_end_it(), GuestDirectory(name, guest.name) as place:
+    with signals_end_it(), alone(guest, incoming=settings.incoming is not None) as place:
         if not settings.incoming and (pid := run_by_libvirt(guest.name, guest.uuid)):
             what = f"libvirt runs guest '{guest.name}' already, process {pid}"
             raise ConflictError(what, remedy=f"virsh shutdown {guest.name}", rule="already-runs")

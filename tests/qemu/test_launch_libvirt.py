@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -101,6 +104,57 @@ def test_what_libvirt_refuses_is_told_at_its_line(device: str, said: str, guest:
         done = mdtool("launch", guest, guest.with_suffix(".yaml"), "--via", "libvirt")
     assert done.returncode == 2 and re.match(rf"{guest}:{line}:5: error: .*{said}", done.stderr), done.stderr
     assert virsh("domstate", guest.stem).returncode != 0, "libvirt knows it still"
+
+
+def test_a_launch_that_fails_leaves_the_guests_uefi_variables(guest: Path, tmp_path: Path) -> None:
+    """They may be from launches without libvirt, which would remove them with the guest that it is to forget."""
+    code = Path("/usr/share/OVMF/OVMF_CODE_4M.fd")
+    if not code.exists():
+        lacking("OVMF", "apt-get install ovmf")
+    folder = Path(tempfile.mkdtemp(prefix="md"))
+    variables = folder / "vars.fd"
+    shutil.copyfile("/usr/share/OVMF/OVMF_VARS_4M.fd", variables)
+    loader = f"<loader readonly='yes' type='pflash'>{code}</loader><nvram>{variables}</nvram></os>"
+    nic = "<interface type='network'><source network='no-such'/></interface>"
+    text = guest.read_text().replace("</os>", loader).replace("    <!-- backup -->", f"    {nic}")
+    guest.write_text(re.sub(r"<boot dev='hd'/>", "", text))
+    assert mdtool("reconcile", guest, guest.with_suffix(".yaml")).returncode == 0
+    done = mdtool("launch", guest, guest.with_suffix(".yaml"), "--via", "libvirt")
+    assert done.returncode == 2 and "no-such" in done.stderr
+    assert virsh("domstate", guest.stem).returncode != 0
+    assert variables.exists()
+    shutil.rmtree(folder)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_signal_ends_what_was_started(number: signal.Signals, guest: Path, tmp_path: Path) -> None:
+    """libvirt's client takes its time here after the guest was started, and that is when the signal comes."""
+    slow = tmp_path / "bin" / "virsh"
+    slow.parent.mkdir()
+    slow.write_text(
+        f'#!/bin/sh\n{require("virsh")} "$@" || exit\ncase "$*" in *start*) touch {tmp_path}/started; sleep 20;; esac\n'
+    )
+    slow.chmod(0o755)
+    words = [sys.executable, "-m", "mdtool", "launch", str(guest), str(guest.with_suffix(".yaml")), "--via", "libvirt"]
+    path = f"{slow.parent}:{os.environ['PATH']}"
+    process = subprocess.Popen(words, env={**os.environ, "PATH": path}, start_new_session=True)
+    end = time.monotonic() + 30
+    while not (tmp_path / "started").exists():
+        assert time.monotonic() < end and process.poll() is None
+        time.sleep(0.05)
+    assert virsh("domstate", guest.stem).stdout.strip() == "paused"
+    process.send_signal(number)
+    assert process.wait(20) == 128 + number
+    assert virsh("domstate", guest.stem).returncode != 0
+
+
+def test_what_is_printed_is_what_libvirt_takes(guest: Path) -> None:
+    done = mdtool("launch", guest, guest.with_suffix(".yaml"), "--via", "libvirt", "--print")
+    printed = guest.with_suffix(".print.xml")
+    printed.write_text(done.stdout)
+    assert virsh("create", "--paused", str(printed)).returncode == 0
+    verified = mdtool("verify", guest.with_suffix(".yaml"), f"libvirt:{guest.stem}")
+    assert verified.returncode == 0, verified.stdout + verified.stderr
 
 
 def test_what_a_hand_set_becomes_an_override(guest: Path) -> None:
