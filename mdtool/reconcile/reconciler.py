@@ -22,6 +22,7 @@ from mdtool.guest.override import overridden
 from mdtool.guest.place import indices_taken, notation_of, placed, spot_from_node, spots_from_tree, survivor
 from mdtool.guest.platform import sections_from_guest
 from mdtool.reconcile.assemble import Parts, assembled, parts_of
+from mdtool.reconcile.collisions import check_collisions
 from mdtool.reconcile.match import Match, Matching, matched, spot_key
 from mdtool.reconcile.merge import Change, merged, record
 from mdtool.reconcile.plan import Action, Plan, Step
@@ -62,7 +63,9 @@ def reconcile(guest: Guest, old: Tree | None = None, options: Options | None = N
     work = _Reconciler(guest, old or Tree(), wanted, options, report)
     tree, steps = work.devices()
     tree, more = merged_sections(guest, tree, sections, options.prefer, report)
-    warn_of_shared_roms(tree, {w.origin: w.position for w in wanted}, report)
+    positions = {w.origin: w.position for w in wanted}
+    check_collisions(tree, positions, report)
+    warn_of_shared_roms(tree, positions, report)
     report.done(strict=options.strict)
     if old is None:
         steps = [replace(step, hot=None) for step in steps]
@@ -287,6 +290,7 @@ class _Reconciler:
 
     def _added(self, parts: Parts, w: Wanted, bus: str, node: Node) -> Step:
         recorded = record(node.properties, self._facts(w))
+        self._check_id(parts, w, node)
         parts.put(node.id or f"{w.origin}", bus or None, replace(node, applied=recorded))
         reason = f"new in the XML: <{w.kind}>" if w.element is not None else "needed by what the XML asks for"
         hot = self._hot(parts, bus)
@@ -302,6 +306,14 @@ class _Reconciler:
             hot,
         )
 
+    def _check_id(self, parts: Parts, w: Wanted, node: Node) -> None:
+        """Ids that we give are nobody else's; one that the XML gives may be."""
+        if node.id in parts.nodes:
+            other = parts.nodes[node.id][1]
+            remedy = "give one of them another alias, or another id"
+            what = f"{w.origin}: the id {node.id} is {other.origin}'s" + (f" ({other.position})" if other.position else "")
+            self.report.error(ConflictError(what, at=w.position, remedy=remedy, rule="same-id"))
+
     def _changed(self, parts: Parts, w: Wanted, bus: str, node: Node, match: Match) -> Step:
         place, old = match.place, match.place.node
         recorded = record(node.properties, self._facts(w))
@@ -312,6 +324,7 @@ class _Reconciler:
             changes.insert(0, Change("driver", old.driver, w.driver))
             if node.id != old.id:
                 changes.insert(0, Change("id", old.id, node.id))
+                self._check_id(parts, w, node)
             parts.put(node.id or place.name, bus or None, replace(node, applied=recorded))
             return self._step(Action.REPLACE, place, w, where, changes, "another model", self._hot(parts, bus))
         merge = merged(

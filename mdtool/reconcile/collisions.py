@@ -1,0 +1,100 @@
+"""What two devices cannot both have: a place, a chassis, a name on their bus.
+
+The XML may ask for it, and a hand may write it; QEMU would refuse the second device, and a guest that ran cannot have it.
+Ids are looked after where they are given out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+from mdtool.errors import ConflictError, Position, Report
+from mdtool.tree import BUILTIN, Place, Tree
+
+#: buses on which an address is one device's
+_EXCLUSIVE = frozenset({"PCI", "PCIE", "usb-bus", "SCSI", "IDE", "virtio-serial-bus", "virtual-css-bus", "spapr-vio-bus"})
+#: what has one slot behind it
+_PORTS = frozenset({"pcie-root-port", "ioh3420", "xio3130-downstream"})
+#: where a machine's own chipset is, for a description that does not have the built-ins: machine types, bus, addresses
+_CHIPSETS = (
+    ("pc-q35-", "pcie.0", ("00.0", "1f.0", "1f.2", "1f.3")),
+    ("pc-i440fx-", "pci.0", ("00.0", "01.0", "01.1")),
+    ("virt-", "pcie.0", ("00.0",)),
+)
+
+
+class _Thing(NamedTuple):
+    """Something of which there is one: what to call it, and how to know it; None where a device has none."""
+
+    rule: str
+    told: Callable[[Place], str]
+    key: Callable[[Place], object]
+
+
+def _address(place: Place) -> object:
+    return (id(place.bus), place.node.address) if place.address and place.bus and place.bus.type in _EXCLUSIVE else None
+
+
+def _chassis(place: Place) -> object:
+    properties = place.node.properties
+    known = properties.get("chassis") is not None and place.node.driver in _PORTS
+    return (str(properties["chassis"]), str(properties.get("slot", 0))) if known else None
+
+
+def _channel(place: Place) -> object:
+    named = place.bus is not None and place.bus.type == "virtio-serial-bus" and place.node.properties.get("name")
+    return (id(place.parent), place.node.properties["name"]) if named else None
+
+
+_THINGS = (
+    _Thing("same-address", lambda place: "at " + " ".join(place.address or ()), _address),
+    _Thing("same-chassis", lambda place: f"chassis {place.node.properties['chassis']}", _chassis),
+    _Thing("same-channel", lambda place: f"channel {place.node.properties['name']}", _channel),
+)
+
+
+def check_collisions(tree: Tree, positions: Mapping[str, Position | None], report: Report) -> None:
+    """An error at each device that cannot be where another one is, or cannot be where it is; ``positions`` by origin."""
+
+    def at(place: Place) -> Position | None:
+        return positions.get(place.node.origin or "") or place.node.position
+
+    def refuse(place: Place, what: str, rule: str) -> None:
+        remedy = "change one of them" if rule != "no-such-slot" else "give it another address, or none"
+        report.error(ConflictError(f"{place.name}: {what}", at=at(place), remedy=remedy, rule=rule))
+
+    for thing in _THINGS:
+        first: dict[object, Place] = {}
+        for place in sorted(tree.places, key=lambda place: _rank(at(place))):
+            if (key := thing.key(place)) is None:
+                continue
+            if key in first:
+                other = f"{first[key].name} ({at(first[key])})" if at(first[key]) else first[key].name
+                refuse(place, f"{thing.told(place)}, as is {other}", thing.rule)
+            first.setdefault(key, place)
+    is_full = any(place.node.origin == BUILTIN for place in tree.places)
+    chipset = () if is_full else _chipset(str(tree.machine.get("type")))
+    for place in tree.places:
+        if place.address in chipset:
+            refuse(place, f"at {' '.join(place.address or ())}, as is the chipset", "same-address")
+        elif place.address and place.bus and place.bus.type in ("PCI", "PCIE"):
+            last = 0 if place.parent is not None and place.parent.driver in _PORTS else 0x1F
+            slot, _, function = place.address[1].partition(".")
+            if int(slot, 16) > last or int(function or "0", 16) > 7:
+                refuse(
+                    place,
+                    f"{place.bus.name} has slots up to {last:02x} of 8 functions, and no {place.address[1]}",
+                    "no-such-slot",
+                )
+
+
+def _chipset(machine: str) -> tuple[tuple[str, str], ...]:
+    return next(
+        (tuple((bus, a) for a in addresses) for type_, bus, addresses in _CHIPSETS if machine.startswith(type_)), ()
+    )
+
+
+def _rank(position: Position | None) -> tuple[bool, int, int]:
+    """Built-ins first, then as they are written."""
+    return (position is not None, position.line if position else 0, position.column if position else 0)
