@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mdtool.cli.output import coloured, say, warn_all
-from mdtool.errors import ConflictError, InputError
+from mdtool.errors import ConflictError, InputError, MdtoolError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -130,9 +131,15 @@ def _launch(args: argparse.Namespace, ready: Callable[[], None] | None) -> int:
 
     hints = Path(args.hints_out).absolute() if args.hints_out else None
 
+    if hints is not None and not os.access(hints.parent, os.W_OK):  # later on a guest would have to end for it
+        raise MdtoolError(f"cannot write {args.hints_out}: its folder is not there, or not writable")
+
     def runs() -> None:
         if hints is not None:
-            write_file(hints, hints_from_tree(result.tree))
+            try:
+                write_file(hints, hints_from_tree(result.tree))
+            except MdtoolError as error:
+                say(f"warning: {error.what}")
 
     def follow(qemu: QemuProcess) -> None:
         if hints is not None:

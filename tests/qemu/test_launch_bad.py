@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.qemu.test_launch_command import Launch, mdtool, runtime
+from tests.qemu.test_launch_command import Launch, command, mdtool, runtime
 from tests.support import mdtool as in_process
 
 __all__ = ["runtime"]
@@ -104,6 +105,30 @@ def test_a_qemu_that(end: str, tmp_path: Path) -> None:
     start = time.monotonic()
     assert said in refused(*guest, "--qemu", binary, "--timeout", "1")
     assert time.monotonic() - start < seconds
+    assert not Path(f"/proc/{(tmp_path / 'pid').read_text().strip()}").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_signal_while_qemu_hangs(number: signal.Signals, tmp_path: Path) -> None:
+    """Nobody has to wait for the end of --timeout."""
+    binary = tmp_path / "qemu"
+    body = f"echo $$ > {tmp_path}/pid.new; mv {tmp_path}/pid.new {tmp_path}/pid; kill -STOP $$"
+    binary.write_text(f'#!/bin/sh\ncase "$*" in *stdio|--version) exec qemu-system-x86_64 "$@" ;; esac\n{body}\n')
+    binary.chmod(0o755)
+    process = subprocess.Popen(command("launch", *made("hangs"), "--qemu", binary), stderr=subprocess.PIPE)
+    try:
+        end = time.monotonic() + 15
+        while not (tmp_path / "pid").exists():
+            assert time.monotonic() < end and process.poll() is None
+            time.sleep(0.02)
+        start = time.monotonic()
+        process.send_signal(number)
+        assert process.wait(15) == 128 + number
+        assert time.monotonic() - start < 3
+    finally:
+        process.kill()
+        said = process.communicate()[1]
+    assert said == b""
     assert not Path(f"/proc/{(tmp_path / 'pid').read_text().strip()}").exists()
 
 

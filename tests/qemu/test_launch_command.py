@@ -226,6 +226,7 @@ def test_print_json_is_a_list_and_touches_nothing(tmp_path: Path) -> None:
         (["--hints", "web01.yaml"], "not a hints file"),
         (["--qemu", "qemu-system-none"], "QEMU is not there: qemu-system-none"),
         (["--log", "no/such/folder/log"], "cannot write the log"),
+        (["--hints-out", "no/such/folder/hints"], "cannot write no/such/folder/hints"),
     ],
 )
 def test_what_makes_no_sense_is_an_error(words: list[str], said: str, guest: Path) -> None:
@@ -338,6 +339,9 @@ def test_qemu_runs_as_somebody_else(guest: Path, runtime: Path) -> None:
     guest.write_text(guest.read_text().replace(str(guest.parent / "disk.qcow2"), str(disk)))
     launch = Launch(guest, "web01.yaml", "--user", "nobody")
     assert Path(f"/proc/{launch.pid}").owner() == "nobody"
+    launch.process.kill()  # the kernel ends it, another user's or not
+    assert launch.end() == -signal.SIGKILL and gone(launch.pid)
+    launch = Launch(guest, "web01.yaml", "--user", "nobody")
     launch.process.send_signal(signal.SIGTERM)
     assert launch.end() == 0, launch.said
     disk.unlink()
