@@ -57,15 +57,21 @@ def options_from_process(pid: int, warn: Warned) -> list[Option]:
     return list(expanded(options_from_words(words_of(pid)[1:]), warn, pid))
 
 
-def expanded(options: Iterable[Option], warn: Warned, pid: int | None = None) -> Iterator[Option]:
-    """The options with those of the files that they name for -readconfig in place; a file out of reach is warned of."""
+def expanded(options: Iterable[Option], warn: Warned, pid: int | None = None, stdin: str | None = None) -> Iterator[Option]:
+    """The options with those of the files that they name for -readconfig in place; a file out of reach is warned of.
+
+    ``stdin`` is what QEMU reads there, where a script says it.
+    """
     for option in options:
         if option.name != "readconfig" or option.value is None:
             yield option
             continue
         try:
-            with opened(pid, option.value) as file:
-                text = file.read().decode(errors="replace")
+            if option.value == "/dev/stdin" and stdin is not None:
+                text = stdin
+            else:
+                with opened(pid, option.value) as file:
+                    text = file.read().decode(errors="replace")
             from mdtool.qemu.config import options_from_config  # few processes have such a file
 
             yield from options_from_config(text, option.value)

@@ -9,22 +9,21 @@ from __future__ import annotations
 import json
 import os
 import re
-import shlex
 import signal
 from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
 from mdtool.document import tree_with
-from mdtool.errors import InputError, Position, Report
+from mdtool.errors import InputError, Report
 from mdtool.guest.platform.machine import TCG_GIC
 from mdtool.guest.platform.memory import TCG_MEMORY
+from mdtool.launch.importer.script import command_from_source
 from mdtool.launch.process import MONITOR, QemuProcess
 from mdtool.launch.rehearse_backends import STAND_INS
 from mdtool.launch.words import Option, options_from_words, words_from_options
 from mdtool.qemu.arguments import expanded, with_sections
 from mdtool.qemu.dump import dump
-from mdtool.qemu.host import PROGRAM, sha256_of
+from mdtool.qemu.host import sha256_of
 from mdtool.qemu.qom import Warned
 from mdtool.qemu.read import Way
 from mdtool.qemu.roles import role
@@ -185,27 +184,25 @@ ROWS: Mapping[str, Callable[[Option], Option | None]] = {
 }
 
 
-def words_from_file(path: str) -> list[str]:
-    """The words of the first QEMU command line in a shell script, or in a file that holds nothing else."""
-    text = Path(path).read_text(errors="replace")
+def options_from_file(path: str, warn: Warned) -> tuple[str, list[Option], str]:
+    """The program, its options and the folder that their files are relative to, from a script or a file with nothing else.
+
+    What the script leaves to a run, and files for -readconfig that cannot be read, are warned of.  Raises InputError with
+    line and column.
+    """
+    report = Report()
     try:
-        words = shlex.split(text, comments=True)
-    except ValueError as error:
-        raise InputError(f"not a command line: {error}", at=Position(path, 1), rule="options-syntax") from None
-    start = next((number for number, word in enumerate(words) if PROGRAM.fullmatch(word)), None)
-    if start is None:
+        command = command_from_source(path, report)
+    except InputError as error:
+        if error.rule != "script-qemu":
+            raise
         what = "neither a guest XML nor a QEMU command line"
-        raise InputError(what, at=Position(path, 1), expected="<domain ...> or qemu-system-...", rule="source")
-    end = next((number for number, word in enumerate(words[start:], start) if word in ("&", "&&", ";", "|")), None)
-    found = [word for word in words[start:end] if word.strip()]
-    if odd := next((word for word in found if re.search(r"\$[A-Za-z_{(]|`", word)), None):
-        raise InputError(f"only a shell knows what {odd!r} is", at=_where(path, text, odd), remedy="write its value")
-    return found
-
-
-def _where(path: str, text: str, word: str) -> Position:
-    before = text[: max(text.find(word), 0)]
-    return Position(path, before.count("\n") + 1, len(before) - before.rfind("\n"))
+        raise InputError(what, at=error.at, expected="<domain ...> or qemu-system-...", rule="source") from None
+    for warning in report.warnings:
+        warn(f"{warning.at}: {warning.what}" if warning.at else warning.what)
+    program, *words = (word.text for word in command.words)
+    stdin = command.stdin.text if command.stdin is not None else None
+    return program, list(expanded(options_from_words(words), warn, stdin=stdin)), command.folder or os.getcwd()
 
 
 def null_options(options: Iterable[Option]) -> list[Option]:
@@ -272,10 +269,11 @@ def _as_given(tree: Tree, behind: Mapping[str, Option]) -> Tree:
 
 def dumped_commandline(path: str, *, way: Way | None = None, warn: Warned = lambda _: None) -> Tree:
     """The machine that a file's QEMU command line makes, with what only the options tell."""
-    program, *rest = words_from_file(path)
-    given = list(expanded(options_from_words(rest), warn))
+    program, given, folder = options_from_file(path, warn)
     options, behind = _stood_in(given)
     words = [program, *words_from_options(null_options(options)), "-display", "none", "-accel", "tcg"]
     with QemuProcess(words, death_signal=signal.SIGKILL) as qemu:
         tree = dump(qemu.session, way=way, warn=warn)
-    return with_sections(_as_given(tree, behind), sections_from_options(given, lambda file: sha256_of(None, file)))
+    return with_sections(
+        _as_given(tree, behind), sections_from_options(given, lambda file: sha256_of(None, os.path.join(folder, file)))
+    )

@@ -240,6 +240,18 @@ def test_a_launched_guest_says_what_its_xml_says(guest: Running, capsys: pytest.
         assert not re.search(rf"^[~±!] +({'|'.join(SECTIONS)}) ", told, re.MULTILINE), told
 
 
+def test_a_printed_launch_is_a_command_line(guest: Running, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its here-document, which QEMU reads with -readconfig, is read too."""
+    files = [str(guest.folder / name) for name in ("guest.xml", "guest.yaml")]
+    assert main(["launch", *files, "--print"]) == 0
+    printed = capsys.readouterr().out
+    assert "-readconfig /dev/stdin" in printed
+    (guest.folder / "printed.sh").write_text(printed)
+    out = dumped(guest, str(guest.folder / "printed.sh"), "printed")
+    assert capsys.readouterr().err == ""
+    assert sections(out) == sections(dumped(guest, files[0], "again"))
+
+
 def test_what_the_xml_has_otherwise_is_a_change(guest: Running, capsys: pytest.CaptureFixture[str]) -> None:
     """The control: another serial, distance, fw_cfg string and CPU switch are each told."""
     out = dumped(guest, f"pid:{guest.pid}", "changed")
