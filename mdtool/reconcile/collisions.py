@@ -6,6 +6,7 @@ Ids are looked after where they are given out.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
@@ -80,13 +81,16 @@ def check_collisions(tree: Tree, positions: Mapping[str, Position | None], repor
             refuse(place, f"at {' '.join(place.address or ())}, as is the chipset", "same-address")
         elif place.address and place.bus and place.bus.type in ("PCI", "PCIE"):
             last = 0 if place.parent is not None and place.parent.driver in _PORTS else 0x1F
-            slot, _, function = place.address[1].partition(".")
-            if int(slot, 16) > last or int(function or "0", 16) > 7:
+            slot = _PCI_ADDRESS.fullmatch(place.address[1])
+            if slot is None or int(slot[1], 16) > last:
                 refuse(
                     place,
                     f"{place.bus.name} has slots up to {last:02x} of 8 functions, and no {place.address[1]}",
                     "no-such-slot",
                 )
+
+
+_PCI_ADDRESS = re.compile(r"([0-9A-Fa-f]{1,2})(?:\.[0-7])?")
 
 
 def _chipset(machine: str) -> tuple[tuple[str, str], ...]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mdtool.errors import InputError
+from mdtool.errors import InputError, MdtoolError
 from mdtool.guest.devices import guest_from_file
 from mdtool.launch.hints import hints_from_tree, tree_from_hints
 from mdtool.reconcile import reconcile
@@ -77,3 +77,14 @@ def test_what_is_no_hints_file_is_told(text: str, what: str, tmp_path: Path) -> 
 def test_a_hints_file_that_is_not_there_is_told(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot read"):
         tree_from_hints(tmp_path / "none")
+
+
+@pytest.mark.parametrize("address", ["x", "", "pcie.0", "20.0", "03.8", "\x00"])
+def test_an_address_that_is_none_is_refused(address: str, tmp_path: Path) -> None:
+    guest = SAMPLES / "web01" / "guest.xml"
+    data = json.loads(exported(guest, tmp_path / "hints").read_text())
+    row = next(row for row in data["hints"] if row.get("id") == "pci.12")
+    (tmp_path / "hints").write_text(json.dumps({**data, "hints": [{**one, "address": address} if one is row else one
+                                                                  for one in data["hints"]]}))  # fmt: skip
+    with pytest.raises(MdtoolError, match=r"pci\.12: pcie\.0 has slots up to 1f of 8 functions"):
+        reconcile(guest_from_file(guest), tree_from_hints(tmp_path / "hints"))
