@@ -88,15 +88,16 @@ def script_itself(name: str, folder: Path) -> Iterator[QemuProcess]:
     binary = command.words[0].text
     binary = binary if binary.startswith("qemu-system") else "qemu-system-x86_64"
     host = Host(folder, arch=binary.rpartition("-")[2])
-    options = tuple(without_host(options_from_command(command, Report()), host))
+    silent = (Option("audio", "none"),) if version_of(binary) >= (8, 2) and "audio" not in str(command.words) else ()
+    options = (*without_host(options_from_command(command, Report()), host), *silent)
     line = Commandline(binary, (), (), (), processes=tuple(host.processes))
     with rehearsal(Prepared(Tree(), binary, options, handover(options), commandline=line)) as qemu:
         yield qemu
 
 
-#: a name of another device; what the drive's cache mode makes of itself; what nobody chose
+#: what nobody chose; names of other devices, what the drive's cache mode makes of itself, who made a chipset's USB
 _NO_DIFFERENCE = frozenset({("wwn", "0"), ("bootindex", "-1")})
-_NAMES = frozenset({"masterbus", "device_id", "write-cache"})
+_NAMES = frozenset({"masterbus", "device_id", "write-cache", "has-usb"})
 
 
 def shape(machine: Tree) -> Any:

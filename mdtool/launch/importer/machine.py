@@ -33,7 +33,7 @@ from mdtool.launch.importer.options import options_from_command
 from mdtool.launch.importer.script import Command
 from mdtool.launch.rehearse import rehearsal
 from mdtool.launch.rehearse_backends import STAND_INS
-from mdtool.launch.run import Prepared
+from mdtool.launch.run import Prepared, version_of
 from mdtool.launch.words import Option, text_from_bag
 from mdtool.qemu.dump import tree_from_raw
 from mdtool.qemu.raw import FOLDED, Raw, RawBus, RawDevice, placed
@@ -136,6 +136,8 @@ class _Machine:
         from mdtool.guest.devices import guest_from_bytes, wanted_from_guest
 
         options = without_host(self.given, self.host)
+        if version_of(self.binary) >= (8, 2) and not {"audio", "audiodev"} & {option.name for option in self.given}:
+            options.append(Option("audio", "none"))  # since then a card without a back end looks for one on the host
         raw = self._raw(options)
         _name_hubs(raw, self.host)
         self._plug(raw)
@@ -192,7 +194,11 @@ class _Machine:
 
     def _own(self, options: Sequence[Option]) -> set[tuple[str, str, Any]]:
         """What the machine type has by itself."""
-        kept = [o for o in options if o.name in ("accel", "display", "machine", "m", "cpu", "smp", "L", "object", "numa")]
+        kept = [
+            o
+            for o in options
+            if o.name in ("accel", "display", "machine", "m", "cpu", "smp", "L", "object", "numa", "audio", "audiodev")
+        ]
         kept = [_without_usb(o) if o.name == "machine" else o for o in kept]
         host, self.host.processes = list(self.host.processes), []
         raw = self._raw([Option("nodefaults"), Option("no-user-config"), *kept, *self._flash(options)])
@@ -363,6 +369,10 @@ class _Machine:
                 pins = {key: value for key, value in place.node.pins.items() if key != "masterbus"}
                 chosen = {"masterbus": place.node.pins["masterbus"]}
                 changes[thing.device.id] = {"properties": {**place.node.properties, **chosen}, "pins": pins}
+            if thing.device.driver in _USB_OF_CHIPSETS and thing.given is None:
+                changes |= {
+                    name: _without_usb_pin(tree.by_name[name].node) for name in tree.by_name if name.startswith("PIIX")
+                }
             if thing.given is None:
                 continue
             bag = {
@@ -659,6 +669,14 @@ def _typed(value: Any, like: Any) -> Any:
     if (isinstance(like, int) or like is None) and re.fullmatch(r"\d+|0x[0-9a-fA-F]+", value):
         return int(value, 0)
     return value
+
+
+#: USB controllers that -usb makes, of which newer chipsets say that they have one
+_USB_OF_CHIPSETS = frozenset({"piix3-usb-uhci", "piix4-usb-uhci"})
+
+
+def _without_usb_pin(node: Node) -> dict[str, Any]:
+    return {"pins": {key: value for key, value in node.pins.items() if key != "has-usb"}}
 
 
 def _fits(bag: Mapping[str, Any], device: RawDevice) -> bool:

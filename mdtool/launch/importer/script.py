@@ -369,7 +369,7 @@ def command_from_source(source: str, report: Report) -> Command:
     ``source`` itself as a command line.  Raises InputError.
     """
     if re.fullmatch(r"pid:\d+", source):
-        return _of_process(source)
+        return _of_process(source, report)
     if source == "-":
         return _from_data(sys.stdin.buffer.read(), "stdin", report, os.getcwd())
     if re.match(r"\S*\s+-", source) and not os.path.exists(source[:4096]):
@@ -382,7 +382,8 @@ def command_from_source(source: str, report: Report) -> Command:
     return _from_data(data, source, report, os.getcwd())
 
 
-def _of_process(source: str) -> Command:
+def _of_process(source: str, report: Report) -> Command:
+    """The arguments of a running QEMU: what was plugged or changed since is not in them, and that is said."""
     process = Path("/proc") / source[4:]
     try:
         data = (process / "cmdline").read_bytes()
@@ -390,6 +391,8 @@ def _of_process(source: str) -> Command:
     except OSError as error:
         raise InputError(f"cannot read {process}: {error.strerror}", remedy="is it running, and yours?") from None
     found = replace(_from_words(data, source), folder=folder)
+    what = f"{source} is imported as it was started; what was plugged or unplugged since is not in its arguments"
+    report.warn(what, remedy=f"mdtool diff GUEST.yaml {source} shows it, where QEMU has a free monitor", rule="process")
     if not _QEMU.fullmatch(found.words[0].text):
         raise InputError(f"{source} is {os.path.basename(binary)}, and no QEMU", expected="a QEMU", rule="script-qemu")
     return replace(found, words=(replace(found.words[0], text=binary.removesuffix(" (deleted)")), *found.words[1:]))
