@@ -38,6 +38,7 @@ from tests.support_launch import MACHINES, prepared
 CASES = Path(__file__).parent.parent / "cases"
 SECTIONS = ("machine", "cpu", "memory", "numa", "firmware", "boot", "smbios", "features", "clock", "objects")
 
+UUID = "3f1c0000-0000-4000-8000-00000000000b"
 GUEST = """\
 <domain type='qemu'>
   <name>told</name>
@@ -199,7 +200,7 @@ def guest(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     folder = tmp_path_factory.mktemp("told")
     (folder / "code.fd").write_bytes(b"firmware" * 16384)
     (folder / "vars.fd").write_bytes(bytes(65536))
-    (folder / "guest.xml").write_text(GUEST.format(folder=folder))
+    (folder / "guest.xml").write_text(GUEST.format(folder=folder).replace(UUID, str(uuid.uuid4())))
     assert main(["reconcile", str(folder / "guest.xml"), str(folder / "guest.yaml")]) == 0
     words = [sys.executable, "-m", "mdtool", "launch", "guest.xml", "guest.yaml", "--paused", "--qmp", "q"]
     with open(folder / "log", "w") as log:
@@ -277,11 +278,13 @@ def test_firmware_of_another_version_is_told_and_starts(guest: Running, capsys: 
     capsys.readouterr()
     assert main(["verify", str(out), str(guest.socket), "--json"]) == 1
     assert '"severity": "firmware"' in capsys.readouterr().out
-    text = (guest.folder / "guest.xml").read_text().replace("00000b</uuid>", "00000c</uuid>")
-    (guest.folder / "again.xml").write_text(text.replace("<name>told", "<name>again").replace("vars.fd", "vars2.fd"))
+    text = (guest.folder / "guest.xml").read_text()
+    old, new = re.findall("<uuid>(.*)</uuid>", text)[0], str(uuid.uuid4())
+    text = text.replace(old, new).replace("<name>told", "<name>again").replace("vars.fd", "vars2.fd")
+    (guest.folder / "again.xml").write_text(text)
     (guest.folder / "vars2.fd").write_bytes(bytes(65536))
     again = guest.folder / "again.yaml"
-    again.write_text(re.sub(r"00000b\b", "00000c", out.read_text()).replace("name: told", "name: again"))
+    again.write_text(out.read_text().replace(old, new).replace("name: told", "name: again"))
     words = [sys.executable, "-m", "mdtool", "launch", "again.xml", "again.yaml", "--paused", "--qmp", "q2"]
     with open(guest.folder / "log2", "w") as log:
         process = subprocess.Popen(words, cwd=guest.folder, stdout=log, stderr=log)
