@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from mdtool.errors import InputError, Report
+from mdtool.guest.checks import check_together
 from mdtool.guest.elements import ROWS
 from mdtool.guest.elements.character import PORTS
 from mdtool.guest.elements.controller import indices
@@ -100,28 +101,8 @@ def wanted_from_guest(guest: Guest, report: Report) -> list[Wanted]:
     found += wanted_outside(guest)
     boot = floppy_boot(found)
     found = [replace(one, properties=boot) if one.facts.get("type") == "fdc" else one for one in distinct(found)]
-    _refuse_twins(found, report)
+    check_together(guest, found, report)
     return found
-
-
-#: Kinds whose origin names a place that only one can have; the others are numbered.
-_UNIQUE = {
-    "controller": "two controllers of one type have the same index",
-    "disk": "two disks have the same target",
-    "memballoon": "a guest has one memory balloon",
-    "iommu": "a guest has one IOMMU",
-    "vsock": "a guest has one vsock",
-    "nvram": "a guest has one NVRAM",
-}
-
-
-def _refuse_twins(found: Iterable[Wanted], report: Report) -> None:
-    """What libvirt refuses too: the second one would be another device at every start."""
-    for wanted in found:
-        origin, twin, _ = wanted.origin.partition("#")
-        if twin and wanted.kind in _UNIQUE:
-            what = f"{wanted.kind}: {_UNIQUE[wanted.kind]} ({origin.partition('/')[2] or origin})"
-            report.error(InputError(what, at=wanted.position, remedy="remove or rename one of them", rule="unique"))
 
 
 def distinct(found: Iterable[Wanted]) -> Iterator[Wanted]:

@@ -48,6 +48,9 @@ from mdtool.tree import Value
 
 Convert = Callable[[str], Value]
 
+#: The highest index of a controller: libvirt makes all those below it that a drive's address takes for granted.
+MAX_INDEX = 1023
+
 
 # How the text of an attribute becomes a value.  Each raises ValueError with what it would have taken.
 
@@ -61,6 +64,22 @@ def number(value: str) -> Value:
     if not re.fullmatch(r"-?[0-9]{1,20}|0[xX][0-9a-fA-F]{1,16}", value):
         raise ValueError("a number")
     return int(value, 16 if value[:2].lower() == "0x" else 10)
+
+
+def positive(value: str) -> Value:
+    """A number from 1 on."""
+    found = number(value)
+    return found if isinstance(found, int) and found > 0 else _refuse("a number from 1 on")
+
+
+def up_to(highest: int) -> Convert:
+    """A number from 0 to ``highest``."""
+
+    def convert(value: str) -> Value:
+        found = number(value)
+        return found if isinstance(found, int) and 0 <= found <= highest else _refuse(f"a number from 0 to {highest}")
+
+    return convert
 
 
 def switch(value: str) -> Value:
@@ -422,6 +441,15 @@ _NUMBERS = {
     "unassigned": (),
 }
 
+#: Address type -> the highest of each number, where there is one; libvirt refuses a higher one too.
+_HIGHEST: Mapping[str, Mapping[str, int]] = {
+    "pci": {"domain": 0, "bus": 0xFF, "slot": 0x1F, "function": 7},
+    "drive": {"controller": MAX_INDEX},
+    "ccid": {"controller": MAX_INDEX},
+    "virtio-serial": {"controller": MAX_INDEX},
+    "ccw": {"cssid": 0xFE, "ssid": 3, "devno": 0xFFFF},
+}
+
 
 def spot_from_element(context: Context) -> Spot | None:
     """The ``<address>`` as a Spot; None where there is none.
@@ -438,8 +466,11 @@ def spot_from_element(context: Context) -> Spot | None:
     found: dict[str, Any] = {}
     for name in _NUMBERS[kind]:
         if name in address.attributes:
+            highest = _HIGHEST.get(kind, {}).get(name)
             try:
-                found[name] = number(address.attributes[name])
+                found[name] = (
+                    number(address.attributes[name]) if highest is None else up_to(highest)(address.attributes[name])
+                )
             except ValueError as expected:
                 what = f"address {name} is '{address.attributes[name]}'"
                 context.error("address/@type", what, expected=str(expected), rule="value-valid")

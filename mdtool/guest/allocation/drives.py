@@ -62,6 +62,7 @@ def wish_of(wanted: Wanted) -> int:
 def with_drive_places(guest: Guest, wanted: Sequence[Wanted], occupied: Occupied) -> list[Wanted]:
     """Every drive with controller, bus, target and unit; controllers that this takes at the end."""
     devices = list(wanted)
+    _check_given(devices)
     taken = {_key(bus_of(one), one.spot) for one in devices if bus_of(one) and one.spot is not None}
     # A place known only by its numbers may be on any kind of controller.
     others = {_key("", spot) for spot in occupied.spots if spot.type == "drive"}
@@ -90,6 +91,30 @@ def with_drive_places(guest: Guest, wanted: Sequence[Wanted], occupied: Occupied
         used = {wish_of(one) for one in devices if bus_of(one) == type_}
         devices += [implied(guest, type_, model, index) for index in sorted(used - have)]
     return devices
+
+
+#: SCSI controllers on which a drive's unit is all of its place.
+_NARROW = ("lsilogic", "ncr53c90", "dc390", "am53c974")
+
+
+def _check_given(devices: Sequence[Wanted]) -> None:
+    """Raise InputError for an address in the XML that is no place on such a controller."""
+    models = {index_of(one): model_of(one) for one in devices if type_of(one) == "scsi"}
+    for one in devices:
+        bus, spot = bus_of(one), one.spot
+        if not bus or spot is None or one.element is None or one.element.first("address") is None:
+            continue
+        at, model = one.element.at("address"), models.get(spot.get("controller", 0), "") if bus == "scsi" else ""
+        highest = {
+            "controller": 0 if LAYOUTS[bus].alone else None,
+            "bus": LAYOUTS[bus].buses - 1,
+            "target": 0 if bus != "scsi" or model in _NARROW else None,
+            "unit": LAYOUTS[bus].units - 1 if LAYOUTS[bus].alone else None,
+        }
+        for name, most in highest.items():
+            if most is not None and spot.get(name, 0) > most:
+                what = f"{one.kind}: a {model or bus} controller has no {name} {spot[name]}"
+                raise InputError(what, at=at, expected=f"0 to {most}" if most else "0", rule="value-valid")
 
 
 def _model_for_hostdevs(guest: Guest, devices: Sequence[Wanted]) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from itertools import count
 
+from mdtool.errors import InputError
 from mdtool.guest.allocation.controllers import implied, index_of, type_of
 from mdtool.guest.allocation.occupied import Occupied
 from mdtool.guest.allocation.order import arrays
@@ -40,6 +41,14 @@ def with_serial_ports(guest: Guest, wanted: Sequence[Wanted], occupied: Occupied
     ports = {
         index_of(one): int(one.facts.get("ports") or SERIAL_PORTS) for one in devices if type_of(one) == "virtio-serial"
     }
+    for one in devices:
+        address = one.element.first("address") if one.element is not None and _is_complete(one) else None
+        if address is None or one.spot is None or one.driver not in ("virtserialport", "virtconsole"):
+            continue
+        has = ports.get(one.spot.get("controller", 0), SERIAL_PORTS)
+        if one.spot["port"] >= has:
+            what = f"{one.kind}: controller {one.spot.get('controller', 0)} has no port {one.spot['port']}"
+            raise InputError(what, at=address.position, expected=f"1 to {has - 1}", rule="port-range")
     taken = _taken("virtio-serial", ("controller", "port"), [one for one in devices if _is_complete(one)], occupied)
     new: list[Wanted] = []
     starts: dict[int, int] = {}

@@ -74,6 +74,7 @@ def with_usb_ports(wanted: Sequence[Wanted], occupied: Occupied) -> list[Wanted]
     order = list(_in_order(devices))
     buses = {index: _Hub(ports) for index, ports in sorted(_controllers(devices).items())}
     for one in sorted((devices[at] for at in order if _is_plugged(devices[at])), key=_depth):
+        _check_given(buses, one)
         _occupy(buses, one.spot, hub=one.driver == "usb-hub")
     for taken in occupied.spots:
         _occupy(buses, taken)
@@ -155,6 +156,26 @@ def _occupy(buses: Mapping[int, _Hub], spot: Spot | None, *, hub: bool = False) 
     holder.used.add(path[-1])
     if hub:
         holder.below[path[-1]] = _Hub(HUB_PORTS)
+
+
+def _check_given(buses: Mapping[int, _Hub], one: Wanted) -> None:
+    """Raise InputError for a port in the XML that nobody has."""
+    address = one.element.first("address") if one.element is not None else None
+    if address is None or one.spot is None or not buses or address.get("@port") != one.spot.get("port"):
+        return
+    index, port, path = one.spot.get("bus", 0), one.spot.get("port"), _path(one.spot)
+    holder = buses[index].at(path[:-1]) if index in buses and path else None
+    if not path:
+        what, expected = f"port '{port}'", "a number, and another for each hub on the way: 1.2"
+    elif index not in buses:
+        what, expected = f"there is no USB bus {index}", f"one of {', '.join(map(str, buses))}"
+    elif holder is None:
+        what, expected = f"there is no hub at port {'.'.join(map(str, path[:-1]))} of USB bus {index}", "a port of a hub"
+    elif not 1 <= path[-1] <= holder.ports:
+        what, expected = f"there is no port {port} on USB bus {index}", f"1 to {holder.ports}"
+    else:
+        return
+    raise InputError(f"{one.kind}: {what}", at=address.position, expected=expected, rule="port-range")
 
 
 def _first_free(buses: Mapping[int, _Hub], wish: int | None, full: set[int | None]) -> Spot | None:

@@ -8,7 +8,19 @@ from itertools import count
 
 from mdtool.guest.allocation.controllers import is_placed
 from mdtool.guest.model import Guest, Wanted
-from mdtool.guest.table import VIRTIO, Context, Device, Prop, number, one_of, spot_from_element, switch, virtio
+from mdtool.guest.table import (
+    MAX_INDEX,
+    VIRTIO,
+    Context,
+    Device,
+    Prop,
+    number,
+    one_of,
+    spot_from_element,
+    switch,
+    up_to,
+    virtio,
+)
 from mdtool.guest.xml import Element
 
 PCI = {
@@ -116,6 +128,8 @@ def _shape(context: Context, wanted: Wanted) -> Wanted:
     return replace(wanted, driver=driver, facts=facts, properties=properties, origin=origin, alias=alias)
 
 
+MAX_PCI = 255
+
 #: The chipset's own controllers, of index 0: type and model -> slot and function on the root bus.
 _I440FX = {("ide", "piix3"): (1, 1), ("ide", "piix4"): (1, 1), ("usb", "piix3-uhci"): (1, 2)}
 _Q35 = {("sata", "ahci"): (0x1F, 2)}
@@ -127,6 +141,8 @@ def _check_chipset(context: Context, kind: str, model: str, index: int) -> None:
     if kind == "ide" and not guest.has_ide:
         remedy = "put its disks on another bus: <target bus='sata'/>"
         context.error("@type", "this machine has no IDE controller", remedy=remedy, rule="machine-has")
+    if kind == "pci" and index > MAX_PCI:
+        context.error("@index", f"PCI controller {index}", expected=f"an index of at most {MAX_PCI}", rule="value-valid")
     if kind == "pci" and index == 0 and model != (root := default_model(guest, kind)):
         what = f"the PCI controller of index 0 is a {model}"
         remedy = f"add <controller type='pci' index='0' model='{root}'/>, or give this one another index"
@@ -166,7 +182,7 @@ CONTROLLER = Device(
         **VIRTIO,
     },
     facts={
-        "index": Prop("@index", number),
+        "index": Prop("@index", up_to(MAX_INDEX)),
         "chassis": Prop("target/@chassis", number),
         "chassisNr": Prop("target/@chassisNr", number),
         "port": Prop("target/@port", number),

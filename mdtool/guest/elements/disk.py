@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from mdtool.guest.model import Wanted
-from mdtool.guest.table import VIRTIO, Context, Device, Prop, number, one_of, switch, virtio
+from mdtool.guest.table import VIRTIO, Context, Device, Prop, number, one_of, positive, switch, virtio
 
 #: The letters before the number in a target's name -> the bus that libvirt takes for it.
 PREFIXES = {"hd": "ide", "sd": "scsi", "vd": "virtio", "fd": "fdc", "xvd": "xen", "ubd": "uml"}
@@ -102,7 +102,7 @@ DISK = Device(
     drivers=DRIVERS,
     props={
         "serial": Prop("serial", spaced),
-        "bootindex": Prop("boot/@order", number),
+        "bootindex": Prop("boot/@order", positive),
         "num-queues": Prop("driver/@queues", number, _BLK),
         "queue-size": Prop("driver/@queue_size", number, _BLK),
         "ioeventfd": Prop("driver/@ioeventfd", switch, ("virtio-blk-*",)),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mdtool.guest.table import VIRTIO, Context, Device, Prop, number, virtio
+from mdtool.guest.table import VIRTIO, Context, Device, Prop, number, positive, virtio
 
 
 def _choice(context: Context) -> str:
@@ -21,7 +21,7 @@ FILESYSTEM = Device(
         "mount_tag": Prop("target/@dir", drivers=("virtio-9p-*",)),
         "tag": Prop("target/@dir", drivers=("vhost-user-fs-*",)),
         "queue-size": Prop("driver/@queue", number, ("vhost-user-fs-*",)),
-        "bootindex": Prop("boot/@order", number, ("vhost-user-fs-*",)),
+        "bootindex": Prop("boot/@order", positive, ("vhost-user-fs-*",)),
         **VIRTIO,
     },
     origin=("target/@dir",),

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from mdtool.guest.elements.rom import ROM, ROM_HOST, without_rom
 from mdtool.guest.model import Wanted
-from mdtool.guest.table import Context, Device, Prop, number, virtio
+from mdtool.guest.table import Context, Device, Prop, positive, virtio
 
 DRIVERS = {
     "pci": "vfio-pci",
@@ -88,7 +88,7 @@ HOSTDEV = Device(
     choose=_choice,
     drivers=DRIVERS,
     props={
-        "bootindex": Prop("boot/@order", number),
+        "bootindex": Prop("boot/@order", positive),
         "display": Prop("@display", drivers=("vfio-pci*",)),
         **ROM,
     },

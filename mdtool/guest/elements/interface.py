@@ -13,6 +13,7 @@ from mdtool.guest.table import (
     Device,
     Prop,
     number,
+    positive,
     spot_from_element,
     switch,
     virtio,
@@ -36,7 +37,10 @@ _NET = ("virtio-net-*",)
 def mac(value: str) -> str:
     if not re.fullmatch(r"[0-9a-fA-F]{1,2}([:-][0-9a-fA-F]{1,2}){5}", value):
         raise ValueError("six hexadecimal numbers with : between them")
-    return ":".join(part.zfill(2).lower() for part in re.split("[:-]", value))
+    parts = [part.zfill(2).lower() for part in re.split("[:-]", value)]
+    if int(parts[0], 16) & 1:
+        raise ValueError("the address of one device: an even first number")
+    return ":".join(parts)
 
 
 def default_model(context: Context) -> str:
@@ -109,7 +113,7 @@ INTERFACE = Device(
     drivers=drivers,
     props={
         "mac": Prop("mac/@address", mac),
-        "bootindex": Prop("boot/@order", number),
+        "bootindex": Prop("boot/@order", positive),
         "tx": Prop("driver/@txmode", lambda value: {"iothread": "bh"}.get(value, value), _NET),
         "ioeventfd": Prop("driver/@ioeventfd", switch, _NET),
         "event_idx": Prop("driver/@event_idx", switch, _NET),

@@ -8,7 +8,7 @@ from dataclasses import replace
 from mdtool.errors import InputError
 from mdtool.guest.elements.character import SOURCE
 from mdtool.guest.model import Wanted
-from mdtool.guest.table import Context, Device, Prop, number
+from mdtool.guest.table import Context, Device, Prop, number, positive
 from mdtool.guest.xml import Element
 
 
@@ -54,7 +54,7 @@ REDIRDEV = Device(
     choose="@bus",
     absent="usb",
     drivers={"usb": "usb-redir"},
-    props={"bootindex": Prop("boot/@order", number)},
+    props={"bootindex": Prop("boot/@order", positive)},
     alias="redir",
     host=SOURCE,
     ignored={"boot/@loadparm": "the firmware of s390x alone reads it, from the machine"},

@@ -6,6 +6,15 @@ from dataclasses import replace
 
 from mdtool.guest.model import Wanted
 from mdtool.guest.table import VIRTIO, Context, Device, Prop, number, virtio
+from mdtool.tree import Value
+
+
+def guest_number(value: str) -> Value:
+    """A CID: those below 3 mean the hypervisor and the host."""
+    found = number(value)
+    if not isinstance(found, int) or not 3 <= found <= 0xFFFFFFFF:
+        raise ValueError("a number from 3 on")
+    return found
 
 
 def _shape(context: Context, wanted: Wanted) -> Wanted:
@@ -19,7 +28,7 @@ VSOCK = Device(
     choose="@model",
     absent="virtio",
     drivers=virtio("vhost-vsock"),
-    props={"guest-cid": Prop("cid/@address", number), **VIRTIO},
+    props={"guest-cid": Prop("cid/@address", guest_number), **VIRTIO},
     origin=(),
     alias="vsock",
     reads=("cid/@auto",),

@@ -1,0 +1,104 @@
+"""What libvirt refuses of a guest's devices taken together: one name or number for two, a second of an only one.
+
+Places that two devices have are found where all devices have theirs (``reconcile.collisions``), numbers that are no place
+where it is known what has how many (``guest.allocation``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+from mdtool.errors import InputError, Report
+from mdtool.guest.model import Guest, Wanted
+from mdtool.guest.xml import Element
+
+Check = Callable[[Guest, Sequence[Wanted]], Iterator[InputError]]
+
+#: Kinds whose origin names a place that only one can have; the others are numbered.
+_UNIQUE = {
+    "controller": "two controllers of one type have the same index",
+    "disk": "two disks have the same target",
+    "memballoon": "a guest has one memory balloon",
+    "iommu": "a guest has one IOMMU",
+    "vsock": "a guest has one vsock",
+    "nvram": "a guest has one NVRAM",
+}
+
+
+def _twins(_: Guest, wanted: Sequence[Wanted]) -> Iterator[InputError]:
+    """The second one would be another device at every start."""
+    for one in wanted:
+        origin, twin, _n = one.origin.partition("#")
+        if twin and one.kind in _UNIQUE:
+            what = f"{one.kind}: {_UNIQUE[one.kind]} ({origin.partition('/')[2] or origin})"
+            yield InputError(what, at=one.position, remedy="remove or rename one of them", rule="unique")
+
+
+#: Kinds of which a guest has one alone (True), or one of each model.
+_ONE = {"tpm": True, "panic": False}
+
+
+def _second(_: Guest, wanted: Sequence[Wanted]) -> Iterator[InputError]:
+    seen: set[tuple[str, str]] = set()
+    for one in wanted:
+        if one.kind not in _ONE or one.driver == "spapr-tpm-proxy":
+            continue
+        model = "" if _ONE[one.kind] else f" {one.facts['choice']}"
+        if (one.kind, model) in seen:
+            what = f"{one.kind}: a guest has one{model}"
+            yield InputError(what, at=one.position, remedy="remove one of them", rule="unique")
+        seen.add((one.kind, model))
+
+
+def _boot(guest: Guest, _: Sequence[Wanted]) -> Iterator[InputError]:
+    """A boot order that two devices have."""
+    seen: dict[str, Element] = {}
+    for element in guest.devices:
+        boot = element.first("boot")
+        order = boot.get("@order") if boot is not None else None
+        if boot is None or order is None:
+            continue
+        if order in seen:
+            what = f"{element.tag}: boot order {order} is that of {seen[order].position} too"
+            yield InputError(what, at=boot.position, remedy="give each its own", rule="unique")
+        seen.setdefault(order, boot)
+
+
+def _serials(guest: Guest, _: Sequence[Wanted]) -> Iterator[InputError]:
+    """A port that two serial devices have."""
+    seen: set[str] = set()
+    for element in guest.devices:
+        port = element.get("target/@port") if element.tag == "serial" else None
+        if port is None:
+            continue
+        if port in seen:
+            what = f"serial: port {port} is another's"
+            yield InputError(what, at=element.at("target"), remedy="give each its own", rule="unique")
+        seen.add(port)
+
+
+#: What only the first graphics card can be.
+_FIRST = ("vga", "cirrus", "vmvga", "ramfb")
+
+
+def _cards(_: Guest, wanted: Sequence[Wanted]) -> Iterator[InputError]:
+    cards = [one for one in wanted if one.kind == "video"]
+    for one in cards:
+        model, at = one.facts.get("model"), one.element.at("model") if one.element is not None else None
+        if model == "none" and len(cards) > 1:
+            what = "video: a card of model none is the only one"
+            yield InputError(what, at=at, remedy="remove it, or the others", rule="unique")
+        elif model in _FIRST and not one.facts.get("primary"):
+            what = f"video: only the first card can be {model}"
+            remedy = "make it the primary one, or another model: virtio, qxl, bochs"
+            yield InputError(what, at=at, remedy=remedy, rule="unique")
+
+
+CHECKS: Sequence[Check] = (_twins, _second, _boot, _serials, _cards)
+
+
+def check_together(guest: Guest, wanted: Sequence[Wanted], report: Report) -> None:
+    """Every fault to ``report``."""
+    for check in CHECKS:
+        for fault in check(guest, wanted):
+            report.error(fault)
