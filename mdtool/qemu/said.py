@@ -14,6 +14,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
+from mdtool.errors import InputError
 from mdtool.launch.words import Option, bag_from_text, split
 from mdtool.qemu.roles import ON_OFF_AUTO, is_told, role
 from mdtool.values import nested
@@ -33,8 +34,12 @@ def sections_from_options(options: Iterable[Option], hashed: Hashed = lambda _: 
     said = list(options)
     sections: Section = {}
     for option in said:
-        if row := _ROWS.get(option.name):
-            sections = _joined(sections, row(option, hashed))
+        try:
+            if row := _ROWS.get(option.name):
+                sections = _joined(sections, row(option, hashed))
+        except (LookupError, ValueError, TypeError, AttributeError):  # QEMU would refuse it, or never saw it
+            what = f"-{option.name} {option.value}: not as QEMU takes it"
+            raise InputError(what, at=option.position, rule="options-syntax") from None
     code = flash_of(said).get("0")
     if code and code.file and code.is_fixed and (hash := hashed(code.file)):
         sections["firmware"] = {"kind": "pflash", "sha256": hash}

@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mdtool.cli import main
 from mdtool.document import document_from_file, yaml_from_tree
@@ -23,7 +25,7 @@ from mdtool.errors import InputError, MdtoolError, Report
 from mdtool.guest.devices import guest_from_bytes, guest_from_file
 from mdtool.guest.model import Guest
 from mdtool.guest.platform import platform_of, sections_from_guest
-from mdtool.launch.words import options_from_words
+from mdtool.launch.words import Option, options_from_words
 from mdtool.qemu.arguments import completed
 from mdtool.qemu.config import options_from_config
 from mdtool.qemu.dump import dump
@@ -162,6 +164,44 @@ def test_options_read_backwards_are_the_xml_s_sections() -> None:
 )  # fmt: skip
 def test_what_options_say(words: str, section: str, said: object) -> None:
     assert sections_from_options(options_from_words(words.split())).get(section) == said
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "-fw_cfg file=/srv/x",
+        "-global e1000.x",
+        "-global e1000=on",
+        "-object sev-guest,id=s,policy=lax",
+        "-global driver=e1000,value=1",
+    ],
+)
+def test_options_that_qemu_would_refuse(words: str) -> None:
+    with pytest.raises(InputError, match="not as QEMU takes it"):
+        sections_from_options(options_from_words(words.split()), lambda _: "00")
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(
+                ["machine", "global", "object", "cpu", "numa", "m", "rtc", "smbios", "fw_cfg", "bios", "drive"]
+            ),
+            st.text("a.=,-+0 {}\"'x:", max_size=12)
+            | st.sampled_from(
+                ["type=11,value=a,value=b", "dist,src=0", "node,nodeid=x", "if=pflash,file=/c", "type=2,=,,"]
+            ),
+        ),
+        max_size=6,
+    )
+)
+def test_no_option_is_a_traceback(said: list[tuple[str, str]]) -> None:
+    """Whatever it says: sections that a description can hold, or an error."""
+    try:
+        found = sections_from_options([Option(*one) for one in said], lambda _: "00")
+    except MdtoolError:
+        return
+    assert found.keys() <= set(SECTIONS)
 
 
 @pytest.mark.parametrize(
