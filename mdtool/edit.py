@@ -18,9 +18,20 @@ from mdtool.tree import SECTIONS, Bus, Node, Tree, node_name
 
 GONE: Any = object()  # None is a value, YAML's null
 
+_BOM = "\ufeff"
+
 
 def rewritten(old: Document, tree: Tree) -> str:
-    """The text of ``old`` changed so that it says ``tree``; the same text where it says so already."""
+    """The text of ``old`` changed so that it says ``tree``; the same text where it says so already.
+
+    A byte order mark and the line ends of other systems stay, though libyaml's offsets do not count the one.
+    """
+    plain = old.text.removeprefix(_BOM).replace("\r\n", "\n")
+    if plain != old.text:
+        text = rewritten(doc.document_from_text(plain, old.file), tree)
+        if text == plain:
+            return old.text
+        return _BOM * old.text.startswith(_BOM) + (text.replace("\n", "\r\n") if "\r\n" in old.text else text)
     editor = _Editor(old)
     editor.tree(old.root, old.tree, doc.canonical(tree))
     text = editor.result()

@@ -1,7 +1,6 @@
 """What two devices cannot both have: a place, a chassis, a name on their bus.
 
 The XML may ask for it, and a hand may write it; QEMU would refuse the second device, and a guest that ran cannot have it.
-Ids are looked after where they are given out.
 """
 
 from __future__ import annotations
@@ -49,6 +48,7 @@ def _channel(place: Place) -> object:
 
 
 _THINGS = (
+    _Thing("same-id", lambda place: f"the id is {place.node.id}", lambda place: place.node.id),
     _Thing("same-address", lambda place: "at " + " ".join(place.address or ()), _address),
     _Thing("same-chassis", lambda place: f"chassis {place.node.properties['chassis']}", _chassis),
     _Thing("same-channel", lambda place: f"channel {place.node.properties['name']}", _channel),
