@@ -29,9 +29,14 @@ def merged_sections(
             _keep_machine_type(guest, tree, now, report)
         have = flat(getattr(tree, name))
         applied = flat(tree.applied.get(f"@{name}", {}))
-        if name == "cpu" and (plugged := _plugged_cpus(tree)) and now.get("vcpus") == have.get("vcpus", 0) + plugged:
-            now = {**now, "vcpus": have["vcpus"]}  # these were there at the start, and the others are devices
-            wanted = {**wanted, name: nested(now, "\0")}
+        if name == "cpu" and (plugged := _plugged_cpus(tree)):
+            if now.get("vcpus") == have.get("vcpus", 0) + len(plugged):
+                now = {**now, "vcpus": have["vcpus"]}  # these were there at the start, and the others are devices
+                wanted = {**wanted, name: nested(now, "\0")}
+            else:
+                what = f"<vcpu> is {now.get('vcpus')}, and {have.get('vcpus')} are described beside {', '.join(plugged)}"
+                remedy = "count them in, or remove them from the description"
+                report.warn(what, at=position_of(guest, "cpu.vcpus"), remedy=remedy, rule="plugged-cpus")
         if name == "cpu" and applied:
             wanted = {**wanted, name: _without_found_features(guest, now, {*have, *applied}, report)}
             now = flat(wanted[name])
@@ -56,9 +61,9 @@ def merged_sections(
     return replace(tree, **result, applied=applied_now), steps
 
 
-def _plugged_cpus(tree: Tree) -> int:
-    """How many CPUs were plugged in, and are devices of the description."""
-    return sum(node.driver.endswith("-cpu") and node.origin != BUILTIN for node in tree.devices)
+def _plugged_cpus(tree: Tree) -> list[str]:
+    """The CPUs that were plugged in, and are devices of the description."""
+    return [place.name for place in tree.places if place.node.driver.endswith("-cpu") and place.node.origin != BUILTIN]
 
 
 def _without_found_features(guest: Guest, now: Mapping[str, Any], known: Container[str], report: Report) -> dict[str, Any]:
