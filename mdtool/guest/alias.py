@@ -36,6 +36,7 @@ PREFIXES: Mapping[str, str] = {
     "crypto": "crypto",
     "panic": "panic",
     "nvram": "nvram",
+    "pstore": "pstore",
 }
 
 #: SCSI controllers on whose drives libvirt writes no target: a unit is all that a drive has there.

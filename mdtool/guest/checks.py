@@ -22,6 +22,7 @@ _UNIQUE = {
     "iommu": "a guest has one IOMMU",
     "vsock": "a guest has one vsock",
     "nvram": "a guest has one NVRAM",
+    "pstore": "a guest has one store for what crashed",
 }
 
 

@@ -181,7 +181,7 @@ def _crypto(_element: Element, node: Node | None, _host: Host) -> Backend:
 
 def _pstore(element: Element, node: Node | None, _host: Host) -> Backend:
     holder = element.first("size")
-    id = f"{node.id}-store" if node is not None else "store"
+    id = f"mem{node.id}" if node is not None else "mempstore"
     size = bytes_of(holder.text, holder.get("@unit"), holder) if holder is not None else 64 * 1024
     return Backend(option("-object", qom_type="memory-backend-ram", id=id, size=size, share=True), {"memdev": id})
 

@@ -275,3 +275,25 @@ def test_what_is_written_for_qemu_gets_its_port_from_qemu() -> None:
         "usb-tablet": "1",
         "usb-mouse": None,
     }
+
+
+def test_devices_of_newer_libvirts() -> None:
+    """Where libvirt 11.3 puts them: 9.0 drops these elements, or does not know them."""
+    guest = guest_with(
+        "<pstore backend='acpi-erst'><path>/p</path><size unit='KiB'>8</size></pstore>",
+        "<crypto model='virtio' type='qemu'><backend model='builtin'/></crypto>",
+        "<watchdog model='i6300esb'/>",
+        "<rng model='virtio'><backend model='builtin'/></rng>",
+        "<panic model='pvpanic'/>",
+        machine="q35",
+    )
+    found = places(guest)
+    assert {name: found[name] for name in ("pci.5", "watchdog0", "crypto0", "pstore0", "rng0", "None", "usb")} == {
+        "pci.5": "pci.1 00.0",
+        "watchdog0": "pci.5 01.0",
+        "crypto0": "pci.5 02.0",
+        "pstore0": "pci.5 03.0",
+        "rng0": "pci.4 00.0",
+        "None": "pcie.0 02.0",  # pvpanic-pci, which has no id
+        "usb": "pci.2 00.0",
+    }

@@ -75,7 +75,7 @@ _CONTROLLERS = frozenset({"usb", "scsi", "virtio-serial", "sata", "ide", "nvme"}
 #: Conventional PCI devices by driver, for the kinds whose other drivers sit elsewhere.
 _CONVENTIONAL = frozenset({
     "ES1370", "AC97", "intel-hda", "ich9-intel-hda", "i6300esb", "pci-serial", "ivshmem-plain", "ivshmem-doorbell",
-    "VGA", "cirrus-vga", "vmware-svga", "qxl", "qxl-vga", "secondary-vga", "pvpanic-pci", "ati-vga",
+    "VGA", "cirrus-vga", "vmware-svga", "qxl", "qxl-vga", "secondary-vga", "ati-vga", "acpi-erst",
 })  # fmt: skip
 
 #: Network devices that libvirt knows as conventional PCI ones; one that it does not know at all it takes for Express.
@@ -87,7 +87,7 @@ _NO_PCI_NICS = frozenset({"usb-net", "ne2k_isa", "spapr-vlan", ""})
 #: Kinds in the order in which libvirt notes the addresses that the XML gives.
 KINDS = (
     "disk", "interface", "sound", "hostdev", "video", "controller", "serial", "input", "filesystem", "watchdog",
-    "memballoon", "rng", "shmem", "panic", "memory", "iommu", "vsock", "crypto",
+    "memballoon", "rng", "shmem", "panic", "memory", "iommu", "vsock", "crypto", "pstore",
 )  # fmt: skip
 _COLLECTED = {kind: number for number, kind in enumerate(KINDS)}
 _MAX_BUSES = 256
@@ -110,9 +110,13 @@ def need_of(wanted: Wanted) -> Need | None:
     if driver.startswith(("virtio-", "vhost-")) and (wanted.kind != "interface" or "transport" in wanted.facts):
         if driver.endswith("-pci-transitional"):
             return Need("pci")
+        if wanted.kind == "crypto" and "-pci" in driver:
+            return Need("pci")  # libvirt 11 takes it for a conventional device
         if driver in ("virtio-iommu", "virtio-iommu-pci"):
             return Need("integrated")
         return Need("pcie") if "-pci" in driver or driver.startswith(("virtio-vga", "vhost-user-vga")) else None
+    if driver == "pvpanic-pci":
+        return Need("integrated")
     if driver in _EXPRESS:
         return Need("pcie")
     if wanted.kind == "interface" and driver not in _NO_PCI_NICS:
@@ -440,7 +444,7 @@ def _at(slot: int, function: int = 0) -> Spot:
 _BEFORE = ("filesystem", "interface", "sound")
 _AFTER = (
     "disk", "hostdev", "memballoon", "rng", "watchdog", "video", "shmem", "input", "serial", "vsock", "memory", "crypto",
-    "iommu", "panic", "tpm", "console", "channel", "parallel",
+    "pstore", "iommu", "panic", "tpm", "console", "channel", "parallel",
 )  # fmt: skip
 
 

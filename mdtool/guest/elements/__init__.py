@@ -21,6 +21,7 @@ from mdtool.guest.elements.memory import MEMORY
 from mdtool.guest.elements.nothing import NOTHING
 from mdtool.guest.elements.nvram import NVRAM
 from mdtool.guest.elements.panic import PANIC
+from mdtool.guest.elements.pstore import PSTORE
 from mdtool.guest.elements.redirdev import REDIRDEV, REDIRFILTER
 from mdtool.guest.elements.rng import RNG
 from mdtool.guest.elements.shmem import SHMEM
@@ -38,7 +39,7 @@ ROWS: Mapping[str, Device] = {
     for row in (
         DISK, CONTROLLER, INTERFACE, FILESYSTEM, HOSTDEV, SERIAL, PARALLEL, CONSOLE, CHANNEL, SMARTCARD, INPUT, VIDEO,
         SOUND, HUB, REDIRDEV, REDIRFILTER, WATCHDOG, MEMBALLOON, RNG, TPM, NVRAM, PANIC, SHMEM, MEMORY, IOMMU, VSOCK,
-        CRYPTO, *NOTHING,
+        CRYPTO, PSTORE, *NOTHING,
     )
 }  # fmt: skip
 

@@ -14,5 +14,4 @@ NOTHING = (
     no_device("graphics", "the screen's way to a person"),
     no_device("audio", "where sound goes"),
     no_device("lease", "a lock that the host holds"),
-    no_device("pstore", "a store that newer QEMUs' firmware tables describe"),
 )

@@ -222,7 +222,7 @@ def crypto(element: Element, node: Node | None, host: Host) -> Backend:
 
 def pstore(element: Element, node: Node | None, host: Host) -> Backend:
     """The file that keeps what a crashing guest wrote."""
-    id = f"{_id(node)}-store"
+    id = f"mem{_id(node)}"
     holder = element.first("size")
     if holder is None or not element.get("path"):
         raise InputError("<pstore> without <path> or <size>", at=element.position, expected="both", rule="missing")
