@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -143,6 +144,8 @@ def cpu_words(said: Said) -> tuple[str | None, dict[str, Any]]:
 def _cpu(tree: Tree, said: Said) -> Section:
     model, features = cpu_words(said)
     cpu: Section = {**tree.cpu, **({"model": model} if model in ("host", "max") else {})}
+    if math.prod(cpu.get("topology", {}).values()) != cpu.get("maxcpus", cpu.get("vcpus", 1)):
+        cpu.pop("topology", None)  # a board with CPUs of its own says nothing of how they are arranged
     return {**cpu, **({"features": features} if features else {})}
 
 

@@ -107,7 +107,8 @@ def nic(writer: Writer, one: One) -> Made:
     given = writer.host.nets.get(name)
     if given is None:
         raise NoWords("a NIC without a network")
-    bag = given.bag
+    bag = dict(given.bag)
+    bag |= {key: writer.absolute(bag[key]) for key in ("script", "downscript") if bag.get(key) not in (None, "", "no")}
     kind, inner = net.network(bag, lambda id: writer.host.chars[id].bag)
     facts = {
         attribute: on(one.keys.switch(key)) for key, attribute in (("ioeventfd", "ioeventfd"), ("event_idx", "event_idx"))
@@ -633,6 +634,5 @@ ROWS: Mapping[re.Pattern[str], Row] = {
         r"intel-iommu|amd-iommu|virtio-iommu-pci": _iommu,
         r"usb-hub": simple("hub", "hub", type_="usb"),
         r"pvpanic": simple("panic", "panic", model="isa"),
-        r"pvpanic-pci": simple("panic", "panic", model="pvpanic"),
     }.items()
 }

@@ -21,7 +21,7 @@ from typing import Any
 
 from mdtool.document import tree_with
 from mdtool.drivers import same_driver
-from mdtool.errors import Position, QemuError, Report, Warn
+from mdtool.errors import Errors, MdtoolError, Position, QemuError, Report, Warn
 from mdtool.guest.model import Guest, Wanted
 from mdtool.launch.device import handover
 from mdtool.launch.importer import domain
@@ -155,7 +155,7 @@ class _Machine:
             xml = self._domain(tree, things, backends, report)
             guest = guest_from_bytes(xml.encode(), f"{name}.xml")
             wanted = with_defaults(guest, wanted_from_guest(guest, Report()))
-            if others := _others(things, guest, wanted):
+            if others := _others(things, guest, wanted) - refused:
                 refused |= others
                 continue
             tree = _linked(tree, guest, wanted, things)
@@ -237,7 +237,7 @@ class _Machine:
                 continue
             if device.path not in users and id(bus) in inside:
                 continue
-            on_board = bus.type in ("System", "sd-bus") and device.path not in users
+            on_board = (bus.type == "System" or device.driver == "sd-card") and device.path not in users
             inherent = (device.driver, bus.name, device.properties.get("addr")) in own
             if device.path not in users and (inherent or on_board) and device.driver not in _ON_BOARD:
                 continue
@@ -262,7 +262,7 @@ class _Machine:
             is_hosts = bool(one.keys.left) or any(one.properties.get(name) for name in BACKENDS)
             if thing.made is not None:
                 self._call(device, thing.made.id, taken, users)
-            elif device.path in users or is_hosts or given is not None:
+            elif device.path in users or is_hosts or given is not None or device.driver == _OWN_HUB:
                 name = self._call(device, f"import{hands}", taken, users)
                 hands += 1
                 if is_hosts:
@@ -551,7 +551,8 @@ class _Machine:
                   (self.host.tpms, "tpmdev", "type"), (self.host.audios, "audiodev", "driver"))  # fmt: skip
         for table, flag, first in places:
             for name, given in table.items():
-                if given.option.name == flag or given.option.name == "blockdev":
+                is_whole = given.option.name == flag and (flag != "drive" or given.bag.get("if") == "none")
+                if (is_whole and given.bag == given.option.bag) or given.option.name == "blockdev":
                     found[name] = (self._with_paths(given.option), given)
                     continue
                 bag = {k: v for k, v in given.bag.items() if k not in ("id", "if", "index", "bus", "unit", "media", "mux")}
@@ -671,6 +672,7 @@ def _typed(value: Any, like: Any) -> Any:
     return value
 
 
+_OWN_HUB = "usb-hub"  # QEMU plugs one where a bus has no port left, unless the device names its port, as from now on
 #: USB controllers that -usb makes, of which newer chipsets say that they have one
 _USB_OF_CHIPSETS = frozenset({"piix3-usb-uhci", "piix4-usb-uhci"})
 
@@ -774,7 +776,16 @@ def _others(things: Sequence[_Thing], guest: Guest, wanted: Sequence[Wanted]) ->
 
 def _moved(things: Sequence[_Thing], guest: Guest, tree: Tree) -> frozenset[int]:
     """The devices that the XML would have somewhere else: libvirt knows no such place (slot 0 of a POWER machine)."""
-    changed = {step.name for step in reconcile(guest, tree).plan.steps if step.action is not Action.KEEP}
+    try:
+        changed = {step.name for step in reconcile(guest, tree).plan.steps if step.action is not Action.KEEP}
+    except MdtoolError as error:
+        lines = {one.at.line for one in (error.errors if isinstance(error, Errors) else [error]) if one.at is not None}
+        elements = [element for element in guest.devices if element.tag != "emulator"]
+        made = zip((thing for thing in things if thing.made is not None), elements, strict=False)
+        found = frozenset(id(thing.device) for thing, element in made if element.position.line in lines)
+        if not found:
+            raise
+        return found
     return frozenset(id(thing.device) for thing in things if thing.device.id in changed)
 
 
@@ -827,8 +838,13 @@ def _settled(guest: Guest, tree: Tree, report: Report) -> Tree:
 
     for last in (False, True):
         prepared = prepared_rehearsal(guest, tree, via="device")
-        with rehearsal(prepared) as qemu:
-            found = guest_visible(checked(qemu, prepared)[0])
+        try:
+            with rehearsal(prepared) as qemu:
+                found = guest_visible(checked(qemu, prepared)[0])
+        except QemuError as error:  # a device that another process serves cannot be had without it
+            what = f"the import could not be tried, and nobody knows whether it is the same machine: {error.what[:300]}"
+            report.warn(what, remedy="mdtool launch --paused compares it, with its host", rule="import")
+            return tree
         changes: dict[str, dict[str, Any]] = {}
         for one in found:
             place = tree.by_name.get(one.node)

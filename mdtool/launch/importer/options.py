@@ -36,6 +36,8 @@ def options_from_command(command: Command, report: Report) -> list[Option]:
             )
             errors.error(error)
             continue
+        elif row.fate == LOST and option.value == "none":
+            continue
         elif row.fate == LOST:
             report.warn(f"-{option.name} is not carried over", at=option.position, remedy=row.says, rule="option-lost")
             continue

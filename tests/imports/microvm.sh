@@ -1,0 +1,1 @@
+qemu-system-x86_64 -M microvm,rtc=on -kernel /v -append x -nodefaults -no-user-config -serial stdio -drive id=t,file=/a,format=raw,if=none -device virtio-blk-device,drive=t -netdev tap,id=p,script=no,downscript=no,ifname=t0 -device virtio-net-device,netdev=p -m 512
