@@ -147,7 +147,9 @@ class _Reconciler:
             [0, *(_pci_index(w.origin) for w in self.wanted), *(_pci_index(p.node.origin) for p in kept.values())]
         )
         kept |= {place.name: place for place in matching.gone if 0 < _pci_index(place.node.origin) < highest}
-        return kept
+        staying = {place.node.id for place in kept.values()}
+        beside = (place for place in matching.gone if place.node.driver == "zpci")
+        return kept | {place.name: place for place in beside if place.node.properties.get("target") in staying}
 
     def _settled(self, w: Wanted, match: Match | None) -> Wanted:
         """A survivor with the place and the id that it has; a device that comes back with its old place as a wish."""
@@ -191,7 +193,15 @@ class _Reconciler:
         return replace(w, spot=spot, id=w.id or (kept.id if kept.id not in taken else None))
 
     def _controller(self, place: Place) -> Wanted | None:
-        """A kept controller or hub as a Wanted, so that new devices find its bus."""
+        """A kept controller or hub as a Wanted, so that new devices find its bus; also what stands beside one (zpci)."""
+        if place.node.driver == "zpci":
+            target = place.node.properties.get("target")
+            beside = next((p for p in self.old.places if p.node.id == target and p.node.driver != "zpci"), None)
+            whole = self._controller(beside) if beside is not None else None
+            if whole is None:
+                return None
+            zpci = Wanted("zpci", "zpci", f"zpci/{whole.origin}", alias="zpci", facts={"for": whole.origin})
+            return survivor(zpci, place.node, self.spots.get(place.name))
         type_, model = _provides(place.node)
         if not type_:
             return None

@@ -59,3 +59,20 @@ def test_numbers_stay(tmp_path: Path, capsys: pytest.CaptureFixture[str], adopte
     described.write_text(described.read_text().replace("'0002'", "'0009'", 1))
     assert main(["reconcile", str(tmp_path / "out.xml"), str(described)]) == 2  # another uid than the XML's
     assert "zpci" in capsys.readouterr().err
+
+
+def test_bridges_that_nobody_wrote_keep_theirs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = "<source><address domain='{}' bus='0' slot='0' function='0'/></source>"
+    there, more = (
+        f"<hostdev mode='subsystem' type='pci'>{source.format(number)}{address}</hostdev>"
+        for number, address in ((1, "<address type='pci' bus='1' slot='1'/>"), (2, ""))
+    )
+    xml, described = guest(tmp_path / "g.xml", there, more), tmp_path / "g.yaml"
+    assert main(["reconcile", str(xml), str(described)]) == 0
+    before = numbers(tree_from_file(described))
+    assert before.keys() == {"hostdev0", "hostdev1", "pci.1"}
+    assert main(["reconcile", str(xml), str(described), "--dry-run"]) == 0  # no changes
+    guest(xml, there)
+    assert main(["reconcile", str(xml), str(described)]) == 0
+    assert numbers(tree_from_file(described)) == {name: before[name] for name in ("hostdev0", "pci.1")}
+    capsys.readouterr()
