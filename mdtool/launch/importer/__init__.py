@@ -5,6 +5,8 @@
     table      what becomes of each option: one row an option
     null       the same options with nothing of the host behind them
     machine    the machine that QEMU makes of them, read, and the XML beside it
+    things     the devices of that machine: walked, named, matched with the options that made them
+    readback   the XML read back, and the import tried in a rehearsal
     elements   a device as an element: one row a kind; block, net, char, display are what is behind one
     domain     everything outside of <devices>
 

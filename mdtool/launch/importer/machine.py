@@ -15,35 +15,41 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from mdtool.document import tree_with
-from mdtool.drivers import same_driver
-from mdtool.errors import Errors, MdtoolError, Position, QemuError, Report, Warn
-from mdtool.guest.model import Guest, Wanted
+from mdtool.errors import Position, QemuError, Report, Warn
 from mdtool.launch.device import handover
 from mdtool.launch.importer import domain
 from mdtool.launch.importer.display import audio, graphics
-from mdtool.launch.importer.elements import CODECS, Made, One, Writer, bytes_of, with_codec
+from mdtool.launch.importer.elements import CODECS, One, Writer, bytes_of, with_codec
 from mdtool.launch.importer.markup import Keys, NoWords, tag
 from mdtool.launch.importer.null import BACKENDS, Given, Host, without_host
 from mdtool.launch.importer.options import options_from_command
+from mdtool.launch.importer.readback import linked_tree, moved, others_of, settled
 from mdtool.launch.importer.script import Command
+from mdtool.launch.importer.things import (
+    ON_BOARD,
+    Thing,
+    add_links,
+    fits,
+    in_order,
+    is_hosts_key,
+    name_device,
+    name_hubs,
+    properties_of,
+    typed,
+)
 from mdtool.launch.rehearse import rehearsal
-from mdtool.launch.rehearse_backends import STAND_INS
 from mdtool.launch.run import Prepared, version_of
 from mdtool.launch.words import Option, text_from_bag
 from mdtool.qemu.dump import tree_from_raw
 from mdtool.qemu.raw import FOLDED, Raw, RawBus, RawDevice, placed
 from mdtool.qemu.read import read
 from mdtool.qemu.roles import role
-from mdtool.qemu.session import Session
-from mdtool.reconcile import linked, reconcile
-from mdtool.reconcile.plan import Action
-from mdtool.tree import HAND, Node, Tree
-from mdtool.values import same
+from mdtool.tree import Node, Tree
 
 _ARCH = {"arm": "armv7l", "i386": "i686"}
 _ROUNDS = 6  # in each of them some devices lose their elements, and what sits on them in the next
@@ -67,25 +73,6 @@ def imported(command: Command, name: str, report: Report | None = None) -> Impor
         host = Host(Path(folder))
         machine = _Machine(command, given, host, report)
         return machine.imported(name)
-
-
-@dataclass
-class _Thing:
-    """A device on its way into the XML: ``made`` is its element, ``verbatim`` the option that it stays where there is none.
-
-    What is ``on_board`` is the machine's own, and only its host side is in the XML; ``parts`` are the ids of codecs.
-    """
-
-    device: RawDevice
-    given: Given | None
-    made: Made | None = None
-    verbatim: Option | None = None
-    on_board: bool = False
-    parts: list[str] = field(default_factory=list)
-
-    @property
-    def at(self) -> Position | None:
-        return self.given.option.position if self.given is not None else None
 
 
 class _Machine:
@@ -139,7 +126,7 @@ class _Machine:
         if version_of(self.binary) >= (8, 2) and not {"audio", "audiodev"} & {option.name for option in self.given}:
             options.append(Option("audio", "none"))  # since then a card without a back end looks for one on the host
         raw = self._raw(options)
-        _name_hubs(raw, self.host)
+        name_hubs(raw, self.host)
         self._plug(raw)
         own = self._own(options)
         refused: frozenset[int] = frozenset()
@@ -155,14 +142,14 @@ class _Machine:
             xml = self._domain(tree, things, backends, report)
             guest = guest_from_bytes(xml.encode(), f"{name}.xml")
             wanted = with_defaults(guest, wanted_from_guest(guest, Report()))
-            if others := _others(things, guest, wanted) - refused:
+            if others := others_of(things, guest, wanted) - refused:
                 refused |= others
                 continue
-            tree = _linked(tree, guest, wanted, things)
-            if not (others := _moved(things, guest, tree) - refused):
+            tree = linked_tree(tree, guest, wanted, things)
+            if not (others := moved(things, guest, tree) - refused):
                 break
             refused |= others
-        tree = _settled(guest, tree, report)
+        tree = settled(guest, tree, report)
         return Imported(xml, tree, tuple(report.warnings))
 
     def _raw(self, options: Sequence[Option]) -> Raw:
@@ -173,7 +160,7 @@ class _Machine:
             with rehearsal(Prepared(Tree(), self.binary, tuple(options), handover(options), commandline=line)) as qemu:
                 raw = read(qemu.session)
                 for _, device in placed(raw.buses):
-                    _add_links(qemu.session, device)
+                    add_links(qemu.session, device)
                 return raw
         except QemuError as error:
             raise QemuError(error.what, at=self._place(error.what), rule=error.rule) from None
@@ -217,7 +204,7 @@ class _Machine:
 
     def _things(
         self, raw: Raw, own: set[tuple[str, str, Any]], refused: frozenset[int], report: Report
-    ) -> tuple[list[_Thing], Mapping[str, str]]:
+    ) -> tuple[list[Thing], Mapping[str, str]]:
         """What is not the machine's own, each with its element, its option, or neither; and who made what."""
         audios = {id: number for number, id in enumerate(self.host.audios, 1)}
         machine = str(raw.answers["type"]).removesuffix("-machine")
@@ -228,22 +215,22 @@ class _Machine:
                 users.pop(str(device.path), None)
                 device.path, device.id = before
         taken = {device.id for _, device in placed(raw.buses)}
-        found: list[_Thing] = []
+        found: list[Thing] = []
         givens = self._matched(raw)
         inside = {id(bus) for _, device in placed(raw.buses) if device.driver == "usb-storage" for bus in device.buses}
         hands = 0
-        for bus, device in [*_in_order(raw.buses), *self._plugged]:
+        for bus, device in [*in_order(raw.buses), *self._plugged]:
             if bus.type in FOLDED:
                 continue
             if device.path not in users and id(bus) in inside:
                 continue
             on_board = (bus.type == "System" or device.driver == "sd-card") and device.path not in users
             inherent = (device.driver, bus.name, device.properties.get("addr")) in own
-            if device.path not in users and (inherent or on_board) and device.driver not in _ON_BOARD:
+            if device.path not in users and (inherent or on_board) and device.driver not in ON_BOARD:
                 continue
             given = givens.get(id(device))
             one = self._one(bus, device, given)
-            thing = _Thing(device, given)
+            thing = Thing(device, given)
             if on_board:
                 with suppress(NoWords):
                     found.append(replace(thing, made=writer.made(one), on_board=True))
@@ -274,7 +261,7 @@ class _Machine:
             found.append(thing)
         for device in raw.loose:
             if device.id:
-                found.append(_Thing(device, givens.get(id(device))))
+                found.append(Thing(device, givens.get(id(device))))
                 what = f"{device.id} ({device.driver}): the XML has no words for it; it stays in the description"
                 report.warn(what, at=found[-1].at, rule="import")
         for _, device in placed(raw.buses):  # a companion of a USB controller names its master's bus
@@ -289,7 +276,7 @@ class _Machine:
             while id_ in taken:
                 id_ += "x"
             taken.add(id_)
-            self.buses |= _name(device, id_)
+            self.buses |= name_device(device, id_)
         device.path = device.path or f"/machine/peripheral/{device.id}"
         users[device.path] = device.driver
         return device.id
@@ -313,24 +300,24 @@ class _Machine:
         by_id = {str(given.bag["id"]): given for given in self.host.devices if "id" in given.bag}
         anonymous = [given for given in self.host.devices if "id" not in given.bag]
         found: dict[int, Given] = {}
-        for device in [*(device for _, device in [*_in_order(raw.buses), *self._plugged]), *raw.loose]:
+        for device in [*(device for _, device in [*in_order(raw.buses), *self._plugged]), *raw.loose]:
             before = self.names.get(id(device), (device.path, device.id))
             if before[1] in by_id:
                 found[id(device)] = by_id[before[1]]
                 continue
             if before[0] is None or not str(before[0]).startswith("/machine/peripheral-anon"):
                 continue
-            fits = (given for given in anonymous if _fits(given.bag, device))
-            if (given := next(fits, None)) is not None:
+            fitting = (given for given in anonymous if fits(given.bag, device))
+            if (given := next(fitting, None)) is not None:
                 found[id(device)] = given
                 anonymous.remove(given)
         return found
 
     def _one(self, bus: RawBus, device: RawDevice, given: Given | None) -> One:
-        properties = _properties(device)
+        properties = properties_of(device)
         bag = given.bag if given is not None else {}
         driver = self._stood_in(given) or device.driver
-        keys = {key: value for key, value in bag.items() if key not in _TAKEN_APART and _is_hosts(driver, key)}
+        keys = {key: value for key, value in bag.items() if key not in _TAKEN_APART and is_hosts_key(driver, key)}
         if driver != device.driver:
             properties = {**properties, **{key: value for key, value in bag.items() if key not in _TAKEN_APART}}
         return One(bus, device, driver, properties, Keys(keys), bag)
@@ -345,7 +332,7 @@ class _Machine:
         bag: dict[str, Any] = {"driver": one.driver, "id": id}
         if given is not None:
             said = {key: value for key, value in given.bag.items() if key not in _TAKEN_APART}
-            bag |= {key: _typed(value, one.properties.get(key)) if _is_hosts(one.driver, key) else value
+            bag |= {key: typed(value, one.properties.get(key)) if is_hosts_key(one.driver, key) else value
                     for key, value in said.items()}  # fmt: skip
         else:
             bag |= {name: self._backend(one, name) for name in BACKENDS if one.properties.get(name)}
@@ -358,7 +345,7 @@ class _Machine:
         char = self.host.chars.get(found)
         return str(char.bag["name"]) if name == "chardev" and char and char.bag.get("backend") == "chardev" else found
 
-    def _as_scripted(self, tree: Tree, things: Sequence[_Thing]) -> Tree:
+    def _as_scripted(self, tree: Tree, things: Sequence[Thing]) -> Tree:
         """What the script chose is a property, and what a stand-in took the place of is as the script says it."""
         changes: dict[str, dict[str, Any]] = {}
         for thing in things:
@@ -379,8 +366,8 @@ class _Machine:
                 k: v for k, v in thing.given.bag.items() if k not in _TAKEN_APART and role(place.node.driver, k) == "guest"
             }
             if (driver := self._stood_in(thing.given)) is not None:
-                have = _properties(thing.device)
-                bag = {k: _typed(v, have.get(k)) for k, v in bag.items() if not (k == "romfile" and v)}
+                have = properties_of(thing.device)
+                bag = {k: typed(v, have.get(k)) for k, v in bag.items() if not (k == "romfile" and v)}
                 changes[thing.device.id] = {"driver": driver, "properties": bag, "pins": {}, "effective": {}, "pci": {}}
                 continue
             pins = dict(place.node.pins)
@@ -390,7 +377,7 @@ class _Machine:
 
     # --- the XML ---
 
-    def _domain(self, tree: Tree, things: Sequence[_Thing], backends: Sequence[Option], report: Report) -> str:
+    def _domain(self, tree: Tree, things: Sequence[Thing], backends: Sequence[Option], report: Report) -> str:
         said, host = self.said, self.host
         arch, machine = str(tree.machine["arch"]), str(tree.machine["type"])
         kind, _ = domain.hypervisor(said, report)
@@ -454,7 +441,7 @@ class _Machine:
             kept += self.said.all("k")
         return found, kept
 
-    def _ports(self, things: Sequence[_Thing], arch: str, report: Report) -> list[str]:
+    def _ports(self, things: Sequence[Thing], arch: str, report: Report) -> list[str]:
         """The serial ports that are the board's own: only what is behind them is to be said."""
         used = {name for thing in things if thing.made is not None for name in thing.made.used}
         used |= {str(thing.device.properties.get("chardev")) for thing in things}
@@ -501,7 +488,7 @@ class _Machine:
 
     # --- <qemu:commandline> ---
 
-    def _backends(self, things: Sequence[_Thing], report: Report) -> list[Option]:
+    def _backends(self, things: Sequence[Thing], report: Report) -> list[Option]:
         """What is behind the devices that stay options, and what is behind that, in the script's order."""
         table = self._named_backends()
         wanted: set[str] = set()
@@ -641,11 +628,7 @@ def _mentioned(bag: Mapping[str, Any]) -> Iterator[str]:
             yield value
 
 
-def _is_hosts(driver: str, key: str) -> bool:
-    return role(driver, key) == "host" or key in ("romfile", "write-cache")
-
-
-def _without_objects(tree: Tree, things: Sequence[_Thing], backends: Sequence[Option]) -> Tree:
+def _without_objects(tree: Tree, things: Sequence[Thing], backends: Sequence[Option]) -> Tree:
     """The memory behind a device of its own is the device's affair, and the option's or the element's that makes it."""
     elsewhere = {option.id for option in backends if option.name == "object"}
     elsewhere |= {name for thing in things if thing.made is not None for name in thing.made.used}
@@ -661,17 +644,6 @@ def _with_registers(tree: Tree) -> Tree:
     return replace(tree, features={**tree.features, "globals": globals_})
 
 
-def _typed(value: Any, like: Any) -> Any:
-    """A value that a script spells, as QEMU's JSON wants it: ``like`` is one of the same type, None where nobody knows."""
-    if not isinstance(value, str):
-        return value
-    if isinstance(like, bool) or (like is None and value in ("on", "off")):
-        return value in ("on", "yes", "true")
-    if (isinstance(like, int) or like is None) and re.fullmatch(r"\d+|0x[0-9a-fA-F]+", value):
-        return int(value, 0)
-    return value
-
-
 _OWN_HUB = "usb-hub"  # QEMU plugs one where a bus has no port left, unless the device names its port, as from now on
 #: USB controllers that -usb makes, of which newer chipsets say that they have one
 _USB_OF_CHIPSETS = frozenset({"piix3-usb-uhci", "piix4-usb-uhci"})
@@ -679,185 +651,3 @@ _USB_OF_CHIPSETS = frozenset({"piix3-usb-uhci", "piix4-usb-uhci"})
 
 def _without_usb_pin(node: Node) -> dict[str, Any]:
     return {"pins": {key: value for key, value in node.pins.items() if key != "has-usb"}}
-
-
-def _fits(bag: Mapping[str, Any], device: RawDevice) -> bool:
-    """Whether a -device without an id can have made a device: the driver, and the back end that it names."""
-    driver = str(bag.get("driver"))
-    if not same_driver(STAND_INS.get(driver, driver), device.driver):
-        return False
-    properties = _properties(device)
-    have = {name: str(properties.get(name) or "").removeprefix("#").rpartition("/")[2] for name in BACKENDS if name in bag}
-    return all(not found or found == str(bag[name]) or found.startswith("import-") for name, found in have.items())
-
-
-def _properties(device: RawDevice) -> dict[str, Any]:
-    """With those of the device behind a virtio proxy."""
-    inner = next((bus.devices[0] for bus in device.buses if bus.type in FOLDED and bus.devices), None)
-    return {**(inner.properties if inner is not None else {}), **device.properties}
-
-
-def _name(device: RawDevice, id: str) -> dict[str, str]:
-    """Give a device an id, and its buses the names that QEMU makes of it; old names of buses and new ones."""
-    device.id = id
-    renamed: dict[str, str] = {}
-    inner = [d for bus in device.buses if bus.type in FOLDED for d in bus.devices]
-    for provider in (device, *inner):
-        for number, bus in enumerate(provider.buses):
-            if bus.type in ("PCI", "PCIE"):
-                renamed[bus.name], bus.name = id, id
-            elif bus.type not in FOLDED:
-                renamed[bus.name], bus.name = f"{id}.{number}", f"{id}.{number}"
-    return renamed
-
-
-def _name_hubs(raw: Raw, host: Host) -> None:
-    """What is behind a NIC of -net: the hub's back end, or the network that QEMU gives by default."""
-    number = 0
-    for _, device in _in_order(raw.buses):
-        if "mac" in device.properties and re.fullmatch(r"|hub\d+port\d+", str(device.properties.get("netdev") or "")):
-            name = "default" if "default" in host.nets else f"hub{number}"
-            device.properties["netdev"] = name
-            number += 1
-
-
-#: devices of a board that have a host side, which the XML says
-_ON_BOARD = frozenset({"sd-card", "lan9118", "smc91c111"})
-#: back ends that are links, which `info qtree` leaves out: driver -> property
-_LINKS = {
-    "isa-serial": "chardev", "isa-parallel": "chardev", "virtio-rng-pci": "rng", "virtio-rng-device": "rng",
-    "virtio-rng-ccw": "rng", "pc-dimm": "memdev", "ivshmem-plain": "memdev",
-}  # fmt: skip
-
-
-def _add_links(session: Session, device: RawDevice) -> None:
-    name = _LINKS.get(device.driver)
-    if name is None or name in device.properties:
-        return
-    if device.path is None:  # the board's own, which -serial and -parallel made
-        device.properties[name] = f"{device.driver.removeprefix('isa-')}{device.properties.get('index', 0)}"
-        return
-    with suppress(QemuError):
-        device.properties[name] = session.execute("qom-get", {"path": device.path, "property": name})
-
-
-def _in_order(buses: Sequence[RawBus]) -> Iterator[tuple[RawBus, RawDevice]]:
-    """As made: QEMU lists the youngest first, and a carrier before what it carries."""
-    for bus in buses:
-        for device in reversed(bus.devices):
-            yield bus, device
-            yield from _in_order(device.buses)
-
-
-# --- read back -----------------------------------------------------------------------------------------------------
-
-
-def _elements_of(
-    things: Sequence[_Thing], guest: Guest, wanted: Sequence[Wanted]
-) -> Iterator[tuple[_Thing, Wanted | None]]:
-    """Each device with an element, and what the XML wants by it."""
-    of: dict[int, Wanted] = {}
-    for want in wanted:
-        if want.element is not None:
-            of.setdefault(id(want.element), want)
-    elements = [element for element in guest.devices if element.tag != "emulator"]
-    for thing, element in zip((thing for thing in things if thing.made is not None), elements, strict=False):
-        yield thing, of.get(id(element))
-
-
-def _others(things: Sequence[_Thing], guest: Guest, wanted: Sequence[Wanted]) -> frozenset[int]:
-    """The devices whose element asks for another one."""
-    return frozenset(
-        id(thing.device)
-        for thing, want in _elements_of(things, guest, wanted)
-        if want is None or not (thing.on_board or same_driver(want.driver, thing.device.driver) or _stands_in(want, thing))
-    )
-
-
-def _moved(things: Sequence[_Thing], guest: Guest, tree: Tree) -> frozenset[int]:
-    """The devices that the XML would have somewhere else: libvirt knows no such place (slot 0 of a POWER machine)."""
-    try:
-        changed = {step.name for step in reconcile(guest, tree).plan.steps if step.action is not Action.KEEP}
-    except MdtoolError as error:
-        lines = {one.at.line for one in (error.errors if isinstance(error, Errors) else [error]) if one.at is not None}
-        elements = [element for element in guest.devices if element.tag != "emulator"]
-        made = zip((thing for thing in things if thing.made is not None), elements, strict=False)
-        found = frozenset(id(thing.device) for thing, element in made if element.position.line in lines)
-        if not found:
-            raise
-        return found
-    return frozenset(id(thing.device) for thing in things if thing.device.id in changed)
-
-
-def _stands_in(want: Wanted, thing: _Thing) -> bool:
-    return thing.given is not None and want.driver == thing.given.bag.get("driver")
-
-
-def _linked(tree: Tree, guest: Guest, wanted: Sequence[Wanted], things: Sequence[_Thing]) -> Tree:
-    """The tree with each node's element as its origin, and what the XML says as said already."""
-    from mdtool.guest.platform import sections_from_guest
-
-    changes: dict[str, dict[str, Any]] = {}
-    for thing, want in _elements_of(things, guest, wanted):
-        if want is not None and not thing.on_board and thing.device.id in tree.by_name:
-            changes[thing.device.id] = {"origin": want.origin}
-            changes |= {part: {"origin": f"{want.origin}/codec/{n}"} for n, part in enumerate(thing.parts)}
-    for thing in things:
-        if thing.made is None and thing.device.id in tree.by_name:
-            changes[thing.device.id] = {"origin": f"commandline/{thing.device.id}" if thing.verbatim else HAND}
-    tree = linked(guest, tree_with(tree, changes), Report())
-    # What the XML implies and the guest has otherwise is the guest's: as if a hand had changed it after the XML set it.
-    asked = {want.origin: want.properties for want in wanted}
-    tree = tree_with(
-        tree,
-        {
-            place.name: _kept(place.node, asked[place.node.origin or ""])
-            for place in tree.places
-            if place.node.origin in asked
-        },
-    )
-    sections = sections_from_guest(guest, Report())
-    return replace(tree, applied={**tree.applied, **{f"@{name}": section for name, section in sections.items()}})
-
-
-def _kept(node: Node, asked: Mapping[str, Any]) -> dict[str, Any]:
-    have = {**node.pins, **node.properties}
-    other = {name: have[name] for name, value in asked.items() if name in have and not same(have[name], value)}
-    return {"applied": dict(asked), "properties": {**node.properties, **other}}
-
-
-def _settled(guest: Guest, tree: Tree, report: Report) -> Tree:
-    """The description, tried: it is rehearsed, and what QEMU then has otherwise becomes a choice of the description's.
-
-    QEMU's short forms set properties that -device does not (-nic leaves a virtio NIC without MSI-X), and no option says so.
-    What still differs after that is said.
-    """
-    from mdtool.launch.rehearse import prepared_rehearsal
-    from mdtool.launch.run import checked
-    from mdtool.proof.verify import guest_visible
-
-    for last in (False, True):
-        prepared = prepared_rehearsal(guest, tree, via="device")
-        try:
-            with rehearsal(prepared) as qemu:
-                found = guest_visible(checked(qemu, prepared)[0])
-        except QemuError as error:  # a device that another process serves cannot be had without it
-            what = f"the import could not be tried, and nobody knows whether it is the same machine: {error.what[:300]}"
-            report.warn(what, remedy="mdtool launch --paused compares it, with its host", rule="import")
-            return tree
-        changes: dict[str, dict[str, Any]] = {}
-        for one in found:
-            place = tree.by_name.get(one.node)
-            if place is not None and not last and place.node.id is not None and one.property in place.node.pins:
-                changes.setdefault(one.node, {})[one.property] = place.node.pins[one.property]
-            elif last:
-                report.warn(f"{one}: a launch ends with this", remedy="please report it, with the script", rule="import")
-        if not found:
-            break
-        tree = tree_with(tree, {name: _chosen(tree.by_name[name].node, bag) for name, bag in changes.items()})
-    return tree
-
-
-def _chosen(node: Node, bag: Mapping[str, Any]) -> dict[str, Any]:
-    pins = {key: value for key, value in node.pins.items() if key not in bag}
-    return {"properties": {**node.properties, **bag}, "pins": pins}
