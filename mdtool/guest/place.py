@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 from mdtool.errors import InputError
 from mdtool.guest.allocation.controllers import MODELS, index_of, is_placed, model_of, type_of
+from mdtool.guest.allocation.drives import NARROW
 from mdtool.guest.allocation.order import wholes
 from mdtool.guest.model import Guest, Spot, Wanted
 from mdtool.tree import Bus, Node, Tree, Value
@@ -386,7 +387,7 @@ class _Names:
         type_ = "scsi" if one.kind == "hostdev" else str(one.facts.get("bus") or self._drive_bus(one.driver))
         id = self.controller(type_, index)
         if type_ == "scsi":
-            narrow = self.models.get(index) in _NARROW
+            narrow = self.models.get(index) in NARROW
             return (f"{id}.{bus}", f"0:{unit}:0", {}) if narrow else (f"{id}.0", f"{bus}:{target}:{unit}", {})
         if type_ == "sata":
             return f"{id}.{unit}", "0", {}
@@ -421,10 +422,6 @@ class _Names:
         if _COMPANION.match(one.driver) and facts.get("master") is not None:
             properties |= {"masterbus": f"{self.controller('usb', index)}.0", "firstport": facts["master"]}
         return properties
-
-
-#: SCSI controllers that know a drive by its target alone.
-_NARROW = ("lsilogic", "ncr53c90", "dc390", "am53c974")
 
 
 def _as_written(one: Wanted) -> tuple[str, str | None, dict[str, Value]]:
@@ -553,7 +550,7 @@ def _on_controller(bus: _Provider, node: Node) -> Spot | None:
     try:
         if bus.type == "scsi":
             numbers = _drive(address)
-            if bus.model in _NARROW:
+            if bus.model in NARROW:
                 numbers = {"bus": bus.bus, "target": 0, "unit": numbers["target"]}
             return Spot("drive", {"controller": bus.index, **numbers})
         if bus.type in ("ide", "fdc"):

@@ -94,7 +94,7 @@ def with_drive_places(guest: Guest, wanted: Sequence[Wanted], occupied: Occupied
 
 
 #: SCSI controllers on which a drive's unit is all of its place.
-_NARROW = ("lsilogic", "ncr53c90", "dc390", "am53c974")
+NARROW = ("lsilogic", "ncr53c90", "dc390", "am53c974")
 
 
 def _check_given(devices: Sequence[Wanted]) -> None:
@@ -108,7 +108,7 @@ def _check_given(devices: Sequence[Wanted]) -> None:
         highest = {
             "controller": 0 if LAYOUTS[bus].alone else None,
             "bus": LAYOUTS[bus].buses - 1,
-            "target": 0 if bus != "scsi" or model in _NARROW else None,
+            "target": 0 if bus != "scsi" or model in NARROW else None,
             "unit": LAYOUTS[bus].units - 1 if LAYOUTS[bus].alone else None,
         }
         for name, most in highest.items():
