@@ -18,9 +18,9 @@ _IGNORED = frozenset({"smbios", "msg", "overcommit"})
 
 
 class _Groups(Transformer[Token, list[Option]]):
-    def __init__(self, file: str) -> None:
+    def __init__(self, file: str, first: int) -> None:
         super().__init__()
-        self.file = file
+        self.file, self.first = file, first
 
     def start(self, groups: list[Option | None]) -> list[Option]:
         return [option for option in groups if option is not None]
@@ -33,11 +33,14 @@ class _Groups(Transformer[Token, list[Option]]):
             return None
         option = _OPTIONS.get(name, name)
         text = text_from_bag({**bag, **({"id": id} if id else {})}, IMPLIED.get(option))
-        return Option(option, text, Position(self.file, head.line or 1, head.column or 1))
+        return Option(option, text, Position(self.file, (head.line or 1) + self.first - 1, head.column or 1))
 
 
-def options_from_config(text: str, file: str) -> list[Option]:
-    """The options that a file stands for, in its order; raises InputError with the line that QEMU would refuse too."""
+def options_from_config(text: str, file: str, first: int = 1) -> list[Option]:
+    """The options that a file stands for, in its order; raises InputError with the line that QEMU would refuse too.
+
+    ``first`` is the line of ``file`` on which the text begins: it may be a here-document of a script.
+    """
     try:
         tree = parser_from_grammar("config.lark").parse(text if text.endswith("\n") else f"{text}\n")
     except UnexpectedInput as error:
@@ -45,5 +48,5 @@ def options_from_config(text: str, file: str) -> list[Option]:
         line = error.line if 0 < error.line <= len(lines) else len(lines)
         what = f"not a line of a file for -readconfig: {lines[line - 1].strip()[:80]!r}"
         expected = '[group "id"] or key = "value"'
-        raise InputError(what, at=Position(file, line), expected=expected, rule="config-syntax") from None
-    return _Groups(file).transform(tree)
+        raise InputError(what, at=Position(file, line + first - 1), expected=expected, rule="config-syntax") from None
+    return _Groups(file, first).transform(tree)

@@ -13,10 +13,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from mdtool.errors import InputError, Position, Report
+from mdtool.errors import InputError, Report
 from mdtool.launch.importer.script import Command, grammar
 from mdtool.launch.importer.table import GONE, LOST, OPTIONS
-from mdtool.launch.words import IMPLIED, Option, grouped, text_from_bag
+from mdtool.launch.words import IMPLIED, Option, grouped
+from mdtool.qemu.config import options_from_config
 
 
 def options_from_command(command: Command, report: Report) -> list[Option]:
@@ -85,11 +86,6 @@ def bag_by_grammar(text: str) -> dict[str, Any]:
 
 # --- -readconfig, -set ---------------------------------------------------------------------------------------------
 
-_GROUP = re.compile(r'\s*\[\s*([\w-]+)(?:\s+"([^"]*)")?\s*\]\s*')
-_ENTRY = re.compile(r'\s*([\w.-]+)\s*=\s*"([^"]*)"\s*')
-#: groups of the file whose option is called otherwise
-_GROUPS = {"memory": "m", "smp-opts": "smp", "boot-opts": "boot"}
-
 
 def _read_config(option: Option, command: Command) -> list[Option]:
     """The groups of QEMU's own configuration file as options, each at its line."""
@@ -104,24 +100,7 @@ def _read_config(option: Option, command: Command) -> list[Option]:
         except (OSError, ValueError) as error:
             why = error.strerror if isinstance(error, OSError) else "it is no UTF-8"
             raise InputError(f"-readconfig: cannot read {file}: {why}", at=option.position, rule="readconfig") from None
-    found: list[tuple[str, dict[str, Any], Position]] = []
-    for number, line in enumerate(text.splitlines(), first):
-        at = Position(file, number)
-        if group := _GROUP.fullmatch(line):
-            found.append((group[1], {"id": group[2]} if group[2] is not None else {}, at))
-        elif (entry := _ENTRY.fullmatch(line)) and found:
-            found[-1][1][entry[1]] = entry[2]
-        elif line.strip() and not line.lstrip().startswith("#"):
-            raise InputError("a line that is none of a configuration", at=at, expected='key = "value"', rule="readconfig")
-    return [_of_group(*group) for group in found]
-
-
-def _of_group(group: str, bag: dict[str, Any], at: Position) -> Option:
-    name = _GROUPS.get(group, group)
-    implied = IMPLIED.get(name)
-    if implied in bag:  # the value of the first key comes first
-        bag = {implied: bag.pop(implied), **bag}
-    return Option(name, text_from_bag(bag, implied), at)
+    return options_from_config(text, file, first)
 
 
 def _set(options: Sequence[Option]) -> list[Option]:
