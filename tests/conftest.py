@@ -13,6 +13,9 @@ import pytest
 hypothesis.settings.register_profile("mdtool", derandomize=not os.environ.get("MDTOOL_SOAK"), deadline=None)
 hypothesis.settings.load_profile("mdtool")
 
+# A user's Python buffers what it prints into a pipe, and loses it where nobody flushes: so does the tests'.
+os.environ.pop("PYTHONUNBUFFERED", None)
+
 PACKAGES = {
     "qemu-system-x86_64": "qemu-system-x86",
     "qemu-system-aarch64": "qemu-system-arm",
