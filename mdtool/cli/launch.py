@@ -130,7 +130,6 @@ def _launch(args: argparse.Namespace, ready: Callable[[], None] | None) -> int:
         return _rehearse(prepare(None), args)
 
     hints = Path(args.hints_out).absolute() if args.hints_out else None
-
     if hints is not None and not os.access(hints.parent, os.W_OK):  # later on a guest would have to end for it
         raise MdtoolError(f"cannot write {args.hints_out}: its folder is not there, or not writable")
 

@@ -35,9 +35,7 @@ def completed(tree: Tree, session: Session, warn: Warned) -> Tree:
         return tree
     try:
         options = options_from_process(session.pid, warn)
-        if _uuid(options) != tree.guest.get(
-            "uuid"
-        ):  # libvirt's note of a process is an old one, or of another host's guest
+        if _uuid(options) != tree.guest.get("uuid"):  # libvirt's note of a process is old, or of another host's guest
             raise LookupError("it is another guest's")
         sections = sections_from_options(options, lambda path: sha256_of(session.pid, path))
     except (OSError, LookupError, ValueError, MdtoolError) as error:

@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
 
 from mdtool.hand.names import DISK, NIC, names
 from mdtool.qemu.dump import dump
-from tests.conftest import lacking
-from tests.hand.linux import Linux, booted, linux_from_packages
+from tests.hand.linux import Linux, booted, linux_made
 from tests.support import started
 
 
 @pytest.fixture(scope="module")
 def linux(tmp_path_factory: pytest.TempPathFactory) -> Linux:
-    folder = os.environ.get("MDTOOL_TEST_LINUX")
-    if not folder or not list(Path(folder).glob("linux-image-*-amd64_*.deb")):
-        what = "a Debian kernel, busybox and udev as packages"
-        lacking(what, "apt-get download linux-image-VERSION-cloud-amd64 busybox-static udev; MDTOOL_TEST_LINUX=FOLDER")
-    return linux_from_packages(Path(str(folder)), tmp_path_factory.mktemp("linux"))
+    return linux_made(tmp_path_factory.mktemp("linux"))
 
 
 def nic(number: int, bus: str, addr: str, more: str = "") -> list[str]:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import time
 from pathlib import Path
 
 import pytest
 from test_live import DISK, NIC, Running, guest, nodes
 
-from tests.conftest import lacking
-from tests.hand.linux import Linux, linux_from_packages
+from tests.hand.linux import Linux, linux_made
 
 __all__ = ["guest"]  # a fixture
 
@@ -29,11 +27,7 @@ done
 
 @pytest.fixture(scope="module")
 def linux(tmp_path_factory: pytest.TempPathFactory) -> Linux:
-    folder = os.environ.get("MDTOOL_TEST_LINUX")
-    if not folder or not list(Path(folder).glob("linux-image-*-amd64_*.deb")):
-        what = "a Debian kernel, busybox and udev as packages"
-        lacking(what, "apt-get download linux-image-VERSION-cloud-amd64 busybox-static udev; MDTOOL_TEST_LINUX=FOLDER")
-    return linux_from_packages(Path(str(folder)), tmp_path_factory.mktemp("linux"), INIT)
+    return linux_made(tmp_path_factory.mktemp("linux"), INIT)
 
 
 def seen(console: Path) -> str:
