@@ -15,10 +15,13 @@ One error prints as
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import NamedTuple
+
+#: takes a sentence that a user should read, and goes on
+Warned = Callable[[str], None]
 
 
 class Position(NamedTuple):

@@ -43,7 +43,7 @@ def run(*words: str, expect: int = 0) -> str:
 
 def addresses(description: str) -> dict[str, str]:
     """{MAC or id: bus and address} of the NICs and disks of a description, by mdtool's own JSON."""
-    from mdtool.document import tree_from_file
+    from mdtool.machine.document import tree_from_file
 
     found = {}
     for place in tree_from_file(description).places:
@@ -81,9 +81,9 @@ def pci(qmp: str) -> dict[str, str]:
 
 def plainly(guest: str, description: str) -> dict[str, str]:
     """Where plain QEMU puts the same devices when nobody says: in the order of its command line, which is the XML's."""
-    from mdtool.document import tree_from_file
     from mdtool.errors import Report
     from mdtool.guest.devices import guest_from_file, wanted_from_guest
+    from mdtool.machine.document import tree_from_file
 
     shown = subprocess.run(
         [*MDTOOL, "launch", guest, description, "--via", "device", "--rehearse", "--print", "--json"],
@@ -171,7 +171,7 @@ def show() -> int:
     tell("5. The survivors kept their places.  Beside it, what plain QEMU does without a description:")
     after = addresses(description)
     was, now = plainly(before_xml, before_yaml), plainly(guest, description)
-    from mdtool.document import tree_from_file
+    from mdtool.machine.document import tree_from_file
 
     tree = tree_from_file(description)
     ids = {place.node.origin: place.node.id for place in tree.places}

@@ -15,7 +15,7 @@ from mdtool.guest.devices import guest_from_bytes, wanted_from_guest
 from mdtool.guest.model import Guest, Wanted
 from mdtool.guest.place import placed
 from mdtool.launch.argv import Commandline, argv_from_tree
-from mdtool.tree import Bus, Node, Tree
+from mdtool.machine.tree import Bus, Node, Tree
 
 UUID = "12345678-1234-1234-1234-123456789abc"
 

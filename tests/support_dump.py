@@ -22,7 +22,7 @@ from typing import Any
 
 from conftest import other_root, require
 
-from mdtool.proof.root import rooted
+from mdtool.qemu.root import rooted
 from mdtool.qemu.session import Session, session_from_source
 
 NULL_DISKS = " ".join(f"-blockdev null-co,node-name=d{n}" for n in range(6))

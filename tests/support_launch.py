@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from mdtool.commandline.option import Option, options_from_words
 from mdtool.launch.options import handover as old_options
-from mdtool.launch.process import QemuProcess
 from mdtool.launch.run import WAYS, Prepared, version_of
-from mdtool.launch.words import Option, options_from_words
-from mdtool.tree import Tree
+from mdtool.machine.tree import Tree
+from mdtool.qemu.process import QemuProcess
 
 COMMON = ["-nodefaults", "-no-user-config", "-display", "none", "-accel", "tcg", "-m", "64"]
 

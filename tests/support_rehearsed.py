@@ -18,16 +18,16 @@ from typing import Self
 
 from support_sequences import World, parsed
 
-from mdtool.document import yaml_from_tree
+from mdtool.compare import comparison, guest_visible
 from mdtool.errors import Report
-from mdtool.launch.process import QemuProcess
 from mdtool.launch.rehearse import rehearsal
 from mdtool.launch.run import counts, prepared, wanted_by
+from mdtool.machine.document import yaml_from_tree
+from mdtool.machine.tree import BUILTIN, Bus, Tree
 from mdtool.proof.migration import load_state, save_state
-from mdtool.proof.verify import comparison, guest_visible
 from mdtool.qemu.dump import as_planned, dump
+from mdtool.qemu.process import QemuProcess
 from mdtool.reconcile import Result, linked
-from mdtool.tree import BUILTIN, Bus, Tree
 
 Path_ = tuple[str, ...]
 

@@ -15,17 +15,17 @@ from typing import Any, NamedTuple
 
 from hypothesis import strategies as st
 
-from mdtool.document import Document, document_from_text, tree_with, yaml_from_tree
-from mdtool.edit import rewritten
+from mdtool.apply.builtins import are_touched, followed
 from mdtool.errors import InputError, Report
 from mdtool.guest.devices import guest_from_bytes, wanted_from_guest
 from mdtool.guest.model import Guest
 from mdtool.guest.write import xml_with_places
+from mdtool.machine.document import Document, document_from_text, tree_with, yaml_from_tree
+from mdtool.machine.edit import rewritten
+from mdtool.machine.tree import BUILTIN, HAND, Node, Place, Tree
 from mdtool.reconcile import Options, Result, reconcile
 from mdtool.reconcile.assemble import assembled, parts_of
-from mdtool.reconcile.builtins import are_touched, followed
 from mdtool.reconcile.plan import Action
-from mdtool.tree import BUILTIN, HAND, Node, Place, Tree
 
 MACHINES = {
     "pc": ("x86_64", "pc-i440fx-7.2"),

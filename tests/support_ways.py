@@ -19,9 +19,9 @@ from mdtool.guest.model import Guest
 from mdtool.launch.hints import hints_from_tree, tree_from_hints
 from mdtool.launch.libvirt import NAMESPACE, Virsh, launched_by_libvirt, overrides_by_hand, xml_for_libvirt
 from mdtool.launch.run import Prepared, prepared, started, wanted_by
+from mdtool.machine.tree import Tree
 from mdtool.qemu.session import Session, session_from_source
 from mdtool.reconcile import reconcile
-from mdtool.tree import Tree
 
 GUESTS = {path.stem: path for path in sorted((Path(__file__).parent / "qemu" / "ways").glob("*.xml"))}
 DIRECT = ("device", "file", "hints", "monitor", "options")

@@ -14,7 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mdtool.document import (
+from mdtool.errors import MdtoolError
+from mdtool.machine.document import (
     canonical,
     document_from_text,
     json_from_tree,
@@ -24,9 +25,8 @@ from mdtool.document import (
     tree_with,
     yaml_from_tree,
 )
-from mdtool.edit import rewritten
-from mdtool.errors import MdtoolError
-from mdtool.tree import Bus, Node, Retired, Tree
+from mdtool.machine.edit import rewritten
+from mdtool.machine.tree import Bus, Node, Retired, Tree
 
 words = st.sampled_from(
     ["net0", "05.0", "off", "on", "52:54:00:11:22:33", "1e3", "0x10", "null", "~", "", "a: b", "#x", "'", "é"]

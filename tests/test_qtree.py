@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from mdtool.errors import MdtoolError
 from mdtool.qemu.qtree import buses_from_qtree
-from mdtool.qemu.raw import RawBus, RawDevice, placed
+from mdtool.qemu.replies import RawBus, RawDevice, placed
 from mdtool.resources import resource
 
 SAMPLE = """\

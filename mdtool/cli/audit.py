@@ -68,9 +68,9 @@ def _files(names: list[str]) -> list[Path]:
 
 
 def _audit(file: Path, args: argparse.Namespace) -> Audit:
-    from mdtool.document import tree_from_file
-    from mdtool.proof.alone import binary_of
+    from mdtool.machine.document import tree_from_file
     from mdtool.proof.audit import Qemu, audit
+    from mdtool.proof.standalone import binary_of
 
     if args.qemu is None and args.qemu_root is None:
         raise InputError("audit needs the QEMU to look at", expected="--qemu BINARY or --qemu-root DIR")
@@ -132,8 +132,8 @@ def _table(audits: dict[Path, Audit]) -> None:
 
 
 def _fix(file: Path, found: Audit) -> None:
-    from mdtool.document import document_from_file
     from mdtool.files import write_file
+    from mdtool.machine.document import document_from_file
     from mdtool.proof.audit import reasons
     from mdtool.proof.causes import with_fixes
     from mdtool.proof.rewrite import commented

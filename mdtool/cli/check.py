@@ -11,8 +11,8 @@ from mdtool.cli.output import coloured, say
 from mdtool.errors import MdtoolError, Report
 
 if TYPE_CHECKING:
-    from mdtool.document import Document
-    from mdtool.hand.introspect import Knowledge
+    from mdtool.machine.document import Document
+    from mdtool.qemu.introspect import Knowledge
 
 EXAMPLE = """\
 example:
@@ -62,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _is_description(name: str) -> bool:
-    from mdtool.hand.merge3 import is_description
+    from mdtool.review.merge3 import is_description
 
     try:
         return is_description(Path(name).read_text(errors="replace"))
@@ -71,8 +71,8 @@ def _is_description(name: str) -> bool:
 
 
 def _checked(name: str, qemu: str | None) -> tuple[list[MdtoolError], list[MdtoolError]]:
-    from mdtool.document import document_from_file
-    from mdtool.hand.check import checked
+    from mdtool.machine.document import document_from_file
+    from mdtool.review.check import checked
 
     report = Report()
     with report.step():
@@ -83,7 +83,7 @@ def _checked(name: str, qemu: str | None) -> tuple[list[MdtoolError], list[Mdtoo
 
 
 def _knowledge(document: Document, qemu: str | None) -> Knowledge | None:
-    from mdtool.hand.introspect import binary_of, knowledge
+    from mdtool.qemu.introspect import binary_of, knowledge
 
     if qemu is None:
         return None
@@ -102,7 +102,7 @@ def _data(error: MdtoolError, severity: str) -> dict[str, Any]:
 
 
 def _list() -> int:
-    from mdtool.hand.check import CHECKS
+    from mdtool.review.check import CHECKS
 
     print("schema-*, unknown-key, missing-key, duplicate-key, yaml-syntax, pins-*")
     print("    error    the file is a description at all; nothing else is checked where it is none")

@@ -19,7 +19,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from mdtool.hand.completion import WRITERS
+    from mdtool.cli.complete import WRITERS
 
     sys.stdout.write(WRITERS[args.shell]())
     return 0

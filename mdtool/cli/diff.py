@@ -32,8 +32,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from mdtool.hand.diff import diff
-    from mdtool.hand.sources import tree_from_source
+    from mdtool.review.diff import diff
+    from mdtool.review.sources import tree_from_source
 
     old, new = (tree_from_source(source, connect=args.connect) for source in (args.old, args.new))
     found = diff(old, new, everything=args.all)

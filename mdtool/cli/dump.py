@@ -8,7 +8,7 @@ import os
 import sys
 
 from mdtool.files import write_file
-from mdtool.tree import Tree
+from mdtool.machine.tree import Tree
 
 EXAMPLE = """\
 example:
@@ -33,11 +33,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     tree = _tree(args)
     if args.json:
-        from mdtool.document import json_from_tree
+        from mdtool.machine.document import json_from_tree
 
         text = json.dumps(json_from_tree(tree), indent=1, ensure_ascii=False) + "\n"
     else:
-        from mdtool.document import yaml_from_tree
+        from mdtool.machine.document import yaml_from_tree
 
         text = yaml_from_tree(tree)
     if args.output:

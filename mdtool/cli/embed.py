@@ -26,9 +26,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from mdtool.document import document_from_file
     from mdtool.files import locked, text_from_file, write_file
-    from mdtool.hand.embed import define, with_embedded, xml_of_domain
+    from mdtool.machine.document import document_from_file
+    from mdtool.review.embed import define, with_embedded, xml_of_domain
 
     if bool(args.description) == args.remove:
         raise InputError("nothing to embed", expected="a description, or --remove")

@@ -22,7 +22,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from mdtool.files import write_file
-    from mdtool.hand.embed import embedded, embedded_in, xml_of_domain
+    from mdtool.review.embed import embedded, embedded_in, xml_of_domain
 
     scheme, _, name = args.guest.partition(":")
     if scheme == "libvirt":

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from mdtool.cli.output import coloured, say
 
 if TYPE_CHECKING:
+    from mdtool.machine.tree import Tree
     from mdtool.proof.fingerprint import Fingerprint
-    from mdtool.tree import Tree
 
 EXAMPLE = """\
 example:
@@ -56,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
 def _compared(file: str, found: Fingerprint, *, asl: bool) -> int:
     from mdtool.errors import InputError
     from mdtool.files import text_from_file
-    from mdtool.proof.compare import compare
+    from mdtool.proof.differences import compare
     from mdtool.proof.fingerprint import fingerprint_from_json, fingerprint_to_text
     from mdtool.proof.textual import text_changes
 
@@ -81,7 +81,7 @@ def _compared(file: str, found: Fingerprint, *, asl: bool) -> int:
 
 def _fingerprint(args: argparse.Namespace) -> Fingerprint:
     from mdtool.cli.dump import is_guest_xml
-    from mdtool.document import tree_from_file
+    from mdtool.machine.document import tree_from_file
     from mdtool.proof.fingerprint import fingerprint_from_argv
     from mdtool.proof.running import argv_from_source, is_running
 
@@ -95,10 +95,10 @@ def _fingerprint(args: argparse.Namespace) -> Fingerprint:
         prepared = prepared_rehearsal(args.guest, tree, binary=args.qemu, via=way)
         if args.qemu_root:
             return fingerprint_from_argv(prepared.words(), root=args.qemu_root)
-        from mdtool.proof.ways import fingerprint_from_prepared
+        from mdtool.proof.prepared import fingerprint_from_prepared
 
         return fingerprint_from_prepared(prepared)
-    from mdtool.proof.alone import argv_from_description, binary_of
+    from mdtool.proof.standalone import argv_from_description, binary_of
 
     tree = tree_from_file(args.guest)
     alone = argv_from_description(tree, binary=args.qemu or binary_of(tree))
@@ -110,9 +110,9 @@ def _fingerprint(args: argparse.Namespace) -> Fingerprint:
 
 
 def _described(args: argparse.Namespace) -> Tree | None:
-    from mdtool.document import tree_from_file
     from mdtool.errors import InputError
     from mdtool.launch.hints import tree_from_hints
+    from mdtool.machine.document import tree_from_file
 
     if args.via == "libvirt":
         remedy = "launch it with --via libvirt, then: mdtool fingerprint libvirt:NAME"

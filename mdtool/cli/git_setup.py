@@ -23,7 +23,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from mdtool.hand.git import PATTERNS, set_up
+    from mdtool.review.git import PATTERNS, set_up
 
     for line in set_up(args.patterns or PATTERNS, everywhere=args.everywhere, remove=args.remove):
         print(line)

@@ -20,9 +20,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from mdtool.document import tree_from_file
     from mdtool.files import write_file
     from mdtool.launch.hints import hints_from_tree
+    from mdtool.machine.document import tree_from_file
 
     text = hints_from_tree(tree_from_file(args.description))
     if args.output:

@@ -16,11 +16,11 @@ from mdtool.errors import ConflictError, InputError, MdtoolError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from mdtool.compare import Compared, Difference
     from mdtool.guest.model import Guest, Wanted
-    from mdtool.launch.process import QemuProcess
     from mdtool.launch.run import Prepared
-    from mdtool.proof.verify import Compared, Difference
-    from mdtool.tree import Tree
+    from mdtool.machine.tree import Tree
+    from mdtool.qemu.process import QemuProcess
 
 EXAMPLE = """\
 example:
@@ -63,7 +63,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     if not args.daemonize:
         return _launch(args, None)
-    from mdtool.launch.process import daemonized
+    from mdtool.qemu.process import daemonized
 
     return daemonized(lambda ready: _launch(args, ready))  # while the process is small, and so quick to fork
 
@@ -114,7 +114,7 @@ def _launch(args: argparse.Namespace, ready: Callable[[], None] | None) -> int:
         )
 
     if args.print:
-        from mdtool.launch.printed import data_from_prepared, script_from_prepared
+        from mdtool.launch.script import data_from_prepared, script_from_prepared
 
         prepared = prepare(None)
         for error in prepared.commandline.refused if prepared.commandline is not None else ():
@@ -166,8 +166,8 @@ def _launch(args: argparse.Namespace, ready: Callable[[], None] | None) -> int:
 
 def _described(args: argparse.Namespace) -> Tree | None:
     """The description in its file, or the one inside of the guest XML; None where there is none."""
-    from mdtool.document import document_from_text, tree_from_file
-    from mdtool.hand.embed import embedded
+    from mdtool.machine.document import document_from_text, tree_from_file
+    from mdtool.review.embed import embedded
 
     if args.description:
         return tree_from_file(args.description)
@@ -215,7 +215,7 @@ def data_from_result(found: list[Difference], compared: Compared | None) -> dict
 
 def shown(found: list[Difference], compared: Compared | None, *, as_json: bool) -> int:
     """Print what differs; exit status 1 where a guest would see it."""
-    from mdtool.proof.verify import GUEST_VISIBLE, guest_visible
+    from mdtool.compare import GUEST_VISIBLE, guest_visible
 
     if as_json:
         print(json.dumps(data_from_result(found, compared), indent=1))

@@ -27,7 +27,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from mdtool.files import text_from_file, write_file
-    from mdtool.hand.merge3 import merged_text
+    from mdtool.review.merge3 import merged_text
 
     name = args.name or args.output or args.ours
     base, ours, theirs = map(text_from_file, (args.base, args.ours, args.theirs))

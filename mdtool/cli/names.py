@@ -23,8 +23,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from mdtool.hand.names import names, renamed
-    from mdtool.hand.sources import tree_from_source
+    from mdtool.review.names import names, renamed
+    from mdtool.review.sources import tree_from_source
 
     tree = tree_from_source(args.source, connect=args.connect)
     if args.against:

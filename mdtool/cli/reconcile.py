@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 from mdtool.cli.output import coloured, say, warn_all
 
 if TYPE_CHECKING:
-    from mdtool.document import Document
+    from mdtool.apply.live import Outcome
+    from mdtool.apply.rebase import Rebased
     from mdtool.guest.model import Guest
-    from mdtool.reconcile.live import Outcome
+    from mdtool.machine.document import Document
+    from mdtool.machine.tree import Tree
     from mdtool.reconcile.plan import Plan
-    from mdtool.reconcile.rebase import Rebased
-    from mdtool.tree import Tree
 
 EXAMPLE = """\
 example:
@@ -70,10 +70,10 @@ _LAUNCH_FLAGS = ("daemonize", "paused")
 
 
 def run(args: argparse.Namespace) -> int:
-    from mdtool.document import yaml_from_tree
-    from mdtool.edit import rewritten
     from mdtool.files import bytes_from_file, locked, write_file
     from mdtool.guest.devices import guest_from_bytes
+    from mdtool.machine.document import yaml_from_tree
+    from mdtool.machine.edit import rewritten
     from mdtool.reconcile import Options, reconcile
     from mdtool.reconcile.minimal import minimal
     from mdtool.reconcile.plan import Plan, json_from_plan
@@ -107,7 +107,7 @@ def run(args: argparse.Namespace) -> int:
             tree = minimal(tree)
         text = rewritten(old, tree) if old else yaml_from_tree(tree)
         if not args.dry_run and inside:
-            from mdtool.hand.embed import with_embedded
+            from mdtool.review.embed import with_embedded
 
             into = xml if xml is not None and _same_file(args.write_xml, args.guest) else source.decode()
             write_file(target, with_embedded(into, text, args.guest))
@@ -116,7 +116,7 @@ def run(args: argparse.Namespace) -> int:
         if not args.dry_run and xml is not None and not (inside and _same_file(args.write_xml, args.guest)):
             write_file(args.write_xml, xml)
     if plan:
-        from mdtool.reconcile.shown import with_names
+        from mdtool.cli.plan import with_names
 
         plan = with_names(plan, before, after)
     if args.json:
@@ -140,11 +140,11 @@ def run(args: argparse.Namespace) -> int:
 
 def _described(args: argparse.Namespace, source: bytes) -> Document | None:
     """The description that there is: the file, or what is inside of the guest XML; None for a first time."""
-    from mdtool.document import document_from_file, document_from_text
+    from mdtool.machine.document import document_from_file, document_from_text
 
     if args.description is not None:
         return document_from_file(args.description) if Path(args.description).exists() else None
-    from mdtool.hand.embed import embedded_in
+    from mdtool.review.embed import embedded_in
 
     text = embedded_in(source, args.guest)
     return document_from_text(text, f"{args.guest} (description)") if text is not None else None
@@ -155,8 +155,8 @@ def _same_file(one: str, other: str) -> bool:
 
 
 def _bare(args: argparse.Namespace, guest: Guest, old: Tree | None) -> Tree:
+    from mdtool.apply.rebase import bare
     from mdtool.errors import InputError
-    from mdtool.reconcile.rebase import bare
 
     if old is None:
         raise InputError(f"{args.description} is not there: there is no machine type to change")
@@ -164,15 +164,15 @@ def _bare(args: argparse.Namespace, guest: Guest, old: Tree | None) -> Tree:
 
 
 def _rebased(guest: Guest, old: Tree, new: Tree) -> Rebased:
-    from mdtool.reconcile.rebase import rebased
+    from mdtool.apply.rebase import rebased
 
     return rebased(guest, old, new)
 
 
 def _followed(guest: Guest, before: Tree, tree: Tree, plan: Plan) -> tuple[Tree, Plan]:
     """The tree with the built-ins that its sections make; as it is where QEMU cannot be asked."""
+    from mdtool.apply.builtins import are_touched, followed
     from mdtool.errors import MdtoolError
-    from mdtool.reconcile.builtins import are_touched, followed
 
     if not are_touched(before, tree):
         return tree, plan
@@ -185,12 +185,12 @@ def _followed(guest: Guest, before: Tree, tree: Tree, plan: Plan) -> tuple[Tree,
 
 def _live(args: argparse.Namespace, guest: Guest, old: Tree | None, new: Tree, plan: Plan) -> tuple[list[Outcome], Tree]:
     """What was done, and the machine that runs now."""
+    from mdtool.apply.live import UNPLUG_SECONDS, as_far, carried_out, check_before, differences
     from mdtool.errors import InputError, QemuError
     from mdtool.launch.backends.base import Host
-    from mdtool.launch.process import runtime_base
     from mdtool.launch.run import free_port, wanted_by
+    from mdtool.qemu.process import runtime_base
     from mdtool.qemu.session import session_from_source
-    from mdtool.reconcile.live import UNPLUG_SECONDS, as_far, carried_out, check_before, differences
 
     if old is None:
         remedy = f"describe it first: mdtool dump {args.live} --xml {args.guest} -o {args.description}"
@@ -205,8 +205,8 @@ def _live(args: argparse.Namespace, guest: Guest, old: Tree | None, new: Tree, p
 
 
 def _shut_down(args: argparse.Namespace) -> None:
+    from mdtool.apply.restart import POWERDOWN_SECONDS, shut_down
     from mdtool.qemu.session import session_from_source
-    from mdtool.reconcile.restart import POWERDOWN_SECONDS, shut_down
 
     def may_end(why: str) -> bool:
         if args.force or not sys.stdin.isatty():

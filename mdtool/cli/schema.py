@@ -22,8 +22,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from mdtool.files import write_file
-    from mdtool.hand.introspect import knowledge
-    from mdtool.hand.schema import text
+    from mdtool.qemu.introspect import knowledge
+    from mdtool.review.schema import text
 
     said = text(knowledge(args.qemu) if args.qemu else None)
     if args.output:

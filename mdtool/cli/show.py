@@ -36,10 +36,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from mdtool.files import write_file
-    from mdtool.hand.html import html
-    from mdtool.hand.show import Filter, headline, pruned, text, view
-    from mdtool.hand.sources import tree_from_source
-    from mdtool.hand.svg import svg
+    from mdtool.review.html import html
+    from mdtool.review.show import Filter, headline, pruned, text, view
+    from mdtool.review.sources import tree_from_source
+    from mdtool.review.svg import svg
 
     tree = tree_from_source(args.source, connect=args.connect)
     old = tree_from_source(args.against, connect=args.connect) if args.against else None

@@ -19,10 +19,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from mdtool.document import document_from_text
     from mdtool.files import bytes_from_file
-    from mdtool.hand.merge3 import is_description
-    from mdtool.hand.textconv import lines
+    from mdtool.machine.document import document_from_text
+    from mdtool.review.merge3 import is_description
+    from mdtool.review.textconv import lines
 
     text = bytes_from_file(args.file).decode(errors="replace")
     if is_description(text):

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 from mdtool.cli.launch import data_from_result, shown
 
 if TYPE_CHECKING:
+    from mdtool.compare import Compared, Difference
+    from mdtool.machine.tree import Tree
     from mdtool.proof.migration import Refusal
-    from mdtool.proof.verify import Compared, Difference
     from mdtool.qemu.session import Session
-    from mdtool.tree import Tree
 
 EXAMPLE = """\
 example:
@@ -36,8 +36,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from mdtool.cli.dump import is_guest_xml
-    from mdtool.document import tree_from_file
-    from mdtool.proof.verify import cpu_flags, guest_visible
+    from mdtool.compare import cpu_flags, guest_visible
+    from mdtool.machine.document import tree_from_file
     from mdtool.qemu.session import session_from_source
 
     tree = tree_from_file(args.description)

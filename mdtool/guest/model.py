@@ -21,7 +21,7 @@ from typing import Any
 
 from mdtool.errors import Position
 from mdtool.guest.xml import Element
-from mdtool.tree import Properties
+from mdtool.machine.tree import Properties
 
 
 @dataclass(frozen=True, slots=True)

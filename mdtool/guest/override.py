@@ -15,7 +15,7 @@ from mdtool.guest.elements.outside import QEMU
 from mdtool.guest.model import Guest, Wanted
 from mdtool.guest.table import with_host_side
 from mdtool.guest.xml import Element
-from mdtool.tree import Value
+from mdtool.machine.tree import Value
 
 _TYPES: Mapping[str, Callable[[str], Value]] = {
     "string": str,

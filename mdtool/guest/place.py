@@ -19,7 +19,7 @@ from mdtool.guest.allocation.controllers import MODELS, index_of, is_placed, mod
 from mdtool.guest.allocation.drives import NARROW
 from mdtool.guest.allocation.order import wholes
 from mdtool.guest.model import Guest, Spot, Wanted
-from mdtool.tree import Bus, Node, Tree, Value
+from mdtool.machine.tree import Bus, Node, Tree, Value
 
 # --- controllers and their buses -------------------------------------------------------------------------------------
 

@@ -43,8 +43,8 @@ from mdtool.errors import InputError, Report, choices
 from mdtool.guest.model import Guest, Spot, Wanted
 from mdtool.guest.place import notation_of
 from mdtool.guest.xml import Element
-from mdtool.qemu.roles import role
-from mdtool.tree import Value
+from mdtool.machine.roles import role
+from mdtool.machine.tree import Value
 
 Convert = Callable[[str], Value]
 

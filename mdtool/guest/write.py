@@ -16,7 +16,7 @@ from mdtool.guest.model import Guest, Spot, Wanted
 from mdtool.guest.place import spot_from_node
 from mdtool.guest.xml import Element
 from mdtool.guest.xmltext import Edits, New
-from mdtool.tree import BUILTIN, HAND, Node, Place, Tree, Value
+from mdtool.machine.tree import BUILTIN, HAND, Node, Place, Tree, Value
 
 #: Address type -> how libvirt writes each of its numbers, in its order.
 _NUMBERS: Mapping[str, Mapping[str, str]] = {

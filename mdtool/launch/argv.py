@@ -22,6 +22,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from mdtool.commandline.option import Option
 from mdtool.errors import InputError, MdtoolError, Position, Report
 from mdtool.guest.machines import emulator, machines_of
 from mdtool.guest.model import Guest, Wanted
@@ -33,8 +34,7 @@ from mdtool.guest.xml import Element
 from mdtool.launch.backends import NO_DEVICE, backend_of, implied_audio
 from mdtool.launch.backends.base import Backend, Host, Process, Secret, option
 from mdtool.launch.rehearse_backends import implied_silence, rehearsed, rehearsed_option, stand_in_properties
-from mdtool.launch.words import Option
-from mdtool.tree import BUILTIN, HAND, Place, Tree
+from mdtool.machine.tree import BUILTIN, HAND, Place, Tree
 
 HOST_RULES = frozenset({"host-side", "kvm", "firmware", "missing"})
 QEMU_NS = "{http://libvirt.org/schemas/domain/qemu/1.0}"

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mdtool.launch.words import Option
+from mdtool.commandline.option import Option
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,9 +6,9 @@
       addr = "0x0"
       mac = "52:54:00:11:22:33"
 
-QEMU's reader takes lines of less than 1,024 characters, values without a quote, and the groups of ``GROUPS``; it takes
-some more groups and ignores them (``smbios``, ``msg``, ``overcommit``), so these stay options.  Secrets never enter the
-file.
+QEMU's reader takes lines of less than 1,024 characters, values without a quote, and the groups of
+``commandline.config.GROUPS``; it takes some more groups and ignores them (``smbios``, ``msg``, ``overcommit``), so these
+stay options.  Secrets never enter the file.
 """
 
 from __future__ import annotations
@@ -16,28 +16,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from mdtool.commandline.config import GROUPS
+from mdtool.commandline.option import Option, is_flat, plain_text
 from mdtool.launch.device import Handover
-from mdtool.launch.words import Option, is_flat, plain_text
 
-#: option -> its group in the file, in the order in which the groups are written
-GROUPS = {
-    "name": "name",
-    "machine": "machine",
-    "m": "memory",
-    "smp": "smp-opts",
-    "object": "object",
-    "numa": "numa",
-    "boot": "boot-opts",
-    "rtc": "rtc",
-    "global": "global",
-    "chardev": "chardev",
-    "mon": "mon",
-    "netdev": "netdev",
-    "drive": "drive",
-    "fsdev": "fsdev",
-    "tpmdev": "tpmdev",
-    "device": "device",
-}
 #: groups of which QEMU keeps one, without an id
 _SINGLE = frozenset({"name", "machine", "m", "smp", "boot", "rtc"})
 _LINE = 1000  # QEMU's buffer is 1,024 bytes a line

@@ -17,14 +17,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mdtool.compare import compare
 from mdtool.errors import InputError, MdtoolError, MonitorError, Position, Report
 from mdtool.files import bytes_from_file
-from mdtool.proof.verify import compare
+from mdtool.machine.tree import BUILTIN, HAND, Bus, Node, Place, Tree
 from mdtool.reconcile.assemble import bus_of_the_machine
-from mdtool.tree import BUILTIN, HAND, Bus, Node, Place, Tree
 
 if TYPE_CHECKING:
-    from mdtool.launch.process import QemuProcess
+    from mdtool.qemu.process import QemuProcess
     from mdtool.qemu.session import Session
 
 FORMAT = "hints/1"

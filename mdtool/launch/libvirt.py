@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import quoteattr
 
-from mdtool.document import tree_with
+from mdtool.compare import Difference, comparison, guest_visible
 from mdtool.errors import ConflictError, MdtoolError, QemuError
 from mdtool.guest.alias import USER
 from mdtool.guest.allocation.controllers import MODELS
@@ -26,11 +26,11 @@ from mdtool.guest.model import Guest, Wanted
 from mdtool.guest.platform.units import SIZES
 from mdtool.guest.write import xml_with_places
 from mdtool.guest.xml import Element, element_from_bytes
-from mdtool.launch.process import error_from_words
 from mdtool.launch.run import Differs, Say, alone, signals_end_it, silent
-from mdtool.proof.verify import Difference, comparison, guest_visible
-from mdtool.tree import Tree, Value
-from mdtool.values import same
+from mdtool.machine.document import tree_with
+from mdtool.machine.tree import Tree, Value
+from mdtool.machine.values import same
+from mdtool.qemu.process import error_from_words
 
 NAMESPACE = "http://libvirt.org/schemas/domain/qemu/1.0"
 START_SECONDS = 90.0

@@ -12,8 +12,8 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from mdtool.commandline.option import Option
 from mdtool.launch.device import Handover
-from mdtool.launch.words import Option
 
 #: drivers that QEMU itself marks as not hotpluggable, by the start of their names, and why one cares
 _FIXED = (

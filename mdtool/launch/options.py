@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from mdtool.commandline.option import Option, text_from_bag
 from mdtool.launch.device import Handover
-from mdtool.launch.words import Option, text_from_bag
 
 #: driver -> model of ``-net nic``
 _MODELS = {

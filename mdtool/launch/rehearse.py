@@ -13,10 +13,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from mdtool.guest.model import Guest
-from mdtool.launch.process import START_SECONDS, QemuProcess, runtime_base
 from mdtool.launch.run import DEFAULT_WAY, Prepared, Say, prepared, signals_end_it, silent, started
+from mdtool.machine.tree import Tree
+from mdtool.qemu.process import START_SECONDS, QemuProcess, runtime_base
 from mdtool.qemu.session import Session
-from mdtool.tree import Tree
 
 
 @contextmanager

@@ -13,6 +13,7 @@ import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
+from mdtool.commandline.option import Option
 from mdtool.guest.platform.memory import RAM, memory_object
 from mdtool.guest.platform.units import bytes_of, names
 from mdtool.guest.xml import Element
@@ -21,8 +22,7 @@ from mdtool.launch.backends.base import NOTHING, Backend, Host, Make, Process, P
 from mdtool.launch.backends.block import is_empty, is_readonly, node_name, policies, sd_index
 from mdtool.launch.backends.char import builtin_id
 from mdtool.launch.backends.display import audio_ids, board_audio
-from mdtool.launch.words import Option
-from mdtool.tree import Node
+from mdtool.machine.tree import Node
 
 #: bytes; big enough that QEMU guesses the geometry of every disk of today (16383/16/63)
 DISK_SIZE = 16 * 1024**3

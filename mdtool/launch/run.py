@@ -23,15 +23,15 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mdtool.commandline.option import Option, options_from_words, users, words_from_options
+from mdtool.compare import Compared, Difference, comparison, guest_visible
 from mdtool.errors import ConflictError, MdtoolError, Position, QemuError
 from mdtool.files import write_file
 from mdtool.guest.model import Guest, Wanted
 from mdtool.launch import device, file, monitor, options
 from mdtool.launch.device import Handover
-from mdtool.launch.process import FORBIDDEN, START_SECONDS, GuestDirectory, QemuProcess, live, run_by_libvirt
-from mdtool.launch.words import Option, options_from_words, users, words_from_options
-from mdtool.proof.verify import Compared, Difference, comparison, guest_visible
-from mdtool.tree import BUILTIN, HAND, Tree
+from mdtool.machine.tree import BUILTIN, HAND, Tree
+from mdtool.qemu.process import FORBIDDEN, START_SECONDS, GuestDirectory, QemuProcess, live, run_by_libvirt
 
 if TYPE_CHECKING:
     from mdtool.launch.argv import Commandline

@@ -12,21 +12,21 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from mdtool.compare import IDENTITY, PROPERTY, SEVERITIES
 from mdtool.errors import QemuError
-from mdtool.proof.alone import Alone, argv_from_description
+from mdtool.machine.tree import Tree, Value
+from mdtool.machine.values import natural
 from mdtool.proof.causes import Fix, Search, filled
-from mdtool.proof.compare import Change, compare
+from mdtool.proof.differences import Change, compare
 from mdtool.proof.fingerprint import Fingerprint, fingerprint_from_probe
 from mdtool.proof.migration import blamed
 from mdtool.proof.names import node_names
 from mdtool.proof.probe import probed
 from mdtool.proof.rewrite import without_property
+from mdtool.proof.standalone import Alone, argv_from_description
 from mdtool.proof.stream import Loaded, Machine, loads
-from mdtool.proof.verify import IDENTITY, PROPERTY, SEVERITIES
 from mdtool.qemu.dump import dump
 from mdtool.qemu.session import Refused
-from mdtool.tree import Tree, Value
-from mdtool.values import natural
 
 Say = Callable[[str], None]
 

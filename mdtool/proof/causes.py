@@ -15,17 +15,17 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from mdtool.errors import MdtoolError
-from mdtool.proof.alone import argv_from_description
-from mdtool.proof.compare import Change, compare
+from mdtool.machine.roles import role
+from mdtool.machine.tree import BUILTIN, Tree, Value
+from mdtool.machine.values import same
 from mdtool.proof.cpuid import PROPERTIES
+from mdtool.proof.differences import Change, compare
 from mdtool.proof.fingerprint import Fingerprint, fingerprint_from_argv
 from mdtool.proof.names import node_names
 from mdtool.proof.probe import probed
 from mdtool.proof.rewrite import with_properties
-from mdtool.qemu.roles import role
+from mdtool.proof.standalone import argv_from_description
 from mdtool.qemu.session import Session
-from mdtool.tree import BUILTIN, Tree, Value
-from mdtool.values import same
 
 MOST_TRIALS = 60  # for one difference; a start takes 0.3 s
 AT_ONCE = 2 * (os.cpu_count() or 1)

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from mdtool.proof.verify import (
+from mdtool.compare import (
     ADDRESS,
     ENUMERATED,
     IDENTITY,
@@ -25,8 +25,8 @@ from mdtool.proof.verify import (
     ways,
     worst_first,
 )
+from mdtool.machine.tree import BUILTIN, Bus, Node, Tree
 from mdtool.qemu.session import Refused, Session
-from mdtool.tree import BUILTIN, Bus, Node, Tree
 
 Answer = Mapping[str, Any]
 

@@ -19,16 +19,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mdtool.commandline.option import Option, options_from_words
+from mdtool.compare import Difference, ways
 from mdtool.errors import MdtoolError, QemuError
 from mdtool.launch.device import handover
-from mdtool.launch.process import QemuProcess
 from mdtool.launch.rehearse import rehearsal
 from mdtool.launch.run import Prepared
-from mdtool.launch.words import Option, options_from_words
-from mdtool.proof.alone import argv_from_description, binary_of
-from mdtool.proof.verify import Difference, ways
+from mdtool.machine.tree import Tree
+from mdtool.proof.standalone import argv_from_description, binary_of
+from mdtool.qemu.process import QemuProcess
 from mdtool.qemu.session import Refused, Session
-from mdtool.tree import Tree
 
 SECONDS = 120.0
 #: run states in which a guest does not move, so that its state can be taken without harm
@@ -218,7 +218,7 @@ _DRIVERS = {"serial": "isa-serial", "parallel_isa": "isa-parallel", "fdc": "isa-
 def blamed(words: str, tree: Tree) -> str | None:
     """The node, or the section of the description, that QEMU's words are about; None where they name none.
 
-    >>> from mdtool.tree import Bus, Node
+    >>> from mdtool.machine.tree import Bus, Node
     >>> tree = Tree(buses=(Bus("pci.0", "PCI", (Node("e1000", id="net0", address="03.0"),)),))
     >>> blamed("Unknown savevm section or instance '0000:00:03.0/e1000' 0", tree)
     'net0'

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from mdtool.tree import Place, Tree
+from mdtool.machine.tree import Place, Tree
 
 _PCI = re.compile(r"([0-9a-f]{2}\.[0-7])$")
 _PXB = ("pxb", "pxb-pcie", "pxb-cxl")

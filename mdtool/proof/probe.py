@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import IO
 
 from mdtool.errors import MdtoolError, MonitorError, QemuError
-from mdtool.launch.process import die_with
 from mdtool.proof.qtest import QTest
-from mdtool.proof.root import rooted
+from mdtool.qemu.process import die_with
+from mdtool.qemu.root import rooted
 from mdtool.qemu.session import Session, session_from_source
 
 SECONDS = 30.0  # QEMU answers within 0.2 s; this long only where a disk image or a huge memory has to be made
@@ -102,7 +102,7 @@ def probed(
     """Start ``argv`` paused and hand out its :class:`Probe`; the process is gone when the block ends.
 
     ``more`` are words that ``probe_argv`` would take out (-incoming).
-    ``root`` is a folder with another distribution's QEMU (see ``mdtool.proof.root``).  QemuError with what QEMU wrote
+    ``root`` is a folder with another distribution's QEMU (see ``mdtool.qemu.root``).  QemuError with what QEMU wrote
     to stderr where it does not start.
     """
     command, environment = rooted([*probe_argv(argv), *more], root)

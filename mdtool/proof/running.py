@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from mdtool.commandline.option import options_from_words, words_from_options
 from mdtool.errors import MonitorError
-from mdtool.launch.words import options_from_words, words_from_options
 from mdtool.qemu.commandline import null_options
 
 SCHEMES = ("pid", "libvirt")

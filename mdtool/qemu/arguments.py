@@ -9,18 +9,17 @@ comparison: another monitor of the same machine may be one whose process is out 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from mdtool.errors import MdtoolError
-from mdtool.launch.words import Option, options_from_words
+from mdtool.commandline.option import Option
+from mdtool.commandline.process import options_from_process, sha256_of
+from mdtool.commandline.sections import Section, sections_from_options
+from mdtool.errors import MdtoolError, Warned
+from mdtool.machine.tree import Tree
 from mdtool.qemu.dump import NO_UUID, over
-from mdtool.qemu.host import opened, sha256_of, words_of
-from mdtool.qemu.qom import Warned
-from mdtool.qemu.said import Section, sections_from_options
 from mdtool.qemu.session import Session
-from mdtool.tree import Tree
 
 if TYPE_CHECKING:
     from mdtool.guest.model import Guest
@@ -48,34 +47,6 @@ def completed(tree: Tree, session: Session, warn: Warned) -> Tree:
 def _uuid(options: Iterable[Option]) -> str | None:
     said = [(option.value or "").lower() for option in options if option.name == "uuid"]
     return said[-1] if said and said[-1] != NO_UUID else None
-
-
-def options_from_process(pid: int, warn: Warned) -> list[Option]:
-    """The options of a running QEMU; raises OSError, LookupError or MdtoolError where they cannot be read."""
-    return list(expanded(options_from_words(words_of(pid)[1:]), warn, pid))
-
-
-def expanded(options: Iterable[Option], warn: Warned, pid: int | None = None, stdin: str | None = None) -> Iterator[Option]:
-    """The options with those of the files that they name for -readconfig in place; a file out of reach is warned of.
-
-    ``stdin`` is what QEMU reads there, where a script says it.
-    """
-    for option in options:
-        if option.name != "readconfig" or option.value is None:
-            yield option
-            continue
-        try:
-            if option.value == "/dev/stdin" and stdin is not None:
-                text = stdin
-            else:
-                with opened(pid, option.value) as file:
-                    text = file.read().decode(errors="replace")
-            from mdtool.qemu.config import options_from_config  # few processes have such a file
-
-            yield from options_from_config(text, option.value)
-        except (OSError, ValueError, MdtoolError) as error:
-            why = (error.strerror if isinstance(error, OSError) else None) or error
-            warn(f"-readconfig {option.value} cannot be read, and what it says is left out: {why}")
 
 
 def firmware_of(guest: Guest, tree: Tree) -> dict[str, Section]:

@@ -13,22 +13,21 @@ import signal
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from mdtool.document import tree_with
-from mdtool.errors import InputError, Report
+from mdtool.commandline.option import Option, options_from_words, words_from_options
+from mdtool.commandline.process import expanded, sha256_of
+from mdtool.commandline.script import command_from_source
+from mdtool.commandline.sections import Flash, bytes_of, flash_of, sections_from_options
+from mdtool.errors import InputError, Report, Warned
 from mdtool.guest.platform.machine import TCG_GIC
 from mdtool.guest.platform.memory import TCG_MEMORY
-from mdtool.launch.importer.script import command_from_source
-from mdtool.launch.process import MONITOR, QemuProcess
 from mdtool.launch.rehearse_backends import STAND_INS
-from mdtool.launch.words import Option, options_from_words, words_from_options
-from mdtool.qemu.arguments import expanded, with_sections
+from mdtool.machine.document import tree_with
+from mdtool.machine.roles import role
+from mdtool.machine.tree import Tree
+from mdtool.qemu.arguments import with_sections
 from mdtool.qemu.dump import dump
-from mdtool.qemu.host import sha256_of
-from mdtool.qemu.qom import Warned
+from mdtool.qemu.process import MONITOR, QemuProcess
 from mdtool.qemu.read import Way
-from mdtool.qemu.roles import role
-from mdtool.qemu.said import Flash, bytes_of, flash_of, sections_from_options
-from mdtool.tree import Tree
 
 _DISKS = {"hda": 0, "hdb": 1, "hdc": 2, "hdd": 3, "cdrom": 2, "fda": 0, "fdb": 1}
 #: a drive's keys that the guest sees, or that say where it goes

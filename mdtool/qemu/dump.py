@@ -12,17 +12,16 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from mdtool.document import canonical, tree_with
-from mdtool.errors import MonitorError
-from mdtool.pci import properties_digest
+from mdtool.errors import MonitorError, Warned
+from mdtool.machine.document import canonical, tree_with
+from mdtool.machine.pci import properties_digest
+from mdtool.machine.roles import chosen, is_told, role
+from mdtool.machine.tree import BUILTIN, SECTIONS, Bus, Node, Tree, Value
+from mdtool.machine.values import natural, ranges
 from mdtool.qemu.notation import FLASH, LOOSE, NOTATIONS, Address, no_address
-from mdtool.qemu.qom import Warned
-from mdtool.qemu.raw import CONTENTS, FOLDED, Raw, RawBus, RawDevice, placed
 from mdtool.qemu.read import Way, read
-from mdtool.qemu.roles import chosen, is_told, role
+from mdtool.qemu.replies import CONTENTS, FOLDED, Raw, RawBus, RawDevice, placed
 from mdtool.qemu.session import Session
-from mdtool.tree import BUILTIN, SECTIONS, Bus, Node, Tree, Value
-from mdtool.values import natural, ranges
 
 NO_UUID = "00000000-0000-0000-0000-000000000000"
 

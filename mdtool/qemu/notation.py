@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from mdtool.qemu.raw import RawDevice
+from mdtool.qemu.replies import RawDevice
 
 #: makes the address of a device (None where it has none), and names the properties that are nothing but it
 Address = Callable[[RawDevice], tuple[str | None, tuple[str, ...]]]

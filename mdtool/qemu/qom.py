@@ -11,11 +11,11 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-from mdtool.errors import MonitorError
+from mdtool.errors import MonitorError, Warned
+from mdtool.machine.tree import Value
 from mdtool.qemu.phases import Task, or_none, told
-from mdtool.qemu.raw import FOLDED, RawBus, RawDevice
+from mdtool.qemu.replies import FOLDED, RawBus, RawDevice
 from mdtool.qemu.session import Refused
-from mdtool.tree import Value
 
 #: QOM properties that somebody sets, the guest sees and `info qtree` does not show, since they are none of qdev's
 BESIDES_QDEV: Mapping[str, tuple[str, ...]] = {
@@ -31,7 +31,6 @@ _BOOTABLE_DRIVERS = re.compile(r"vfio-pci|vfio-ccw|usb-host|usb-redir|vhost-user
 #: path -> {property: (type, value)}
 Bags = Mapping[str, Mapping[str, tuple[str, Any]]]
 Reader = Callable[[Iterable[str]], Task[Bags]]
-Warned = Callable[[str], None]
 
 
 def besides(device: RawDevice, *, user: bool) -> tuple[str, ...]:

@@ -14,8 +14,8 @@ from lark.lark import PostLex
 
 from mdtool.cache import parser_from_grammar
 from mdtool.errors import MonitorError, Position
-from mdtool.qemu.raw import RawBus, RawDevice
-from mdtool.tree import Value
+from mdtool.machine.tree import Value
+from mdtool.qemu.replies import RawBus, RawDevice
 
 
 class _Depth(PostLex):

@@ -11,13 +11,13 @@ from collections.abc import Mapping
 from enum import Enum
 from typing import Any
 
+from mdtool.commandline.process import sha256_of
+from mdtool.errors import Warned
 from mdtool.qemu import qom
-from mdtool.qemu.host import sha256_of
 from mdtool.qemu.notation import FLASH
 from mdtool.qemu.phases import Task, asked, or_none, together, told
-from mdtool.qemu.qom import Warned
 from mdtool.qemu.qtree import buses_from_qtree
-from mdtool.qemu.raw import CONTENTS, Raw, RawBus, RawDevice, placed
+from mdtool.qemu.replies import CONTENTS, Raw, RawBus, RawDevice, placed
 from mdtool.qemu.session import Question, Session
 
 

@@ -27,8 +27,8 @@ from typing import Any, Protocol, TypeVar
 
 from qemu.qmp import ConnectError, ExecuteError, QMPClient, QMPError
 
+from mdtool.commandline.process import peer_of, pid_of_libvirt
 from mdtool.errors import MdtoolError, MonitorError, QemuError
-from mdtool.qemu.host import peer_of, pid_of_libvirt
 
 GREETING_TIMEOUT = 4.0  # seconds; a monitor greets at once, or its QEMU is busy with another client
 COMMAND_TIMEOUT = 20.0  # seconds; the slowest command of a dump takes 0.2 s
@@ -410,8 +410,8 @@ def _monitors_in_files(pid: int, words: list[str]) -> Iterable[str | tuple[str, 
     """Monitors that a file for -readconfig names."""
     if "-readconfig" not in words:
         return ()
-    from mdtool.launch.words import words_from_options  # they need lark, and few processes have such a file
-    from mdtool.qemu.arguments import options_from_process
+    from mdtool.commandline.option import words_from_options  # they need lark, and few processes have such a file
+    from mdtool.commandline.process import options_from_process
 
     try:
         return monitors_from_arguments(words_from_options(options_from_process(pid, lambda _: None)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
-from mdtool.tree import Bus, Node, Tree
+from mdtool.machine.tree import Bus, Node, Tree
 
 #: Buses that the machine itself provides and that a description without built-ins has to name: type and host.
 _OF_THE_MACHINE = {

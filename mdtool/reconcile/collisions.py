@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from mdtool.errors import ConflictError, Position, Report
-from mdtool.tree import BUILTIN, Place, Tree
+from mdtool.machine.tree import BUILTIN, Place, Tree
 
 #: buses on which an address is one device's
 _EXCLUSIVE = frozenset({"PCI", "PCIE", "usb-bus", "SCSI", "IDE", "virtio-serial-bus", "virtual-css-bus", "spapr-vio-bus"})

@@ -21,10 +21,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from mdtool.drivers import canonical_driver, same_driver
 from mdtool.guest.model import Spot, Wanted
-from mdtool.tree import BUILTIN, HAND, Node, Place, Tree
-from mdtool.values import same
+from mdtool.machine.drivers import canonical_driver, same_driver
+from mdtool.machine.tree import BUILTIN, HAND, Node, Place, Tree
+from mdtool.machine.values import same
 
 
 class Match(NamedTuple):

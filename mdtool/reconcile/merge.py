@@ -19,8 +19,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from mdtool.tree import Properties, Value
-from mdtool.values import same
+from mdtool.machine.tree import Properties, Value
+from mdtool.machine.values import same
 
 ABSENT = object()
 

@@ -9,8 +9,8 @@ from enum import Enum
 from typing import Any
 
 from mdtool.errors import Position
+from mdtool.machine.values import natural
 from mdtool.reconcile.merge import ABSENT, Change
-from mdtool.values import natural
 
 
 class Action(Enum):

@@ -6,8 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
-from mdtool.document import tree_with
-from mdtool.drivers import canonical_driver, same_driver
 from mdtool.errors import ConflictError, MdtoolError, Report, Warn
 from mdtool.guest.alias import PREFIXES, with_ids
 from mdtool.guest.allocate import allocate
@@ -21,6 +19,9 @@ from mdtool.guest.model import Guest, Spot, Wanted
 from mdtool.guest.override import overridden
 from mdtool.guest.place import indices_taken, notation_of, placed, spot_from_node, spots_from_tree, survivor
 from mdtool.guest.platform import sections_from_guest
+from mdtool.machine.document import tree_with
+from mdtool.machine.drivers import canonical_driver, same_driver
+from mdtool.machine.tree import BUILTIN, HAND, Bus, Node, Place, Retired, Tree
 from mdtool.reconcile.assemble import Parts, assembled, parts_of
 from mdtool.reconcile.collisions import check_collisions
 from mdtool.reconcile.match import Match, Matching, matched, spot_key
@@ -28,7 +29,6 @@ from mdtool.reconcile.merge import Change, merged, record
 from mdtool.reconcile.plan import Action, Plan, Step
 from mdtool.reconcile.roms import warn_of_shared_roms
 from mdtool.reconcile.sections import merged_sections
-from mdtool.tree import BUILTIN, HAND, Bus, Node, Place, Retired, Tree
 
 
 class Result(NamedTuple):

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from mdtool.errors import Position, Report
-from mdtool.tree import Node, Place, Tree
-from mdtool.values import plain
+from mdtool.machine.tree import Node, Place, Tree
+from mdtool.machine.values import plain
 
 #: driver -> the ROM that QEMU gives it, where nobody says another and no dump has told
 _ROMS: Mapping[str, str] = {

@@ -10,10 +10,10 @@ from typing import Any
 from mdtool.errors import ConflictError, Position, Report
 from mdtool.guest.model import Guest
 from mdtool.guest.platform.machine import FEATURES
+from mdtool.machine.tree import BUILTIN, SECTIONS, Tree
+from mdtool.machine.values import nested
 from mdtool.reconcile.merge import ABSENT, merged
 from mdtool.reconcile.plan import Action, Step
-from mdtool.tree import BUILTIN, SECTIONS, Tree
-from mdtool.values import nested
 
 
 def merged_sections(

@@ -9,7 +9,7 @@ from conftest import require
 from test_elements import CASES, wanted_of
 
 from mdtool.cli import main
-from mdtool.document import tree_from_file
+from mdtool.machine.document import tree_from_file
 
 #: Cases that QEMU 7.2 starts without a host side, each for another kind of device.
 NAMES = (

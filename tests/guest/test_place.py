@@ -24,8 +24,8 @@ from mdtool.guest.place import (
     spots_from_tree,
     survivor,
 )
+from mdtool.machine.tree import Bus, Node, Tree
 from mdtool.qemu.dump import dump
-from mdtool.tree import Bus, Node, Tree
 
 DISKS = ("ide", "scsi", "usb", "floppy", "virtio-blk", "nvme")
 RNG = "<rng model='virtio'><backend model='random'>/dev/urandom</backend></rng>"

@@ -15,7 +15,7 @@ from mdtool.guest import machines
 from mdtool.guest.devices import guest_from_bytes
 from mdtool.guest.model import Guest
 from mdtool.guest.platform import platform_argv, platform_of, sections_from_guest
-from mdtool.tree import Tree
+from mdtool.machine.tree import Tree
 
 NOON = datetime(2030, 1, 2, 12, 0, 0, tzinfo=UTC)
 

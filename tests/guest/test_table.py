@@ -20,7 +20,7 @@ from mdtool.guest.elements import ROWS
 from mdtool.guest.model import Guest, Spot, Wanted
 from mdtool.guest.place import device_arguments
 from mdtool.guest.table import auto, driver_name, number, one_of, switch, word
-from mdtool.tree import Node
+from mdtool.machine.tree import Node
 
 DOMAIN = """<domain type='qemu'><name>g</name>
 <os><type arch='{arch}' machine='{machine}'>hvm</type>{boot}</os>

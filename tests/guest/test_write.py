@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 from support import SAMPLES, mdtool
 
-from mdtool.document import tree_from_file
 from mdtool.errors import InputError, Report
 from mdtool.guest.devices import guest_from_bytes, wanted_from_guest
 from mdtool.guest.write import unwritten, xml_with_places
 from mdtool.guest.xml import element_from_bytes
 from mdtool.guest.xmltext import Edits, New
+from mdtool.machine.document import tree_from_file
+from mdtool.machine.tree import Bus, Node, Tree
 from mdtool.reconcile import Options, reconcile
-from mdtool.tree import Bus, Node, Tree
 
 FRAME = """<domain type='qemu'><name>w</name><memory unit='MiB'>64</memory>
   <os><type arch='x86_64' machine='%s'>hvm</type></os><features><acpi/></features>
@@ -153,7 +153,7 @@ def test_a_hand_moved_device_moves_in_the_xml() -> None:
     text, tree = written(FRAME % ("pc-i440fx-7.2", nic))
     assert "<address type='pci' domain='0x0000' bus='0x00' slot='0x02' function='0x0'/>" in text
     _, tree = written(text, tree)  # the address is the XML's now
-    from mdtool.document import tree_with
+    from mdtool.machine.document import tree_with
 
     moved = tree_with(tree, {"net0": {"address": "09.0"}})
     commented = text.replace("slot='0x02'", "slot = '0x2' ")

@@ -8,10 +8,10 @@ import pytest
 from conftest import require
 
 from mdtool.cli import main
-from mdtool.document import tree_from_file
 from mdtool.guest.xml import element_from_file
-from mdtool.hand.names import names
-from mdtool.tree import Tree
+from mdtool.machine.document import tree_from_file
+from mdtool.machine.tree import Tree
+from mdtool.review.names import names
 
 NIC = (
     "<interface type='user'><mac address='52:54:00:00:00:0{0}'/><model type='virtio'/><address type='pci'>{1}</address>"

@@ -13,7 +13,7 @@ from support_backends import guest_of, line_of, pairs, tree_of, wanted_of
 from mdtool.errors import Errors, InputError, MdtoolError
 from mdtool.launch.argv import argv_from_tree, ordered
 from mdtool.launch.backends.base import Host, threads
-from mdtool.tree import Bus, Node, Tree
+from mdtool.machine.tree import Bus, Node, Tree
 
 NICS = "".join(
     f"<interface type='user'><mac address='52:54:00:00:00:{i:02x}'/><model type='virtio'/></interface>"

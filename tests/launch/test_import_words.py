@@ -15,9 +15,9 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from mdtool.commandline.option import IMPLIED, bag_from_text, options_from_words, text_from_bag, words_from_options
 from mdtool.errors import Errors, InputError, MdtoolError, Report
-from mdtool.launch.importer import bag_by_grammar, command_from_script, command_from_source, options_from_command
-from mdtool.launch.words import IMPLIED, bag_from_text, options_from_words, text_from_bag, words_from_options
+from mdtool.importer import bag_by_grammar, command_from_script, command_from_source, options_from_command
 
 SCRIPTS = sorted((Path(__file__).parents[1] / "imports").glob("*.sh"))
 TEXT = st.text(st.characters(exclude_categories=("Cs", "Cc")), max_size=20)

@@ -10,9 +10,9 @@ import pytest
 from mdtool.errors import InputError, MdtoolError
 from mdtool.guest.devices import guest_from_file
 from mdtool.launch.hints import hints_from_tree, tree_from_hints
+from mdtool.machine.tree import Tree
 from mdtool.reconcile import reconcile
 from mdtool.resources import resource
-from mdtool.tree import Tree
 
 SAMPLES = Path(__file__).parents[2] / "samples"
 

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mdtool.commandline.option import Option, bag_from_text, options_from_words, text_from_bag, users
 from mdtool.errors import InputError
+from mdtool.importer import bag_by_grammar
 from mdtool.launch import file, monitor, options
-from mdtool.launch.importer import bag_by_grammar
-from mdtool.launch.words import Option, bag_from_text, options_from_words, text_from_bag, users
 
 KEYS = st.from_regex(r"[a-z][a-z0-9-]{0,6}", fullmatch=True)
 VALUES = st.text(st.characters(codec="ascii", categories=("L", "N", "P", "S")), min_size=1, max_size=8)

@@ -8,21 +8,21 @@ from pathlib import Path
 
 import pytest
 
-from mdtool.document import document_from_text
+from mdtool.compare import ADDRESS, FIRMWARE, IDENTITY, PCI, PROPERTY
+from mdtool.compare import compare as differences
 from mdtool.errors import InputError, QemuError
-from mdtool.proof.alone import argv_from_description
+from mdtool.machine.document import document_from_text
+from mdtool.machine.tree import BUILTIN, Bus, Node, Tree
 from mdtool.proof.audit import grouped, without
 from mdtool.proof.causes import Fix, with_fixes
-from mdtool.proof.compare import Change, compare
+from mdtool.proof.differences import Change, compare
 from mdtool.proof.fingerprint import Fingerprint, fingerprint_from_json, fingerprint_to_text
 from mdtool.proof.names import node_names
 from mdtool.proof.pci import Function
 from mdtool.proof.probe import probe_argv
 from mdtool.proof.rewrite import commented
-from mdtool.proof.root import binary_in, library_folders, rooted
-from mdtool.proof.verify import ADDRESS, FIRMWARE, IDENTITY, PCI, PROPERTY
-from mdtool.proof.verify import compare as differences
-from mdtool.tree import BUILTIN, Bus, Node, Tree
+from mdtool.proof.standalone import argv_from_description
+from mdtool.qemu.root import binary_in, library_folders, rooted
 
 
 def function(path: str, device: int = 0x1000, id: str = "", **at: int) -> Function:

@@ -15,7 +15,7 @@ import pytest
 from conftest import other_root, require
 
 from mdtool.cli import main
-from mdtool.document import tree_from_file
+from mdtool.machine.document import tree_from_file
 from mdtool.proof.audit import Audit, Qemu, audit, machine_type_from_answer
 
 QEMU = "qemu-system-x86_64"

@@ -17,18 +17,18 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from mdtool.cli import main
-from mdtool.document import document_from_text, pins_from_tree, yaml_from_tree
 from mdtool.errors import MdtoolError
 from mdtool.launch.run import version_of
-from mdtool.pci import pci_facts
+from mdtool.machine.document import document_from_text, pins_from_tree, yaml_from_tree
+from mdtool.machine.pci import pci_facts
+from mdtool.machine.tree import BUILTIN, Tree
 from mdtool.qemu.dump import dump
 from mdtool.qemu.phases import asked
 from mdtool.qemu.qom import _paths, one_by_one
-from mdtool.qemu.raw import placed
 from mdtool.qemu.read import QUESTIONS, Way, read
+from mdtool.qemu.replies import placed
 from mdtool.qemu.session import Question, Refused, Session, session_from_source
 from mdtool.resources import resource
-from mdtool.tree import BUILTIN, Tree
 from tests.support_dump import MACHINES, binary_of, new_qemu, recording, running, serving, session_of
 
 HERE = Path(__file__).parent / "dumped"

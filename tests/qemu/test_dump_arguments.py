@@ -20,19 +20,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mdtool.cli import main
-from mdtool.document import document_from_file, yaml_from_tree
+from mdtool.commandline.config import options_from_config
+from mdtool.commandline.option import Option, options_from_words
+from mdtool.commandline.process import program_in
+from mdtool.commandline.sections import sections_from_options
 from mdtool.errors import InputError, MdtoolError, Report
 from mdtool.guest.devices import guest_from_bytes, guest_from_file
 from mdtool.guest.model import Guest
 from mdtool.guest.platform import platform_of, sections_from_guest
-from mdtool.launch.words import Option, options_from_words
+from mdtool.machine.document import document_from_file, yaml_from_tree
+from mdtool.machine.tree import Tree
 from mdtool.qemu.arguments import completed
-from mdtool.qemu.config import options_from_config
 from mdtool.qemu.dump import dump
-from mdtool.qemu.host import program_in
-from mdtool.qemu.said import sections_from_options
 from mdtool.qemu.session import session_from_source
-from mdtool.tree import Tree
 from tests.conftest import lacking, require
 from tests.support_dump import binary_of, recording, running, serving
 from tests.support_launch import MACHINES, prepared

@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 
 import mdtool.qemu
-from mdtool.document import yaml_from_tree
+from mdtool.machine.document import yaml_from_tree
+from mdtool.machine.roles import ROLES, UNCHOSEN, chosen, is_told, role
+from mdtool.machine.tree import BUILTIN, Bus, Node, Tree
 from mdtool.qemu.dump import as_planned, tree_from_raw
 from mdtool.qemu.qom import plain
-from mdtool.qemu.raw import Raw, RawBus, RawDevice
-from mdtool.qemu.roles import ROLES, UNCHOSEN, chosen, is_told, role
-from mdtool.tree import BUILTIN, Bus, Node, Tree
+from mdtool.qemu.replies import Raw, RawBus, RawDevice
 
 ANSWERS: dict[str, Any] = {"type": "none-machine", "target": {"arch": "x86_64"}}
 

@@ -13,9 +13,10 @@ import pytest
 from conftest import other_root, require
 from support_proof import changed, i440fx, q35
 
+from mdtool.compare import ADDRESS, FIRMWARE, IDENTITY, PCI, PROPERTY
 from mdtool.errors import QemuError
 from mdtool.proof import acpi, fwcfg, pci
-from mdtool.proof.compare import Change, compare
+from mdtool.proof.differences import Change, compare
 from mdtool.proof.fingerprint import (
     Fingerprint,
     fingerprint_from_argv,
@@ -24,7 +25,6 @@ from mdtool.proof.fingerprint import (
     fingerprint_to_text,
 )
 from mdtool.proof.probe import probed
-from mdtool.proof.verify import ADDRESS, FIRMWARE, IDENTITY, PCI, PROPERTY
 
 
 @pytest.fixture(scope="module")

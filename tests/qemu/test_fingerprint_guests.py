@@ -9,16 +9,16 @@ import pytest
 from conftest import require
 
 from mdtool.cli import main
-from mdtool.document import document_from_text, tree_from_file, yaml_from_tree
 from mdtool.launch.hints import hints_from_tree, tree_from_hints
 from mdtool.launch.rehearse import prepared_rehearsal
 from mdtool.launch.run import Prepared
-from mdtool.proof.alone import argv_from_description
-from mdtool.proof.compare import compare
+from mdtool.machine.document import document_from_text, tree_from_file, yaml_from_tree
+from mdtool.proof.differences import compare
 from mdtool.proof.fingerprint import Fingerprint, fingerprint_from_argv
 from mdtool.proof.names import node_names
+from mdtool.proof.prepared import fingerprint_from_prepared
 from mdtool.proof.running import argv_from_source
-from mdtool.proof.ways import fingerprint_from_prepared
+from mdtool.proof.standalone import argv_from_description
 from tests.qemu.test_launch_libvirt import guest as libvirts
 from tests.qemu.test_launch_libvirt import mdtool
 

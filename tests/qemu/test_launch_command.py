@@ -108,8 +108,8 @@ def running(description: str):  # type: ignore[no-untyped-def]
     """A rehearsal of web01 with a second monitor; gives the monitor's path."""
     from contextlib import contextmanager
 
-    from mdtool.document import tree_from_file
     from mdtool.launch.rehearse import prepared_rehearsal, rehearsal
+    from mdtool.machine.document import tree_from_file
 
     @contextmanager
     def block() -> Iterator[Path]:

@@ -17,12 +17,11 @@ from typing import Any
 
 import pytest
 
-from mdtool.document import tree_from_file, tree_with, yaml_from_tree
+from mdtool.commandline.option import Option, words_from_options
+from mdtool.compare import guest_visible
 from mdtool.errors import Errors, InputError, QemuError, Report
 from mdtool.guest.devices import guest_from_bytes
-from mdtool.launch.argv import Commandline
-from mdtool.launch.device import handover
-from mdtool.launch.importer import (
+from mdtool.importer import (
     Host,
     Imported,
     command_from_script,
@@ -31,17 +30,18 @@ from mdtool.launch.importer import (
     options_from_command,
     without_host,
 )
-from mdtool.launch.process import QemuProcess
+from mdtool.launch.argv import Commandline
+from mdtool.launch.device import handover
 from mdtool.launch.rehearse import prepared_rehearsal, rehearsal
 from mdtool.launch.run import Prepared, checked, prepared, version_of, wanted_by
-from mdtool.launch.words import Option, words_from_options
+from mdtool.machine.document import tree_from_file, tree_with, yaml_from_tree
+from mdtool.machine.roles import role
+from mdtool.machine.tree import Bus, Node, Tree
 from mdtool.proof.migration import refusal, save_state
-from mdtool.proof.verify import guest_visible
 from mdtool.qemu.dump import dump
-from mdtool.qemu.roles import role
+from mdtool.qemu.process import QemuProcess
 from mdtool.reconcile import reconcile
 from mdtool.reconcile.plan import Action
-from mdtool.tree import Bus, Node, Tree
 
 SCRIPTS = Path(__file__).parents[1] / "imports"
 NAMES = sorted(path.stem for path in SCRIPTS.glob("*.sh"))
@@ -282,8 +282,8 @@ def test_a_refused_option_is_told_at_its_place(words: str, place: str) -> None:
 
 def test_every_option_of_this_qemu_has_a_row() -> None:
     """And what the row's table of words says of its argument is what QEMU's help says."""
-    from mdtool.launch.importer.table import OPTIONS
-    from mdtool.launch.words import ARGUMENT, NO_ARGUMENT
+    from mdtool.commandline.option import ARGUMENT, NO_ARGUMENT
+    from mdtool.commandline.table import OPTIONS
 
     text = subprocess.run(["qemu-system-x86_64", "-help"], capture_output=True, text=True, timeout=20, check=True).stdout
     names = {name for found in re.findall(r"^-{1,2}([\w/-]+)", text, re.M) for name in found.replace("/-", " ").split()}

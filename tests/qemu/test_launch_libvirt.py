@@ -17,9 +17,9 @@ from pathlib import Path
 
 import pytest
 
-from mdtool.document import tree_from_file, yaml_from_tree
+from mdtool.compare import compare, guest_visible
 from mdtool.launch.libvirt import dropped
-from mdtool.proof.verify import compare, guest_visible
+from mdtool.machine.document import tree_from_file, yaml_from_tree
 from mdtool.qemu.dump import dump
 from mdtool.qemu.session import session_from_source
 from tests.conftest import lacking, require

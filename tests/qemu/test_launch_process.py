@@ -17,7 +17,7 @@ import pytest
 
 from mdtool.errors import ConflictError, Position, QemuError
 from mdtool.launch.backends.base import Process
-from mdtool.launch.process import GuestDirectory, QemuProcess, error_from_words
+from mdtool.qemu.process import GuestDirectory, QemuProcess, error_from_words
 
 QEMU = "qemu-system-x86_64"
 PLAIN = [QEMU, "-nodefaults", "-no-user-config", "-display", "none", "-machine", "pc-q35-7.2,accel=tcg", "-m", "32"]
@@ -102,7 +102,7 @@ def test_qemu_that_dies_says_why(tmp_path: Path) -> None:
 
 
 def test_qemu_that_hangs_is_ended_in_the_stated_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mdtool.launch.process.END_SECONDS", 0.5)
+    monkeypatch.setattr("mdtool.qemu.process.END_SECONDS", 0.5)
     hangs = script(
         tmp_path / "qemu", f"echo $$ > {tmp_path}/pid; trap '' TERM; echo starting >&2; while :; do sleep 0.1; done"
     )

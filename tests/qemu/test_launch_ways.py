@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from mdtool.document import tree_with, yaml_from_tree
+from mdtool.compare import HOST, compare, guest_visible
 from mdtool.errors import QemuError
+from mdtool.machine.document import tree_with, yaml_from_tree
 from mdtool.proof.migration import save_state
-from mdtool.proof.root import rooted
-from mdtool.proof.verify import HOST, compare, guest_visible
 from mdtool.qemu.dump import dump
+from mdtool.qemu.root import rooted
 from tests.conftest import lacking, other_root
 from tests.support_ways import ALL, DIRECT, GUESTS, Ways, libvirt_version
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from support import SAMPLES, argv_of, loads, mdtool, pci, saved, started
 
-from mdtool.document import tree_from_file
+from mdtool.machine.document import tree_from_file
 
 pytestmark = pytest.mark.usefixtures("qemu")
 

@@ -11,10 +11,10 @@ import jsonschema
 import pytest
 from support import mdtool
 
-from mdtool.document import tree_from_file
-from mdtool.reconcile import builtins
+from mdtool.apply import builtins
+from mdtool.machine.document import tree_from_file
+from mdtool.machine.tree import Tree
 from mdtool.resources import resource
-from mdtool.tree import Tree
 
 pytestmark = pytest.mark.usefixtures("qemu")
 

@@ -7,18 +7,8 @@ from typing import Any
 
 import pytest
 
-from mdtool.proof.verify import (
-    ADDRESS,
-    EFFECTIVE,
-    FIRMWARE,
-    HOST,
-    IDENTITY,
-    PROPERTY,
-    compare,
-    comparison,
-    guest_visible,
-)
-from mdtool.tree import BUILTIN, Bus, Node, Tree
+from mdtool.compare import ADDRESS, EFFECTIVE, FIRMWARE, HOST, IDENTITY, PROPERTY, compare, comparison, guest_visible
+from mdtool.machine.tree import BUILTIN, Bus, Node, Tree
 
 MAC = {"mac": "52:54:00:11:22:33"}
 NIC = Node("virtio-net-pci", id="net0", address="00.0", properties=MAC, pins={"rombar": 1, "vectors": 3})

@@ -19,14 +19,14 @@ from typing import Any
 import pytest
 
 from mdtool.cli import main
-from mdtool.document import tree_from_file, yaml_from_tree
+from mdtool.compare import compare, guest_visible
 from mdtool.errors import QemuError
 from mdtool.launch.run import started
+from mdtool.machine.document import tree_from_file, yaml_from_tree
+from mdtool.machine.tree import Tree
 from mdtool.proof.enumerated import verified
 from mdtool.proof.migration import Refusal, load_state, refusal, save_state, target
-from mdtool.proof.verify import compare, guest_visible
 from mdtool.qemu.dump import dump
-from mdtool.tree import Tree
 from tests.support_launch import MACHINES, device, prepared
 
 Words = list[str]

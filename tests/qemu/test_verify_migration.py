@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from mdtool.document import yaml_from_tree
-from mdtool.launch.process import QemuProcess
 from mdtool.launch.run import started
+from mdtool.machine.document import yaml_from_tree
+from mdtool.machine.tree import Bus, Node, Tree
 from mdtool.proof.migration import blamed, foretold
 from mdtool.qemu.dump import dump
-from mdtool.tree import Bus, Node, Tree
+from mdtool.qemu.process import QemuProcess
 from tests.support_launch import MACHINES, device, prepared
 
 

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from mdtool.document import tree_from_file, yaml_from_tree
+from mdtool.compare import cpu_flags, guest_visible
 from mdtool.launch.rehearse import prepared_rehearsal, rehearsal
 from mdtool.launch.run import Prepared, counts, started
+from mdtool.machine.document import tree_from_file, yaml_from_tree
+from mdtool.machine.tree import Tree
 from mdtool.proof.enumerated import verified
 from mdtool.proof.migration import target
-from mdtool.proof.verify import cpu_flags, guest_visible
 from mdtool.qemu.dump import as_planned, dump
-from mdtool.tree import Tree
 from tests.qemu import test_verify_views as views
 from tests.support_launch import MACHINES, prepared
 

@@ -12,13 +12,13 @@ from typing import Any
 
 import pytest
 
-from mdtool.document import yaml_from_tree
-from mdtool.launch.process import QemuProcess
+from mdtool.compare import ADDRESS, ENUMERATED, FEATURES, FIRMWARE, IDENTITY, PCI, TREE, compare
 from mdtool.launch.run import started
+from mdtool.machine.document import yaml_from_tree
+from mdtool.machine.tree import Bus, Node, Tree
 from mdtool.proof.enumerated import enumeration, verified
-from mdtool.proof.verify import ADDRESS, ENUMERATED, FEATURES, FIRMWARE, IDENTITY, PCI, TREE, compare
 from mdtool.qemu.dump import dump
-from mdtool.tree import Bus, Node, Tree
+from mdtool.qemu.process import QemuProcess
 from tests.support import pci
 from tests.support_dump import MACHINES as OTHERS
 from tests.support_dump import binary_of, session_of

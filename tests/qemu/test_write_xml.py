@@ -16,11 +16,11 @@ import pytest
 from conftest import lacking, require
 from support import SAMPLES, argv_of, mdtool
 
-from mdtool.document import tree_from_file
 from mdtool.guest.devices import guest_from_bytes
 from mdtool.guest.xml import element_from_bytes
+from mdtool.machine.document import tree_from_file
+from mdtool.machine.tree import Tree
 from mdtool.reconcile import reconcile
-from mdtool.tree import Tree
 
 URI = "qemu:///system"
 

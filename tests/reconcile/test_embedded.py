@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from support import SAMPLES, mdtool
 
-from mdtool.document import document_from_text
-from mdtool.hand.embed import embedded
+from mdtool.machine.document import document_from_text
+from mdtool.review.embed import embedded
 
 
 def test_one_file_is_enough(qemu: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,7 +10,7 @@ import jsonschema
 import pytest
 from support import SAMPLES, mdtool
 
-from mdtool.document import tree_from_file
+from mdtool.machine.document import tree_from_file
 from mdtool.resources import resource
 
 

@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 from support_backends import guest_of
 
+from mdtool.machine.tree import Node
 from mdtool.reconcile import reconcile
-from mdtool.tree import Node
 
 
 @pytest.mark.parametrize(("current", "warned"), [(2, False), (1, True), (3, True)])

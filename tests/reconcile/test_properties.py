@@ -24,10 +24,10 @@ from support_sequences import MACHINES, QUIET, Part, Story, World, run, stories
 from mdtool.errors import InputError
 from mdtool.guest.allocation.occupied import Occupied
 from mdtool.guest.model import Wanted
+from mdtool.machine.tree import Tree
 from mdtool.reconcile import reconciler
 from mdtool.reconcile.match import Match, Matching
 from mdtool.reconcile.plan import Action
-from mdtool.tree import Tree
 
 SOAK = int(os.environ.get("MDTOOL_SOAK", "0"))
 EXAMPLES = SOAK or 50

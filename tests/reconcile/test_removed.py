@@ -7,8 +7,8 @@ from support import SAMPLES
 from support_sequences import Part, World
 
 from mdtool.guest.devices import guest_from_file
+from mdtool.machine.tree import Bus, Node, Tree
 from mdtool.reconcile import reconcile
-from mdtool.tree import Bus, Node, Tree
 
 
 @pytest.mark.parametrize(

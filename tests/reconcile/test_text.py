@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from support import SAMPLES, mdtool
 
-from mdtool.document import tree_from_file
+from mdtool.machine.document import tree_from_file
 
 BOM = b"\xef\xbb\xbf"
 

@@ -13,12 +13,12 @@ from mdtool.guest.elements.disk import DISK
 from mdtool.guest.elements.filesystem import FILESYSTEM
 from mdtool.guest.elements.hostdev import HOSTDEV
 from mdtool.guest.elements.hub import HUB
+from mdtool.guest.elements.ignored import NOTHING
 from mdtool.guest.elements.input import INPUT
 from mdtool.guest.elements.interface import INTERFACE, PLAIN
 from mdtool.guest.elements.iommu import IOMMU
 from mdtool.guest.elements.memballoon import MEMBALLOON
 from mdtool.guest.elements.memory import MEMORY
-from mdtool.guest.elements.nothing import NOTHING
 from mdtool.guest.elements.nvram import NVRAM
 from mdtool.guest.elements.panic import PANIC
 from mdtool.guest.elements.pstore import PSTORE

@@ -10,7 +10,7 @@ from itertools import pairwise
 from mdtool.guest.model import Guest, Spot, Wanted
 from mdtool.guest.table import with_host_side
 from mdtool.guest.xml import Element
-from mdtool.tree import Properties, Value
+from mdtool.machine.tree import Properties, Value
 
 QEMU = "{http://libvirt.org/schemas/domain/qemu/1.0}"
 
@@ -38,7 +38,7 @@ def _from_argument(element: Element) -> Wanted:
 
     Facts: ``bus`` and ``addr`` as written, ``host`` for the properties that are none of the guest's affair.
     """
-    from mdtool.launch.words import bag_from_text  # few guests have one
+    from mdtool.commandline.option import bag_from_text  # few guests have one
 
     bag = bag_from_text(element.get("@value") or "", "driver", element.position)
     driver, id = str(bag.pop("driver", "")), bag.pop("id", None)

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from mdtool.guest.model import Wanted
 from mdtool.guest.table import VIRTIO, Context, Device, Prop, number, virtio
-from mdtool.tree import Value
+from mdtool.machine.tree import Value
 
 
 def guest_number(value: str) -> Value:

@@ -24,7 +24,7 @@ from mdtool.guest.platform.machine import iothreads, machine_options, machine_se
 from mdtool.guest.platform.memory import RAM, TCG_MEMORY, memory_options, memory_sections
 from mdtool.guest.platform.units import names
 from mdtool.guest.xml import Element
-from mdtool.tree import SECTIONS, Tree
+from mdtool.machine.tree import SECTIONS, Tree
 
 __all__ = ["Platform", "iothreads", "platform_argv", "platform_of", "sections_from_guest"]
 

@@ -20,7 +20,7 @@ from mdtool.guest.model import Guest
 from mdtool.guest.platform.firmware import wants_secure
 from mdtool.guest.platform.units import MIB, bytes_of, number, on, switch
 from mdtool.guest.xml import Element
-from mdtool.qemu.roles import ON_OFF_AUTO
+from mdtool.machine.roles import ON_OFF_AUTO
 
 Section = dict[str, Any]
 

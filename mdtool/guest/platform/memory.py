@@ -25,7 +25,7 @@ from mdtool.guest.machines import Machine, machine_of
 from mdtool.guest.model import Guest
 from mdtool.guest.platform.units import KIB, MIB, bytes_of, number, whole_mib
 from mdtool.guest.xml import Element
-from mdtool.values import ranges
+from mdtool.machine.values import ranges
 
 Section = dict[str, Any]
 RAM = "memory-backend-ram"

@@ -28,7 +28,7 @@ from mdtool.launch.backends.misc import (
     watchdog,
 )
 from mdtool.launch.backends.net import interface
-from mdtool.tree import Node
+from mdtool.machine.tree import Node
 
 #: element -> its host side
 BACKENDS: dict[str, Make] = {

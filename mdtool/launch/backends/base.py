@@ -15,7 +15,7 @@ from typing import Any
 from mdtool.errors import InputError
 from mdtool.guest.model import Guest
 from mdtool.guest.xml import Element
-from mdtool.tree import Node
+from mdtool.machine.tree import Node
 
 Properties = Mapping[str, Any]
 

@@ -34,7 +34,7 @@ from mdtool.launch.backends.base import (
     threads,
     whole,
 )
-from mdtool.tree import Node
+from mdtool.machine.tree import Node
 
 Facts = dict[str, Any]
 

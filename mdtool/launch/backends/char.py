@@ -19,7 +19,7 @@ from mdtool.launch.backends.base import (
     secret_object,
     switch,
 )
-from mdtool.tree import Node
+from mdtool.machine.tree import Node
 
 Words = tuple[str, ...]
 

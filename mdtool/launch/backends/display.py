@@ -19,7 +19,7 @@ from mdtool.launch.backends.base import (
     switch,
     whole,
 )
-from mdtool.tree import Node
+from mdtool.machine.tree import Node
 
 _VNC_BASE = 5900
 

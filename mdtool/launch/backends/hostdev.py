@@ -7,7 +7,7 @@ from collections.abc import Callable
 from mdtool.errors import InputError
 from mdtool.guest.xml import Element
 from mdtool.launch.backends.base import Backend, Host, given, option, refused, whole
-from mdtool.tree import Node
+from mdtool.machine.tree import Node
 
 
 def hostdev(element: Element, node: Node | None, host: Host) -> Backend:

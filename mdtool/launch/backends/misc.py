@@ -22,7 +22,7 @@ from mdtool.launch.backends.base import (
     whole,
 )
 from mdtool.launch.backends.char import chardev
-from mdtool.tree import Node
+from mdtool.machine.tree import Node
 
 
 def _id(node: Node | None) -> str:

@@ -21,7 +21,7 @@ from mdtool.launch.backends.base import (
     whole,
 )
 from mdtool.launch.backends.hostdev import pci_name
-from mdtool.tree import Node
+from mdtool.machine.tree import Node
 
 #: the setuid program by which a user without privileges gets a tap on a bridge; QEMU's own default path is the same
 _BRIDGE_HELPER = "/usr/lib/qemu/qemu-bridge-helper"

@@ -1,0 +1,338 @@
+"""A plan carried out on the running guest, as far as QEMU goes: device_add and device_del, and the host side of both.
+
+What needs a power cycle is left, and so is what QEMU or the guest refuses; each says why.  The guest's own part is
+waited for: a PCI device is gone when its driver let go of it, which QEMU tells with DEVICE_DELETED.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from mdtool.errors import ConflictError, InputError, MdtoolError
+from mdtool.guest.place import device_arguments
+from mdtool.machine.tree import Place, Tree
+from mdtool.reconcile.assemble import assembled, parts_of
+from mdtool.reconcile.merge import ABSENT
+from mdtool.reconcile.plan import Action, Plan, Step
+
+if TYPE_CHECKING:
+    from mdtool.guest.model import Wanted
+    from mdtool.launch.backends.base import Backend, Host
+    from mdtool.qemu.session import Session
+
+UNPLUG_SECONDS = 20.0  # a guest lets go of a device within a few; one that runs no operating system never does
+RELEASE_SECONDS = 2.0  # QEMU says that a PCI disk is gone a moment before it lets go of the drive
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """One step of the plan: done in the running guest where ``left`` is empty, else why it was left."""
+
+    step: Step
+    left: str = ""
+
+    def __str__(self) -> str:
+        said = f"left for a power cycle: {self.left}" if self.left else "done in the running guest"
+        return f"{self.step.action.value}  {self.step.name:<20} {said}"
+
+    def data(self) -> dict[str, Any]:
+        """For ``--json``."""
+        return {"name": self.step.name, "action": self.step.action.name.lower(), "done": not self.left, "why": self.left}
+
+
+class _Left(Exception):
+    """A step that cannot be done now, and why."""
+
+
+def check_before(session: Session, old: Tree) -> None:
+    """Raise ConflictError where the running machine is not the described one: a plan for another is no plan for it."""
+    from mdtool.compare import comparison, guest_visible
+    from mdtool.qemu.dump import dump
+
+    if session.source.startswith("libvirt:"):
+        raise InputError(
+            f"{session.source}: libvirt keeps its own account of the guest's devices",
+            remedy="reconcile with --write-xml, and give libvirt the elements with virsh attach-device and detach-device",
+            rule="live",
+        )
+    if found := guest_visible(comparison(old, dump(session))[0]):
+        raise ConflictError(
+            "the running machine is not the described one: " + "; ".join(str(one) for one in found[:5]),
+            remedy="see mdtool verify; describe the running machine first (mdtool dump --xml)",
+            rule="live",
+        )
+
+
+def carried_out(
+    session: Session,
+    plan: Plan,
+    old: Tree,
+    new: Tree,
+    wanted: Sequence[Wanted],
+    host: Host,
+    *,
+    seconds: float = UNPLUG_SECONDS,
+) -> list[Outcome]:
+    """Do what can be done, removals first; the outcome of every step that is not ``keep``, in the order of the plan.
+
+    ``old`` is the machine that runs, ``new`` the one that the plan leads to; ``wanted`` and ``host`` give new devices
+    their host side.  Nothing half done stays behind: where a device is refused, its backends go again.
+    """
+    work = _Live(session, old, new, {one.origin: one for one in wanted}, host, seconds)
+    steps = [step for step in plan.steps if step.action is not Action.KEEP]
+    done = {id(step): Outcome(step, work.attempt(step)) for step in work.in_order(steps)}
+    return [done[id(step)] for step in steps]
+
+
+def as_far(old: Tree, new: Tree, outcomes: Sequence[Outcome]) -> Tree:
+    """The machine as it runs now: ``new`` where all was done, else ``old`` with the steps that were.
+
+    So the description says the truth, and what was left is planned again by the next reconcile.
+    """
+    if not any(outcome.left for outcome in outcomes):
+        return new
+    parts = parts_of(old)
+    done = {outcome.step.name: outcome.step for outcome in outcomes if not outcome.left}
+    for name, step in done.items():
+        if step.action in (Action.REMOVE, Action.REPLACE) and name in parts.nodes:
+            parts.remove(name)
+    for place in new.places:
+        if place.name in done and done[place.name].action is not Action.REMOVE:
+            parts.put(place.name, place.bus.name if place.bus else None, place.node)
+    tree = assembled(parts, old)
+    there = {place.node.origin for place in tree.places} | {place.address for place in tree.places}
+    kept = [one for one in (*old.retired, *new.retired) if not {one.origin, (one.bus, one.address)} & there]
+    return replace(tree, retired=tuple(dict.fromkeys(kept)))
+
+
+def differences(session: Session, new: Tree, outcomes: Iterable[Outcome]) -> list[str]:
+    """Where a device that was plugged in is otherwise than described."""
+    from mdtool.compare import comparison, guest_visible
+    from mdtool.qemu.dump import dump
+
+    plugged = {o.step.name for o in outcomes if not o.left and o.step.action is not Action.REMOVE}
+    found = guest_visible(comparison(new, dump(session))[0]) if plugged else []
+    return [str(one) for one in found if one.node in plugged]
+
+
+@dataclass
+class _Live:
+    session: Session
+    old: Tree
+    new: Tree
+    wanted: Mapping[str, Wanted]
+    host: Host
+    seconds: float
+    there: set[str] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self.there = set(self.old.all_buses)
+
+    def in_order(self, steps: Sequence[Step]) -> list[Step]:
+        """What is on a bus goes before what provides it, and comes after it."""
+        from mdtool.launch.argv import ordered
+
+        leaves = {place.name: -number for number, place in enumerate(self.old.places)}
+        roots = {place.name: number for number, place in enumerate(ordered(self.new))}
+        gone = [step for step in steps if step.action is Action.REMOVE]
+        rest = [step for step in steps if step.action is not Action.REMOVE]
+        return [
+            *sorted(gone, key=lambda step: leaves.get(step.name, 0)),
+            *sorted(rest, key=lambda step: roots.get(step.name, -1)),
+        ]
+
+    def attempt(self, step: Step) -> str:
+        """Why a step was left; "" where it was done."""
+        try:
+            _WAYS[step.action](self, step)
+        except _Left as why:
+            return str(why)
+        except MdtoolError as error:
+            return error.what
+        return ""
+
+    # --- the three kinds ---
+
+    def add(self, step: Step) -> None:
+        place = self._place(self.new, step)
+        self._bus_of(place)
+        _hot(step)
+        self._plug(place)
+
+    def remove(self, step: Step) -> None:
+        _hot(step)
+        self._unplug(self._place(self.old, step))
+
+    def replace(self, step: Step) -> None:
+        _hot(step)
+        before, after = self._place(self.old, step), self._place(self.new, step)
+        self._bus_of(after)
+        self._unplug(before)
+        self._plug(after)
+
+    def modify(self, step: Step) -> None:
+        """The boot order can change while the guest runs; any other property is fixed when the device is made."""
+        if any(change.name != "bootindex" for change in step.changes) or not step.driver:
+            raise _Left("a device's properties are fixed when it is made")
+        for change in step.changes:
+            value = -1 if change.after is ABSENT else int(change.after)
+            path = f"/machine/peripheral/{step.name}"
+            self.session.execute("qom-set", {"path": path, "property": change.name, "value": value})
+
+    # --- plugging in ---
+
+    def _plug(self, place: Place) -> None:
+        self._bus_of(place)
+        made = self._backend(place)
+        undo: list[Callable[[], object]] = []
+        try:
+            for flag, value in zip(made.options[::2], made.options[1::2], strict=True):
+                undo.append(self._backend_added(flag, value))
+            arguments = device_arguments(place.bus.name if place.bus else None, place.node)
+            self.session.execute("device_add", {**arguments, **made.properties})
+        except (MdtoolError, _Left):
+            for back in reversed(undo):
+                _try(back)
+            raise
+        self.there |= {bus.name for bus in place.node.buses}
+
+    def _bus_of(self, place: Place) -> None:
+        if place.bus is not None and place.bus.name not in self.there:
+            raise _Left(f"its bus {place.bus.name} is not there before a power cycle")
+
+    def _backend(self, place: Place) -> Backend:
+        from mdtool.launch.backends import backend_of
+        from mdtool.launch.backends.base import Backend
+
+        one = self.wanted.get(place.node.origin or "")
+        if one is None or one.element is None:
+            return Backend()
+        made = Backend(properties=one.facts.get("host", {})) + backend_of(one.element, place.node, self.host)
+        if made.secrets or made.processes or made.machine:
+            raise _Left("its host side has to be set up before QEMU starts")
+        return made
+
+    def _backend_added(self, flag: str, value: str) -> Callable[[], object]:
+        """Give QEMU one backend; returns how to take it back."""
+        if flag == "-chardev":
+            if said := self.session.hmp(f"chardev-add {value}").strip():
+                raise _Left(f"QEMU refused chardev-add: {said}")
+            id = re.search(r"(?:^|,)id=([^,]+)", value)
+            return lambda: self.session.execute("chardev-remove", {"id": id[1] if id else ""})
+        if flag not in _BACKENDS or not value.startswith("{"):
+            raise _Left(f"QEMU takes {flag} at its start alone")
+        add, remove, key = _BACKENDS[flag]
+        arguments = json.loads(value)
+        self.session.execute(add, arguments)
+        name = "node-name" if key == "node-name" else "id"
+        return lambda: self.session.execute(remove, {key: arguments[name]})
+
+    # --- unplugging ---
+
+    def _unplug(self, place: Place) -> None:
+        id = place.node.id
+        if id is None:
+            raise _Left("it has no id")
+        behind = list(self._behind(id))
+        self.session.events()
+        self.session.execute("device_del", {"id": id})
+        self._wait(id)
+        for remove in behind:
+            _try(remove)
+        self.there -= {bus.name for bus in place.node.buses}
+
+    def _wait(self, id: str) -> None:
+        end = time.monotonic() + self.seconds
+        while time.monotonic() < end:
+            for event in self.session.events(timeout=0.1):
+                name = event.get("data", {}).get("device")
+                if name == id and event["event"] == "DEVICE_DELETED":
+                    return
+                if name == id and event["event"] in ("DEVICE_UNPLUG_GUEST_ERROR", "MEM_UNPLUG_ERROR"):
+                    raise _Left("the guest refused to let go of it")
+            if id not in {one["name"] for one in self.session.execute("qom-list", {"path": "/machine/peripheral"})}:
+                return
+        raise _Left(f"the guest did not let go of it within {self.seconds:g} s; it may still do so")
+
+    def _behind(self, id: str) -> Iterator[Callable[[], object]]:
+        """How to remove what stands behind a device, once it is gone."""
+        for name, remove in _BEHIND.items():
+            try:
+                value = str(self.session.execute("qom-get", {"path": f"/machine/peripheral/{id}", "property": name}))
+            except MdtoolError:
+                continue
+            if value:
+                yield lambda remove=remove, value=value: remove(self.session, value)  # type: ignore[misc]
+
+    def _place(self, tree: Tree, step: Step) -> Place:
+        found = tree.by_name.get(step.name)
+        if found is None:
+            raise _Left("it is known by another id then")
+        return found
+
+
+def _hot(step: Step) -> None:
+    if step.hot is False:
+        raise _Left("QEMU does not hot-plug on that bus" if step.where and step.where[0] else "it is no plugged device")
+
+
+_WAYS: Mapping[Action, Callable[[_Live, Step], None]] = {
+    Action.ADD: _Live.add,
+    Action.REMOVE: _Live.remove,
+    Action.REPLACE: _Live.replace,
+    Action.MODIFY: _Live.modify,
+}
+
+#: option -> (the command that adds it, the one that removes it, what that calls it)
+_BACKENDS: Mapping[str, tuple[str, str, str]] = {
+    "-netdev": ("netdev_add", "netdev_del", "id"),
+    "-blockdev": ("blockdev-add", "blockdev-del", "node-name"),
+    "-object": ("object-add", "object-del", "id"),
+}
+
+
+def _remove_disk(session: Session, top: str) -> None:
+    """The stack of nodes under a drive, from its top, and the limits around it."""
+    base = re.escape(top.removesuffix("-throttle"))
+    nodes = [one["node-name"] for one in session.execute("query-named-block-nodes", {"flat": True})]
+    left = [name for name in nodes if re.fullmatch(rf"{base}(-\d+)?(-file|-throttle|-slice)?", name)]
+    end = time.monotonic() + RELEASE_SECONDS
+    while left:  # each round removes what nothing stands on any more
+        still = [name for name in left if not _try(lambda name=name: session.execute("blockdev-del", {"node-name": name}))]  # type: ignore[misc]
+        if len(still) == len(left):
+            if time.monotonic() > end:
+                break
+            time.sleep(0.02)
+        left = still
+    if top.endswith("-throttle"):
+        _try(lambda: session.execute("object-del", {"id": f"{top.removesuffix('-throttle')}-limits"}))
+
+
+def _remove_object(session: Session, path: str) -> None:
+    if path.startswith("/objects/"):
+        session.execute("object-del", {"id": path.removeprefix("/objects/")})
+
+
+#: property of a device -> how what it names is removed
+_BEHIND: Mapping[str, Callable[[Session, str], object]] = {
+    "netdev": lambda session, name: session.execute("netdev_del", {"id": name}),
+    "chardev": lambda session, name: session.execute("chardev-remove", {"id": name}),
+    "drive": _remove_disk,
+    "rng": _remove_object,
+    "memdev": _remove_object,
+    "cryptodev": _remove_object,
+}
+
+
+def _try(work: Callable[[], object]) -> bool:
+    """Whether QEMU did it; what stays behind a device that is gone does no harm."""
+    try:
+        work()
+    except MdtoolError:
+        return False
+    return True

@@ -1,0 +1,1 @@
+"""QEMU's own notation: options and their values, scripts, ``-readconfig`` files, the arguments of a process."""

@@ -1,0 +1,282 @@
+"""The sections again, from a QEMU command line: ``platform_argv`` read backwards.
+
+    sections_from_options(options_from_words(["-smbios", "type=1,manufacturer=Acme"]))["smbios"]
+    -> {"type1": {"manufacturer": "Acme"}}
+
+Only what no monitor command tells, in the form that the guest XML gives it: chosen machine properties and CPU features,
+SMBIOS, fw_cfg, NUMA distances and ACPI's HMAT, the kernel's command line, the clock, globals.  Of a file there is the hash
+of its contents, never its path or what is in it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
+
+from mdtool.commandline.option import Option, bag_from_text, split
+from mdtool.errors import InputError
+from mdtool.machine.roles import ON_OFF_AUTO, is_told, role
+from mdtool.machine.values import nested
+
+Section = dict[str, Any]
+#: a file as QEMU names it -> the SHA-256 of what is in it, None where that cannot be read
+Hashed = Callable[[str], str | None]
+
+_ON, _OFF = frozenset({"on", "yes", "true"}), frozenset({"off", "no", "false"})
+
+
+def sections_from_options(options: Iterable[Option], hashed: Hashed = lambda _: None) -> dict[str, Section]:
+    """What a command line says of the guest's platform; absent where it says nothing.
+
+    ``numa.nodes`` holds a node's number and what is said of it, in the order of the options.  Raises InputError.
+    """
+    said = list(options)
+    sections: Section = {}
+    for option in said:
+        try:
+            if row := _ROWS.get(option.name):
+                sections = _joined(sections, row(option, hashed))
+        except (LookupError, ValueError, TypeError, AttributeError):  # QEMU would refuse it, or never saw it
+            what = f"-{option.name} {option.value}: not as QEMU takes it"
+            raise InputError(what, at=option.position, rule="options-syntax") from None
+    code = flash_of(said).get("0")
+    if code and code.file and code.is_fixed and (hash := hashed(code.file)):
+        sections["firmware"] = {"kind": "pflash", "sha256": hash}
+    return {name: section for name, section in sections.items() if section}
+
+
+def _joined(one: Mapping[str, Any], two: Mapping[str, Any]) -> Section:
+    """What is said twice: of lists both, of anything else the later."""
+    found = {**one, **two}
+    for key in one.keys() & two.keys():
+        if isinstance(one[key], dict) and isinstance(two[key], dict):
+            found[key] = _joined(one[key], two[key])
+        elif isinstance(one[key], list) and isinstance(two[key], list):
+            found[key] = [*one[key], *two[key]]
+    return found
+
+
+def _value(text: Any) -> Any:
+    """A switch or a decimal number as such; anything else as it is.
+
+    >>> _value("on"), _value("40"), _value("0x1fff")
+    (True, 40, '0x1fff')
+    """
+    if not isinstance(text, str):
+        return text
+    if text in _ON or text in _OFF:
+        return text in _ON
+    return int(text) if re.fullmatch(r"-?(0|[1-9]\d*)", text) else text
+
+
+# --- the machine ---------------------------------------------------------------------------------------------------
+
+#: machine properties that are the host's, the names of objects, or told by a monitor
+_NOT_OF_THE_GUEST = frozenset({
+    "type", "accel", "usb", "dump-guest-core", "mem-merge", "memory-backend", "memory-encryption", "aux-ram-share",
+    "confidential-guest-support", "pflash0", "pflash1", "pcspk-audiodev", "audiodev", "kernel", "initrd", "append", "dtb",
+    "dumpdtb", "firmware", "phandle-start", "suppress-vmdesc", "kvm-type",
+})  # fmt: skip
+_TOLD = ("smp.", "memory.", "boot.", "sgx-epc.", "smp-cache.")
+#: what a machine is where nobody chose
+_UNCHOSEN = {"acpi": ("on", "auto"), "smm": ("auto",), "vmport": ("auto",), "hpet": ("on",), "graphics": ("on",)}
+_ALSO_CALLED = {"kernel-irqchip": "kernel_irqchip"}
+
+
+def _machine(option: Option, _: Hashed) -> Section:
+    found = {}
+    for name, text in option.bag.items():
+        name = _ALSO_CALLED.get(name, name)
+        if name not in _NOT_OF_THE_GUEST and not name.startswith(_TOLD) and text not in _UNCHOSEN.get(name, ()):
+            switch = isinstance(text, str) and text in _ON | _OFF and name not in ON_OFF_AUTO
+            found[name] = text in _ON if switch else text
+    return {"machine": {"properties": dict(sorted(found.items()))}} if found else {}
+
+
+def _global(option: Option, _: Hashed) -> Section:
+    """``driver.property=value``, or the three as keys; how a guest migrates it does not see, and flash tells what it is."""
+    bag = option.bag
+    if "driver" not in bag:
+        name, value = (option.value or "").split("=", 1)
+        driver, prop = name.rsplit(".", 1)
+        bag = {"driver": driver, "property": prop, "value": value}
+    name, value = f"{bag['driver']}.{bag['property']}", _value(bag.get("value", ""))
+    is_guests = role(bag["driver"], bag["property"]) == "guest" and is_told(bag["property"], value)
+    is_guests = is_guests and bag["driver"] != "migration" and name != "cfi.pflash01.secure"
+    return {"features": {"globals": {name: value}}} if is_guests else {}
+
+
+#: -object sev-guest and the like -> <launchSecurity>'s name of it and what the guest attests to
+_SECURITY = {"sev-guest": ("sev", ("policy", "kernel-hashes")), "s390-pv-guest": ("s390-pv", ())}
+
+
+def _object(option: Option, _: Hashed) -> Section:
+    bag = option.bag
+    kind, keys = _SECURITY.get(str(bag.get("qom-type")), ("", ()))
+    if not kind:
+        return {}
+    found = {key: _value(bag[key]) for key in keys if key in bag}
+    policy = {"policy": int(str(found["policy"]), 0)} if "policy" in found else {}
+    return {"features": {"launch_security": {"type": kind, **found, **policy}}}
+
+
+# --- CPU, memory, clock --------------------------------------------------------------------------------------------
+
+#: how QEMU is to go about it, and not what the guest has
+_ABOUT_THE_HOST = frozenset({"check", "enforce"})
+_TEXTS = frozenset({"vendor", "model-id", "hv-vendor-id"})
+
+
+def _cpu(option: Option, _: Hashed) -> Section:
+    """``Haswell,aes=off,+x2apic,hv_spinlocks=0x1fff``; the model only where a rehearsal has another in its place."""
+    model, *switches = split(option.value or "")
+    features = {}
+    for text in switches:
+        name, equals, value = text.partition("=")
+        if not equals:
+            value = "off" if name.startswith("-") else "on"
+        name = name.removeprefix("+").removeprefix("-").replace("_", "-")
+        if name and name not in _ABOUT_THE_HOST:
+            features[name] = value if name in _TEXTS else _value(value)
+    return {"cpu": ({"model": model} if model == "host" else {}) | ({"features": features} if features else {})}
+
+
+def _numa(option: Option, _: Hashed) -> Section:
+    bag = dict(option.bag)
+    kind = bag.pop("type", None)
+    if kind == "dist":
+        return {"numa": {"distances": [{key: _value(bag.get(key)) for key in ("src", "dst", "val")}]}}
+    if kind == "node":
+        return {"numa": {"nodes": [_node(bag)]}}
+    if kind == "hmat-lb" and "target" in bag:
+        return {"numa": {"nodes": [{"id": _value(bag.pop("target")), "links": [_row(bag)]}]}}
+    if kind == "hmat-cache" and "node-id" in bag:
+        return {"numa": {"nodes": [{"id": _value(bag.pop("node-id")), "caches": [_row(bag)]}]}}
+    return {}
+
+
+def _node(bag: Mapping[str, Any]) -> Section:
+    """``-numa node``; without a number it is the next one."""
+    found: Section = {"id": _value(bag["nodeid"])} if "nodeid" in bag else {}
+    if "memdev" in bag:
+        found["memdev"] = bag["memdev"]
+    elif (size := bytes_of(bag.get("mem"))) is not None:
+        found["memory"] = size
+    return found | ({"initiator": _value(bag["initiator"])} if "initiator" in bag else {})
+
+
+def bytes_of(text: str | None) -> int | None:
+    """A size as -m and -numa have it, in MiB where it names no unit; None for what is none.
+
+    >>> bytes_of("64"), bytes_of("2G"), bytes_of("0x10")
+    (67108864, 2147483648, None)
+    """
+    found = re.fullmatch(r"(\d+)([kmgt]?)b?", (text or "").lower())
+    return int(found[1]) * 1024 ** ("kmgt".index(found[2]) + 1 if found[2] else 2) if found else None
+
+
+def _memory(option: Option, _: Hashed) -> Section:
+    """What there may be at most: a rehearsal may have less."""
+    most = bytes_of(option.bag.get("maxmem"))
+    return {"memory": {"max": most}} if most is not None and option.bag.get("slots", "0") != "0" else {}
+
+
+def _row(bag: Mapping[str, Any]) -> Section:
+    return {key: _value(value) for key, value in bag.items()}
+
+
+#: -rtc clock= -> <timer name='rtc' track=>
+_TRACKS = {"vm": "guest", "rt": "realtime"}
+
+
+def _rtc(option: Option, _: Hashed) -> Section:
+    """A date is when this QEMU was started, and says nothing about the next start: there is no base then."""
+    bag = option.bag
+    base = bag.get("base", "utc")
+    rtc = {"track": _TRACKS.get(bag.get("clock", "")), "tickpolicy": "catchup" if bag.get("driftfix") == "slew" else None}
+    timer = {key: value for key, value in rtc.items() if value is not None}
+    return {
+        "clock": ({"base": base} if base in ("utc", "localtime") else {}) | ({"timers": {"rtc": timer}} if timer else {})
+    }
+
+
+# --- firmware ------------------------------------------------------------------------------------------------------
+
+#: SMBIOS structures of which there may be several, an option each; of the others QEMU has one, and options add to it
+_SEVERAL = frozenset({"2", "8", "9", "41"})
+
+
+def _smbios(option: Option, hashed: Hashed) -> Section:
+    bag = dict(option.bag)
+    kind = bag.pop("type", None)
+    files = [bag.pop(key) for key in ("file", "path") if key in bag]
+    found: Section = {"files": hashes} if (hashes := [hash for file in files if (hash := hashed(file))]) else {}
+    if kind == "11":
+        values = bag.get("value", [])
+        found["type11"] = values if isinstance(values, list) else [values]
+    elif kind is not None:
+        found[f"type{kind}"] = [bag] if kind in _SEVERAL else bag
+    return {"smbios": {key: value for key, value in found.items() if value}}
+
+
+def _fw_cfg(option: Option, hashed: Hashed) -> Section:
+    bag = bag_from_text(option.value or "", "name", option.position)
+    if "string" in bag:
+        return {"features": {"fw_cfg": {bag["name"]: bag["string"]}}}
+    hash = hashed(bag["file"]) if "file" in bag else None
+    return {"features": {"fw_cfg_files": {bag["name"]: hash}}} if hash else {}
+
+
+def _bios(option: Option, hashed: Hashed) -> Section:
+    hash = hashed(option.value or "")
+    return {"firmware": {"kind": "bios", **({"sha256": hash} if hash else {})}}
+
+
+class Flash(NamedTuple):
+    """A bank of flash: the block node that the machine names, the file behind it, and whether no guest writes to it."""
+
+    node: str | None
+    file: str | None
+    is_fixed: bool
+
+
+def flash_of(options: Iterable[Option]) -> dict[str, Flash]:
+    """The banks by number, ``{"0": Flash("code", "/usr/share/OVMF/OVMF_CODE.fd", True)}``."""
+    nodes: dict[str, Section] = {}
+    banks: dict[str, Section] = {}
+    for option in options:
+        bag = option.bag if option.name in ("drive", "blockdev", "machine") else {}
+        if option.name == "blockdev":
+            nodes[str(option.id)] = bag if option.is_json else nested(bag, ".")
+        elif option.name == "drive" and bag.get("if") == "pflash":
+            banks.setdefault(bag.get("unit", bag.get("index", str(len(banks)))), bag)
+        elif option.name == "machine":
+            banks |= {name[-1]: {"node": bag[name]} for name in ("pflash0", "pflash1") if name in bag}
+    return {bank: _behind(bag, nodes) for bank, bag in banks.items()}
+
+
+def _behind(bag: Section, nodes: Mapping[str, Section]) -> Flash:
+    node = nodes.get(bag.get("node", ""), bag)
+    is_fixed = _value(node.get("read-only", node.get("readonly"))) is True
+    for _ in nodes:  # each names the one below it, or holds it
+        below = node.get("file")
+        node = below if isinstance(below, dict) else nodes.get(str(below), node)
+    path = node.get("filename", node.get("file"))
+    return Flash(bag.get("node"), path if isinstance(path, str) else None, is_fixed)
+
+
+_ROWS: Mapping[str, Callable[[Option, Hashed], Section]] = {
+    "machine": _machine,
+    "global": _global,
+    "object": _object,
+    "cpu": _cpu,
+    "numa": _numa,
+    "m": _memory,
+    "rtc": _rtc,
+    "smbios": _smbios,
+    "fw_cfg": _fw_cfg,
+    "bios": _bios,
+    "kernel": lambda _, __: {"boot": {"kernel": True}},
+    "append": lambda option, _: {"boot": {"append": option.value}},
+}

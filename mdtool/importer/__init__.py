@@ -1,0 +1,38 @@
+"""``mdtool import``: an existing QEMU command line becomes a guest XML and a description.
+
+    script     the words of a command line, in a script, a file, or a process
+    options    the options, each with its place; -readconfig, -set, secrets
+    table      what becomes of each option: one row an option
+    null       the same options with nothing of the host behind them
+    machine    the machine that QEMU makes of them, read, and the XML beside it
+    things     the devices of that machine: walked, named, matched with the options that made them
+    readback   the XML read back, and the import tried in a rehearsal
+    elements   a device as an element: one row a kind; block, net, char, display are what is behind one
+    domain     everything outside of <devices>
+
+The machine is not guessed from the options: QEMU itself is started with them, paused, with null back ends, and dumped.  So
+every default and every address is there that the script's guest has today.  The XML then gets an element for each device
+that it has words for, with the host side that the options name.
+"""
+
+from __future__ import annotations
+
+from mdtool.commandline.null import Host, without_host
+from mdtool.commandline.resolved import bag_by_grammar, options_from_command
+from mdtool.commandline.script import Command, Word, command_from_script, command_from_source
+from mdtool.errors import Report
+from mdtool.importer.machine import Imported, imported
+
+__all__ = [
+    "Command",
+    "Host",
+    "Imported",
+    "Report",
+    "Word",
+    "bag_by_grammar",
+    "command_from_script",
+    "command_from_source",
+    "imported",
+    "options_from_command",
+    "without_host",
+]

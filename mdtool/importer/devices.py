@@ -1,0 +1,121 @@
+"""The devices of a machine that was read: how they are walked, named, and matched with the options that made them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+from mdtool.commandline.null import BACKENDS, Given, Host
+from mdtool.commandline.option import Option
+from mdtool.errors import Position, QemuError
+from mdtool.importer.elements import Made
+from mdtool.launch.rehearse_backends import STAND_INS
+from mdtool.machine.drivers import same_driver
+from mdtool.machine.roles import role
+from mdtool.qemu.replies import FOLDED, Raw, RawBus, RawDevice
+from mdtool.qemu.session import Session
+
+
+@dataclass
+class Thing:
+    """A device on its way into the XML: ``made`` is its element, ``verbatim`` the option that it stays where there is none.
+
+    What is ``on_board`` is the machine's own, and only its host side is in the XML; ``parts`` are the ids of codecs.
+    """
+
+    device: RawDevice
+    given: Given | None
+    made: Made | None = None
+    verbatim: Option | None = None
+    on_board: bool = False
+    parts: list[str] = field(default_factory=list)
+
+    @property
+    def at(self) -> Position | None:
+        return self.given.option.position if self.given is not None else None
+
+
+def fits(bag: Mapping[str, Any], device: RawDevice) -> bool:
+    """Whether a -device without an id can have made a device: the driver, and the back end that it names."""
+    driver = str(bag.get("driver"))
+    if not same_driver(STAND_INS.get(driver, driver), device.driver):
+        return False
+    properties = properties_of(device)
+    have = {name: str(properties.get(name) or "").removeprefix("#").rpartition("/")[2] for name in BACKENDS if name in bag}
+    return all(not found or found == str(bag[name]) or found.startswith("import-") for name, found in have.items())
+
+
+def properties_of(device: RawDevice) -> dict[str, Any]:
+    """With those of the device behind a virtio proxy."""
+    inner = next((bus.devices[0] for bus in device.buses if bus.type in FOLDED and bus.devices), None)
+    return {**(inner.properties if inner is not None else {}), **device.properties}
+
+
+def name_device(device: RawDevice, id: str) -> dict[str, str]:
+    """Give a device an id, and its buses the names that QEMU makes of it; old names of buses and new ones."""
+    device.id = id
+    renamed: dict[str, str] = {}
+    inner = [d for bus in device.buses if bus.type in FOLDED for d in bus.devices]
+    for provider in (device, *inner):
+        for number, bus in enumerate(provider.buses):
+            if bus.type in ("PCI", "PCIE"):
+                renamed[bus.name], bus.name = id, id
+            elif bus.type not in FOLDED:
+                renamed[bus.name], bus.name = f"{id}.{number}", f"{id}.{number}"
+    return renamed
+
+
+def name_hubs(raw: Raw, host: Host) -> None:
+    """What is behind a NIC of -net: the hub's back end, or the network that QEMU gives by default."""
+    number = 0
+    for _, device in in_order(raw.buses):
+        if "mac" in device.properties and re.fullmatch(r"|hub\d+port\d+", str(device.properties.get("netdev") or "")):
+            name = "default" if "default" in host.nets else f"hub{number}"
+            device.properties["netdev"] = name
+            number += 1
+
+
+#: devices of a board that have a host side, which the XML says
+ON_BOARD = frozenset({"sd-card", "lan9118", "smc91c111"})
+#: back ends that are links, which `info qtree` leaves out: driver -> property
+_LINKS = {
+    "isa-serial": "chardev", "isa-parallel": "chardev", "virtio-rng-pci": "rng", "virtio-rng-device": "rng",
+    "virtio-rng-ccw": "rng", "pc-dimm": "memdev", "ivshmem-plain": "memdev",
+}  # fmt: skip
+
+
+def add_links(session: Session, device: RawDevice) -> None:
+    name = _LINKS.get(device.driver)
+    if name is None or name in device.properties:
+        return
+    if device.path is None:  # the board's own, which -serial and -parallel made
+        device.properties[name] = f"{device.driver.removeprefix('isa-')}{device.properties.get('index', 0)}"
+        return
+    with suppress(QemuError):
+        device.properties[name] = session.execute("qom-get", {"path": device.path, "property": name})
+
+
+def in_order(buses: Sequence[RawBus]) -> Iterator[tuple[RawBus, RawDevice]]:
+    """As made: QEMU lists the youngest first, and a carrier before what it carries."""
+    for bus in buses:
+        for device in reversed(bus.devices):
+            yield bus, device
+            yield from in_order(device.buses)
+
+
+def typed(value: Any, like: Any) -> Any:
+    """A value that a script spells, as QEMU's JSON wants it: ``like`` is one of the same type, None where nobody knows."""
+    if not isinstance(value, str):
+        return value
+    if isinstance(like, bool) or (like is None and value in ("on", "off")):
+        return value in ("on", "yes", "true")
+    if (isinstance(like, int) or like is None) and re.fullmatch(r"\d+|0x[0-9a-fA-F]+", value):
+        return int(value, 0)
+    return value
+
+
+def is_hosts_key(driver: str, key: str) -> bool:
+    return role(driver, key) == "host" or key in ("romfile", "write-cache")

@@ -1,0 +1,472 @@
+"""What is outside of <devices>: the parts of <domain>, and the description's sections that no dump can tell."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+from mdtool.commandline.null import Host, path_of
+from mdtool.commandline.option import Option, bag_from_text, split
+from mdtool.errors import Report
+from mdtool.importer.markup import SWITCH, Keys, on, tag, text, yes
+from mdtool.machine.tree import Tree
+
+Section = dict[str, Any]
+
+
+class Said:
+    """A command line's options by name."""
+
+    def __init__(self, options: Sequence[Option]) -> None:
+        self.options = options
+
+    def __contains__(self, name: str) -> bool:
+        return any(option.name == name for option in self.options)
+
+    def all(self, *names: str) -> list[Option]:
+        return [option for option in self.options if option.name in names]
+
+    def value(self, name: str) -> str | None:
+        """The argument of the last one; None where there is none."""
+        return next((option.value for option in reversed(self.options) if option.name == name), None)
+
+    def bag(self, name: str) -> Section:
+        """What all of a name say together, as QEMU merges them."""
+        return {key: value for option in self.all(name) for key, value in option.bag.items()}
+
+
+# --- the description's sections ------------------------------------------------------------------------------------
+
+#: machine properties that QEMU types OnOffAuto: words, and no switches
+_WORDS = frozenset({"smm", "acpi", "pit", "pic", "vmport", "rtas"})
+#: of -machine, what another part of the XML or of the description says
+_ELSEWHERE = frozenset({
+    "type", "accel", "usb", "memory-backend", "pflash0", "pflash1", "dump-guest-core", "mem-merge", "memory-encryption",
+    "smp",
+    "confidential-guest-support", "kernel", "initrd", "append", "dtb", "firmware", "pcspk-audiodev", "audiodev", "memory",
+})  # fmt: skip
+
+
+def with_sections(tree: Tree, said: Said, name: str) -> Tree:
+    """The dumped tree with what the options say of the guest and no monitor tells."""
+    features: Section = dict(tree.features)
+    globals_ = {**dict(_globals(said)), **features.get("globals", {})}
+    strings = {
+        str(bag.get("name")): str(bag["string"]) for option in said.all("fw_cfg") if "string" in (bag := _entry(option))
+    }
+    for key, values in (("globals", globals_), ("fw_cfg", strings)):
+        if values:
+            features[key] = values
+    machine: Section = dict(tree.machine)
+    if properties := {**machine.get("properties", {}), **machine_properties(said)}:
+        machine["properties"] = dict(sorted(properties.items()))
+    boot: Section = {"strict": False, **tree.boot}  # libvirt's guests are strict, which is what the XML means by silence
+    if "kernel" in said:
+        boot["kernel"] = True
+        if said.value("append"):
+            boot["append"] = said.value("append")
+    numa: Section = dict(tree.numa)
+    if distances := [_distance(option.bag) for option in said.all("numa") if option.bag.get("type") == "dist"]:
+        numa["distances"] = distances
+    return replace(
+        tree,
+        guest={**tree.guest, "name": name},
+        machine=machine,
+        cpu=_cpu(tree, said),
+        numa=numa,
+        boot=boot,
+        smbios=_smbios(said)[0],
+        features=features,
+        clock=_clock(said.bag("rtc")),
+    )
+
+
+def _entry(option: Option) -> Section:
+    """-fw_cfg, whose first word is a name."""
+    return bag_from_text(option.value or "", "name")
+
+
+def machine_properties(said: Said) -> Section:
+    found = {
+        name: _machine_value(name, value)
+        for name, value in said.bag("machine").items()
+        if name not in _ELSEWHERE and not name.startswith(("smp.", "memory."))
+    }
+    if "nographic" in said:
+        found["graphics"] = False
+    return found
+
+
+def _machine_value(name: str, value: Any) -> Any:
+    if str(value) in SWITCH:
+        return on(SWITCH[str(value)]) if name in _WORDS else SWITCH[str(value)]
+    return value
+
+
+def _globals(said: Said) -> Iterable[tuple[str, str]]:
+    for option in said.all("global"):
+        bag = option.bag
+        if {"driver", "property"} <= bag.keys():
+            yield f"{bag['driver']}.{bag['property']}", str(bag.get("value", "on"))
+        else:
+            driver, _, rest = (option.value or "").partition(".")
+            name, _, value = rest.partition("=")
+            yield f"{driver}.{name}", value
+
+
+def _distance(bag: Mapping[str, Any]) -> Section:
+    return {key: int(bag[key]) for key in ("src", "dst", "val") if str(bag.get(key, "")).isdigit()}
+
+
+def cpu_words(said: Said) -> tuple[str | None, dict[str, Any]]:
+    """(model, features by QEMU's name) of -cpu; None where there is none."""
+    text_ = said.value("cpu")
+    if text_ is None:
+        return None, {}
+    model, *words = [part.replace(",,", ",") for part in split(text_)] or [""]
+    found: dict[str, Any] = {}
+    for word in words:
+        name, equals, value = word.partition("=")
+        plain = name.lstrip("+-").replace("_", "-")
+        if name.startswith("-"):
+            found[plain] = False
+        elif not equals or name.startswith("+"):
+            found[plain] = True
+        else:
+            found[plain] = SWITCH.get(value, value)
+    return model, found
+
+
+def _cpu(tree: Tree, said: Said) -> Section:
+    model, features = cpu_words(said)
+    cpu: Section = {**tree.cpu, **({"model": model} if model in ("host", "max") else {})}
+    if math.prod(cpu.get("topology", {}).values()) != cpu.get("maxcpus", cpu.get("vcpus", 1)):
+        cpu.pop("topology", None)  # a board with CPUs of its own says nothing of how they are arranged
+    return {**cpu, **({"features": features} if features else {})}
+
+
+def _clock(bag: Mapping[str, Any]) -> Section:
+    base = str(bag.get("base", "utc"))
+    found: Section = {"base": base if base in ("utc", "localtime") else _epoch(base)}
+    rtc = {}
+    if bag.get("driftfix") == "slew":
+        rtc["tickpolicy"] = "catchup"
+    if track := {"vm": "guest", "rt": "realtime"}.get(str(bag.get("clock"))):
+        rtc["track"] = track
+    return {**found, **({"timers": {"rtc": rtc}} if rtc else {})}
+
+
+def _epoch(when: str) -> int | str:
+    try:
+        return int(datetime.fromisoformat(when).replace(tzinfo=UTC).timestamp())
+    except ValueError:
+        return "utc"
+
+
+_TABLES = {"0": "bios", "1": "system", "2": "baseBoard", "3": "chassis"}
+
+
+def _smbios(said: Said) -> tuple[Section, str, list[Option]]:
+    """(the section, <sysinfo>, what neither of them says)."""
+    section: Section = {}
+    xml, left = "", []
+    for option in said.all("smbios"):
+        bag = dict(option.bag)
+        kind = str(bag.pop("type", ""))
+        values = bag.pop("value", None) if kind == "11" else None
+        plain = all(isinstance(value, str) for value in bag.values()) and not {"uefi", "path"} & bag.keys()
+        if values is not None and not bag:
+            strings = values if isinstance(values, list) else [values]
+            section["type11"] = [*section.get("type11", []), *strings]
+        elif kind in _TABLES and plain and values is None and (kind == "2" or f"type{kind}" not in section):
+            if kind == "2":
+                section.setdefault("type2", []).append(bag)
+            else:
+                section[f"type{kind}"] = bag
+        else:
+            left.append(option)
+    for number, name in _TABLES.items():
+        rows = section.get(f"type{number}", [])
+        for row in rows if isinstance(rows, list) else [rows]:
+            xml += tag(name, *(text("entry", value, name=key) for key, value in row.items()))
+    if "type11" in section:
+        xml += tag("oemStrings", *(text("entry", value) for value in section["type11"]))
+    return section, tag("sysinfo", xml, type_="smbios") if xml else "", left
+
+
+# --- the parts of <domain> -----------------------------------------------------------------------------------------
+
+#: Hyper-V's enlightenments that are a switch, and kvm's, in the words of <features>
+_HYPERV = [
+    "relaxed",
+    "vapic",
+    "vpindex",
+    "runtime",
+    "synic",
+    "stimer",
+    "reset",
+    "frequencies",
+    "reenlightenment",
+    "tlbflush",
+    "ipi",
+    "evmcs",
+    "avic",
+]
+_FEATURES: Mapping[str, Callable[[Any], str]] = {
+    "pmu": lambda value: tag("pmu", state=on(bool(value))),
+    "kvm-pv-unhalt": lambda value: tag("pvspinlock", state=on(bool(value))),
+    "kvm": lambda value: "" if value else tag("kvm", tag("hidden", state="on")),
+}
+
+
+def _hyperv(features: Mapping[str, Any]) -> str:
+    inner = ""
+    for name in _HYPERV:
+        if f"hv-{name}" in features:
+            inner += tag(name, state=on(bool(features[f"hv-{name}"])))
+    if "hv-spinlocks" in features:
+        inner += tag("spinlocks", state="on", retries=int(str(features["hv-spinlocks"]), 0))
+    if "hv-vendor-id" in features:
+        inner += tag("vendor_id", state="on", value=features["hv-vendor-id"])
+    return tag("hyperv", inner, mode="custom") if inner else ""
+
+
+#: features that libvirt still spells with an underscore
+_LIBVIRTS = {name.replace("_", "-"): name for name in
+             ("ds_cpl", "tsc_adjust", "fxsr_opt", "lahf_lm", "cmp_legacy", "nodeid_msr", "perfctr_core",
+              "perfctr_nb")}  # fmt: skip
+#: switches of QEMU's CPUs that are no features of a CPU to libvirt
+_NO_FEATURE = re.compile(
+    r"hv-.*|kvm-pv-.*|kvm-.*|x-.*|migratable|vendor|kvmclock|enforce|check|host-.*|l3-cache|legacy-cache|fill-mtrr-mask"
+    r"|tcg-cpuid|lmce|vmware-.*|xen-.*|cpuid-0xb|full-cpuid-auto-level|start-powered-off|aarch64|sve\d+|sme\d+|pauth.*|min|max"
+)
+
+
+def _said_elsewhere(name: str) -> bool:
+    return name in _FEATURES or bool(_NO_FEATURE.fullmatch(name))
+
+
+def cpu(said: Said, tree: Tree) -> str:
+    topology = tree.cpu.get("topology", {})
+    shape = {level: topology[level] for level in ("sockets", "dies", "cores", "threads") if level in topology}
+    count = tree.cpu.get("maxcpus", tree.cpu.get("vcpus", 1))
+    product = 1
+    for value in shape.values():
+        product *= value
+    inner = tag("topology", **shape) if shape and product == count and "sockets" in shape else ""
+    cells = "".join(_cell(node, tree) for node in tree.numa.get("nodes", ()))
+    numa = tag("numa", cells) if cells else ""
+    model, features = cpu_words(said)
+    switches = "".join(
+        tag("feature", policy="require" if value else "disable", name=_LIBVIRTS.get(name, name))
+        for name, value in features.items()
+        if isinstance(value, bool) and not _said_elsewhere(name)
+    )
+    if model is None:
+        return tag("cpu", inner, numa) if inner or numa else ""
+    if model in ("host", "max"):
+        mode = "host-passthrough" if model == "host" else "maximum"
+        migratable = on(features.get("migratable")) if isinstance(features.get("migratable"), bool) else None
+        return tag("cpu", inner, switches, numa, mode=mode, migratable=migratable)
+    named = text("model", model, fallback="forbid", vendor_id=features.get("vendor"))
+    return tag("cpu", named, inner, switches, numa, mode="custom", match="exact", check="none")
+
+
+def _cell(node: Mapping[str, Any], tree: Tree) -> str:
+    rows = [row for row in tree.numa.get("distances", ()) if row.get("src") == node["id"]]
+    distances = tag("distances", *(tag("sibling", id=row["dst"], value=row["val"]) for row in rows)) if rows else ""
+    return tag("cell", distances, id=node["id"], cpus=node.get("cpus"), memory=node.get("memory", 0) // 1024, unit="KiB")
+
+
+def features(said: Said, tree: Tree, arch: str, is_efi: bool) -> str:
+    x86 = arch in ("x86_64", "i386")
+    properties = {**tree.machine.get("properties", {})}
+    acpi = properties.pop("acpi", "on") != "off" and (x86 or (arch in ("aarch64", "arm") and is_efi))
+    _, wishes = cpu_words(said)
+    found = tag("acpi") if acpi else ""
+    if x86:
+        eoi = wishes.get("kvm-pv-eoi")
+        found += tag("apic", eoi=on(eoi) if isinstance(eoi, bool) else None)
+    found += _hyperv(wishes)
+    found += "".join(make(wishes[name]) for name, make in _FEATURES.items() if name in wishes)
+    for name in ("vmport", "smm"):
+        if properties.get(name) in ("on", "off", True, False):
+            found += tag(name, state=properties[name] if isinstance(properties[name], str) else on(properties[name]))
+    if version := properties.get("gic-version"):
+        found += tag("gic", version=version) if str(version) in ("2", "3", "host") else ""
+    irqchip = properties.get("kernel_irqchip", properties.get("kernel-irqchip"))
+    if x86 and irqchip in (True, "split"):
+        found += tag("ioapic", driver="qemu" if irqchip == "split" else "kvm")
+    return tag("features", found) if found else ""
+
+
+def clock(said: Said, tree: Tree) -> str:
+    section = tree.clock
+    base = section.get("base", "utc")
+    timers = tag("timer", name="rtc", **section["timers"]["rtc"]) if section.get("timers", {}).get("rtc") else ""
+    if tree.machine.get("properties", {}).get("hpet") is False:
+        timers += tag("timer", name="hpet", present="no")
+    _, wishes = cpu_words(said)
+    for feature, name in (("hv-time", "hypervclock"), ("kvmclock", "kvmclock")):
+        if isinstance(wishes.get(feature), bool):
+            timers += tag("timer", name=name, present=yes(wishes[feature]))
+    if isinstance(base, int):
+        return tag("clock", timers, offset="absolute", start=base)
+    return tag("clock", timers, offset=base)
+
+
+def booting(
+    said: Said, tree: Tree, host: Host, arch: str, absolute: Callable[[str], str], report: Report
+) -> tuple[str, bool]:
+    """(the children of <os> after <type>, whether flash memory holds the firmware)."""
+    inner, flash = "", _flash(said, host, absolute, report)
+    inner += flash
+    if not flash and (bios := said.value("bios") or said.bag("machine").get("firmware")):
+        inner += text("loader", absolute(str(bios)), type_="rom", readonly="yes")
+    for name, element in (("kernel", "kernel"), ("initrd", "initrd"), ("append", "cmdline"), ("dtb", "dtb")):
+        value = said.value(name)
+        if value and not ("kernel" not in said and name in ("initrd", "append")):
+            inner += text(element, value if name == "append" else absolute(value))
+    if (menu := tree.boot.get("menu")) is not None:
+        inner += tag("bootmenu", enable=yes(bool(menu)), timeout=tree.boot.get("splash-time"))
+    if "nographic" in said and arch in ("x86_64", "i386"):
+        inner += tag("bios", useserial="yes")
+    elif (timeout := tree.boot.get("reboot-timeout")) is not None:
+        inner += tag("bios", rebootTimeout=timeout)
+    if _smbios(said)[1]:
+        inner += tag("smbios", mode="sysinfo")
+    return inner, bool(flash)
+
+
+def _flash(said: Said, host: Host, absolute: Callable[[str], str], report: Report) -> str:
+    found = dict(host.flash)
+    for bank in ("pflash0", "pflash1"):
+        if (node := said.bag("machine").get(bank)) is not None and node in host.drives:
+            found[bank] = host.drives[node]
+    code, own = found.get("pflash0"), found.get("pflash1")
+    if code is None:
+        return ""
+    inner = ""
+    for given, element in ((code, "loader"), (own, "nvram")):
+        path = path_of(given.bag, host) if given is not None else None
+        if given is None or path is None:
+            continue
+        form = str(given.bag.get("format") or given.bag.get("driver") or "raw")
+        form = "raw" if form in ("file", "host_device") else form
+        said_form = form if form != "raw" else None
+        if element == "nvram":
+            inner += text(element, absolute(path), format=said_form)
+            continue
+        if not any(str(given.bag.get(key)) in ("on", "True", "true") for key in ("readonly", "read-only")):
+            what = f"-{given.option.name}: the firmware's flash is opened read-only from now on"
+            remedy = "keep the guest's own settings in a second flash, which is <nvram>"
+            report.warn(what, at=given.option.position, remedy=remedy, rule="firmware")
+        secure = any(name == "cfi.pflash01.secure" and value == "on" for name, value in _globals(said))
+        inner += text(element, absolute(path), readonly="yes", secure=yes(secure or None), type_="pflash", format=said_form)
+    return inner
+
+
+def sysinfo(said: Said, absolute: Callable[[str], str]) -> tuple[str, list[Option]]:
+    """(<sysinfo>, the options that it does not say)."""
+    _, xml, left = _smbios(said)
+    entries = ""
+    for option in said.all("fw_cfg"):
+        keys = Keys(_entry(option))
+        name, string, file = keys.take("name"), keys.take("string"), keys.take("file")
+        if keys.left or name is None:
+            left.append(option)
+        elif file is not None:
+            entries += tag("entry", name=name, file=absolute(file))
+        else:
+            entries += text("entry", string, name=name)
+    return xml + (tag("sysinfo", entries, type_="fwcfg") if entries else ""), left
+
+
+def memory(said: Said, tree: Tree, host: Host, plugged: int, report: Report) -> str:
+    """<memory>, <maxMemory> and <memoryBacking>; ``plugged`` bytes are in memory devices, which libvirt counts in."""
+    size = tree.memory.get("size", 128 << 20)
+    dump = on(said.bag("machine").get("dump-guest-core") == "on" or None)
+    found = f"  {text('memory', size + plugged, unit='b', dumpCore=dump)}\n"
+    if "max" in tree.memory:
+        found = f"  {text('maxMemory', tree.memory['max'], slots=tree.memory.get('slots'), unit='b')}\n" + found
+    inner = _backing(said, host, report)
+    if said.bag("machine").get("mem-merge") == "off":
+        inner += tag("nosharepages")
+    return found + (f"  {tag('memoryBacking', inner)}\n" if inner else "")
+
+
+_PAGES = re.compile(r"/dev/hugepages(?:(\d+)([GM]))?(/.*)?|/hugetlbfs.*|/.*/hugepages.*")
+
+
+def _backing(said: Said, host: Host, report: Report) -> str:
+    names = {said.bag("machine").get("memory-backend"), *(o.bag.get("memdev") for o in said.all("numa"))} - {None}
+    objects = [host.objects[str(name)] for name in names if str(name) in host.objects]
+    keys, option = Keys(objects[0].bag if objects else {}), objects[0].option if objects else None
+    for name in ("id", "size", "policy", "host-nodes"):
+        keys.take(name)
+    kind = str(keys.take("qom-type", "")).removeprefix("memory-backend-")
+    path = keys.take("mem-path")
+    if (given := next(iter(said.all("mem-path")), None)) is not None:
+        path, option, kind = given.value, given, "file"
+    inner = ""
+    if path and (match := _PAGES.fullmatch(str(path))):
+        page = tag("page", size=match[1], unit=match[2]) if match[1] else ""
+        inner += tag("hugepages", page)
+    elif kind in ("file", "memfd"):
+        inner += tag("source", type_=kind)
+        if kind == "file" and str(path) != "/dev/shm" and option is not None:
+            what = f"-{option.name}: the guest's memory is in a file of /dev/shm from now on, not in {path}"
+            report.warn(what, at=option.position, rule="memory-path")
+    shared = keys.switch("share")
+    inner += tag("access", mode="shared" if shared else "private") if shared is not None else ""
+    if keys.switch("prealloc", False) or "mem-prealloc" in said:
+        inner += tag("allocation", mode="immediate")
+    if keys.left and option is not None:
+        left = ", ".join(keys.left)
+        report.warn(f"-{option.name}: {left}: not carried over", at=option.position, rule="option-lost")
+    return inner
+
+
+def event_actions(said: Said) -> tuple[str, str, list[Option]]:
+    """(<on_reboot>, the watchdog's action, the options that neither says)."""
+    watchdog = said.value("watchdog-action") or "reset"
+    left: list[Option] = said.all("no-shutdown")
+    for option in said.all("action"):
+        bag = option.bag
+        watchdog = str(bag.pop("watchdog", watchdog))
+        if bag:
+            left.append(option.with_bag(bag))
+    return ("  <on_reboot>destroy</on_reboot>\n" if "no-reboot" in said else ""), watchdog, left
+
+
+def hypervisor(said: Said, report: Report) -> tuple[str, str]:
+    """(<domain type>, what goes into <features>)."""
+    wishes = [name for option in said.all("accel") for name in [str(option.bag.get("accel"))]]
+    option = next(iter(said.all("accel", "machine", "enable-kvm")), None)
+    if "accel" in said.bag("machine"):
+        wishes += str(said.bag("machine")["accel"]).split(":")
+    if "enable-kvm" in said:
+        wishes.insert(0, "kvm")
+    if not wishes:
+        return "qemu", ""
+    if len(set(wishes)) > 1 and "kvm" in wishes:
+        what = f"accelerators {', '.join(dict.fromkeys(wishes))}: the XML has one, and it is KVM"
+        remedy = "<domain type='qemu'> runs the guest without"
+        report.warn(what, at=option.position if option else None, remedy=remedy, rule="accel")
+    for given in said.all("accel"):
+        more = [key for key in given.bag if key != "accel"]
+        if more:
+            report.warn(f"-accel: {', '.join(more)}: not carried over", at=given.position, rule="option-lost")
+    return ("kvm" if "kvm" in wishes else "qemu"), ""
+
+
+def name_of(said: Said, absent: str, report: Report) -> str:
+    bag = said.bag("name")
+    if "process" in bag:
+        option = said.all("name")[-1]
+        report.warn("-name: process: not carried over", at=option.position, remedy="ps shows -name", rule="option-lost")
+    return re.sub(r"[/\n]", "_", str(bag.get("guest", absent))) or absent

@@ -1,0 +1,653 @@
+"""The import: the script's own QEMU, started with nothing of the host behind it and dumped, and the XML beside it.
+
+1. QEMU is started with the script's options, paused, with null back ends (``null``), and read.
+2. Each device that the machine does not have by itself gets an element (``elements``); where the XML has no words for
+   its host side it stays an option, in <qemu:commandline>; where it has none, it stays in the description as a hand's.
+3. The XML is read back: an element that asks for another device than QEMU has is taken back.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from mdtool.commandline.null import BACKENDS, Given, Host, without_host
+from mdtool.commandline.option import Option, text_from_bag
+from mdtool.commandline.resolved import options_from_command
+from mdtool.commandline.script import Command
+from mdtool.errors import Position, QemuError, Report, Warn
+from mdtool.importer import domain
+from mdtool.importer.devices import (
+    ON_BOARD,
+    Thing,
+    add_links,
+    fits,
+    in_order,
+    is_hosts_key,
+    name_device,
+    name_hubs,
+    properties_of,
+    typed,
+)
+from mdtool.importer.display import audio, graphics
+from mdtool.importer.elements import CODECS, One, Writer, bytes_of, with_codec
+from mdtool.importer.markup import Keys, NoWords, tag
+from mdtool.importer.readback import linked_tree, moved, others_of, settled
+from mdtool.launch.device import handover
+from mdtool.launch.rehearse import rehearsal
+from mdtool.launch.run import Prepared, version_of
+from mdtool.machine.document import tree_with
+from mdtool.machine.roles import role
+from mdtool.machine.tree import Node, Tree
+from mdtool.qemu.dump import tree_from_raw
+from mdtool.qemu.read import read
+from mdtool.qemu.replies import FOLDED, Raw, RawBus, RawDevice, placed
+
+_ARCH = {"arm": "armv7l", "i386": "i686"}
+_ROUNDS = 6  # in each of them some devices lose their elements, and what sits on them in the next
+_TAKEN_APART = frozenset({"driver", "id", "bus", "addr"})
+
+
+@dataclass(frozen=True)
+class Imported:
+    """What an import makes: the text of a guest XML, the description, and what was not carried over."""
+
+    xml: str
+    tree: Tree
+    warnings: tuple[Warn, ...] = ()
+
+
+def imported(command: Command, name: str, report: Report | None = None) -> Imported:
+    """The guest of a command line; raises InputError, and QemuError where QEMU itself refuses the options."""
+    report = report if report is not None else Report()
+    given = options_from_command(command, report)
+    with tempfile.TemporaryDirectory(prefix="mdtool-import-") as folder:
+        host = Host(Path(folder))
+        machine = _Machine(command, given, host, report)
+        return machine.imported(name)
+
+
+class _Machine:
+    def __init__(self, command: Command, given: Sequence[Option], host: Host, report: Report) -> None:
+        self.command, self.given, self.host, self.report = command, given, host, report
+        self.said = domain.Said(given)
+        self.binary = self._binary()
+        found = re.search(r"qemu-system-([\w]+)", self.binary)
+        host.arch = found[1] if found else os.uname().machine
+        _, host.watchdog, self.left = domain.event_actions(self.said)
+        self.relative: set[str] = set()
+        self.names: dict[int, tuple[str | None, str]] = {}  # devices that were named: their paths and ids before
+        self.buses: dict[str, str] = {}  # names of buses before and after
+        self._plugged: list[tuple[RawBus, RawDevice]] = []
+
+    def _binary(self) -> str:
+        """The QEMU to ask: the script's own, or where this host has no such program, the one of that name's machine."""
+        text = self.command.words[0].text
+        found = shutil.which(text)
+        if found is not None or (text.startswith("/") and os.path.exists(text)):
+            return os.path.realpath(found or text) if os.path.basename(text) in ("kvm", "qemu", "qemu-kvm") else text
+        base = os.path.basename(text)
+        other = shutil.which(base if base.startswith("qemu-system") else f"qemu-system-{os.uname().machine}")
+        if other is None:
+            return text
+        what = f"{text} is not on this host; {other} was asked in its place"
+        self.report.warn(what, at=self.command.words[0].position, rule="emulator")
+        return other
+
+    def absolute(self, path: str) -> str:
+        """A path from the script's folder."""
+        if path.startswith("/") or not path:
+            return path
+        if self.command.folder is None:
+            if path not in self.relative:
+                self.relative.add(path)
+                option = next((o for o in self.given if o.value and path in o.value), None)
+                what = f"{path!r} is in a folder that only a run can tell"
+                remedy = "write the whole path into the XML"
+                self.report.warn(what, at=option.position if option else None, remedy=remedy, rule="relative-path")
+            return path
+        return os.path.normpath(os.path.join(self.command.folder, path))
+
+    # --- what the machine is ---
+
+    def imported(self, name: str) -> Imported:
+        from mdtool.guest.defaults import with_defaults
+        from mdtool.guest.devices import guest_from_bytes, wanted_from_guest
+
+        options = without_host(self.given, self.host)
+        if version_of(self.binary) >= (8, 2) and not {"audio", "audiodev"} & {option.name for option in self.given}:
+            options.append(Option("audio", "none"))  # since then a card without a back end looks for one on the host
+        raw = self._raw(options)
+        name_hubs(raw, self.host)
+        self._plug(raw)
+        own = self._own(options)
+        refused: frozenset[int] = frozenset()
+        for _ in range(_ROUNDS):
+            report = Report(warnings=list(self.report.warnings))
+            things, users = self._things(raw, own, refused, report)
+            tree = domain.with_sections(
+                tree_from_raw(replace(raw, users=users)), self.said, domain.name_of(self.said, name, report)
+            )
+            tree = _with_registers(self._as_scripted(tree, things))
+            backends = self._backends(things, report)
+            tree = _without_objects(tree, things, backends)
+            xml = self._domain(tree, things, backends, report)
+            guest = guest_from_bytes(xml.encode(), f"{name}.xml")
+            wanted = with_defaults(guest, wanted_from_guest(guest, Report()))
+            if others := others_of(things, guest, wanted) - refused:
+                refused |= others
+                continue
+            tree = linked_tree(tree, guest, wanted, things)
+            if not (others := moved(things, guest, tree) - refused):
+                break
+            refused |= others
+        tree = settled(guest, tree, report)
+        return Imported(xml, tree, tuple(report.warnings))
+
+    def _raw(self, options: Sequence[Option]) -> Raw:
+        from mdtool.launch.argv import Commandline
+
+        line = Commandline(self.binary, (), (), (), processes=tuple(self.host.processes))
+        try:
+            with rehearsal(Prepared(Tree(), self.binary, tuple(options), handover(options), commandline=line)) as qemu:
+                raw = read(qemu.session)
+                for _, device in placed(raw.buses):
+                    add_links(qemu.session, device)
+                return raw
+        except QemuError as error:
+            raise QemuError(error.what, at=self._place(error.what), rule=error.rule) from None
+
+    def _place(self, said: str) -> Position | None:
+        """The option that QEMU complains of, by its value, or by the id or the driver that it names."""
+        for option in self.given:
+            if option.position and option.value and option.value in said:
+                return option.position
+        for option in self.given:
+            if option.position and (f"-{option.name}:" in said or (option.name == "machine" and "machine type" in said)):
+                return option.position
+            bag = option.bag if option.name in ("device", "object", "netdev", "drive", "machine") else {}
+            names = [str(bag[key]) for key in ("id", "driver", "qom-type", "type") if key in bag]
+            if option.position and any(f"'{name}'" in said or f"{name}:" in said for name in names):
+                return option.position
+        return None
+
+    def _own(self, options: Sequence[Option]) -> set[tuple[str, str, Any]]:
+        """What the machine type has by itself."""
+        kept = [
+            o
+            for o in options
+            if o.name in ("accel", "display", "machine", "m", "cpu", "smp", "L", "object", "numa", "audio", "audiodev")
+        ]
+        kept = [_without_usb(o) if o.name == "machine" else o for o in kept]
+        host, self.host.processes = list(self.host.processes), []
+        raw = self._raw([Option("nodefaults"), Option("no-user-config"), *kept, *self._flash(options)])
+        self.host.processes = host
+        return {(device.driver, bus.name, device.properties.get("addr")) for bus, device in placed(raw.buses)}
+
+    def _flash(self, options: Sequence[Option]) -> list[Option]:
+        nodes = {str(value) for key, value in self.said.bag("machine").items() if key in ("pflash0", "pflash1")}
+        return [
+            o
+            for o in options
+            if (o.name == "drive" and o.bag.get("if") == "pflash") or (o.name == "blockdev" and o.id in nodes)
+        ]
+
+    # --- its devices ---
+
+    def _things(
+        self, raw: Raw, own: set[tuple[str, str, Any]], refused: frozenset[int], report: Report
+    ) -> tuple[list[Thing], Mapping[str, str]]:
+        """What is not the machine's own, each with its element, its option, or neither; and who made what."""
+        audios = {id: number for number, id in enumerate(self.host.audios, 1)}
+        machine = str(raw.answers["type"]).removesuffix("-machine")
+        writer = Writer(self.host, machine, self.absolute, report, audios=audios)
+        users = dict(raw.users)
+        for _, device in placed(raw.buses):  # what an earlier round named is named anew
+            if (before := self.names.get(id(device))) is not None:
+                users.pop(str(device.path), None)
+                device.path, device.id = before
+        taken = {device.id for _, device in placed(raw.buses)}
+        found: list[Thing] = []
+        givens = self._matched(raw)
+        inside = {id(bus) for _, device in placed(raw.buses) if device.driver == "usb-storage" for bus in device.buses}
+        hands = 0
+        for bus, device in [*in_order(raw.buses), *self._plugged]:
+            if bus.type in FOLDED:
+                continue
+            if device.path not in users and id(bus) in inside:
+                continue
+            on_board = (bus.type == "System" or device.driver == "sd-card") and device.path not in users
+            inherent = (device.driver, bus.name, device.properties.get("addr")) in own
+            if device.path not in users and (inherent or on_board) and device.driver not in ON_BOARD:
+                continue
+            given = givens.get(id(device))
+            one = self._one(bus, device, given)
+            thing = Thing(device, given)
+            if on_board:
+                with suppress(NoWords):
+                    found.append(replace(thing, made=writer.made(one), on_board=True))
+                continue
+            if device.driver in CODECS and found and (card := found[-1]).made is not None:
+                with suppress(NoWords):
+                    card.made = card.made._replace(xml=with_codec(writer, card.made.xml, one))
+                card.parts.append(self._call(device, f"{card.made.id}-codec{len(card.parts)}", taken, users))
+                continue
+            why = "the XML has no words for it"
+            try:
+                if id(device) not in refused:
+                    thing.made = writer.made(one)
+            except NoWords as error:
+                why = f"the XML has no words for {error}"
+            is_hosts = bool(one.keys.left) or any(one.properties.get(name) for name in BACKENDS)
+            if thing.made is not None:
+                self._call(device, thing.made.id, taken, users)
+            elif device.path in users or is_hosts or given is not None or device.driver == _OWN_HUB:
+                name = self._call(device, f"import{hands}", taken, users)
+                hands += 1
+                if is_hosts:
+                    thing.verbatim = self._verbatim(one, name, given)
+                where = "it stays an option, in <qemu:commandline>" if thing.verbatim else "it stays in the description"
+                report.warn(f"{name} ({one.driver}): {why}; {where}", at=thing.at, rule="import")
+            else:
+                continue
+            found.append(thing)
+        for device in raw.loose:
+            if device.id:
+                found.append(Thing(device, givens.get(id(device))))
+                what = f"{device.id} ({device.driver}): the XML has no words for it; it stays in the description"
+                report.warn(what, at=found[-1].at, rule="import")
+        for _, device in placed(raw.buses):  # a companion of a USB controller names its master's bus
+            master = device.properties.get("masterbus")
+            device.properties |= {"masterbus": self.buses[master]} if master in self.buses else {}
+        return found, users
+
+    def _call(self, device: RawDevice, id_: str, taken: set[str], users: dict[str, str]) -> str:
+        """Give an anonymous device an id, as if the user had; what has one keeps it."""
+        self.names.setdefault(id(device), (device.path, device.id))
+        if not device.id:
+            while id_ in taken:
+                id_ += "x"
+            taken.add(id_)
+            self.buses |= name_device(device, id_)
+        device.path = device.path or f"/machine/peripheral/{device.id}"
+        users[device.path] = device.driver
+        return device.id
+
+    def _plug(self, raw: Raw) -> None:
+        """DIMMs, which sit on no bus, as devices."""
+        bus = RawBus("", "none")
+        self._plugged = []
+        for answer in raw.answers.get("memory devices") or ():
+            data = answer["data"]
+            if "slot" not in data:
+                continue
+            data["id"] = data.get("id") or f"dimm{data['slot']}"
+            path = f"/machine/peripheral/{data['id']}"
+            properties = {"memdev": data.get("memdev"), "node": data.get("node")}
+            driver = raw.users.get(path, {"dimm": "pc-dimm"}.get(answer["type"], answer["type"]))
+            self._plugged.append((bus, RawDevice(driver, data["id"], properties, path=path)))
+
+    def _matched(self, raw: Raw) -> dict[int, Given]:
+        """Each device's -device: by its id, or for anonymous ones by driver, back end and order."""
+        by_id = {str(given.bag["id"]): given for given in self.host.devices if "id" in given.bag}
+        anonymous = [given for given in self.host.devices if "id" not in given.bag]
+        found: dict[int, Given] = {}
+        for device in [*(device for _, device in [*in_order(raw.buses), *self._plugged]), *raw.loose]:
+            before = self.names.get(id(device), (device.path, device.id))
+            if before[1] in by_id:
+                found[id(device)] = by_id[before[1]]
+                continue
+            if before[0] is None or not str(before[0]).startswith("/machine/peripheral-anon"):
+                continue
+            fitting = (given for given in anonymous if fits(given.bag, device))
+            if (given := next(fitting, None)) is not None:
+                found[id(device)] = given
+                anonymous.remove(given)
+        return found
+
+    def _one(self, bus: RawBus, device: RawDevice, given: Given | None) -> One:
+        properties = properties_of(device)
+        bag = given.bag if given is not None else {}
+        driver = self._stood_in(given) or device.driver
+        keys = {key: value for key, value in bag.items() if key not in _TAKEN_APART and is_hosts_key(driver, key)}
+        if driver != device.driver:
+            properties = {**properties, **{key: value for key, value in bag.items() if key not in _TAKEN_APART}}
+        return One(bus, device, driver, properties, Keys(keys), bag)
+
+    def _stood_in(self, given: Given | None) -> str | None:
+        """The script's own driver, where another one stands in for it."""
+        at = next((at for at, one in enumerate(self.host.devices) if one is given), None)
+        return self.host.stand_ins.get(at) if at is not None else None
+
+    def _verbatim(self, one: One, id: str, given: Given | None) -> Option:
+        """The device as an option with an id; the place is the description's."""
+        bag: dict[str, Any] = {"driver": one.driver, "id": id}
+        if given is not None:
+            said = {key: value for key, value in given.bag.items() if key not in _TAKEN_APART}
+            bag |= {key: typed(value, one.properties.get(key)) if is_hosts_key(one.driver, key) else value
+                    for key, value in said.items()}  # fmt: skip
+        else:
+            bag |= {name: self._backend(one, name) for name in BACKENDS if one.properties.get(name)}
+            bag |= {name: one.properties[name] for name in ("mac",) if name in one.properties}
+        plain = all(isinstance(value, str) for value in bag.values())
+        return Option("device", text_from_bag(bag, "driver") if plain else json.dumps(bag))
+
+    def _backend(self, one: One, name: str) -> str:
+        found = one.behind(name)
+        char = self.host.chars.get(found)
+        return str(char.bag["name"]) if name == "chardev" and char and char.bag.get("backend") == "chardev" else found
+
+    def _as_scripted(self, tree: Tree, things: Sequence[Thing]) -> Tree:
+        """What the script chose is a property, and what a stand-in took the place of is as the script says it."""
+        changes: dict[str, dict[str, Any]] = {}
+        for thing in things:
+            place = tree.by_name.get(thing.device.id)
+            if place is None:
+                continue
+            if "masterbus" in place.node.pins:
+                pins = {key: value for key, value in place.node.pins.items() if key != "masterbus"}
+                chosen = {"masterbus": place.node.pins["masterbus"]}
+                changes[thing.device.id] = {"properties": {**place.node.properties, **chosen}, "pins": pins}
+            if thing.device.driver in _USB_OF_CHIPSETS and thing.given is None:
+                changes |= {
+                    name: _without_usb_pin(tree.by_name[name].node) for name in tree.by_name if name.startswith("PIIX")
+                }
+            if thing.given is None:
+                continue
+            bag = {
+                k: v for k, v in thing.given.bag.items() if k not in _TAKEN_APART and role(place.node.driver, k) == "guest"
+            }
+            if (driver := self._stood_in(thing.given)) is not None:
+                have = properties_of(thing.device)
+                bag = {k: typed(v, have.get(k)) for k, v in bag.items() if not (k == "romfile" and v)}
+                changes[thing.device.id] = {"driver": driver, "properties": bag, "pins": {}, "effective": {}, "pci": {}}
+                continue
+            pins = dict(place.node.pins)
+            chosen = {key: pins.pop(key) for key in bag if key in pins}
+            changes[thing.device.id] = {"properties": {**place.node.properties, **chosen}, "pins": pins}
+        return tree_with(tree, changes)
+
+    # --- the XML ---
+
+    def _domain(self, tree: Tree, things: Sequence[Thing], backends: Sequence[Option], report: Report) -> str:
+        said, host = self.said, self.host
+        arch, machine = str(tree.machine["arch"]), str(tree.machine["type"])
+        kind, _ = domain.hypervisor(said, report)
+        reboots, _, _ = domain.event_actions(said)
+        boot, is_efi = domain.booting(said, tree, host, arch, self.absolute, report)
+        info, left = domain.sysinfo(said, self.absolute)
+        plugged = [bytes_of(re.findall(r"<size unit='b'>(\d+)", t.made.xml)[0]) or 0
+                   for t in things if t.made is not None and t.made.xml.startswith("<memory ")]  # fmt: skip
+        screens, more = self._displays(report)
+        threads = sum(given.bag.get("qom-type") == "iothread" for given in host.objects.values())
+        elements = [thing.made.xml for thing in things if thing.made is not None]
+        elements += self._ports(things, arch, report)
+        elements += _implied(elements, screens) + screens + self._audio(elements, report) + self._events(report)
+        emulator = self.binary if self.binary.startswith("/") else shutil.which(self.binary) or f"/usr/bin/{self.binary}"
+        body = "".join(f"    {element}\n" for element in elements)
+        kept = [*backends, *(t.verbatim for t in things if t.verbatim is not None), *host.kept, *self.left, *left, *more]
+        uuid = f"  <uuid>{said.value('uuid')}</uuid>\n" if "uuid" in said else ""
+        os_type = tag("type", "hvm", arch=_ARCH.get(arch, arch), machine=machine)
+        parts = [domain.features(said, tree, arch, is_efi), domain.cpu(said, tree), domain.clock(said, tree)]
+        return (
+            f"<domain type='{kind}'{_NAMESPACE if kept or self.command.environment else ''}>\n"
+            f"  {tag('name', _escaped(tree.guest.get('name', 'guest')))}\n{uuid}"
+            f"{domain.memory(said, tree, host, sum(plugged), report)}"
+            f"  {_vcpu(tree)}\n"
+            + (f"  <iothreads>{threads}</iothreads>\n" if threads else "")
+            + (f"  {info}\n" if info else "")
+            + f"  {tag('os', os_type, boot)}\n"
+            + "".join(f"  {part}\n" for part in parts if part)
+            + reboots
+            + f"  <devices>\n    <emulator>{_escaped(emulator)}</emulator>\n{body}  </devices>\n"
+            + self._commandline(kept, report)
+            + "</domain>\n"
+        )
+
+    def _displays(self, report: Report) -> tuple[list[str], list[Option]]:
+        """(<graphics>, what stays an option)."""
+        found, kept = [], []
+        keymap = self.said.value("k")
+        shown = self.said.all("display", "vnc", "spice", "sdl")
+        for option in shown:
+            asked = replace(option, name="display", value="sdl") if option.name == "sdl" else option
+            try:
+                made = graphics(asked, keymap)
+            except NoWords as error:
+                what = f"-{option.name}: the XML has no words for {error}; it stays an option, in <qemu:commandline>"
+                report.warn(what, at=option.position, rule="import")
+                kept.append(_without_password(asked))
+                continue
+            if "type='none'" in made and "<listen" in made:
+                what = f"-{option.name}: nobody can connect before a password is set, so it listens nowhere"
+                remedy = "set <graphics passwd='...'> and a <listen type='address'/>"
+                report.warn(what, at=option.position, remedy=remedy, rule="display")
+            found += [made] if made else []
+        if not shown and "nographic" not in self.said:
+            what = "QEMU opens a window where nobody says otherwise, and the XML has none"
+            remedy = "a <graphics type='sdl'/>, type='vnc' or type='spice' shows the screen"
+            report.warn(what, at=self.command.words[0].position, remedy=remedy, rule="display")
+        if "full-screen" in self.said:
+            report.warn("-full-screen: not carried over", at=self.said.all("full-screen")[0].position, rule="option-lost")
+        if keymap and not found:
+            kept += self.said.all("k")
+        return found, kept
+
+    def _ports(self, things: Sequence[Thing], arch: str, report: Report) -> list[str]:
+        """The serial ports that are the board's own: only what is behind them is to be said."""
+        used = {name for thing in things if thing.made is not None for name in thing.made.used}
+        used |= {str(thing.device.properties.get("chardev")) for thing in things}
+        found = []
+        from mdtool.importer.char import character
+
+        for name, given in self.host.chars.items():
+            bag = given.bag
+            if name in used or not re.fullmatch(r"serial\d+", name) or bag.get("backend") in ("none", "vc", "null"):
+                continue
+            if bag.get("backend") == "chardev":
+                bag = self.host.chars[str(bag["name"])].bag if str(bag["name"]) in self.host.chars else {"backend": "null"}
+            try:
+                kind, inner = character(bag)
+            except NoWords as error:
+                what = f"-{given.option.name}: the XML has no words for {error}"
+                report.warn(what, at=given.option.position, remedy="give the port another back end", rule="option-lost")
+                continue
+            found.append(tag("serial", inner, tag("target", port=name.removeprefix("serial")), type_=kind))
+        return found
+
+    def _audio(self, elements: Sequence[str], report: Report) -> list[str]:
+        found = []
+        for number, given in enumerate(self.host.audios.values(), 1):
+            element, left = audio(given.bag, number)
+            found.append(element)
+            if left:
+                what = f"-{given.option.name}: {', '.join(left)}: not carried over"
+                report.warn(what, at=given.option.position, rule="option-lost")
+        return found
+
+    def _events(self, report: Report) -> list[str]:
+        """<input type='evdev'> of each input-linux object."""
+        found = []
+        for given in self.host.objects.values():
+            keys = Keys(given.bag)
+            if keys.take("qom-type") != "input-linux":
+                continue
+            facts = {"dev": keys.take("evdev"), "grabToggle": keys.take("grab-toggle")}
+            grab = "all" if keys.take("grab_all") in ("on", True) else None
+            repeat = {"on": "on", "off": "off"}.get(str(keys.take("repeat")))
+            found.append(tag("input", tag("source", grab=grab, repeat=repeat, **facts), type_="evdev"))
+        return found
+
+    # --- <qemu:commandline> ---
+
+    def _backends(self, things: Sequence[Thing], report: Report) -> list[Option]:
+        """What is behind the devices that stay options, and what is behind that, in the script's order."""
+        table = self._named_backends()
+        wanted: set[str] = set()
+        spoken = {name for thing in things if thing.made is not None for name in thing.made.used}
+
+        def want(name: str) -> None:
+            if name in table and name not in wanted:
+                wanted.add(name)
+                for other in _mentioned(table[name][1].bag):
+                    want(other)
+
+        for thing in things:
+            if thing.verbatim is not None:
+                for value in _mentioned(thing.verbatim.bag):
+                    want(value)
+        for name, given in self.host.objects.items():
+            kind = str(given.bag.get("qom-type", ""))
+            if name in wanted | spoken or kind.startswith(_ELSEWHERE):
+                continue
+            if kind.startswith(("filter-", "colo-")):
+                remedy = "add it on the monitor: object_add"
+                report.warn(
+                    f"-object {kind}: not carried over", at=given.option.position, remedy=remedy, rule="option-lost"
+                )
+            else:
+                want(name)
+        for kind, names in (("netdev", self.host.nets), ("blockdev", self.host.drives)):
+            for name, given in names.items():
+                if given.option.name == kind and name not in wanted | spoken and not self._is_below(name):
+                    what = f"-{kind} {name}: no device uses it, and it is not carried over"
+                    report.warn(what, at=given.option.position, rule="option-lost")
+        return [option for name, (option, _) in table.items() if name in wanted]
+
+    def _is_below(self, name: str) -> bool:
+        """Whether a node is what another one, or flash memory, is made of."""
+        return f"node:{name}" in self.host.flash or any(
+            name in _mentioned({k: v for k, v in given.bag.items() if k != "node-name"})
+            for given in self.host.drives.values()
+        )
+
+    def _named_backends(self) -> dict[str, tuple[Option, Given]]:
+        """Each back end, by name, as an option of its own."""
+        found: dict[str, tuple[Option, Given]] = {}
+        places = ((self.host.objects, "object", "qom-type"), (self.host.chars, "chardev", "backend"),
+                  (self.host.drives, "drive", ""), (self.host.nets, "netdev", "type"),
+                  (self.host.folders, "fsdev", "fsdriver"),
+                  (self.host.tpms, "tpmdev", "type"), (self.host.audios, "audiodev", "driver"))  # fmt: skip
+        for table, flag, first in places:
+            for name, given in table.items():
+                is_whole = given.option.name == flag and (flag != "drive" or given.bag.get("if") == "none")
+                if (is_whole and given.bag == given.option.bag) or given.option.name == "blockdev":
+                    found[name] = (self._with_paths(given.option), given)
+                    continue
+                bag = {k: v for k, v in given.bag.items() if k not in ("id", "if", "index", "bus", "unit", "media", "mux")}
+                if flag == "drive":
+                    bag = {"if": "none", **bag}
+                if first:
+                    bag = {first: bag.pop(first, None), "id": name, **bag}
+                else:
+                    bag |= {"id": name}
+                found[name] = (self._with_paths(Option(flag, text_from_bag(bag, first))), given)
+        return found
+
+    def _with_paths(self, option: Option) -> Option:
+        """The option with whole paths: who starts QEMU from now on stands somewhere else."""
+        bag = option.bag
+        names = {"drive": ("file",), "chardev": ("path", "logfile"), "fsdev": ("path",), "object": ("file",)}.get(
+            option.name, ()
+        )
+        changed = {
+            name: self.absolute(bag[name]) for name in names if isinstance(bag.get(name), str) and _is_path(bag[name])
+        }
+        return option.with_bag({**bag, **changed}) if changed else option
+
+    def _commandline(self, kept: Sequence[Option], report: Report) -> str:
+        lines = []
+        for name, value in self.command.environment.items():
+            if re.search(r"PASS|SECRET|TOKEN|KEY", name, re.I):
+                what = f"{name}: it may be a secret, and is not carried over"
+                report.warn(what, remedy="set it where mdtool launch is started", rule="secret")
+            else:
+                lines.append(tag("qemu:env", name=name, value=value))
+        lines += [tag("qemu:arg", value=word) for option in kept for word in option.words]
+        body = "".join(f"    {line}\n" for line in lines)
+        return f"  <qemu:commandline>\n{body}  </qemu:commandline>\n" if lines else ""
+
+
+_NAMESPACE = " xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'"
+#: objects that an element, or the description, stands for
+_ELSEWHERE = ("iothread", "memory-backend-", "rng-", "cryptodev-", "input-linux", "throttle-group", "secret", "tls-creds",
+              "pr-manager")  # fmt: skip
+
+
+def _is_path(text: str) -> bool:
+    return not re.match(r"[a-z][a-z0-9+]+:|json:", text) and bool(text)
+
+
+def _escaped(text: Any) -> str:
+    return str(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def _vcpu(tree: Tree) -> str:
+    now, most = tree.cpu.get("vcpus", 1), tree.cpu.get("maxcpus")
+    return tag("vcpu", str(most or now), current=now if most else None)
+
+
+def _implied(elements: Sequence[str], screens: Sequence[str]) -> list[str]:
+    """What libvirt adds where the XML does not say that there is none."""
+    found = []
+    if not any(element.startswith("<memballoon") for element in elements):
+        found.append("<memballoon model='none'/>")
+    if not any(re.match(r"<controller [^>]*type='usb'", element) for element in elements):
+        found.append("<controller type='usb' model='none'/>")
+    if screens and not any(element.startswith("<video") for element in elements):
+        found.append("<video><model type='none'/></video>")
+    return found
+
+
+def _without_password(option: Option) -> Option:
+    bag = {key: value for key, value in option.bag.items() if not (key == "password" and value == "")}
+    return option.with_bag(bag)
+
+
+def _without_usb(option: Option) -> Option:
+    return option.with_bag({key: value for key, value in option.bag.items() if key != "usb"})
+
+
+def _mentioned(bag: Mapping[str, Any]) -> Iterator[str]:
+    """Every text in it that may be the name of a back end."""
+    for value in bag.values():
+        if isinstance(value, Mapping):
+            yield from _mentioned(value)
+        elif isinstance(value, list):
+            for item in value:
+                yield from _mentioned(item if isinstance(item, Mapping) else {"": item})
+        elif isinstance(value, str):
+            yield value
+
+
+def _without_objects(tree: Tree, things: Sequence[Thing], backends: Sequence[Option]) -> Tree:
+    """The memory behind a device of its own is the device's affair, and the option's or the element's that makes it."""
+    elsewhere = {option.id for option in backends if option.name == "object"}
+    elsewhere |= {name for thing in things if thing.made is not None for name in thing.made.used}
+    return replace(tree, objects={name: facts for name, facts in tree.objects.items() if name not in elsewhere})
+
+
+def _with_registers(tree: Tree) -> Tree:
+    """On POWER the NVRAM takes the first free register, which was another one while the machine made its own console."""
+    found = next((place.node for place in tree.places if place.node.driver == "spapr-nvram" and place.node.address), None)
+    if found is None:
+        return tree
+    globals_ = {**tree.features.get("globals", {}), "spapr-nvram.reg": int(str(found.address), 16)}
+    return replace(tree, features={**tree.features, "globals": globals_})
+
+
+_OWN_HUB = "usb-hub"  # QEMU plugs one where a bus has no port left, unless the device names its port, as from now on
+#: USB controllers that -usb makes, of which newer chipsets say that they have one
+_USB_OF_CHIPSETS = frozenset({"piix3-usb-uhci", "piix4-usb-uhci"})
+
+
+def _without_usb_pin(node: Node) -> dict[str, Any]:
+    return {"pins": {key: value for key, value in node.pins.items() if key != "has-usb"}}

@@ -1,0 +1,127 @@
+"""The XML read back and tried: what an element asks for that QEMU has not, and what a rehearsal has otherwise."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from mdtool.errors import Errors, MdtoolError, QemuError, Report
+from mdtool.guest.model import Guest, Wanted
+from mdtool.importer.devices import Thing
+from mdtool.launch.rehearse import rehearsal
+from mdtool.machine.document import tree_with
+from mdtool.machine.drivers import same_driver
+from mdtool.machine.tree import HAND, Node, Tree
+from mdtool.machine.values import same
+from mdtool.reconcile import linked, reconcile
+from mdtool.reconcile.plan import Action
+
+
+def _elements_of(things: Sequence[Thing], guest: Guest, wanted: Sequence[Wanted]) -> Iterator[tuple[Thing, Wanted | None]]:
+    """Each device with an element, and what the XML wants by it."""
+    of: dict[int, Wanted] = {}
+    for want in wanted:
+        if want.element is not None:
+            of.setdefault(id(want.element), want)
+    elements = [element for element in guest.devices if element.tag != "emulator"]
+    for thing, element in zip((thing for thing in things if thing.made is not None), elements, strict=False):
+        yield thing, of.get(id(element))
+
+
+def others_of(things: Sequence[Thing], guest: Guest, wanted: Sequence[Wanted]) -> frozenset[int]:
+    """The devices whose element asks for another one."""
+    return frozenset(
+        id(thing.device)
+        for thing, want in _elements_of(things, guest, wanted)
+        if want is None or not (thing.on_board or same_driver(want.driver, thing.device.driver) or _stands_in(want, thing))
+    )
+
+
+def moved(things: Sequence[Thing], guest: Guest, tree: Tree) -> frozenset[int]:
+    """The devices that the XML would have somewhere else: libvirt knows no such place (slot 0 of a POWER machine)."""
+    try:
+        changed = {step.name for step in reconcile(guest, tree).plan.steps if step.action is not Action.KEEP}
+    except MdtoolError as error:
+        lines = {one.at.line for one in (error.errors if isinstance(error, Errors) else [error]) if one.at is not None}
+        elements = [element for element in guest.devices if element.tag != "emulator"]
+        made = zip((thing for thing in things if thing.made is not None), elements, strict=False)
+        found = frozenset(id(thing.device) for thing, element in made if element.position.line in lines)
+        if not found:
+            raise
+        return found
+    return frozenset(id(thing.device) for thing in things if thing.device.id in changed)
+
+
+def _stands_in(want: Wanted, thing: Thing) -> bool:
+    return thing.given is not None and want.driver == thing.given.bag.get("driver")
+
+
+def linked_tree(tree: Tree, guest: Guest, wanted: Sequence[Wanted], things: Sequence[Thing]) -> Tree:
+    """The tree with each node's element as its origin, and what the XML says as said already."""
+    from mdtool.guest.platform import sections_from_guest
+
+    changes: dict[str, dict[str, Any]] = {}
+    for thing, want in _elements_of(things, guest, wanted):
+        if want is not None and not thing.on_board and thing.device.id in tree.by_name:
+            changes[thing.device.id] = {"origin": want.origin}
+            changes |= {part: {"origin": f"{want.origin}/codec/{n}"} for n, part in enumerate(thing.parts)}
+    for thing in things:
+        if thing.made is None and thing.device.id in tree.by_name:
+            changes[thing.device.id] = {"origin": f"commandline/{thing.device.id}" if thing.verbatim else HAND}
+    tree = linked(guest, tree_with(tree, changes), Report())
+    # What the XML implies and the guest has otherwise is the guest's: as if a hand had changed it after the XML set it.
+    asked = {want.origin: want.properties for want in wanted}
+    tree = tree_with(
+        tree,
+        {
+            place.name: _kept(place.node, asked[place.node.origin or ""])
+            for place in tree.places
+            if place.node.origin in asked
+        },
+    )
+    sections = sections_from_guest(guest, Report())
+    return replace(tree, applied={**tree.applied, **{f"@{name}": section for name, section in sections.items()}})
+
+
+def _kept(node: Node, asked: Mapping[str, Any]) -> dict[str, Any]:
+    have = {**node.pins, **node.properties}
+    other = {name: have[name] for name, value in asked.items() if name in have and not same(have[name], value)}
+    return {"applied": dict(asked), "properties": {**node.properties, **other}}
+
+
+def settled(guest: Guest, tree: Tree, report: Report) -> Tree:
+    """The description, tried: it is rehearsed, and what QEMU then has otherwise becomes a choice of the description's.
+
+    QEMU's short forms set properties that -device does not (-nic leaves a virtio NIC without MSI-X), and no option says so.
+    What still differs after that is said.
+    """
+    from mdtool.compare import guest_visible
+    from mdtool.launch.rehearse import prepared_rehearsal
+    from mdtool.launch.run import checked
+
+    for last in (False, True):
+        prepared = prepared_rehearsal(guest, tree, via="device")
+        try:
+            with rehearsal(prepared) as qemu:
+                found = guest_visible(checked(qemu, prepared)[0])
+        except QemuError as error:  # a device that another process serves cannot be had without it
+            what = f"the import could not be tried, and nobody knows whether it is the same machine: {error.what[:300]}"
+            report.warn(what, remedy="mdtool launch --paused compares it, with its host", rule="import")
+            return tree
+        changes: dict[str, dict[str, Any]] = {}
+        for one in found:
+            place = tree.by_name.get(one.node)
+            if place is not None and not last and place.node.id is not None and one.property in place.node.pins:
+                changes.setdefault(one.node, {})[one.property] = place.node.pins[one.property]
+            elif last:
+                report.warn(f"{one}: a launch ends with this", remedy="please report it, with the script", rule="import")
+        if not found:
+            break
+        tree = tree_with(tree, {name: _chosen(tree.by_name[name].node, bag) for name, bag in changes.items()})
+    return tree
+
+
+def _chosen(node: Node, bag: Mapping[str, Any]) -> dict[str, Any]:
+    pins = {key: value for key, value in node.pins.items() if key not in bag}
+    return {"properties": {**node.properties, **bag}, "pins": pins}

@@ -1,0 +1,183 @@
+"""A description without its guest XML, as a machine that QEMU can build: nothing of the host behind any device.
+
+A description names no host side, and a device does not start without one.  What a guest sees does not depend on it, so a
+null one stands there: the same that a rehearsal of a guest XML has.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from mdtool.errors import InputError, Position
+from mdtool.guest.model import Guest
+from mdtool.guest.place import device_arguments
+from mdtool.guest.platform import platform_of
+from mdtool.guest.xml import Element
+from mdtool.launch.argv import ordered
+from mdtool.launch.rehearse_backends import DISK_SIZE, STAND_INS, stand_in_properties
+from mdtool.machine.tree import Node, Tree
+
+#: libvirt spells an architecture as uname does
+_LIBVIRT_ARCH = {"arm": "armv7l", "i386": "i686"}
+MIB = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Alone:
+    """A command line made from a description alone.
+
+    ``stand_ins``  node name: the driver that stands there, where the described one needs a host
+    ``left_out``   node name: why it cannot be there at all
+    """
+
+    argv: list[str]
+    stand_ins: Mapping[str, str] = field(default_factory=dict)
+    left_out: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Behind:
+    """What stands behind a device: options before it, and the property that names it."""
+
+    words: list[str]
+    properties: Mapping[str, Any]
+
+
+def argv_from_description(tree: Tree, *, binary: str) -> Alone:
+    """The whole machine of ``tree``, paused and with null back ends.
+
+    Raises InputError where the description does not say what machine it is.
+    """
+    if "type" not in tree.machine:
+        raise InputError("the description names no machine type", expected="machine: {type: pc-q35-7.2, ...}")
+    guest = _guest(tree)
+    words = [binary, *platform_of(guest, tree, rehearse=True).words, "-display", "none"]
+    words += ["-audiodev", json.dumps({"driver": "none", "id": "audio0"})]
+    stand_ins: dict[str, str] = {}
+    left_out: dict[str, str] = {}
+    for number, place in enumerate(ordered(tree)):
+        node = place.node
+        if node.driver.startswith(("tpm-", "virtio-pmem")):
+            left_out[place.name] = f"{node.driver} needs the process or the file behind it"
+            continue
+        behind = _behind(node, node.id or f"n{number}", tree)
+        arguments = {**device_arguments(place.bus.name if place.bus else None, node), **behind.properties}
+        other = STAND_INS.get(node.driver)
+        if other is not None:
+            stand_ins[place.name] = other
+            arguments = {"driver": other, **stand_in_properties(other, arguments)}
+        words += [*behind.words, "-device", json.dumps(arguments)]
+    return Alone(words, stand_ins, left_out)
+
+
+def binary_of(tree: Tree) -> str:
+    """The name of the QEMU for a description's architecture: ``qemu-system-x86_64``."""
+    return f"qemu-system-{tree.machine.get('arch', 'x86_64')}"
+
+
+def _guest(tree: Tree) -> Guest:
+    """The least guest XML that this description could have: everything that the guest sees is the description's."""
+    here = Position("description", 1)
+    arch = str(tree.machine.get("arch", "x86_64"))
+    arch = _LIBVIRT_ARCH.get(arch, arch)
+    machine = str(tree.machine["type"])
+    kind = Element("type", {"arch": arch, "machine": machine}, here, text="hvm")
+    size = int(tree.memory.get("size", 128 * MIB))
+    cells = [_cell(node, here) for node in tree.numa.get("nodes", ())]
+    domain = Element(
+        "domain",
+        {"type": "qemu"},
+        here,
+        [
+            Element("name", {}, here, text=str(tree.guest.get("name", "guest"))),
+            Element("memory", {"unit": "b"}, here, text=str(size)),
+            Element("vcpu", {}, here, text=str(tree.cpu.get("vcpus", 1))),
+            Element("os", {}, here, [kind]),
+            *([Element("cpu", {}, here, [Element("numa", {}, here, cells)])] if cells else []),
+            Element("features", {}, here, [Element("acpi", {}, here)]),
+            Element("devices", {}, here),
+        ],
+    )
+    return Guest("description", domain, str(tree.guest.get("name", "guest")), tree.guest.get("uuid"), arch, machine, None)
+
+
+def _cell(node: Mapping[str, Any], here: Position) -> Element:
+    """A NUMA cell: where memory comes in cells by size, there is no object for all of it."""
+    attributes = {"id": str(node["id"]), "memory": str(node.get("memory", 0)), "unit": "b"}
+    if node.get("cpus"):
+        attributes["cpus"] = str(node["cpus"])
+    return Element("cell", attributes, here)
+
+
+# --- what stands behind a device -----------------------------------------------------------------------------------
+
+
+def _behind(node: Node, name: str, tree: Tree) -> Behind:
+    return next((make(node, name, tree) for pattern, make in BEHIND if pattern.match(node.driver)), NOTHING)
+
+
+NOTHING = Behind([], {})
+
+
+def _disk(node: Node, name: str, _tree: Tree) -> Behind:
+    if node.driver.endswith("-cd") or node.driver == "floppy":
+        return NOTHING  # an empty drive is the same device
+    facts = {"driver": "null-co", "node-name": f"behind-{name}", "size": DISK_SIZE, "read-zeroes": True}
+    return Behind(["-blockdev", json.dumps(facts)], {"drive": f"behind-{name}"})
+
+
+def _nic(_node: Node, name: str, _tree: Tree) -> Behind:
+    # A hub port each: an unconnected NIC offers other features than one with a network behind it.
+    facts = {"type": "hubport", "id": f"behind-{name}", "hubid": _number(name)}
+    return Behind(["-netdev", json.dumps(facts)], {"netdev": f"behind-{name}"})
+
+
+def _number(name: str) -> int:
+    """A hub of its own for each NIC; hubs are the host's side, and equal numbers would only join two of them."""
+    digits = re.sub(r"\D", "", name)
+    return int(digits or 0) & 0x7FFFFFFF
+
+
+def _character(_node: Node, name: str, _tree: Tree) -> Behind:
+    return Behind(["-chardev", f"null,id=behind-{name}"], {"chardev": f"behind-{name}"})
+
+
+def _memory(node: Node, name: str, tree: Tree) -> Behind:
+    known = tree.objects.get(f"mem{name}") or tree.objects.get(f"shmmem-{name}") or {}
+    size = int(known.get("size", 128 * MIB))
+    id = f"mem{name}" if not node.driver.startswith("ivshmem") else f"shmmem-{name}"
+    if id in tree.objects:  # the platform made it already
+        return Behind([], {"memdev": id})
+    made = {"qom-type": "memory-backend-ram", "id": id, "size": size, "share": True}
+    return Behind(["-object", json.dumps(made)], {"memdev": id})
+
+
+def _folder(_node: Node, name: str, _tree: Tree) -> Behind:
+    words = ["-fsdev", f"local,id=behind-{name},path=/,security_model=none,readonly=on"]
+    return Behind(words, {"fsdev": f"behind-{name}"})
+
+
+def _crypto(_node: Node, name: str, _tree: Tree) -> Behind:
+    words = ["-object", json.dumps({"qom-type": "cryptodev-backend-builtin", "id": f"behind-{name}"})]
+    return Behind(words, {"cryptodev": f"behind-{name}"})
+
+
+def _sound(_node: Node, _name: str, _tree: Tree) -> Behind:
+    return Behind([], {"audiodev": "audio0"})
+
+
+BEHIND: tuple[tuple[re.Pattern[str], Callable[[Node, str, Tree], Behind]], ...] = (
+    (re.compile(r"(scsi|ide)-(hd|cd|block|generic)$|floppy$|nvme$|usb-storage$|sd-card$"), _disk),
+    (re.compile(r"(virtio|vhost-user)-blk"), _disk),
+    (re.compile(r"virtio-net|e1000|igb$|rtl8139$|i8255|ne2k|pcnet$|vmxnet3$|usb-net$|tulip$|spapr-vlan$"), _nic),
+    (re.compile(r"(isa|pci|usb)-serial$|isa-parallel$|isa-debugcon$|virt(console|serialport)$"), _character),
+    (re.compile(r"usb-redir$|ccid-card-|spapr-vty$|sclp(lm)?console$"), _character),
+    (re.compile(r"pc-dimm$|nvdimm$|virtio-mem|ivshmem"), _memory),
+    (re.compile(r"virtio-9p|vhost-user-fs"), _folder),
+    (re.compile(r"virtio-crypto"), _crypto),
+    (re.compile(r"hda-(duplex|micro|output)$|AC97$|ES1370$|sb16$|usb-audio$|virtio-sound"), _sound),
+)
