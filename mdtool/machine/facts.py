@@ -1,6 +1,6 @@
 """What QEMU refuses and takes, as data: measured on QEMU 7.2 and read off its sources, not guessed.
 
-``tests/hand/test_check_corpus.py`` holds these tables against a real QEMU.
+``tests/review/test_check_corpus.py`` holds these tables against a real QEMU.
 """
 
 from __future__ import annotations

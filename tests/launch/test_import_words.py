@@ -19,7 +19,7 @@ from mdtool.commandline.option import IMPLIED, bag_from_text, options_from_words
 from mdtool.errors import Errors, InputError, MdtoolError, Report
 from mdtool.importer import bag_by_grammar, command_from_script, command_from_source, options_from_command
 
-SCRIPTS = sorted((Path(__file__).parents[1] / "imports").glob("*.sh"))
+SCRIPTS = sorted((Path(__file__).parents[1] / "importer").glob("*.sh"))
 TEXT = st.text(st.characters(exclude_categories=("Cs", "Cc")), max_size=20)
 #: what breaks readers of options: separators, quotes, escapes, keys without values
 ODD = st.text(st.sampled_from(",=no{}[]\"'\\ \n\t;:.é\0x1"), max_size=30)

@@ -15,8 +15,8 @@ from mdtool.proof.cpuid import NAMES
 from mdtool.proof.pcifields import BITS, Field, bits_to_text, capabilities, extended_capabilities, fields
 
 OURS = (
-    *("acpi", "alone", "aml", "audit", "compare", "cpuid", "fdt", "fwcfg", "names", "pci", "pcifields", "probe"),
-    *("qtest", "rewrite", "root", "smbios", "virtio"),
+    *("acpi", "aml", "audit", "differences", "cpuid", "fdt", "fwcfg", "names", "pci", "pcifields", "probe"),
+    *("qtest", "rewrite", "smbios", "standalone", "virtio"),
 )
 
 

@@ -43,7 +43,7 @@ from mdtool.qemu.process import QemuProcess
 from mdtool.reconcile import reconcile
 from mdtool.reconcile.plan import Action
 
-SCRIPTS = Path(__file__).parents[1] / "imports"
+SCRIPTS = Path(__file__).parents[1] / "importer"
 NAMES = sorted(path.stem for path in SCRIPTS.glob("*.sh"))
 IS_GOLDEN = version_of("qemu-system-x86_64")[:2] == (7, 2)
 #: script -> words of the host that the launch's command line has again

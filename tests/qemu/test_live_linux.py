@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 from test_live import DISK, NIC, Running, guest, nodes
-from tests.hand.linux import Linux, linux_made
+
+from tests.review.linux import Linux, linux_made
 
 __all__ = ["guest"]  # a fixture
 

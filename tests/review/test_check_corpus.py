@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from tests.hand.corpus import GROUPS, refusal
 
 from mdtool.qemu.introspect import knowledge
 from mdtool.review.check import checked
+from tests.review.corpus import GROUPS, refusal
 
 
 @pytest.mark.parametrize("group", GROUPS)

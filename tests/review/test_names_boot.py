@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from tests.hand.linux import Linux, booted, linux_made
 
 from mdtool.qemu.dump import dump
 from mdtool.review.names import DISK, NIC, names
+from tests.review.linux import Linux, booted, linux_made
 from tests.support import started
 
 

@@ -7,7 +7,6 @@ from xml.etree import ElementTree
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.hand.corpus import PC, Q35, Edit, Row
 
 from mdtool.machine.document import document_from_text, yaml_from_tree
 from mdtool.machine.tree import Tree
@@ -19,6 +18,7 @@ from mdtool.review.names import names
 from mdtool.review.show import text, view
 from mdtool.review.svg import svg
 from mdtool.review.textconv import lines
+from tests.review.corpus import PC, Q35, Edit, Row
 
 ADDRESSES = st.one_of(
     st.none(),

@@ -8,12 +8,12 @@ from typing import Any
 
 import jsonschema
 import pytest
-from tests.hand.corpus import GROUPS
 
 from mdtool.machine.document import machine_from_tree, machine_schema
 from mdtool.qemu.introspect import knowledge
 from mdtool.review.check import checked
 from mdtool.review.schema import schema
+from tests.review.corpus import GROUPS
 from tests.support import run_mdtool
 
 
