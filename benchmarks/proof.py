@@ -24,7 +24,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
-from mdtool.machine.document import yaml_from_tree  # noqa: E402
+from mdtool.machine.writer import yaml_from_tree  # noqa: E402
 from mdtool.proof.fingerprint import fingerprint_from_argv  # noqa: E402
 from mdtool.proof.pci import Ports  # noqa: E402
 from mdtool.proof.probe import probed  # noqa: E402

@@ -27,8 +27,9 @@ from statistics import median
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from mdtool.guest.devices import guest_from_bytes
-from mdtool.machine.document import document_from_file, yaml_from_tree
+from mdtool.machine.document import document_from_file
 from mdtool.machine.edit import rewritten
+from mdtool.machine.writer import yaml_from_tree
 from mdtool.reconcile import reconcile
 
 URI = "qemu:///system"

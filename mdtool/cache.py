@@ -54,3 +54,25 @@ def _is_ours(path: Path) -> bool:
     """Whether nobody else, root aside, can have written what is there."""
     stat = path.stat()
     return stat.st_uid == os.geteuid() and not stat.st_mode & 0o022
+
+
+# --- texts that were found valid -------------------------------------------------------------------------------------
+
+_HASHES = "valid"
+_MOST = 4096  # hashes that are kept; the oldest go
+
+
+def known_hash(mark: str) -> bool:
+    """Whether ``remember_hash`` was called with ``mark`` before, and nobody else can have written it down."""
+    with suppress(OSError):
+        path = cache_folder() / _HASHES
+        return _is_ours(path.parent) and _is_ours(path) and mark in path.read_text().split("\n")
+    return False
+
+
+def remember_hash(mark: str) -> None:
+    path = cache_folder() / _HASHES
+    kept: list[str] = []
+    with suppress(OSError):
+        kept = path.read_text().split()
+    keep(path, "\n".join([*kept[1 - _MOST :], mark]) + "\n")

@@ -16,11 +16,11 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from mdtool.errors import Position
-from mdtool.machine.document import address_key
 from mdtool.machine.drivers import same_driver
 from mdtool.machine.pci import pci_facts
 from mdtool.machine.tree import BUILTIN, SECTIONS, Bus, Node, Place, Properties, Tree, Value
 from mdtool.machine.values import natural, plain, same
+from mdtool.machine.writer import address_key
 
 # Severities, the worst first.
 IDENTITY = "identity"  # another device, or the same one somewhere else

@@ -22,8 +22,8 @@ from mdtool.compare import comparison, guest_visible
 from mdtool.errors import Report
 from mdtool.launch.rehearse import rehearsal
 from mdtool.launch.run import counts, prepared, wanted_by
-from mdtool.machine.document import yaml_from_tree
 from mdtool.machine.tree import BUILTIN, Bus, Tree
+from mdtool.machine.writer import yaml_from_tree
 from mdtool.proof.migration import load_state, save_state
 from mdtool.qemu.dump import as_planned, dump
 from mdtool.qemu.process import QemuProcess

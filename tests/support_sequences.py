@@ -20,9 +20,10 @@ from mdtool.errors import InputError, Report
 from mdtool.guest.devices import guest_from_bytes, wanted_from_guest
 from mdtool.guest.model import Guest
 from mdtool.guest.write import xml_with_places
-from mdtool.machine.document import Document, document_from_text, tree_with, yaml_from_tree
+from mdtool.machine.document import Document, document_from_text, tree_with
 from mdtool.machine.edit import rewritten
 from mdtool.machine.tree import BUILTIN, HAND, Node, Place, Tree
+from mdtool.machine.writer import yaml_from_tree
 from mdtool.reconcile import Options, Result, reconcile
 from mdtool.reconcile.assemble import assembled, parts_of
 from mdtool.reconcile.plan import Action

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import stat
 from dataclasses import replace
@@ -15,18 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mdtool.errors import MdtoolError
-from mdtool.machine.document import (
-    canonical,
-    document_from_text,
-    json_from_tree,
-    machine_from_tree,
-    machine_schema,
-    scalar,
-    tree_with,
-    yaml_from_tree,
-)
+from mdtool.machine.document import document_from_text, tree_with
 from mdtool.machine.edit import rewritten
+from mdtool.machine.schema import machine_schema
 from mdtool.machine.tree import Bus, Node, Retired, Tree
+from mdtool.machine.writer import canonical, json_from_tree, machine_from_tree, scalar, yaml_from_tree
 
 words = st.sampled_from(
     ["net0", "05.0", "off", "on", "52:54:00:11:22:33", "1e3", "0x10", "null", "~", "", "a: b", "#x", "'", "é"]
@@ -185,24 +177,47 @@ def plain_data(text: str) -> Any:
     return machine_from_tree(tree)
 
 
-@pytest.mark.parametrize("find", ["id: net0", "type: PCIE", "driver: virtio-net-pci"])
-def test_our_reader_and_jsonschema_agree(find: str) -> None:
-    """The reader holds descriptions against the schema itself, for positions and speed: same verdicts as jsonschema."""
-    from ruamel.yaml import YAML
+PINNED = (
+    EXAMPLE
+    + """---
+{"mdtool": "pins/1",
+ "net0": {"rombar": 1},
+ "mdtool:pci": {
+  "net0": {"class": "Ethernet controller", "id": "1af4:1000", "of": "0123abcd"}}}
+"""
+)
 
-    for text in (EXAMPLE, EXAMPLE.replace(find, "unheard: of", 1), EXAMPLE.replace(find, "", 1)):
-        validator = jsonschema.Draft202012Validator(machine_schema())
-        data = YAML(typ="safe", pure=True).load(text)
-        data["machine"]["qemu"] = str(data["machine"].get("qemu"))  # by the type of the key
-        for device in data["buses"]["pcie.0"]["devices"]:
-            if device and "address" in device:
-                device["address"] = str(device["address"])
-        ours = True
-        try:
-            document_from_text(text, "x")
-        except MdtoolError:
-            ours = False
-        assert validator.is_valid(json.loads(json.dumps(data))) == ours
+
+@pytest.mark.parametrize(
+    ("find", "put", "error"),
+    [
+        (
+            '"id": "1af4:1000"',
+            '"id": "ethernet"',
+            "x:19:1: error: pins: id of net0 of mdtool:pci: 'ethernet' does not match",
+        ),
+        ('{"rombar": 1}', "[1]", "x:17:1: error: pins: net0: [1] is not of type 'object'"),
+    ],
+)
+def test_the_pins_are_held_against_their_schema(find: str, put: str, error: str) -> None:
+    document_from_text(PINNED, "x")
+    with pytest.raises(MdtoolError) as raised:
+        document_from_text(PINNED.replace(find, put), "x")
+    assert str(raised.value).startswith(error), str(raised.value)
+
+
+def test_a_text_that_was_valid_is_not_validated_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    document_from_text(PINNED, "x")
+    with monkeypatch.context() as patch:
+        patch.setattr("mdtool.machine.schema._validator", lambda name: pytest.fail(f"{name} is asked again"))
+        document_from_text(PINNED, "x")
+        with pytest.raises(pytest.fail.Exception):
+            document_from_text(PINNED.replace("bootindex: 1", "bootindex: 2"), "x")
+    bad = EXAMPLE.replace("driver: virtio-net-pci", "drivers: a")
+    for _ in range(2):  # what is not valid stays so
+        with pytest.raises(MdtoolError):
+            document_from_text(bad, "x")
 
 
 def test_the_text_of_a_hand_survives() -> None:

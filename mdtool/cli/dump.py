@@ -33,11 +33,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     tree = _tree(args)
     if args.json:
-        from mdtool.machine.document import json_from_tree
+        from mdtool.machine.writer import json_from_tree
 
         text = json.dumps(json_from_tree(tree), indent=1, ensure_ascii=False) + "\n"
     else:
-        from mdtool.machine.document import yaml_from_tree
+        from mdtool.machine.writer import yaml_from_tree
 
         text = yaml_from_tree(tree)
     if args.output:

@@ -25,7 +25,7 @@ def run(args: argparse.Namespace) -> int:
     from mdtool.errors import Report
     from mdtool.files import write_file
     from mdtool.importer import command_from_source, imported
-    from mdtool.machine.document import yaml_from_tree
+    from mdtool.machine.writer import yaml_from_tree
 
     report = Report()
     made = imported(command_from_source(args.source, report), Path(args.xml).stem, report)

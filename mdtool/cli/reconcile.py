@@ -72,8 +72,8 @@ _LAUNCH_FLAGS = ("daemonize", "paused")
 def run(args: argparse.Namespace) -> int:
     from mdtool.files import bytes_from_file, locked, write_file
     from mdtool.guest.devices import guest_from_bytes
-    from mdtool.machine.document import yaml_from_tree
     from mdtool.machine.edit import rewritten
+    from mdtool.machine.writer import yaml_from_tree
     from mdtool.reconcile import Options, reconcile
     from mdtool.reconcile.minimal import minimal
     from mdtool.reconcile.plan import Plan, json_from_plan

@@ -12,9 +12,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from mdtool.machine import document as doc
-from mdtool.machine.document import Document, by_address, data_from_bus, data_from_node, data_from_retired
+from mdtool.machine import writer, yaml
+from mdtool.machine.document import Document, document_from_text
 from mdtool.machine.tree import SECTIONS, Bus, Node, Tree, node_name
+from mdtool.machine.writer import by_address, data_from_bus, data_from_node, data_from_retired
 
 GONE: Any = object()  # None is a value, YAML's null
 
@@ -28,14 +29,14 @@ def rewritten(old: Document, tree: Tree) -> str:
     """
     plain = old.text.removeprefix(_BOM).replace("\r\n", "\n")
     if plain != old.text:
-        text = rewritten(doc.document_from_text(plain, old.file), tree)
+        text = rewritten(document_from_text(plain, old.file), tree)
         if text == plain:
             return old.text
         return _BOM * old.text.startswith(_BOM) + (text.replace("\n", "\r\n") if "\r\n" in old.text else text)
     editor = _Editor(old)
-    editor.tree(old.root, old.tree, doc.canonical(tree))
+    editor.tree(old.root, old.tree, writer.canonical(tree))
     text = editor.result()
-    pins = doc.pins_text(doc.canonical(tree))
+    pins = writer.pins_text(writer.canonical(tree))
     return text + pins if pins.strip() != old.text[old.end :].strip() else text + old.text[old.end :]
 
 
@@ -134,7 +135,7 @@ class _Editor:
                 if old[name][0] != node:
                     self.node(old[name][1], old[name][0], node)
                 continue
-            text = "".join(line + "\n" for line in doc.device_lines(data_from_node(node), indent))
+            text = "".join(line + "\n" for line in writer.device_lines(data_from_node(node), indent))
             follower = next((item for other, item in survivors if by_address(other) > by_address(node)), None)
             if follower is not None:
                 offset = self.lines_of_item(follower)[0]
@@ -146,9 +147,9 @@ class _Editor:
 
     def node(self, item: Any, before: Node, after: Node) -> None:
         here = _Map(self, item)
-        if here.flow and (before.buses != after.buses or len(doc.flow(data_from_node(after))) > doc.WIDTH):
+        if here.flow and (before.buses != after.buses or len(writer.flow(data_from_node(after))) > writer.WIDTH):
             indent = _column(self.text, _dash(self.text, item.start_mark.index))
-            lines = doc.device_lines(data_from_node(after), indent)
+            lines = writer.device_lines(data_from_node(after), indent)
             self.edits.append((item.start_mark.index, item.end_mark.index, "\n".join(lines)[indent + 2 :]))
             return
         for key, value in data_from_node(after).items():
@@ -204,7 +205,7 @@ class _Map:
 
     def get(self, key: str) -> Any:
         """The composed value of a key, None where absent."""
-        return next((value for name, _, value in doc.items(self.node) if name == key), None)
+        return next((value for name, _, value in yaml.items(self.node) if name == key), None)
 
     def set(self, key: str, value: Any, before_keys: tuple[str, ...] = ()) -> None:
         """Give ``key`` a value; GONE takes it away.  A new key goes before the first of ``before_keys`` there is."""
@@ -215,18 +216,18 @@ class _Map:
             elif old is None:
                 self.added.append((key, value))
             else:
-                self.editor.edits.append((old.start_mark.index, _end(old), doc.flow(value)))
+                self.editor.edits.append((old.start_mark.index, _end(old), writer.flow(value)))
             return
         text = self.editor.text
         if old is None:
             if value is not GONE:
-                self._insert(doc.entry(key, value, self._indent()), before_keys)
+                self._insert(writer.entry(key, value, self._indent()), before_keys)
             return
-        key_node = next(k for name, k, _ in doc.items(self.node) if name == key)
-        if value is not GONE and not isinstance(value, (Mapping, list)) and doc.kind(old) == "scalar":
-            self.editor.edits.append((old.start_mark.index, old.end_mark.index, doc.scalar(value)))
+        key_node = next(k for name, k, _ in yaml.items(self.node) if name == key)
+        if value is not GONE and not isinstance(value, (Mapping, list)) and yaml.kind(old) == "scalar":
+            self.editor.edits.append((old.start_mark.index, old.end_mark.index, writer.scalar(value)))
             return
-        lines = doc.entry(key, value, self._indent()) if value is not GONE else []
+        lines = writer.entry(key, value, self._indent()) if value is not GONE else []
         start, end = key_node.start_mark.index, self.editor.end_of_lines(old)
         if lines:
             self.editor.edits.append((start, end, "\n".join(lines).lstrip(" ") + "\n"))
@@ -238,8 +239,8 @@ class _Map:
         if not self.added and not self.dropped:
             return
         text = self.editor.text
-        kept = [(k, v) for name, k, v in doc.items(self.node) if name not in self.dropped]
-        new = [f"{doc.scalar(key, in_flow=True)}: {doc.flow(value)}" for key, value in self.added]
+        kept = [(k, v) for name, k, v in yaml.items(self.node) if name not in self.dropped]
+        new = [f"{writer.scalar(key, in_flow=True)}: {writer.flow(value)}" for key, value in self.added]
         self.added.clear()
         if self.dropped:
             # Write the rest again from their own spans; edits inside them are overtaken by their new text.
@@ -270,7 +271,7 @@ class _Map:
 
     def _insert(self, lines: list[str], before_keys: tuple[str, ...]) -> None:
         text = self.editor.text
-        entries = list(doc.items(self.node))
+        entries = list(yaml.items(self.node))
         follower = next((k for name, k, _ in entries if name in before_keys), None)
         first = entries[0][1]
         if follower is not None and follower is not first:
@@ -283,12 +284,12 @@ class _Map:
 
 def _end(node: Any) -> int:
     """Where a node's own text ends: libyaml's end mark of a block collection lies behind the comments that follow it."""
-    if doc.kind(node) == "scalar" or node.flow_style:
+    if yaml.kind(node) == "scalar" or node.flow_style:
         return int(node.end_mark.index)
     if not node.value:
         return int(node.end_mark.index)
     last = node.value[-1]
-    return _end(last[1] if doc.kind(node) == "mapping" else last)
+    return _end(last[1] if yaml.kind(node) == "mapping" else last)
 
 
 def _line_start(text: str, offset: int) -> int:

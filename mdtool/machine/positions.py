@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from mdtool.errors import Position
-from mdtool.machine.document import Document, items, kind, position
+from mdtool.machine.document import Document
+from mdtool.machine.yaml import items, kind, position
 
 #: (name of a node or section, path of a key in it): ("net0", "address"), ("net0", "properties.mac"), ("cpu", "vcpus")
 Positions = Mapping[tuple[str, str], Position]

@@ -13,11 +13,12 @@ from dataclasses import replace
 from typing import Any
 
 from mdtool.errors import MonitorError, Warned
-from mdtool.machine.document import canonical, tree_with
+from mdtool.machine.document import tree_with
 from mdtool.machine.pci import properties_digest
 from mdtool.machine.roles import chosen, is_told, role
 from mdtool.machine.tree import BUILTIN, SECTIONS, Bus, Node, Tree, Value
 from mdtool.machine.values import natural, ranges
+from mdtool.machine.writer import canonical
 from mdtool.qemu.notation import FLASH, LOOSE, NOTATIONS, Address, no_address
 from mdtool.qemu.read import Way, read
 from mdtool.qemu.replies import CONTENTS, FOLDED, Raw, RawBus, RawDevice, placed

@@ -16,12 +16,13 @@ from typing import Any, Literal
 
 from mdtool.errors import Errors, InputError, MdtoolError, Position, Warn, choices
 from mdtool.machine import facts
-from mdtool.machine.document import Document, address_key
+from mdtool.machine.document import Document
 from mdtool.machine.facts import value_of
 from mdtool.machine.positions import Positions, positions
 from mdtool.machine.roles import role
 from mdtool.machine.tree import BUILTIN, Bus, Place, Tree, Value
 from mdtool.machine.values import is_on, natural, number, plain
+from mdtool.machine.writer import address_key
 from mdtool.qemu.introspect import Knowledge
 
 Severity = Literal["error", "warning"]

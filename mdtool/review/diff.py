@@ -23,11 +23,11 @@ from mdtool.compare import (
     SEVERITY_OF,
     pci_differences,
 )
-from mdtool.machine.document import address_key
 from mdtool.machine.pci import pci_facts
 from mdtool.machine.roles import role
 from mdtool.machine.tree import BUILTIN, HAND, SECTIONS, Node, Place, Properties, Tree, Value
 from mdtool.machine.values import natural, plain, same
+from mdtool.machine.writer import address_key
 
 ADDED, REMOVED, MOVED, REPLACED, RENAMED, CHANGED = "added", "removed", "moved", "replaced", "renamed", "changed"
 SYMBOLS = {ADDED: "+", REMOVED: "-", MOVED: ">", REPLACED: "±", RENAMED: "=", CHANGED: "~"}

@@ -19,11 +19,12 @@ from typing import Any, Literal
 from mdtool.errors import MdtoolError
 from mdtool.guest.place import buses_of
 from mdtool.machine import facts
-from mdtool.machine.document import Document, canonical, document_from_text, yaml_from_tree
+from mdtool.machine.document import Document, document_from_text
 from mdtool.machine.edit import rewritten
 from mdtool.machine.pci import pci_facts
 from mdtool.machine.tree import SECTIONS, Bus, Node, Place, Retired, Tree, Value
 from mdtool.machine.values import natural, number, same
+from mdtool.machine.writer import canonical, yaml_from_tree
 from mdtool.reconcile.assemble import Parts, assembled, parts_of
 from mdtool.review.check import checked
 from mdtool.review.show import shown

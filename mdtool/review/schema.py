@@ -11,8 +11,8 @@ import json
 from typing import Any
 
 from mdtool.machine import facts
-from mdtool.machine.document import machine_schema
 from mdtool.machine.roles import role
+from mdtool.machine.schema import machine_schema
 from mdtool.qemu.introspect import Driver, Knowledge, Property
 
 #: properties that are a node's address, or its place

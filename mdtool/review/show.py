@@ -12,10 +12,10 @@ from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from typing import Any
 
-from mdtool.machine.document import address_key
 from mdtool.machine.facts import kind_of
 from mdtool.machine.tree import BUILTIN, Bus, Node, Place, Tree, node_name
 from mdtool.machine.values import plain
+from mdtool.machine.writer import address_key
 from mdtool.review.diff import ADDED, MOVED, REMOVED, SYMBOLS, Change, Diff, diff, paired, where
 
 

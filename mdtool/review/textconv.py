@@ -6,10 +6,10 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from mdtool.machine.document import canonical
 from mdtool.machine.pci import pci_facts
 from mdtool.machine.tree import SECTIONS, Tree
 from mdtool.machine.values import natural
+from mdtool.machine.writer import canonical
 
 
 def lines(tree: Tree) -> Iterator[str]:

@@ -19,9 +19,10 @@ from jsonschema import Draft202012Validator
 from mdtool.cli import main
 from mdtool.errors import MdtoolError
 from mdtool.launch.run import version_of
-from mdtool.machine.document import document_from_text, pins_from_tree, yaml_from_tree
+from mdtool.machine.document import document_from_text
 from mdtool.machine.pci import pci_facts
 from mdtool.machine.tree import BUILTIN, Tree
+from mdtool.machine.writer import pins_from_tree, yaml_from_tree
 from mdtool.qemu.dump import dump
 from mdtool.qemu.phases import asked
 from mdtool.qemu.qom import _paths, one_by_one

@@ -28,8 +28,9 @@ from mdtool.errors import InputError, MdtoolError, Report
 from mdtool.guest.devices import guest_from_bytes, guest_from_file
 from mdtool.guest.model import Guest
 from mdtool.guest.platform import platform_of, sections_from_guest
-from mdtool.machine.document import document_from_file, yaml_from_tree
+from mdtool.machine.document import document_from_file
 from mdtool.machine.tree import Tree
+from mdtool.machine.writer import yaml_from_tree
 from mdtool.qemu.arguments import completed
 from mdtool.qemu.dump import dump
 from mdtool.qemu.session import session_from_source

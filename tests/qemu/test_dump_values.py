@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 import mdtool.qemu
-from mdtool.machine.document import yaml_from_tree
 from mdtool.machine.roles import ROLES, UNCHOSEN, chosen, is_told, role
 from mdtool.machine.tree import BUILTIN, Bus, Node, Tree
+from mdtool.machine.writer import yaml_from_tree
 from mdtool.qemu.dump import as_planned, tree_from_raw
 from mdtool.qemu.qom import plain
 from mdtool.qemu.replies import Raw, RawBus, RawDevice

@@ -12,7 +12,8 @@ from mdtool.cli import main
 from mdtool.launch.hints import hints_from_tree, tree_from_hints
 from mdtool.launch.rehearse import prepared_rehearsal
 from mdtool.launch.run import Prepared
-from mdtool.machine.document import document_from_text, tree_from_file, yaml_from_tree
+from mdtool.machine.document import document_from_text, tree_from_file
+from mdtool.machine.writer import yaml_from_tree
 from mdtool.proof.differences import compare
 from mdtool.proof.fingerprint import Fingerprint, fingerprint_from_argv
 from mdtool.proof.names import node_names

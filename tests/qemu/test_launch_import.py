@@ -34,9 +34,10 @@ from mdtool.launch.argv import Commandline
 from mdtool.launch.device import handover
 from mdtool.launch.rehearse import prepared_rehearsal, rehearsal
 from mdtool.launch.run import Prepared, checked, prepared, version_of, wanted_by
-from mdtool.machine.document import tree_from_file, tree_with, yaml_from_tree
+from mdtool.machine.document import tree_from_file, tree_with
 from mdtool.machine.roles import role
 from mdtool.machine.tree import Bus, Node, Tree
+from mdtool.machine.writer import yaml_from_tree
 from mdtool.proof.migration import refusal, save_state
 from mdtool.qemu.dump import dump
 from mdtool.qemu.process import QemuProcess

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from mdtool.machine.document import yaml_from_tree
+from mdtool.machine.writer import yaml_from_tree
 from mdtool.qemu.dump import dump
 from mdtool.qemu.session import Session, session_from_source
 from tests.qemu.test_launch_command import Launch, gone, guest, runtime

@@ -19,7 +19,8 @@ import pytest
 
 from mdtool.compare import compare, guest_visible
 from mdtool.launch.libvirt import dropped
-from mdtool.machine.document import tree_from_file, yaml_from_tree
+from mdtool.machine.document import tree_from_file
+from mdtool.machine.writer import yaml_from_tree
 from mdtool.qemu.dump import dump
 from mdtool.qemu.session import session_from_source
 from tests.conftest import lacking, require

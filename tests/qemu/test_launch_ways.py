@@ -14,7 +14,8 @@ import pytest
 
 from mdtool.compare import HOST, compare, guest_visible
 from mdtool.errors import QemuError
-from mdtool.machine.document import tree_with, yaml_from_tree
+from mdtool.machine.document import tree_with
+from mdtool.machine.writer import yaml_from_tree
 from mdtool.proof.migration import save_state
 from mdtool.qemu.dump import dump
 from mdtool.qemu.root import rooted

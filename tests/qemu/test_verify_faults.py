@@ -22,8 +22,9 @@ from mdtool.cli import main
 from mdtool.compare import compare, guest_visible
 from mdtool.errors import QemuError
 from mdtool.launch.run import started
-from mdtool.machine.document import tree_from_file, yaml_from_tree
+from mdtool.machine.document import tree_from_file
 from mdtool.machine.tree import Tree
+from mdtool.machine.writer import yaml_from_tree
 from mdtool.proof.enumerated import verified
 from mdtool.proof.migration import Refusal, load_state, refusal, save_state, target
 from mdtool.qemu.dump import dump

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from mdtool.launch.run import started
-from mdtool.machine.document import yaml_from_tree
 from mdtool.machine.tree import Bus, Node, Tree
+from mdtool.machine.writer import yaml_from_tree
 from mdtool.proof.migration import blamed, foretold
 from mdtool.qemu.dump import dump
 from mdtool.qemu.process import QemuProcess

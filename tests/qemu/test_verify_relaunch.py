@@ -11,8 +11,9 @@ import pytest
 from mdtool.compare import cpu_flags, guest_visible
 from mdtool.launch.rehearse import prepared_rehearsal, rehearsal
 from mdtool.launch.run import Prepared, counts, started
-from mdtool.machine.document import tree_from_file, yaml_from_tree
+from mdtool.machine.document import tree_from_file
 from mdtool.machine.tree import Tree
+from mdtool.machine.writer import yaml_from_tree
 from mdtool.proof.enumerated import verified
 from mdtool.proof.migration import target
 from mdtool.qemu.dump import as_planned, dump

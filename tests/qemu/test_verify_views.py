@@ -14,8 +14,8 @@ import pytest
 
 from mdtool.compare import ADDRESS, ENUMERATED, FEATURES, FIRMWARE, IDENTITY, PCI, TREE, compare
 from mdtool.launch.run import started
-from mdtool.machine.document import yaml_from_tree
 from mdtool.machine.tree import Bus, Node, Tree
+from mdtool.machine.writer import yaml_from_tree
 from mdtool.proof.enumerated import enumeration, verified
 from mdtool.qemu.dump import dump
 from mdtool.qemu.process import QemuProcess

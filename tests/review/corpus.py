@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mdtool.guest.place import buses_of
-from mdtool.machine.document import Document, document_from_text, yaml_from_tree
+from mdtool.machine.document import Document, document_from_text
 from mdtool.machine.tree import Bus, Node, Tree
+from mdtool.machine.writer import yaml_from_tree
 
 QUIT = '{"execute": "qmp_capabilities"}{"execute": "quit"}'
 

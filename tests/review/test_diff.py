@@ -6,8 +6,9 @@ import json
 import subprocess
 from pathlib import Path
 
-from mdtool.machine.document import document_from_text, yaml_from_tree
+from mdtool.machine.document import document_from_text
 from mdtool.machine.tree import Tree
+from mdtool.machine.writer import yaml_from_tree
 from mdtool.qemu.dump import dump
 from mdtool.review.diff import diff
 from tests.support import run_mdtool, started

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from mdtool.machine.document import document_from_text, yaml_from_tree
+from mdtool.machine.document import document_from_text
 from mdtool.machine.pci import pci_facts, properties_digest
 from mdtool.machine.tree import Bus, Node, Tree
+from mdtool.machine.writer import yaml_from_tree
 from mdtool.review.diff import diff
 from mdtool.review.merge3 import merged_text
 from mdtool.review.textconv import lines

@@ -8,8 +8,9 @@ from xml.etree import ElementTree
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mdtool.machine.document import document_from_text, yaml_from_tree
+from mdtool.machine.document import document_from_text
 from mdtool.machine.tree import Tree
+from mdtool.machine.writer import yaml_from_tree
 from mdtool.review.check import checked
 from mdtool.review.diff import diff
 from mdtool.review.embed import embedded_in, with_embedded

@@ -9,7 +9,8 @@ from typing import Any
 import jsonschema
 import pytest
 
-from mdtool.machine.document import machine_from_tree, machine_schema
+from mdtool.machine.schema import machine_schema
+from mdtool.machine.writer import machine_from_tree
 from mdtool.qemu.introspect import knowledge
 from mdtool.review.check import checked
 from mdtool.review.schema import schema

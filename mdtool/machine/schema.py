@@ -1,0 +1,153 @@
+"""Descriptions held against their JSON Schema by jsonschema, with the position of each fault.
+
+jsonschema takes longer to import than everything else that a reconcile does.  So the hash of a text that was found valid
+is kept in the cache, and the same text is not validated again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from mdtool.cache import known_hash, remember_hash
+from mdtool.errors import InputError, Position, Report
+from mdtool.machine.yaml import items, kind, plain_data, position
+from mdtool.resources import resource
+
+if TYPE_CHECKING:
+    from jsonschema.exceptions import ValidationError
+    from jsonschema.protocols import Validator
+
+_LONGEST = 200  # characters of a message of jsonschema, which shows the whole value
+MACHINE, PINS = "machine.schema.json", "pins.schema.json"
+
+
+@lru_cache
+def schema_from_resource(name: str) -> dict[str, Any]:
+    """A schema of ``schemas/`` as data."""
+    loaded: dict[str, Any] = json.loads(resource("schemas", name).read_text())
+    return loaded
+
+
+def machine_schema() -> dict[str, Any]:
+    return schema_from_resource(MACHINE)
+
+
+def validate_machine(root: Any, text: str, file: str) -> None:
+    """Hold a composed tree document, whose text is ``text``, against its schema.
+
+    Raises InputError (or Errors, sorted) with the position of each key or value that does not fit.
+    """
+    mark = _mark(MACHINE, text)
+    if known_hash(mark):
+        return
+    report = Report()
+    _check_keys(root, file, report)
+    report.done()
+    for error in _validator(MACHINE).iter_errors(plain_data(root)):
+        _report(error, root, file, report)
+    report.done()
+    remember_hash(mark)
+
+
+def validate_pins(pins: Mapping[str, Any], text: str, file: str, first: int) -> None:
+    """Hold the pins document against its schema; ``first`` is the line of ``file`` on which ``text`` starts.
+
+    JSON has no positions: a fault is reported at the line that holds the node, as mdtool writes it.
+    """
+    mark = _mark(PINS, text)
+    if known_hash(mark):
+        return
+    report = Report()
+    for error in _validator(PINS).iter_errors(pins):
+        path, at = [str(part) for part in error.absolute_path], 0
+        for step in path:
+            at = max(text.find(json.dumps(step), at), at)
+        where = Position(file, first + text.count("\n", 0, at))
+        what = ": ".join(["pins", *([" of ".join(reversed(path))] if path else []), error.message[:_LONGEST]])
+        remedy = "restore it from git, or dump the machine again; pins are changed under 'properties' in the tree"
+        report.error(InputError(what, at=where, remedy=remedy, rule="pins-schema"))
+    report.done()
+    remember_hash(mark)
+
+
+def _mark(schema: str, text: str) -> str:
+    """What stands for a text and the schema that it was held against."""
+    parts = (resource("schemas", schema).read_bytes(), text.encode(errors="surrogatepass"))
+    return hashlib.sha256(b"\0".join(hashlib.sha256(part).digest() for part in parts)).hexdigest()
+
+
+@lru_cache
+def _validator(name: str) -> Validator:
+    """The validator of a schema; where it says string, any plain value will do: the key decides and not the spelling."""
+    from jsonschema import Draft202012Validator
+    from jsonschema.validators import extend
+
+    def is_text(_: Any, value: Any) -> bool:
+        return isinstance(value, (str, int, float))  # booleans are integers to Python
+
+    def pattern(_: Validator, expected: str, value: Any, _schema: Any) -> Iterator[ValidationError]:
+        if is_text(None, value):
+            yield from Draft202012Validator({"pattern": expected}).iter_errors(str(value))
+
+    types = Draft202012Validator.TYPE_CHECKER
+    redefined = types.redefine("string", is_text)
+    lenient = extend(Draft202012Validator, {"pattern": pattern}, type_checker=redefined)  # type: ignore[no-untyped-call]
+    made: Validator = (lenient if name == MACHINE else Draft202012Validator)(schema_from_resource(name))
+    return made
+
+
+def _check_keys(node: Any, file: str, report: Report) -> None:
+    """What plain data cannot show: a key twice, and a key that is no word."""
+    if kind(node) == "scalar":
+        return
+    if kind(node) == "sequence":
+        for item in node.value:
+            _check_keys(item, file, report)
+        return
+    seen: set[str] = set()
+    for key, key_node, value in items(node):
+        if kind(key_node) != "scalar":
+            report.error(InputError("a key must be a plain word", at=position(key_node, file), rule="schema-key"))
+            continue
+        if key in seen:
+            report.error(InputError(f"duplicate key '{key}'", at=position(key_node, file), rule="duplicate-key"))
+        seen.add(key)
+        _check_keys(value, file, report)
+
+
+def _report(error: ValidationError, root: Any, file: str, report: Report) -> None:
+    """A fault that jsonschema found, in our words and at its place."""
+    node = root
+    for step in error.absolute_path:
+        node = node.value[step] if isinstance(step, int) else next(v for key, _, v in items(node) if key == step)
+    here = position(node, file)
+    expected: Any = error.validator_value
+    schema: Any = error.schema
+    if error.validator == "additionalProperties":
+        known = schema.get("properties", {})
+        for key, key_node, _ in items(node):
+            if key not in known:
+                what = f"unknown key '{key}'; valid keys are {', '.join(known)}"
+                report.error(InputError(what, at=position(key_node, file), rule="unknown-key"))
+        return
+    if error.validator == "required":
+        what = f"missing key {error.message.partition(' is ')[0]}"
+        report.error(InputError(what, at=here, rule="missing-key"))
+        return
+    what, expect, rule = error.message[:_LONGEST], None, f"schema-{error.validator}"
+    shown = f"'{node.value}'" if kind(node) == "scalar" else f"a {kind(node)}"
+    if error.validator == "type":
+        what = f"{shown} is no {expected if isinstance(expected, str) else ' or '.join(expected)}"
+    elif error.validator == "const":
+        what, expect = f"{shown} is not understood", repr(expected)
+    elif error.validator == "enum":
+        what, expect = f"unknown value {shown}", "one of " + ", ".join(map(str, expected))
+    elif error.validator == "pattern":
+        what, expect = f"malformed value {shown}", str(schema.get("description", expected))
+    elif error.validator == "minimum":
+        what, expect = f"{shown} is too small", f"{expected} or more"
+    report.error(InputError(what, at=here, expected=expect, rule=rule))
