@@ -7,28 +7,10 @@ import re
 from lark import Token, Transformer, UnexpectedInput
 
 from mdtool.cache import parser_from_grammar
-from mdtool.commandline.option import IMPLIED, Option, text_from_bag
+from mdtool.commandline.option import Option, text_from_bag
+from mdtool.commandline.table import GROUPS, IMPLIED
 from mdtool.errors import InputError, Position
 
-#: option -> its group in the file, in the order in which the groups are written
-GROUPS = {
-    "name": "name",
-    "machine": "machine",
-    "m": "memory",
-    "smp": "smp-opts",
-    "object": "object",
-    "numa": "numa",
-    "boot": "boot-opts",
-    "rtc": "rtc",
-    "global": "global",
-    "chardev": "chardev",
-    "mon": "mon",
-    "netdev": "netdev",
-    "drive": "drive",
-    "fsdev": "fsdev",
-    "tpmdev": "tpmdev",
-    "device": "device",
-}
 #: a group of the file -> the option that says the same
 _OPTIONS = {**{group: option for option, group in GROUPS.items()}, "acpi": "acpitable"}
 #: groups that QEMU takes and does nothing with (measured on 7.2 and 11.1)

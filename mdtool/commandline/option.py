@@ -12,60 +12,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from mdtool.commandline.table import IMPLIED, OPTIONS, creates
 from mdtool.errors import InputError, Position
 
-
-def _listed(text: str) -> list[str]:
-    return text.split()
-
-
-#: options without an argument, of QEMU 2.x to 11.1
-NO_ARGUMENT = frozenset(
-    _listed(
-        "S alt-grab async-teardown audio-help ctrl-grab daemonize enable-fips enable-kvm enable-sync-profile full-screen "
-        "h help jitdump mem-prealloc no-acpi no-fd-bootchk no-frame no-hpet no-kvm no-quit no-reboot no-shutdown "
-        "no-user-config nodefaults nodefconfig nographic old-param only-migratable perfmap portrait preconfig s sdl "
-        "semihosting singlestep snapshot usb version win2k-hack win2k-install xen-attach xen-domid-restrict"
-    )
-)
-#: options with an argument, whatever it begins with
-ARGUMENT = frozenset(
-    _listed(
-        "D L M accel acpitable action add-fd append audio audiodev bios blockdev boot cdrom chardev chroot compat cpu d "
-        "debugcon device dfilter display drive dtb dump-vmstate echr fda fdb fsdev fw_cfg g gdb global hda hdb hdc hdd "
-        "icount incoming initrd iscsi k kernel loadvm m machine mem-path mon monitor msg mtdblock name net netdev nic "
-        "numa object option-rom overcommit parallel pflash pidfile plugin prom-env qmp qmp-pretty readconfig realtime "
-        "rotate rtc run-with runas sandbox sd seed semihosting-config serial set shim smbios smp soundhw spice tb-size "
-        "tpmdev trace usbdevice uuid vga virtfs vnc watchdog watchdog-action writeconfig xen-domid"
-    )
-)
-#: option -> the key of a first word without ``=``
-IMPLIED = {
-    "accel": "accel",
-    "audio": "driver",
-    "audiodev": "driver",
-    "blockdev": "driver",
-    "boot": "order",
-    "chardev": "backend",
-    "cpu": "model",
-    "device": "driver",
-    "display": "type",
-    "fsdev": "fsdriver",
-    "machine": "type",
-    "m": "size",
-    "mon": "chardev",
-    "name": "guest",
-    "net": "type",
-    "netdev": "type",
-    "nic": "type",
-    "numa": "type",
-    "object": "qom-type",
-    "sandbox": "enable",
-    "smp": "cpus",
-    "tpmdev": "type",
-    "virtfs": "fsdriver",
-    "vnc": "vnc",
-}
+#: the short form of -global; the driver's name may have dots
+_GLOBAL = re.compile(r"(?P<driver>[^=,]+)\.(?P<property>[^=.,]+)=(?P<value>.*)", re.S)
 #: other spellings of an option
 _SAME = {"M": "machine"}
 
@@ -84,7 +35,13 @@ class Option:
 
     @property
     def bag(self) -> dict[str, Any]:
-        """The value as a mapping: JSON as it is, ``key=value,...`` with strings; raises InputError for bad JSON."""
+        """The value as a mapping: JSON as it is, ``key=value,...`` with strings; raises InputError for bad JSON.
+
+        >>> Option("global", "virtio-net-pci.x-a=1").bag
+        {'driver': 'virtio-net-pci', 'property': 'x-a', 'value': '1'}
+        """
+        if self.name == "global" and (found := _GLOBAL.fullmatch(self.value or "")):
+            return found.groupdict()
         return bag_from_text(self.value or "", IMPLIED.get(self.name), self.position)
 
     @property
@@ -98,6 +55,9 @@ class Option:
         return str(found) if found is not None else None
 
     def with_bag(self, bag: Mapping[str, Any]) -> Option:
+        """The option with another value; the same one where the value is."""
+        if bag == self.bag:
+            return self
         if self.is_json:
             return replace(self, value=json.dumps(dict(bag)))
         return replace(self, value=text_from_bag(bag, IMPLIED.get(self.name)))
@@ -112,9 +72,8 @@ def takes_argument(name: str, following: str | None) -> bool:
     >>> takes_argument("append", "-x"), takes_argument("no-such-flag", "-m"), takes_argument("no-such-flag", "5")
     (True, False, True)
     """
-    if name in NO_ARGUMENT:
-        return False
-    return name in ARGUMENT or (following is not None and not following.startswith("-"))
+    row = OPTIONS.get(name)
+    return row.argument if row is not None else (following is not None and not following.startswith("-"))
 
 
 def options_from_words(words: Sequence[str]) -> list[Option]:
@@ -227,7 +186,6 @@ def is_flat(bag: Mapping[str, Any]) -> bool:
     return not any(isinstance(value, (dict, list)) or value is None for value in bag.values())
 
 
-_NAMED = frozenset({"device", "blockdev", "netdev", "chardev", "object", "fsdev", "tpmdev", "drive", "audiodev"})
 _OWN = frozenset({"id", "node-name", "bus"})
 
 
@@ -241,7 +199,7 @@ def users(options: Sequence[Option]) -> dict[str, str]:
     devices: set[str] = set()
     defined: set[str] = set()
     for option in options:
-        if option.name not in _NAMED:
+        if creates(option.name) is None:
             continue
         bag = option.bag
         name = option.id

@@ -14,9 +14,9 @@ from dataclasses import replace
 from typing import Any
 
 from mdtool.commandline.config import options_from_config
-from mdtool.commandline.option import IMPLIED, Option, grouped
+from mdtool.commandline.option import Option, grouped
 from mdtool.commandline.script import Command, grammar
-from mdtool.commandline.table import GONE, LOST, OPTIONS
+from mdtool.commandline.table import GONE, LOST, OPTIONS, is_keyed
 from mdtool.errors import InputError, Report
 
 
@@ -49,7 +49,7 @@ def options_from_command(command: Command, report: Report) -> list[Option]:
         found = _set(found)
     for option in found:
         with errors.step():
-            _ = option.bag if option.name in IMPLIED or option.is_json else None
+            _ = option.bag if is_keyed(option.name) or option.is_json else None
     errors.done()
     return found
 
@@ -138,7 +138,7 @@ def _without_secrets(option: Option, report: Report) -> Option | None:
     """
     if option.value is None or option.name in ("append", "fw_cfg", "smbios", "name"):
         return option
-    if option.name in IMPLIED or option.name in ("drive", "spice", "vnc", "iscsi", "set", "blockdev"):
+    if is_keyed(option.name):
         bag = option.bag
         kind = str(bag.get("qom-type", ""))
         is_secret = option.name == "object" and kind.startswith("secret") and "data" in bag

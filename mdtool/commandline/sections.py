@@ -14,7 +14,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
-from mdtool.commandline.option import Option, bag_from_text, split
+from mdtool.commandline.option import Option, split
 from mdtool.errors import InputError
 from mdtool.machine.roles import ON_OFF_AUTO, is_told, role
 from mdtool.machine.values import nested
@@ -97,10 +97,6 @@ def _machine(option: Option, _: Hashed) -> Section:
 def _global(option: Option, _: Hashed) -> Section:
     """``driver.property=value``, or the three as keys; how a guest migrates it does not see, and flash tells what it is."""
     bag = option.bag
-    if "driver" not in bag:
-        name, value = (option.value or "").split("=", 1)
-        driver, prop = name.rsplit(".", 1)
-        bag = {"driver": driver, "property": prop, "value": value}
     name, value = f"{bag['driver']}.{bag['property']}", _value(bag.get("value", ""))
     is_guests = role(bag["driver"], bag["property"]) == "guest" and is_told(bag["property"], value)
     is_guests = is_guests and bag["driver"] != "migration" and name != "cfi.pflash01.secure"
@@ -221,7 +217,7 @@ def _smbios(option: Option, hashed: Hashed) -> Section:
 
 
 def _fw_cfg(option: Option, hashed: Hashed) -> Section:
-    bag = bag_from_text(option.value or "", "name", option.position)
+    bag = option.bag
     if "string" in bag:
         return {"features": {"fw_cfg": {bag["name"]: bag["string"]}}}
     hash = hashed(bag["file"]) if "file" in bag else None

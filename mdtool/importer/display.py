@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from mdtool.commandline.option import Option, bag_from_text
+from mdtool.commandline.option import Option
 from mdtool.importer.markup import Keys, NoWords, tag, yes
 
 _VNC = 5900
@@ -48,7 +48,7 @@ def _listens(keys: Keys, where: str) -> str:
 
 
 def _vnc(option: Option, keymap: str | None) -> str:
-    bag = bag_from_text(option.value or "", "vnc")
+    bag = option.bag
     keys = Keys(bag)
     address = str(keys.take("vnc", ""))
     facts: dict[str, Any] = {
@@ -74,7 +74,7 @@ def _vnc(option: Option, keymap: str | None) -> str:
 
 
 def _spice(option: Option, keymap: str | None) -> str:
-    keys = Keys(bag_from_text(option.value or ""))
+    keys = Keys(option.bag)
     port, address = keys.take("port"), keys.take("addr")
     unix, open_ = keys.switch("unix", False), keys.switch("disable-ticketing", False)
     inner = "".join(

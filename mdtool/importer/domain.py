@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from mdtool.commandline.null import Host, path_of
-from mdtool.commandline.option import Option, bag_from_text, split
+from mdtool.commandline.option import Option, split
 from mdtool.errors import Report
 from mdtool.importer.markup import SWITCH, Keys, on, tag, text, yes
 from mdtool.machine.tree import Tree
@@ -55,9 +55,7 @@ def with_sections(tree: Tree, said: Said, name: str) -> Tree:
     """The dumped tree with what the options say of the guest and no monitor tells."""
     features: Section = dict(tree.features)
     globals_ = {**dict(_globals(said)), **features.get("globals", {})}
-    strings = {
-        str(bag.get("name")): str(bag["string"]) for option in said.all("fw_cfg") if "string" in (bag := _entry(option))
-    }
+    strings = {str(bag.get("name")): str(bag["string"]) for option in said.all("fw_cfg") if "string" in (bag := option.bag)}
     for key, values in (("globals", globals_), ("fw_cfg", strings)):
         if values:
             features[key] = values
@@ -85,11 +83,6 @@ def with_sections(tree: Tree, said: Said, name: str) -> Tree:
     )
 
 
-def _entry(option: Option) -> Section:
-    """-fw_cfg, whose first word is a name."""
-    return bag_from_text(option.value or "", "name")
-
-
 def machine_properties(said: Said) -> Section:
     found = {
         name: _machine_value(name, value)
@@ -110,12 +103,7 @@ def _machine_value(name: str, value: Any) -> Any:
 def _globals(said: Said) -> Iterable[tuple[str, str]]:
     for option in said.all("global"):
         bag = option.bag
-        if {"driver", "property"} <= bag.keys():
-            yield f"{bag['driver']}.{bag['property']}", str(bag.get("value", "on"))
-        else:
-            driver, _, rest = (option.value or "").partition(".")
-            name, _, value = rest.partition("=")
-            yield f"{driver}.{name}", value
+        yield f"{bag.get('driver')}.{bag.get('property')}", str(bag.get("value", "on"))
 
 
 def _distance(bag: Mapping[str, Any]) -> Section:
@@ -375,7 +363,7 @@ def sysinfo(said: Said, absolute: Callable[[str], str]) -> tuple[str, list[Optio
     _, xml, left = _smbios(said)
     entries = ""
     for option in said.all("fw_cfg"):
-        keys = Keys(_entry(option))
+        keys = Keys(option.bag)
         name, string, file = keys.take("name"), keys.take("string"), keys.take("file")
         if keys.left or name is None:
             left.append(option)

@@ -7,7 +7,7 @@
       mac = "52:54:00:11:22:33"
 
 QEMU's reader takes lines of less than 1,024 characters, values without a quote, and the groups of
-``commandline.config.GROUPS``; it takes some more groups and ignores them (``smbios``, ``msg``, ``overcommit``), so these
+``commandline.table.GROUPS``; it takes some more groups and ignores them (``smbios``, ``msg``, ``overcommit``), so these
 stay options.  Secrets never enter the file.
 """
 
@@ -16,8 +16,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mdtool.commandline.config import GROUPS
 from mdtool.commandline.option import Option, is_flat, plain_text
+from mdtool.commandline.table import GROUPS
 from mdtool.launch.device import Handover
 
 #: groups of which QEMU keeps one, without an id
@@ -46,7 +46,7 @@ def handover(options: Sequence[Option]) -> Handover:
 def _fits(option: Option) -> bool:
     if option.name not in GROUPS:
         return False
-    bag = _bag(option)
+    bag = option.bag
     return (
         is_flat(bag)
         and not str(bag.get("qom-type", "")).startswith("secret")
@@ -62,27 +62,19 @@ def _writable(key: str, value: Any) -> bool:
 
 
 def _sits_on(option: Option, ids: set[str]) -> bool:
-    bus = str(_bag(option).get("bus", "")) if option.name == "device" else ""
+    bus = str(option.bag.get("bus", "")) if option.name == "device" else ""
     return bus in ids or bus.rpartition(".")[0] in ids
-
-
-def _bag(option: Option) -> Mapping[str, Any]:
-    if option.name == "global" and "driver" not in option.bag:  # driver.property=value
-        name, _, value = (option.value or "").partition("=")
-        driver, _, prop = name.rpartition(".")
-        return {"driver": driver, "property": prop, "value": value}
-    return option.bag
 
 
 def _groups(name: str, options: Sequence[Option]) -> list[str]:
     if name in _SINGLE and options:
         merged: dict[str, Any] = {}
         for option in options:
-            merged |= _bag(option)
+            merged |= option.bag
         return [group(GROUPS[name], None, merged)]
     found = []
     for option in options:
-        bag = dict(_bag(option))
+        bag = dict(option.bag)
         id = bag.pop("id", None)
         found.append(group(GROUPS[name], id, bag))
     return found

@@ -15,7 +15,8 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from mdtool.commandline.option import IMPLIED, bag_from_text, options_from_words, text_from_bag, words_from_options
+from mdtool.commandline.option import bag_from_text, options_from_words, text_from_bag, words_from_options
+from mdtool.commandline.table import IMPLIED
 from mdtool.errors import Errors, InputError, MdtoolError, Report
 from mdtool.importer import bag_by_grammar, command_from_script, command_from_source, options_from_command
 

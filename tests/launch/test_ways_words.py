@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mdtool.commandline.option import Option, bag_from_text, options_from_words, text_from_bag, users
+from mdtool.commandline.table import OPTIONS
 from mdtool.errors import InputError
 from mdtool.importer import bag_by_grammar
 from mdtool.launch import file, monitor, options
@@ -133,3 +134,11 @@ def test_a_nic_that_net_cannot_say_stays_a_device() -> None:
         "net1 (e1000) is a -device: -net nic reaches bus 0 alone, and this one sits on pci.1",
         "net2 (virtio-net-pci) is a -device: -net nic cannot say mq",
     ]
+
+
+@pytest.mark.parametrize("name", [name for name, row in OPTIONS.items() if row.implied])
+def test_an_implied_key_is_the_rows(name: str) -> None:
+    """A first word of digits and dots is a value, as in ``-fw_cfg opt/x-64Mb,string=65536``."""
+    option = Option(name, "opt/x-64Mb,k=65536")
+    assert option.bag == {OPTIONS[name].implied: "opt/x-64Mb", "k": "65536"}
+    assert option.with_bag(option.bag) == option

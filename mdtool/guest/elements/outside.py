@@ -38,9 +38,9 @@ def _from_argument(element: Element) -> Wanted:
 
     Facts: ``bus`` and ``addr`` as written, ``host`` for the properties that are none of the guest's affair.
     """
-    from mdtool.commandline.option import bag_from_text  # few guests have one
+    from mdtool.commandline.option import Option  # few guests have one
 
-    bag = bag_from_text(element.get("@value") or "", "driver", element.position)
+    bag = Option("device", element.get("@value") or "", element.position).bag
     driver, id = str(bag.pop("driver", "")), bag.pop("id", None)
     place: dict[str, Value] = {name: bag.pop(name) for name in ("bus", "addr") if name in bag}
     wanted = Wanted(
