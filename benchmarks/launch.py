@@ -21,8 +21,9 @@ import time
 import uuid
 from pathlib import Path
 
+from mdtool.launch.ways import DIRECT
+
 ROOT = Path(__file__).parents[1]
-WAYS = ("file", "device", "monitor")
 
 
 def run(*words: str | Path) -> float:
@@ -83,13 +84,13 @@ def main() -> None:
         guest, name = prepare(Path(folder))
         full = Path(folder) / "full.yaml"
         run(sys.executable, "-m", "mdtool", "dump", guest, "-o", full)
-        times: dict[str, list[float]] = {via: [] for via in (*WAYS, "libvirt")}
+        times: dict[str, list[float]] = {via: [] for via in (*DIRECT, "libvirt")}
         for _ in range(runs):  # in turns, so that a busy host is busy for all
-            for via in WAYS:
+            for via in DIRECT:
                 times[via].append(by_mdtool(guest, full, via))
             if _has_virsh() and (seconds := by_libvirt(guest, name)) is not None:
                 times["libvirt"].append(seconds)
-        for via in WAYS:
+        for via in DIRECT:
             median = statistics.median(times[via])
             print(f"mdtool launch --via {via:8} {median:6.3f} s   paused, dumped, compared, running")
         if not times["libvirt"]:

@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mdtool.commandline.option import Option, options_from_words
-from mdtool.launch.options import handover as old_options
-from mdtool.launch.run import WAYS, Prepared, version_of
+from mdtool.launch.prepare import Prepared, handed_over
 from mdtool.machine.tree import Tree
 from mdtool.qemu.process import QemuProcess
 
@@ -133,8 +132,7 @@ MACHINES = {"pc": pc, "q35": q35, "virt": virt}
 def prepared(words: Sequence[str], via: str, tree: Tree | None = None) -> Prepared:
     """A command line of ours, to be handed over in any way."""
     options: tuple[Option, ...] = tuple(options_from_words(words[1:]))
-    made = old_options(options, version_of(words[0])) if via == "options" else WAYS[via](options)
-    return Prepared(tree or Tree(), words[0], options, made)
+    return Prepared(tree or Tree(), words[0], options, handed_over(options, via, words[0]), via)
 
 
 def saved(qemu: QemuProcess, path: Path) -> Path:

@@ -20,8 +20,9 @@ from support_sequences import World, parsed
 
 from mdtool.compare import comparison, guest_visible
 from mdtool.errors import Report
+from mdtool.launch.prepare import prepared, wanted_by
 from mdtool.launch.rehearse import rehearsal
-from mdtool.launch.run import counts, prepared, wanted_by
+from mdtool.launch.start import counts
 from mdtool.machine.tree import BUILTIN, Bus, Tree
 from mdtool.machine.writer import yaml_from_tree
 from mdtool.proof.migration import load_state, save_state

@@ -17,15 +17,18 @@ from typing import Any, Self
 from mdtool.guest.devices import guest_from_file
 from mdtool.guest.model import Guest
 from mdtool.launch.hints import hints_from_tree, tree_from_hints
-from mdtool.launch.libvirt import NAMESPACE, Virsh, launched_by_libvirt, overrides_by_hand, xml_for_libvirt
-from mdtool.launch.run import Prepared, prepared, started, wanted_by
+from mdtool.launch.libvirt import NAMESPACE, launched_by_libvirt, overrides_by_hand, xml_for_libvirt
+from mdtool.launch.prepare import Prepared, prepared, wanted_by
+from mdtool.launch.start import started
+from mdtool.launch.ways import WAYS
 from mdtool.machine.tree import Tree
 from mdtool.qemu.session import Session, session_from_source
+from mdtool.qemu.virsh import Virsh
 from mdtool.reconcile import reconcile
 
 GUESTS = {path.stem: path for path in sorted((Path(__file__).parent / "qemu" / "ways").glob("*.xml"))}
-DIRECT = ("device", "file", "hints", "monitor", "options")
-ALL = (*DIRECT, "libvirt")
+DIRECT = tuple(name for name, way in WAYS.items() if not way.by_libvirt)
+ALL = tuple(WAYS)
 SECONDS = 30.0
 
 Execute = Callable[..., Any]
@@ -96,7 +99,7 @@ class Ways:
     def prepared(self, via: str, *, tree: Tree | None = None, binary: str | None = None) -> Prepared:
         """The launch in one of the direct ways, with the guest's own host side."""
         guest, described = self.guest, tree or self.tree
-        if via == "hints":
+        if WAYS[via].hints:
             hints = self.folder / "hints"
             hints.write_text(hints_from_tree(described))
             guest = self.fresh
@@ -105,7 +108,7 @@ class Ways:
             guest,
             described,
             wanted_by(guest, described),
-            via="file" if via == "hints" else via,
+            via=via,
             runtime=self.folder,
             binary=binary,
         )
@@ -113,7 +116,7 @@ class Ways:
     @contextmanager
     def paused(self, via: str, *, incoming: bool = False, **settings: Any) -> Iterator[Machine]:
         """The machine before its first instruction, launched in one of the six ways; ``incoming`` waits for a state."""
-        if via == "libvirt":
+        if WAYS[via].by_libvirt:
             with self._of_libvirt(incoming) as machine:
                 yield machine
             return

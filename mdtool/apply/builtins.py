@@ -116,8 +116,8 @@ def _is_flash(system: Element) -> bool:
 
 
 def _rehearsed(guest: Guest, tree: Tree) -> dict[str, Place]:
+    from mdtool.launch.prepare import prepared, wanted_by
     from mdtool.launch.rehearse import rehearsal
-    from mdtool.launch.run import prepared, wanted_by
     from mdtool.qemu.dump import dump
 
     there = {place.node.origin for place in tree.places}

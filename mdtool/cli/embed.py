@@ -28,7 +28,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from mdtool.files import locked, text_from_file, write_file
     from mdtool.machine.document import document_from_file
-    from mdtool.review.embed import define, with_embedded, xml_of_domain
+    from mdtool.qemu.virsh import Virsh
+    from mdtool.review.embed import with_embedded
 
     if bool(args.description) == args.remove:
         raise InputError("nothing to embed", expected="a description, or --remove")
@@ -36,9 +37,10 @@ def run(args: argparse.Namespace) -> int:
     text = document.text if document else None
     scheme, _, name = args.guest.partition(":")
     if scheme == "libvirt":
-        xml = with_embedded(xml_of_domain(name, args.connect), text, args.guest)
+        virsh = Virsh(args.connect)
+        xml = with_embedded(virsh.xml(virsh.named(name), "--inactive"), text, args.guest)
         if not args.output:
-            define(xml, args.connect)
+            virsh.define(xml)
             return 0
         return _write(args.output, xml)
     if args.output:

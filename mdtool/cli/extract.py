@@ -22,11 +22,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from mdtool.files import write_file
-    from mdtool.review.embed import embedded, embedded_in, xml_of_domain
+    from mdtool.qemu.virsh import Virsh
+    from mdtool.review.embed import embedded, embedded_in
 
     scheme, _, name = args.guest.partition(":")
     if scheme == "libvirt":
-        text = embedded_in(xml_of_domain(name, args.connect).encode(), args.guest)
+        virsh = Virsh(args.connect)
+        text = embedded_in(virsh.xml(virsh.named(name), "--inactive").encode(), args.guest)
     else:
         text = embedded(args.guest)
     if text is None:

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
     from mdtool.compare import Compared, Difference
     from mdtool.guest.model import Guest, Wanted
-    from mdtool.launch.run import Prepared
+    from mdtool.launch.prepare import Prepared
+    from mdtool.launch.ways import Way
     from mdtool.machine.tree import Tree
     from mdtool.qemu.process import QemuProcess
 
@@ -29,10 +30,11 @@ example:
   mdtool launch web01.xml web01.yaml --print            the command line, for a shell
   mdtool launch web01.xml web01.yaml --daemonize --qmp /run/web01.qmp --pidfile /run/web01.pid
 """
-_WAYS = ("file", "device", "monitor", "options", "hints", "libvirt")
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
+    from mdtool.launch.ways import WAYS
+
     add = parser.add_argument
     add("guest", metavar="GUEST.xml", help="the guest XML: devices and their host side")
     add(
@@ -41,7 +43,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         help="the machine description; without it, as the XML alone says",
     )
-    add("--via", choices=_WAYS, default=None, help="how the machine reaches QEMU (file): the guest cannot tell which")
+    add("--via", choices=list(WAYS), default=None, help="how the machine reaches QEMU (file): the guest cannot tell which")
     add("--hints", metavar="FILE", help="addresses from this file in place of a description (mdtool hints export)")
     add("--hints-out", metavar="FILE", help="write the addresses of the machine that runs to this file")
     add("--rehearse", action="store_true", help="start with null backends, compare, end; exit 1 where something differs")
@@ -63,7 +65,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     if not args.daemonize:
         return _launch(args, None)
-    from mdtool.qemu.process import daemonized
+    from mdtool.qemu.background import daemonized
 
     return daemonized(lambda ready: _launch(args, ready))  # while the process is small, and so quick to fork
 
@@ -73,8 +75,10 @@ def _launch(args: argparse.Namespace, ready: Callable[[], None] | None) -> int:
     from mdtool.guest.devices import guest_from_file
     from mdtool.launch import run as launch
     from mdtool.launch.hints import exported_while_it_runs, hints_from_tree, tree_from_hints
+    from mdtool.launch.prepare import free_port, prepared, wanted_by
     from mdtool.reconcile import reconcile
 
+    way = _way(args)
     guest = guest_from_file(args.guest)
     old = tree_from_hints(args.hints) if args.hints else _described(args)
     result = reconcile(guest, old)
@@ -86,27 +90,15 @@ def _launch(args: argparse.Namespace, ready: Callable[[], None] | None) -> int:
             remedy=f"mdtool reconcile {args.guest} {args.description or ''}".rstrip(),
             rule="reconciled",
         )
-    if args.hints and args.description:
-        raise InputError("a description and hints are two truths", remedy="give one of them", rule="hints")
-    if args.via == "hints" and not args.hints:
-        raise InputError("--via hints without a hints file", remedy="name it with --hints FILE", rule="hints")
-    if args.via == "libvirt" and args.rehearse:
-        what = "a rehearsal has nothing of a host behind it, and libvirt starts no guest without"
-        raise InputError(what, remedy="rehearse with another --via: the machine is the same", rule="rehearse")
-    via = args.via if args.via not in (None, "hints") else launch.DEFAULT_WAY
-    alone = ("qmp", "pidfile", "log", "incoming", "daemonize", "user", "qemu")
-    if via == "libvirt" and (asked := [f"--{name}" for name in alone if getattr(args, name)]):
-        what = f"{', '.join(asked)}: libvirt runs the guest, and decides that itself"
-        raise InputError(what, remedy="leave it out, or launch with another --via", rule="via-libvirt")
-    if via == "libvirt":
-        return _by_libvirt(guest, result.tree, launch.wanted_by(guest, result.tree), args)
+    if way.by_libvirt:
+        return _by_libvirt(guest, result.tree, wanted_by(guest, result.tree), args)
 
     def prepare(runtime: Path | None, port: Callable[[int], int] = int) -> Prepared:
-        return launch.prepared(
+        return prepared(
             guest,
             result.tree,
-            launch.wanted_by(guest, result.tree),
-            via=via,
+            wanted_by(guest, result.tree),
+            via=way.name,
             rehearse=args.rehearse,
             binary=args.qemu,
             runtime=runtime,
@@ -116,11 +108,11 @@ def _launch(args: argparse.Namespace, ready: Callable[[], None] | None) -> int:
     if args.print:
         from mdtool.launch.script import data_from_prepared, script_from_prepared
 
-        prepared = prepare(None)
-        for error in prepared.commandline.refused if prepared.commandline is not None else ():
+        made = prepare(None)
+        for error in made.commandline.refused if made.commandline is not None else ():
             say(f"a launch would end with this: {error}")
-        script = script_from_prepared(prepared, paused=args.paused)
-        print(json.dumps(data_from_prepared(prepared), indent=1) if args.json else script)
+        script = script_from_prepared(made, paused=args.paused)
+        print(json.dumps(data_from_prepared(made), indent=1) if args.json else script)
         return 0
     if args.rehearse and not (args.paused or args.qmp):  # with either, somebody wants to look at it
         for name in ("pidfile", "log", "incoming", "daemonize", "user", "hints_out"):
@@ -159,9 +151,25 @@ def _launch(args: argparse.Namespace, ready: Callable[[], None] | None) -> int:
         say=say,
     )
     try:
-        return launch.launched(guest, lambda runtime: prepare(runtime, launch.free_port), settings)
+        return launch.launched(guest, lambda runtime: prepare(runtime, free_port), settings)
     except launch.Differs as error:
         return shown(error.found, None, as_json=args.json)
+
+
+def _way(args: argparse.Namespace) -> Way:
+    """The way of ``--via``, which can do all that the arguments ask for.  Raises InputError."""
+    from mdtool.launch.ways import chosen
+
+    if args.hints and args.description:
+        raise InputError("give either a description or --hints", rule="hints")
+    way = chosen(args.via, hints=bool(args.hints))
+    if args.rehearse and not way.rehearses:
+        what = f"--via {way.name} cannot rehearse: libvirt starts no guest without its host side"
+        raise InputError(what, remedy="rehearse with another --via: the machine is the same", rule="rehearse")
+    if asked := [f"--{name}" for name in way.refuses if getattr(args, name)]:
+        what = f"{', '.join(asked)}: libvirt runs the guest, and decides that itself"
+        raise InputError(what, remedy="leave it out, or launch with another --via", rule=f"via-{way.name}")
+    return way
 
 
 def _described(args: argparse.Namespace) -> Tree | None:
@@ -197,7 +205,7 @@ def _by_libvirt(guest: Guest, tree: Tree, wanted: Sequence[Wanted], args: argpar
 
 def _rehearse(prepared: Prepared, args: argparse.Namespace) -> int:
     from mdtool.launch.rehearse import rehearsal
-    from mdtool.launch.run import checked
+    from mdtool.launch.start import checked
 
     with rehearsal(prepared, timeout=args.timeout, say=say) as qemu:
         found, compared = checked(qemu, prepared)

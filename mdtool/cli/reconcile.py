@@ -47,6 +47,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _more_arguments(parser: argparse.ArgumentParser) -> None:
+    from mdtool.launch.ways import WAYS
+
     add = parser.add_argument
     add("--write-xml", metavar="FILE", help="write the XML with every address filled in; may be GUEST.xml")
     says = "in that XML: leave aliases alone, write our ids, or give every device one that libvirt keeps (ua-...)"
@@ -59,13 +61,14 @@ def _more_arguments(parser: argparse.ArgumentParser) -> None:
     add("--force", action="store_true", help="with --source: end a guest that does not power down")
     says = "how long the guest may take: to let go of a device (20), to power down (120)"
     add("--timeout", metavar="SECONDS", type=float, help=says)
+    add("--via", choices=list(WAYS), help="with --launch: as for mdtool launch --via")
     for name in _LAUNCH:
         add(f"--{name}", metavar=name.upper(), help=f"with --launch: as for mdtool launch --{name}")
     for name in _LAUNCH_FLAGS:
         add(f"--{name}", action="store_true", help=f"with --launch: as for mdtool launch --{name}")
 
 
-_LAUNCH = ("via", "qmp", "pidfile", "log", "connect")
+_LAUNCH = ("qmp", "pidfile", "log", "connect")
 _LAUNCH_FLAGS = ("daemonize", "paused")
 
 
@@ -188,8 +191,8 @@ def _live(args: argparse.Namespace, guest: Guest, old: Tree | None, new: Tree, p
     from mdtool.apply.live import UNPLUG_SECONDS, as_far, carried_out, check_before, differences
     from mdtool.errors import InputError, QemuError
     from mdtool.launch.backends.base import Host
-    from mdtool.launch.run import free_port, wanted_by
-    from mdtool.qemu.process import runtime_base
+    from mdtool.launch.prepare import free_port, wanted_by
+    from mdtool.qemu.runtime import runtime_base
     from mdtool.qemu.session import session_from_source
 
     if old is None:
@@ -229,7 +232,9 @@ def _launch(args: argparse.Namespace, target: str, *, changed: bool) -> int:
         args.qmp = args.source  # where it was reached before it is reached again
     if args.source and args.via is None and args.source.startswith("libvirt:"):
         args.via = "libvirt"
-    words = [word for name in _LAUNCH if getattr(args, name) is not None for word in (f"--{name}", getattr(args, name))]
+    words = [
+        word for name in ("via", *_LAUNCH) if getattr(args, name) is not None for word in (f"--{name}", getattr(args, name))
+    ]
     words += [f"--{name}" for name in _LAUNCH_FLAGS if getattr(args, name)]
     parser = argparse.ArgumentParser(prog="mdtool launch")
     launch.arguments(parser)

@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
     tree = tree_from_file(args.description)
     if is_guest_xml(args.source):
         from mdtool.launch.rehearse import prepared_rehearsal, rehearsal
-        from mdtool.launch.run import counts
+        from mdtool.launch.start import counts
 
         prepared = prepared_rehearsal(args.source)
         with rehearsal(prepared) as qemu:

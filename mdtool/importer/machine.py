@@ -42,8 +42,8 @@ from mdtool.importer.elements import CODECS, One, Writer, bytes_of, with_codec
 from mdtool.importer.markup import Keys, NoWords, tag
 from mdtool.importer.readback import linked_tree, moved, others_of, settled
 from mdtool.launch.device import handover
+from mdtool.launch.prepare import Prepared, version_of
 from mdtool.launch.rehearse import rehearsal
-from mdtool.launch.run import Prepared, version_of
 from mdtool.machine.document import tree_with
 from mdtool.machine.roles import role
 from mdtool.machine.tree import Node, Tree

@@ -98,7 +98,7 @@ def settled(guest: Guest, tree: Tree, report: Report) -> Tree:
     """
     from mdtool.compare import guest_visible
     from mdtool.launch.rehearse import prepared_rehearsal
-    from mdtool.launch.run import checked
+    from mdtool.launch.start import checked
 
     for last in (False, True):
         prepared = prepared_rehearsal(guest, tree, via="device")

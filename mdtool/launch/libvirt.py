@@ -8,12 +8,9 @@ user's (``ua-...``).  The guest is started paused, its QEMU dumped through libvi
 from __future__ import annotations
 
 import re
-import subprocess
-import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import quoteattr
@@ -26,42 +23,18 @@ from mdtool.guest.model import Guest, Wanted
 from mdtool.guest.platform.units import SIZES
 from mdtool.guest.write import xml_with_places
 from mdtool.guest.xml import Element, element_from_bytes
-from mdtool.launch.run import Differs, Say, alone, signals_end_it, silent
+from mdtool.launch.run import Differs, alone
+from mdtool.launch.signals import signals_end_it
+from mdtool.launch.start import Say, silent
 from mdtool.machine.document import tree_with
 from mdtool.machine.tree import Tree, Value
 from mdtool.machine.values import same
-from mdtool.qemu.process import error_from_words
+from mdtool.qemu.refusals import error_from_words
+from mdtool.qemu.virsh import Virsh
 
 NAMESPACE = "http://libvirt.org/schemas/domain/qemu/1.0"
-START_SECONDS = 90.0
 #: id of a device -> property -> value
 Overrides = Mapping[str, Mapping[str, Value]]
-
-
-@dataclass(frozen=True)
-class Virsh:
-    """libvirt's command line for one connection; ``connect`` is its URI, None for libvirt's own default."""
-
-    connect: str | None = None
-
-    def __call__(self, *words: str, timeout: float = START_SECONDS) -> str:
-        command = ["virsh", "--quiet", *(["--connect", self.connect] if self.connect else []), *words]
-        try:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
-        except FileNotFoundError:
-            raise MdtoolError("virsh is not installed", remedy="install libvirt's clients (libvirt-clients)") from None
-        except subprocess.TimeoutExpired:
-            raise MdtoolError(f"virsh {words[0]}: no answer within {timeout:g} s") from None
-        if done.returncode:
-            said = "; ".join(line.removeprefix("error: ") for line in done.stderr.splitlines() if line.strip())
-            raise QemuError(f"libvirt: {words[0]}: {said}", rule="libvirt-refuses")
-        return done.stdout
-
-    def knows(self, name: str) -> bool:
-        return name in self("list", "--all", "--name").split("\n")
-
-    def state(self, name: str) -> str:
-        return self("domstate", name).strip()
 
 
 # --- the XML -------------------------------------------------------------------------------------------------------
@@ -246,7 +219,7 @@ def _started(virsh: Virsh, guest: Guest, tree: Tree, wanted: Sequence[Wanted], t
     from mdtool.qemu.dump import dump
     from mdtool.qemu.session import session_from_source
 
-    _define(virsh, text)
+    virsh.define(text)
     for fact in dropped(text.encode(), virsh("dumpxml", "--inactive", "--security-info", guest.name).encode()):
         say(f"warning: libvirt did not keep {fact}")
     try:
@@ -288,16 +261,9 @@ def _overridable(found: Sequence[Difference], tree: Tree) -> dict[str, dict[str,
     return more
 
 
-def _define(virsh: Virsh, text: str) -> None:
-    with tempfile.NamedTemporaryFile("w", suffix=".xml", prefix="mdtool-") as file:
-        file.write(text)
-        file.flush()
-        virsh("define", file.name)
-
-
 def _put_back(virsh: Virsh, name: str, before: str | None) -> None:
     if before is not None:
-        _define(virsh, before)
+        virsh.define(before)
         return
     try:  # UEFI variables and the TPM's state are the guest's: it may have had them from launches of ours
         virsh("undefine", "--keep-nvram", "--keep-tpm", name)

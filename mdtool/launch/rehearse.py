@@ -13,9 +13,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from mdtool.guest.model import Guest
-from mdtool.launch.run import DEFAULT_WAY, Prepared, Say, prepared, signals_end_it, silent, started
+from mdtool.launch.prepare import Prepared, prepared
+from mdtool.launch.signals import signals_end_it
+from mdtool.launch.start import Say, silent, started
+from mdtool.launch.ways import DEFAULT
 from mdtool.machine.tree import Tree
-from mdtool.qemu.process import START_SECONDS, QemuProcess, runtime_base
+from mdtool.qemu.process import START_SECONDS, QemuProcess
+from mdtool.qemu.runtime import runtime_base
 from mdtool.qemu.session import Session
 
 
@@ -36,11 +40,11 @@ def rehearsed(
 
 
 def prepared_rehearsal(
-    guest: str | Path | Guest, tree: Tree | None = None, *, binary: str | None = None, via: str = DEFAULT_WAY
+    guest: str | Path | Guest, tree: Tree | None = None, *, binary: str | None = None, via: str = DEFAULT
 ) -> Prepared:
     """The rehearsal before QEMU exists: its command line, and the tree that QEMU must then be."""
     from mdtool.guest.devices import guest_from_file
-    from mdtool.launch.run import wanted_by
+    from mdtool.launch.prepare import wanted_by
     from mdtool.reconcile import reconcile
 
     read = guest if isinstance(guest, Guest) else guest_from_file(guest)

@@ -1,8 +1,8 @@
 """The launch: QEMU is started paused, dumped, compared with the description, and only then continued.
 
-    prepared()   guest XML and description -> everything that is decided before QEMU exists (pure; --print shows it)
-    started()    a QEMU that is paused and has all its devices
-    checked()    what it has otherwise than the description
+    prepared()   guest XML and description -> everything that is decided before QEMU exists (prepare; --print shows it)
+    started()    a QEMU that is paused and has all its devices (start)
+    checked()    what it has otherwise than the description (start)
     launched()   all of it, until the guest ends
 
 A machine that differs from its description never runs: QEMU ends, and the differing nodes are named.
@@ -11,316 +11,23 @@ A machine that differs from its description never runs: QEMU ends, and the diffe
 from __future__ import annotations
 
 import os
-import re
 import shutil
-import signal
-import socket
-import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from mdtool.commandline.option import Option, options_from_words, users, words_from_options
-from mdtool.compare import Compared, Difference, comparison, guest_visible
-from mdtool.errors import ConflictError, MdtoolError, Position, QemuError
+from mdtool.compare import Difference, guest_visible
+from mdtool.errors import ConflictError, MdtoolError, QemuError
 from mdtool.files import write_file
-from mdtool.guest.model import Guest, Wanted
-from mdtool.launch import device, file, monitor, options
-from mdtool.launch.device import Handover
-from mdtool.machine.tree import BUILTIN, HAND, Tree
-from mdtool.qemu.process import FORBIDDEN, START_SECONDS, GuestDirectory, QemuProcess, live, run_by_libvirt
-
-if TYPE_CHECKING:
-    from mdtool.launch.argv import Commandline
-    from mdtool.launch.backends.base import Secret
-
-#: ``--via``: how the options of a command line reach QEMU; ``libvirt`` is no command line of ours
-WAYS: Mapping[str, Callable[[Sequence[Option]], Handover]] = {
-    "file": file.handover,
-    "device": device.handover,
-    "monitor": monitor.handover,
-    "options": options.handover,
-}
-DEFAULT_WAY = "file"
-CONFIG = "machine.cfg"
-RESET_SECONDS = 10.0
-_RETRIES = 12  # devices that QEMU may call unpluggable one after the other before we give up
-
-Say = Callable[[str], None]
-
-
-def silent(_text: str) -> None:
-    """For ``say`` where nobody listens."""
-
-
-# --- before QEMU exists --------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """A launch before QEMU exists.
-
-    ``tree``       what QEMU must then be
-    ``options``    the whole command line as options; ``handover`` says how each of them reaches QEMU
-    ``positions``  id of a device, or of what stands behind it -> its line of guest XML
-    ``stands_in``  in a rehearsal: nodes that another driver stands in for, or that are left out
-    """
-
-    tree: Tree
-    binary: str
-    options: tuple[Option, ...]
-    handover: Handover
-    positions: Mapping[str, Position] = field(default_factory=dict)
-    stands_in: frozenset[str] = frozenset()
-    commandline: Commandline | None = None
-
-    def words(self, config: str | Path | None = None) -> list[str]:
-        """The command line; ``config`` is where the file for -readconfig is."""
-        read = ["-readconfig", str(config)] if self.handover.config and config is not None else []
-        return [self.binary, *words_from_options(self.handover.options), *read]
-
-
-def prepared(
-    guest: Guest,
-    tree: Tree,
-    wanted: Sequence[Wanted],
-    *,
-    via: str = DEFAULT_WAY,
-    rehearse: bool = False,
-    binary: str | None = None,
-    runtime: Path | None = None,
-    port: Callable[[int], int] = int,
-) -> Prepared:
-    """The launch of a description; touches nothing of the host.  Raises InputError with the XML's lines."""
-    from mdtool.launch.argv import argv_from_tree
-
-    line = argv_from_tree(guest, tree, wanted, rehearse=rehearse, binary=binary, runtime=runtime, port=port)
-    devices = [word for made in line.devices for word in made.words]
-    found = options_from_words([*line.platform, *line.backends, *devices, *line.extra])
-    if rehearse:
-        found = [_under_tcg(option) for option in found]
-    places = {str(made.arguments["id"]): made.position for made in line.devices if "id" in made.arguments}
-    places |= dict(line.positions)
-    behind = {name: places[user] for name, user in users(found).items() if user in places}
-    return Prepared(
-        tree=tree,
-        binary=line.binary,
-        options=tuple(found),
-        handover=options.handover(found, version_of(line.binary)) if via == "options" else WAYS[via](found),
-        positions={name: place for name, place in {**behind, **places}.items() if place is not None},
-        stands_in=frozenset({*line.stand_ins, *line.left_out}),
-        commandline=line,
-    )
-
-
-def wanted_by(guest: Guest, tree: Tree) -> list[Wanted]:
-    """The devices that the XML asks for, by whose origins a node finds its element and so its host side.
-
-    ``tree`` is what reconcile made of the XML: the ports that it added are wanted too, and no element says so.
-    """
-    from mdtool.errors import Report
-    from mdtool.guest.defaults import with_defaults
-    from mdtool.guest.devices import wanted_from_guest
-    from mdtool.guest.override import overridden
-
-    report = Report()
-    ids = {place.node.origin: place.node.id for place in tree.places}
-    wanted = with_defaults(guest, wanted_from_guest(guest, report))
-    wanted = overridden(guest, [replace(want, id=ids.get(want.origin, want.id)) for want in wanted], report)
-    report.done()
-    asked = {want.origin for want in wanted}
-    return [
-        *wanted,
-        *(
-            Wanted(kind=origin.partition("/")[0], driver=place.node.driver, origin=origin, id=place.node.id)
-            for place in tree.places
-            if (origin := place.node.origin) not in (None, BUILTIN, HAND) and origin not in asked
-        ),
-    ]
-
-
-def version_of(binary: str) -> tuple[int, ...]:
-    """A QEMU's version, ``(7, 2, 22)``; (0,) where it does not say."""
-    with suppress(OSError, subprocess.TimeoutExpired):
-        said = subprocess.run([binary, "--version"], capture_output=True, text=True, timeout=5, check=False).stdout
-        if found := re.search(r"version (\d+(?:\.\d+)*)", said):
-            return tuple(map(int, found[1].split(".")))
-    return (0,)
-
-
-def _under_tcg(option: Option) -> Option:
-    """A rehearsal needs no KVM: the machine is the same, and no guest runs in it."""
-    return replace(option, value="tcg") if option.name == "accel" else option
-
-
-def free_port(first: int) -> int:
-    """The first TCP port from ``first`` up on which nobody listens."""
-    for port in range(first, min(first + 1000, 65536)):
-        with socket.socket() as attempt, suppress(OSError):
-            attempt.bind(("127.0.0.1", port))
-            return port
-    raise QemuError(f"no free TCP port from {first} up", remedy="end some guests, or give the guest a port")
-
-
-# --- QEMU, paused and whole ---------------------------------------------------------------------------------------
-
-
-@contextmanager
-def started(
-    prepared: Prepared,
-    *,
-    directory: Path,
-    pass_fds: Sequence[int] = (),
-    more: Sequence[str] = (),
-    death_signal: signal.Signals = signal.SIGTERM,
-    say: Say = silent,
-    **settings: Any,
-) -> Iterator[QemuProcess]:
-    """A paused QEMU with all its devices; ended when the block is left.
-
-    ``directory`` is private and outlives QEMU; ``more`` are words that no description knows (-qmp, -incoming);
-    ``settings`` go to QemuProcess.  Raises QemuError with the XML's line where QEMU refuses.
-    """
-    refused: list[tuple[str, str]] = []
-    while True:
-        try:
-            with _once(prepared, directory, pass_fds, more, death_signal=death_signal, **settings) as qemu:
-                for addition in prepared.handover.additions:
-                    _plug(qemu, addition)
-                if prepared.handover.additions and "-incoming" not in more:  # an incoming state brings its own
-                    _reset(qemu, reboots="-no-reboot" not in prepared.words())
-                for note in prepared.handover.notes:
-                    say(note)
-                yield qemu
-                return
-        except _Unpluggable as error:
-            if len(refused) >= _RETRIES:
-                raise error.cause from None
-            refused.append((error.id, error.reason))
-            prepared = replace(prepared, handover=monitor.handover(prepared.options, refused))
-
-
-class _Unpluggable(Exception):
-    """QEMU refused to plug ``id``; not that it refused the device."""
-
-    def __init__(self, id: str, reason: str, cause: QemuError) -> None:
-        super().__init__(id)
-        self.id, self.reason, self.cause = id, reason, cause
-
-
-def _plug(qemu: QemuProcess, addition: Mapping[str, Any]) -> None:
-    try:
-        qemu.execute("device_add", **addition)
-    except QemuError as error:
-        said = error.what.partition(": ")[2]
-        if monitor.is_refusal(said) and "id" in addition:
-            raise _Unpluggable(str(addition["id"]), f"QEMU says: {said}", error) from None
-        raise
-
-
-def _reset(qemu: QemuProcess, *, reboots: bool) -> None:
-    """Reset the machine, still paused: what was plugged has not seen the reset that QEMU does when it starts.
-
-    Without it the firmware finds no boot order and the ports show no devices.
-    """
-    if not reboots:
-        qemu.execute("set-action", reboot="reset")
-    qemu.session.events()
-    qemu.execute("system_reset")
-    end = time.monotonic() + RESET_SECONDS
-    while not any(event.get("event") == "RESET" for event in qemu.session.events(timeout=0.1)):
-        if time.monotonic() > end:
-            raise QemuError(f"QEMU did not reset the machine within {RESET_SECONDS:g} s", rule="qemu-hangs")
-    if not reboots:
-        qemu.execute("set-action", reboot="shutdown")
-
-
-@contextmanager
-def _once(
-    prepared: Prepared, directory: Path, pass_fds: Sequence[int], more: Sequence[str], **settings: Any
-) -> Iterator[QemuProcess]:
-    line = prepared.commandline
-    with ExitStack() as stack:
-        config = {}
-        path = directory / CONFIG
-        if text := prepared.handover.config:
-            _write(path, text)
-            stack.callback(path.unlink, missing_ok=True)
-            config = {str(path): text}
-        numbers = {}
-        for secret in line.secrets if line else ():
-            numbers[secret.name] = _descriptor(secret, prepared.positions.get(secret.name))
-            stack.callback(os.close, numbers[secret.name])
-        words = [numbered(word, numbers) for word in (*prepared.words(path), *more)]
-        qemu = QemuProcess(
-            words,
-            pass_fds=(*pass_fds, *numbers.values()),
-            directory=directory,
-            positions=prepared.positions,
-            config=config,
-            helpers=line.processes if line else (),
-            environment=line.environment if line else {},
-            meanwhile=_ready_to_dump,
-            **settings,
-        )
-        yield stack.enter_context(qemu)
-
-
-def _ready_to_dump() -> None:
-    """Load the reader of QEMU's answers and its grammar, a tenth of a second that QEMU takes to start anyway."""
-    import mdtool.qemu.dump  # noqa: F401 - so that it is there when it is wanted
-    from mdtool.qemu.qtree import buses_from_qtree
-
-    buses_from_qtree("")
-
-
-def numbered(word: str, numbers: Mapping[str, int]) -> str:
-    return re.sub(r"<fd:([^>]+)>", lambda found: str(numbers[found[1]]), word) if "<fd:" in word else word
-
-
-def _write(path: Path, text: str) -> None:
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "w") as stream:
-            stream.write(text)
-    except OSError as error:
-        raise MdtoolError(f"cannot write {path}: {error.strerror}", remedy="make room, or set XDG_RUNTIME_DIR") from None
-
-
-def _descriptor(secret: Secret, at: Position | None) -> int:
-    """A descriptor from which QEMU reads a secret: memory of ours, on no disk and on no command line."""
-    if secret.value is None:
-        what = f"the secret {secret.key!r} is in libvirt's keeping, and direct launch does not know its value"
-        raise QemuError(what, at=at, remedy="start the guest with --via libvirt", rule="host-side")
-    descriptor = os.memfd_create(secret.name)
-    os.write(descriptor, secret.value.encode())
-    os.lseek(descriptor, 0, os.SEEK_SET)
-    return descriptor
-
-
-def checked(qemu: QemuProcess, prepared: Prepared) -> tuple[list[Difference], Compared]:
-    """What the paused machine has otherwise than the description, and how much was compared."""
-    from mdtool.qemu.dump import dump
-
-    differences, compared = comparison(prepared.tree, dump(qemu.session))
-    return [difference for difference in differences if counts(difference, prepared)], compared
-
-
-def counts(difference: Difference, prepared: Prepared) -> bool:
-    """Whether a launch stops for it.
-
-    A stand-in sits where the real device would, and nothing else about it is comparable; firmware of another version is
-    the host's package, which ``verify`` tells of.
-    """
-    if (difference.node, difference.property) == ("firmware", "sha256"):
-        return False
-    return difference.node not in prepared.stands_in or difference.property == "address"
-
-
-# --- the whole of it -----------------------------------------------------------------------------------------------
+from mdtool.guest.model import Guest
+from mdtool.launch.prepare import Prepared
+from mdtool.launch.signals import pass_signals_on, signals_end_it
+from mdtool.launch.start import Say, checked, silent, started
+from mdtool.qemu.process import FORBIDDEN, START_SECONDS, QemuProcess
+from mdtool.qemu.runtime import GuestDirectory, run_by_libvirt
 
 
 @dataclass(frozen=True)
@@ -414,7 +121,7 @@ def launched(guest: Guest, prepare: Callable[[Path], Prepared], settings: Settin
             settings.runs()
             if not settings.incoming and settings.follow is None:
                 qemu.close_monitor()
-            _pass_signals_on(qemu, settings)
+            pass_signals_on(qemu, paused=settings.paused, say=settings.say)
             for difference in found:
                 settings.say(f"warning: {difference} ({difference.severity})")
             settings.say(f"{guest.name}: as described: {compared}")
@@ -488,58 +195,3 @@ def _pidfile(path: Path | None, pid: int) -> Iterator[None]:
         yield
     finally:
         path.unlink(missing_ok=True)
-
-
-_SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
-
-
-@contextmanager
-def signals_end_it() -> Iterator[None]:
-    """SIGTERM, SIGHUP and ctrl-C end QEMU at once, and what then fails unwinds the stack, so that no file stays.
-
-    Raising from the handler would do it in the midst of whatever runs; a QEMU that died is an error that everybody
-    expects.
-    """
-    stopped: list[int] = []
-
-    def end(number: int, _frame: object) -> None:
-        stopped.append(number)
-        for qemu in live:
-            qemu.send_signal(signal.SIGKILL)
-        if not live:
-            raise SystemExit(128 + number)
-
-    before = {number: signal.signal(number, end) for number in _SIGNALS}
-    try:
-        yield
-    except MdtoolError:
-        if stopped:
-            raise SystemExit(128 + stopped[0]) from None
-        raise
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def _pass_signals_on(qemu: QemuProcess, settings: Settings) -> None:
-    """From now on the guest runs: SIGTERM and SIGHUP are QEMU's to handle, which closes its disks first.
-
-    ctrl-C asks the guest to power down; a second one ends QEMU, and a third one does so without its consent.
-    """
-    interrupts = 0
-
-    def pass_on(number: int, _frame: object) -> None:
-        qemu.send_signal(number)
-
-    def interrupt(_number: int, _frame: object) -> None:
-        nonlocal interrupts
-        interrupts += 1
-        runs = qemu.monitor_is_free and not settings.paused
-        if interrupts == 1 and runs and qemu.powerdown():
-            settings.say("asked the guest to power down; ctrl-C once more ends QEMU")
-        else:
-            qemu.send_signal(signal.SIGTERM if interrupts < 3 else signal.SIGKILL)
-
-    signal.signal(signal.SIGTERM, pass_on)
-    signal.signal(signal.SIGHUP, pass_on)
-    signal.signal(signal.SIGINT, interrupt)

@@ -15,7 +15,8 @@ import shlex
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from mdtool.launch.run import CONFIG, Prepared, numbered
+from mdtool.launch.prepare import Prepared
+from mdtool.launch.start import CONFIG, numbered
 
 if TYPE_CHECKING:
     from mdtool.launch.argv import Commandline

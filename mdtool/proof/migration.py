@@ -23,8 +23,8 @@ from mdtool.commandline.option import Option, options_from_words
 from mdtool.compare import Difference, ways
 from mdtool.errors import MdtoolError, QemuError
 from mdtool.launch.device import handover
+from mdtool.launch.prepare import Prepared
 from mdtool.launch.rehearse import rehearsal
-from mdtool.launch.run import Prepared
 from mdtool.machine.tree import Tree
 from mdtool.proof.standalone import argv_from_description, binary_of
 from mdtool.qemu.process import QemuProcess

@@ -8,8 +8,8 @@ import tempfile
 from contextlib import closing
 from pathlib import Path
 
+from mdtool.launch.prepare import Prepared
 from mdtool.launch.rehearse import rehearsal
-from mdtool.launch.run import Prepared
 from mdtool.proof.fingerprint import Fingerprint, fingerprint_from_probe
 from mdtool.proof.probe import SECONDS, Probe
 from mdtool.proof.qtest import QTest

@@ -13,27 +13,24 @@ the ``-readconfig`` file, and all of it goes with the guest.
 from __future__ import annotations
 
 import ctypes
-import fcntl
-import json
 import os
-import re
 import select
 import shutil
 import signal
 import socket
-import stat
 import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Self
 
-from mdtool.errors import ConflictError, MdtoolError, MonitorError, Position, QemuError
+from mdtool.errors import MdtoolError, MonitorError, Position, QemuError
+from mdtool.qemu.refusals import error_from_words
+from mdtool.qemu.runtime import runtime_base
 
 if TYPE_CHECKING:
     from mdtool.launch.backends.base import Process
@@ -348,102 +345,6 @@ class QemuProcess:
         return error_from_words(said, self.positions, self.config)
 
 
-# --- what QEMU says ----------------------------------------------------------------------------------------------
-
-_LINE = re.compile(r"^(?:\S*qemu\S*|\S*?): ?(?P<rest>.*)$")
-_STAMP = re.compile(r"^\d{4}-\d\d-\d\dT[\d:.]+Z ", re.MULTILINE)  # -msg timestamp=on
-_WARNING = re.compile(r"^\S+?: (?:\S+ .*?: )?(warning|info): (?!Spice: .* failed)|^char device redirected to ")
-_CONFIG = re.compile(r"(?P<file>/\S+?):(?P<line>\d+): (?P<rest>.*)", re.DOTALL)
-_OPTION = re.compile(r"(?P<option>-[\w-]+) (?P<value>\{.*?\}|\S+): (?P<rest>.*)", re.DOTALL)
-_ID = re.compile(r'"?\b(?:id|node-name)"?\s*[=:]\s*"?([\w.-]+)')
-#: what a refusal means, and what to do: (words of QEMU's, remedy)
-_REMEDIES = (
-    (
-        r'Failed to get .*"?(write|shared|consistent read|resize)"? lock',
-        "another QEMU uses this disk: end that one, or give the disk <shareable/> or <readonly/>",
-    ),
-    (
-        "bridge helper failed",
-        "the bridge must be there and /etc/qemu/bridge.conf allow it (allow BRIDGE); --via libvirt needs no such file",
-    ),
-    (
-        "could not configure /dev/net/tun",
-        "a tap needs root, or one that root made for this user: <target dev='TAP' managed='no'/>",
-    ),
-    (
-        "Address already in use|Spice: .*binding socket",
-        "something else listens there: give the guest another port or path, or end the other",
-    ),
-    ("No space left on device", "the disk is full: make room and start again"),
-    (
-        "(Could not open|Failed to open).*(No such file|Permission denied)",
-        "check the path and who may read it; --rehearse needs no disks",
-    ),
-    (
-        "(?i)could not access KVM|failed to initialize kvm",
-        "the host has no KVM for this user: domain type='qemu' in the XML, or the group kvm",
-    ),
-    (
-        "unsupported machine type",
-        "this QEMU lacks the machine type: see `-machine help`, or name the right QEMU with <emulator>",
-    ),
-    (
-        "Unknown ramblock|Unknown savevm section|Missing section|load of migration failed",
-        "the incoming state is of another machine: `mdtool verify --migration` names the node",
-    ),
-)
-
-
-def error_from_words(said: str, positions: Mapping[str, Position], config: Mapping[str, str] | None = None) -> QemuError:
-    """QEMU's last words as an error: without warnings and program name, with the XML line of the id they are about.
-
-    >>> at = Position("guest.xml", 7, 5)
-    >>> str(error_from_words('qemu: -device {"driver":"e1000","id":"net0"}: Bus \\'x\\' not found', {"net0": at}))
-    "guest.xml:7:5: error: QEMU refused net0: Bus 'x' not found [qemu-refuses]"
-    """
-    lines = [line for line in _STAMP.sub("", said).splitlines() if line.strip()]
-    faults = [line for line in lines if not _WARNING.match(line)] or lines
-    text = "\n".join(faults)
-    found = _LINE.match(faults[0])
-    rest = "\n".join([found["rest"] if found else faults[0], *faults[1:]])
-    name: str | None = None
-    if (line := _CONFIG.search(text)) and line["file"] in (config or {}):
-        name = _group_at(config[line["file"]], int(line["line"]))  # type: ignore[index]
-        rest = "\n".join([line["rest"], *text[: line.start()].splitlines()[:-1]])  # what a helper said comes before
-    elif option := _OPTION.match(rest):
-        name, rest = _id_in(option["value"]), option["rest"]
-        if name is None:
-            name = option["option"] if option["option"] in positions else None
-            rest = rest if name else f"{option['option']} {option['value']}: {rest}"
-    if name is None:  # "Device 'net0' could not be initialized" names it in passing
-        name = next((known for known in positions if re.search(rf"['\"= ]{re.escape(known)}['\", ]", rest)), None)
-        what = f"QEMU refused to start: {rest}"
-    else:
-        what = f"QEMU refused {name}: {rest}"
-    if name is None and "spice server" in rest:
-        name = "-spice"
-    remedy = next((remedy for words, remedy in _REMEDIES if re.search(words, text)), None)
-    return QemuError(what, at=positions.get(name or ""), remedy=remedy, rule="qemu-refuses")
-
-
-def _id_in(value: str) -> str | None:
-    try:
-        data = json.loads(value)
-    except ValueError:
-        found = _ID.search(value)
-        return found[1] if found else None
-    return next((str(data[key]) for key in ("id", "node-name", "qom-type") if key in data), None)
-
-
-def _group_at(text: str, line: int) -> str | None:
-    """The id of the ``[device "net0"]`` group that holds line ``line``."""
-    name = None
-    for row in text.splitlines()[:line]:
-        if found := re.match(r'\[\S+(?: "([^"]+)")?\]', row):
-            name = found[1]
-    return name
-
-
 def _is_full(folder: Path) -> bool:
     with suppress(OSError):
         return os.statvfs(folder).f_bavail == 0
@@ -454,129 +355,6 @@ def _status(code: int | None) -> str:
     if code is not None and code < 0:
         return f"signal {signal.Signals(-code).name}"
     return f"exit status {code}"
-
-
-# --- places ------------------------------------------------------------------------------------------------------
-
-
-def runtime_base() -> Path:
-    """Where private directories go: in $XDG_RUNTIME_DIR, for root in /run, else in the temporary directory."""
-    given = os.environ.get("XDG_RUNTIME_DIR")
-    for base in (given, "/run" if os.geteuid() == 0 else None):
-        if base and os.access(base, os.W_OK | os.X_OK):
-            return _private(Path(base) / "mdtool")
-    return _private(Path(tempfile.gettempdir()) / f"mdtool-{os.geteuid()}")
-
-
-def _private(path: Path) -> Path:
-    """A directory that is ours alone; refuses one that somebody else made."""
-    remedy = "set XDG_RUNTIME_DIR to a directory of yours"
-    try:
-        path.mkdir(mode=0o700, exist_ok=True)
-        held = path.lstat()
-    except OSError as error:
-        raise MdtoolError(f"cannot make {path}: {error.strerror}", remedy=remedy) from None
-    if not stat.S_ISDIR(held.st_mode) or held.st_uid != os.geteuid() or held.st_mode & 0o022:
-        raise MdtoolError(f"{path} belongs to somebody else", remedy=remedy)
-    if os.geteuid() == 0 and held.st_mode & 0o777 != 0o711:
-        path.chmod(0o711)  # with --user a QEMU that is not root's has to reach its guest's directory, and no other one
-    return path
-
-
-@dataclass(slots=True)
-class GuestDirectory:
-    """The private directory of one guest, and the lock that keeps it to one QEMU at a time.
-
-    ``name`` is the guest's uuid.  The lock is on a file that QEMU inherits (``fd``): it holds until QEMU itself has
-    ended, also where mdtool was killed.  What an earlier mdtool left behind when it was killed is removed on entry.
-    """
-
-    name: str
-    label: str
-    path: Path = Path()
-    fd: int = -1
-
-    def __enter__(self) -> Self:
-        base = runtime_base()
-        lock = base / f"{self.name}.lock"
-        while True:
-            with _told(lock):
-                self.fd = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            self._locked()
-            with suppress(FileNotFoundError):
-                if os.stat(lock).st_ino == os.fstat(self.fd).st_ino:
-                    break
-            os.close(self.fd)  # the one before us ended and removed its lock file just now
-        self.path = base / self.name
-        shutil.rmtree(self.path, ignore_errors=True)
-        try:
-            with _told(self.path):
-                self.path.mkdir(mode=0o700)
-        except MdtoolError as error:
-            self.__exit__(type(error), error, None)
-            raise
-        return self
-
-    def _locked(self) -> None:
-        deadline = time.monotonic() + END_SECONDS
-        while True:
-            try:
-                fcntl.flock(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                return
-            except OSError:
-                held = os.pread(self.fd, 64, 0).decode(errors="replace").strip()
-                # A QEMU that was killed holds the lock until the last of its threads is gone.
-                if not held.isdigit() or _alive(int(held)) or time.monotonic() > deadline:
-                    break
-            time.sleep(0.02)
-        os.close(self.fd)
-        who = f", process {held}" if held.isdigit() else ""
-        remedy = "end that one first; two QEMUs on the same disks destroy them"
-        raise ConflictError(f"guest '{self.label}' already runs{who}", remedy=remedy, rule="already-runs")
-
-    def holds(self, pid: int) -> None:
-        """Write into the lock which process it is that runs the guest."""
-        with _told(self.path.parent / f"{self.name}.lock"):
-            os.ftruncate(self.fd, 0)
-            os.pwrite(self.fd, f"{pid}\n".encode(), 0)
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        shutil.rmtree(self.path, ignore_errors=True)
-        with suppress(OSError):
-            (self.path.parent / f"{self.name}.lock").unlink()
-        os.close(self.fd)
-
-
-def run_by_libvirt(name: str, uuid: str | None) -> int | None:
-    """The process of a guest that this host's libvirt runs, by the file that libvirt keeps of it; None where it does not.
-
-    Without asking libvirt: that would cost a launch as long as all the rest, and start a daemon on some hosts.
-    """
-    own = os.environ.get("XDG_RUNTIME_DIR")
-    for base in (Path("/run/libvirt/qemu"), *([Path(own, "libvirt/qemu/run")] if own else [])):
-        with suppress(OSError, ValueError):
-            pid = int((base / f"{name}.pid").read_text())
-            words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-            if uuid is None or uuid.lower().encode() in words:
-                return pid
-    return None
-
-
-@contextmanager
-def _told(path: Path) -> Iterator[None]:
-    """What cannot be made or written, as an error of ours."""
-    try:
-        yield
-    except OSError as error:
-        remedy = "make room, or set XDG_RUNTIME_DIR to another directory of yours"
-        raise MdtoolError(f"cannot write {path}: {error.strerror}", remedy=remedy) from None
-
-
-def _alive(pid: int) -> bool:
-    try:
-        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
-    except OSError:
-        return False
 
 
 def _listening(path: Path) -> socket.socket:
@@ -606,49 +384,3 @@ def _end_process(process: subprocess.Popen[bytes]) -> None:
         process.send_signal(number)
         with suppress(subprocess.TimeoutExpired):
             process.wait(END_SECONDS)
-
-
-# --- in the background -------------------------------------------------------------------------------------------
-
-
-def daemonized(work: Callable[[Callable[[], None]], int]) -> int:
-    """Run ``work(ready)`` in the background; returns 0 when it calls ``ready``, or its status where it ends before.
-
-    The process in the background stays QEMU's parent: it ends the helpers and removes the files when the guest ends.
-    """
-    reader, writer = os.pipe()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    if child := os.fork():
-        os.close(writer)
-        try:
-            with os.fdopen(reader, "rb") as pipe:
-                said = pipe.read(1)
-        except KeyboardInterrupt:  # the terminal's ctrl-C does not reach a session of its own
-            os.kill(child, signal.SIGINT)
-            os.waitpid(child, 0)
-            raise
-        return said[0] if said else 2
-    os.close(reader)
-    os.setsid()
-
-    def ready() -> None:
-        null = os.open(os.devnull, os.O_RDWR)
-        for stream in (0, 1, 2):
-            os.dup2(null, stream)
-        os.close(null)
-        os.write(writer, b"\0")
-        os.close(writer)
-
-    status = 2
-    try:
-        status = work(ready)
-    except (MdtoolError, OSError) as error:
-        print(error, file=sys.stderr)
-    finally:
-        with suppress(OSError):
-            sys.stdout.flush()
-        with suppress(OSError):
-            os.write(writer, bytes([status & 0xFF]))
-        os._exit(status & 0xFF)
-    return status

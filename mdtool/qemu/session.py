@@ -17,7 +17,6 @@ import os
 import re
 import shlex
 import stat
-import subprocess
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -29,6 +28,7 @@ from qemu.qmp import ConnectError, ExecuteError, QMPClient, QMPError
 
 from mdtool.commandline.process import peer_of, pid_of_libvirt
 from mdtool.errors import MdtoolError, MonitorError, QemuError
+from mdtool.qemu.virsh import Virsh, message
 
 GREETING_TIMEOUT = 4.0  # seconds; a monitor greets at once, or its QEMU is busy with another client
 COMMAND_TIMEOUT = 20.0  # seconds; the slowest command of a dump takes 0.2 s
@@ -286,12 +286,12 @@ def _libvirt_name(source: str) -> str | None:
     return found[1] if found else None
 
 
-class _Virsh:
+class _Libvirt:
     """The monitor of a guest that libvirt runs, through libvirt: ``virsh qemu-monitor-command``."""
 
     def __init__(self, name: str, connect: str | None, timeout: float) -> None:
-        self._command = ["virsh", "--quiet", *(["--connect", connect] if connect else [])]
-        self._name = name
+        self._virsh, self._name = Virsh(connect), name
+        self._domain = self._virsh.named(name)
         self.pid = pid_of_libvirt(name, connect)
         qemu = self.ask([("query-version", None)], max(timeout, 10.0))[0]["qemu"]
         self.version = (int(qemu["major"]), int(qemu["minor"]), int(qemu["micro"]))
@@ -302,28 +302,19 @@ class _Virsh:
         chunk: list[tuple[str, str]] = []
         for command, arguments in questions:
             text = json.dumps({"execute": command, **({"arguments": arguments} if arguments else {})})
-            line = f"qemu-monitor-command --domain {shlex.quote(self._name)} --cmd {shlex.quote(text)}"
+            line = f"qemu-monitor-command --domain {shlex.quote(self._domain)} --cmd {shlex.quote(text)}"
             if chunk and sum(len(line) + 2 for _, line in chunk) + len(line) > LONGEST_WORD:
-                found += self._virsh(chunk, timeout)
+                found += self._passed_on(chunk, timeout)
                 chunk = []
             chunk.append((command, line))
-        return found + self._virsh(chunk, timeout)
+        return found + self._passed_on(chunk, timeout)
 
-    def _virsh(self, lines: list[tuple[str, str]], timeout: float) -> list[Answer]:
-        command = lines[0][0]
-        try:
-            done = subprocess.run(
-                [*self._command, "; ".join(line for _, line in lines)],
-                stdin=subprocess.DEVNULL, capture_output=True, timeout=timeout, check=False,
-            )  # fmt: skip
-        except FileNotFoundError:
-            raise MonitorError("virsh is not installed", remedy="install libvirt's clients (libvirt-clients)") from None
-        except subprocess.TimeoutExpired:
-            raise MonitorError(f"libvirt:{self._name}: no answer to {command} within {timeout:g} s") from None
+    def _passed_on(self, lines: list[tuple[str, str]], timeout: float) -> list[Answer]:
+        what = f"libvirt:{self._name}: no answer to {lines[0][0]}"
+        done = self._virsh.run("; ".join(line for _, line in lines), timeout=timeout, what=what)
         answers = [line for line in done.stdout.split(b"\n") if line.strip()]
         if done.returncode or len(answers) < len(lines):
-            words = " ".join(done.stderr.decode(errors="replace").split()).removeprefix("error: ")
-            raise MonitorError(f"libvirt:{self._name}: {words}", remedy="virsh list shows the guests that run")
+            raise MonitorError(f"libvirt:{self._name}: {message(done)}", remedy="virsh list shows the guests that run")
         return [self._answer(*pair) for pair in zip((command for command, _ in lines), answers, strict=True)]
 
     def _answer(self, command: str, text: bytes) -> Answer:
@@ -371,7 +362,7 @@ def _from_tcp(rest: str, source: str, timeout: float, connect: str | None) -> Se
 
 
 def _from_libvirt(rest: str, source: str, timeout: float, connect: str | None) -> Session:
-    return Session(source, _Virsh(rest, connect, timeout))
+    return Session(source, _Libvirt(rest, connect, timeout))
 
 
 def _from_pid(rest: str, source: str, timeout: float, connect: str | None) -> Session:

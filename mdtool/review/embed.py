@@ -7,10 +7,9 @@ is a CDATA section, so that people can still read it; lines end in LF, as XML ma
 from __future__ import annotations
 
 import re
-import subprocess
 from pathlib import Path
 
-from mdtool.errors import InputError, MonitorError
+from mdtool.errors import InputError
 from mdtool.files import bytes_from_file
 from mdtool.guest.xml import Element, element_from_bytes
 
@@ -87,29 +86,3 @@ def _indent(data: bytes, at: int) -> bytes:
     """The line break and blanks before an element that starts at ``at``; nothing where it does not start a line."""
     line = data.rfind(b"\n", 0, at) + 1
     return b"\n" + data[line:at] if not data[line:at].strip() else b""
-
-
-# --- libvirt ---------------------------------------------------------------------------------------------------------
-
-
-def xml_of_domain(name: str, connect: str | None = None) -> str:
-    """The XML that libvirt keeps for a guest."""
-    return _virsh(connect, "dumpxml", "--inactive", "--security-info", "--domain", name)
-
-
-def define(xml: str, connect: str | None = None) -> None:
-    """Give libvirt the XML; a guest that runs has it from its next start on."""
-    _virsh(connect, "define", "/dev/stdin", text=xml)
-
-
-def _virsh(connect: str | None, *words: str, text: str | None = None) -> str:
-    command = ["virsh", "--quiet", *(["--connect", connect] if connect else []), *words]
-    try:
-        done = subprocess.run(command, input=text, capture_output=True, text=True, timeout=60, check=False)
-    except FileNotFoundError:
-        raise MonitorError("virsh is not installed", remedy="install libvirt's clients (libvirt-clients)") from None
-    except subprocess.TimeoutExpired:
-        raise MonitorError(f"libvirt does not answer {words[0]}") from None
-    if done.returncode:
-        raise MonitorError(f"virsh {words[0]}: {' '.join(done.stderr.split()).removeprefix('error: ')}")
-    return done.stdout

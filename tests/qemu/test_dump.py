@@ -18,7 +18,7 @@ from jsonschema import Draft202012Validator
 
 from mdtool.cli import main
 from mdtool.errors import MdtoolError
-from mdtool.launch.run import version_of
+from mdtool.launch.prepare import version_of
 from mdtool.machine.document import document_from_text
 from mdtool.machine.pci import pci_facts
 from mdtool.machine.tree import BUILTIN, Tree

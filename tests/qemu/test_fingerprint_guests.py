@@ -10,8 +10,8 @@ from conftest import require
 
 from mdtool.cli import main
 from mdtool.launch.hints import hints_from_tree, tree_from_hints
+from mdtool.launch.prepare import Prepared
 from mdtool.launch.rehearse import prepared_rehearsal
-from mdtool.launch.run import Prepared
 from mdtool.machine.document import document_from_text, tree_from_file
 from mdtool.machine.writer import yaml_from_tree
 from mdtool.proof.differences import compare

@@ -18,6 +18,7 @@ from typing import ClassVar
 
 import pytest
 
+from mdtool.launch.ways import DIRECT
 from mdtool.qemu.session import session_from_source
 from tests.conftest import lacking
 
@@ -71,7 +72,7 @@ def guest(tmp_path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("via", ["device", "file", "monitor", "options"])
+@pytest.mark.parametrize("via", DIRECT)
 @pytest.mark.parametrize("name", sorted(GUESTS))
 def test_a_rehearsal_is_as_described(name: str, via: str, tmp_path: Path) -> None:
     assert mdtool("reconcile", GUESTS[name], "g.yaml").returncode == 0
@@ -136,7 +137,7 @@ def with_password(guest: Path) -> None:
     guest.write_text(guest.read_text().replace("    <!-- backup -->", f"    {vnc}\n    <!-- backup -->"))
 
 
-@pytest.mark.parametrize("via", ["device", "file", "hints", "monitor", "options"])
+@pytest.mark.parametrize("via", [*DIRECT, "hints"])
 def test_print_is_what_runs(via: str, guest: Path, runtime: Path) -> None:
     """What --print says, run by a shell, is the described machine, and it runs: with helpers, and secrets in files."""
     with_password(guest)
@@ -169,7 +170,7 @@ def test_print_is_what_runs(via: str, guest: Path, runtime: Path) -> None:
     shutil.rmtree(runtime / "mdtool" / "web01")  # where the script's swtpm listened
 
 
-@pytest.mark.parametrize("via", ["device", "file", "monitor", "options"])
+@pytest.mark.parametrize("via", DIRECT)
 def test_a_secret_shows_nowhere(via: str, guest: Path, runtime: Path) -> None:
     with_password(guest)
     launch = Launch(guest, "web01.yaml", "--via", via, "--log", "log")
@@ -241,7 +242,7 @@ def test_an_outdated_description_is_refused(guest: Path) -> None:
     assert "is not up to date" in done.stderr and "mdtool reconcile" in done.stderr
 
 
-@pytest.mark.parametrize("via", ["device", "file", "monitor"])
+@pytest.mark.parametrize("via", DIRECT)
 def test_a_device_that_qemu_refuses_is_told_at_its_line(via: str, guest: Path) -> None:
     text = Path("web01.yaml").read_text()
     Path("web01.yaml").write_text(text.replace("52:54:00:10:00:02'}", "52:54:00:10:00:02', nonsense: 1}"))

@@ -32,8 +32,9 @@ from mdtool.importer import (
 )
 from mdtool.launch.argv import Commandline
 from mdtool.launch.device import handover
+from mdtool.launch.prepare import Prepared, prepared, version_of, wanted_by
 from mdtool.launch.rehearse import prepared_rehearsal, rehearsal
-from mdtool.launch.run import Prepared, checked, prepared, version_of, wanted_by
+from mdtool.launch.start import checked
 from mdtool.machine.document import tree_from_file, tree_with
 from mdtool.machine.roles import role
 from mdtool.machine.tree import Bus, Node, Tree

@@ -207,7 +207,8 @@ def test_a_machine_that_libvirt_cannot_make_is_ended_and_forgotten(guest: Path) 
     """The negative control: an address in the description that the definition is not given."""
     from mdtool.guest.devices import guest_from_file
     from mdtool.launch.libvirt import launched_by_libvirt
-    from mdtool.launch.run import Differs, wanted_by
+    from mdtool.launch.prepare import wanted_by
+    from mdtool.launch.run import Differs
 
     tree = tree_from_file(guest.with_suffix(".yaml"))
     other = guest.with_suffix(".other.yaml")

@@ -17,7 +17,9 @@ import pytest
 
 from mdtool.errors import ConflictError, Position, QemuError
 from mdtool.launch.backends.base import Process
-from mdtool.qemu.process import GuestDirectory, QemuProcess, error_from_words
+from mdtool.qemu.process import QemuProcess
+from mdtool.qemu.refusals import error_from_words
+from mdtool.qemu.runtime import GuestDirectory
 
 QEMU = "qemu-system-x86_64"
 PLAIN = [QEMU, "-nodefaults", "-no-user-config", "-display", "none", "-machine", "pc-q35-7.2,accel=tcg", "-m", "32"]
@@ -168,7 +170,8 @@ def test_a_full_disk_is_told(tmp_path: Path) -> None:
 
 KILLED = """
 import sys, time
-from mdtool.launch.process import GuestDirectory, QemuProcess
+from mdtool.qemu.process import QemuProcess
+from mdtool.qemu.runtime import GuestDirectory
 with GuestDirectory("some-uuid", "web01") as place:
     with QemuProcess({argv!r}, directory=place.path, pass_fds=[place.fd]) as qemu:
         place.holds(qemu.pid)
@@ -205,7 +208,7 @@ def test_a_second_launch_of_the_same_guest_is_refused() -> None:
 
 SURVIVED = """
 import subprocess, sys, time
-from mdtool.launch.process import GuestDirectory
+from mdtool.qemu.runtime import GuestDirectory
 with GuestDirectory("some-uuid", "web01") as place:
     print(subprocess.Popen(["sleep", "30"], pass_fds=[place.fd], stdout=subprocess.DEVNULL).pid, flush=True)
     time.sleep(60)

@@ -21,7 +21,7 @@ import pytest
 from mdtool.cli import main
 from mdtool.compare import compare, guest_visible
 from mdtool.errors import QemuError
-from mdtool.launch.run import started
+from mdtool.launch.start import started
 from mdtool.machine.document import tree_from_file
 from mdtool.machine.tree import Tree
 from mdtool.machine.writer import yaml_from_tree

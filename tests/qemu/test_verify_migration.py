@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from mdtool.launch.run import started
+from mdtool.launch.start import started
 from mdtool.machine.tree import Bus, Node, Tree
 from mdtool.machine.writer import yaml_from_tree
 from mdtool.proof.migration import blamed, foretold

@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 
 from mdtool.compare import cpu_flags, guest_visible
+from mdtool.launch.prepare import Prepared
 from mdtool.launch.rehearse import prepared_rehearsal, rehearsal
-from mdtool.launch.run import Prepared, counts, started
+from mdtool.launch.start import counts, started
+from mdtool.launch.ways import DIRECT
 from mdtool.machine.document import tree_from_file
 from mdtool.machine.tree import Tree
 from mdtool.machine.writer import yaml_from_tree
@@ -29,7 +31,6 @@ XML = [
     ),
 ]
 WORDS: dict[str, Callable[[], list[str]]] = {**MACHINES, "pxb": views.pc, "pxb-pcie": views.q35}
-WAYS = ("file", "device", "options", "monitor")
 RELAUNCHES = {"xml": 8, "words": 11}  # of each guest: 6 * 8 + 5 * 11 = 103
 BOOT = 0.3  # seconds; SeaBIOS has numbered the buses by then
 
@@ -41,13 +42,13 @@ def relaunches(source: Path | str, folder: Path) -> Iterator[tuple[Tree, Prepare
         with rehearsal(first) as qemu:
             tree = reread(as_planned(dump(qemu.session), first.tree, first.stands_in), folder)
         for number in range(RELAUNCHES["xml"]):
-            yield tree, prepared_rehearsal(source, tree, via=WAYS[number % len(WAYS)])
+            yield tree, prepared_rehearsal(source, tree, via=DIRECT[number % len(DIRECT)])
     else:
         words = WORDS[source]()
         with started(prepared(words, "device"), directory=folder) as qemu:
             tree = reread(dump(qemu.session), folder)
         for number in range(RELAUNCHES["words"]):
-            yield tree, prepared(words, WAYS[number % len(WAYS)], tree) if number % 2 else target(tree)
+            yield tree, prepared(words, DIRECT[number % len(DIRECT)], tree) if number % 2 else target(tree)
 
 
 def reread(tree: Tree, folder: Path) -> Tree:

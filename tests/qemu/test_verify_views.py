@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from mdtool.compare import ADDRESS, ENUMERATED, FEATURES, FIRMWARE, IDENTITY, PCI, TREE, compare
-from mdtool.launch.run import started
+from mdtool.launch.start import started
 from mdtool.machine.tree import Bus, Node, Tree
 from mdtool.machine.writer import yaml_from_tree
 from mdtool.proof.enumerated import enumeration, verified

@@ -1,0 +1,137 @@
+"""A launch before QEMU exists: everything that is decided beforehand, from guest XML and description (pure)."""
+
+from __future__ import annotations
+
+import re
+import socket
+import subprocess
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mdtool.commandline.option import Option, options_from_words, users, words_from_options
+from mdtool.errors import Position, QemuError
+from mdtool.guest.model import Guest, Wanted
+from mdtool.launch.device import Handover
+from mdtool.launch.ways import DEFAULT, WAYS
+from mdtool.machine.tree import BUILTIN, HAND, Tree
+
+if TYPE_CHECKING:
+    from mdtool.launch.argv import Commandline
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A launch before QEMU exists.
+
+    ``tree``       what QEMU must then be
+    ``options``    the whole command line as options; ``handover`` says how each of them reaches QEMU, by the way ``via``
+    ``positions``  id of a device, or of what stands behind it -> its line of guest XML
+    ``stands_in``  in a rehearsal: nodes that another driver stands in for, or that are left out
+    """
+
+    tree: Tree
+    binary: str
+    options: tuple[Option, ...]
+    handover: Handover
+    via: str = DEFAULT
+    positions: Mapping[str, Position] = field(default_factory=dict)
+    stands_in: frozenset[str] = frozenset()
+    commandline: Commandline | None = None
+
+    def words(self, config: str | Path | None = None) -> list[str]:
+        """The command line; ``config`` is where the file for -readconfig is."""
+        read = ["-readconfig", str(config)] if self.handover.config and config is not None else []
+        return [self.binary, *words_from_options(self.handover.options), *read]
+
+
+def prepared(
+    guest: Guest,
+    tree: Tree,
+    wanted: Sequence[Wanted],
+    *,
+    via: str = DEFAULT,
+    rehearse: bool = False,
+    binary: str | None = None,
+    runtime: Path | None = None,
+    port: Callable[[int], int] = int,
+) -> Prepared:
+    """The launch of a description; touches nothing of the host.  Raises InputError with the XML's lines."""
+    from mdtool.launch.argv import argv_from_tree
+
+    line = argv_from_tree(guest, tree, wanted, rehearse=rehearse, binary=binary, runtime=runtime, port=port)
+    devices = [word for made in line.devices for word in made.words]
+    found = options_from_words([*line.platform, *line.backends, *devices, *line.extra])
+    if rehearse:
+        found = [_under_tcg(option) for option in found]
+    places = {str(made.arguments["id"]): made.position for made in line.devices if "id" in made.arguments}
+    places |= dict(line.positions)
+    behind = {name: places[user] for name, user in users(found).items() if user in places}
+    return Prepared(
+        tree=tree,
+        binary=line.binary,
+        options=tuple(found),
+        via=via,
+        handover=handed_over(found, via, line.binary),
+        positions={name: place for name, place in {**behind, **places}.items() if place is not None},
+        stands_in=frozenset({*line.stand_ins, *line.left_out}),
+        commandline=line,
+    )
+
+
+def handed_over(found: Sequence[Option], via: str, binary: str) -> Handover:
+    """How the options of a command line reach the QEMU ``binary`` by a way in which mdtool itself starts it."""
+    make = WAYS[via].handover
+    assert make is not None, via
+    return make(found, lambda: version_of(binary))
+
+
+def wanted_by(guest: Guest, tree: Tree) -> list[Wanted]:
+    """The devices that the XML asks for, by whose origins a node finds its element and so its host side.
+
+    ``tree`` is what reconcile made of the XML: the ports that it added are wanted too, and no element says so.
+    """
+    from mdtool.errors import Report
+    from mdtool.guest.defaults import with_defaults
+    from mdtool.guest.devices import wanted_from_guest
+    from mdtool.guest.override import overridden
+
+    report = Report()
+    ids = {place.node.origin: place.node.id for place in tree.places}
+    wanted = with_defaults(guest, wanted_from_guest(guest, report))
+    wanted = overridden(guest, [replace(want, id=ids.get(want.origin, want.id)) for want in wanted], report)
+    report.done()
+    asked = {want.origin for want in wanted}
+    return [
+        *wanted,
+        *(
+            Wanted(kind=origin.partition("/")[0], driver=place.node.driver, origin=origin, id=place.node.id)
+            for place in tree.places
+            if (origin := place.node.origin) not in (None, BUILTIN, HAND) and origin not in asked
+        ),
+    ]
+
+
+def version_of(binary: str) -> tuple[int, ...]:
+    """A QEMU's version, ``(7, 2, 22)``; (0,) where it does not say."""
+    with suppress(OSError, subprocess.TimeoutExpired):
+        said = subprocess.run([binary, "--version"], capture_output=True, text=True, timeout=5, check=False).stdout
+        if found := re.search(r"version (\d+(?:\.\d+)*)", said):
+            return tuple(map(int, found[1].split(".")))
+    return (0,)
+
+
+def _under_tcg(option: Option) -> Option:
+    """A rehearsal needs no KVM: the machine is the same, and no guest runs in it."""
+    return replace(option, value="tcg") if option.name == "accel" else option
+
+
+def free_port(first: int) -> int:
+    """The first TCP port from ``first`` up on which nobody listens."""
+    for port in range(first, min(first + 1000, 65536)):
+        with socket.socket() as attempt, suppress(OSError):
+            attempt.bind(("127.0.0.1", port))
+            return port
+    raise QemuError(f"no free TCP port from {first} up", remedy="end some guests, or give the guest a port")

@@ -1,0 +1,101 @@
+"""The ways in which a described machine reaches QEMU (``--via``): one row a way, with what it can do.
+
+Choices on the command line, the launch itself, the tests and the benchmarks come from this table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from mdtool.commandline.option import Option
+from mdtool.errors import InputError
+from mdtool.launch import device, file, monitor, options
+from mdtool.launch.device import Handover
+
+Version = tuple[int, ...]
+#: (options of the command line, what answers with QEMU's version) -> how each option reaches QEMU
+Make = Callable[[Sequence[Option], Callable[[], Version]], Handover]
+
+
+def _any_version(made: Callable[[Sequence[Option]], Handover]) -> Make:
+    return lambda found, _version: made(found)
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """A row of the table.
+
+    ``how``        in a few words, for the documentation
+    ``solution``   its number in the proposal of 2009; None where it has none there
+    ``handover``   how the options of a command line reach QEMU; None where no command line of mdtool's does
+    ``refused``    for ``device_add`` that QEMU refuses: the handover without the refused (id, reason); None where
+                   nothing is plugged
+    ``hints``      the addresses come from a hints file and not from a description
+    ``rehearses``  the machine can be started with nothing of the host behind it
+    ``refuses``    options of ``mdtool launch`` that it cannot carry out
+    """
+
+    name: str
+    how: str
+    solution: int | None
+    handover: Make | None
+    refused: Callable[[Sequence[Option], Iterable[tuple[str, str]]], Handover] | None = None
+    hints: bool = False
+    rehearses: bool = True
+    refuses: tuple[str, ...] = ()
+
+    @property
+    def by_libvirt(self) -> bool:
+        """Whether libvirt starts QEMU, and not mdtool."""
+        return self.handover is None
+
+
+_FILE = _any_version(file.handover)
+_ROWS = (
+    Way("file", "the description compiled to a file that QEMU reads itself (-readconfig)", 4, _FILE),
+    Way("device", "-device with bus and address", 2, _any_version(device.handover)),
+    Way(
+        "monitor",
+        "device_add over QMP before the guest runs",
+        3,
+        _any_version(monitor.handover),
+        refused=monitor.handover,
+    ),
+    Way(
+        "options",
+        "the options of old that still take addr=",
+        1,
+        lambda found, version: options.handover(found, version()),
+    ),
+    Way("hints", "an opaque file with addresses only, applied over fresh XML", 5, _FILE, hints=True),
+    Way(
+        "libvirt",
+        "the XML with every address, started through libvirt",
+        None,
+        None,
+        rehearses=False,
+        refuses=("qmp", "pidfile", "log", "incoming", "daemonize", "user", "qemu"),
+    ),
+)
+WAYS: Mapping[str, Way] = {row.name: row for row in _ROWS}
+#: those in which mdtool itself starts QEMU from a description
+DIRECT = tuple(name for name, way in WAYS.items() if not way.by_libvirt and not way.hints)
+DEFAULT = "file"
+
+
+def chosen(name: str | None, *, hints: bool) -> Way:
+    """The way of ``--via``; where it is not given, the default one.  Raises InputError for a way that is none.
+
+    >>> chosen(None, hints=True).name, chosen("monitor", hints=False).name
+    ('hints', 'monitor')
+    """
+    if name is None:
+        return WAYS["hints" if hints else DEFAULT]
+    if name not in WAYS:
+        what = f"--via {name}: there is no such way"
+        raise InputError(what, expected=", ".join(WAYS), rule="via")
+    way = WAYS[name]
+    if way.hints and not hints:
+        raise InputError(f"--via {name} without a hints file", remedy="name it with --hints FILE", rule="hints")
+    return way

@@ -1,0 +1,140 @@
+"""Private directories: where they are, and the one of a guest with the lock that keeps it to one QEMU at a time."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import stat
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from mdtool.errors import ConflictError, MdtoolError
+
+LOCK_SECONDS = 5.0  # how long a QEMU that was killed may hold its lock
+
+
+def runtime_base() -> Path:
+    """Where private directories go: in $XDG_RUNTIME_DIR, for root in /run, else in the temporary directory."""
+    given = os.environ.get("XDG_RUNTIME_DIR")
+    for base in (given, "/run" if os.geteuid() == 0 else None):
+        if base and os.access(base, os.W_OK | os.X_OK):
+            return _private(Path(base) / "mdtool")
+    return _private(Path(tempfile.gettempdir()) / f"mdtool-{os.geteuid()}")
+
+
+def _private(path: Path) -> Path:
+    """A directory that is ours alone; refuses one that somebody else made."""
+    remedy = "set XDG_RUNTIME_DIR to a directory of yours"
+    try:
+        path.mkdir(mode=0o700, exist_ok=True)
+        held = path.lstat()
+    except OSError as error:
+        raise MdtoolError(f"cannot make {path}: {error.strerror}", remedy=remedy) from None
+    if not stat.S_ISDIR(held.st_mode) or held.st_uid != os.geteuid() or held.st_mode & 0o022:
+        raise MdtoolError(f"{path} belongs to somebody else", remedy=remedy)
+    if os.geteuid() == 0 and held.st_mode & 0o777 != 0o711:
+        path.chmod(0o711)  # with --user a QEMU that is not root's has to reach its guest's directory, and no other one
+    return path
+
+
+@dataclass(slots=True)
+class GuestDirectory:
+    """The private directory of one guest, and the lock that keeps it to one QEMU at a time.
+
+    ``name`` is the guest's uuid.  The lock is on a file that QEMU inherits (``fd``): it holds until QEMU itself has
+    ended, also where mdtool was killed.  What an earlier mdtool left behind when it was killed is removed on entry.
+    """
+
+    name: str
+    label: str
+    path: Path = Path()
+    fd: int = -1
+
+    def __enter__(self) -> Self:
+        base = runtime_base()
+        lock = base / f"{self.name}.lock"
+        while True:
+            with _as_error(lock):
+                self.fd = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            self._locked()
+            with suppress(FileNotFoundError):
+                if os.stat(lock).st_ino == os.fstat(self.fd).st_ino:
+                    break
+            os.close(self.fd)  # the one before us ended and removed its lock file just now
+        self.path = base / self.name
+        shutil.rmtree(self.path, ignore_errors=True)
+        try:
+            with _as_error(self.path):
+                self.path.mkdir(mode=0o700)
+        except MdtoolError as error:
+            self.__exit__(type(error), error, None)
+            raise
+        return self
+
+    def _locked(self) -> None:
+        deadline = time.monotonic() + LOCK_SECONDS
+        while True:
+            try:
+                fcntl.flock(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return
+            except OSError:
+                held = os.pread(self.fd, 64, 0).decode(errors="replace").strip()
+                # A QEMU that was killed holds the lock until the last of its threads is gone.
+                if not held.isdigit() or _alive(int(held)) or time.monotonic() > deadline:
+                    break
+            time.sleep(0.02)
+        os.close(self.fd)
+        who = f", process {held}" if held.isdigit() else ""
+        remedy = "end that one first; two QEMUs on the same disks destroy them"
+        raise ConflictError(f"guest '{self.label}' already runs{who}", remedy=remedy, rule="already-runs")
+
+    def holds(self, pid: int) -> None:
+        """Write into the lock which process it is that runs the guest."""
+        with _as_error(self.path.parent / f"{self.name}.lock"):
+            os.ftruncate(self.fd, 0)
+            os.pwrite(self.fd, f"{pid}\n".encode(), 0)
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        shutil.rmtree(self.path, ignore_errors=True)
+        with suppress(OSError):
+            (self.path.parent / f"{self.name}.lock").unlink()
+        os.close(self.fd)
+
+
+def run_by_libvirt(name: str, uuid: str | None) -> int | None:
+    """The process of a guest that this host's libvirt runs, by the file that libvirt keeps of it; None where it does not.
+
+    Without asking libvirt: that would cost a launch as long as all the rest, and start a daemon on some hosts.
+    """
+    own = os.environ.get("XDG_RUNTIME_DIR")
+    for base in (Path("/run/libvirt/qemu"), *([Path(own, "libvirt/qemu/run")] if own else [])):
+        with suppress(OSError, ValueError):
+            pid = int((base / f"{name}.pid").read_text())
+            words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+            if uuid is None or uuid.lower().encode() in words:
+                return pid
+    return None
+
+
+@contextmanager
+def _as_error(path: Path) -> Iterator[None]:
+    """What cannot be made or written, as an error of ours."""
+    try:
+        yield
+    except OSError as error:
+        remedy = "make room, or set XDG_RUNTIME_DIR to another directory of yours"
+        raise MdtoolError(f"cannot write {path}: {error.strerror}", remedy=remedy) from None
+
+
+def _alive(pid: int) -> bool:
+    try:
+        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return False

@@ -1,0 +1,102 @@
+"""libvirt's command line: the only place that runs virsh.
+
+virsh = Virsh(connect)
+virsh("dumpxml", "--inactive", virsh.named("web01"))
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from dataclasses import dataclass
+
+from mdtool.errors import MonitorError, QemuError
+
+SECONDS = 90.0  # a start of a guest with much memory takes its time
+
+
+@dataclass(frozen=True)
+class Virsh:
+    """virsh for one connection; ``connect`` is its URI, None for libvirt's own default."""
+
+    connect: str | None = None
+
+    def __call__(self, *words: str, text: str | None = None, timeout: float = SECONDS) -> str:
+        """What a command prints; ``text`` is its standard input.
+
+        Raises QemuError with libvirt's message where it refuses, MonitorError where it cannot be asked.
+        """
+        done = self.run(*words, text=text, timeout=timeout)
+        if done.returncode:
+            raise QemuError(f"libvirt: {words[0]}: {message(done)}", rule="libvirt-refuses")
+        return done.stdout.decode(errors="replace")
+
+    def run(
+        self, *words: str, text: str | None = None, timeout: float = SECONDS, what: str | None = None
+    ) -> subprocess.CompletedProcess[bytes]:
+        """The ended virsh, whatever its exit status; raises MonitorError where it is not there or does not end.
+
+        ``what`` says in the error what was waited for.
+        """
+        command = ["virsh", "--quiet", *(["--connect", self.connect] if self.connect else []), *words]
+        plain = {**os.environ, "LC_ALL": "C.UTF-8", "LANGUAGE": ""}  # states and fields are read here, in any locale
+        try:
+            return subprocess.run(
+                command, input=(text or "").encode(), capture_output=True, timeout=timeout, check=False, env=plain
+            )
+        except FileNotFoundError:
+            raise MonitorError("virsh is not installed", remedy="install libvirt's clients (libvirt-clients)") from None
+        except subprocess.TimeoutExpired:
+            raise MonitorError(f"{what or f'virsh {words[0]}: no answer'} within {timeout:g} s") from None
+
+    # --- guests --------------------------------------------------------------------------------------------------
+
+    def named(self, name: str) -> str:
+        """What stands for a guest in a command: its name, or its uuid where virsh could take the name for another guest.
+
+        A name of digits is an id to virsh, one of 36 characters a uuid, and one with a dash in front an option.
+        Raises QemuError where there is no such guest.
+        """
+        if not (name.isdigit() or name.startswith("-") or len(name) == 36):
+            return name
+        for line in self("list", "--all", "--uuid", "--name").splitlines():
+            uuid, _, found = line.strip().partition(" ")
+            if found.strip() == name:
+                return uuid
+        raise QemuError(f"libvirt has no guest '{name}'", remedy="virsh list --all shows the names", rule="libvirt-refuses")
+
+    def knows(self, name: str) -> bool:
+        return name in self("list", "--all", "--name").split("\n")
+
+    def state(self, domain: str) -> str:
+        """libvirt's word for it: ``running``, ``paused``, ``shut off``, ..."""
+        return self("domstate", domain).strip()
+
+    def facts(self, domain: str) -> dict[str, str]:
+        """What ``virsh dominfo`` shows: ``{"Managed save": "no", "Persistent": "yes", ...}``."""
+        rows = (line.partition(":") for line in self("dominfo", domain).splitlines())
+        return {name.strip(): value.strip() for name, _, value in rows if value.strip()}
+
+    def xml(self, domain: str, *flags: str) -> str:
+        """The domain XML, secrets included; ``--inactive`` for the one of its next start."""
+        return self("dumpxml", *flags, "--security-info", domain)
+
+    def define(self, xml: str) -> None:
+        """Give libvirt an XML; a guest that runs has it from its next start on."""
+        self("define", "/dev/stdin", text=xml)
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the guests run on this host, so that their files are this host's."""
+        uri = self.connect or os.environ.get("VIRSH_DEFAULT_CONNECT_URI") or os.environ.get("LIBVIRT_DEFAULT_URI") or ""
+        return "://" not in uri or uri.partition("://")[2].startswith("/")
+
+
+def message(done: subprocess.CompletedProcess[bytes]) -> str:
+    """What virsh said of a failure, on one line.
+
+    >>> message(subprocess.CompletedProcess([], 1, b"", b"error: Failed to start\\nerror: no file"))
+    'Failed to start; no file'
+    """
+    lines = done.stderr.decode(errors="replace").splitlines()
+    return "; ".join(line.removeprefix("error: ") for line in lines if line.strip())
