@@ -27,7 +27,8 @@ check: $(VENV)/ready
 
 bench: $(VENV)/ready
 	@scripts/system test
-	@for benchmark in benchmarks/*.py; do echo "== $$benchmark"; $(VENV)/bin/python $$benchmark || exit 1; done
+	@for benchmark in benchmarks/*.py; do \
+		echo "== $$benchmark"; $(VENV)/bin/python tests/libvirtd.py $(VENV)/bin/python $$benchmark || exit 1; done
 
 $(VENV)/ready: pyproject.toml scripts/system
 	@scripts/system python

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import hypothesis
+import libvirtd
 import pytest
 
 # The same examples every time; `make soak` looks for new ones.
@@ -32,6 +35,15 @@ PACKAGES = {
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--regenerate", action="store_true", help="rewrite the golden files of tests/cases")
+
+
+def pytest_configure() -> None:
+    """Before there are workers: they, and what tests start, see the libvirt of the tests and not the machine's."""
+    os.environ.update(libvirtd.isolate())
+
+
+def pytest_unconfigure() -> None:
+    libvirtd.stop()
 
 
 def lacking(what: str, remedy: str) -> None:
@@ -69,7 +81,29 @@ def qemu() -> str:
     return require("qemu-system-x86_64")
 
 
+def own_libvirt() -> str:
+    """The URI of a libvirtd of the tests' own, which runs; also what virsh and mdtool take where none is given."""
+    require("libvirtd")
+    require("virsh")
+    if lacks := libvirtd.start():
+        lacking("a libvirtd of the tests' own", lacks)
+    return libvirtd.URI
+
+
+@pytest.fixture(scope="session")
+def libvirt() -> str:
+    """A test that uses virsh says so with this."""
+    return own_libvirt()
+
+
 @pytest.fixture(autouse=True)
-def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Introspection is cached per user: tests share one cache of their own, and never read a stale one."""
+def own_folders(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """What mdtool keeps per user: a cache of the test run's own, and a runtime directory of the test's own.
+
+    The runtime directory is where a guest's launches exclude each other, and tests launch the same samples; its path is
+    short, since sockets are in it.
+    """
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp().parent / "mdtool-cache"))
+    with tempfile.TemporaryDirectory(prefix="md", ignore_cleanup_errors=True) as runtime:
+        monkeypatch.setenv("XDG_RUNTIME_DIR", runtime)
+        yield

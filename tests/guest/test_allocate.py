@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import require
+from conftest import own_libvirt, require
 
 from mdtool.errors import InputError, Report
 from mdtool.guest.alias import with_ids
@@ -54,7 +54,7 @@ def plain(value: Any) -> str:
 
 def libvirts(xml: str, folder: Path) -> str:
     """What libvirt makes of a guest.  Its domain is defined for a moment and never started."""
-    virsh = [require("virsh"), "-q", "-c", "qemu:///system"]
+    virsh = ["virsh", "-q", "-c", own_libvirt()]
     name = f"mdtool-test-{uuid.uuid4().hex[:12]}"
     path = folder / "guest.xml"
     arch = re.search(r"arch='(\w+)'", xml)

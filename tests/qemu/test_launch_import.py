@@ -179,7 +179,7 @@ def test_another_machine_is_seen(tmp_path: Path) -> None:
     assert refusal(launch, tmp_path / "state", before) is not None
 
 
-@pytest.mark.skipif(not os.access("/var/run/libvirt/libvirt-sock", os.W_OK), reason="libvirtd does not run here")
+@pytest.mark.usefixtures("libvirt")
 @pytest.mark.skipif(not IS_GOLDEN, reason="the XML is of QEMU 7.2's machine types")
 def test_libvirt_takes_the_xml(tmp_path: Path) -> None:
     """Each script's XML is one that libvirt defines and makes a command line of."""

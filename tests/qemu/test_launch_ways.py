@@ -19,7 +19,7 @@ from mdtool.machine.writer import yaml_from_tree
 from mdtool.proof.migration import save_state
 from mdtool.qemu.dump import dump
 from mdtool.qemu.root import rooted
-from tests.conftest import lacking, other_root
+from tests.conftest import other_root
 from tests.support_ways import ALL, DIRECT, GUESTS, Ways, libvirt_version
 
 #: a device of each guest, and a free place for it
@@ -44,10 +44,9 @@ def loads(guest: Ways, via: str, state: Path) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(GUESTS))
+@pytest.mark.usefixtures("libvirt")
 def test_all_six_ways_give_the_same_machine(name: str, folder: Path) -> None:
     version = libvirt_version()
-    if not version:
-        lacking("a libvirt that this user may use", "start libvirtd, or join the group libvirt")
     guest = Ways.of(GUESTS[name], folder)
     trees, pci, ram, states = {}, {}, {}, {}
     for via in ALL:

@@ -19,7 +19,6 @@ from typing import Any
 
 import jsonschema
 import pytest
-from conftest import lacking, require
 
 from mdtool.errors import MonitorError
 from mdtool.qemu.session import Session, session_from_source
@@ -224,11 +223,8 @@ def test_relaunch_with_new_hardware(guest: Running) -> None:
 
 
 @pytest.fixture
-def by_libvirt(guest: Running) -> Iterator[Running]:
+def by_libvirt(libvirt: str, guest: Running) -> Iterator[Running]:
     """A guest of a name of its own, for libvirt to run."""
-    require("virsh")
-    if guest.virsh("uri").returncode:
-        lacking("libvirtd", "start libvirtd (as root)")
     guest.name = f"mdtool-{uuid.uuid4().hex[:12]}"
     yield guest
     guest.virsh("destroy", guest.name)

@@ -13,7 +13,6 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from conftest import lacking, require
 from support import SAMPLES, argv_of, mdtool
 
 from mdtool.guest.devices import guest_from_bytes
@@ -43,11 +42,7 @@ VIRT = """<domain type='qemu'>
 
 
 @pytest.fixture
-def virsh() -> Iterator[Virsh]:
-    require("virsh")
-    done = subprocess.run(["virsh", "-c", URI, "-q", "uri"], capture_output=True, text=True, timeout=30)
-    if done.returncode:
-        lacking("libvirtd", "start libvirtd (as root)")
+def virsh(libvirt: str) -> Iterator[Virsh]:
     virsh = Virsh()
     yield virsh
     virsh.call("undefine", virsh.name, "--nvram")

@@ -10,7 +10,7 @@ import pytest
 
 from mdtool.errors import InputError
 from mdtool.review.embed import embedded, embedded_in, with_embedded
-from tests.conftest import lacking, require
+from tests.conftest import require
 from tests.support import SAMPLES, run_mdtool
 
 YAML = """\
@@ -95,11 +95,8 @@ def test_the_command(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def virsh() -> str:
-    path = require("virsh")
-    if subprocess.run([path, "-q", "list"], capture_output=True).returncode:
-        lacking("a running libvirtd", "virtlogd -d; libvirtd -d, as root")
-    return path
+def virsh(libvirt: str) -> str:
+    return require("virsh")
 
 
 def test_libvirt_keeps_it(virsh: str, tmp_path: Path) -> None:
