@@ -27,6 +27,7 @@ from mdtool.machine.writer import yaml_from_tree
 from mdtool.reconcile import Options, Result, reconcile
 from mdtool.reconcile.assemble import assembled, parts_of
 from mdtool.reconcile.plan import Action
+from mdtool.review.plan import text_from_plan
 
 MACHINES = {
     "pc": ("x86_64", "pc-i440fx-7.2"),
@@ -308,7 +309,7 @@ class World:
     def adopted(self, guest: Guest) -> None:
         """The description became a dump of the machine that it described: to the guest XML nothing is new in it."""
         plan = reconcile(guest, self.document().tree).plan
-        assert not plan, f"a dump is not what was dumped:\n{plan}"
+        assert not plan, f"a dump is not what was dumped:\n{text_from_plan(plan)}"
 
     def step(self) -> Result:
         xml = self.xml()
@@ -317,7 +318,7 @@ class World:
         before = old.tree if old else Tree()
         if are_touched(before, result.tree):
             result = Result(*followed(parsed(xml), before, result.tree, result.plan))
-        self.plans.append(str(result.plan))
+        self.plans.append(text_from_plan(result.plan))
         self.text = rewritten(old, result.tree) if old else yaml_from_tree(result.tree)
         new = self.document()
         retired = {} if self.forget else {(one.bus, one.address): one.origin for one in before.retired}
@@ -362,7 +363,7 @@ class World:
         first = [part for part in self.parts if part.kind not in ("nic", "channel", "port")]
         for parts in (self.parts, first + [part for part in reversed(self.parts) if part not in first]):
             again = reconcile(parsed(self.xml(parts)), new.tree)
-            assert not again.plan, f"reconciling again:\n{again.plan}"
+            assert not again.plan, f"reconciling again:\n{text_from_plan(again.plan)}"
             assert rewritten(new, again.tree) == new.text
 
     def addresses_say_it_all(self, xml: str, tree: Tree) -> None:
@@ -432,7 +433,9 @@ def survivors_stay(before: Tree, after: Tree, result: Result) -> None:
         were = [p for p in lasting(before) if p.node.driver == driver]
         stayed = sum((driver, p.address) in where for p in were)
         expected = min(kinds[driver, True], kinds[driver, False])
-        assert stayed >= expected, f"{driver}: {expected} of {len(were)} should stay, {stayed} did\n{result.plan}"
+        assert stayed >= expected, (
+            f"{driver}: {expected} of {len(were)} should stay, {stayed} did\n{text_from_plan(result.plan)}"
+        )
 
 
 def lasting(tree: Tree) -> list[Place]:

@@ -21,7 +21,7 @@ from mdtool.machine.tree import BUILTIN, HAND, Node, Place, Tree
 from mdtool.machine.values import same
 from mdtool.reconcile.assemble import assembled, parts_of
 from mdtool.reconcile.merge import ABSENT, Change
-from mdtool.reconcile.plan import Action, Plan, Step
+from mdtool.reconcile.plan import Action, Plan, Reason, Step
 
 #: sections that show in built-ins, and how an empty one is spelled where a launch would take the XML's instead
 _SHOWN: dict[str, dict[str, Any]] = {
@@ -164,6 +164,8 @@ def _step(action: Action, place: Place, changes: Sequence[Change], causes: Seque
     named = {f"globals.{place.node.driver}.{change.name}" for change in changes}
     own = [cause for cause in causes if named & {change.name for change in cause.changes}] or causes
     at: Position | None = own[0].at if len({cause.at for cause in own}) == 1 else None
-    reason = f"follows from {', '.join(cause.name for cause in own)}" if own else "the machine has it so"
+    reason, detail = (Reason.FOLLOWS, ", ".join(cause.name for cause in own)) if own else (Reason.MACHINE, "")
     where = place.address or (place.bus.name if place.bus else "", "")
-    return Step(action, place.name, place.node.driver, where, BUILTIN, tuple(changes), reason, at, hot=False, notices=True)
+    return Step(
+        action, place.name, place.node.driver, where, BUILTIN, tuple(changes), reason, detail, at, hot=False, notices=True
+    )

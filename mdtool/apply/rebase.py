@@ -16,7 +16,7 @@ from mdtool.machine.document import tree_with
 from mdtool.machine.tree import BUILTIN, Tree
 from mdtool.reconcile.assemble import assembled, parts_of
 from mdtool.reconcile.merge import Change
-from mdtool.reconcile.plan import Action, Step
+from mdtool.reconcile.plan import Action, Reason, Step
 
 if TYPE_CHECKING:
     from mdtool.compare import Difference
@@ -71,10 +71,8 @@ def rebased(guest: Guest, old: Tree, new: Tree) -> Rebased:
     with rehearsed(replace(guest, machine=str(old.machine["type"])), old) as session:
         before = as_planned(dump(session), old)
     change = Change("type", old.machine.get("type"), new.machine["type"])
-    reason = "another machine type is other hardware"
-    step = Step(
-        Action.MODIFY, "machine", changes=(change,), at=guest.domain.at("os/type"), reason=reason, hot=False, notices=True
-    )
+    at, reason = guest.domain.at("os/type"), Reason.MACHINE_TYPE
+    step = Step(Action.MODIFY, "machine", changes=(change,), at=at, reason=reason, hot=False, notices=True)
     found = [
         one for one in guest_visible(comparison(before, machine)[0]) if (one.node, one.property) != ("machine", "type")
     ]

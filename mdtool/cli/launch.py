@@ -84,9 +84,11 @@ def _launch(args: argparse.Namespace, ready: Callable[[], None] | None) -> int:
     result = reconcile(guest, old)
     warn_all(result.warnings)
     if old is not None and not args.hints and result.plan:
+        from mdtool.review.plan import text_from_plan
+
         named = args.description or f"the description inside of {args.guest}"
         raise ConflictError(
-            f"{named} is not up to date with {args.guest}:\n{result.plan}",
+            f"{named} is not up to date with {args.guest}:\n{text_from_plan(result.plan)}",
             remedy=f"mdtool reconcile {args.guest} {args.description or ''}".rstrip(),
             rule="reconciled",
         )

@@ -119,7 +119,7 @@ def run(args: argparse.Namespace) -> int:
         if not args.dry_run and xml is not None and not (inside and _same_file(args.write_xml, args.guest)):
             write_file(args.write_xml, xml)
     if plan:
-        from mdtool.cli.plan import with_names
+        from mdtool.review.plan import with_names
 
         plan = with_names(plan, before, after)
     if args.json:
@@ -127,7 +127,9 @@ def run(args: argparse.Namespace) -> int:
         live |= {"machine": [one.data() for one in rebase.differences]} if rebase else {}
         print(json.dumps({**json_from_plan(plan), **live}, indent=2))
     else:
-        print(plan.text(coloured, kept=args.verbose))
+        from mdtool.review.plan import text_from_plan
+
+        print(text_from_plan(plan, coloured, kept=args.verbose))
         for one in rebase.differences if rebase else ():
             print(f"!  {one}")
         for outcome in outcomes or ():

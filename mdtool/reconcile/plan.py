@@ -1,15 +1,12 @@
-"""The plan: what a reconcile does, as data.  An action's value is its printed symbol."""
+"""The plan: what a reconcile does, as data.  An action's value is the symbol that stands for it."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
 from mdtool.errors import Position
-from mdtool.machine.values import natural
 from mdtool.reconcile.merge import ABSENT, Change
 
 
@@ -21,20 +18,17 @@ class Action(Enum):
     KEEP = "="
 
 
-_WORDS = {
-    Action.ADD: "to add",
-    Action.REMOVE: "to remove",
-    Action.MODIFY: "to modify",
-    Action.REPLACE: "to replace",
-    Action.KEEP: "kept",
-}
-_HOT = {
-    Action.ADD: "can be hot-plugged",
-    Action.REMOVE: "can be hot-unplugged",
-    Action.MODIFY: "can be unplugged and plugged in again",
-    Action.REPLACE: "can be unplugged and plugged in again",
-}
-_COLOURS = {Action.ADD: "green", Action.REMOVE: "red", Action.MODIFY: "yellow", Action.REPLACE: "yellow"}
+class Reason(Enum):
+    """Why a step is taken.  For people and for programs that read a plan; no code decides by it."""
+
+    GONE = "gone"
+    NEW = "new"
+    IMPLIED = "implied"
+    MODEL = "model"
+    ORDER = "order"
+    FOLLOWS = "follows"
+    MACHINE = "machine"
+    MACHINE_TYPE = "machine-type"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +37,8 @@ class Step:
 
     ``where`` is (bus, address) after the step, or before it for a removal; ``hot`` says whether a running guest can be
     given it without a power cycle (None for a machine that never ran); ``notices`` whether a guest that nobody wanted to
-    change would notice (``!``); ``called`` what a Linux guest calls a NIC or a disk before and after, where that is known.
+    change would notice; ``called`` what a Linux guest calls a NIC or a disk before and after, where that is known;
+    ``detail`` what a reason names: the element of a new device, the sections that a built-in one follows from.
     """
 
     action: Action
@@ -52,7 +47,8 @@ class Step:
     where: tuple[str, str] | None = None
     origin: str | None = None
     changes: tuple[Change, ...] = ()
-    reason: str = ""
+    reason: Reason | None = None
+    detail: str = ""
     at: Position | None = None
     hot: bool | None = None
     notices: bool = False
@@ -63,24 +59,10 @@ class Step:
         """Whether the guest calls a device that it keeps otherwise than before."""
         return self.called is not None and None not in self.called and self.called[0] != self.called[1]
 
-    def __str__(self) -> str:
-        bus, address = self.where or ("", "")
-        mark = "!" if self.notices else " "
-        line = f"{self.action.value}{mark} {self.name:<20} {self.driver:<22} {f'{bus} {address}'.strip():<14}"
-        said = [str(self.at)] if self.at else []
-        said += [str(change) for change in self.changes]
-        said += [self.reason] if self.reason else []
-        said += (
-            [f"the guest calls it {self.called[1]}, and no longer {self.called[0]}"] if self.called and self.renamed else []
-        )
-        if self.action is not Action.KEEP and self.hot is not None:
-            said.append(_HOT[self.action] if self.hot else "needs a power cycle")
-        return f"{line} {'; '.join(said)}".rstrip()
-
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """All steps, kept nodes included; ``str(plan)`` is what a person reads."""
+    """All steps, kept nodes included; ``review.plan`` writes them for people."""
 
     steps: tuple[Step, ...] = ()
 
@@ -92,23 +74,6 @@ class Plan:
         """Whether the guest sees any of it: another name of the guest is a change, and nothing to it."""
         changes = [step for step in self.steps if step.action is not Action.KEEP]
         return any(step.notices or step.action is not Action.MODIFY for step in changes)
-
-    def summary(self) -> str:
-        count = Counter(step.action for step in self.steps)
-        if not self:
-            return f"no changes, {count[Action.KEEP]} kept"
-        return ", ".join(f"{count[action]} {word}" for action, word in _WORDS.items() if count[action])
-
-    def text(self, coloured: Callable[[str, str], str] = lambda text, _colour: text, *, kept: bool = False) -> str:
-        lines = [
-            coloured(str(step), _COLOURS.get(step.action, "dim"))
-            for step in sorted(self.steps, key=lambda s: (list(Action).index(s.action), natural(s.name)))
-            if kept or step.action is not Action.KEEP or step.renamed
-        ]
-        return "\n".join([*lines, self.summary()])
-
-    def __str__(self) -> str:
-        return self.text()
 
 
 def json_from_plan(plan: Plan) -> dict[str, Any]:
@@ -130,7 +95,8 @@ def json_from_plan(plan: Plan) -> dict[str, Any]:
                 "address": step.where[1] if step.where else None,
                 "origin": step.origin,
                 "changes": [{"name": c.name, "before": value(c.before), "after": value(c.after)} for c in step.changes],
-                "reason": step.reason,
+                "reason": step.reason.value if step.reason else None,
+                "detail": step.detail,
                 "at": str(step.at) if step.at else None,
                 "hotplug": step.hot,
                 "guest_notices": step.notices,

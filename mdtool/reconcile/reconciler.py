@@ -26,7 +26,7 @@ from mdtool.reconcile.assemble import Parts, assembled, parts_of
 from mdtool.reconcile.collisions import check_collisions
 from mdtool.reconcile.match import Match, Matching, matched, spot_key
 from mdtool.reconcile.merge import Change, merged, record
-from mdtool.reconcile.plan import Action, Plan, Step
+from mdtool.reconcile.plan import Action, Plan, Reason, Step
 from mdtool.reconcile.roms import warn_of_shared_roms
 from mdtool.reconcile.sections import merged_sections
 
@@ -270,7 +270,7 @@ class _Reconciler:
                     place.node.driver,
                     place.address,
                     place.node.origin,
-                    reason="no longer in the XML",
+                    reason=Reason.GONE,
                     hot=_hot(place.bus),
                 )
             )
@@ -302,7 +302,7 @@ class _Reconciler:
         recorded = record(node.properties, self._facts(w))
         self._check_id(parts, w, node)
         parts.put(node.id or f"{w.origin}", bus or None, replace(node, applied=recorded))
-        reason = f"new in the XML: <{w.kind}>" if w.element is not None else "needed by what the XML asks for"
+        reason, detail = (Reason.NEW, f"<{w.kind}>") if w.element is not None else (Reason.IMPLIED, "")
         hot = self._hot(parts, bus)
         return Step(
             Action.ADD,
@@ -312,6 +312,7 @@ class _Reconciler:
             w.origin,
             (),
             reason,
+            detail,
             w.position,
             hot,
         )
@@ -336,7 +337,7 @@ class _Reconciler:
                 changes.insert(0, Change("id", old.id, node.id))
                 self._check_id(parts, w, node)
             parts.put(node.id or place.name, bus or None, replace(node, applied=recorded))
-            return self._step(Action.REPLACE, place, w, where, changes, "another model", self._hot(parts, bus))
+            return self._step(Action.REPLACE, place, w, where, changes, Reason.MODEL, self._hot(parts, bus))
         merge = merged(
             node.properties,
             old.applied,
@@ -366,7 +367,7 @@ class _Reconciler:
             applied=recorded,
         )
         parts.put(place.name, (bus or None) if moved or place.bus is None else place.bus.name, new)
-        reason = "matched by its order among devices of its kind" if match.rule == "order" and changes else ""
+        reason = Reason.ORDER if match.rule == "order" and changes else None
         action = Action.REPLACE if moved else Action.MODIFY if changes else Action.KEEP
         return self._step(action, place, w, where, changes, reason, self._hot(parts, bus))
 
@@ -377,11 +378,11 @@ class _Reconciler:
         w: Wanted,
         where: tuple[str, str],
         changes: Sequence[Change],
-        reason: str,
+        reason: Reason | None,
         hot: bool,
     ) -> Step:
         notices = action is not Action.KEEP
-        return Step(action, place.name, w.driver, where, w.origin, tuple(changes), reason, w.position, hot, notices)
+        return Step(action, place.name, w.driver, where, w.origin, tuple(changes), reason, "", w.position, hot, notices)
 
     def _hot(self, parts: Parts, bus: str) -> bool:
         """Whether a running guest can be given a device on ``bus``: the bus is there and takes it, or can come first."""

@@ -20,6 +20,7 @@ from mdtool.guest.xml import element_from_bytes
 from mdtool.machine.document import tree_from_file
 from mdtool.machine.tree import Tree
 from mdtool.reconcile import reconcile
+from mdtool.review.plan import text_from_step
 
 URI = "qemu:///system"
 
@@ -123,7 +124,7 @@ def test_libvirt_keeps_every_address(name: str, aliases: str, virsh: Virsh, tmp_
     assert devices(virsh.native(tmp_path, canonical)) == devices(argv_of(guest, description))
     canonical = re.sub(rb"<watchdog model='itco'[^>]*/>", b"", canonical)  # libvirt 9.1 and later add it to each q35 guest
     result = reconcile(guest_from_bytes(canonical, "dumped.xml"), described)
-    assert [str(step) for step in result.plan.steps if step.action.value != "=" and step.name != "guest"] == []
+    assert [text_from_step(step) for step in result.plan.steps if step.action.value != "=" and step.name != "guest"] == []
 
 
 @pytest.mark.parametrize("name", ["web01", "legacy"])

@@ -12,8 +12,9 @@ import jsonschema
 import pytest
 from support import mdtool
 
-from mdtool.reconcile.plan import Action, Plan, Step, json_from_plan
+from mdtool.reconcile.plan import Action, Plan, Reason, Step, json_from_plan
 from mdtool.resources import resource
+from mdtool.review.plan import text_from_step
 
 CASES = Path(__file__).resolve().parent.parent / "cases"
 PLANNED = sorted(path.parent.name for path in CASES.glob("*/plan.txt"))
@@ -46,6 +47,14 @@ def test_every_action_is_in_the_schema() -> None:
     step = SCHEMA["$defs"]["step"]["properties"]
     assert {one["action"] for one in data["steps"]} == set(step["action"]["enum"])
     assert {one["symbol"] for one in data["steps"]} == set(step["symbol"]["enum"])
+
+
+def test_every_reason_is_in_the_schema_and_has_a_text() -> None:
+    data = validated(json_from_plan(Plan(tuple(Step(Action.ADD, reason.name, reason=reason) for reason in Reason))))
+    expected = SCHEMA["$defs"]["step"]["properties"]["reason"]["enum"]
+    assert [one["reason"] for one in data["steps"]] == [one for one in expected if one is not None]
+    texts = {text_from_step(Step(Action.ADD, "net0", reason=reason, detail="cpu")) for reason in Reason}
+    assert len(texts) == len(Reason)
 
 
 def test_an_unknown_key_is_refused() -> None:
