@@ -21,6 +21,7 @@ from mdtool.machine.pci import pci_facts
 from mdtool.machine.tree import BUILTIN, SECTIONS, Bus, Node, Place, Properties, Tree, Value
 from mdtool.machine.values import natural, plain, same
 from mdtool.machine.writer import address_key
+from mdtool.text import one_line
 
 # Severities, the worst first.
 IDENTITY = "identity"  # another device, or the same one somewhere else
@@ -82,6 +83,9 @@ class Difference:
     position: Position | None = field(default=None, compare=False)
 
     def __str__(self) -> str:
+        return one_line(self._sentence())
+
+    def _sentence(self) -> str:
         if self.property == "":
             if self.have is None:
                 return f"{self.node}: missing: described is {self.want}, and the machine has none"

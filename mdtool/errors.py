@@ -15,6 +15,9 @@ One error prints as
 
 from __future__ import annotations
 
+import os
+import sys
+import traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -84,6 +87,27 @@ class Warn(MdtoolError):
     """Not an error until ``--strict``: something was understood and deliberately left out."""
 
     severity = "warning"
+
+
+class InternalError(MdtoolError):
+    """A fault of mdtool's own, in one line."""
+
+
+def unexpected(error: BaseException) -> InternalError:
+    """An exception that no code foresaw, as an error: what it is, where it came from, and what to do about it.
+
+    The traceback goes to stderr where MDTOOL_TRACEBACK is set.
+    """
+    if os.environ.get("MDTOOL_TRACEBACK"):
+        traceback.print_exception(error, file=sys.stderr)
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    place = f" ({os.path.basename(trace.tb_frame.f_code.co_filename)}:{trace.tb_lineno})" if trace is not None else ""
+    said = " ".join(f"{error}".split())[:200]
+    what = f"mdtool failed: {type(error).__name__}{place}{': ' if said else ''}{said}"
+    remedy = "please report it, with the command and its files; MDTOOL_TRACEBACK=1 shows more"
+    return InternalError(f"{what}; {remedy}", rule="internal")
 
 
 class Errors(MdtoolError):

@@ -10,12 +10,13 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
 from importlib import import_module
 from typing import NoReturn
 
 from mdtool import __version__
-from mdtool.errors import MdtoolError
+from mdtool.errors import MdtoolError, unexpected
 
 #: command: what --help says of it; the module is ``mdtool.cli.COMMAND`` with - as _ (and ``import_`` for import)
 COMMANDS = {
@@ -46,15 +47,47 @@ def program() -> NoReturn:
 
     Python takes itself apart object by object when it ends, which is a tenth of the time of a reconcile, for memory that
     the kernel takes back anyway.  Whatever has to be closed or removed was, by the ``with`` that opened it.
+
+    Whatever goes wrong, also in telling of it, the status is 2: Python's own is 1, which means that something differs.
     """
-    status = main()
-    with suppress(OSError):  # what an error left unwritten; that stdout cannot be written was said
-        sys.stdout.flush()
-    os._exit(status)
+    status = 2
+    try:
+        try:
+            status = main()
+        finally:
+            with suppress(OSError):  # what an error left unwritten; that stdout cannot be written was said
+                sys.stdout.flush()
+    except SystemExit as end:  # argparse
+        status = end.code if isinstance(end.code, int) else 2
+    except BaseException:
+        os.write(2, b"error: mdtool failed, and could not say why [internal]\n")
+    finally:
+        os._exit(status)
 
 
 def main(argv: list[str] | None = None) -> int:
-    arguments = sys.argv[1:] if argv is None else argv
+    from mdtool.cli.output import guarded
+
+    with guarded():
+        try:
+            status = _run(sys.argv[1:] if argv is None else argv)
+            sys.stdout.flush()
+            return status
+        except MdtoolError as error:
+            print(error, file=sys.stderr)
+        except BrokenPipeError:  # the reader of our output went away: not a fault of anyone's
+            pass
+        except OSError as error:  # a full disk behind stdout, for one
+            print(MdtoolError(f"{error.filename or 'output'}: {error.strerror}"), file=sys.stderr)
+        except KeyboardInterrupt:
+            print("interrupted", file=sys.stderr)
+            return 130
+        except Exception as error:
+            print(unexpected(error), file=sys.stderr)
+        return 2
+
+
+def _run(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="mdtool",
         description="Machine descriptions for QEMU: keep a guest's hardware in a file, in git, and unchanged.",
@@ -77,17 +110,5 @@ def main(argv: list[str] | None = None) -> int:
             module.arguments(command)
             command.set_defaults(run=module.run)
     args = parser.parse_args(arguments)
-    try:
-        status: int = args.run(args)
-        sys.stdout.flush()
-        return status
-    except MdtoolError as error:
-        print(error, file=sys.stderr)
-    except BrokenPipeError:  # the reader of our output went away: not a fault of anyone's
-        pass
-    except OSError as error:  # a full disk behind stdout, for one
-        print(MdtoolError(f"{error.filename or 'output'}: {error.strerror}"), file=sys.stderr)
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
-    return 2
+    status: int = args.run(args)
+    return status

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import sys
+
+from mdtool.cli.output import result
 
 EXAMPLE = """\
 example:
@@ -21,5 +22,5 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from mdtool.cli.complete import WRITERS
 
-    sys.stdout.write(WRITERS[args.shell]())
+    result(WRITERS[args.shell]())
     return 0

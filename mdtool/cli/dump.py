@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import sys
 
+from mdtool.cli.output import result
 from mdtool.files import write_file
 from mdtool.machine.tree import Tree
 
@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
     if args.output:
         write_file(args.output, text)
     else:
-        sys.stdout.write(text)
+        result(text)
     return 0
 
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import sys
 
-from mdtool.cli.output import say
+from mdtool.cli.output import result, say
 from mdtool.errors import InputError
 
 EXAMPLE = """\
@@ -55,7 +54,7 @@ def _write(path: str, text: str) -> int:
     from mdtool.files import write_file
 
     if path == "-":
-        sys.stdout.write(text)
+        result(text)
     else:
         write_file(path, text)
     return 0

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import sys
 
+from mdtool.cli.output import result
 from mdtool.errors import InputError
 
 EXAMPLE = """\
@@ -36,5 +36,5 @@ def run(args: argparse.Namespace) -> int:
     if args.output:
         write_file(args.output, text)
     else:
-        sys.stdout.write(text)
+        result(text)
     return 0

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from typing import TYPE_CHECKING
 
-from mdtool.cli.output import coloured, say
+from mdtool.cli.output import coloured, result, say
 
 if TYPE_CHECKING:
     from mdtool.machine.tree import Tree
@@ -49,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
     if args.output:
         write_file(args.output, text)
     else:
-        sys.stdout.write(text)
+        result(text)
     return 0
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import sys
+
+from mdtool.cli.output import result
 
 EXAMPLE = """\
 example:
@@ -28,5 +29,5 @@ def run(args: argparse.Namespace) -> int:
     if args.output:
         write_file(args.output, text)
     else:
-        sys.stdout.write(text)
+        result(text)
     return 0

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mdtool.cli.output import coloured, say, warn_all
+from mdtool.cli.output import coloured, result, say, warn_all
 from mdtool.errors import ConflictError, InputError, MdtoolError
 
 if TYPE_CHECKING:
@@ -81,25 +81,25 @@ def _launch(args: argparse.Namespace, ready: Callable[[], None] | None) -> int:
     way = _way(args)
     guest = guest_from_file(args.guest)
     old = tree_from_hints(args.hints) if args.hints else _described(args)
-    result = reconcile(guest, old)
-    warn_all(result.warnings)
-    if old is not None and not args.hints and result.plan:
+    reconciled = reconcile(guest, old)
+    warn_all(reconciled.warnings)
+    if old is not None and not args.hints and reconciled.plan:
         from mdtool.review.plan import text_from_plan
 
         named = args.description or f"the description inside of {args.guest}"
         raise ConflictError(
-            f"{named} is not up to date with {args.guest}:\n{text_from_plan(result.plan)}",
+            f"{named} is not up to date with {args.guest}:\n{text_from_plan(reconciled.plan)}",
             remedy=f"mdtool reconcile {args.guest} {args.description or ''}".rstrip(),
             rule="reconciled",
         )
     if way.by_libvirt:
-        return _by_libvirt(guest, result.tree, wanted_by(guest, result.tree), args)
+        return _by_libvirt(guest, reconciled.tree, wanted_by(guest, reconciled.tree), args)
 
     def prepare(runtime: Path | None, port: Callable[[int], int] = int) -> Prepared:
         return prepared(
             guest,
-            result.tree,
-            wanted_by(guest, result.tree),
+            reconciled.tree,
+            wanted_by(guest, reconciled.tree),
             via=way.name,
             rehearse=args.rehearse,
             binary=args.qemu,
@@ -114,7 +114,7 @@ def _launch(args: argparse.Namespace, ready: Callable[[], None] | None) -> int:
         for error in made.commandline.refused if made.commandline is not None else ():
             say(f"a launch would end with this: {error}")
         script = script_from_prepared(made, paused=args.paused)
-        print(json.dumps(data_from_prepared(made), indent=1) if args.json else script)
+        result((json.dumps(data_from_prepared(made), indent=1) if args.json else script) + "\n")
         return 0
     if args.rehearse and not (args.paused or args.qmp):  # with either, somebody wants to look at it
         for name in ("pidfile", "log", "incoming", "daemonize", "user", "hints_out"):
@@ -130,13 +130,13 @@ def _launch(args: argparse.Namespace, ready: Callable[[], None] | None) -> int:
     def runs() -> None:
         if hints is not None:
             try:
-                write_file(hints, hints_from_tree(result.tree))
+                write_file(hints, hints_from_tree(reconciled.tree))
             except MdtoolError as error:
                 say(f"warning: {error.what}")
 
     def follow(qemu: QemuProcess) -> None:
         if hints is not None:
-            exported_while_it_runs(qemu, Path(args.guest).absolute(), result.tree, partial(write_file, hints), say)
+            exported_while_it_runs(qemu, Path(args.guest).absolute(), reconciled.tree, partial(write_file, hints), say)
 
     settings = launch.Settings(
         paused=args.paused,
@@ -191,7 +191,7 @@ def _by_libvirt(guest: Guest, tree: Tree, wanted: Sequence[Wanted], args: argpar
 
     if args.print:
         source = Path(args.guest).read_bytes()
-        print(xml_for_libvirt(source, guest, tree, wanted, overrides_by_hand(tree, wanted)), end="")
+        result(xml_for_libvirt(source, guest, tree, wanted, overrides_by_hand(tree, wanted)))
         return 0
     try:
         launched_by_libvirt(guest, tree, wanted, connect=args.connect, paused=args.paused, say=say)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import sys
 
-from mdtool.cli.output import say
+from mdtool.cli.output import result, say
 
 EXAMPLE = """\
 example:
@@ -39,5 +38,5 @@ def run(args: argparse.Namespace) -> int:
     if args.output:
         write_file(args.output, merged.text)
     else:
-        sys.stdout.write(merged.text)
+        result(merged.text)
     return 1 if merged.conflicts else 0

@@ -1,15 +1,25 @@
-"""What commands print: results to stdout, progress and messages to stderr, colour on a terminal only."""
+"""What commands print: results to stdout, progress and messages to stderr, colour on a terminal only.
+
+``guarded`` stands between every ``print`` and the terminal: text of a file, a guest or a monitor is never obeyed as an
+escape sequence.  A result that another program reads (a description, a script) goes through ``result``.
+"""
 
 from __future__ import annotations
 
 import os
+import re
 import sys
-from collections.abc import Iterable
-from typing import TextIO
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, TextIO, cast
 
 from mdtool.errors import Warn
+from mdtool.text import printable
 
 _CODES = {"red": "31", "green": "32", "yellow": "33", "blue": "34", "dim": "2", "bold": "1"}
+#: around the codes of our own colours until they are written, so that nothing else can pass for one
+_OWN = f"\0{os.urandom(8).hex()}:"
+_COLOUR = re.compile(f"{_OWN}([0-9]+)m")
 
 
 def coloured(text: str, colour: str, stream: TextIO | None = None) -> str:
@@ -17,7 +27,53 @@ def coloured(text: str, colour: str, stream: TextIO | None = None) -> str:
     stream = stream or sys.stdout
     if not stream.isatty() or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
         return text
-    return f"\x1b[{_CODES[colour]}m{text}\x1b[0m"
+    if not isinstance(stream, Guarded):
+        return f"\x1b[{_CODES[colour]}m{printable(text)}\x1b[0m"
+    return f"{_OWN}{_CODES[colour]}m{text}{_OWN}0m"
+
+
+class Guarded:
+    """A stream that spells control characters in place of writing them."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream = stream
+
+    def write(self, text: str) -> int:
+        parts = _COLOUR.split(text)  # texts, and the number of a colour between each two
+        shown = "".join(f"\x1b[{part}m" if number % 2 else printable(part) for number, part in enumerate(parts))
+        charset = self.stream.encoding or "utf-8"
+        self.stream.write(shown if shown.isascii() else shown.encode(charset, "backslashreplace").decode(charset))
+        return len(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
+
+
+@contextmanager
+def guarded() -> Iterator[None]:
+    """stdout and stderr as ``Guarded``, inside of the ``with``."""
+    before = sys.stdout, sys.stderr
+    sys.stdout, sys.stderr = (cast(TextIO, Guarded(stream)) if stream is not None else stream for stream in before)
+    try:
+        yield
+    finally:
+        sys.stdout, sys.stderr = before
+
+
+def result(text: str | bytes) -> None:
+    """What another program reads, byte for byte; on a terminal, what a person can look at."""
+    data = text.encode(errors="surrogateescape") if isinstance(text, str) else text
+    stream: Any = sys.stdout
+    if stream.isatty():
+        stream.write(data.decode(errors="replace"))
+        return
+    stream.flush()
+    binary = getattr(stream, "buffer", None)
+    if binary is None:  # a stream of text alone
+        getattr(stream, "stream", stream).write(data.decode(errors="replace"))
+    else:
+        binary.write(data)
+        binary.flush()
 
 
 def say(text: str) -> None:
@@ -26,6 +82,7 @@ def say(text: str) -> None:
     Past Python's buffer where there is a descriptor: a signal handler may say something in the midst of a message, and
     the buffer answers that with an error.
     """
+    text = printable(text)
     try:
         os.write(sys.stderr.fileno(), f"{text}\n".encode(errors="backslashreplace"))
     except (OSError, ValueError):  # no descriptor behind it, or nobody reads

@@ -200,7 +200,7 @@ def _live(args: argparse.Namespace, guest: Guest, old: Tree | None, new: Tree, p
     if old is None:
         remedy = f"describe it first: mdtool dump {args.live} --xml {args.guest} -o {args.description}"
         raise InputError(f"{args.description} is not there, and --live changes a described guest", remedy=remedy)
-    host = Host(guest, runtime_base() / (guest.uuid or guest.name.replace("/", "_")), free_port)
+    host = Host(guest, runtime_base() / guest.key, free_port)
     with session_from_source(args.live) as session:
         check_before(session, old)
         outcomes = carried_out(session, plan, old, new, wanted_by(guest, new), host, seconds=args.timeout or UNPLUG_SECONDS)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import sys
+
+from mdtool.cli.output import result
 
 EXAMPLE = """\
 example:
@@ -29,5 +30,5 @@ def run(args: argparse.Namespace) -> int:
     if args.output:
         write_file(args.output, said)
     else:
-        sys.stdout.write(said)
+        result(said)
     return 0

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import sys
-from contextlib import suppress
 
-from mdtool.errors import MdtoolError
+from mdtool.cli.output import result
+from mdtool.text import printable
 
 EXAMPLE = """\
 example:
@@ -19,14 +18,20 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    """A file that fails would end git's diff or log of all the others: so nothing about its contents is an error."""
     from mdtool.files import bytes_from_file
     from mdtool.machine.document import document_from_text
     from mdtool.review.merge3 import is_description
     from mdtool.review.textconv import lines
 
-    text = bytes_from_file(args.file).decode(errors="replace")
-    if is_description(text):
-        with suppress(MdtoolError):  # a broken description (one with conflict markers, say) is shown as it is
-            text = "".join(f"{line}\n" for line in lines(document_from_text(text, args.file).tree))
-    sys.stdout.write(text)
+    data = bytes_from_file(args.file)
+    text = data.decode(errors="replace")
+    if not is_description(text):
+        result(data)
+        return 0
+    try:
+        shown = "".join(f"{line}\n" for line in lines(document_from_text(text, args.file).tree))
+    except Exception:  # a broken description (one with conflict markers, say) is shown as it is
+        shown = printable(text)
+    result(shown)
     return 0

@@ -66,6 +66,8 @@ def pid_of_libvirt(name: str, connect: str | None) -> int | None:
     session = Path(os.environ.get("XDG_RUNTIME_DIR", "/nonexistent")) / "libvirt/qemu/run"
     system = Path("/run/libvirt/qemu")
     folders = {None: (system, session), "qemu:///system": (system,), "qemu:///session": (session,)}
+    if "/" in name or "\0" in name:  # libvirt has no such guest
+        return None
     connect = connect or os.environ.get("VIRSH_DEFAULT_CONNECT_URI") or os.environ.get("LIBVIRT_DEFAULT_URI") or None
     for folder in folders.get(connect, ()):
         with suppress(OSError, ValueError, LookupError):

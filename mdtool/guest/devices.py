@@ -23,6 +23,8 @@ from mdtool.guest.elements.outside import wanted_outside
 from mdtool.guest.model import Guest, Wanted
 from mdtool.guest.table import Context, check_known, wanted_from_element
 from mdtool.guest.xml import Element, element_from_bytes, element_from_file
+from mdtool.machine.values import uuid_from_text
+from mdtool.text import quoted
 
 MAX_DEVICES = 10_000
 
@@ -55,12 +57,31 @@ def guest_from_element(domain: Element, file: str) -> Guest:
     return Guest(
         file=file,
         domain=domain,
-        name=domain.get("name") or Path(file).stem,
-        uuid=domain.get("uuid"),
+        name=_name(domain, file),
+        uuid=_uuid(domain),
         arch=arch,
         machine=kind.attributes.get("machine") or default_machine(arch),
         emulator=domain.get("devices/emulator") or None,
     )
+
+
+def _name(domain: Element, file: str) -> str:
+    """What the guest is called, by libvirt's rules: no slash and no line break, for it becomes the name of files."""
+    name = domain.get("name") or Path(file).stem
+    if "/" in name or "\n" in name or name in (".", ".."):
+        what = f"{quoted(name)} is no name of a guest"
+        raise InputError(what, at=domain.at("name"), expected="a name without / and line breaks", rule="guest-name")
+    return name
+
+
+def _uuid(domain: Element) -> str | None:
+    """The guest's uuid in its canonical form; None where the XML has none, or an empty one."""
+    text = domain.get("uuid")
+    try:
+        return uuid_from_text(text) if text else None
+    except ValueError as expected:
+        what = f"{quoted(text or '')} is no UUID"
+        raise InputError(what, at=domain.at("uuid"), expected=str(expected), rule="uuid") from None
 
 
 def default_machine(arch: str) -> str:

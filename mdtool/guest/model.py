@@ -17,11 +17,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from hashlib import sha256
 from typing import Any
 
 from mdtool.errors import Position
 from mdtool.guest.xml import Element
 from mdtool.machine.tree import Properties
+from mdtool.machine.values import uuid_from_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +108,16 @@ class Guest:
     arch: str
     machine: str
     emulator: str | None
+
+    @property
+    def key(self) -> str:
+        """What its private directories and locks are named by: the uuid; without one, a uuid made from the name.
+
+        No text of the XML becomes a part of a path.
+        """
+        if self.uuid is not None:
+            return self.uuid
+        return uuid_from_text(sha256(b"mdtool guest:" + self.name.encode(errors="surrogateescape")).hexdigest()[:32])
 
     @property
     def devices(self) -> list[Element]:

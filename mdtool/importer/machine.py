@@ -394,7 +394,7 @@ class _Machine:
         emulator = self.binary if self.binary.startswith("/") else shutil.which(self.binary) or f"/usr/bin/{self.binary}"
         body = "".join(f"    {element}\n" for element in elements)
         kept = [*backends, *(t.verbatim for t in things if t.verbatim is not None), *host.kept, *self.left, *left, *more]
-        uuid = f"  <uuid>{said.value('uuid')}</uuid>\n" if "uuid" in said else ""
+        uuid = f"  <uuid>{_escaped(str(said.value('uuid')))}</uuid>\n" if "uuid" in said else ""
         os_type = tag("type", "hvm", arch=_ARCH.get(arch, arch), machine=machine)
         parts = [domain.features(said, tree, arch, is_efi), domain.cpu(said, tree), domain.clock(said, tree)]
         return (

@@ -73,8 +73,7 @@ def alone(guest: Guest, *, incoming: bool = False) -> Iterator[GuestDirectory]:
     The source of a migration on this host runs the same guest, and hands its disks over when the state is there: the
     target has a lock of its own, which is in the way of whoever launches the guest anew.
     """
-    name = guest.uuid or guest.name.replace("/", "_")
-    target = f"{name}-incoming"
+    name, target = guest.key, f"{guest.key}-incoming"
     with ExitStack() as stack:
         place = stack.enter_context(GuestDirectory(target if incoming else name, guest.name))
         if not incoming:

@@ -18,6 +18,7 @@ from mdtool.errors import InputError, Position, Report
 from mdtool.files import text_from_file
 from mdtool.machine.schema import machine_schema, validate_machine, validate_pins
 from mdtool.machine.tree import SECTIONS, Bus, Node, Retired, Tree
+from mdtool.machine.values import uuid_from_text
 from mdtool.machine.writer import BAGS, PINS_FORMAT
 from mdtool.machine.yaml import composed, items, plain_data, position
 
@@ -67,6 +68,8 @@ def _end_of_tree_document(text: str) -> int:
 def _tree(root: Any, file: str) -> Tree:
     found = {key: value for key, _, value in items(root)}
     sections = {name: _strings_kept(name, plain_data(found[name])) for name in SECTIONS if name in found}
+    if "uuid" in sections.get("guest", {}):
+        sections["guest"]["uuid"] = uuid_from_text(sections["guest"]["uuid"])
     return Tree(
         **sections,
         buses=_buses(found.get("buses"), file),

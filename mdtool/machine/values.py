@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from mdtool.limits import MAX_DIGITS
 from mdtool.machine.tree import Value
 
 _NUMBER = re.compile(r"[-+]?(0x[0-9a-fA-F]+|[0-9]+)")
@@ -35,9 +36,9 @@ def plain(value: Value) -> Value:
         return "on"
     if text.lower() in _FALSE:
         return "off"
-    if _NUMBER.fullmatch(text):
+    if len(text) <= MAX_DIGITS and _NUMBER.fullmatch(text):
         return str(int(text, 0) if "x" in text.lower() else int(text))
-    return text
+    return text.lower() if len(text) == 36 and _UUID_PRINTED.fullmatch(text) else text
 
 
 def same(one: Value, other: Value) -> bool:
@@ -55,6 +56,26 @@ def number(value: Value, absent: int = 0) -> int:
         return int(str(plain(value)), 0)
     except ValueError:
         return absent
+
+
+_UUID = re.compile(r"\s*((?:[- ]*[0-9a-fA-F]{2}){16})\s*")
+#: a uuid as QEMU and libvirt print it, but for capitals
+_UUID_PRINTED = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+
+
+def uuid_from_text(text: str) -> str:
+    """A uuid in its one canonical form, from any that libvirt takes: capitals, dashes and blanks between bytes or none.
+
+    >>> uuid_from_text("6A1F0C5293D44B7E8C215E0D7B9A4F10")
+    '6a1f0c52-93d4-4b7e-8c21-5e0d7b9a4f10'
+
+    Raises ValueError, with what it would have taken, where the text is none.
+    """
+    found = _UUID.fullmatch(text)
+    if found is None:
+        raise ValueError("a UUID: 32 hexadecimal digits, 8-4-4-4-12")
+    digits = re.sub("[- ]", "", found[1]).lower()
+    return "-".join((digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:]))
 
 
 def nested(values: Mapping[str, Value], separator: str) -> dict[str, Value]:

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 
-from mdtool.errors import MdtoolError
+from mdtool.errors import MdtoolError, unexpected
 
 
 def daemonized(work: Callable[[Callable[[], None]], int]) -> int:
@@ -45,6 +45,8 @@ def daemonized(work: Callable[[Callable[[], None]], int]) -> int:
         status = work(ready)
     except (MdtoolError, OSError) as error:
         print(error, file=sys.stderr)
+    except Exception as error:
+        print(unexpected(error), file=sys.stderr)
     finally:
         with suppress(OSError):
             sys.stdout.flush()

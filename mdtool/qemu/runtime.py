@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import shutil
 import stat
 import tempfile
@@ -48,14 +49,18 @@ def _private(path: Path) -> Path:
 class GuestDirectory:
     """The private directory of one guest, and the lock that keeps it to one QEMU at a time.
 
-    ``name`` is the guest's uuid.  The lock is on a file that QEMU inherits (``fd``): it holds until QEMU itself has
-    ended, also where mdtool was killed.  What an earlier mdtool left behind when it was killed is removed on entry.
+    ``name`` is the guest's ``key``, a uuid.  The lock is on a file that QEMU inherits (``fd``): it holds until QEMU itself
+    has ended, also where mdtool was killed.  What an earlier mdtool left behind when it was killed is removed on entry.
     """
 
     name: str
     label: str
     path: Path = Path()
     fd: int = -1
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[\w-]+", self.name):  # it is removed with all that is in it
+            raise ValueError(f"not the name of a private directory: {self.name!r}")
 
     def __enter__(self) -> Self:
         base = runtime_base()
@@ -114,6 +119,8 @@ def run_by_libvirt(name: str, uuid: str | None) -> int | None:
     Without asking libvirt: that would cost a launch as long as all the rest, and start a daemon on some hosts.
     """
     own = os.environ.get("XDG_RUNTIME_DIR")
+    if "/" in name:  # libvirt has no such guest
+        return None
     for base in (Path("/run/libvirt/qemu"), *([Path(own, "libvirt/qemu/run")] if own else [])):
         with suppress(OSError, ValueError):
             pid = int((base / f"{name}.pid").read_text())

@@ -28,6 +28,7 @@ from mdtool.machine.roles import role
 from mdtool.machine.tree import BUILTIN, HAND, SECTIONS, Node, Place, Properties, Tree, Value
 from mdtool.machine.values import natural, plain, same
 from mdtool.machine.writer import address_key
+from mdtool.text import one_line
 
 ADDED, REMOVED, MOVED, REPLACED, RENAMED, CHANGED = "added", "removed", "moved", "replaced", "renamed", "changed"
 SYMBOLS = {ADDED: "+", REMOVED: "-", MOVED: ">", REPLACED: "±", RENAMED: "=", CHANGED: "~"}
@@ -55,9 +56,10 @@ class Change:
     def __str__(self) -> str:
         head = f"{SYMBOLS[self.kind]} {self.node:<16}"
         if self.kind in (ADDED, REMOVED):
-            return f"{head} {self.driver} at {self.new if self.kind == ADDED else self.old} [{self.severity}]"
+            place = self.new if self.kind == ADDED else self.old
+            return one_line(f"{head} {self.driver} at {place} [{self.severity}]")
         what = f"{self.property}: " if self.kind == CHANGED else f"{self.kind}: "
-        return f"{head} {what}{_said(self.old)} -> {_said(self.new)} [{self.severity}]"
+        return one_line(f"{head} {what}{_said(self.old)} -> {_said(self.new)} [{self.severity}]")
 
     def data(self) -> dict[str, Any]:
         """For ``--json``."""

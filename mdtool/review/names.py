@@ -16,6 +16,7 @@ from mdtool.machine import facts
 from mdtool.machine.facts import kind_of, value_of
 from mdtool.machine.tree import BUILTIN, Bus, Node, Place, Tree
 from mdtool.machine.values import is_on, natural, number
+from mdtool.text import one_line
 
 NIC, DISK = "nic", "disk"
 
@@ -31,7 +32,7 @@ class Named:
     why: str
 
     def __str__(self) -> str:
-        return f"{self.node:<16} {self.driver:<20} {self.name:<40} {self.why}"
+        return one_line(f"{self.node:<16} {self.driver:<20} {self.name:<40} {self.why}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +46,8 @@ class Renamed:
     remedy: str
 
     def __str__(self) -> str:
-        return f"! {self.node:<14} {self.driver:<20} {self.old} -> {self.new}" + (
-            f"\n    {self.remedy}" if self.remedy else ""
+        return one_line(f"! {self.node:<14} {self.driver:<20} {self.old} -> {self.new}") + (
+            f"\n    {one_line(self.remedy)}" if self.remedy else ""
         )
 
 

@@ -14,6 +14,7 @@ from mdtool.machine.tree import Tree
 from mdtool.machine.values import natural
 from mdtool.reconcile.plan import Action, Plan, Reason, Step
 from mdtool.review.names import names
+from mdtool.text import one_line
 
 _SUMS = {
     Action.ADD: "to add",
@@ -65,7 +66,7 @@ def text_from_step(step: Step) -> str:
         parts.append(f"the guest calls it {step.called[1]}, and no longer {step.called[0]}")
     if step.action is not Action.KEEP and step.hot is not None:
         parts.append(_HOT[step.action] if step.hot else "needs a power cycle")
-    return f"{line} {'; '.join(parts)}".rstrip()
+    return one_line(f"{line} {'; '.join(parts)}".rstrip())
 
 
 def summary(plan: Plan) -> str:

@@ -17,6 +17,7 @@ from mdtool.machine.tree import BUILTIN, Bus, Node, Place, Tree, node_name
 from mdtool.machine.values import plain
 from mdtool.machine.writer import address_key
 from mdtool.review.diff import ADDED, MOVED, REMOVED, SYMBOLS, Change, Diff, diff, paired, where
+from mdtool.text import one_line
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +202,7 @@ def headline(tree: Tree) -> str:
         parts.append(f"{vcpus} CPU{'s' if vcpus != 1 else ''} {tree.cpu.get('model', '')}".rstrip())
     if isinstance(size, int):
         parts.append(f"{size / 2**30:g} GiB" if size % 2**30 == 0 else f"{size / 2**20:g} MiB")
-    return " · ".join(str(part) for part in parts if part)
+    return one_line(" · ".join(str(part) for part in parts if part))
 
 
 def text(items: Sequence[Item], coloured: Coloured = lambda text, _colour: text, width: int = 120) -> str:
@@ -222,17 +223,17 @@ def _lines(item: Item, first: str, rest: str, coloured: Coloured, width: int) ->
 
 def _line(item: Item, lead: str, coloured: Coloured, width: int) -> str:
     if item.kind == "bus":
-        return coloured(lead, "dim") + coloured(item.name, "bold") + coloured(f"  {item.what}", "dim")
+        return coloured(lead, "dim") + coloured(one_line(item.name), "bold") + coloured(one_line(f"  {item.what}"), "dim")
     symbol = f"{SYMBOLS[item.mark]} " if item.mark else ""
     name = "" if item.name.startswith(f"{item.driver}@") or item.name == item.driver else f"{item.name}  "
-    notes = "; ".join(item.notes) or item.what
+    notes = one_line("; ".join(item.notes) or item.what)
     address = f"{item.address:<5} " if item.address else ""
-    plain_text = f"{symbol}{address}{name}{item.driver}"
+    plain_text = one_line(f"{symbol}{address}{name}{item.driver}")
     room = width - len(lead) - len(plain_text) - 2
     notes = notes if len(notes) <= room else notes[: max(room - 3, 0)] + "..."
     if item.mark:
         return coloured(lead, "dim") + coloured(f"{plain_text}  {notes}".rstrip(), _COLOURS[item.mark])
     if item.builtin:
         return coloured(lead, "dim") + coloured(f"{plain_text}  {notes}".rstrip(), "dim")
-    said = f"{address}{coloured(name, 'bold') if name else ''}{item.driver}"
+    said = f"{one_line(address)}{coloured(one_line(name), 'bold') if name else ''}{one_line(item.driver)}"
     return coloured(lead, "dim") + (said + (coloured(f"  {notes}", "dim") if notes else "")).rstrip()

@@ -10,6 +10,7 @@ from mdtool.machine.pci import pci_facts
 from mdtool.machine.tree import SECTIONS, Tree
 from mdtool.machine.values import natural
 from mdtool.machine.writer import canonical
+from mdtool.text import one_line
 
 
 def lines(tree: Tree) -> Iterator[str]:
@@ -18,7 +19,10 @@ def lines(tree: Tree) -> Iterator[str]:
     ``pcie.0 02.0: pci.1 pcie-root-port chassis=1``, ``net0 ~ rombar=1`` for a pin, ``net0 ~ pci:rom=262144`` for what
     the PCI device is.
     """
-    tree = canonical(tree)
+    yield from map(one_line, _lines(canonical(tree)))
+
+
+def _lines(tree: Tree) -> Iterator[str]:
     for name in SECTIONS:
         yield from _section(name, getattr(tree, name))
     for bus in tree.all_buses.values():

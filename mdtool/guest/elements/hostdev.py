@@ -7,6 +7,7 @@ from dataclasses import replace
 from mdtool.guest.elements.rom import ROM, ROM_HOST, without_rom
 from mdtool.guest.model import Wanted
 from mdtool.guest.table import Context, Device, Prop, positive, virtio
+from mdtool.machine.values import uuid_from_text
 
 DRIVERS = {
     "pci": "vfio-pci",
@@ -55,9 +56,10 @@ def source_of(context: Context) -> str:
             case "scsi_host":
                 return context.get("source/@wwpn")
             case _:
-                return given.get("uuid", "")
+                return uuid_from_text(given["uuid"]) if "uuid" in given else ""
     except ValueError:
-        context.error("source/address", "the source's address is none", expected="numbers", rule="value-valid")
+        expected = "a UUID" if context.get("@type") == "mdev" else "numbers"
+        context.error("source/address", "the source's address is none", expected=expected, rule="value-valid")
         return ""
 
 

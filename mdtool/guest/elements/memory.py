@@ -9,6 +9,7 @@ from typing import Any
 
 from mdtool.guest.model import Wanted
 from mdtool.guest.table import VIRTIO, Context, Device, Prop, number
+from mdtool.machine.values import uuid_from_text
 
 UNITS: Mapping[str, int] = {
     "b": 1, "bytes": 1, "KB": 10**3, "k": 2**10, "KiB": 2**10, "MB": 10**6, "M": 2**20, "MiB": 2**20, "GB": 10**9,
@@ -62,7 +63,7 @@ MEMORY = Device(
     },
     props={
         "node": Prop("target/node", number),
-        "uuid": Prop("uuid", drivers=("nvdimm",)),
+        "uuid": Prop("uuid", uuid_from_text, drivers=("nvdimm",)),
         "memaddr": Prop("target/address/@base", number, ("virtio-mem-*", "virtio-pmem-*")),
         **VIRTIO,
     },

@@ -7,10 +7,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import pairwise
 
+from mdtool.errors import InputError
 from mdtool.guest.model import Guest, Spot, Wanted
 from mdtool.guest.table import with_host_side
 from mdtool.guest.xml import Element
 from mdtool.machine.tree import Properties, Value
+from mdtool.machine.values import uuid_from_text
+from mdtool.text import quoted
 
 QEMU = "{http://libvirt.org/schemas/domain/qemu/1.0}"
 
@@ -22,7 +25,12 @@ def wanted_outside(guest: Guest) -> Iterator[Wanted]:
     """
     genid = guest.domain.first("genid")
     if genid is not None:
-        properties: Properties = {"guid": genid.text.lower() or "auto"}
+        try:
+            guid = uuid_from_text(genid.text) if genid.text else "auto"
+        except ValueError as expected:
+            what = f"<genid>: {quoted(genid.text)} is no UUID"
+            raise InputError(what, at=genid.position, expected=str(expected), rule="uuid") from None
+        properties: Properties = {"guid": guid}
         yield Wanted("genid", "vmgenid", "genid", id="vmgenid0", properties=properties, element=genid)
     info = guest.domain.first("features/vmcoreinfo")
     if info is not None and info.get("@state") != "off":

@@ -24,6 +24,8 @@ from mdtool.errors import InputError, Report
 from mdtool.guest.model import Guest
 from mdtool.guest.platform.units import escaped, number, on, switch
 from mdtool.guest.xml import Element
+from mdtool.machine.values import uuid_from_text
+from mdtool.text import quoted
 
 Section = dict[str, Any]
 
@@ -308,7 +310,7 @@ def _smbios(domain: Element) -> Section:
                 elif block.tag == "chassis":  # libvirt always says who made it, and QEMU would call itself its maker
                     found["type3"] = {"manufacturer": "", **values}
                 else:
-                    found[_BLOCKS[block.tag]] = values
+                    found[_BLOCKS[block.tag]] = _system(domain, block, values) if block.tag == "system" else values
             else:
                 raise InputError(
                     f"<sysinfo> has no <{block.tag}>",
@@ -317,6 +319,22 @@ def _smbios(domain: Element) -> Section:
                     rule="sysinfo",
                 )
     return found
+
+
+def _system(domain: Element, block: Element, values: dict[str, str]) -> dict[str, str]:
+    """The entries of <system>, its uuid in the canonical form; libvirt refuses another one than the guest's."""
+    if "uuid" not in values:
+        return values
+    at = next(entry.position for entry in block.all("entry") if entry.get("@name") == "uuid")
+    try:
+        uuid, own = uuid_from_text(values["uuid"]), domain.get("uuid")
+        same = not own or uuid_from_text(own) == uuid
+    except ValueError as expected:
+        what = f"<system>: {quoted(values['uuid'])} is no UUID"
+        raise InputError(what, at=at, expected=str(expected), rule="uuid") from None
+    if not same:
+        raise InputError("<system>: another uuid than the guest's", at=at, expected=own, rule="uuid")
+    return {**values, "uuid": uuid}
 
 
 #: SMBIOS structure -> QEMU's key -> the file that holds it in the host's own tables

@@ -8,6 +8,7 @@ from mdtool.errors import InputError
 from mdtool.guest.xml import Element
 from mdtool.launch.backends.base import Backend, Host, given, option, refused, whole
 from mdtool.machine.tree import Node
+from mdtool.machine.values import uuid_from_text
 
 
 def hostdev(element: Element, node: Node | None, host: Host) -> Backend:
@@ -73,7 +74,13 @@ def _scsi_host(element: Element, _node: Node | None, _host: Host) -> Backend:
 
 
 def _mdev(element: Element, _node: Node | None, _host: Host) -> Backend:
-    return Backend(properties={"sysfsdev": f"/sys/bus/mdev/devices/{given(_source(element), 'address/@uuid')}"})
+    source = _source(element)
+    try:
+        uuid = uuid_from_text(given(source, "address/@uuid"))
+    except ValueError as expected:
+        at = source.at("address/@uuid")
+        raise InputError("<hostdev>: not the uuid of a device", at=at, expected=str(expected), rule="uuid") from None
+    return Backend(properties={"sysfsdev": f"/sys/bus/mdev/devices/{uuid}"})
 
 
 KINDS: dict[str, Callable[[Element, Node | None, Host], Backend]] = {

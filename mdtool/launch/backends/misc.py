@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 from mdtool.errors import InputError, choices
+from mdtool.guest.model import Guest
 from mdtool.guest.platform.memory import memory_object
 from mdtool.guest.platform.units import bytes_of
 from mdtool.guest.xml import Element
@@ -23,6 +25,7 @@ from mdtool.launch.backends.base import (
 )
 from mdtool.launch.backends.char import chardev
 from mdtool.machine.tree import Node
+from mdtool.machine.values import uuid_from_text
 
 
 def _id(node: Node | None) -> str:
@@ -50,6 +53,13 @@ def rng(element: Element, node: Node | None, host: Host) -> Backend:
     return made + Backend(words, {"rng": id})
 
 
+def _state_name(guest: Guest) -> str:
+    """libvirt's name of a guest's folder, its uuid; without one the name, unless that is another guest's uuid."""
+    with suppress(ValueError):
+        return guest.uuid or f"name-{uuid_from_text(guest.name)}"
+    return guest.name
+
+
 def tpm(element: Element, node: Node | None, host: Host) -> Backend:
     """The TPM's other half: swtpm of our own, one that runs already, or the host's."""
     id, kind = f"tpm-{_id(node)}", element.get("backend/@type")
@@ -67,10 +77,7 @@ def tpm(element: Element, node: Node | None, host: Host) -> Backend:
     if element.first("backend/encryption") is not None:
         raise refused(element, "an encrypted TPM", path="backend/encryption/@secret")
     version = element.get("backend/@version") or "2.0"
-    state = (
-        element.get("backend/source/@path")
-        or f"/var/lib/libvirt/swtpm/{host.guest.uuid or host.guest.name}/tpm{version[0]}"
-    )
+    state = element.get("backend/source/@path") or f"/var/lib/libvirt/swtpm/{_state_name(host.guest)}/tpm{version[0]}"
     words = ["swtpm", "socket", *(["--tpm2"] if version == "2.0" else []), "--tpmstate", f"dir={state}"]
     words += ["--ctrl", f"type=unixio,path={socket}", "--terminate"]
     return Backend(

@@ -1,0 +1,24 @@
+"""How much mdtool takes from a file or a peer that it does not trust: the one table of limits.
+
+Each is far above what any guest of QEMU's needs, and low enough that whatever a hostile input holds is refused, with its
+place, within two seconds and 200 MB.
+"""
+
+from __future__ import annotations
+
+#: bytes of a guest XML, a description, a script or a file for -readconfig; 1,000 devices are 500 kB
+MAX_BYTES = 4 << 20
+#: XML elements inside of each other; libvirt's own nest less than 10 deep
+MAX_ELEMENTS_DEEP = 200
+#: collections of YAML or JSON inside of each other; a bus behind a port takes four
+MAX_COLLECTIONS_DEEP = 450
+#: buses behind each other, each behind a device of the one before; PCI itself has 256 bus numbers
+MAX_BUSES_DEEP = 100
+#: values of a description, those that aliases repeat counted each time
+MAX_VALUES = 400_000
+#: digits of a number; the largest that QEMU takes has 20
+MAX_DIGITS = 40
+#: an index in an origin (controller/pci/N); libvirt and mdtool refuse larger ones in a guest XML as well
+MAX_INDEX = 1023
+#: characters of a value that an error quotes
+MAX_QUOTED = 120

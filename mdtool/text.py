@@ -1,0 +1,46 @@
+"""Text that somebody else chose, made fit to be seen: the one place that escapes what a terminal would obey."""
+
+from __future__ import annotations
+
+import re
+
+from mdtool.limits import MAX_QUOTED
+
+#: what a terminal obeys or hides: control characters but line break and tab, marks that turn the direction of writing
+#: round, separators of lines that no editor shows as such, and halves of characters
+_OBEYED = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
+
+
+def printable(text: str) -> str:
+    r"""The text with everything that a terminal would obey in the spelling of Python; line breaks and tabs stay.
+
+    >>> print(printable("web\x1b[2J01"))
+    web\x1b[2J01
+    """
+    return text if text.isascii() and text.isprintable() else _OBEYED.sub(_spelled, text)
+
+
+def one_line(text: str) -> str:
+    r"""The same for a value inside of a line: line breaks and tabs are spelled, too, so that no value makes up lines.
+
+    >>> print(one_line("web\nnet0: e1000"))
+    web\nnet0: e1000
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    return printable(text).replace("\n", "\\n").replace("\t", "\\t")
+
+
+def quoted(text: str) -> str:
+    """A value as an error quotes it: on one line, and cut where it is long.
+
+    >>> quoted("abc")
+    "'abc'"
+    """
+    text = one_line(text)
+    return f"'{text}'" if len(text) <= MAX_QUOTED else f"'{text[:MAX_QUOTED]}...'"
+
+
+def _spelled(found: re.Match[str]) -> str:
+    number = ord(found[0])
+    return {0x0D: "\\r"}.get(number) or (f"\\x{number:02x}" if number < 0x100 else f"\\u{number:04x}")
