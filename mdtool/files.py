@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
+import pwd
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -33,8 +36,10 @@ def text_from_file(path: str | Path) -> str:
 def write_file(path: str | Path, text: str) -> None:
     """Replace ``path`` atomically: a new file beside it, synced, renamed over it.
 
-    The mode of an existing file is kept, a symbolic link is followed, and a device or a pipe (/dev/null, /dev/stdout) is
-    written to.  MdtoolError where it cannot be written, and then the old file is untouched and nothing is left beside it.
+    Owner, group, mode, ACL and extended attributes of an existing file are kept, a symbolic link is followed, and a device
+    or a pipe (/dev/null, /dev/stdout) is written to.  MdtoolError where it cannot be written, where one of these cannot be
+    kept, or where the file has a second name (a hard link), which would go on naming the old text; the old file is then
+    untouched and nothing is left beside it.
     """
     target = Path(os.path.realpath(path))
     temporary: str | None = None
@@ -43,13 +48,13 @@ def write_file(path: str | Path, text: str) -> None:
             with open(path, "w", encoding="utf-8") as stream:
                 stream.write(text)
             return
-        mode = target.stat().st_mode & 0o7777 if target.exists() else 0o666 & ~_umask()
+        check_replaceable(path)
         temporary = str(target.parent / f".{target.name}.{os.getpid()}.{os.urandom(4).hex()}")
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
             stream.write(text)
             stream.flush()
-            os.fchmod(stream.fileno(), mode)
+            _take_over(stream.fileno(), target)
             os.fsync(stream.fileno())
         os.replace(temporary, target)
         temporary = None
@@ -59,6 +64,67 @@ def write_file(path: str | Path, text: str) -> None:
         if temporary is not None:
             with suppress(OSError):
                 os.unlink(temporary)
+
+
+def check_replaceable(path: str | Path) -> None:
+    """Raise MdtoolError where ``write_file`` would refuse to replace the file that is there."""
+    target = Path(os.path.realpath(path))
+    with suppress(FileNotFoundError):
+        held = target.stat()
+        if stat.S_ISREG(held.st_mode) and held.st_nlink > 1:
+            raise MdtoolError(
+                f"cannot write {path}: it has {held.st_nlink} names (hard links), and the others would keep the old text",
+                remedy="make it a file of its own (cp -p FILE NEW; mv NEW FILE), or a symbolic link",
+                rule="hard-link",
+            )
+        if stat.S_ISREG(held.st_mode) and held.st_uid != os.geteuid() and os.geteuid():
+            raise MdtoolError(
+                f"cannot write {path}: it belongs to {_user(held.st_uid)}, and only its owner or root can replace it",
+                remedy="run mdtool as its owner, or write elsewhere",
+                rule="owner",
+            )
+
+
+def _user(uid: int) -> str:
+    with suppress(KeyError):
+        return pwd.getpwuid(uid).pw_name
+    return f"user {uid}"
+
+
+#: of the text that was, not of the file: a hash and a signature of it, and rights of a program
+_OF_THE_TEXT = frozenset({"security.ima", "security.evm", "security.capability"})
+
+
+def _take_over(descriptor: int, target: Path) -> None:
+    """Give a new file what the one that it replaces has beside its text; OSError where that is not possible.
+
+    A new file in a folder with a default ACL has one already, which the old file may not have.
+    """
+    if not target.exists():
+        os.fchmod(descriptor, 0o666 & ~_umask())
+        return
+    held, made = target.stat(), os.fstat(descriptor)
+    if (held.st_uid, held.st_gid) != (made.st_uid, made.st_gid):
+        os.fchown(descriptor, held.st_uid, held.st_gid)
+    old, new = _attributes(target), _attributes(descriptor)
+    for name in new.keys() - old.keys():
+        if not name.startswith("security."):  # a label is the system's to give
+            os.removexattr(descriptor, name)
+    for name, value in old.items():
+        if new.get(name) != value:
+            os.setxattr(descriptor, name, value)
+    os.fchmod(descriptor, held.st_mode & 0o7777)
+
+
+def _attributes(of: int | Path) -> dict[str, bytes]:
+    """The extended attributes, the ACL among them; none where the file system knows none."""
+    try:
+        names = os.listxattr(of)
+    except OSError as error:
+        if error.errno in (errno.ENOTSUP, errno.ENOSYS):
+            return {}
+        raise
+    return {name: os.getxattr(of, name) for name in names if name not in _OF_THE_TEXT}
 
 
 def _umask() -> int:

@@ -56,7 +56,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     add("--daemonize", action="store_true", help="return once the guest runs")
     add("--pidfile", metavar="FILE", type=Path, help="write QEMU's process id here, until the guest ends")
     add("--log", metavar="FILE", type=Path, help="append what QEMU prints to this file")
-    add("--user", metavar="NAME", help="run QEMU as this user (as root)")
+    add("--user", metavar="NAME", help="run QEMU as this user, with that user's groups (as root); a name, or UID:GID")
     add("--no-sandbox", action="store_true", help="do not restrict QEMU's system calls")
     add("--timeout", metavar="SECONDS", type=float, default=30.0, help="how long QEMU may take to start (30)")
     add("--connect", metavar="URI", help="libvirt's URI for --via libvirt")

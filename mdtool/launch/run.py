@@ -26,6 +26,7 @@ from mdtool.guest.model import Guest
 from mdtool.launch.prepare import Prepared
 from mdtool.launch.signals import pass_signals_on, signals_end_it
 from mdtool.launch.start import Say, checked, silent, started
+from mdtool.qemu.account import account
 from mdtool.qemu.process import FORBIDDEN, START_SECONDS, QemuProcess
 from mdtool.qemu.runtime import GuestDirectory, run_by_libvirt
 
@@ -104,7 +105,7 @@ def launched(guest: Guest, prepare: Callable[[Path], Prepared], settings: Settin
                 say=settings.say,
                 log=settings.log,
                 timeout=settings.timeout,
-                user=settings.user,
+                user=account(settings.user) if settings.user else None,
                 stdio=any("stdio" in word for word in prepared.words() if not word.startswith("{")),
             ) as qemu,
             _pidfile(settings.pidfile, qemu.pid),

@@ -29,6 +29,7 @@ from types import TracebackType
 from typing import IO, TYPE_CHECKING, Self
 
 from mdtool.errors import MdtoolError, MonitorError, Position, QemuError
+from mdtool.qemu.account import Account
 from mdtool.qemu.refusals import error_from_words
 from mdtool.qemu.runtime import runtime_base
 
@@ -62,7 +63,7 @@ class QemuProcess:
     ``timeout``      seconds until QEMU that says nothing is ended
     ``death_signal`` what the kernel sends QEMU when mdtool dies: SIGTERM lets it flush disks, SIGKILL is for rehearsals
     ``log``          a file of the user's for what QEMU prints; None keeps it in the private directory
-    ``user``         a name or number to run QEMU as
+    ``user``         whom to run QEMU as; None runs it as mdtool's own user
     ``stdio``        whether QEMU shares mdtool's terminal (a guest with a console on stdio)
     ``helpers``      processes that must run beside QEMU (swtpm, virtiofsd): started before it, ended after it
     ``environment``  variables for QEMU beside mdtool's own
@@ -78,7 +79,7 @@ class QemuProcess:
     timeout: float = START_SECONDS
     death_signal: signal.Signals = signal.SIGTERM
     log: Path | None = None
-    user: str | int | None = None
+    user: Account | None = None
     stdio: bool = False
     environment: Mapping[str, str] = field(default_factory=dict)
     meanwhile: Callable[[], object] = lambda: None
@@ -114,7 +115,7 @@ class QemuProcess:
         self.monitor = Path(f"/proc/self/fd/{folder}/{MONITOR_FILE}")
         listener = self._stack.enter_context(_listening(self.monitor))
         if self.user is not None:
-            self._give_to(self.user, self.directory)
+            self.user.take(self.directory, *self.directory.iterdir())
         for helper in self.helpers:
             self._start_helper(helper, self.directory)
         words = [
@@ -133,17 +134,6 @@ class QemuProcess:
         self.meanwhile()
         self._session = self._greeted()
 
-    @staticmethod
-    def _give_to(user: str | int, folder: Path) -> None:
-        try:
-            for path in (folder, *folder.iterdir()):
-                shutil.chown(path, user)
-        except LookupError:
-            raise QemuError(f"--user {user}: there is no such user", rule="user") from None
-        except OSError as error:
-            what = f"--user {user}: {error.strerror}"
-            raise QemuError(what, remedy="only root may run QEMU as somebody else", rule="user") from None
-
     def _open_log(self) -> IO[bytes]:
         try:
             log = open(self._log_path, "ab")  # noqa: SIM115 - a with-statement of the caller
@@ -154,6 +144,7 @@ class QemuProcess:
 
     def _popen(self, words: Sequence[str], log: IO[bytes], fds: Sequence[int]) -> subprocess.Popen[bytes]:
         parent = os.getpid()
+        user = self.user if os.geteuid() == 0 else None  # who is not root is that user already
         try:
             return subprocess.Popen(
                 words,
@@ -161,7 +152,9 @@ class QemuProcess:
                 stdout=None if self.stdio else log,
                 stderr=log,
                 pass_fds=tuple(fds),
-                user=self.user,
+                user=user.uid if user else None,
+                group=user.gid if user else None,
+                extra_groups=user.groups if user else None,
                 env={**os.environ, **self.environment},
                 # ctrl-C is for mdtool, which asks the guest to power down; with a shared terminal QEMU stays in front.
                 start_new_session=not self.stdio,
@@ -204,7 +197,7 @@ class QemuProcess:
                 )
             time.sleep(0.01)
         if self.user is not None and helper.ready is not None:
-            shutil.chown(helper.ready, self.user)  # the helper is root's still, and QEMU has to reach it
+            self.user.take(helper.ready)  # the helper is root's still, and QEMU has to reach it
 
     def _greeted(self) -> Session:
         from mdtool.qemu.session import session_from_source

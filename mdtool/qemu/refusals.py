@@ -25,7 +25,7 @@ _REMEDIES = (
         "the bridge must be there and /etc/qemu/bridge.conf allow it (allow BRIDGE); --via libvirt needs no such file",
     ),
     (
-        "could not configure /dev/net/tun",
+        "could not (configure|open) /dev/net/tun",
         "a tap needs root, or one that root made for this user: <target dev='TAP' managed='no'/>",
     ),
     (
