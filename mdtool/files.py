@@ -6,25 +6,67 @@ import errno
 import fcntl
 import os
 import pwd
+import shutil
 import stat
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from mdtool.errors import InputError, MdtoolError, Position
 
+#: the name of standard input, and where a command writes its result, of standard output
+STANDARD = "-"
+#: what was read of standard input and of pipes, which can be read once; only while ``pipes_kept``
+_kept: dict[object, bytes] | None = None
+
+
+@contextmanager
+def pipes_kept() -> Iterator[None]:
+    """Inside, a pipe (``-``, /dev/stdin, ``<(command)``) gives the same bytes however often it is opened."""
+    global _kept
+    before, _kept = _kept, {}
+    try:
+        yield
+    finally:
+        _kept = before
+
 
 def bytes_from_file(path: str | Path) -> bytes:
-    """What a file holds; raises InputError where it cannot be read."""
+    """What a file holds, or standard input for ``-``; raises InputError where it cannot be read."""
     try:
-        return Path(path).read_bytes()
+        key = _pipe(path)
+        if key is None or _kept is None:
+            return _read(path)
+        if key not in _kept:
+            _kept[key] = _read(path)
+        return _kept[key]
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}") from None
 
 
+def _read(path: str | Path) -> bytes:
+    return sys.stdin.buffer.read() if str(path) == STANDARD else Path(path).read_bytes()
+
+
+def _pipe(path: str | Path) -> object:
+    """What a pipe, a terminal or a socket is known by; None for a file that can be read again."""
+    held = os.fstat(0) if str(path) == STANDARD else os.stat(path)
+    return None if stat.S_ISREG(held.st_mode) and str(path) != STANDARD else (held.st_dev, held.st_ino)
+
+
+def is_standard(path: str | Path | None) -> bool:
+    """Whether a file argument is ``-``, standard input or output."""
+    return str(path) == STANDARD
+
+
 def text_from_file(path: str | Path) -> str:
     """The same as text, line ends as they are; raises InputError at the first byte that is not UTF-8."""
-    data = bytes_from_file(path)
+    return text_from_bytes(bytes_from_file(path), path)
+
+
+def text_from_bytes(data: bytes, path: str | Path) -> str:
+    """The same of bytes that were read of ``path``."""
     try:
         return data.decode()
     except UnicodeDecodeError as error:
@@ -37,10 +79,19 @@ def write_file(path: str | Path, text: str) -> None:
     """Replace ``path`` atomically: a new file beside it, synced, renamed over it.
 
     Owner, group, mode, ACL and extended attributes of an existing file are kept, a symbolic link is followed, and a device
-    or a pipe (/dev/null, /dev/stdout) is written to.  MdtoolError where it cannot be written, where one of these cannot be
-    kept, or where the file has a second name (a hard link), which would go on naming the old text; the old file is then
+    or a pipe (/dev/null, /dev/stdout) is written to, as standard output is for ``-``.  MdtoolError where it cannot be
+    written, where one of these cannot be kept, or where the file has a second name (a hard link), which would go on naming
+    the old text; the old file is then
     untouched and nothing is left beside it.
     """
+    if is_standard(path):
+        if sys.stdout.isatty():
+            sys.stdout.write(text)
+            return
+        sys.stdout.flush()
+        sys.stdout.buffer.write(text.encode())  # a document is UTF-8 in every locale
+        sys.stdout.buffer.flush()
+        return
     target = Path(os.path.realpath(path))
     temporary: str | None = None
     try:
@@ -127,6 +178,21 @@ def _attributes(of: int | Path) -> dict[str, bytes]:
     return {name: os.getxattr(of, name) for name in names if name not in _OF_THE_TEXT}
 
 
+def write_over(path: str | Path, text: str) -> str | None:
+    """``write_file`` where the file is not what the new one was made of: what is there, and is another text, is kept
+    beside it as ``NAME~``.  Its name, None where nothing had to be kept.
+    """
+    kept = None
+    if not is_standard(path) and os.path.isfile(path) and bytes_from_file(path) not in (b"", text.encode()):
+        kept = f"{path}~"
+        try:
+            shutil.copy2(path, kept)
+        except OSError as error:
+            raise MdtoolError(f"cannot write {kept}: {error.strerror}") from None
+    write_file(path, text)
+    return kept
+
+
 def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
@@ -139,7 +205,11 @@ def locked(path: str | Path) -> Iterator[None]:
 
     The lock is on the file itself (on its folder where there is none yet), so that no lock file is left behind.  A writer
     that waited may find another file under the name, since files are replaced by renaming: it starts over with that one.
+    Standard output (``-``) needs no lock.
     """
+    if is_standard(path):
+        yield
+        return
     target = Path(os.path.realpath(path))
     while True:
         descriptor = _opened(target, path)

@@ -11,7 +11,6 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import quoteattr
 
@@ -160,7 +159,7 @@ def launched_by_libvirt(
 
 
 def _launched(virsh: Virsh, guest: Guest, tree: Tree, wanted: Sequence[Wanted], *, paused: bool, say: Say) -> None:
-    source = Path(guest.file).read_bytes()
+    source = guest.source
     before = virsh("dumpxml", "--inactive", "--security-info", guest.name) if virsh.knows(guest.name) else None
     if before is not None and virsh.state(guest.name) != "shut off":
         remedy = f"virsh shutdown {guest.name}"
