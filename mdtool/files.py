@@ -6,104 +6,63 @@ import errno
 import fcntl
 import os
 import pwd
-import shutil
 import stat
-import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from mdtool.errors import InputError, MdtoolError, Position
-
-#: the name of standard input, and where a command writes its result, of standard output
-STANDARD = "-"
-#: what was read of standard input and of pipes, which can be read once; only while ``pipes_kept``
-_kept: dict[object, bytes] | None = None
-
-
-@contextmanager
-def pipes_kept() -> Iterator[None]:
-    """Inside, a pipe (``-``, /dev/stdin, ``<(command)``) gives the same bytes however often it is opened."""
-    global _kept
-    before, _kept = _kept, {}
-    try:
-        yield
-    finally:
-        _kept = before
+from mdtool.limits import MAX_BYTES
 
 
 def bytes_from_file(path: str | Path) -> bytes:
-    """What a file holds, or standard input for ``-``; raises InputError where it cannot be read."""
+    """What a file holds; raises InputError where it cannot be read, or is larger than anything that mdtool reads."""
     try:
-        key = _pipe(path)
-        if key is None or _kept is None:
-            return _read(path)
-        if key not in _kept:
-            _kept[key] = _read(path)
-        return _kept[key]
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}") from None
-
-
-def _read(path: str | Path) -> bytes:
-    return sys.stdin.buffer.read() if str(path) == STANDARD else Path(path).read_bytes()
-
-
-def _pipe(path: str | Path) -> object:
-    """What a pipe, a terminal or a socket is known by; None for a file that can be read again."""
-    held = os.fstat(0) if str(path) == STANDARD else os.stat(path)
-    return None if stat.S_ISREG(held.st_mode) and str(path) != STANDARD else (held.st_dev, held.st_ino)
-
-
-def is_standard(path: str | Path | None) -> bool:
-    """Whether a file argument is ``-``, standard input or output."""
-    return str(path) == STANDARD
+        with open(path, "rb") as stream:
+            data = stream.read(MAX_BYTES + 1)
+    except (OSError, ValueError) as error:  # ValueError: a name with a NUL in it
+        raise InputError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from None
+    if len(data) > MAX_BYTES:
+        raise InputError(f"{path} is larger than {MAX_BYTES >> 20} MiB", rule="limit-size")
+    return data
 
 
 def text_from_file(path: str | Path) -> str:
     """The same as text, line ends as they are; raises InputError at the first byte that is not UTF-8."""
-    return text_from_bytes(bytes_from_file(path), path)
+    return text_from_bytes(bytes_from_file(path), str(path))
 
 
-def text_from_bytes(data: bytes, path: str | Path) -> str:
-    """The same of bytes that were read of ``path``."""
+def text_from_bytes(data: bytes, file: str) -> str:
+    """The text of what was read from ``file``; raises InputError at the first byte that is not UTF-8."""
     try:
         return data.decode()
     except UnicodeDecodeError as error:
         before = data[: error.start].decode()
-        at = Position(str(path), before.count("\n") + 1, len(before) - before.rfind("\n"))
+        at = Position(file, before.count("\n") + 1, len(before) - before.rfind("\n"))
         raise InputError("not UTF-8", at=at, remedy="save it as UTF-8", rule="utf-8") from None
 
 
-def write_file(path: str | Path, text: str) -> None:
+def write_file(path: str | Path, text: str | bytes) -> None:
     """Replace ``path`` atomically: a new file beside it, synced, renamed over it.
 
     Owner, group, mode, ACL and extended attributes of an existing file are kept, a symbolic link is followed, and a device
-    or a pipe (/dev/null, /dev/stdout) is written to, as standard output is for ``-``.  MdtoolError where it cannot be
-    written, where one of these cannot be kept, or where the file has a second name (a hard link), which would go on naming
-    the old text; the old file is then
+    or a pipe (/dev/null, /dev/stdout) is written to.  MdtoolError where it cannot be written, where one of these cannot be
+    kept, or where the file has a second name (a hard link), which would go on naming the old text; the old file is then
     untouched and nothing is left beside it.
     """
-    if is_standard(path):
-        if sys.stdout.isatty():
-            sys.stdout.write(text)
-            return
-        sys.stdout.flush()
-        sys.stdout.buffer.write(text.encode())  # a document is UTF-8 in every locale
-        sys.stdout.buffer.flush()
-        return
     target = Path(os.path.realpath(path))
+    data = text.encode() if isinstance(text, str) else text
     temporary: str | None = None
     try:
         if os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path):
-            with open(path, "w", encoding="utf-8") as stream:
-                stream.write(text)
+            with open(path, "wb") as stream:
+                stream.write(data)
             return
         check_replaceable(path)
         temporary = str(target.parent / f".{target.name}.{os.getpid()}.{os.urandom(4).hex()}")
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-            stream.write(text)
+        with os.fdopen(descriptor, "wb") as stream:
+            stream.write(data)
             stream.flush()
             _take_over(stream.fileno(), target)
             os.fsync(stream.fileno())
@@ -178,21 +137,6 @@ def _attributes(of: int | Path) -> dict[str, bytes]:
     return {name: os.getxattr(of, name) for name in names if name not in _OF_THE_TEXT}
 
 
-def write_over(path: str | Path, text: str) -> str | None:
-    """``write_file`` where the file is not what the new one was made of: what is there, and is another text, is kept
-    beside it as ``NAME~``.  Its name, None where nothing had to be kept.
-    """
-    kept = None
-    if not is_standard(path) and os.path.isfile(path) and bytes_from_file(path) not in (b"", text.encode()):
-        kept = f"{path}~"
-        try:
-            shutil.copy2(path, kept)
-        except OSError as error:
-            raise MdtoolError(f"cannot write {kept}: {error.strerror}") from None
-    write_file(path, text)
-    return kept
-
-
 def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
@@ -200,27 +144,29 @@ def _umask() -> int:
 
 
 @contextmanager
-def locked(path: str | Path) -> Iterator[None]:
-    """Hold the right to rewrite ``path``; a second writer waits until the first is done.
+def locked(*paths: str | Path) -> Iterator[None]:
+    """Hold the right to rewrite all of ``paths``; a second writer waits until the first is done.
+
+    What is rewritten must be read inside of the ``with``: a writer that waited would put back what it read before.
 
     The lock is on the file itself (on its folder where there is none yet), so that no lock file is left behind.  A writer
     that waited may find another file under the name, since files are replaced by renaming: it starts over with that one.
-    Standard output (``-``) needs no lock.
     """
-    if is_standard(path):
+    named = {Path(os.path.realpath(path)): path for path in paths}
+    held: set[tuple[int, int]] = set()  # two names may be one file, or two new files of one folder
+    with ExitStack() as stack:
+        for target in sorted(named):  # all writers in one order, so that no two wait for each other
+            while True:
+                descriptor = _opened(target, named[target])
+                stack.callback(os.close, descriptor)
+                key = os.fstat(descriptor).st_dev, os.fstat(descriptor).st_ino
+                if key in held:
+                    break
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+                if _still_there(descriptor, target):
+                    held.add(key)
+                    break
         yield
-        return
-    target = Path(os.path.realpath(path))
-    while True:
-        descriptor = _opened(target, path)
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        if _still_there(descriptor, target):
-            break
-        os.close(descriptor)
-    try:
-        yield
-    finally:
-        os.close(descriptor)
 
 
 def _opened(target: Path, named: str | Path) -> int:

@@ -8,14 +8,18 @@ from __future__ import annotations
 
 #: bytes of a guest XML, a description, a script or a file for -readconfig; 1,000 devices are 500 kB
 MAX_BYTES = 4 << 20
+#: bytes of a description that is read by the slow parser, where libyaml does not read it
+MAX_SLOW_BYTES = 150_000
+#: bytes of one answer of a monitor; 1,000 devices are 2 MB
+MAX_ANSWER = 6 << 20
 #: XML elements inside of each other; libvirt's own nest less than 10 deep
 MAX_ELEMENTS_DEEP = 200
 #: collections of YAML or JSON inside of each other; a bus behind a port takes four
-MAX_COLLECTIONS_DEEP = 450
-#: buses behind each other, each behind a device of the one before; PCI itself has 256 bus numbers
-MAX_BUSES_DEEP = 100
-#: values of a description, those that aliases repeat counted each time
-MAX_VALUES = 400_000
+MAX_COLLECTIONS_DEEP = 200
+#: buses behind each other, each behind a device of the one before
+MAX_BUSES_DEEP = 45
+#: values of a description without its pins, those that aliases repeat counted each time; 1,000 devices have 15,000
+MAX_VALUES = 60_000
 #: digits of a number; the largest that QEMU takes has 20
 MAX_DIGITS = 40
 #: an index in an origin (controller/pci/N); libvirt and mdtool refuse larger ones in a guest XML as well

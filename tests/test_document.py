@@ -23,7 +23,8 @@ from mdtool.machine.writer import canonical, json_from_tree, machine_from_tree, 
 words = st.sampled_from(
     ["net0", "05.0", "off", "on", "52:54:00:11:22:33", "1e3", "0x10", "null", "~", "", "a: b", "#x", "'", "é"]
 )
-values = st.one_of(words, st.integers(-(2**63), 2**64), st.booleans(), st.none(), st.text(max_size=12))
+texts = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=12)  # no device can have NUL
+values = st.one_of(words, st.integers(-(2**63), 2**64), st.booleans(), st.none(), texts)
 bags = st.dictionaries(st.sampled_from(["mac", "rombar", "serial", "x-a", "chassis"]), values, max_size=4)
 slots = st.integers(0, 31).map(lambda slot: f"{slot:02x}.0")
 
@@ -163,6 +164,7 @@ def test_errors_name_the_place(find: str, put: str, error: str) -> None:
     [
         ('---\n{"mdtool": "pins/1",\n "net0": }\n', "x:17:10: error: the pins document is not JSON"),
         ('---\n{"mdtool": "pins/9"}\n', "x:15:1: error: the second document is no pins document"),
+        ('---\n{"mdtool": "pins/1", "net7": {}}\n', "x:15:1: error: pins for 'net7', which is not in the tree"),
     ],
 )
 def test_errors_in_the_pins_name_the_place(pins: str, error: str) -> None:

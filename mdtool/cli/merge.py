@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
 
 from mdtool.cli.output import result, say
+from mdtool.errors import MdtoolError, unexpected
+
+if TYPE_CHECKING:
+    from mdtool.review.merge3 import Merged
 
 EXAMPLE = """\
 example:
@@ -25,18 +30,49 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from mdtool.files import text_from_file, write_file
-    from mdtool.review.merge3 import merged_text
+    """Whatever goes wrong, the output holds both sides: git takes every status up to 128 for conflicts marked in it."""
+    from mdtool.files import bytes_from_file
 
+    sides = [bytes_from_file(path) for path in (args.base, args.ours, args.theirs)]
     name = args.name or args.output or args.ours
-    base, ours, theirs = map(text_from_file, (args.base, args.ours, args.theirs))
-    merged = merged_text(base, ours, theirs, name, args.marker_size)
+    try:
+        merged = _merged(sides, name, args.marker_size)
+    except MdtoolError as error:
+        say(f"{error}")
+        return _by_lines(sides, name, args, 1)
+    except Exception as error:
+        say(f"{unexpected(error)}")
+        return _by_lines(sides, name, args, 2)
     for note in merged.notes:
         say(f"{name}: {note}")
     for conflict in merged.conflicts:
         say(f"{name}: conflict: {conflict}")
-    if args.output:
-        write_file(args.output, merged.text)
-    else:
-        result(merged.text)
+    _write(args.output, merged.text.encode())
     return 1 if merged.conflicts else 0
+
+
+def _merged(sides: list[bytes], name: str, size: int) -> Merged:
+    from mdtool.files import text_from_bytes
+    from mdtool.review.merge3 import merged_text
+
+    base, ours, theirs = (text_from_bytes(data, name) for data in sides)
+    return merged_text(base, ours, theirs, name, size)
+
+
+def _by_lines(sides: list[bytes], name: str, args: argparse.Namespace, status: int) -> int:
+    from mdtool.review.merge3 import bytes_by_lines
+
+    base, ours, theirs = sides
+    data, clean = bytes_by_lines(base, ours, theirs, args.marker_size)
+    say(f"{name}: merged line by line" + ("" if clean else ", with conflicts"))
+    _write(args.output, data)
+    return 0 if clean and status == 1 else status
+
+
+def _write(path: str | None, data: bytes) -> None:
+    from mdtool.files import write_file
+
+    if path:
+        write_file(path, data)
+    else:
+        result(data)

@@ -7,7 +7,6 @@ import json
 from dataclasses import asdict
 
 from mdtool.cli.output import coloured
-from mdtool.cli.source import MACHINE, access_of, source_arguments
 
 EXAMPLE = """\
 example:
@@ -17,19 +16,19 @@ example:
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("source", metavar="SOURCE", help=MACHINE)
+    parser.add_argument("source", metavar="GUEST.yaml", help="a description, or any other source that mdtool diff takes")
     parser.add_argument("--against", metavar="OLD", help="show the names that changed since")
     parser.add_argument("--json", action="store_true", help="as JSON")
-    source_arguments(parser)
+    parser.add_argument("--connect", metavar="URI", help="libvirt's URI for libvirt:NAME")
 
 
 def run(args: argparse.Namespace) -> int:
     from mdtool.review.names import names, renamed
-    from mdtool.sources import tree_from_source
+    from mdtool.review.sources import tree_from_source
 
-    tree = tree_from_source(args.source, access_of(args))
+    tree = tree_from_source(args.source, connect=args.connect)
     if args.against:
-        changed = renamed(tree_from_source(args.against, access_of(args)), tree)
+        changed = renamed(tree_from_source(args.against, connect=args.connect), tree)
         if args.json:
             print(json.dumps([asdict(one) for one in changed], indent=1))
         else:

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 from mdtool.errors import InputError, Report
-from mdtool.files import bytes_from_file
 from mdtool.guest.checks import check_together
 from mdtool.guest.elements import ROWS
 from mdtool.guest.elements.character import PORTS
@@ -23,8 +22,7 @@ from mdtool.guest.elements.disk import bus_of, floppy_boot
 from mdtool.guest.elements.outside import wanted_outside
 from mdtool.guest.model import Guest, Wanted
 from mdtool.guest.table import Context, check_known, wanted_from_element
-from mdtool.guest.xml import Element, element_from_bytes
-from mdtool.machine.machines import PREFERRED
+from mdtool.guest.xml import Element, element_from_bytes, element_from_file
 from mdtool.machine.values import uuid_from_text
 from mdtool.text import quoted
 
@@ -33,11 +31,11 @@ MAX_DEVICES = 10_000
 
 def guest_from_file(path: str | Path) -> Guest:
     """The guest that a file describes; InputError where it is no guest XML."""
-    return guest_from_bytes(bytes_from_file(path), str(path))
+    return guest_from_element(element_from_file(path), str(path))
 
 
 def guest_from_bytes(data: bytes, file: str) -> Guest:
-    return replace(guest_from_element(element_from_bytes(data, file), file), source=data)
+    return guest_from_element(element_from_bytes(data, file), file)
 
 
 def guest_from_element(domain: Element, file: str) -> Guest:
@@ -92,7 +90,9 @@ def default_machine(arch: str) -> str:
     >>> default_machine("x86_64")
     'pc'
     """
-    return PREFERRED.get(arch, "pc")
+    return {"aarch64": "virt", "armv7l": "virt", "riscv64": "virt", "s390x": "s390-ccw-virtio"}.get(
+        arch, "pseries" if arch.startswith("ppc64") else "pc"
+    )
 
 
 def wanted_from_guest(guest: Guest, report: Report) -> list[Wanted]:

@@ -6,6 +6,7 @@ wrong for those).  Entities and DTDs are refused: a guest XML needs none, and bo
 
 from __future__ import annotations
 
+import codecs
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -14,10 +15,15 @@ from xml.parsers import expat
 
 from mdtool.errors import InputError, Position
 from mdtool.files import bytes_from_file
+from mdtool.limits import MAX_ELEMENTS_DEEP, MAX_VALUES
+from mdtool.text import one_line, quoted
 
 #: a start tag that is an end tag, too: expat does not tell it from a pair
 _EMPTY = re.compile(rb"<[^\s/>]+(?:\s+[^\s=/>]+\s*=\s*(?:\"[^\"]*\"|'[^']*'))*\s*/>")
-MAX_DEPTH = 200  # libvirt's own elements nest less than 10 deep
+_DECLARED = re.compile(r"""(<\?xml[^>]*?encoding\s*=\s*["'])([A-Za-z][\w.:-]*)(["'])""")
+#: by Python's names: character sets that libvirt reads, too, and in which ASCII is ASCII (not so in UTF-7)
+_CHARSETS = re.compile(r"iso8859-\d+|cp125\d|koi8-[rut]|gbk|gb2312|gb18030|big5(hkscs)?|euc_(jp|kr)|shift_jis|cp932|cp949")
+_UTF_8 = frozenset({"utf-8", "ascii"})
 
 
 @dataclass(slots=True)
@@ -68,19 +74,58 @@ def element_from_file(path: str | Path) -> Element:
     return element_from_bytes(bytes_from_file(path), str(path))
 
 
+def xml_from_file(path: str | Path) -> bytes:
+    """The text of a guest XML in UTF-8, whatever the file is in; for those that change it."""
+    return utf8_from_xml(bytes_from_file(path), str(path))
+
+
+def utf8_from_xml(data: bytes, file: str) -> bytes:
+    """XML by its declaration or byte order mark, in UTF-8 and saying so; as it is where it is UTF-8 already.
+
+    Raises InputError for a character set that is not read, and at the first bytes that are not of the declared one.
+    """
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")) or data[:2] in (b"<\0", b"\0<"):
+        little = data.startswith((b"\xff\xfe", b"<\0"))
+        charset = "utf-16-le" if little else "utf-16-be"
+    else:
+        declared = _DECLARED.match(data[:200].decode("latin-1").removeprefix("\xef\xbb\xbf"))
+        try:
+            charset = codecs.lookup(declared[2]).name if declared else "utf-8"
+        except (LookupError, ValueError):
+            charset = ""
+        if charset in _UTF_8 or charset.startswith("utf-16"):
+            return data  # expat says what is wrong with it
+        if not _CHARSETS.fullmatch(charset):
+            what = f"XML in {quoted(declared[2] if declared else '')} is not read"
+            raise InputError(what, at=Position(file, 1), remedy="save it as UTF-8", rule="xml-encoding")
+    try:
+        text = data.decode(charset)
+    except UnicodeDecodeError as error:
+        before = data[: error.start].decode(charset, "replace")
+        at = Position(file, before.count("\n") + 1, len(before) - before.rfind("\n"))
+        raise InputError(f"not {charset}", at=at, remedy="save it as UTF-8", rule="xml-encoding") from None
+    return _DECLARED.sub(r"\1UTF-8\3", text.removeprefix("\ufeff"), count=1).encode(errors="surrogatepass")
+
+
 def element_from_bytes(data: bytes, file: str) -> Element:
+    data = utf8_from_xml(data, file)
     parser = expat.ParserCreate(namespace_separator="}")
     parser.buffer_text = True
     stack: list[Element] = []
     root: list[Element] = []
     texts: list[list[str]] = []
+    count = 0
 
     def here() -> Position:
         return Position(file, parser.CurrentLineNumber, parser.CurrentColumnNumber + 1)
 
     def start(tag: str, attributes: dict[str, str]) -> None:
-        if len(stack) >= MAX_DEPTH:
-            raise InputError(f"elements nest deeper than {MAX_DEPTH}", at=here(), rule="xml-depth")
+        nonlocal count
+        count += 1 + len(attributes)
+        if len(stack) >= MAX_ELEMENTS_DEEP:
+            raise InputError(f"elements nest deeper than {MAX_ELEMENTS_DEEP}", at=here(), rule="xml-depth")
+        if count > MAX_VALUES:
+            raise InputError(f"more than {MAX_VALUES:,} elements and attributes", at=here(), rule="limit-values")
         empty = _EMPTY.match(data, parser.CurrentByteIndex)
         span = (parser.CurrentByteIndex, empty.end() if empty else 0)
         element = Element(_qualified(tag), {_qualified(k): v for k, v in attributes.items()}, here(), span=span)
@@ -112,11 +157,13 @@ def element_from_bytes(data: bytes, file: str) -> Element:
     except expat.ExpatError as error:
         where = Position(file, error.lineno, error.offset + 1)
         raise InputError(f"not XML: {expat.ErrorString(error.code)}", at=where, rule="xml-syntax") from None
-    except UnicodeError as error:
+    except (UnicodeError, ValueError) as error:
         raise InputError(f"not XML: {error}", at=Position(file, 1), rule="xml-syntax") from None
     domain = root[0]
     if domain.tag != "domain":
-        raise InputError(f"<{domain.tag}> is not a guest", at=domain.position, expected="<domain>", rule="xml-domain")
+        raise InputError(
+            f"<{one_line(domain.tag)}> is not a guest", at=domain.position, expected="<domain>", rule="xml-domain"
+        )
     return domain
 
 

@@ -11,14 +11,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from mdtool.errors import InputError
-from mdtool.guest.xml import Element
+from mdtool.guest.xml import Element, utf8_from_xml
 
 _NAME = re.compile(rb"<[^\s/>]+")
 _ATTRIBUTE = re.compile(rb"\s+([^\s=/>]+)\s*=\s*(\"[^\"]*\"|'[^']*')")
 _END = re.compile(rb"\s*(/?)>")
 _REST_OF_LINE = re.compile(rb"(?:[ \t]*<!--.*?-->)*", re.DOTALL)
-_ENCODING = re.compile(rb"<\?xml[^>]*encoding\s*=\s*[\"']([^\"']*)[\"']")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +47,7 @@ class _Edit:
 
 
 class Edits:
-    """Changes to one XML text.  ``source`` is what its elements were read from.
+    """Changes to one XML text.  ``source`` is what its elements were read from; the changed text is UTF-8.
 
     >>> edits = Edits(source, domain)
     >>> edits.set(address, {"slot": "0x03"})
@@ -58,15 +56,9 @@ class Edits:
     """
 
     def __init__(self, source: bytes, root: Element) -> None:
-        self.source = source
+        self.source = utf8_from_xml(source, root.position.file)
         self.root = root
         self._edits: list[_Edit] = []
-        declared = _ENCODING.match(source.removeprefix(b"\xef\xbb\xbf"))
-        if (declared and declared[1].lower() not in (b"utf-8", b"us-ascii", b"ascii")) or b"\0" in source[:4]:
-            raise InputError(
-                "only UTF-8 text can be changed in place", at=root.position, remedy="convert the guest XML to UTF-8",
-                rule="xml-encoding",
-            )  # fmt: skip
 
     # --- changes ---
 

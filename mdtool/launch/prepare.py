@@ -117,9 +117,9 @@ def wanted_by(guest: Guest, tree: Tree) -> list[Wanted]:
 def version_of(binary: str) -> tuple[int, ...]:
     """A QEMU's version, ``(7, 2, 22)``; (0,) where it does not say."""
     with suppress(OSError, subprocess.TimeoutExpired):
-        said = subprocess.run([binary, "--version"], capture_output=True, text=True, timeout=5, check=False).stdout
-        if found := re.search(r"version (\d+(?:\.\d+)*)", said):
-            return tuple(map(int, found[1].split(".")))
+        said = subprocess.run([binary, "--version"], capture_output=True, timeout=5, check=False).stdout
+        if found := re.search(rb"version ([0-9]{1,9}(?:\.[0-9]{1,9})*)", said):
+            return tuple(map(int, found[1].split(b".")))
     return (0,)
 
 

@@ -14,6 +14,7 @@ from mdtool.limits import MAX_DIGITS
 from mdtool.machine.tree import Value
 
 _NUMBER = re.compile(r"[-+]?(0x[0-9a-fA-F]+|[0-9]+)")
+DIGITS = frozenset("0123456789")
 _TRUE, _FALSE = frozenset({"on", "true", "yes"}), frozenset({"off", "false", "no"})
 
 
@@ -100,7 +101,11 @@ def natural(text: str) -> tuple[Any, ...]:
     >>> sorted(["pci.10", "pci.2", "pci.1"], key=natural)
     ['pci.1', 'pci.2', 'pci.10']
     """
-    return tuple((0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.split(r"(\d+)", text) if part)
+    return tuple(
+        (0, int(part), "") if part[0] in DIGITS and len(part) <= MAX_DIGITS else (1, 0, part)
+        for part in re.split(r"([0-9]+)", text)
+        if part
+    )
 
 
 def ranges(numbers: Iterable[int]) -> str:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from math import isfinite
 from typing import Any
 
 from mdtool.errors import InputError, Position
+from mdtool.limits import MAX_BYTES, MAX_COLLECTIONS_DEEP, MAX_DIGITS, MAX_SLOW_BYTES, MAX_VALUES
+from mdtool.text import quoted
 
 
 def composed(text: str, file: str) -> Any:
@@ -19,9 +22,17 @@ def composed(text: str, file: str) -> Any:
     from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
     try:
+        if len(text) > MAX_BYTES:
+            raise InputError(f"more than {MAX_BYTES >> 20} MiB", at=Position(file, 1), rule="limit-size")
         try:
+            if _may_exceed(text):
+                _check_events(_events(CSafeLoader(text)), file)
             root = CSafeLoader(text).get_single_node()
         except YAMLError:
+            if len(text) > MAX_SLOW_BYTES:
+                raise
+            if _may_exceed(text):
+                _check_events(YAML(typ="safe", pure=True).parse(text), file)
             root = YAML(typ="safe", pure=True).compose(text)
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
@@ -31,7 +42,102 @@ def composed(text: str, file: str) -> Any:
         raise InputError(f"not YAML: {str(error).splitlines()[0]}", at=Position(file, 1), rule="yaml-syntax") from None
     if root is None:
         raise InputError("the description is empty", at=Position(file, 1), expected="a machine description")
+    if _UNUSUAL.search(text):
+        _check_values(root, file)
     return root
+
+
+# --- limits: libyaml and the walks over its nodes call themselves, so depth is counted before, and aliases after ---------
+
+
+def _may_exceed(text: str) -> bool:
+    """Whether a text may hold more values, or more collections in each other, than allowed: a quick guess upwards."""
+    opened = text.count("[") + text.count("{")
+    indented = max((len(blanks) for blanks in re.findall(r"^[ ]+(?:[-?] +)*", text, re.MULTILINE)), default=0)
+    inline = max((len(marks) for marks in re.findall(r"(?:[-?:]\s+){20,}", text)), default=0)
+    values = opened + text.count(",") + text.count(":") + text.count("- ") + text.count("\n")
+    return min(opened, _deepest_flow(text)) + indented + inline > MAX_COLLECTIONS_DEEP or values > MAX_VALUES
+
+
+def _deepest_flow(text: str) -> int:
+    """How deep brackets nest at most, those of quoted texts and comments counted as well."""
+    depth = deepest = 0
+    for bracket in re.findall(r"[\[\]{}]", text):
+        depth = depth + 1 if bracket in "[{" else max(depth - 1, 0)
+        deepest = max(deepest, depth)
+    return deepest
+
+
+def _events(loader: Any) -> Iterator[Any]:
+    while loader.check_event():
+        yield loader.get_event()
+
+
+def _check_events(events: Iterable[Any], file: str) -> None:
+    """Raise InputError where a limit is passed; neither parser calls itself for what is nested."""
+    depth = count = 0
+    for event in events:
+        name = type(event).__name__
+        depth += name.endswith("StartEvent") - name.endswith("EndEvent")
+        count += name in ("ScalarEvent", "AliasEvent")
+        if depth > MAX_COLLECTIONS_DEEP + 2:  # a document in a stream
+            raise InputError(f"nested deeper than {MAX_COLLECTIONS_DEEP}", at=position(event, file), rule="limit-depth")
+        if count > MAX_VALUES:
+            raise InputError(f"more than {MAX_VALUES:,} values", at=position(event, file), rule="limit-values")
+
+
+#: a text that may hold an alias, a number of very many digits, or a character that no other program takes
+_UNUSUAL = re.compile(rf"[0-9a-fA-F]{{{MAX_DIGITS + 1}}}|[0-9][eE][+-]?[0-9]{{3}}|\\[uUx0]|\*|[\0\ud800-\udfff]")
+_NO_TEXT = re.compile("[\0\ud800-\udfff]")
+
+
+def _check_values(root: Any, file: str) -> None:
+    """Raise InputError for the first value that is none: an alias of itself, a number or a text that is out of bounds."""
+    sizes: dict[int, tuple[int, int]] = {}  # how many values are in a node, and how deep they are
+    open_: set[int] = set()
+    stack = [root]
+    while stack:
+        node = stack[-1]
+        if id(node) in sizes:
+            stack.pop()
+            continue
+        inner = _inner(node)
+        if id(node) not in open_:
+            open_.add(id(node))
+            for child in inner:
+                if id(child) in open_ and id(child) not in sizes:
+                    raise InputError("an alias of what it is in", at=position(child, file), rule="yaml-alias")
+            stack += [child for child in inner if id(child) not in sizes]
+            continue
+        stack.pop()
+        count, depth = 1, 0
+        for child in inner:
+            count, depth = count + sizes[id(child)][0], max(depth, sizes[id(child)][1] + 1)
+        sizes[id(node)] = count, depth
+        if count > MAX_VALUES or depth > MAX_COLLECTIONS_DEEP:
+            what = "aliases make it too large" if count > MAX_VALUES else f"nested deeper than {MAX_COLLECTIONS_DEEP}"
+            raise InputError(what, at=position(node, file), rule="yaml-alias")
+        if kind(node) == "scalar":
+            _check_scalar(node, file)
+
+
+def _inner(node: Any) -> list[Any]:
+    if kind(node) == "mapping":
+        return [part for pair in node.value for part in pair]
+    return list(node.value) if kind(node) == "sequence" else []
+
+
+def _check_scalar(node: Any, file: str) -> None:
+    text = node.value
+    if bad := _NO_TEXT.search(text):
+        what = f"the character U+{ord(bad[0]):04X}, which is no text to QEMU"
+        raise InputError(what, at=position(node, file), rule="limit-text")
+    if node.style:
+        return
+    if _INT.fullmatch(text) and len(text) > MAX_DIGITS:
+        raise InputError(f"a number of {len(text)} digits", at=position(node, file), rule="limit-number")
+    if _FLOAT.fullmatch(text) and not isfinite(float(text)):
+        raise InputError(f"{quoted(text)} is too large a number", at=position(node, file), rule="limit-number")
 
 
 def position(node: Any, file: str) -> Position:

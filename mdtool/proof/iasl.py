@@ -32,7 +32,13 @@ def _asl(table: bytes) -> list[str]:
     with tempfile.TemporaryDirectory(prefix="mdtool-") as folder:
         (Path(folder) / "table.dat").write_bytes(table)
         done = subprocess.run(
-            [iasl, "-d", "table.dat"], cwd=folder, capture_output=True, text=True, timeout=SECONDS, check=False
+            [iasl, "-d", "table.dat"],
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=SECONDS,
+            check=False,
         )
         source = Path(folder) / "table.dsl"
         if not source.exists():

@@ -16,6 +16,7 @@ import logging
 import os
 import re
 import shlex
+import socket
 import stat
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
@@ -24,19 +25,20 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from qemu.qmp import ConnectError, ExecuteError, QMPClient, QMPError
+from qemu.qmp import ConnectError, ExecuteError, QMPClient
 
 from mdtool.commandline.process import peer_of, pid_of_libvirt
 from mdtool.errors import MdtoolError, MonitorError, QemuError
+from mdtool.limits import MAX_ANSWER
 from mdtool.qemu.virsh import Virsh, message
 
 GREETING_TIMEOUT = 4.0  # seconds; a monitor greets at once, or its QEMU is busy with another client
 COMMAND_TIMEOUT = 20.0  # seconds; the slowest command of a dump takes 0.2 s
-LARGEST_ANSWER = 32 << 20  # bytes; 1,000 devices are an answer of 2 MB
 LONGEST_WORD = 100_000  # bytes; Linux takes 128 KiB for one argument of a process
 KEPT_EVENTS = 10_000  # an event storm costs memory no further than this
 
-logging.getLogger("qemu.qmp").addHandler(logging.NullHandler())  # its errors arrive as exceptions, and are told once
+for _library in ("qemu.qmp", "asyncio"):  # their errors arrive as exceptions, and are reported once, in our words
+    logging.getLogger(_library).addHandler(logging.NullHandler())
 
 T = TypeVar("T")
 
@@ -140,8 +142,11 @@ class _Qmp:
             self.close()
             raise _told_connect(error, source, timeout) from None
         greeting = self._client.greeting
-        qemu: Any = greeting.QMP.version["qemu"] if greeting else {}
-        self.version = (int(qemu.get("major", 0)), int(qemu.get("minor", 0)), int(qemu.get("micro", 0)))
+        try:
+            self.version = _version(greeting.QMP.version if greeting else {"qemu": {}})
+        except MonitorError as error:
+            self.close()
+            raise MonitorError(f"{source}: {error.what}", remedy=error.remedy) from None
         writer = getattr(self._client, "_writer", None)
         self.pid = peer_of(writer.get_extra_info("socket")) if writer is not None and isinstance(address, str) else None
 
@@ -193,8 +198,8 @@ class _Qmp:
             what = f"{self._source}: no answer to {command} within {timeout:g} s"
             self._abandon()
             raise MonitorError(what, remedy="QEMU hangs, or its host is very busy: try again") from None
-        except (QMPError, OSError, EOFError, ValueError) as error:
-            command = questions[answered][0]
+        except Exception as error:  # whatever a peer that is no QEMU makes of the libraries
+            command = questions[min(answered, len(questions) - 1)][0]
             raise MonitorError(f"{self._source}: {command}: {self._cause(error)}") from None
 
     def _cause(self, error: BaseException) -> str:
@@ -208,8 +213,8 @@ class _Qmp:
         except ConnectionError as cause:
             return f"QEMU closed the connection ({cause.strerror or cause})"
         except Exception as cause:  # whatever the reader stumbled over
-            if "limit" in str(cause):
-                return f"the answer is longer than {LARGEST_ANSWER >> 20} MiB"
+            if "chunk" in str(cause) and "limit" in str(cause):  # asyncio.LimitOverrunError
+                return f"the answer is longer than {MAX_ANSWER >> 20} MiB"
             return f"what came back is not QMP ({' '.join(str(cause).split())[:200]})"
         return " ".join(str(error).split())[:200] or type(error).__name__
 
@@ -249,10 +254,10 @@ class _Qmp:
 
 def _client() -> QMPClient:
     try:
-        return QMPClient("mdtool", readbuflen=LARGEST_ANSWER)
+        return QMPClient("mdtool", readbuflen=MAX_ANSWER)
     except TypeError:  # qemu.qmp 0.0.3, which Debian has, knows it by another name
         client = QMPClient("mdtool")
-        client._limit = LARGEST_ANSWER  # type: ignore[attr-defined]
+        client._limit = MAX_ANSWER  # type: ignore[attr-defined]
         return client
 
 
@@ -275,9 +280,22 @@ def _told_connect(error: BaseException, source: str, timeout: float) -> BaseExce
         return MonitorError(f"{source}: {cause.strerror or cause}")
     if isinstance(cause, EOFError):
         return MonitorError(f"{source}: the connection was closed before a greeting came; is it a QMP monitor?")
-    if isinstance(cause, (QMPError, ValueError)):
-        return MonitorError(f"{source}: what answers there is not QMP", remedy="name a monitor in mode=control (-qmp)")
+    if isinstance(cause, Exception):  # whatever a peer that is no QEMU makes of the libraries
+        return MonitorError(f"{source}: {_NO_QMP}", remedy=_NAME_A_MONITOR)
     return error
+
+
+_NO_QMP = "what answers there is not QMP"
+_NAME_A_MONITOR = "name a monitor in mode=control (-qmp)"
+
+
+def _version(answer: Any) -> tuple[int, int, int]:
+    """``{"qemu": {"major": 7, "minor": 2, "micro": 22}}`` as a tuple; raises MonitorError where it has another form."""
+    try:
+        major, minor, micro = (int(answer["qemu"].get(name, 0)) for name in ("major", "minor", "micro"))
+    except (LookupError, AttributeError, TypeError, ValueError):
+        raise MonitorError(_NO_QMP, remedy=_NAME_A_MONITOR) from None
+    return major, minor, micro
 
 
 def _libvirt_name(source: str) -> str | None:
@@ -293,8 +311,7 @@ class _Libvirt:
         self._virsh, self._name = Virsh(connect), name
         self._domain = self._virsh.named(name)
         self.pid = pid_of_libvirt(name, connect)
-        qemu = self.ask([("query-version", None)], max(timeout, 10.0))[0]["qemu"]
-        self.version = (int(qemu["major"]), int(qemu["minor"]), int(qemu["micro"]))
+        self.version = _version(self.ask([("query-version", None)], max(timeout, 10.0))[0])
 
     def ask(self, questions: Sequence[Question], timeout: float) -> list[Answer]:
         """One virsh for all of them, which does what a string with ``;`` says; more where that string would be too long."""
@@ -320,12 +337,12 @@ class _Libvirt:
     def _answer(self, command: str, text: bytes) -> Answer:
         try:
             answer = json.loads(text)
-        except ValueError:
+            if "error" in answer:
+                error = answer["error"]
+                return Refused(f"QEMU refused {command}: {error.get('desc')}", error.get("class", "GenericError"), command)
+            return answer["return"]
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
             raise MonitorError(f"libvirt:{self._name}: {command}: what came back is not QMP") from None
-        if "error" in answer:
-            error = answer["error"]
-            return Refused(f"QEMU refused {command}: {error.get('desc')}", error.get("class", "GenericError"), command)
-        return answer["return"]
 
     def events(self, timeout: float) -> list[dict[str, Any]]:
         return []  # libvirt keeps them for itself
@@ -355,10 +372,10 @@ def _from_path(path: str, source: str, timeout: float, connect: str | None, *, p
 
 
 def _from_tcp(rest: str, source: str, timeout: float, connect: str | None) -> Session:
-    host, _, port = rest.rpartition(":")
-    if not port.isdigit():
+    address = _host_port(*rest.rpartition(":")[::2])
+    if address is None:
         raise MonitorError(f"{source}: no port", expected="tcp:HOST:PORT")
-    return Session(source, _Qmp(source, (host.strip("[]") or "localhost", int(port)), timeout))
+    return Session(source, _Qmp(source, address, timeout))
 
 
 def _from_libvirt(rest: str, source: str, timeout: float, connect: str | None) -> Session:
@@ -426,8 +443,8 @@ def monitors_from_arguments(words: list[str]) -> Iterable[str | tuple[str, int]]
             rest = rest.partition(",")[0]
             if kind == "unix":
                 yield rest
-            elif kind == "tcp":
-                yield _host_port(rest)
+            elif kind == "tcp" and (address := _host_port(*rest.rpartition(":")[::2])) is not None:
+                yield address
     chardevs = {bag.get("id"): bag for bag in map(_bag, _after(words, "-chardev"))}
     for bag in map(_bag, _after(words, "-mon")):
         chardev = chardevs.get(bag.get("chardev", bag.get("")), {})
@@ -435,19 +452,30 @@ def monitors_from_arguments(words: list[str]) -> Iterable[str | tuple[str, int]]
             continue
         if "path" in chardev:
             yield chardev["path"]
-        elif "port" in chardev:
-            yield chardev.get("host", "localhost"), int(chardev["port"])
+        elif (address := _host_port(chardev.get("host", ""), chardev.get("port", ""))) is not None:
+            yield address
 
 
-def _host_port(text: str) -> tuple[str, int]:
-    host, _, port = text.rpartition(":")
-    return host.strip("[]") or "localhost", int(port)
+def _host_port(host: str, port: str) -> tuple[str, int] | None:
+    """A host and a port, which may be given by the name of its service; None where it is neither.
+
+    >>> _host_port("[::1]", "4444"), _host_port("", "no such service")
+    (('::1', 4444), None)
+    """
+    try:
+        number = int(port) if port.isdecimal() and len(port) <= 5 else socket.getservbyname(port, "tcp")
+    except (OSError, ValueError):
+        return None
+    return (host.strip("[]") or "localhost", number) if number < 65536 else None
 
 
 def _bag(text: str) -> dict[str, str]:
     """``socket,id=mon,path=/run/a`` as a dict; JSON as it is."""
     if text.startswith("{"):
-        return {key: str(value) for key, value in json.loads(text).items()}
+        try:
+            return {key: str(value) for key, value in json.loads(text).items()}
+        except (ValueError, RecursionError):  # the process is no QEMU, which would not have started with it
+            return {}
     parts = (part.partition("=") for part in text.replace(",,", "\0").split(","))
     return {key if equals else "": (value if equals else key).replace("\0", ",") for key, equals, value in parts}
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from mdtool.errors import InputError
 from mdtool.files import bytes_from_file
-from mdtool.guest.xml import Element, element_from_bytes
+from mdtool.guest.xml import Element, element_from_bytes, utf8_from_xml
 
 NAMESPACE = "urn:mdtool:machine:1"
 TAG = f"{{{NAMESPACE}}}machine"
@@ -36,14 +36,14 @@ def embedded_in(data: bytes, file: str) -> str | None:
     return found[0].text + "\n" if found else None
 
 
-def with_embedded(xml_text: str, yaml_text: str | None, file: str = "guest XML") -> str:
-    """``xml_text`` with the description put in or replaced, and nothing else touched; None takes it out.
+def with_embedded(xml: str | bytes, yaml_text: str | None, file: str = "guest XML") -> str:
+    """``xml`` in UTF-8 with the description put in or replaced, and nothing else touched; None takes it out.
 
     Raises InputError where the text is no guest, or holds characters that no XML can.
     """
     if yaml_text is not None and (bad := _UNSPEAKABLE.search(yaml_text)):
         raise InputError(f"XML cannot hold the character {bad[0]!r} of the description", rule="embedded")
-    data = xml_text.encode()
+    data = utf8_from_xml(xml.encode() if isinstance(xml, str) else xml, file)
     domain = element_from_bytes(data, file)
     old = _elements(domain)
     metadata = domain.first("metadata")
@@ -55,7 +55,7 @@ def with_embedded(xml_text: str, yaml_text: str | None, file: str = "guest XML")
             return (data[:start] + data[end:]).decode()
         return (data[:start] + _element(yaml_text) + data[end:]).decode()
     if yaml_text is None:
-        return xml_text
+        return data.decode()
     if metadata is not None:
         start, end = metadata.span
         indent = _indent(data, start)

@@ -18,10 +18,10 @@ PATTERNS = ("*.yaml",)  # a file that is no description is merged and shown by l
 def settings(command: str) -> dict[str, str]:
     """git's configuration: name -> value.  ``command`` is how mdtool is started."""
     return {
-        "diff.mdtool.textconv": f"{command} textconv",
+        "diff.mdtool.textconv": f"{command} textconv --",  # git puts a file name behind it, which may begin with a dash
         "diff.mdtool.xfuncname": r"^([a-z].*)$",
         "merge.mdtool.name": "machine descriptions by node",
-        "merge.mdtool.driver": f"{command} merge %O %A %B -o %A --name %P --marker-size %L",
+        "merge.mdtool.driver": f"{command} merge -o %A --marker-size %L --name=%P -- %O %A %B",
         "merge.mdtool.recursive": "binary",
     }
 
@@ -62,7 +62,7 @@ def _attributes(everywhere: bool) -> Path:
 
 def _git(*words: str, may_fail: bool = False) -> str:
     try:
-        done = subprocess.run(["git", *words], capture_output=True, text=True, check=False)
+        done = subprocess.run(["git", *words], capture_output=True, text=True, errors="replace", check=False)
     except FileNotFoundError:
         raise MdtoolError("git is not installed") from None
     if done.returncode and not may_fail:

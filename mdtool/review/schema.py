@@ -11,10 +11,9 @@ import json
 from typing import Any
 
 from mdtool.machine import facts
-from mdtool.machine.facts import Property
 from mdtool.machine.roles import role
 from mdtool.machine.schema import machine_schema
-from mdtool.qemu.introspect import Driver, Knowledge
+from mdtool.qemu.introspect import Driver, Knowledge, Property
 
 #: properties that are a node's address, or its place
 _PLACES = frozenset({"addr", "bus", "scsi-id", "channel", "lun", "unit", "nr", "cad", "devno"})

@@ -106,10 +106,10 @@ def test_behind_an_element_is_behind_its_comment() -> None:
     assert edits.text() == before.decode().replace("yes -->\n", "yes -->\n  <z/>\n")
 
 
-def test_only_utf8_is_changed_in_place() -> None:
-    source = "<?xml version='1.0' encoding='iso-8859-1'?><domain><!-- é --></domain>".encode("latin-1")
-    with pytest.raises(InputError, match="UTF-8"):
-        Edits(source, element_from_bytes(source, "x"))
+def test_what_is_changed_is_utf8_and_says_so() -> None:
+    text = "<?xml version='1.0' encoding='iso-8859-1'?><domain><!-- é --></domain>"
+    source = text.encode("latin-1")
+    assert Edits(source, element_from_bytes(source, "x")).text() == text.replace("iso-8859-1", "UTF-8")
     source = "\ufeff<?xml version='1.0' encoding='UTF-8'?><domain><!-- é --></domain>".encode()
     assert Edits(source, element_from_bytes(source, "x")).text().encode() == source
 

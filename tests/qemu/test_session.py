@@ -91,6 +91,10 @@ def test_of_two_monitors_the_free_one_is_taken(tmp_path: Path) -> None:
         (["-chardev", "socket,id=m,path=/run/a", "-mon", "chardev=m,mode=readline"], []),
         (["-chardev", "socket,id=m,fd=24,server=on", "-mon", "chardev=m,mode=control"], []),
         (["-monitor", "unix:/run/hmp,server"], []),
+        (["-qmp", "tcp:localhost:no-such-service,server"], []),
+        (["-qmp", f"tcp:localhost:{'9' * 5000},server"], []),
+        (["-qmp", "tcp:localhost:65536,server", "-mon", "{", "-mon", "[1]", "-chardev", "{" * 100_000], []),
+        (["-chardev", "socket,id=m,host=h,port=x y,server=on", "-mon", "m,mode=control"], []),
     ],
 )
 def test_where_arguments_put_the_monitor(words: list[str], found: list[Any]) -> None:
@@ -127,6 +131,12 @@ def test_sources_that_are_no_monitor(tmp_path: Path) -> None:
         (b'{"QMP": \r\n', "not QMP"),
         (b'["QMP"]\r\n', "not QMP"),
         (b"\xff\xfe\x00\r\n", "not QMP"),
+        (b'{"QMP": ' + b"[" * 100_000 + b"]" * 100_000 + b"}\r\n", "not QMP"),
+        (b'{"QMP": {"version": {"qemu": "7.2"}, "capabilities": []}}\r\n', "not QMP|no greeting|closed|Broken pipe"),
+        (
+            b'{"QMP": {"version": {"qemu": {"major": "x"}, "package": ""}, "capabilities": []}}\r\n',
+            "not QMP|no greeting|closed|Broken pipe",
+        ),
         (b"", "closed before a greeting"),
         (json.dumps(GREETING).encode(), "not QMP|closed|no greeting"),
     ],
@@ -172,11 +182,25 @@ def test_no_answer(tmp_path: Path) -> None:
         (b'{"return": {"status": "pau', "not QMP|closed"),
         (b"\x00\x01\x02 garbage\r\n", "not QMP"),
         (b"[1, 2]\r\n", "not QMP"),
+        (b'{"return": ' + b"[" * 100_000 + b"]" * 100_000 + b"}\r\n", "not QMP"),
+        (b'{"event": "X", "data": ' + b"[" * 100_000 + b"]" * 100_000 + b"}\r\n", "not QMP"),
+        (b'{"return": 1' + b"0" * 5_000 + b"}\r\n", "not QMP"),
         (b"{}\r\n" * 5, "closed the connection"),
         (b'{"error": {"class": "GenericError", "desc": "parse error"}}\r\n', "not QMP|without an ID"),
-        (b'{"return": "' + b"x" * (50 << 20) + b'"}\r\n', "longer than 32 MiB"),
+        (b'{"return": "' + b"x" * (50 << 20) + b'"}\r\n', "longer than 6 MiB"),
     ],
-    ids=["nothing", "half a line", "garbage", "a list", "empty answers", "no id", "50 MB"],
+    ids=[
+        "nothing",
+        "half",
+        "garbage",
+        "a list",
+        "deep",
+        "a deep event",
+        "a long number",
+        "empty answers",
+        "no id",
+        "50 MB",
+    ],
 )
 def test_an_answer_that_is_none(tmp_path: Path, answer: bytes, words: str) -> None:
     def talk(client: socket.socket, request: dict[str, Any]) -> None:
@@ -229,6 +253,21 @@ def test_answers_of_no_sense_are_one_error(tmp_path: Path, junk: Any, capsys: py
     told = capsys.readouterr()
     assert told.err.startswith(f"error: {path}: ") or "info qtree:" in told.err
     assert told.out == ""
+
+
+def test_libraries_say_nothing_of_their_own(tmp_path: Path) -> None:
+    """A QEMU that ends while it is asked: one error, and no warning of asyncio's."""
+    import subprocess
+    import sys
+
+    def answer(client: socket.socket, request: dict[str, Any]) -> None:
+        client.close()
+        raise OSError
+
+    with serving(tmp_path, answering(answer)) as path:
+        done = subprocess.run([sys.executable, "-m", "mdtool", "dump", path], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1 and done.stderr.startswith(f"error: {path}: ")
 
 
 # --- libvirt's door --------------------------------------------------------------------------------------------------

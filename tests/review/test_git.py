@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from mdtool.cli import main
 from mdtool.machine.document import document_from_text
 from mdtool.machine.tree import Tree
 from mdtool.review.check import checked
@@ -371,3 +373,59 @@ def test_a_merge_is_what_both_sides_say() -> None:
     both = tree(merged(ours, theirs).text)
     assert [str(c) for c in diff(tree(ours), both).changes] == [str(c) for c in diff(tree(BASE), tree(theirs)).changes]
     assert [str(c) for c in diff(tree(theirs), both).changes] == [str(c) for c in diff(tree(BASE), tree(ours)).changes]
+
+
+# --- whatever happens: nothing is lost, and git goes on ----------------------------------------------------------------
+
+
+def test_a_file_name_with_a_dash_in_front(repository: Repository) -> None:
+    dashed = repository.folder / "-z.yaml"
+    dashed.write_text(BASE)
+    repository.commit(BASE)
+    for path in (dashed, repository.file):
+        path.write_text(BASE.replace("qemu64", "max"))
+    assert repository("diff").count("+cpu.model=max") == 2
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda text: text.replace("vcpus: 2", f"vcpus: {'9' * 5000}").encode(),
+        lambda text: text.replace("the web server", "caf\xe9").encode("latin-1"),
+        lambda text: text.replace("the web server", "a\0b").encode(),
+    ],
+    ids=["a number without end", "Latin-1", "NUL"],
+)
+def test_a_merge_that_mdtool_cannot_do_leaves_both_sides(damage: Callable[[str], bytes], repository: Repository) -> None:
+    def commit(text: str) -> None:
+        repository.file.write_bytes(damage(text))
+        repository("commit", "-qam", "x")
+
+    commit(BASE)
+    repository("checkout", "-qb", "theirs")
+    commit(BASE.replace("qemu64", "max"))
+    repository("checkout", "-q", "main")
+    commit(BASE.replace("needed by the installer", "not needed"))
+    repository("merge", "-q", "theirs", "-m", "both", status=None)
+    after = repository.file.read_bytes()
+    assert b"model: max" in after and b"not needed" in after
+
+
+def test_a_merge_that_fails_unexpectedly_exits_with_2_and_leaves_both_sides(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fails(*_: object) -> None:
+        raise RecursionError("deep")
+
+    monkeypatch.setattr("mdtool.review.merge3.merged_text", fails)
+    for name, words in (
+        ("base", BASE),
+        ("ours", BASE.replace("qemu64", "max")),
+        ("theirs", BASE.replace("qemu64", "host")),
+    ):
+        (tmp_path / name).write_text(words)
+    paths = [str(tmp_path / name) for name in ("base", "ours", "theirs")]
+    assert main(["merge", *paths, "-o", paths[1]]) == 2
+    after = (tmp_path / "ours").read_text()
+    assert "model: max" in after and "model: host" in after and "<<<<<<< ours" in after
+    assert "mdtool failed: RecursionError" in capsys.readouterr().err
