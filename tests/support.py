@@ -15,6 +15,7 @@ from typing import Any
 from mdtool.cli import main
 from mdtool.errors import MdtoolError
 from mdtool.qemu.session import Session, session_from_source
+from tests.support_waiting import PATIENCE, until
 
 SAMPLES = Path(__file__).resolve().parent.parent / "samples"
 
@@ -24,7 +25,7 @@ def mdtool(*words: str | Path) -> int:
     return main([str(word) for word in words])
 
 
-def run_mdtool(*words: str | Path, timeout: float = 60) -> subprocess.CompletedProcess[str]:
+def run_mdtool(*words: str | Path, timeout: float = PATIENCE) -> subprocess.CompletedProcess[str]:
     """mdtool in a process of its own."""
     return subprocess.run(
         [sys.executable, "-m", "mdtool", *map(str, words)], capture_output=True, text=True, timeout=timeout
@@ -39,9 +40,9 @@ def argv_of(guest: Path, description: Path, *options: str) -> list[str]:
     return argv
 
 
-def connected(path: Path, process: subprocess.Popen[str], seconds: float = 30) -> Session:
+def connected(path: Path, process: subprocess.Popen[str]) -> Session:
     """A session with a QEMU that is starting: its socket is there a moment before it listens."""
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + PATIENCE
     while True:
         try:
             return session_from_source(os.fspath(path))
@@ -77,7 +78,7 @@ def pci(session: Session) -> dict[str, str]:
     """{qdev id: path of slot.function from the root}, as QEMU enumerates after its firmware numbered the buses."""
     session.execute("cont")
     seen: list[dict[str, str]] = []
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
         found, numbered = enumerated(session)
         seen.append(found)
@@ -105,10 +106,19 @@ def enumerated(session: Session) -> tuple[dict[str, str], bool]:
     return found, all(numbers)
 
 
+def ran(session: Session) -> None:
+    """Let the machine run until its firmware has numbered all PCI buses; without firmware, until its CPU is elsewhere."""
+    before = session.hmp("info registers")
+    firmware = "RIP=" in before or "EIP=" in before
+    session.execute("cont")
+    until(lambda: session.hmp("info registers") != before)
+    until(lambda: not firmware or enumerated(session)[1])
+
+
 def saved(session: Session, path: Path) -> None:
     """The machine's migration stream, written to a file."""
     session.execute("migrate", {"uri": f"exec:cat > {path}"})
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
         status = session.execute("query-migrate").get("status")
         if status == "completed":
@@ -129,7 +139,7 @@ def loads(argv: list[str], stream: Path, folder: Path) -> str:
         text=True,
     )
     try:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + PATIENCE
         while time.monotonic() < deadline:
             if done.poll() is not None:
                 assert done.stderr is not None

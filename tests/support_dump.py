@@ -13,7 +13,6 @@ import socket
 import subprocess
 import tempfile
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -24,6 +23,7 @@ from conftest import other_root, require
 
 from mdtool.qemu.root import rooted
 from mdtool.qemu.session import Session, session_from_source
+from tests.support_waiting import PATIENCE, until
 
 NULL_DISKS = " ".join(f"-blockdev null-co,node-name=d{n}" for n in range(6))
 NULL_CHARS = " ".join(f"-chardev null,id=c{n}" for n in range(6))
@@ -166,11 +166,8 @@ def running(binary: str, options: str, folder: Path, name: str = "qmp") -> Itera
     with open(folder / f"{name}.log", "w") as log:
         process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
     try:
-        for _ in range(600):
-            if process.poll() is not None or (path.exists() and _is_up(path)):
-                break
-            time.sleep(0.02)  # there is no socket yet, or nobody listens on it yet
-        assert process.poll() is None, (folder / f"{name}.log").read_text()
+        # First there is no socket, and then one on which nobody listens.
+        until(lambda: path.exists() and _is_up(path), of=process, told=(folder / f"{name}.log").read_text)
         yield str(path)
     finally:
         process.kill()
@@ -180,7 +177,7 @@ def running(binary: str, options: str, folder: Path, name: str = "qmp") -> Itera
 def _is_up(path: Path) -> bool:
     """Whether QEMU has all its devices: its monitor greets before, and answers after."""
     with socket.socket(socket.AF_UNIX) as probe:
-        probe.settimeout(20)
+        probe.settimeout(PATIENCE)
         try:
             probe.connect(str(path))
             probe.sendall(b'{"execute": "qmp_capabilities"}{"execute": "query-status"}')

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from mdtool.commandline.option import Option, options_from_words
 from mdtool.launch.prepare import Prepared, handed_over
 from mdtool.machine.tree import Tree
 from mdtool.qemu.process import QemuProcess
+from tests.support_waiting import until
 
 COMMON = ["-nodefaults", "-no-user-config", "-display", "none", "-accel", "tcg", "-m", "64"]
 
@@ -142,13 +142,10 @@ def saved(qemu: QemuProcess, path: Path) -> Path:
     return path
 
 
-def wait_for(qemu: QemuProcess, command: str, status: str, seconds: float = 30.0) -> None:
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
+def wait_for(qemu: QemuProcess, command: str, status: str) -> None:
+    def comes() -> bool:
         answer: Any = qemu.execute(command)
-        if answer.get("status") == status:
-            return
-        if answer.get("status") == "failed":
-            raise AssertionError(answer)
-        time.sleep(0.02)
-    raise AssertionError(f"{command}: no {status} within {seconds} s: {answer}")
+        assert answer.get("status") != "failed", answer
+        return bool(answer.get("status") == status)
+
+    until(comes, told=lambda: f"{command}: no {status}")

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import random
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from mdtool.qemu.session import Session
+from tests.support_waiting import until
 
 SECONDS = 20.0
 UUID = "11111111-2222-3333-4444-0000000000bb"
@@ -123,9 +122,7 @@ class Moving:
         session.execute("device_del", {"id": id})
         if KINDS[one.kind].leaves == "with a reset":  # nobody is in the guest to let go of it
             session.execute("system_reset")
-        end = time.monotonic() + SECONDS
-        while not any(_is_gone(event, id) for event in session.events(timeout=0.1)):
-            assert time.monotonic() < end, f"{id} did not go: {self.log}"
+        until(lambda: any(_is_gone(event, id) for event in session.events(timeout=0.1)), told=lambda: [id, *self.log])
         for command, arguments in one.behind:
             session.execute(command, arguments)
         if runs:
@@ -283,10 +280,13 @@ _PLUGS: dict[str, Plug] = {
 }
 
 
-def done(session: Session, command: str, *statuses: str, seconds: float = 30.0) -> str:
+def done(session: Session, command: str, *statuses: str) -> str:
     """The status that ``command`` comes to."""
-    end = time.monotonic() + seconds
-    while (status := str(session.execute(command).get("status"))) not in statuses:
-        assert time.monotonic() < end, f"{command}: {json.dumps(session.execute(command))}"
-        time.sleep(0.02)
-    return status
+    seen = [""]
+
+    def comes() -> bool:
+        seen.append(str(session.execute(command).get("status")))
+        return seen[-1] in statuses
+
+    until(comes, told=lambda: (command, seen[-1]))
+    return seen[-1]

@@ -6,7 +6,6 @@ import re
 import shutil
 import socket
 import subprocess
-import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -25,11 +24,11 @@ from mdtool.machine.tree import Tree
 from mdtool.qemu.session import Session, session_from_source
 from mdtool.qemu.virsh import Virsh
 from mdtool.reconcile import reconcile
+from tests.support_waiting import PATIENCE, until
 
 GUESTS = {path.stem: path for path in sorted((Path(__file__).parent / "qemu" / "ways").glob("*.xml"))}
 DIRECT = tuple(name for name, way in WAYS.items() if not way.by_libvirt)
 ALL = tuple(WAYS)
-SECONDS = 30.0
 
 Execute = Callable[..., Any]
 
@@ -58,10 +57,7 @@ class Machine:
             stream.connect(str(where))
             with suppress(OSError):  # QEMU refuses what it has read so far: it says so, and ends
                 stream.sendall(state.read_bytes())
-        end = time.monotonic() + SECONDS
-        while self.execute("query-status")["status"] == "inmigrate":
-            assert time.monotonic() < end, "the state was not loaded"
-            time.sleep(0.02)
+        until(lambda: self.execute("query-status")["status"] != "inmigrate", told=lambda: "the state was not loaded")
 
 
 def _without_ids(answer: Any) -> Any:
@@ -168,7 +164,7 @@ def _reordered(text: str) -> str:
 
 def libvirt_version() -> tuple[int, ...]:
     """Of the tests' libvirtd, ``(9, 0, 0)``."""
-    said = subprocess.run(["virsh", "version"], capture_output=True, text=True, timeout=60, check=True).stdout
+    said = subprocess.run(["virsh", "version"], capture_output=True, text=True, timeout=PATIENCE, check=True).stdout
     found = re.search(r"Using library: libvirt (\S+)", said)
     assert found, said
     return tuple(map(int, found[1].split(".")))

@@ -186,14 +186,14 @@ class QemuProcess:
         except OSError as error:
             raise QemuError(f"{helper.argv[0]} cannot be run: {error.strerror}", rule="helper") from None
         self._stack.callback(_end_process, process)
-        deadline = time.monotonic() + END_SECONDS
+        deadline = time.monotonic() + START_SECONDS
         while helper.ready is not None and not helper.ready.exists():
             if process.poll() is not None:
                 said = words.read_text(errors="replace").strip()[-TAIL:] or _status(process.returncode)
                 raise QemuError(f"{helper.argv[0]} ended at once: {said}", rule="helper")
             if time.monotonic() > deadline:
                 raise QemuError(
-                    f"{helper.argv[0]} did not listen on {helper.ready} within {END_SECONDS:g} s", rule="helper"
+                    f"{helper.argv[0]} did not listen on {helper.ready} within {START_SECONDS:g} s", rule="helper"
                 )
             time.sleep(0.01)
         if self.user is not None and helper.ready is not None:

@@ -7,7 +7,6 @@ import os
 import shutil
 import socket
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +17,7 @@ from conftest import require
 from support_backends import guest_of, line_of
 
 from mdtool.launch.argv import Commandline
+from tests.support_waiting import PATIENCE, until
 
 
 @contextmanager
@@ -27,15 +27,12 @@ def beside(line: Commandline) -> Iterator[None]:
     try:
         for process in line.processes:
             running.append(subprocess.Popen(process.argv, stderr=subprocess.PIPE))
-            deadline = time.monotonic() + 20
-            while process.ready and not process.ready.exists() and time.monotonic() < deadline:
-                assert running[-1].poll() is None, running[-1].communicate()[1]
-                time.sleep(0.01)
+            until(process.ready.exists if process.ready else lambda: True, of=running[-1])
         yield
     finally:
         for started in running:
             started.terminate()
-            started.communicate(timeout=20)
+            started.communicate(timeout=PATIENCE)
 
 
 def answers(line: Commandline, *commands: dict[str, Any]) -> list[Any]:
@@ -56,7 +53,7 @@ def answers(line: Commandline, *commands: dict[str, Any]) -> list[Any]:
                 input="".join(map(json.dumps, sent)),
                 capture_output=True,
                 text=True,
-                timeout=60,
+                timeout=PATIENCE,
                 pass_fds=passed,
             )
     finally:
@@ -148,9 +145,7 @@ def test_qemu_takes_every_backend_of_this_host(qemu: str, tmp_path: Path) -> Non
     server = ["qemu-nbd", "-k", tmp_path / "nbd", "-x", "exp", "-f", "raw", "-r", "-t", tmp_path / "cd"]
     nbd = subprocess.Popen(server)
     try:
-        while not (tmp_path / "nbd").exists():
-            assert nbd.poll() is None
-            time.sleep(0.01)
+        until((tmp_path / "nbd").exists, of=nbd)
         line = line_of(guest_of(everything(tmp_path, [free_port() for _ in range(6)]), OUTSIDE), runtime=tmp_path)
         blocks, chardevs, vnc, memory = answers(
             line,
@@ -161,7 +156,7 @@ def test_qemu_takes_every_backend_of_this_host(qemu: str, tmp_path: Path) -> Non
         )
     finally:
         nbd.terminate()
-        nbd.wait(timeout=20)
+        nbd.wait(timeout=PATIENCE)
         Path(f"/dev/shm/mdtool-{os.getpid()}").unlink(missing_ok=True)
     nodes = {block["node-name"]: block for block in blocks}
     assert nodes["vda-1"]["file"] == f"{tmp_path}/base.qcow2"

@@ -7,7 +7,6 @@ import json
 import os
 import re
 import stat
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -30,7 +29,9 @@ from mdtool.qemu.read import QUESTIONS, Way, read
 from mdtool.qemu.replies import placed
 from mdtool.qemu.session import Question, Refused, Session, session_from_source
 from mdtool.resources import resource
+from tests.support import ran
 from tests.support_dump import MACHINES, binary_of, new_qemu, recording, running, serving, session_of
+from tests.support_waiting import until
 
 HERE = Path(__file__).parent / "dumped"
 X86 = [name for name, (arch, _) in MACHINES.items() if arch == "x86_64"]
@@ -328,10 +329,9 @@ def test_a_machine_that_ran_is_the_same_machine(name: str, tmp_path: Path) -> No
     with session_of(binary_of(arch), f"{options} -no-shutdown", tmp_path) as session:
         before = yaml_from_tree(dump(session))
         moved = session.hmp("info qtree")
-        session.execute("cont")
-        time.sleep(2.5)
+        ran(session)
+        until(lambda: name in ("virt", "pseries") or session.hmp("info qtree") != moved)
         assert yaml_from_tree(dump(session)) == before
-        assert name in ("virt", "pseries") or session.hmp("info qtree") != moved  # it did run
 
 
 # --- PCI facts -------------------------------------------------------------------------------------------------------
@@ -366,10 +366,9 @@ def test_pci_facts_are_those_of_query_pci(make: Callable[[], str], tmp_path: Pat
     with session_of(make(), options, tmp_path) as session:
         tree = dump(session)
         unbooted = asked_again(session)
-        session.execute("cont")
-        time.sleep(2.5)
-        booted = asked_again(session)
-    told = {(p.node.id or p.node.address): dict(pci_facts(p.node)) for p in tree.places if p.node.pci}
+        told = {(p.node.id or p.node.address): dict(pci_facts(p.node)) for p in tree.places if p.node.pci}
+        ran(session)
+        until(lambda: asked_again(session) == told, told=lambda: (asked_again(session), told))
     assert "net0" not in unbooted
     assert told["net0"] == {
         "class": "Ethernet controller",
@@ -379,7 +378,6 @@ def test_pci_facts_are_those_of_query_pci(make: Callable[[], str], tmp_path: Pat
         "bar4": "mem 16384",
         "rom": 262144,
     }
-    assert told == booted
 
 
 def test_pci_facts_are_of_the_properties_they_were_read_with(tmp_path: Path) -> None:
@@ -463,11 +461,8 @@ def test_only_commands_that_read_are_sent(way: Way, tmp_path: Path) -> None:
 def saved(session: Session, path: Path) -> bytes:
     """The paused machine's migration stream."""
     session.execute("migrate", {"uri": f"exec:cat>{path}"})
-    for _ in range(500):
-        if session.execute("query-migrate").get("status") == "completed":
-            return path.read_bytes()
-        time.sleep(0.01)
-    raise AssertionError("the migration did not complete")
+    until(lambda: session.execute("query-migrate").get("status") == "completed")
+    return path.read_bytes()
 
 
 def test_a_thousand_dumps_leave_no_trace(tmp_path: Path) -> None:

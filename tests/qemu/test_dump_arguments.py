@@ -9,7 +9,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -36,6 +35,7 @@ from mdtool.qemu.dump import dump
 from mdtool.qemu.session import session_from_source
 from tests.support_dump import binary_of, recording, running, serving
 from tests.support_launch import MACHINES, prepared
+from tests.support_waiting import PATIENCE, until
 
 CASES = Path(__file__).parent.parent / "cases"
 SECTIONS = ("machine", "cpu", "memory", "numa", "firmware", "boot", "smbios", "features", "clock", "objects")
@@ -246,16 +246,13 @@ def guest(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     with open(folder / "log", "w") as log:
         mdtool = subprocess.Popen(words, cwd=folder, stdout=log, stderr=log)
     try:
-        deadline = time.monotonic() + 60
-        while "as described" not in (folder / "log").read_text():
-            assert mdtool.poll() is None and time.monotonic() < deadline, (folder / "log").read_text()
-            time.sleep(0.05)
+        until(lambda: "as described" in (folder / "log").read_text(), of=mdtool, told=(folder / "log").read_text)
         children = Path(f"/proc/{mdtool.pid}/task/{mdtool.pid}/children").read_text().split()
         (pid,) = (pid for pid in map(int, children) if b"qemu-system" in Path(f"/proc/{pid}/cmdline").read_bytes())
         yield Running(folder, folder / "q", pid)
     finally:
         mdtool.send_signal(signal.SIGTERM)
-        mdtool.wait(20)
+        mdtool.wait(PATIENCE)
 
 
 def dumped(guest: Running, source: str, name: str) -> Path:
@@ -328,13 +325,9 @@ def test_firmware_of_another_version_is_told_and_starts(guest: Running, capsys: 
     words = [sys.executable, "-m", "mdtool", "launch", "again.xml", "again.yaml", "--paused", "--qmp", "q2"]
     with open(guest.folder / "log2", "w") as log:
         process = subprocess.Popen(words, cwd=guest.folder, stdout=log, stderr=log)
-    deadline = time.monotonic() + 60
-    while process.poll() is None and "as described" not in (said := (guest.folder / "log2").read_text()):
-        assert time.monotonic() < deadline, said
-        time.sleep(0.05)
+    until(lambda: "as described" in (guest.folder / "log2").read_text(), of=process, told=(guest.folder / "log2").read_text)
     process.send_signal(signal.SIGTERM)
-    process.wait(20)
-    assert "as described" in (guest.folder / "log2").read_text()
+    process.wait(PATIENCE)
 
 
 @pytest.fixture
@@ -345,16 +338,16 @@ def libvirts(libvirt: str, tmp_path: Path) -> Iterator[Path]:
     text = text.replace("told</name>", f"{name}</name>").replace("sse4_2", "sse4.2")
     (tmp_path / name).write_text(re.sub("<uuid>.*</uuid>", f"<uuid>{uuid.uuid4()}</uuid>", text))
     virsh = ["virsh", "-q"]
-    subprocess.run([*virsh, "define", str(tmp_path / name)], check=True, timeout=60)
+    subprocess.run([*virsh, "define", str(tmp_path / name)], check=True, timeout=PATIENCE)
     try:
-        subprocess.run([*virsh, "start", "--paused", name], check=True, timeout=60)
+        subprocess.run([*virsh, "start", "--paused", name], check=True, timeout=PATIENCE)
         path = tmp_path / f"{name}.xml"
-        done = subprocess.run([*virsh, "dumpxml", "--inactive", name], check=True, timeout=60, capture_output=True)
+        done = subprocess.run([*virsh, "dumpxml", "--inactive", name], check=True, timeout=PATIENCE, capture_output=True)
         path.write_bytes(done.stdout)
         yield path
     finally:
         for verb in ("destroy", "undefine"):
-            subprocess.run([*virsh, verb, name], timeout=60, check=False, capture_output=True)
+            subprocess.run([*virsh, verb, name], timeout=PATIENCE, check=False, capture_output=True)
 
 
 def test_a_guest_of_libvirt_says_what_its_xml_says(libvirts: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -538,7 +531,7 @@ def test_what_a_file_may_not_hold(text: str, line: int, tmp_path: Path) -> None:
     if text.endswith("\n"):
         (tmp_path / "machine.cfg").write_text(text)
         words = [binary_of("x86_64"), "-readconfig", str(tmp_path / "machine.cfg"), "-display", "none", "-S"]
-        done = subprocess.run(words, capture_output=True, timeout=20, check=False, stdin=subprocess.DEVNULL)
+        done = subprocess.run(words, capture_output=True, timeout=PATIENCE, check=False, stdin=subprocess.DEVNULL)
         assert done.returncode != 0
 
 

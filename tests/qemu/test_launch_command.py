@@ -11,8 +11,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import ClassVar
 
@@ -21,11 +20,11 @@ import pytest
 from mdtool.launch.ways import DIRECT
 from mdtool.qemu.session import session_from_source
 from tests.conftest import lacking
+from tests.support_waiting import PATIENCE, alive, gone, until
 
 SAMPLES = Path(__file__).parents[2] / "samples"
 #: a q35 and a pc guest
 GUESTS = {name: SAMPLES / name / "guest.xml" for name in ("web01", "legacy")}
-SECONDS = 60
 
 
 @pytest.fixture(autouse=True)
@@ -37,10 +36,7 @@ def runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.chdir(tmp_path)
     yield base
     Launch.end_all()
-    end = time.monotonic() + 5
-    while (left := _left_in(base)) and time.monotonic() < end:
-        time.sleep(0.05)
-    assert left == []
+    until(lambda: not _left_in(base), told=lambda: _left_in(base))
     shutil.rmtree(base)
 
 
@@ -55,7 +51,7 @@ def command(*words: str | Path) -> list[str]:
 
 
 def mdtool(*words: str | Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command(*words), capture_output=True, text=True, timeout=SECONDS, check=False)
+    return subprocess.run(command(*words), capture_output=True, text=True, timeout=PATIENCE, check=False)
 
 
 @pytest.fixture
@@ -155,16 +151,14 @@ def test_print_is_what_runs(via: str, guest: Path, runtime: Path) -> None:
     process = subprocess.Popen(["sh", "-c", script], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
                                stderr=subprocess.PIPE, text=True, start_new_session=True)  # fmt: skip
     try:
-        end = time.monotonic() + 10
-        while not Path("shell.qmp").exists() and process.poll() is None and time.monotonic() < end:
-            time.sleep(0.05)
+        until(lambda: Path("shell.qmp").exists(), of=process)
         verified = mdtool("verify", "web01.yaml", "shell.qmp")
         with session_from_source("shell.qmp") as session:
             assert session.execute("query-status")["running"] is True
             session.execute("quit")
     finally:
         os.killpg(process.pid, signal.SIGTERM)
-        said = process.communicate(timeout=10)[1]
+        said = process.communicate(timeout=PATIENCE)[1]
     assert verified.returncode == 0, verified.stdout + verified.stderr + said
     shutil.rmtree(state)
     shutil.rmtree(runtime / "mdtool" / "web01")  # where the script's swtpm listened
@@ -291,23 +285,11 @@ class Launch:
 
     def end(self) -> int:
         try:
-            self.said += self.process.communicate(timeout=20)[1]
+            self.said += self.process.communicate(timeout=PATIENCE)[1]
         finally:
             if self.process.poll() is None:
                 self.process.kill()
         return self.process.returncode
-
-
-def gone(pid: int, within: float = 5.0) -> bool:
-    end = time.monotonic() + within
-    while time.monotonic() < end:
-        try:
-            if "State:\tZ" in Path(f"/proc/{pid}/status").read_text():
-                return True
-        except OSError:
-            return True
-        time.sleep(0.02)
-    return False
 
 
 def test_a_guest_runs_until_its_qemu_quits(guest: Path) -> None:
@@ -323,11 +305,11 @@ def test_the_state_of_a_sandboxed_guest_can_be_taken(guest: Path) -> None:
     launch = Launch(guest, "web01.yaml", "--paused", "--qmp", "mine.qmp")
     assert "-sandbox" in Path(f"/proc/{launch.pid}/cmdline").read_text()
     verified = mdtool("verify", "web01.yaml", "mine.qmp", "--migration")
-    alive = not gone(launch.pid, 0.1)
+    runs = alive(launch.pid)
     launch.process.send_signal(signal.SIGTERM)
     assert launch.end() == 0, launch.said
     assert verified.returncode == 0, verified.stdout + verified.stderr
-    assert alive and "the state loads" in verified.stdout
+    assert runs and "the state loads" in verified.stdout
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can run QEMU as somebody else")
@@ -368,7 +350,7 @@ def test_a_helper_and_qemu_go_together(end: str, guest: Path, runtime: Path) -> 
         for pid in Path(f"/proc/{launch.process.pid}/task/{launch.process.pid}/children").read_text().split()
         if Path(f"/proc/{pid}/comm").read_text().strip() == "swtpm"
     )
-    assert launch.pid != helper and not gone(helper, 0.0)
+    assert launch.pid != helper and alive(helper)
     match end:
         case "mdtool is killed":
             launch.process.kill()
@@ -385,7 +367,7 @@ def test_a_helper_and_qemu_go_together(end: str, guest: Path, runtime: Path) -> 
             assert launch.end() == 0, launch.said
         case _:  # the guest goes on without, and its end is as ever
             os.kill(helper, signal.SIGKILL)
-            assert gone(helper) and not gone(launch.pid, 0.5)
+            assert gone(helper) and alive(launch.pid)
             launch.process.terminate()
             assert launch.end() == 0, launch.said
     assert gone(launch.pid) and gone(helper)
@@ -440,7 +422,7 @@ def test_ctrl_c_asks_the_guest_and_then_ends_qemu(guest: Path) -> None:
     launch.process.send_signal(signal.SIGINT)
     assert launch.process.stderr is not None
     assert "asked the guest to power down" in launch.process.stderr.readline()
-    assert not gone(launch.pid, 0.3)  # no guest is there to answer
+    assert alive(launch.pid)  # no guest is there to answer
     launch.process.send_signal(signal.SIGINT)
     assert launch.end() == 0, launch.said
     assert gone(launch.pid)
@@ -478,16 +460,14 @@ def test_daemonize_returns_when_the_guest_runs(guest: Path) -> None:
 def test_ctrl_c_ends_a_launch_that_goes_to_the_background(guest: Path, tmp_path: Path) -> None:
     """The terminal's ctrl-C reaches the process in front alone; QEMU, which hangs here, must go with it."""
     fake = tmp_path / "qemu"
-    fake.write_text("#!/bin/sh\necho $$ > started\nexec sleep 60\n")
+    fake.write_text("#!/bin/sh\necho $$ > started.new\nmv started.new started\nexec sleep infinity\n")
     fake.chmod(0o755)
     words = [sys.executable, "-m", "mdtool", "launch", guest, "web01.yaml", "--daemonize", "--qemu", fake]
     with subprocess.Popen(words, stderr=subprocess.PIPE, text=True, start_new_session=True) as front:
         started = Path("started")
-        while not (started.exists() and started.read_text().strip()):
-            assert front.poll() is None
-            time.sleep(0.01)
+        until(started.exists, of=front)
         front.send_signal(signal.SIGINT)
-        assert front.wait(20) == 130
+        assert front.wait(PATIENCE) == 130
         assert gone(int(started.read_text()))  # before stderr is read, which lasts until all who hold it have ended
         assert "interrupted" in front.stderr.read()
 
@@ -539,10 +519,10 @@ def test_hints_are_written_anew_after_each_hotplug(guest: Path) -> None:
         session.execute("netdev_add", {"type": "user", "id": "n"})
         nic = {"driver": "e1000e", "id": "mine", "netdev": "n", "mac": "52:54:00:10:00:77", "bus": "pci.12", "addr": "0x0"}
         session.execute("device_add", nic)
-        wait_for(lambda: origin in hinted())
+        until(lambda: origin in hinted(), of=launch.process)
         assert hinted() == {**first, origin: ("pci.12", "00.0")} and Path("hints").stat().st_ino != inode
         session.execute("device_del", {"id": "input0"})
-        wait_for(lambda: "input/usb/tablet" not in hinted())
+        until(lambda: "input/usb/tablet" not in hinted(), of=launch.process)
         assert hinted().items() ^ first.items() == {
             (origin, ("pci.12", "00.0")),
             ("input/usb/tablet", first["input/usb/tablet"]),
@@ -555,7 +535,7 @@ def test_hints_are_written_anew_after_each_hotplug(guest: Path) -> None:
         assert launch.process.stderr.readline() == f"no hint for scsi0-0-0-1 until {guest.absolute()} has it\n"
         disk = "<disk type='network' device='disk'><source protocol='nbd' name='x'/><target dev='sdb' bus='scsi'/></disk>"
         guest.write_text(guest.read_text().replace("    <!-- management", f"    {disk}\n    <!-- management"))
-        wait_for(lambda: hinted().get("disk/sdb") == ("scsi0.0", "0:0:1"))
+        until(lambda: hinted().get("disk/sdb") == ("scsi0.0", "0:0:1"), of=launch.process)
     launch.process.send_signal(signal.SIGINT)
     assert "asked the guest to power down" in launch.process.stderr.readline()
     launch.process.send_signal(signal.SIGINT)
@@ -568,10 +548,3 @@ def test_hints_are_written_anew_after_each_hotplug(guest: Path) -> None:
     done = mdtool("launch", fresh, "--hints", "hints", "--print", "--json", "--via", "device")
     assert done.returncode == 0, done.stderr
     assert "pci.12" in {bus for mac, bus, _ in nics(done.stdout) if mac == "52:54:00:10:00:77"}
-
-
-def wait_for(what: Callable[[], bool], seconds: float = 15) -> None:
-    end = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < end
-        time.sleep(0.05)

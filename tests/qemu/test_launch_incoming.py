@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from mdtool.qemu.session import Session, session_from_source
 from tests.qemu.test_launch_command import Launch, gone, guest, runtime
 from tests.support import run_mdtool
 from tests.support_moving import Moving, done
+from tests.support_waiting import until
 
 __all__ = ["guest", "runtime"]
 
@@ -87,17 +87,11 @@ def test_a_running_guest_moves_to_a_launched_target(guest: Path, migration: str)
     with session_from_source("source.qmp") as session:
         assert query(session, "query-status")["running"] is True
         session.execute("migrate", {"uri": migration})
-        end = time.monotonic() + 30
-        while query(session, "query-migrate")["status"] not in ("completed", "failed") and time.monotonic() < end:
-            time.sleep(0.05)
-        assert query(session, "query-migrate")["status"] == "completed"
+        assert done(session, "query-migrate", "completed", "failed") == "completed"
         session.execute("quit")
     assert source.end() == 0, source.said
     with session_from_source("target.qmp") as session:
-        end = time.monotonic() + 10
-        while not query(session, "query-status")["running"] and time.monotonic() < end:
-            time.sleep(0.05)
-        assert query(session, "query-status")["running"] is True
+        until(lambda: query(session, "query-status")["running"])
         session.execute("quit")
     assert target_launch.end() == 0, target_launch.said
     assert gone(source.pid) and gone(target_launch.pid)

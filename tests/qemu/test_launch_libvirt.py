@@ -10,7 +10,6 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,17 +23,18 @@ from mdtool.machine.writer import yaml_from_tree
 from mdtool.qemu.dump import dump
 from mdtool.qemu.session import session_from_source
 from tests.conftest import lacking, require
+from tests.support_waiting import PATIENCE, until
 
 SAMPLE = Path(__file__).parents[2] / "samples" / "web01" / "guest.xml"
 
 
 def virsh(*words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([require("virsh"), "-q", *words], capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run([require("virsh"), "-q", *words], capture_output=True, text=True, timeout=PATIENCE, check=False)
 
 
 def mdtool(*words: str | Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "mdtool", *map(str, words)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=90, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
 
 
 @pytest.fixture
@@ -130,19 +130,16 @@ def test_a_signal_ends_what_was_started(number: signal.Signals, guest: Path, tmp
     slow = tmp_path / "bin" / "virsh"
     slow.parent.mkdir()
     slow.write_text(
-        f'#!/bin/sh\n{require("virsh")} "$@" || exit\ncase "$*" in *start*) touch {tmp_path}/started; sleep 20;; esac\n'
+        f'#!/bin/sh\n{require("virsh")} "$@" || exit\ncase "$*" in *start*) touch {tmp_path}/started; sleep infinity;; esac\n'
     )
     slow.chmod(0o755)
     words = [sys.executable, "-m", "mdtool", "launch", str(guest), str(guest.with_suffix(".yaml")), "--via", "libvirt"]
     path = f"{slow.parent}:{os.environ['PATH']}"
     process = subprocess.Popen(words, env={**os.environ, "PATH": path}, start_new_session=True)
-    end = time.monotonic() + 30
-    while not (tmp_path / "started").exists():
-        assert time.monotonic() < end and process.poll() is None
-        time.sleep(0.05)
+    until((tmp_path / "started").exists, of=process)
     assert virsh("domstate", guest.stem).stdout.strip() == "paused"
     process.send_signal(number)
-    assert process.wait(20) == 128 + number
+    assert process.wait(PATIENCE) == 128 + number
     assert virsh("domstate", guest.stem).returncode != 0
 
 

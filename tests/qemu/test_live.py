@@ -11,9 +11,9 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ import pytest
 from mdtool.errors import MonitorError
 from mdtool.qemu.session import Session, session_from_source
 from mdtool.resources import resource
+from tests.support_waiting import PATIENCE, until
 
 ROOT = Path(__file__).parents[2]
 
@@ -50,20 +51,28 @@ class Running:
         return DISK.format(file=self.folder / name, dev=dev, bus=bus)
 
     def write(self, *devices: str, memory: int = 64, machine: str = "pc-q35-7.2", os: str = "") -> None:
+        second = "".join(f"<q:arg value='{word}'/>" for word in ("-qmp", f"unix:{self.folder}/second,server=on,wait=off"))
         self.xml.write_text(
             f"<domain type='qemu'><name>{self.name}</name>{'' if self.name != 'live' else UUID}"
             f"<memory unit='MiB'>{memory}</memory><os><type arch='x86_64' machine='{machine}'>hvm</type>{os}</os>"
             "<features><acpi/></features><devices><emulator>/usr/bin/qemu-system-x86_64</emulator>"
             "<controller type='usb' index='0' model='qemu-xhci'/><controller type='scsi' index='0' model='virtio-scsi'/>"
-            "<controller type='virtio-serial' index='0'/>\n" + "\n".join(devices) + "\n</devices></domain>"
+            "<controller type='virtio-serial' index='0'/>\n" + "\n".join(devices) + "\n</devices>"
+            f"<q:commandline xmlns:q='http://libvirt.org/schemas/domain/qemu/1.0'>{second}</q:commandline></domain>"
         )
 
     def virsh(self, *words: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(["virsh", "-c", URI, "-q", *words], capture_output=True, text=True, timeout=60, check=False)
+        return subprocess.run(
+            ["virsh", "-c", URI, "-q", *words], capture_output=True, text=True, timeout=PATIENCE, check=False
+        )
 
     def mdtool(self, *words: str | Path) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [sys.executable, "-m", "mdtool", *map(str, words)], capture_output=True, text=True, timeout=60, cwd=self.folder
+            [sys.executable, "-m", "mdtool", *map(str, words)],
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            cwd=self.folder,
         )
 
     def reconcile(self, *words: str | Path) -> subprocess.CompletedProcess[str]:
@@ -94,14 +103,7 @@ class Running:
                 session.execute("quit")
         except MonitorError:
             pass
-        wait_for(lambda: not self.pidfile.exists())
-
-
-def wait_for(what: Any, seconds: float = 15.0) -> None:
-    end = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < end
-        time.sleep(0.05)
+        until(lambda: not self.pidfile.exists())
 
 
 @pytest.fixture
@@ -142,9 +144,9 @@ def test_what_is_left(guest: Running) -> None:
     guest.write(NIC.format(n=2), NIC.format(n=3), memory=128)
     with guest.session() as session:
         netdevs = re.findall(r"^\S*hostnet\S*", session.hmp("info network"), re.MULTILINE)
-    live = guest.live("--timeout", "1")
+    live = guest.live("--timeout", "3")
     assert live["channel0"] == ""
-    assert "1 s" in live["net0"] and live["memory"] and live["objects"]
+    assert "3 s" in live["net0"] and live["memory"] and live["objects"]
     assert [name for name, why in live.items() if name.startswith("pci.") and not why] == []
     new = {name: why for name, why in live.items() if name in ("net1", "net2")}
     assert list(new.values()).count("") == 1, "one port was free"
@@ -157,7 +159,7 @@ def test_what_is_left(guest: Running) -> None:
     described = guest.yaml.read_text()
     assert "52:54:00:00:00:01" in described and "- id: channel0" not in described
     left = {name for name, why in live.items() if why}
-    again = guest.live("--timeout", "1")
+    again = guest.live("--timeout", "3")
     assert again.keys() == left and all(again.values())
     assert guest.yaml.read_text() == described
 
@@ -215,7 +217,7 @@ def test_relaunch_with_new_hardware(guest: Running) -> None:
         assert session.execute("query-status")["status"] == "running"
     done = guest.reconcile(*again, "--force")
     assert done.returncode == 0, done.stderr
-    wait_for(guest.pidfile.exists)
+    until(guest.pidfile.exists)
     assert guest.pidfile.read_text() != pid
     assert guest.verify()[0] == 0, guest.verify()
     same = guest.reconcile(*again)
@@ -256,6 +258,22 @@ def test_relaunch_by_libvirt(by_libvirt: Running) -> None:
     assert same.returncode == 0 and "runs on" in same.stderr
 
 
+@contextmanager
+def ends_at_the_power_button(guest: Running, pid: int) -> Iterator[None]:
+    """QEMU gets a signal once the button is pressed, as no operating system is there to hear it."""
+
+    def end() -> None:
+        with suppress(MonitorError):  # where the test failed, QEMU ends by itself
+            until(lambda: any(event["event"] == "POWERDOWN" for event in session.events(timeout=0.1)))
+            os.kill(pid, signal.SIGTERM)
+
+    with session_from_source(os.fspath(guest.folder / "second")) as session:
+        waiting = threading.Thread(target=end)
+        waiting.start()
+        yield
+        waiting.join()
+
+
 def test_a_guest_of_libvirt_that_powers_down_is_not_ended(by_libvirt: Running) -> None:
     guest = by_libvirt
     guest.write(NIC.format(n=1))
@@ -264,25 +282,25 @@ def test_a_guest_of_libvirt_that_powers_down_is_not_ended(by_libvirt: Running) -
     guest.write(NIC.format(n=1), NIC.format(n=2))
     with session_from_source(f"libvirt:{guest.name}", connect=URI) as session:
         assert session.pid is not None
-        timer = threading.Timer(2, os.kill, (session.pid, signal.SIGTERM))
-    timer.start()
-    done = guest.reconcile("--launch", "--source", f"libvirt:{guest.name}", "--connect", URI, "--timeout", "30")
-    timer.join()
+        pid = session.pid
+    with ends_at_the_power_button(guest, pid):
+        done = guest.reconcile(
+            "--launch", "--source", f"libvirt:{guest.name}", "--connect", URI, "--timeout", str(PATIENCE)
+        )
     assert done.returncode == 0, done.stderr
     assert guest.virsh("domid", guest.name).stdout != first
     assert guest.mdtool("verify", guest.yaml, f"libvirt:{guest.name}").returncode == 0
 
 
 def test_a_guest_that_powers_down_is_not_ended(guest: Running) -> None:
-    """Here it is told to by a signal, since no operating system hears the button; no --force is needed."""
+    """No --force is needed."""
     guest.write(NIC.format(n=1))
     guest.launch()
     pid = int(guest.pidfile.read_text())
     guest.write(NIC.format(n=1), NIC.format(n=2))
-    timer = threading.Timer(2, os.kill, (pid, signal.SIGTERM))
-    timer.start()
-    done = guest.reconcile("--launch", "--source", guest.qmp, "--daemonize", "--pidfile", guest.pidfile, "--timeout", "30")
-    timer.join()
+    again = ("--launch", "--source", guest.qmp, "--daemonize", "--pidfile", guest.pidfile, "--timeout", str(PATIENCE))
+    with ends_at_the_power_button(guest, pid):
+        done = guest.reconcile(*again)
     assert done.returncode == 0, done.stderr
-    wait_for(guest.pidfile.exists)
+    until(guest.pidfile.exists)
     assert int(guest.pidfile.read_text()) != pid and guest.verify()[0] == 0

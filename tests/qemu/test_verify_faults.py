@@ -9,7 +9,6 @@ import io
 import json
 import random
 import re
-import time
 from collections.abc import Callable
 from contextlib import redirect_stdout
 from dataclasses import dataclass
@@ -28,6 +27,7 @@ from mdtool.machine.writer import yaml_from_tree
 from mdtool.proof.enumerated import verified
 from mdtool.proof.migration import Refusal, load_state, refusal, save_state, target
 from mdtool.qemu.dump import dump
+from tests.support import ran
 from tests.support_launch import MACHINES, device, prepared
 
 Words = list[str]
@@ -151,14 +151,13 @@ class Verified:
     state: Path
 
 
-def verify(words: Words, description: Path, folder: Path, *, boot: float = 0.0) -> Verified:
+def verify(words: Words, description: Path, folder: Path, *, boot: bool = False) -> Verified:
     monitor, state, said = folder / "guest.qmp", folder / "state", io.StringIO()
     more = ["-qmp", f"unix:{monitor},server=on,wait=off"]
     tree = tree_from_file(description)
     with started(prepared(words, "device"), directory=folder, more=more) as qemu:
         if boot:
-            qemu.cont()
-            time.sleep(boot)
+            ran(qemu.session)
             qemu.execute("stop")
         with redirect_stdout(said):
             status = main(["verify", str(description), str(monitor), "--json"])
@@ -200,13 +199,13 @@ QUIET = [
 @pytest.mark.parametrize("name", QUIET)
 def test_of_a_machine_that_ran_it_is_foretold_too(name: str, described: Path, tmp_path: Path) -> None:
     words = MACHINES["q35"]()
-    said = verify(Q35[name][0](words), described, tmp_path, boot=0.3)
+    said = verify(Q35[name][0](words), described, tmp_path, boot=True)
     assert (said.refusal is None) is loads(words, said.state, tmp_path), str(said.refusal)
 
 
-@pytest.mark.parametrize("boot", [0.0, 0.3])
+@pytest.mark.parametrize("boot", [False, True], ids=["at reset", "booted"])
 @pytest.mark.parametrize("name", sorted(MACHINES))
-def test_the_same_machine_is_foretold_to_load_and_does(name: str, boot: float, tmp_path: Path) -> None:
+def test_the_same_machine_is_foretold_to_load_and_does(name: str, boot: bool, tmp_path: Path) -> None:
     words = MACHINES[name]()
     path = tmp_path / "guest.yaml"
     path.write_text(yaml_from_tree(machine(words, tmp_path)))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from mdtool.proof.enumerated import verified
 from mdtool.proof.migration import target
 from mdtool.qemu.dump import as_planned, dump
 from tests.qemu import test_verify_views as views
+from tests.support import ran
 from tests.support_launch import MACHINES, prepared
 
 ROOT = Path(__file__).parents[2]
@@ -32,7 +32,6 @@ XML = [
 ]
 WORDS: dict[str, Callable[[], list[str]]] = {**MACHINES, "pxb": views.pc, "pxb-pcie": views.q35}
 RELAUNCHES = {"xml": 8, "words": 11}  # of each guest: 6 * 8 + 5 * 11 = 103
-BOOT = 0.3  # seconds; SeaBIOS has numbered the buses by then
 
 
 def relaunches(source: Path | str, folder: Path) -> Iterator[tuple[Tree, Prepared]]:
@@ -63,8 +62,7 @@ def test_no_false_alarm(source: Path | str, tmp_path: Path) -> None:
     for number, (tree, again) in enumerate(relaunches(source, tmp_path)):
         with rehearsal(again) as qemu:
             if number % 4 == 3:
-                qemu.cont()
-                time.sleep(BOOT)
+                ran(qemu.session)
             _, found, compared = verified(tree, qemu.session)
         # A dump has the CPU's model and its bits, not which of these somebody chose: words have that, and the XML.
         told = isinstance(source, Path) or number % 2

@@ -8,13 +8,13 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 from support import SAMPLES, mdtool
 
 from mdtool.machine.document import tree_from_file
+from tests.support_waiting import PATIENCE, until
 
 BOM = b"\xef\xbb\xbf"
 
@@ -57,18 +57,22 @@ def test_remarks_in_odd_places_stay(edited: Path, tmp_path: Path) -> None:
     assert all(f"# over {name}\n" in edited.read_text() for name in ("net1", "pci.3", "usb"))
 
 
+def waits_for_a_lock(pid: int) -> bool:
+    """/proc/locks has a line with an arrow for each that waits."""
+    return bool(re.search(rf"-> FLOCK .* {pid} ", Path("/proc/locks").read_text()))
+
+
 def test_a_second_writer_waits(edited: Path, tmp_path: Path) -> None:
     """It starts over with what the first one left."""
     words = [sys.executable, "-m", "mdtool", "reconcile", str(tmp_path / "edited.xml"), str(edited), "--json"]
     with open(edited, "rb") as first:
         fcntl.flock(first, fcntl.LOCK_EX)
         second = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        time.sleep(1)
-        assert second.poll() is None, "it did not wait"
+        until(lambda: waits_for_a_lock(second.pid), of=second)
         remarked = tmp_path / "new.yaml"
         remarked.write_text(edited.read_text().replace("buses:\n", "# the first writer was here\nbuses:\n", 1))
         os.replace(remarked, edited)
-    assert second.wait(timeout=30) == 0, second.communicate()
+    assert second.wait(timeout=PATIENCE) == 0, second.communicate()
     second.communicate()
     assert "# the first writer was here\n" in edited.read_text()
     assert mdtool("reconcile", tmp_path / "edited.xml", edited, "--dry-run") == 0
@@ -80,7 +84,7 @@ def test_a_writer_that_is_killed_leaves_the_old_file(edited: Path, tmp_path: Pat
     dies = (
         "import os, sys; os.replace = lambda *_: os.kill(os.getpid(), 9); from mdtool.cli import main; main(sys.argv[1:])"
     )
-    done = subprocess.run([sys.executable, "-c", dies, *words], capture_output=True, timeout=30)
+    done = subprocess.run([sys.executable, "-c", dies, *words], capture_output=True, timeout=PATIENCE)
     assert done.returncode == -signal.SIGKILL
     assert edited.read_bytes() == before and not (tmp_path / "written.xml").exists()
     assert mdtool(*words) == 0 and edited.read_bytes() != before

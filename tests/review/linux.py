@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.conftest import lacking
+from tests.support_waiting import PATIENCE
 
 #: what a kernel has built in is not there; they are loaded three times over, whichever needs which
 MODULES = (
@@ -27,8 +28,9 @@ MODULES = (
 INIT = """#!/bin/busybox sh
 /bin/busybox --install -s /bin
 mount -t proc proc /proc; mount -t sysfs sys /sys; mount -t devtmpfs dev /dev
-for again in 1 2 3; do for module in /modules/*; do insmod $module 2>/dev/null; done; done
-sleep 1
+for again in 1 2 3; do for module in /modules/*; do
+  case $module in *scsi_mod*) insmod $module scan=sync;; *) insmod $module;; esac 2>/dev/null
+done; done  # whatever a module finds is there when it is: none of them probes behind our back
 for net in /sys/class/net/*; do
   [ -e $net/device ] || continue
   echo "NET $(cat $net/address) $(udevadm test-builtin net_id $net 2>/dev/null | tr '\\n' ' ')"
@@ -88,7 +90,7 @@ def cpio(files: dict[str, tuple[bytes, int]]) -> bytes:
     return bytes(out)
 
 
-def booted(linux: Linux, words: Iterable[str], seconds: float = 90) -> Iterator[tuple[str, str, dict[str, str]]]:
+def booted(linux: Linux, words: Iterable[str], seconds: float = PATIENCE) -> Iterator[tuple[str, str, dict[str, str]]]:
     """(NET or DISK, MAC or kernel's name, what udev says) of every NIC and disk that the guest sees."""
     append = "console=ttyS0 quiet panic=-1 net.naming-scheme=v252"  # the one that mdtool knows
     more = ["-kernel", str(linux.kernel), "-initrd", str(linux.initramfs), "-append", append]

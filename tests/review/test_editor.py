@@ -16,6 +16,7 @@ import pytest
 
 from tests.conftest import lacking
 from tests.support import run_mdtool
+from tests.support_waiting import PATIENCE
 
 GOOD = """\
 # yaml-language-server: $schema=machine.schema.json
@@ -75,7 +76,7 @@ class Server:
         self._send({"id": number, "method": method, "params": params})
         return self.wait(lambda m: m.get("id") == number and "method" not in m).get("result")
 
-    def wait(self, wanted: Any, seconds: float = 30) -> dict[str, Any]:
+    def wait(self, wanted: Any, seconds: float = PATIENCE) -> dict[str, Any]:
         end = time.monotonic() + seconds
         with self.arrived:
             while True:
