@@ -8,6 +8,7 @@ from dataclasses import replace
 from mdtool.guest.allocation.controllers import index_of, model_of, type_of
 from mdtool.guest.allocation.order import arrays, disk_number, wholes
 from mdtool.guest.model import Wanted
+from mdtool.machine.values import small_number
 
 USER = "ua-"  # how an alias begins that a user chose; libvirt takes no other from an inactive guest
 
@@ -154,7 +155,7 @@ class _Names:
         if name in self.used:
             if prefix not in self.next:
                 rests = (name[len(prefix) :] for name in self.used if name.startswith(prefix))
-                self.next[prefix] = max([0, *(int(rest) for rest in rests if rest.isdecimal())])
+                self.next[prefix] = max([0, *(small_number(rest) for rest in rests)])
             self.next[prefix] += 1
             name = f"{prefix}{self.next[prefix]}"
             while name in self.used:

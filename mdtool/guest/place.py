@@ -20,6 +20,7 @@ from mdtool.guest.allocation.drives import NARROW
 from mdtool.guest.allocation.order import wholes
 from mdtool.guest.model import Guest, Spot, Wanted
 from mdtool.machine.tree import Bus, Node, Tree, Value
+from mdtool.machine.values import small_number
 
 # --- controllers and their buses -------------------------------------------------------------------------------------
 
@@ -483,7 +484,7 @@ def _providers(tree: Tree) -> Iterator[tuple[str, _Provider]]:
         if bus.name in ("pci.0", "pcie.0", "pci"):
             yield bus.name, _Provider("pci", 0)
         elif re.fullmatch(r"ide\.\d+", bus.name):
-            number = int(bus.name[4:])
+            number = small_number(bus.name[4:])
             yield bus.name, _Provider("sata", 0, bus=number) if q35 or number > 1 else _Provider("ide", 0, bus=number)
         elif bus.type == "floppy-bus":
             yield bus.name, _Provider("fdc", 0)
@@ -502,7 +503,7 @@ def _providers(tree: Tree) -> Iterator[tuple[str, _Provider]]:
         index = _index(node, type_)
         for name in provided:
             suffix = name.rpartition(".")[2]
-            number = int(suffix) if suffix.isdigit() and name != node.id else 0
+            number = small_number(suffix) if name != node.id else 0
             yield name, _Provider(type_, index, model or _SCSI_MODELS.get(node.driver, ""), number)
 
 
@@ -525,7 +526,7 @@ _SCSI_MODELS = {"lsi": "lsilogic", "lsi53c895a": "lsilogic", "am53c974": "am53c9
 def _index(node: Node, type_: str) -> int:
     """A controller's index: its origin says it, or the number at the end of its id."""
     match = re.match(rf"controller/{re.escape(type_)}/(\d+)", node.origin or "") or re.search(r"(\d+)$", node.id or "")
-    return int(match[1]) if match else 0
+    return small_number(match[1]) if match else 0
 
 
 def _on_controller(bus: _Provider, node: Node) -> Spot | None:

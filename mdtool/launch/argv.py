@@ -32,15 +32,15 @@ from mdtool.guest.platform.firmware import Copy
 from mdtool.guest.platform.units import names
 from mdtool.guest.xml import Element
 from mdtool.launch.backends import NO_DEVICE, backend_of, implied_audio
-from mdtool.launch.backends.base import Backend, Host, Process, Secret, option
+from mdtool.launch.backends.base import Backend, Host, Process, Secret, numbered, option
 from mdtool.launch.rehearse_backends import implied_silence, rehearsed, rehearsed_option, stand_in_properties
 from mdtool.machine.tree import BUILTIN, HAND, Place, Tree
+from mdtool.text import quoted
 
 HOST_RULES = frozenset({"host-side", "kvm", "firmware", "missing"})
 QEMU_NS = "{http://libvirt.org/schemas/domain/qemu/1.0}"
 FIRST_DESCRIPTOR = 64  # below are the standard streams and what mdtool itself has open
 OLDEST = (7, 2)  # the QEMU whose words all later ones still understand
-_PLACEHOLDER = re.compile(r"<fd:([^>]+)>")
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +101,7 @@ class Commandline:
     def numbered(self, word: str) -> str:
         """A word with the descriptors' numbers in place of ``<fd:NAME>``."""
         numbers = {secret.name: number for number, secret in self.descriptors.items()}
-        return _PLACEHOLDER.sub(lambda match: str(numbers[match[1]]), word) if "<fd:" in word else word
+        return numbered(word, numbers)
 
 
 def argv_from_tree(
@@ -420,7 +420,7 @@ def _passed_through(guest: Guest, wanted: Sequence[Wanted], *, rehearse: bool) -
     holder = next(iter(_children(guest.domain, "commandline")), None)
     if holder is None:
         return (), {}
-    environment = {env.get("@name") or "": env.get("@value") or "" for env in _children(holder, "env")}
+    environment = dict(map(_variable, _children(holder, "env")))
     words: list[str] = []
     for group in _groups(_children(holder, "arg")):
         if any(id(argument) in taken for argument in group):
@@ -428,6 +428,15 @@ def _passed_through(guest: Guest, wanted: Sequence[Wanted], *, rehearse: bool) -
         said = [argument.get("@value") or "" for argument in group]
         words += _null_option(said) if rehearse else said
     return tuple(words), {} if rehearse else environment
+
+
+def _variable(env: Element) -> tuple[str, str]:
+    """A variable of <qemu:env>, by libvirt's rules; a shell takes no other name for one."""
+    name = env.get("@name") or ""
+    if not re.fullmatch("[A-Za-z_][A-Za-z0-9_]*", name):
+        what = f"<qemu:env>: {quoted(name)} is no name of a variable"
+        raise InputError(what, at=env.position, expected="letters, digits and _", rule="environment")
+    return name, env.get("@value") or ""
 
 
 def _groups(arguments: Sequence[Element]) -> Iterator[list[Element]]:

@@ -58,7 +58,10 @@ def _fits(option: Option) -> bool:
 
 def _writable(key: str, value: Any) -> bool:
     text = plain_text(value)
-    return len(key) < 64 and len(text) < _LINE and not set(text) & set('"\n') and not set(key) & set("= \t")
+    long = 64 if key == "id" else _LINE
+    return (
+        len(key.encode()) < 64 and len(text.encode()) < long and not set(text) & set('"\n') and not set(key) & set("= \t")
+    )
 
 
 def _sits_on(option: Option, ids: set[str]) -> bool:

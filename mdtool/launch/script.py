@@ -15,8 +15,10 @@ import shlex
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from mdtool.launch.backends.base import numbered
 from mdtool.launch.prepare import Prepared
-from mdtool.launch.start import CONFIG, numbered
+from mdtool.launch.start import CONFIG
+from mdtool.text import one_line
 
 if TYPE_CHECKING:
     from mdtool.launch.argv import Commandline
@@ -32,31 +34,39 @@ def script_from_prepared(prepared: Prepared, *, paused: bool = False) -> str:
     words += ["-S"] if paused or handover.additions else []
     given = ""
     if handover.config:
-        given = f" <<'EOF'\n{handover.config}EOF"
+        given = _here(handover.config)
     elif handover.additions:
         words += ["-qmp", "stdio"]
-        given = f" <<'EOF'\n{''.join(_plugging(prepared, paused=paused))}EOF"
+        given = _here("".join(_plugging(prepared, paused=paused)))
     environment = [f"{name}={shlex.quote(value)}" for name, value in (line.environment if line else {}).items()]
     opened = [f"{number}<{shlex.quote(name)}" for name, number in numbers.items()]
     return "\n".join(
         [
-            *(f"# {note}" for note in handover.notes),
-            *(f"# {name}: a file of yours with the secret in it" for name in numbers),
+            *(f"# {one_line(note)}" for note in handover.notes),
+            *(f"# {one_line(name)}: a file of yours with the secret in it" for name in numbers),
             *(_before(line) if line else ()),
             " ".join([*environment, shlex.join(words), *opened]) + given,
         ]
     )
 
 
+def _here(text: str) -> str:
+    """A here-document that ends where ``text`` does, whatever is in it."""
+    mark = "EOF"
+    while mark in text.split("\n"):
+        mark += "_"
+    return f" <<'{mark}'\n{text}{mark}"
+
+
 def _before(line: Commandline) -> Iterator[str]:
     """What has to be there before QEMU starts."""
     for copy in line.copies:
         source, target = shlex.quote(copy.source), shlex.quote(copy.target)
-        yield f"[ -e {target} ] || cp {source} {target}"
+        yield f"[ -e {target} ] || cp -- {source} {target}"
     for process in line.processes:
         folders = [folder for folder in (process.folder, process.ready.parent if process.ready else None) if folder]
         if folders:
-            yield shlex.join(["mkdir", "-p", *map(str, folders)])
+            yield shlex.join(["mkdir", "-p", "--", *map(str, folders)])
         waits = f" until [ -S {shlex.quote(str(process.ready))} ]; do sleep 0.1; done" if process.ready else ""
         yield f"{shlex.join(process.argv)} &{waits}"
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from mdtool.compare import Compared, Difference, comparison
 from mdtool.errors import MdtoolError, Position, QemuError
 from mdtool.launch import monitor
+from mdtool.launch.backends.base import numbered
 from mdtool.launch.prepare import Prepared
 from mdtool.launch.ways import WAYS
 from mdtool.qemu.process import QemuProcess
@@ -141,10 +141,6 @@ def _ready_to_dump() -> None:
     from mdtool.qemu.qtree import buses_from_qtree
 
     buses_from_qtree("")
-
-
-def numbered(word: str, numbers: Mapping[str, int]) -> str:
-    return re.sub(r"<fd:([^>]+)>", lambda found: str(numbers[found[1]]), word) if "<fd:" in word else word
 
 
 def _write(path: Path, text: str) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 
 from mdtool.errors import InputError, Position, Report
 from mdtool.files import text_from_file
-from mdtool.limits import MAX_DIGITS
+from mdtool.limits import MAX_DIGITS, MAX_INDEX
 from mdtool.machine.schema import machine_schema, validate_machine, validate_pins
 from mdtool.machine.tree import SECTIONS, Bus, Node, Retired, Tree
 from mdtool.machine.values import uuid_from_text
@@ -124,6 +124,8 @@ def _node(node: Any, file: str) -> Node:
     def word(key: str) -> str | None:
         return str(found[key].value) if key in found else None
 
+    if "origin" in found:
+        _check_origin(found["origin"], file)
     return Node(
         driver=str(found["driver"].value),
         id=word("id"),
@@ -133,6 +135,16 @@ def _node(node: Any, file: str) -> Node:
         buses=_buses(found.get("buses"), file),
         position=position(node, file),
     )
+
+
+def _check_origin(node: Any, file: str) -> None:
+    """The origin of a controller ends with its index, up to which lists are filled: held against what there can be."""
+    origin = str(node.value)
+    index = re.match(r"controller/[^/]*/([0-9]{1,9}(?![0-9]))?", origin)
+    if index is not None and not 0 <= int(index[1] or -1) <= MAX_INDEX:
+        what = f"{quoted(origin)} is the origin of no controller"
+        expected = f"controller/TYPE/INDEX, with an index up to {MAX_INDEX}"
+        raise InputError(what, at=position(node, file), expected=expected, rule="origin-index")
 
 
 def _pins(text: str, lines_before: int, file: str) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from mdtool.limits import MAX_DIGITS
+from mdtool.limits import MAX_DIGITS, MAX_INDEX
 from mdtool.machine.tree import Value
 
 _NUMBER = re.compile(r"[-+]?(0x[0-9a-fA-F]+|[0-9]+)")
@@ -77,6 +77,16 @@ def uuid_from_text(text: str) -> str:
         raise ValueError("a UUID: 32 hexadecimal digits, 8-4-4-4-12")
     digits = re.sub("[- ]", "", found[1]).lower()
     return "-".join((digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:]))
+
+
+def small_number(text: str) -> int:
+    """An index of a controller, port or bus that a name or an origin says; 0 where it says none that there can be.
+
+    >>> small_number("7"), small_number("two"), small_number("10000000")
+    (7, 0, 0)
+    """
+    found = int(text) if re.fullmatch("[0-9]{1,4}", text) else 0
+    return found if found <= MAX_INDEX else 0
 
 
 def nested(values: Mapping[str, Value], separator: str) -> dict[str, Value]:

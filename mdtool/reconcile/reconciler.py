@@ -22,6 +22,7 @@ from mdtool.guest.platform import sections_from_guest
 from mdtool.machine.document import tree_with
 from mdtool.machine.drivers import canonical_driver, same_driver
 from mdtool.machine.tree import BUILTIN, HAND, Bus, Node, Place, Retired, Tree
+from mdtool.machine.values import small_number
 from mdtool.reconcile.assemble import Parts, assembled, parts_of
 from mdtool.reconcile.collisions import check_collisions
 from mdtool.reconcile.match import Match, Matching, matched, spot_key
@@ -215,13 +216,13 @@ class _Reconciler:
                 facts={"type": "usb"},
             )
         origin = place.node.origin or ""
-        index = origin.rpartition("/")[2] if origin.startswith("controller/") else _digits(place.node.id or "")
+        index = small_number(origin.rpartition("/")[2]) if origin.startswith("controller/") else _digits(place.node.id)
         wanted = Wanted(
             kind="controller",
             driver=place.node.driver,
             origin=origin or f"controller/{type_}/{index}",
             properties=place.node.properties,
-            facts={"type": type_, "model": model, "index": int(index or 0)},
+            facts={"type": type_, "model": model, "index": index},
         )
         return survivor(wanted, place.node, self.spots.get(place.name))
 
@@ -425,7 +426,7 @@ def _provides(node: Node) -> tuple[str, str]:
 def _pci_index(origin: str | None) -> int:
     """libvirt's number of a PCI controller; 0 for the root, and for whatever is none."""
     kind, _, index = (origin or "").rpartition("/")
-    return int(index) if kind == "controller/pci" and index.isdecimal() else 0
+    return small_number(index) if kind == "controller/pci" else 0
 
 
 def _complete(parts: Parts, bus: str, node: Node) -> None:
@@ -453,10 +454,9 @@ def _spoken(key: tuple[object, ...]) -> str:
     return f"{key[0]} " + ":".join(str(number) for number in key[1:])
 
 
-def _digits(name: str) -> str:
-    """The number at the end of an id: ``pci.3`` -> ``3``, ``usb`` -> ``0``."""
-    digits = "".join(char for char in name if char.isdigit())
-    return digits or "0"
+def _digits(name: str | None) -> int:
+    """The number in an id: ``pci.3`` -> 3, ``usb`` -> 0."""
+    return small_number("".join(char for char in name or "" if char.isdigit()))
 
 
 def _hot(bus: Bus | None) -> bool:

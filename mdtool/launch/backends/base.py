@@ -7,6 +7,7 @@ A backend function is pure: it names files, sockets, descriptors and processes, 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -172,6 +173,25 @@ def plain(value: Any) -> str:
 
 def secret_object(secret: Secret) -> tuple[str, str]:
     return option("-object", qom_type="secret", id=secret.name, file=secret.placeholder)
+
+
+#: how every word begins that may hold a placeholder: no text of a guest, whose quotes JSON escapes, can begin so
+_SECRET_WORD = '{"qom-type": "secret"'
+_PLACEHOLDER = re.compile(r"(?<=/dev/fd/)<fd:([^>]+)>")
+
+
+def numbered(word: str, numbers: Mapping[str, int]) -> str:
+    """A word with the descriptors' numbers in place of ``<fd:NAME>``; a text that merely looks so stays as it is.
+
+    >>> word = secret_object(Secret("vnc"))[1]
+    >>> numbered(word, {"vnc": 5})
+    '{"qom-type": "secret", "id": "vnc", "file": "/dev/fd/5"}'
+    >>> numbered("guest=/dev/fd/<fd:vnc>", {"vnc": 5})
+    'guest=/dev/fd/<fd:vnc>'
+    """
+    if not word.startswith(_SECRET_WORD):
+        return word
+    return _PLACEHOLDER.sub(lambda found: str(numbers.get(found[1], found[0])), word)
 
 
 def refused(element: Element, what: str, *, path: str = "@type") -> InputError:
