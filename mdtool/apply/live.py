@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from mdtool.errors import ConflictError, InputError, MdtoolError
-from mdtool.guest.place import device_arguments
+from mdtool.machine.buses.arguments import device_arguments
 from mdtool.machine.tree import Place, Tree
 from mdtool.reconcile.assemble import assembled, parts_of
 from mdtool.reconcile.merge import ABSENT

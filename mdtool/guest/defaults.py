@@ -110,13 +110,7 @@ def pci_root(guest: Guest) -> str:
     >>> pci_root(Guest("", None, "", None, "x86_64", "q35", None))
     'pcie-root'
     """
-    if is_x86(guest):
-        return "pcie-root" if guest.is_q35 else "pci-root" if guest.is_i440fx else ""
-    if is_ppc(guest) or guest.arch == "s390x":
-        return "pci-root"
-    if guest.arch in ("aarch64", "armv7l", "riscv64") and guest.is_virt:
-        return "pcie-root"
-    return "pci-root" if guest.machine == "versatilepb" else ""
+    return guest.family.root if guest.family is not None else ""
 
 
 def _scsi_for_hostdevs(guest: Guest, wanted: Sequence[Wanted]) -> Iterator[Wanted]:

@@ -23,6 +23,7 @@ from mdtool.guest.elements.outside import wanted_outside
 from mdtool.guest.model import Guest, Wanted
 from mdtool.guest.table import Context, check_known, wanted_from_element
 from mdtool.guest.xml import Element, element_from_bytes, element_from_file
+from mdtool.machine.machines import PREFERRED
 from mdtool.machine.values import uuid_from_text
 from mdtool.text import quoted
 
@@ -90,9 +91,7 @@ def default_machine(arch: str) -> str:
     >>> default_machine("x86_64")
     'pc'
     """
-    return {"aarch64": "virt", "armv7l": "virt", "riscv64": "virt", "s390x": "s390-ccw-virtio"}.get(
-        arch, "pseries" if arch.startswith("ppc64") else "pc"
-    )
+    return PREFERRED.get(arch, "pc")
 
 
 def wanted_from_guest(guest: Guest, report: Report) -> list[Wanted]:

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from mdtool.cache import cache_folder, keep
 from mdtool.errors import InputError, QemuError, choices
 from mdtool.guest.model import Guest
+from mdtool.machine.machines import PREFERRED, family_of
 
 _REMEDY = "name a QEMU binary in <emulator>, or with --qemu"
 _SECONDS = 20.0  # QEMU answers in 0.05 s; a loaded host takes longer, a hanging one must not hold mdtool
@@ -25,17 +26,6 @@ _VERSIONED = re.compile(r".+-\d+\.\d+(\.\d+)?$")
 _TARGETS = {"i686": "i386", "armv7l": "arm", "armv6l": "arm", "ppc64le": "ppc64"}
 #: i686 guests run on the 64 bit binary too, and distributions ship that one
 _STAND_INS = {"i386": "x86_64"}
-#: what libvirt takes where the XML names no machine type
-_PREFERRED = {
-    "i386": "pc",
-    "x86_64": "pc",
-    "aarch64": "virt",
-    "arm": "virt",
-    "s390x": "s390-ccw-virtio",
-    "ppc64": "pseries",
-}
-#: the name of the RAM where no binary is at hand to ask
-_RAM = {"pc": "pc.ram", "q35": "pc.ram", "virt": "mach-virt.ram", "pseries": "ppc_spapr.ram", "s390": "s390.ram"}
 
 
 class Machine(NamedTuple):
@@ -93,7 +83,7 @@ def machine_of(guest: Guest) -> Machine:
     A versioned name stays as it is where no binary is at hand or where the binary does not know it: QEMU itself refuses
     it at launch, in its own words.  Raises InputError for an alias that cannot be resolved.
     """
-    wish = guest.machine or _PREFERRED.get(_TARGETS.get(guest.arch, guest.arch), "")
+    wish = guest.machine or PREFERRED.get(guest.arch, "")
     path = guest.emulator or _on_path(guest.arch)
     if path is None or not os.access(path, os.X_OK):
         if _VERSIONED.match(wish):
@@ -205,4 +195,5 @@ def _on_path(arch: str) -> str | None:
 
 
 def _guessed_ram(name: str) -> str | None:
-    return next((ram for prefix, ram in _RAM.items() if name.startswith(prefix)), None)
+    family = family_of(name)
+    return family.ram if family is not None else None

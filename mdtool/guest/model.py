@@ -22,6 +22,7 @@ from typing import Any
 
 from mdtool.errors import Position
 from mdtool.guest.xml import Element
+from mdtool.machine.machines import I440FX, Q35, VIRT, Family, family_of
 from mdtool.machine.tree import Properties
 from mdtool.machine.values import uuid_from_text
 
@@ -125,23 +126,23 @@ class Guest:
         return list(holder) if holder is not None else []
 
     @property
+    def family(self) -> Family | None:
+        """What the machine has by itself; None for a machine type that mdtool does not know."""
+        return family_of(self.machine, self.arch)
+
+    @property
     def is_q35(self) -> bool:
-        return self.machine == "q35" or self.machine.startswith("pc-q35")
+        return self.family is Q35
 
     @property
     def is_i440fx(self) -> bool:
-        return self.machine in ("pc", "pc-i440fx") or self.machine.startswith(("pc-i440fx-", "pc-0", "pc-1"))
+        return self.family is I440FX
 
     @property
     def is_virt(self) -> bool:
-        return self.machine == "virt" or self.machine.startswith("virt-")
+        return self.family is VIRT
 
     @property
     def has_ide(self) -> bool:
         """Whether the board has an IDE controller: libvirt adds none to another one."""
-        return self.is_i440fx or self.machine in ("malta", "sun4u", "g3beige")
-
-    @property
-    def root_bus(self) -> str:
-        """The name that QEMU gives to PCI bus 0."""
-        return "pci.0" if self.is_i440fx or self.arch in ("ppc64", "ppc64le", "s390x") else "pcie.0"
+        return self.family is not None and self.family.has_ide

@@ -41,15 +41,14 @@ from typing import Any
 
 from mdtool.errors import InputError, Report, choices
 from mdtool.guest.model import Guest, Spot, Wanted
-from mdtool.guest.place import notation_of
 from mdtool.guest.xml import Element
+from mdtool.machine.buses.addresses import ADDRESSES
+from mdtool.machine.buses.kinds import kind_of_driver
+from mdtool.machine.buses.providers import ENDINGS
 from mdtool.machine.roles import role
 from mdtool.machine.tree import Value
 
 Convert = Callable[[str], Value]
-
-#: The highest index of a controller: libvirt makes all those below it that a drive's address takes for granted.
-MAX_INDEX = 1023
 
 
 # How the text of an attribute becomes a value.  Each raises ValueError with what it would have taken.
@@ -427,29 +426,6 @@ def _identities(row: Device, context: Context) -> Iterator[str]:
 
 # Places
 
-_NUMBERS = {
-    "pci": ("domain", "bus", "slot", "function"),
-    "drive": ("controller", "bus", "target", "unit"),
-    "usb": ("bus",),
-    "virtio-serial": ("controller", "bus", "port"),
-    "ccid": ("controller", "slot"),
-    "isa": ("iobase", "irq"),
-    "ccw": ("cssid", "ssid", "devno"),
-    "spapr-vio": ("reg",),
-    "dimm": ("slot", "base"),
-    "virtio-mmio": (),
-    "unassigned": (),
-}
-
-#: Address type -> the highest of each number, where there is one; libvirt refuses a higher one too.
-_HIGHEST: Mapping[str, Mapping[str, int]] = {
-    "pci": {"domain": 0, "bus": 0xFF, "slot": 0x1F, "function": 7},
-    "drive": {"controller": MAX_INDEX},
-    "ccid": {"controller": MAX_INDEX},
-    "virtio-serial": {"controller": MAX_INDEX},
-    "ccw": {"cssid": 0xFE, "ssid": 3, "devno": 0xFFFF},
-}
-
 
 def spot_from_element(context: Context) -> Spot | None:
     """The ``<address>`` as a Spot; None where there is none.
@@ -460,22 +436,18 @@ def spot_from_element(context: Context) -> Spot | None:
     if address is None:
         return None
     kind = address.attributes.get("type", "")
-    if kind not in _NUMBERS:
-        context.error("address/@type", f"unknown address type '{kind}'", expected=choices(_NUMBERS), rule="address-type")
+    if kind not in ADDRESSES:
+        context.error("address/@type", f"unknown address type '{kind}'", expected=choices(ADDRESSES), rule="address-type")
         return None
     found: dict[str, Any] = {}
-    for name in _NUMBERS[kind]:
+    for name, row in ADDRESSES[kind].items():
         if name in address.attributes:
-            highest = _HIGHEST.get(kind, {}).get(name)
+            convert = text if row.text else number if row.highest is None else up_to(row.highest)
             try:
-                found[name] = (
-                    number(address.attributes[name]) if highest is None else up_to(highest)(address.attributes[name])
-                )
+                found[name] = convert(address.attributes[name])
             except ValueError as expected:
                 what = f"address {name} is '{address.attributes[name]}'"
                 context.error("address/@type", what, expected=str(expected), rule="value-valid")
-    if kind == "usb" and "port" in address.attributes:
-        found["port"] = address.attributes["port"]
     if "multifunction" in address.attributes:
         found["multifunction"] = address.attributes["multifunction"] == "on"
     return Spot(kind, found)
@@ -492,9 +464,9 @@ def _check_spot(context: Context, wanted: Wanted) -> None:
 
 def address_types(guest: Guest, wanted: Wanted) -> Set[str]:
     """The types of address that a device takes; those of what is the machine's own mean nothing, and libvirt takes any."""
-    takes: Set[str] = {notation_of(wanted.driver).spot} - {""}
+    takes: Set[str] = {kind_of_driver(wanted.driver).address} - {""}
     if not wanted.driver:
-        takes = _NUMBERS.keys() - (set() if wanted.kind == "hostdev" else {"unassigned"})
+        takes = ADDRESSES.keys() - (set() if wanted.kind == "hostdev" else {"unassigned"})
     elif wanted.facts.get("transport"):
         takes = _TRANSPORTS.keys() - ({"virtio-mmio"} if wanted.driver.startswith(_NO_MMIO) else set())
     elif wanted.driver == "ib700":
@@ -521,7 +493,6 @@ def virtio_transport(guest: Guest, spot: Spot | None) -> str:
 
 
 _TRANSPORTS = {"pci": "pci", "ccw": "ccw", "virtio-mmio": "mmio"}
-_ENDINGS = {"pci": "pci", "ccw": "ccw", "mmio": "device"}
 
 
 def driver_name(driver: str, choice: str, transport: str) -> str:
@@ -536,7 +507,7 @@ def driver_name(driver: str, choice: str, transport: str) -> str:
         return driver
     model = choice.rpartition("/")[2]
     ending = f"-{model.removeprefix('virtio-')}" if model in TRANSITIONAL and transport == "pci" else ""
-    return driver[:-1] + _ENDINGS[transport] + ending
+    return driver[:-1] + ENDINGS[transport] + ending
 
 
 # Completeness

@@ -11,41 +11,17 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from mdtool.guest.alias import USER
-from mdtool.guest.allocation.controllers import DRIVERS, MODELS
 from mdtool.guest.model import Guest, Spot, Wanted
-from mdtool.guest.place import spot_from_node
+from mdtool.guest.spots import spot_from_node
 from mdtool.guest.xml import Element
 from mdtool.guest.xmltext import Edits, New
+from mdtool.machine.buses.addresses import ADDRESSES
+from mdtool.machine.buses.pci import PCI_MODELS, targets_of
+from mdtool.machine.buses.providers import provider_of
 from mdtool.machine.tree import BUILTIN, HAND, Node, Place, Tree, Value
 
-#: Address type -> how libvirt writes each of its numbers, in its order.
-_NUMBERS: Mapping[str, Mapping[str, str]] = {
-    "pci": {"domain": "0x{:04x}", "bus": "0x{:02x}", "slot": "0x{:02x}", "function": "0x{:x}"},
-    "drive": {"controller": "{}", "bus": "{}", "target": "{}", "unit": "{}"},
-    "usb": {"bus": "{}", "port": "{}"},
-    "virtio-serial": {"controller": "{}", "bus": "{}", "port": "{}"},
-    "ccid": {"controller": "{}", "slot": "{}"},
-    "ccw": {"cssid": "0x{:x}", "ssid": "0x{:x}", "devno": "0x{:04x}"},
-    "spapr-vio": {"reg": "0x{:08x}"},
-    "dimm": {"slot": "{}", "base": "0x{:x}"},
-    "isa": {"iobase": "0x{:x}"},
-}
 #: Address types that are written only where the XML has one: the model, or the port's number, says the place.
 _ONLY_CHANGED = frozenset({"isa"})
-
-#: PCI controllers: what stands in <target>, by property.
-_TARGETS: Mapping[str, tuple[str, str]] = {
-    "chassis": ("chassis", "{}"),
-    "port": ("port", "0x{:x}"),
-    "chassis_nr": ("chassisNr", "{}"),
-    "bus_nr": ("busNr", "{}"),
-    "index": ("index", "{}"),
-}
-_PCI_DRIVERS = frozenset(driver for driver, (type_, _) in MODELS.items() if type_ == "pci")
-
-#: What the machine itself has, at its only place: (type, index) of a controller -> address, where there is one.
-_I440FX = {("ide", 0): (1, 1)}
-_Q35 = {("sata", 0): (0x1F, 2)}
 
 ALIASES = ("kept", "own", "ua")
 
@@ -177,8 +153,9 @@ def _built_in(guest: Guest, one: Wanted) -> Spot | None:
     """The place of a controller that the machine brings along."""
     if one.kind != "controller" or one.driver:
         return None
-    table = _Q35 if guest.is_q35 else _I440FX if guest.is_i440fx else {}
-    found = table.get((str(one.facts.get("type")), int(one.facts.get("index", 0))))
+    if guest.family is None or int(one.facts.get("index", 0)):
+        return None
+    found = guest.family.controllers.get((str(one.facts.get("type")), str(one.facts.get("model"))))
     return Spot("pci", {"domain": 0, "bus": 0, "slot": found[0], "function": found[1]}) if found else None
 
 
@@ -193,8 +170,8 @@ def _beside(tree: Tree) -> Mapping[Value, New]:
 
 def _attributes(spot: Spot) -> dict[str, str]:
     """The attributes of an <address>; empty where libvirt writes none for this place."""
-    names = _NUMBERS.get(spot.type, {})
-    found = {name: form.format(spot[name]) for name, form in names.items() if spot.get(name) is not None}
+    numbers = ADDRESSES.get(spot.type, {})
+    found = {n: row.form.format(spot[n]) for n, row in numbers.items() if row.form and spot.get(n) is not None}
     if found and spot.get("multifunction"):
         found["multifunction"] = "on"
     return {"type": spot.type, **found} if found else {}
@@ -202,12 +179,10 @@ def _attributes(spot: Spot) -> dict[str, str]:
 
 def _target_of(node: Node) -> dict[str, str]:
     """The attributes of a PCI controller's <target>."""
-    if node.driver not in _PCI_DRIVERS:
-        return {}
     return {
-        name: form.format(int(str(value), 0))
-        for prop, (name, form) in _TARGETS.items()
-        if (value := _known(node, prop)) is not None
+        target.attribute: target.form.format(int(str(value), 0))
+        for name, target in targets_of(node.driver).items()
+        if (value := _known(node, name)) is not None
     }
 
 
@@ -265,18 +240,12 @@ def _controller(node: Node) -> New | None:
     if found is None:
         return None
     type_, index = found[1], found[2]
-    model = MODELS.get(node.driver, ("", ""))[1] or _virtio_model(type_, node.driver)
-    if type_ == "ccid" or not model:
+    row = provider_of(node.driver)
+    if not row.written or row.type != type_:
         return New("controller", {"type": type_, "index": index})
-    attributes = {"type": type_, "index": index, "model": model}
-    if type_ == "pci" and DRIVERS.get((type_, model)) not in ("", node.driver):
-        return New("controller", attributes, [New("model", {"name": node.driver})])
-    return New("controller", attributes)
-
-
-def _virtio_model(type_: str, driver: str) -> str:
-    """``virtio-scsi`` for virtio-scsi-pci; "" for what needs no model."""
-    return type_ if type_ == "scsi" and not driver.startswith("virtio-") else {"scsi": "virtio-scsi"}.get(type_, "")
+    choice = PCI_MODELS[row.model].drivers if row.type == "pci" else ()
+    named = [New("model", {"name": node.driver})] if node.driver in choice[1:] else []
+    return New("controller", {"type": type_, "index": index, "model": row.model}, named)
 
 
 def _video(node: Node) -> New:

@@ -26,7 +26,6 @@ from mdtool.commandline.option import Option
 from mdtool.errors import InputError, MdtoolError, Position, Report
 from mdtool.guest.machines import emulator, machines_of
 from mdtool.guest.model import Guest, Wanted
-from mdtool.guest.place import device_arguments
 from mdtool.guest.platform import iothreads, platform_of
 from mdtool.guest.platform.firmware import Copy
 from mdtool.guest.platform.units import names
@@ -34,6 +33,7 @@ from mdtool.guest.xml import Element
 from mdtool.launch.backends import NO_DEVICE, backend_of, implied_audio
 from mdtool.launch.backends.base import Backend, Host, Process, Secret, numbered, option
 from mdtool.launch.rehearse_backends import implied_silence, rehearsed, rehearsed_option, stand_in_properties
+from mdtool.machine.buses.arguments import device_arguments
 from mdtool.machine.tree import BUILTIN, HAND, Place, Tree
 from mdtool.text import quoted
 

@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any
 from mdtool.compare import compare
 from mdtool.errors import InputError, MdtoolError, MonitorError, Position, Report
 from mdtool.files import bytes_from_file
+from mdtool.machine.buses import bus_of_the_machine
 from mdtool.machine.tree import BUILTIN, HAND, Bus, Node, Place, Tree
-from mdtool.reconcile.assemble import bus_of_the_machine
 
 if TYPE_CHECKING:
     from mdtool.qemu.process import QemuProcess

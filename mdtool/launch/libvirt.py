@@ -17,7 +17,6 @@ from xml.sax.saxutils import quoteattr
 from mdtool.compare import Difference, comparison, guest_visible
 from mdtool.errors import ConflictError, MdtoolError, QemuError
 from mdtool.guest.alias import USER
-from mdtool.guest.allocation.controllers import MODELS
 from mdtool.guest.model import Guest, Wanted
 from mdtool.guest.platform.units import SIZES
 from mdtool.guest.write import xml_with_places
@@ -25,6 +24,7 @@ from mdtool.guest.xml import Element, element_from_bytes, xml_from_file
 from mdtool.launch.run import Differs, alone
 from mdtool.launch.signals import signals_end_it
 from mdtool.launch.start import Say, silent
+from mdtool.machine.buses.providers import controller_of, libvirt_index
 from mdtool.machine.document import tree_with
 from mdtool.machine.tree import Tree, Value
 from mdtool.machine.values import same
@@ -56,17 +56,12 @@ def _with_origins(tree: Tree) -> Tree:
     return tree_with(
         tree,
         {
-            place.name: {"origin": f"controller/{MODELS[place.node.driver][0]}/{_index(place.node.id)}"}
+            place.name: {"origin": f"controller/{type_}/{index}"}
             for place in tree.places
-            if place.node.origin is None and place.node.driver in MODELS and place.node.id is not None
+            if place.node.origin is None and (type_ := controller_of(place.node.driver)[0])
+            if (index := libvirt_index(place.node, type_)) is not None
         },
     )
-
-
-def _index(id: str) -> int:
-    """The number of a controller's id: ``pci.3`` -> 3, ``usb`` -> 0."""
-    found = re.search(r"\d+$", id)
-    return int(found[0]) if found else 0
 
 
 def _overrides(overrides: Overrides) -> Iterator[str]:

@@ -14,11 +14,11 @@ from typing import Any
 
 from mdtool.errors import InputError, Position
 from mdtool.guest.model import Guest
-from mdtool.guest.place import device_arguments
 from mdtool.guest.platform import platform_of
 from mdtool.guest.xml import Element
 from mdtool.launch.argv import ordered
 from mdtool.launch.rehearse_backends import DISK_SIZE, STAND_INS, stand_in_properties
+from mdtool.machine.buses.arguments import device_arguments
 from mdtool.machine.tree import Node, Tree
 
 #: libvirt spells an architecture as uname does

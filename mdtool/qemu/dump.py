@@ -13,13 +13,13 @@ from dataclasses import replace
 from typing import Any
 
 from mdtool.errors import MonitorError, Warned
+from mdtool.machine.buses.kinds import FLASH, LOOSE, Read, kind_of_bus, kind_of_driver, no_address
 from mdtool.machine.document import tree_with
 from mdtool.machine.pci import properties_digest
 from mdtool.machine.roles import chosen, is_told, role
 from mdtool.machine.tree import BUILTIN, SECTIONS, Bus, Node, Tree, Value
 from mdtool.machine.values import natural, ranges
 from mdtool.machine.writer import canonical
-from mdtool.qemu.notation import FLASH, LOOSE, NOTATIONS, Address, no_address
 from mdtool.qemu.read import Way, read
 from mdtool.qemu.replies import CONTENTS, FOLDED, Raw, RawBus, RawDevice, placed
 from mdtool.qemu.session import Session
@@ -105,7 +105,10 @@ def _present(**values: Value) -> dict[str, Value]:
 
 
 def _loose_nodes(raw: Raw) -> list[Node]:
-    nodes = [_node(device, LOOSE.get(device.driver, no_address), raw) for device in raw.loose]
+    nodes = [
+        _node(device, kind_of_driver(device.driver).read if device.driver in LOOSE else no_address, raw)
+        for device in raw.loose
+    ]
     return sorted(nodes, key=_sorted_by)
 
 
@@ -135,13 +138,13 @@ RENAMED = {"acpi-ged-x86": "acpi-ged"}
 
 
 def _bus(bus: RawBus, raw: Raw) -> Bus:
-    notation = NOTATIONS.get(bus.type, no_address)
+    notation = kind_of_bus(bus.type).read
     nodes = [_node(device, notation, raw) for device in reversed(bus.devices)]
     nodes.sort(key=_sorted_by)
     return Bus(bus.name, bus.type, tuple(nodes))
 
 
-def _node(device: RawDevice, notation: Address, raw: Raw) -> Node:
+def _node(device: RawDevice, notation: Read, raw: Raw) -> Node:
     device = _folded(device)
     address, spent = notation(device)
     bags: dict[str, dict[str, Value]] = {"chosen": {}, "guest": {}, "effective": {}, "host": {}, "state": {}}

@@ -21,21 +21,13 @@ from typing import Any
 
 from mdtool.cache import cache_folder, keep
 from mdtool.errors import QemuError
+from mdtool.machine.facts import Property
 
 FORMAT = 2  # of the cache: another number, and old answers are asked again
 SECONDS = 60.0
 _WORDS = ("-machine", "none", "-nodefaults", "-no-user-config", "-display", "none", "-S", "-qmp", "stdio")
 #: device types that no description names: 130 CPU models with 400 flags each are nine tenths of what QEMU says
 _LEFT_OUT = re.compile(r"-cpu$|-core$")
-
-
-@dataclass(frozen=True, slots=True)
-class Property:
-    """One property of a driver: QEMU's type name, description and default, each None where QEMU says none."""
-
-    type: str
-    description: str | None = None
-    default: Any = None
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ from typing import Any
 
 from mdtool.commandline.process import sha256_of
 from mdtool.errors import Warned
+from mdtool.machine.buses.kinds import FLASH
 from mdtool.qemu import qom
-from mdtool.qemu.notation import FLASH
 from mdtool.qemu.phases import Task, asked, or_none, together, told
 from mdtool.qemu.qtree import buses_from_qtree
 from mdtool.qemu.replies import CONTENTS, Raw, RawBus, RawDevice, placed

@@ -5,29 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
+from mdtool.machine.buses.kinds import bus_of_the_machine
 from mdtool.machine.tree import Bus, Node, Tree
-
-#: Buses that the machine itself provides and that a description without built-ins has to name: type and host.
-_OF_THE_MACHINE = {
-    "pcie.0": ("PCIE", None),
-    "pci.0": ("PCI", None),
-    "isa.0": ("ISA", None),
-    "ide": ("IDE", None),
-    "usb-bus": ("usb-bus", None),
-    "virtio-mmio-bus": ("virtio-mmio-bus", None),
-    "virtual-css": ("virtual-css-bus", None),
-    "spapr-vio": ("spapr-vio-bus", None),
-    "s390-pcibus": ("s390-pcibus", None),
-    "i2c": ("i2c-bus", None),
-    "floppy-bus": ("floppy-bus", None),
-    "main-system-bus": ("System", None),
-}
-
-
-def bus_of_the_machine(name: str) -> Bus:
-    """An empty bus by the name that the machine gives it (``ide.3``)."""
-    kind, host = _OF_THE_MACHINE.get(name) or _OF_THE_MACHINE.get(name.partition(".")[0]) or ("unknown", None)
-    return Bus(name, kind, host=host)
 
 
 @dataclass

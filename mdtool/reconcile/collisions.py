@@ -10,18 +10,10 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from mdtool.errors import ConflictError, Position, Report
+from mdtool.machine.buses.kinds import EXCLUSIVE
+from mdtool.machine.buses.pci import is_port
+from mdtool.machine.machines import family_of
 from mdtool.machine.tree import BUILTIN, Place, Tree
-
-#: buses on which an address is one device's
-_EXCLUSIVE = frozenset({"PCI", "PCIE", "usb-bus", "SCSI", "IDE", "virtio-serial-bus", "virtual-css-bus", "spapr-vio-bus"})
-#: what has one slot behind it
-_PORTS = frozenset({"pcie-root-port", "ioh3420", "xio3130-downstream"})
-#: where a machine's own chipset is, for a description that does not have the built-ins: machine types, bus, addresses
-_CHIPSETS = (
-    ("pc-q35-", "pcie.0", ("00.0", "1f.0", "1f.2", "1f.3")),
-    ("pc-i440fx-", "pci.0", ("00.0", "01.0", "01.1")),
-    ("virt-", "pcie.0", ("00.0",)),
-)
 
 
 class _Thing(NamedTuple):
@@ -33,12 +25,12 @@ class _Thing(NamedTuple):
 
 
 def _address(place: Place) -> object:
-    return (id(place.bus), place.node.address) if place.address and place.bus and place.bus.type in _EXCLUSIVE else None
+    return (id(place.bus), place.node.address) if place.address and place.bus and place.bus.type in EXCLUSIVE else None
 
 
 def _chassis(place: Place) -> object:
     properties = place.node.properties
-    known = properties.get("chassis") is not None and place.node.driver in _PORTS
+    known = properties.get("chassis") is not None and is_port(place.node.driver)
     return (str(properties["chassis"]), str(properties.get("slot", 0))) if known else None
 
 
@@ -75,12 +67,12 @@ def check_collisions(tree: Tree, positions: Mapping[str, Position | None], repor
                 refuse(place, f"{thing.told(place)}, as is {other}", thing.rule)
             first.setdefault(key, place)
     is_full = any(place.node.origin == BUILTIN for place in tree.places)
-    chipset = () if is_full else _chipset(str(tree.machine.get("type")))
+    chipset = frozenset() if is_full else _chipset(tree)
     for place in tree.places:
         if place.address in chipset:
             refuse(place, f"at {' '.join(place.address or ())}, as is the chipset", "same-address")
         elif place.address and place.bus and place.bus.type in ("PCI", "PCIE"):
-            last = 0 if place.parent is not None and place.parent.driver in _PORTS else 0x1F
+            last = 0 if place.parent is not None and is_port(place.parent.driver) else 0x1F
             slot = _PCI_ADDRESS.fullmatch(place.address[1])
             if slot is None or int(slot[1], 16) > last:
                 refuse(
@@ -93,10 +85,11 @@ def check_collisions(tree: Tree, positions: Mapping[str, Position | None], repor
 _PCI_ADDRESS = re.compile(r"([0-9A-Fa-f]{1,2})(?:\.[0-7])?")
 
 
-def _chipset(machine: str) -> tuple[tuple[str, str], ...]:
-    return next(
-        (tuple((bus, a) for a in addresses) for type_, bus, addresses in _CHIPSETS if machine.startswith(type_)), ()
-    )
+def _chipset(tree: Tree) -> frozenset[tuple[str, str]]:
+    """Where a machine's own devices are, for a description that does not have the built-ins."""
+    family = family_of(str(tree.machine.get("type")), str(tree.machine.get("arch", "")))
+    reserved = family.reserved(tree) if family is not None else {}
+    return frozenset((bus, address) for bus, held in reserved.items() for address in held)
 
 
 def _rank(position: Position | None) -> tuple[bool, int, int]:

@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from mdtool.guest.model import Spot, Wanted
+from mdtool.machine.buses.addresses import key_names
 from mdtool.machine.drivers import canonical_driver, same_driver
 from mdtool.machine.tree import BUILTIN, HAND, Node, Place, Tree
 from mdtool.machine.values import same
@@ -58,20 +59,6 @@ Pairs = list[tuple[Wanted, Place]]
 #: node name -> where the node is, in libvirt's terms; what cannot be said so is absent
 Spots = Mapping[str, Spot]
 
-#: the numbers that make an address of a type; what the XML leaves out of it is zero
-_NUMBERS = {
-    "pci": ("domain", "bus", "slot", "function"),
-    "drive": ("controller", "bus", "target", "unit"),
-    "usb": ("bus", "port"),
-    "virtio-serial": ("controller", "bus", "port"),
-    "ccid": ("controller", "slot"),
-    "ccw": ("cssid", "ssid", "devno"),
-    "isa": ("iobase",),
-    "spapr-vio": ("reg",),
-    "dimm": ("slot",),
-    "zpci": ("uid",),
-}
-
 
 def spot_key(spot: Spot | None) -> tuple[object, ...] | None:
     """An address as a key, or None where it says no place (``<address type='pci'/>``).
@@ -79,7 +66,7 @@ def spot_key(spot: Spot | None) -> tuple[object, ...] | None:
     >>> spot_key(Spot("usb", {"bus": 0, "port": "1"}))
     ('usb', 0, '1')
     """
-    names = _NUMBERS.get(spot.type, ()) if spot is not None else ()
+    names = key_names(spot.type) if spot is not None else ()
     if spot is None or not names or not any(spot.get(name) is not None for name in names):
         return None
     return (spot.type, *(spot.get(name) or 0 for name in names))

@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 from mdtool.errors import ConflictError, MdtoolError, Report, Warn
 from mdtool.guest.alias import PREFIXES, with_ids
 from mdtool.guest.allocate import allocate
-from mdtool.guest.allocation.controllers import MODELS
 from mdtool.guest.allocation.occupied import Occupied
 from mdtool.guest.allocation.pci import need_of
 from mdtool.guest.defaults import with_defaults
@@ -17,11 +16,14 @@ from mdtool.guest.devices import wanted_from_guest
 from mdtool.guest.elements import can_make
 from mdtool.guest.model import Guest, Spot, Wanted
 from mdtool.guest.override import overridden
-from mdtool.guest.place import indices_taken, notation_of, placed, spot_from_node, spots_from_tree, survivor
+from mdtool.guest.place import placed
 from mdtool.guest.platform import sections_from_guest
+from mdtool.guest.spots import indices_taken, spot_from_node, spots_from_tree, survivor
+from mdtool.machine.buses.kinds import is_hot_plugged, kind_of_driver
+from mdtool.machine.buses.providers import controller_of, libvirt_index
 from mdtool.machine.document import tree_with
 from mdtool.machine.drivers import canonical_driver, same_driver
-from mdtool.machine.tree import BUILTIN, HAND, Bus, Node, Place, Retired, Tree
+from mdtool.machine.tree import BUILTIN, HAND, Node, Place, Retired, Tree
 from mdtool.machine.values import small_number
 from mdtool.reconcile.assemble import Parts, assembled, parts_of
 from mdtool.reconcile.collisions import check_collisions
@@ -215,8 +217,9 @@ class _Reconciler:
                 spot=self.spots.get(place.name),
                 facts={"type": "usb"},
             )
-        origin = place.node.origin or ""
-        index = small_number(origin.rpartition("/")[2]) if origin.startswith("controller/") else _digits(place.node.id)
+        origin, index = place.node.origin or "", libvirt_index(place.node, type_)
+        if index is None:
+            return None
         wanted = Wanted(
             kind="controller",
             driver=place.node.driver,
@@ -272,7 +275,7 @@ class _Reconciler:
                     place.address,
                     place.node.origin,
                     reason=Reason.GONE,
-                    hot=_hot(place.bus),
+                    hot=is_hot_plugged(place.bus),
                 )
             )
         by_origin = {w.origin: w for w in done}
@@ -391,7 +394,7 @@ class _Reconciler:
             owner = parts.owners.get(bus)
             if owner is None or not self._hot(parts, parts.nodes[owner][0] or ""):
                 return False
-        return _hot(parts.buses.get(bus))
+        return is_hot_plugged(parts.buses.get(bus))
 
     def _facts(self, w: Wanted) -> dict[str, Any]:
         """What to remember of the XML beside the properties: the address that it gave, and that nobody wrote the device."""
@@ -420,7 +423,7 @@ class _Reconciler:
 
 def _provides(node: Node) -> tuple[str, str]:
     """libvirt's type and model of a node that other devices sit on; ("", "") for all others."""
-    return MODELS.get(node.driver, ("hub", "usb") if node.driver == "usb-hub" else ("", ""))
+    return ("hub", "usb") if node.driver == "usb-hub" else controller_of(node.driver)
 
 
 def _pci_index(origin: str | None) -> int:
@@ -440,7 +443,7 @@ def _complete(parts: Parts, bus: str, node: Node) -> None:
 def _same_slot(w: Wanted, node: Node) -> bool:
     """Whether the model that is wanted goes where the other one is: not from USB to SCSI, nor from PCI Express to PCI."""
     return same_driver(node.driver, w.driver) or (
-        notation_of(node.driver) is notation_of(w.driver) and need_of(w) == need_of(replace(w, driver=node.driver))
+        kind_of_driver(node.driver) is kind_of_driver(w.driver) and need_of(w) == need_of(replace(w, driver=node.driver))
     )
 
 
@@ -452,17 +455,3 @@ def _renamed(new: Node, old: Node) -> bool:
 def _spoken(key: tuple[object, ...]) -> str:
     """An address key as text: ``pci 0:1:0:0``."""
     return f"{key[0]} " + ":".join(str(number) for number in key[1:])
-
-
-def _digits(name: str | None) -> int:
-    """The number in an id: ``pci.3`` -> 3, ``usb`` -> 0."""
-    return small_number("".join(char for char in name or "" if char.isdigit()))
-
-
-def _hot(bus: Bus | None) -> bool:
-    """Whether devices come to and go from a bus while the guest runs: QEMU refuses it on the PCI Express root."""
-    if bus is None:
-        return False
-    if bus.type == "PCIE":
-        return bus.name != "pcie.0"
-    return bus.type in ("PCI", "usb-bus", "SCSI", "virtio-serial-bus", "virtual-css-bus")

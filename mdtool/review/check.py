@@ -16,8 +16,12 @@ from typing import Any, Literal
 
 from mdtool.errors import Errors, InputError, MdtoolError, Position, Warn, choices
 from mdtool.machine import facts
+from mdtool.machine.buses import EXCLUSIVE, KNOWN_BUSES, PCI_BUSES, PORTS_ONLY, SHARED, form_of, homes, is_port
+from mdtool.machine.buses.limits import LIMITS, usb_ports, usb_speeds
+from mdtool.machine.buses.pci import BRIDGES, EXPRESS
 from mdtool.machine.document import Document
 from mdtool.machine.facts import value_of
+from mdtool.machine.machines import ALIASES, Family, family_of
 from mdtool.machine.positions import Positions, positions
 from mdtool.machine.roles import role
 from mdtool.machine.tree import BUILTIN, Bus, Place, Tree, Value
@@ -71,8 +75,8 @@ class Subject:
         return found
 
     @cached_property
-    def machine(self) -> facts.Machine | None:
-        return facts.machine_of(str(self.tree.machine.get("type", "")))
+    def machine(self) -> Family | None:
+        return family_of(str(self.tree.machine.get("type", "")), str(self.tree.machine.get("arch", "")))
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +146,7 @@ def _position(where: Positions, finding: Finding, file: str) -> Position:
 def _bus_known(subject: Subject) -> Iterator[Finding]:
     """A dump names the machine's own buses; without one, the machine type says which there are."""
     machine = subject.machine
-    if machine is None:
+    if machine is None or not machine.buses:
         return
     if subject.is_full:
         known = {bus.name for bus in subject.tree.buses if bus.host is not None} | {"main-system-bus", *machine.buses}
@@ -181,8 +185,8 @@ def _bus_holds(subject: Subject) -> Iterator[Finding]:
         if place.bus is None:
             continue
         driver = subject.knowledge.driver(place.node.driver) if subject.knowledge else None
-        kinds = facts.buses_for(driver.bus) if driver is not None and driver.bus else facts.homes(place.node.driver)
-        if kinds and place.bus.type not in kinds and place.bus.type in facts.KNOWN_BUSES:
+        kinds = facts.buses_for(driver.bus) if driver is not None and driver.bus else homes(place.node.driver)
+        if kinds and place.bus.type not in kinds and place.bus.type in KNOWN_BUSES:
             what = f"{place.name}: {place.node.driver} cannot go on {place.bus.name}, which is a {place.bus.type} bus"
             fitting = sorted((b.name for b in subject.tree.all_buses.values() if b.type in kinds), key=natural)
             expect = choices(fitting) if fitting else f"a bus of type {' or '.join(sorted(kinds))}"
@@ -191,7 +195,7 @@ def _bus_holds(subject: Subject) -> Iterator[Finding]:
 
 def _only_bridges(subject: Subject) -> Iterator[Finding]:
     for place in subject.mine:
-        if place.bus is not None and place.bus.type in facts.PORTS_ONLY and not facts.BRIDGES.match(place.node.driver):
+        if place.bus is not None and place.bus.type in PORTS_ONLY and not BRIDGES.match(place.node.driver):
             what = f"{place.name}: only bridges can be plugged into {place.bus.name}, and {place.node.driver} is none"
             yield Finding(place.name, "driver", what, "a port or a bridge, with the device behind it")
 
@@ -201,7 +205,7 @@ def _only_bridges(subject: Subject) -> Iterator[Finding]:
 
 def _address_form(subject: Subject) -> Iterator[Finding]:
     for place in subject.mine:
-        form = facts.FORMS.get(place.bus.type) if place.bus else None
+        form = form_of(place.bus.type) if place.bus else None
         if form and place.node.address is not None and not form.pattern.fullmatch(place.node.address):
             what = f"{place.name}: '{place.node.address}' is no address on a {place.bus.type} bus"  # type: ignore[union-attr]
             yield Finding(place.name, "address", what, form.says)
@@ -211,20 +215,21 @@ def _address_range(subject: Subject) -> Iterator[Finding]:
     for place in subject.mine:
         if place.bus is None or place.node.address is None:
             continue
-        limit = facts.LIMITS.get(place.bus.type)
+        limit = LIMITS.get(place.bus.type)
         provider = subject.providers.get(place.bus.name)
-        expected = limit(place, provider.node if provider else None, subject.machine) if limit else None
+        units = subject.machine.ide_units if subject.machine else 1
+        expected = limit(place, provider.node if provider else None, units) if limit else None
         if expected:
             what = f"{place.name}: there is no {place.node.address} on {place.bus.name}"
             yield Finding(place.name, "address", what, expected)
 
 
 def _address_taken(subject: Subject) -> Iterator[Finding]:
-    yield from _taken(subject, lambda bus: bus.type in facts.EXCLUSIVE)
+    yield from _taken(subject, lambda bus: bus.type in EXCLUSIVE)
 
 
 def _address_shared(subject: Subject) -> Iterator[Finding]:
-    yield from _taken(subject, lambda bus: bus.type in facts.SHARED)
+    yield from _taken(subject, lambda bus: bus.type in SHARED)
 
 
 def _taken(subject: Subject, applies: Callable[[Bus], bool]) -> Iterator[Finding]:
@@ -244,7 +249,7 @@ def _taken(subject: Subject, applies: Callable[[Bus], bool]) -> Iterator[Finding
 
 def _free(bus: Bus, places: Iterable[Place], also: Iterable[str] = ()) -> str | None:
     """The free PCI slots of a bus, in words; None for other buses."""
-    if bus.type not in facts.PCI_BUSES:
+    if bus.type not in PCI_BUSES:
         return None
     used = {str(place.node.address)[:2] for place in places} | {address[:2] for address in also}
     free = [f"{slot:02x}.0" for slot in range(bus.name.startswith(("pci.", "pcie.")), 32) if f"{slot:02x}" not in used]
@@ -286,7 +291,7 @@ def _function_zero(subject: Subject) -> Iterator[Finding]:
 def _slots(subject: Subject) -> Iterator[tuple[str, Place | None, list[Place]]]:
     """(bus name, function 0 of a slot, its other functions that somebody put there)."""
     for name, places in subject.on.items():
-        if places[0].bus is None or places[0].bus.type not in facts.PCI_BUSES:
+        if places[0].bus is None or places[0].bus.type not in PCI_BUSES:
             continue
         reserved = subject.machine.reserved(subject.tree).get(name, {}) if subject.machine and not subject.is_full else {}
         by_slot: dict[str, dict[str, Place]] = defaultdict(dict)
@@ -303,7 +308,7 @@ def _slots(subject: Subject) -> Iterator[tuple[str, Place | None, list[Place]]]:
 def _port_slot(subject: Subject) -> Iterator[Finding]:
     for place in subject.mine:
         provider = subject.providers.get(place.bus.name) if place.bus else None
-        if provider is None or not facts.PORTS.match(provider.node.driver) or place.node.address is None:
+        if provider is None or not is_port(provider.node.driver) or place.node.address is None:
             continue
         if place.node.address[:2] != "00":
             what = f"{place.name}: behind the port {provider.name} a guest looks at slot 00 only"
@@ -312,14 +317,14 @@ def _port_slot(subject: Subject) -> Iterator[Finding]:
 
 def _express(subject: Subject) -> Iterator[Finding]:
     for place in subject.mine:
-        if place.bus is not None and place.bus.type == "PCI" and facts.EXPRESS.match(place.node.driver):
+        if place.bus is not None and place.bus.type == "PCI" and EXPRESS.match(place.node.driver):
             what = f"{place.name}: {place.node.driver} is PCI Express, and {place.bus.name} is a conventional PCI bus"
             yield Finding(place.name, "driver", what, "a bus of type PCIE")
 
 
 def _usb_speed(subject: Subject) -> Iterator[Finding]:
     for place in subject.mine:
-        speeds = facts.usb_speeds(place.node.driver, place.node.properties)
+        speeds = usb_speeds(place.node.driver, place.node.properties)
         if place.bus is None or place.bus.type != "usb-bus" or not speeds or not place.node.address:
             continue
         offered = _usb_ports(subject, place.bus.name)
@@ -334,7 +339,7 @@ def _usb_speed(subject: Subject) -> Iterator[Finding]:
 
 def _usb_ports(subject: Subject, bus: str) -> dict[str, frozenset[str]]:
     provider = subject.providers.get(bus)
-    return facts.usb_ports(bus, provider.node if provider else None, subject.tree.places)
+    return usb_ports(bus, provider.node if provider else None, subject.tree.places)
 
 
 def _usb_port(subject: Subject) -> Iterator[Finding]:
@@ -365,11 +370,11 @@ def _id_unique(subject: Subject) -> Iterator[Finding]:
 
 def _chassis_unique(subject: Subject) -> Iterator[Finding]:
     """QEMU refuses two PCI Express ports of one chassis and slot."""
-    ports = (place for place in subject.mine if facts.SLOTS.match(place.node.driver))
+    ports = (place for place in subject.mine if is_port(place.node.driver))
     keyed = (
         (p, "properties.chassis", (number(value_of(p.node, "chassis")), number(value_of(p.node, "slot")))) for p in ports
     )
-    taken = {number(value_of(p.node, "chassis")) for p in subject.mine if facts.SLOTS.match(p.node.driver)}
+    taken = {number(value_of(p.node, "chassis")) for p in subject.mine if is_port(p.node.driver)}
     free = next(count for count in range(1, 1000) if count not in taken)
     for finding in _unique(keyed, "its (chassis, slot) {value}"):
         yield Finding(finding.node, finding.key, finding.what, f"a free one: {free}")
@@ -521,9 +526,9 @@ def _machine_known(subject: Subject) -> Iterator[Finding]:
 
 def _machine_versioned(subject: Subject) -> Iterator[Finding]:
     kind = str(subject.tree.machine.get("type"))
-    if kind in facts.ALIASES:
+    if kind in ALIASES:
         what = f"'{kind}' is an alias: it means another machine on another QEMU"
-        yield Finding("machine", "type", what, f"a versioned type: {facts.ALIASES[kind]}")
+        yield Finding("machine", "type", what, f"a versioned type: {ALIASES[kind]}")
 
 
 def _cpu_topology(subject: Subject) -> Iterator[Finding]:

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mdtool.errors import MdtoolError
-from mdtool.guest.place import buses_of
-from mdtool.machine import facts
+from mdtool.machine.buses import EXCLUSIVE, PCI_BUSES, buses_of, is_port
+from mdtool.machine.buses.limits import usb_ports, usb_speeds
 from mdtool.machine.document import Document, document_from_text
 from mdtool.machine.edit import rewritten
 from mdtool.machine.pci import pci_facts
@@ -310,7 +310,7 @@ class _Merge:
         age = {name: 0 if name in base.nodes else 1 if name in ours.nodes else 2 for name in parts.nodes}
         for name in sorted(parts.nodes, key=lambda n: age[n]):
             bus, node = parts.nodes[name]
-            if bus is None or node.address is None or parts.buses[bus].type not in facts.EXCLUSIVE:
+            if bus is None or node.address is None or parts.buses[bus].type not in EXCLUSIVE:
                 continue
             first = seen.setdefault((bus, node.address), name)
             if first == name:
@@ -407,11 +407,11 @@ def _free_place(parts: Parts, bus: str, node: Node, reserved: set[tuple[str, str
     used = {(where, one.address) for where, one in parts.nodes.values() if where is not None} | reserved
     owner = parts.owners.get(bus)
     provider = parts.nodes[owner][1] if owner is not None else None
-    if provider is None or not facts.PORTS.match(provider.driver):
+    if provider is None or not is_port(provider.driver):
         return next(
             ((bus, address) for address in _addresses(parts, bus, provider, node) if (bus, address) not in used), None
         )
-    ports = [name for name, (_, one) in parts.nodes.items() if facts.PORTS.match(one.driver)]
+    ports = [name for name, (_, one) in parts.nodes.items() if is_port(one.driver)]
     for name in sorted(ports, key=natural):
         inner = next(iter(parts.provided(name)), None)
         if inner is not None and not parts.on(inner) and (inner, "00.0") not in reserved:
@@ -422,14 +422,14 @@ def _free_place(parts: Parts, bus: str, node: Node, reserved: set[tuple[str, str
 def _addresses(parts: Parts, bus: str, provider: Node | None, node: Node) -> Iterator[str]:
     """The addresses of a bus, in the order in which they are given out."""
     kind = parts.buses[bus].type
-    if kind in facts.PCI_BUSES:
+    if kind in PCI_BUSES:
         taken = {str(one.address)[:2] for where, one in parts.nodes.values() if where == bus}
         return (f"{slot:02x}.0" for slot in range(1, 31) if f"{slot:02x}" not in taken)
     if kind == "usb-bus":
         empty = Bus(bus, kind)
         places = [Place(one, name, empty) for name, (where, one) in parts.nodes.items() if where == bus]
-        speeds = facts.usb_speeds(node.driver, node.properties)
-        ports = facts.usb_ports(bus, provider, places)
+        speeds = usb_speeds(node.driver, node.properties)
+        ports = usb_ports(bus, provider, places)
         return (port for port, offered in ports.items() if not speeds or offered & speeds)
     if kind == "SCSI":
         if str(node.address).count(":") != 2:
@@ -450,7 +450,7 @@ def _new_port(parts: Parts, name: str, like: Node, used: set[tuple[str, str | No
     if slot is None:
         return None
     new = _next_name(like.id, parts.nodes)
-    taken = {number(n.properties.get("chassis")) for _, n in parts.nodes.values() if facts.SLOTS.match(n.driver)}
+    taken = {number(n.properties.get("chassis")) for _, n in parts.nodes.values() if is_port(n.driver)}
     chassis = next(count for count in range(1, 1000) if count not in taken)
     port = int(slot[:2], 16) << 3
     kept = {key: value for key, value in {"chassis": chassis, "port": port}.items() if key in like.properties}

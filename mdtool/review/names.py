@@ -12,8 +12,9 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from mdtool.machine import facts
+from mdtool.machine.buses import EXPANDERS, PCI_BUSES, is_port
 from mdtool.machine.facts import kind_of, value_of
+from mdtool.machine.machines import family_of
 from mdtool.machine.tree import BUILTIN, Bus, Node, Place, Tree
 from mdtool.machine.values import is_on, natural, number
 from mdtool.text import one_line
@@ -97,10 +98,10 @@ def pci_spots(tree: Tree) -> Mapping[str, Spot]:
                 continue
             found[by_id[id(node)]] = (here, int(match[1], 16), int(match[2]))
             for inner in node.buses:
-                if inner.type in facts.PCI_BUSES - facts.EXPANDERS:
+                if inner.type in PCI_BUSES - EXPANDERS:
                     last = walk(inner, last + 1, last + 1)
             beyond = tree.all_buses.get(node.id or "")
-            if beyond is not None and beyond.type in facts.EXPANDERS:
+            if beyond is not None and beyond.type in EXPANDERS:
                 first = number(value_of(node, "bus_nr")) + (beyond.type == "pxb-bus")  # behind a bridge of its own
                 walk(beyond, first, first)
         return last
@@ -159,7 +160,7 @@ def _slot_numbers(tree: Tree, spots: Mapping[str, Spot]) -> frozenset[tuple[str,
     """
     if not _is_pc(tree):
         return frozenset()
-    machine = facts.machine_of(str(tree.machine.get("type", "")))
+    machine = family_of(str(tree.machine.get("type", "")), str(tree.machine.get("arch", "")))
     reserved = machine.reserved(tree) if machine is not None else {}
     claimed: dict[int, str] = {}
     order = {p.name: spots[p.name][0] for p in tree.places if p.name in spots}
@@ -195,7 +196,7 @@ def _takes_index(tree: Tree, place: Place) -> bool:
 def _port_number(tree: Tree, place: Place) -> int:
     """Native PCI Express hotplug names a slot by its port's ``slot`` property; a PC's ports use ACPI instead."""
     port = place.parent
-    if port is None or not facts.PORTS.match(port.driver) or _is_pc(tree):
+    if port is None or not is_port(port.driver) or _is_pc(tree):
         return 0
     return number(value_of(port, "slot"))
 

@@ -11,9 +11,10 @@ import json
 from typing import Any
 
 from mdtool.machine import facts
+from mdtool.machine.facts import Property
 from mdtool.machine.roles import role
 from mdtool.machine.schema import machine_schema
-from mdtool.qemu.introspect import Driver, Knowledge, Property
+from mdtool.qemu.introspect import Driver, Knowledge
 
 #: properties that are a node's address, or its place
 _PLACES = frozenset({"addr", "bus", "scsi-id", "channel", "lun", "unit", "nr", "cad", "devno"})

@@ -29,7 +29,8 @@ from mdtool.guest.allocation.occupied import Occupied
 from mdtool.guest.defaults import with_defaults
 from mdtool.guest.devices import guest_from_bytes, guest_from_file, wanted_from_guest
 from mdtool.guest.model import Guest, Spot, Wanted
-from mdtool.guest.place import device_arguments, placed
+from mdtool.guest.place import placed
+from mdtool.machine.buses.arguments import device_arguments
 
 CASES = Path(__file__).parent / "allocation"
 NAMES = sorted(path.stem for path in CASES.glob("*.xml"))

@@ -16,7 +16,8 @@ from mdtool.guest.allocation.occupied import Occupied
 from mdtool.guest.defaults import with_defaults
 from mdtool.guest.devices import wanted_from_guest
 from mdtool.guest.model import Wanted
-from mdtool.guest.place import placed, spot_from_node, survivor
+from mdtool.guest.place import placed
+from mdtool.guest.spots import spot_from_node, survivor
 from mdtool.machine.tree import Bus, Node, Tree
 
 MACHINES = {"pc": "x86_64", "q35": "x86_64", "virt": "aarch64"}

@@ -14,16 +14,11 @@ from mdtool.guest.alias import with_ids
 from mdtool.guest.allocate import allocate
 from mdtool.guest.allocation.controllers import is_placed
 from mdtool.guest.model import Guest, Spot
-from mdtool.guest.place import (
-    buses_of,
-    device_arguments,
-    indices_taken,
-    notation_of,
-    placed,
-    spot_from_node,
-    spots_from_tree,
-    survivor,
-)
+from mdtool.guest.place import placed
+from mdtool.guest.spots import indices_taken, spot_from_node, spots_from_tree, survivor
+from mdtool.machine.buses.arguments import device_arguments
+from mdtool.machine.buses.kinds import kind_of_driver
+from mdtool.machine.buses.providers import buses_of
 from mdtool.machine.tree import Bus, Node, Tree
 from mdtool.qemu.dump import dump
 
@@ -205,6 +200,6 @@ def test_buses_and_notations() -> None:
     assert [bus.name for bus in buses_of("ich9-ahci", "sata1")] == [f"sata1.{n}" for n in range(6)]
     assert buses_of("virtio-net-pci", "net0") == ()
     assert buses_of("pcie-root-port", None) == ()
-    assert notation_of("usb-ehci").spot == "pci" == notation_of("virtio-net-pci").spot
-    assert notation_of("usb-tablet").spot == "usb"
+    assert kind_of_driver("usb-ehci").address == "pci" == kind_of_driver("virtio-net-pci").address
+    assert kind_of_driver("usb-tablet").address == "usb"
     assert is_placed(Spot("usb", {"port": "1"})) and not is_placed(Spot("pci", {"multifunction": True}))

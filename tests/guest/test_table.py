@@ -18,8 +18,8 @@ from mdtool.guest.devices import (
 )
 from mdtool.guest.elements import ROWS
 from mdtool.guest.model import Guest, Spot, Wanted
-from mdtool.guest.place import device_arguments
 from mdtool.guest.table import auto, driver_name, number, one_of, switch, word
+from mdtool.machine.buses.arguments import device_arguments
 from mdtool.machine.tree import Node
 
 DOMAIN = """<domain type='qemu'><name>g</name>

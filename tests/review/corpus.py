@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from mdtool.guest.place import buses_of
+from mdtool.machine.buses.providers import buses_of
 from mdtool.machine.document import Document, document_from_text
 from mdtool.machine.tree import Bus, Node, Tree
 from mdtool.machine.writer import yaml_from_tree

@@ -5,51 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from mdtool.guest.model import Guest, Spot, Wanted
-
-#: (type, model) -> QEMU's type; "" for what the machine brings along, ``virtio-scsi-*`` for what takes its ending from the
-#: transport.
-DRIVERS: dict[tuple[str, str], str] = {
-    ("pci", "pci-root"): "",
-    ("pci", "pcie-root"): "",
-    ("pci", "pci-bridge"): "pci-bridge",
-    ("pci", "pci-expander-bus"): "pxb",
-    ("pci", "pcie-expander-bus"): "pxb-pcie",
-    ("pci", "dmi-to-pci-bridge"): "i82801b11-bridge",
-    ("pci", "pcie-to-pci-bridge"): "pcie-pci-bridge",
-    ("pci", "pcie-root-port"): "pcie-root-port",
-    ("pci", "pcie-switch-upstream-port"): "x3130-upstream",
-    ("pci", "pcie-switch-downstream-port"): "xio3130-downstream",
-    ("usb", "none"): "",
-    ("usb", "piix3-uhci"): "piix3-usb-uhci",
-    ("usb", "pci-ohci"): "pci-ohci",
-    ("usb", "qemu-xhci"): "qemu-xhci",
-    ("usb", "nec-xhci"): "nec-usb-xhci",
-    ("scsi", "lsilogic"): "lsi",
-    ("scsi", "virtio-scsi"): "virtio-scsi-*",
-    ("scsi", "virtio-transitional"): "virtio-scsi-pci-transitional",
-    ("scsi", "virtio-non-transitional"): "virtio-scsi-pci-non-transitional",
-    ("scsi", "lsisas1068"): "mptsas1068",
-    ("scsi", "lsisas1078"): "megasas",
-    ("scsi", "vmpvscsi"): "pvscsi",
-    ("scsi", "am53c974"): "am53c974",
-    ("scsi", "dc390"): "dc390",
-    ("scsi", "ibmvscsi"): "spapr-vscsi",
-    ("virtio-serial", "virtio"): "virtio-serial-*",
-    ("ccid", "usb-ccid"): "usb-ccid",
-    ("ide", "piix3"): "",
-    ("fdc", "isa-fdc"): "isa-fdc",
-    ("sata", "ahci"): "ahci",
-}
-
-_ENDINGS = {"pci": "pci", "ccw": "ccw", "mmio": "device"}
-
-#: libvirt's types and models by driver, for controllers that are only known from a description.
-MODELS = {driver.replace("*", ending): key for key, driver in DRIVERS.items() if driver for ending in _ENDINGS.values()} | {
-    "ich9-ahci": ("sata", "ahci"),
-    "ioh3420": ("pci", "pcie-root-port"),
-    "lsi53c895a": ("scsi", "lsilogic"),
-    "spapr-pci-host-bridge": ("pci", "pci-root"),
-}
+from mdtool.machine.buses.providers import DRIVERS, ENDINGS
 
 
 def transport(guest: Guest) -> str:
@@ -71,7 +27,7 @@ def implied(guest: Guest, type_: str, model: str, index: int, **facts: Any) -> W
     driver = DRIVERS[type_, model]
     if driver.endswith("-*"):
         facts["transport"] = transport(guest)
-        driver = driver[:-1] + _ENDINGS[facts["transport"]]
+        driver = driver[:-1] + ENDINGS[facts["transport"]]
     if (type_ == "sata" and guest.is_q35 and index == 0) or (type_ == "fdc" and not guest.is_q35):
         driver = ""  # the chipset's own
     return Wanted(

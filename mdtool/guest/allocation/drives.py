@@ -12,6 +12,7 @@ from mdtool.guest.allocation.controllers import implied, index_of, model_of, scs
 from mdtool.guest.allocation.occupied import Occupied
 from mdtool.guest.allocation.order import disk_number
 from mdtool.guest.model import Guest, Spot, Wanted
+from mdtool.machine.buses.providers import NARROW
 
 
 class Layout(NamedTuple):
@@ -91,10 +92,6 @@ def with_drive_places(guest: Guest, wanted: Sequence[Wanted], occupied: Occupied
         used = {wish_of(one) for one in devices if bus_of(one) == type_}
         devices += [implied(guest, type_, model, index) for index in sorted(used - have)]
     return devices
-
-
-#: SCSI controllers on which a drive's unit is all of its place.
-NARROW = ("lsilogic", "ncr53c90", "dc390", "am53c974")
 
 
 def _check_given(devices: Sequence[Wanted]) -> None:

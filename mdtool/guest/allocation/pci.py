@@ -18,6 +18,7 @@ from mdtool.guest.allocation.controllers import implied, index_of, is_placed, mo
 from mdtool.guest.allocation.occupied import NOTHING, Occupied
 from mdtool.guest.allocation.order import Arrays, arrays, controllers_in_order
 from mdtool.guest.model import Guest, Spot, Wanted
+from mdtool.machine.buses.pci import EXPANDERS, HOST_BRIDGE, PCI_MODELS, ROOTS, PciModel
 
 
 class Need(NamedTuple):
@@ -35,34 +36,7 @@ class Need(NamedTuple):
         return self.kind == "pcie-root-port"
 
 
-@dataclass(frozen=True, slots=True)
-class BusModel:
-    """What the bus of a controller model takes where libvirt chooses, its first and last slot."""
-
-    takes: frozenset[str]
-    first: int
-    last: int
-
-
-_PORT = BusModel(frozenset({"pcie", "pcie-switch-upstream-port", "pcie-to-pci-bridge"}), 0, 0)
-_BRIDGE = frozenset({"pci", "pci-bridge"})
-_PCIE_ROOT = frozenset({"integrated", "pcie-root-port", "dmi-to-pci-bridge", "pcie-expander-bus"})
-
-MODELS: Mapping[str, BusModel] = {
-    "pci-root": BusModel(_BRIDGE | {"integrated", "pci-expander-bus"}, 1, 31),
-    "pcie-root": BusModel(_PCIE_ROOT, 1, 31),
-    "pci-bridge": BusModel(_BRIDGE, 1, 31),
-    "pci-expander-bus": BusModel(_BRIDGE, 0, 31),
-    "dmi-to-pci-bridge": BusModel(frozenset({"pci-bridge"}), 0, 31),
-    "pcie-to-pci-bridge": BusModel(_BRIDGE, 1, 31),
-    "pcie-root-port": _PORT,
-    "pcie-switch-upstream-port": BusModel(frozenset({"pcie-switch-downstream-port"}), 0, 31),
-    "pcie-switch-downstream-port": _PORT,
-    "pcie-expander-bus": BusModel(frozenset({"pcie-root-port", "dmi-to-pci-bridge"}), 0, 31),
-}
-_EXPANDERS = ("pci-expander-bus", "pcie-expander-bus")
-_NOBODYS = BusModel(frozenset(), 0, 0)  # a bus that belongs to no wanted controller: nothing new goes there
-_ROOTS = ("pci-root", "pcie-root")
+_NOBODYS = PciModel((), "", frozenset(), last=0)  # a bus that belongs to no wanted controller: nothing new goes there
 
 #: Endpoints that are PCI Express devices; virtio is one where its driver is not transitional.
 _EXPRESS = frozenset({
@@ -101,7 +75,7 @@ def need_of(wanted: Wanted) -> Need | None:
     type_ = type_of(wanted)
     if type_ == "pci":
         model = model_of(wanted)
-        if model in _ROOTS or model not in MODELS:
+        if model in ROOTS or model not in PCI_MODELS:
             return None
         return Need(model, index_of(wanted)) if model == "pci-bridge" else Need(model)
     driver = wanted.driver
@@ -129,7 +103,7 @@ def need_of(wanted: Wanted) -> Need | None:
 class _Bus:
     """A bus being filled: slot -> bits of its functions in use; the slots whose functions may be shared."""
 
-    model: BusModel
+    model: PciModel
     name: str
     used: dict[int, int] = field(default_factory=dict)
     retired: dict[int, int] = field(default_factory=dict)
@@ -192,7 +166,7 @@ class _Buses:
         while len(self.buses) in self._others:
             self.buses.append(_Bus(_NOBODYS, ""))
         marks = self._marks.get(len(self.buses), NOTHING)
-        self.buses.append(_Bus(MODELS.get(model, MODELS["pci-bridge"]), model))
+        self.buses.append(_Bus(PCI_MODELS.get(model, PCI_MODELS["pci-bridge"]), model))
         for spot in marks.spots:
             self.occupy(spot)
         for spot in marks.retired:
@@ -565,14 +539,14 @@ def _slot(one: Wanted) -> tuple[int, int, int] | None:
 def _numbered(devices: Sequence[Wanted]) -> list[Wanted]:
     """Expander buses with their bus numbers: two below the lowest so far, from 256 down; host bridges from 1 up."""
     numbered = list(devices)
-    bridges = [at for at, one in enumerate(devices) if one.driver == "spapr-pci-host-bridge"]
+    bridges = [at for at, one in enumerate(devices) if one.driver == HOST_BRIDGE]
     given = {int(devices[at].facts["targetIndex"]) for at in bridges if devices[at].facts.get("targetIndex") is not None}
     free = (number for number in count(1) if number not in given)
     for at in controllers_in_order(devices, bridges):
         if devices[at].facts.get("targetIndex") is None:
             numbered[at] = replace(devices[at], facts={**devices[at].facts, "targetIndex": next(free)})
     lowest = min((int(one.facts["busNr"]) for one in devices if one.facts.get("busNr") is not None), default=256)
-    for at in controllers_in_order(devices, [at for at, one in enumerate(devices) if model_of(one) in _EXPANDERS]):
+    for at in controllers_in_order(devices, [at for at, one in enumerate(devices) if model_of(one) in EXPANDERS]):
         if devices[at].facts.get("busNr") is None:
             lowest -= 2
             numbered[at] = replace(devices[at], facts={**devices[at].facts, "busNr": lowest})

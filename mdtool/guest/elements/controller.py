@@ -9,7 +9,6 @@ from itertools import count
 from mdtool.guest.allocation.controllers import is_placed
 from mdtool.guest.model import Guest, Wanted
 from mdtool.guest.table import (
-    MAX_INDEX,
     VIRTIO,
     Context,
     Device,
@@ -22,59 +21,17 @@ from mdtool.guest.table import (
     virtio,
 )
 from mdtool.guest.xml import Element
+from mdtool.machine.buses.addresses import MAX_INDEX
+from mdtool.machine.buses.pci import HOST_BRIDGE
+from mdtool.machine.buses.providers import DRIVERS as CONTROLLERS
 
-PCI = {
-    "pci-root": "",
-    "pcie-root": "",
-    "pci-bridge": "pci-bridge",
-    "dmi-to-pci-bridge": "i82801b11-bridge",
-    "pcie-to-pci-bridge": "pcie-pci-bridge",
-    "pcie-root-port": "pcie-root-port",
-    "pcie-switch-upstream-port": "x3130-upstream",
-    "pcie-switch-downstream-port": "xio3130-downstream",
-    "pci-expander-bus": "pxb",
-    "pcie-expander-bus": "pxb-pcie",
-}
-USB = {
-    "none": "",
-    "piix3-uhci": "piix3-usb-uhci",
-    "piix4-uhci": "piix4-usb-uhci",
-    "ehci": "usb-ehci",
-    "ich9-ehci1": "ich9-usb-ehci1",
-    "ich9-uhci1": "ich9-usb-uhci1",
-    "ich9-uhci2": "ich9-usb-uhci2",
-    "ich9-uhci3": "ich9-usb-uhci3",
-    "vt82c686b-uhci": "vt82c686b-usb-uhci",
-    "pci-ohci": "pci-ohci",
-    "nec-xhci": "nec-usb-xhci",
-    "qemu-xhci": "qemu-xhci",
-}
-SCSI = {
-    "lsilogic": "lsi",
-    "lsisas1068": "mptsas1068",
-    "lsisas1078": "megasas",
-    "vmpvscsi": "pvscsi",
-    "ibmvscsi": "spapr-vscsi",
-    "am53c974": "am53c974",
-    "dc390": "dc390",
-    "ncr53c90": "",
-}
 COMPANIONS = ("ich9-uhci1", "ich9-uhci2", "ich9-uhci3")
 
+#: type/model -> QEMU's type; a virtio model takes its ending from the transport
 DRIVERS = {
-    **{f"pci/{model}": driver for model, driver in PCI.items()},
-    **{f"usb/{model}": driver for model, driver in USB.items()},
-    **{f"scsi/{model}": driver for model, driver in SCSI.items()},
+    **{f"{type_}/{model}": driver for (type_, model), driver in CONTROLLERS.items() if not driver.startswith("virtio-")},
     **{f"scsi/{'virtio-scsi' if model == 'virtio' else model}": driver for model, driver in virtio("virtio-scsi").items()},
     **{f"virtio-serial/{model}": driver for model, driver in virtio("virtio-serial").items()},
-    "sata/ahci": "ahci",
-    "ide/piix3": "",
-    "ide/piix4": "",
-    "ide/ich6": "",
-    "fdc/isa-fdc": "isa-fdc",
-    "ccid/usb-ccid": "usb-ccid",
-    "isa/isa": "",
-    "nvme/nvme": "nvme",
 }
 
 _MODELS = {"sata": "ahci", "ide": "piix3", "fdc": "isa-fdc", "ccid": "usb-ccid", "virtio-serial": "virtio", "isa": "isa",
@@ -103,7 +60,7 @@ def default_model(guest: Guest, kind: str, index: int = 0) -> str:
             return "ibmvscsi"
         return "virtio-scsi" if guest.arch in ("s390", "s390x") else "lsilogic"
     if kind == "pci" and index == 0:
-        return "pci-root" if guest.root_bus == "pci.0" else "pcie-root"
+        return guest.family.root if guest.family is not None else ""
     return _MODELS.get(kind, "")
 
 
@@ -115,7 +72,7 @@ def _shape(context: Context, wanted: Wanted) -> Wanted:
     if kind == "pci" and driver:
         driver = context.get("model/@name") or driver
     if kind == "pci" and model == "pci-root" and facts["index"] and context.guest.arch.startswith("ppc64"):
-        driver = "spapr-pci-host-bridge"
+        driver = HOST_BRIDGE
     if kind == "sata" and facts["index"] == 0 and context.guest.is_q35:
         driver = ""  # the chipset's own
     if kind == "fdc":
@@ -130,10 +87,6 @@ def _shape(context: Context, wanted: Wanted) -> Wanted:
 
 MAX_PCI = 255
 
-#: The chipset's own controllers, of index 0: type and model -> slot and function on the root bus.
-_I440FX = {("ide", "piix3"): (1, 1), ("ide", "piix4"): (1, 1), ("usb", "piix3-uhci"): (1, 2)}
-_Q35 = {("sata", "ahci"): (0x1F, 2)}
-
 
 def _check_chipset(context: Context, kind: str, model: str, index: int) -> None:
     """Errors that libvirt has too: a controller that this machine lacks, or that it has elsewhere."""
@@ -143,11 +96,11 @@ def _check_chipset(context: Context, kind: str, model: str, index: int) -> None:
         context.error("@type", "this machine has no IDE controller", remedy=remedy, rule="machine-has")
     if kind == "pci" and index > MAX_PCI:
         context.error("@index", f"PCI controller {index}", expected=f"an index of at most {MAX_PCI}", rule="value-valid")
-    if kind == "pci" and index == 0 and model != (root := default_model(guest, kind)):
+    if kind == "pci" and index == 0 and (root := default_model(guest, kind)) not in ("", model):
         what = f"the PCI controller of index 0 is a {model}"
         remedy = f"add <controller type='pci' index='0' model='{root}'/>, or give this one another index"
         context.error("@model", what, expected=root, remedy=remedy, rule="pci-root")
-    at = (_Q35 if guest.is_q35 else _I440FX if guest.is_i440fx else {}).get((kind, model))
+    at = guest.family.controllers.get((kind, model)) if guest.family is not None else None
     spot = spot_from_element(context)
     if index or at is None or not is_placed(spot) or spot is None or spot.type != "pci":
         return
@@ -157,7 +110,6 @@ def _check_chipset(context: Context, kind: str, model: str, index: int) -> None:
         context.error("address/@type", what, expected=expected, remedy="leave the address out", rule="address-type")
 
 
-_PORTS = ("pcie-root-port", "ioh3420", "xio3130-downstream")
 _SERIAL = ("virtio-serial-*",)
 _SCSI = ("virtio-scsi-*",)
 _XHCI = ("qemu-xhci", "nec-usb-xhci")
@@ -169,7 +121,7 @@ CONTROLLER = Device(
     drivers=DRIVERS,
     props={
         "hotplug": Prop("target/@hotplug", switch),
-        "numa_node": Prop("target/node", number, ("pxb", "pxb-pcie", "spapr-pci-host-bridge")),
+        "numa_node": Prop("target/node", number, ("pxb", "pxb-pcie", HOST_BRIDGE)),
         "cmd_per_lun": Prop("driver/@cmd_per_lun", number, _SCSI),
         "max_sectors": Prop("driver/@max_sectors", number, _SCSI),
         "num_queues": Prop("driver/@queues", number, _SCSI),

@@ -1,0 +1,169 @@
+"""Machine types: a row a family, with what it has by itself.
+
+A machine that no row names is left to QEMU: it is not said to lack anything, and where the guest XML says which root its
+PCI buses have, that is believed.  Measured on QEMU 7.2 and 11.1 (``info qtree``) and on libvirt 9.0 (``virsh
+domxml-to-native``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+from mdtool.machine.tree import Tree
+from mdtool.machine.values import plain
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """One row.
+
+    ``types``      machine types: the name itself and what begins with it and a ``-``
+    ``arches``     libvirt's architectures, where the name alone does not say it
+    ``aliases``    other names of the newest one
+    ``root``       libvirt's model of PCI controller 0, "" for a machine without PCI
+    ``root_bus``   the name that QEMU gives to PCI bus 0
+    ``buses``      all buses that it has, empty where these rows do not list them
+    ``devices``    bus -> address -> its own device there (``1f.*``: the whole slot)
+    ``unless``     address -> the machine property (or section) that, being off, takes the device away
+    ``controllers``  libvirt's (type, model) of its own controllers of index 0 -> slot and function on the root bus
+    ``preferred``  where real hardware has it: (type, model) of a controller, or ("sound", driver) -> slots
+    ``video``      the slot of the primary video card, None where it takes the next that is free
+    ``has_ide``    whether it has an IDE controller, ``ide_units`` how many drives are on each of its buses
+    ``families``   buses that a controller brings, whose names start so
+    ``ram``        the name of its RAM, where no binary is at hand to ask
+    """
+
+    types: tuple[str, ...]
+    root: str = ""
+    root_bus: str = ""
+    arches: tuple[str, ...] = ()
+    aliases: tuple[str, ...] = ()
+    buses: tuple[str, ...] = ()
+    devices: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    unless: Mapping[str, str] = field(default_factory=dict)
+    controllers: Mapping[tuple[str, str], tuple[int, int]] = field(default_factory=dict)
+    preferred: Mapping[tuple[str, str], tuple[int, ...]] = field(default_factory=dict)
+    video: int | None = None
+    has_ide: bool = False
+    ide_units: int = 1
+    families: tuple[str, ...] = ("usb-bus.", "ide.", "floppy-bus.", "i2c", "virtio-mmio-bus.", "pxb")
+    ram: str | None = None
+
+    def reserved(self, tree: Tree) -> dict[str, dict[str, str]]:
+        """{bus: {address: driver}} of this tree's machine."""
+        properties = tree.machine.get("properties", {})
+        gone = {at for at, name in self.unless.items() if plain(properties.get(name, True)) == "off"}
+        found = {bus: {at: who for at, who in held.items() if at not in gone} for bus, held in self.devices.items()}
+        if ("usb", "piix3-uhci") in self.controllers and plain(properties.get("usb", False)) == "on":
+            found[self.root_bus]["01.2"] = "piix3-usb-uhci"
+        return found
+
+    def slots(self) -> tuple[tuple[int, int], ...]:
+        """Slot and function of its own devices on the root bus, beside its host bridge."""
+        places = ((int(at[:2], 16), int(at[3])) for at in self.devices.get(self.root_bus, {}))
+        return tuple(place for place in places if place[0])
+
+
+_ISA = ("isa.0", "main-system-bus")
+Q35 = Family(
+    ("pc-q35",),
+    "pcie-root",
+    "pcie.0",
+    aliases=("q35",),
+    buses=("pcie.0", *_ISA, *(f"ide.{unit}" for unit in range(6))),
+    devices={"pcie.0": {"00.0": "mch", "1f.0": "ICH9-LPC", "1f.2": "ich9-ahci", "1f.3": "ICH9-SMB"}},
+    unless={"1f.2": "sata", "1f.3": "smbus"},
+    controllers={("sata", "ahci"): (0x1F, 2)},
+    preferred={
+        ("usb", "ich9-uhci1"): (0x1D, 0x1A),
+        ("pci", "dmi-to-pci-bridge"): (0x1E,),
+        ("sound", "ich9-intel-hda"): (0x1B,),
+    },
+    video=1,
+    ram="pc.ram",
+)
+I440FX = Family(
+    ("pc-i440fx", "pc-0", "pc-1"),
+    "pci-root",
+    "pci.0",
+    aliases=("pc",),
+    buses=("pci.0", *_ISA, "ide.0", "ide.1", "floppy-bus.0"),
+    devices={"pci.0": {"00.0": "i440FX", "01.0": "PIIX3", "01.1": "piix3-ide", "01.3": "PIIX4_PM"}},
+    unless={"01.3": "acpi"},
+    controllers={
+        **dict.fromkeys([("ide", "piix3"), ("ide", "piix4"), ("ide", "ich6")], (1, 1)),
+        ("usb", "piix3-uhci"): (1, 2),
+    },
+    video=2,
+    has_ide=True,
+    ide_units=2,
+    ram="pc.ram",
+)
+VIRT = Family(
+    ("virt",),
+    "pcie-root",
+    "pcie.0",
+    arches=("aarch64", "arm", "armv7l", "armv6l", "riscv64", "riscv32", "loongarch64", ""),
+    buses=("pcie.0", "main-system-bus"),
+    devices={"pcie.0": {"00.0": "gpex-root"}},
+    ram="mach-virt.ram",
+)
+
+#: the first row that names a machine counts; the last ones stand for whatever else an architecture has
+FAMILIES: tuple[Family, ...] = (
+    Q35,
+    I440FX,
+    VIRT,
+    Family(("isapc",), has_ide=True),
+    Family(("microvm",), ram="microvm.ram"),
+    Family(("pseries",), "pci-root", "pci.0", ram="ppc_spapr.ram"),
+    Family(("s390-ccw-virtio",), "pci-root", "pci.0", ram="s390.ram"),
+    Family(("g3beige",), "pci-root", "pci.0", has_ide=True),
+    Family(("mac99", "bamboo", "40p", "sam460ex", "pegasos2"), "pci-root", "pci.0"),
+    Family(("malta", "sun4u"), "pci-root", "pci", has_ide=True),
+    Family(("versatilepb", "versatileab", "clipper", "r2d"), "pci-root", "pci"),
+    Family((), "pci-root", "pci.0", arches=("ppc", "ppc64", "ppc64le", "s390", "s390x")),
+    Family((), "pci-root", "pci", arches=("alpha", "sh4", "sh4eb", "sparc64")),
+)
+
+
+@lru_cache(maxsize=256)
+def family_of(machine: str, arch: str = "") -> Family | None:
+    """The row of a machine type; None for one that no row knows.
+
+    ``arch`` is libvirt's, "" where it is not known.
+
+    >>> family_of("q35").root_bus, family_of("mac99", "ppc").root, family_of("raspi3b", "aarch64")
+    ('pcie.0', 'pci-root', None)
+    """
+    for row in FAMILIES:
+        named = machine in row.aliases or any(
+            machine == name or machine.startswith((f"{name}-", f"{name}.")) for name in row.types
+        )
+        if (named or not row.types) and (not row.arches or arch in row.arches):
+            return row
+    return None
+
+
+#: aliases, and an example of what they stand for
+ALIASES = {"q35": "pc-q35-7.2", "pc": "pc-i440fx-7.2", "virt": "virt-7.2", "pseries": "pseries-7.2"} | {
+    "s390-ccw-virtio": "s390-ccw-virtio-7.2"
+}
+#: libvirt's architecture -> the machine that it takes where the XML names none
+PREFERRED: Mapping[str, str] = {
+    "x86_64": "pc",
+    "i686": "pc",
+    "aarch64": "virt",
+    "armv7l": "virt",
+    "riscv64": "virt",
+    "s390x": "s390-ccw-virtio",
+    "ppc64": "pseries",
+    "ppc64le": "pseries",
+    "ppc": "g3beige",
+    "alpha": "clipper",
+    "sparc64": "sun4u",
+    "mips": "malta",
+    "mipsel": "malta",
+}
