@@ -71,6 +71,12 @@ def positive(value: str) -> Value:
     return found if isinstance(found, int) and found > 0 else _refuse("a number from 1 on")
 
 
+def kib(value: str) -> Value:
+    """A number of KiB, in bytes."""
+    found = positive(value)
+    return found * 1024 if isinstance(found, int) else found
+
+
 def up_to(highest: int) -> Convert:
     """A number from 0 to ``highest``."""
 

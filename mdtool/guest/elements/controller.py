@@ -13,6 +13,7 @@ from mdtool.guest.table import (
     Context,
     Device,
     Prop,
+    kib,
     number,
     one_of,
     spot_from_element,
@@ -110,6 +111,7 @@ def _check_chipset(context: Context, kind: str, model: str, index: int) -> None:
         context.error("address/@type", what, expected=expected, remedy="leave the address out", rule="address-type")
 
 
+_RESERVING = ("pcie-root-port", "pci-bridge")
 _SERIAL = ("virtio-serial-*",)
 _SCSI = ("virtio-scsi-*",)
 _XHCI = ("qemu-xhci", "nec-usb-xhci")
@@ -121,6 +123,7 @@ CONTROLLER = Device(
     drivers=DRIVERS,
     props={
         "hotplug": Prop("target/@hotplug", switch),
+        "mem-reserve": Prop("target/@memReserve", kib, _RESERVING),
         "numa_node": Prop("target/node", number, ("pxb", "pxb-pcie", HOST_BRIDGE)),
         "cmd_per_lun": Prop("driver/@cmd_per_lun", number, _SCSI),
         "max_sectors": Prop("driver/@max_sectors", number, _SCSI),
@@ -153,7 +156,6 @@ CONTROLLER = Device(
     refused={
         "@maxGrantFrames": "Xen alone has it",
         "@maxEventChannels": "Xen alone has it",
-        "target/@memReserve": "QEMU's port takes it in another form",
     },
     shape=_shape,
 )

@@ -119,6 +119,7 @@ DISK = Device(
         "product": Prop("product", drivers=_SCSI),
         "rotation_rate": Prop("target/@rotation_rate", number, ("ide-hd", "scsi-hd")),
         "removable": Prop("target/@removable", switch, ("usb-storage", "scsi-hd")),
+        "dpofua": Prop("target/@dpofua", switch, ("scsi-hd",)),
         **VIRTIO,
     },
     facts={"target": "target/@dev", "removable": Prop("target/@removable", switch)},

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from mdtool.guest.model import Wanted
-from mdtool.guest.table import Context, Device, Prop, number, part_of, switch
+from mdtool.guest.table import VIRTIO, Context, Device, Prop, number, part_of, switch
 
 CODECS = {"duplex": "hda-duplex", "micro": "hda-micro", "output": "hda-output"}
 
@@ -54,9 +54,10 @@ SOUND = Device(
     props={
         "multi": Prop("@multichannel", switch, ("usb-audio",)),
         "streams": Prop("@streams", number, ("virtio-sound-*",)),
+        **VIRTIO,
     },
     alias="sound",
-    host={"audio/@id": "the backend", "driver/*": "the backend"},
+    host={"audio/@id": "the backend"},
     parts=(CODEC,),
     shape=_shape,
     also=default_codec,

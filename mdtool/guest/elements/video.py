@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from mdtool.errors import choices
 from mdtool.guest.model import Wanted
 from mdtool.guest.table import VIRTIO, Context, Device, Prop, number, switch
 
@@ -46,6 +47,7 @@ def _shape(context: Context, wanted: Wanted) -> Wanted:
         family = "vhost-user" if vhost_user else "virtio"
         gl = "-gl" if accelerated else ""
         name = f"{family}-vga{gl}" if primary and context.guest.arch in VGA and transport == "pci" else f"{family}-gpu{gl}"
+        name = _front_end(context, primary=primary) or name
         driver = name if name.removesuffix("-gl").endswith("vga") else f"{name}-{_ENDINGS[transport]}"
     elif model in SECONDARY and not primary:
         driver = SECONDARY[model]
@@ -53,6 +55,24 @@ def _shape(context: Context, wanted: Wanted) -> Wanted:
     if "max_outputs" in properties and vhost_user:
         properties.pop("max_outputs")
     return replace(wanted, driver=driver, properties=properties, facts={**wanted.facts, "model": model, "primary": primary})
+
+
+#: What libvirt 12.5 and later writes into <model device=>: which of the virtio cards it is.
+_FRONT_ENDS = (
+    "virtio-vga", "virtio-vga-gl", "virtio-gpu", "virtio-gpu-gl", "vhost-user-vga", "vhost-user-gpu",
+)  # fmt: skip
+
+
+def _front_end(context: Context, *, primary: bool) -> str:
+    """The card that the XML names, "" where it names none."""
+    name = context.get("model/@device")
+    if name and name not in _FRONT_ENDS:
+        context.error("model/@device", f"unknown card '{name}'", expected=choices(_FRONT_ENDS), rule="driver-known")
+        return ""
+    if name.removesuffix("-gl").endswith("vga") and not primary:
+        what, remedy = f"only the first card can be {name}", f"device='{name.replace('vga', 'gpu')}'"
+        context.error("model/@device", what, remedy=remedy, rule="driver-known")
+    return name
 
 
 _ENDINGS = {"pci": "pci", "ccw": "ccw", "mmio": "device"}
@@ -93,6 +113,7 @@ VIDEO = Device(
     props={
         "xres": Prop("model/resolution/@x", number, _SIZED),
         "yres": Prop("model/resolution/@y", number, _SIZED),
+        "edid": Prop("model/@edid", switch, ("VGA", "bochs-display", "virtio-*", "vhost-user-*")),
         "blob": Prop("model/@blob", switch, ("virtio-*", "vhost-user-*")),
         **VIRTIO,
     },
@@ -106,6 +127,7 @@ VIDEO = Device(
         "model/@vgamem",
         "model/acceleration/@accel3d",
         "driver/@name",
+        "model/@device",
     ),
     host={
         "model/acceleration/@rendernode": "a render node of the host",

@@ -9,6 +9,7 @@ One module a part (machine, cpu, memory, firmware, clock), with both directions 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -22,7 +23,7 @@ from mdtool.guest.platform.cpu import cpu_options, cpu_section
 from mdtool.guest.platform.firmware import Copy, Loading, boot_options, firmware_sections, loader_options
 from mdtool.guest.platform.machine import iothreads, machine_options, machine_sections
 from mdtool.guest.platform.memory import RAM, TCG_MEMORY, memory_options, memory_sections
-from mdtool.guest.platform.units import names
+from mdtool.guest.platform.units import MIB, bytes_of, names
 from mdtool.guest.xml import Element
 from mdtool.machine.tree import SECTIONS, Tree
 
@@ -35,20 +36,21 @@ _HOST_SIDE = names(
     "keywrap throttlegroups"
 )
 #: children of <domain> that a section, an option or the devices stand for
-_MAPPED = names("name uuid genid memory maxMemory vcpu vcpus os sysinfo cpu features clock pm devices launchSecurity")
+_MAPPED = names("name uuid hwuuid genid memory maxMemory vcpu vcpus os sysinfo cpu features clock pm devices launchSecurity")
 #: what changes the guest and has no meaning under QEMU, or none that mdtool can give it
 _REFUSED = {
     "bootloader": "a bootloader of the host is Xen's",
     "bootloader_args": "a bootloader of the host is Xen's",
-    "idmap": "an id map is for containers",
 }
+#: what libvirt takes for a QEMU guest and does nothing with
+_IDLE = {"idmap": "QEMU guests have no id map"}
 #: <features> that one of the modules here, or the devices, look at; the rest is not QEMU's
 _FEATURES = names(
     "acpi apic pae hyperv kvm pvspinlock pmu vmport gic smm ioapic hpt htm nested-hv ccf-assist cfpc sbbc "
-    "ibs ras mte ps2 vmcoreinfo tcg async-teardown xen"
+    "ibs ras mte ps2 aia vmcoreinfo tcg async-teardown xen virtualization"
 )
 #: <features> of other hypervisors, or that every QEMU guest has
-_IDLE_FEATURES = names("hap viridian privnet capabilities msrs aia")
+_IDLE_FEATURES = names("hap viridian privnet capabilities msrs")
 
 
 @dataclass(frozen=True)
@@ -74,9 +76,8 @@ def sections_from_guest(guest: Guest, report: Report) -> dict[str, dict[str, Any
 
     What cannot be expressed, and what is not known, goes to ``report``.
     """
-    sections: dict[str, dict[str, Any]] = {
-        "guest": {"name": guest.name, **({"uuid": guest.uuid} if guest.uuid is not None else {})}
-    }
+    seen = guest.domain.get("hwuuid") or guest.uuid  # of SMBIOS: a guest may show another one than it is known by
+    sections: dict[str, dict[str, Any]] = {"guest": {"name": guest.name, **({"uuid": seen} if seen is not None else {})}}
     try:
         machine_of(guest)
     except MdtoolError as error:  # all the rest depends on it, and would say the same
@@ -175,7 +176,22 @@ def _whole(guest: Guest, sections: Mapping[str, Mapping[str, Any]]) -> str | Non
 
 
 #: <launchSecurity>: type -> what the guest attests to, by QEMU's names; bit positions and certificates are the host's
-_SECURITY = {"sev": {"policy": "policy", "@kernelHashes": "kernel-hashes"}, "s390-pv": {}}
+_SECURITY: Mapping[str, Mapping[str, str]] = {
+    "sev": {"policy": "policy", "@kernelHashes": "kernel-hashes"},
+    "sev-snp": {
+        "policy": "policy",
+        "@kernelHashes": "kernel-hashes",
+        "guestVisibleWorkarounds": "guest-visible-workarounds",
+        "hostData": "host-data",
+    },
+    "tdx": {
+        "policy": "attributes",
+        "mrConfigId": "mrconfigid",
+        "mrOwner": "mrowner",
+        "mrOwnerConfig": "mrownerconfig",
+    },
+    "s390-pv": {},
+}
 
 
 def _launch_security(guest: Guest) -> dict[str, Any]:
@@ -191,8 +207,15 @@ def _launch_security(guest: Guest) -> dict[str, Any]:
     for path, name in _SECURITY[kind].items():
         text = element.get(path)
         if text is not None:
-            found[name] = text == "yes" if text in ("yes", "no") else int(text, 0) if text[:1].isdigit() else text
+            found[name] = _attested(text)
     return found
+
+
+def _attested(text: str) -> Any:
+    """A switch, a number (``0x30000``), or a text: hashes in base64 begin with digits, too."""
+    if text in ("yes", "no"):
+        return text == "yes"
+    return int(text, 0) if re.fullmatch(r"0[xX][0-9a-fA-F]{1,16}|0|[1-9][0-9]{0,19}", text) else text
 
 
 def _encrypted(element: Element) -> InputError:
@@ -226,7 +249,8 @@ def _completed(described: dict[str, Any], from_xml: dict[str, Any]) -> dict[str,
 def _accel(guest: Guest, *, tcg: bool) -> list[str]:
     if tcg:
         cache = guest.domain.first("features/tcg/tb-cache")
-        return ["-accel", "tcg" + (f",tb-size={cache.text}" if cache is not None and cache.text.isdigit() else "")]
+        size = bytes_of(cache.text, cache.get("@unit"), cache) // MIB if cache is not None else 0  # QEMU counts in MiB
+        return ["-accel", "tcg" + (f",tb-size={size}" if size else "")]
     ring = guest.domain.get("features/kvm/dirty-ring/@size")
     on = ring and guest.domain.get("features/kvm/dirty-ring/@state") == "on"
     return ["-accel", f"kvm,dirty-ring-size={ring}" if on else "kvm"]
@@ -258,7 +282,9 @@ def _actions(guest: Guest) -> list[str]:
 
 def _unknown(guest: Guest, report: Report) -> None:
     for child in guest.domain:
-        if _REFUSED.get(child.tag):
+        if child.tag in _IDLE:
+            report.warn(f"<{child.tag}> means nothing: {_IDLE[child.tag]}", at=child.position, rule="not-qemu")
+        elif _REFUSED.get(child.tag):
             report.error(InputError(f"<{child.tag}>: {_REFUSED[child.tag]}", at=child.position, rule="not-qemu"))
         elif child.tag not in _MAPPED and child.tag not in _HOST_SIDE and not child.tag.startswith("{"):
             report.warn(f"<{child.tag}> is not known and was left out", at=child.position, rule="unknown-element")

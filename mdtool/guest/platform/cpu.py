@@ -231,9 +231,12 @@ _PLAIN = names("relaxed vapic vpindex runtime synic reset frequencies reenlighte
 
 def _hyperv(guest: Guest, _cpu: Element | None, _model: str | None) -> Section:
     hyperv = guest.domain.first("features/hyperv")
+    crash = any(device.tag == "panic" and device.get("@model") == "hyperv" for device in guest.devices)
+    found: Section = {"hv-crash": True} if crash else {}
     if hyperv is None:
-        return {}
-    found: Section = {"hv-passthrough": True} if hyperv.get("@mode") == "passthrough" else {}
+        return found
+    if hyperv.get("@mode") == "passthrough":
+        found["hv-passthrough"] = True
     for element in hyperv:
         if element.tag not in _PLAIN and element.tag not in _ENLIGHTENMENTS:
             known = choices([*_PLAIN, *_ENLIGHTENMENTS])

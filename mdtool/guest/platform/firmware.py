@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from mdtool.errors import InputError, Report
+from mdtool.errors import InputError, Report, choices
 from mdtool.guest.model import Guest
 from mdtool.guest.platform.units import escaped, number, on, switch
 from mdtool.guest.xml import Element
@@ -101,7 +101,7 @@ def boot_options(guest: Guest, sections: Mapping[str, Mapping[str, Any]], *, reh
         if boot.get("append") and domain.get("os/kernel"):
             words += ["-append", boot["append"]]
         for table in domain.all("os/acpi/table"):
-            words += ["-acpitable", f"sig={table.get('@type') or 'SLIC'},file={escaped(table.text)}"]
+            words += ["-acpitable", f"{_signature(table)}file={escaped(table.text)}"]
     tables = sections.get("smbios", {})
     if tables.get("mode") == "host":
         tables = {} if rehearse else host_smbios()
@@ -116,6 +116,18 @@ def boot_options(guest: Guest, sections: Mapping[str, Mapping[str, Any]], *, reh
                     f"name={escaped(entry.get('@name') or '')},file={escaped(entry.get('@file') or '')}",
                 ]
     return words
+
+
+#: libvirt's types of ACPI tables -> the signature that QEMU puts before a table's contents; "" for a file that has its own
+_SIGNATURES = {"slic": "SLIC", "msdm": "MSDM", "raw": ""}
+
+
+def _signature(table: Element) -> str:
+    kind = table.get("@type") or "slic"
+    if kind not in _SIGNATURES:
+        what, known = f"<table>: unknown type {kind!r}", choices(_SIGNATURES)
+        raise InputError(what, at=table.position, expected=known, rule="acpi-table")
+    return f"sig={_SIGNATURES[kind]}," if _SIGNATURES[kind] else ""
 
 
 @dataclass(frozen=True, slots=True)

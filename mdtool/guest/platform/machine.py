@@ -58,6 +58,7 @@ FEATURES = (
     Feature("features/ras/@state", "ras"),
     Feature("features/mte/@state", "mte"),
     Feature("features/ps2/@state", "i8042"),
+    Feature("features/aia/@value", "aia", {"none": "none", "aplic": "aplic", "aplic-imsic": "aplic-imsic"}),
 )
 
 
@@ -165,6 +166,13 @@ def _timers(guest: Guest) -> Section:
 def _devices(guest: Guest) -> Section:
     """What a device element switches on in the machine."""
     found: Section = {}
+    if switch(guest.domain, "os/bios/@useserial"):
+        if not any(device.tag in ("serial", "console") for device in guest.devices):
+            what, remedy = "<bios useserial='yes'> needs a serial port", "add <serial type='pty'/>"
+            raise InputError(what, at=guest.domain.at("os/bios"), remedy=remedy, rule="bios-serial")
+        found["graphics"] = False
+    if guest.domain.first("features/virtualization") is not None:
+        found["virtualization"] = True
     for device in guest.devices:
         model = device.get("@model")
         if device.tag == "memory" and model == "nvdimm":
