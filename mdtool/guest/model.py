@@ -72,7 +72,8 @@ class Wanted:
     ``spot``        where the XML puts it; None where the XML does not say and the kind needs no address
     ``properties``  guest-visible properties in QEMU's names; never addresses, ids or the host side
     ``identifying`` names of properties that are identity (``mac``): another value is another device
-    ``facts``       what the stages need to know and no property says: {"index": 1, "model": "pcie-root-port"}
+    ``facts``       what the stages need to know and no property says: {"index": 1, "model": "pcie-root-port"};
+                    ``made_up``: properties that nobody chose, for a new device alone
     ``element``     the XML element; None where libvirt (and so mdtool) implies the device
     """
 

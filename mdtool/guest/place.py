@@ -75,7 +75,7 @@ class _Names:
 
     def node(self, one: Wanted) -> tuple[str, Node]:
         bus, address, properties = self._place(one)
-        properties |= self._of_controller(one)
+        properties |= {**self._of_controller(one), **one.facts.get("made_up", {})}
         if one.facts.get("device_id") is True:
             properties["device_id"] = f"drive-{one.id}"
         return bus, Node(

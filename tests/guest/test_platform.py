@@ -121,6 +121,25 @@ def test_a_plain_guest_says_little() -> None:
         ("<pm><suspend-to-mem enabled='no'/></pm>", "features/globals", {"ICH9-LPC.disable_s3": 1}),
         ("<maxMemory slots='4' unit='GiB'>2</maxMemory>", "memory", {"size": 268435456, "slots": 4, "max": 2147483648}),
         ("<sysinfo type='fwcfg'><entry name='opt/a'>b</entry></sysinfo>", "features/fw_cfg", {"opt/a": "b"}),
+        ("<hwuuid>11111111-2222-3333-4444-555555555555</hwuuid>", "guest/uuid", "11111111-2222-3333-4444-555555555555"),
+        ("<devices><panic model='hyperv'/></devices>", "cpu/features", {"hv-crash": True}),
+        (
+            "<features><hyperv><relaxed state='on'/></hyperv></features><devices><panic model='hyperv'/></devices>",
+            "cpu/features",
+            {"hv-crash": True, "hv-relaxed": True},
+        ),
+        ("<features><virtualization/></features>", "machine/properties/virtualization", True),
+        (
+            "<launchSecurity type='sev-snp' kernelHashes='yes'><policy>0x30000</policy>"
+            "<hostData>0123456789abcdef</hostData></launchSecurity>",
+            "features/launch_security",
+            {"type": "sev-snp", "policy": 0x30000, "kernel-hashes": True, "host-data": "0123456789abcdef"},
+        ),
+        (
+            "<launchSecurity type='tdx'><policy>0x10000001</policy><mrOwner>abc</mrOwner></launchSecurity>",
+            "features/launch_security",
+            {"type": "tdx", "attributes": 0x10000001, "mrowner": "abc"},
+        ),
     ],
 )
 def test_a_section(inside: str, path: str, expected: Any) -> None:
@@ -213,7 +232,9 @@ def test_hugepages_of_a_size_and_of_a_cell() -> None:
         ("<clock offset='moon'/>", "clock"),
         ("<clock offset='utc'><timer name='sundial'/></clock>", "timer"),
         ("<launchSecurity type='moon'/>", "launch-security"),
-        ("<idmap/>", "not-qemu"),
+        ("<os><nvram>/x</nvram></os>", "firmware"),
+        ("<os firmware='bios'><nvram>/x</nvram></os>", "firmware"),
+        ("<os><bios useserial='yes'/></os>", "bios-serial"),
         ("<maxMemory unit='parsec'>1</maxMemory>", "unit"),
         ("<features><smm state='perhaps'/></features>", "switch"),
         ("<devices><memory model='dimm'><target><size unit='MiB'>256</size></target></memory></devices>", "memory"),
@@ -224,6 +245,13 @@ def test_what_cannot_be_is_an_error_with_its_place(inside: str, rule: str) -> No
     sections_from_guest(guest(inside), report)
     assert [error.rule for error in report.errors] == [rule]
     assert report.errors[0].at is not None
+
+
+def test_what_libvirt_ignores_is_no_reason_to_refuse_a_guest() -> None:
+    report = Report()
+    assert sections_from_guest(guest("<idmap><uid start='0' target='1000' count='10'/></idmap>"), report)["guest"]
+    assert not report.errors
+    assert [warning.rule for warning in report.warnings] == ["not-qemu"]
 
 
 def test_an_unknown_element_is_a_warning() -> None:
@@ -240,6 +268,60 @@ def test_the_host_s_smbios_is_the_host_s(tmp_path: Path, monkeypatch: pytest.Mon
     assert sections(made)["smbios"] == {"mode": "host"}
     assert "-smbios type=1,manufacturer=A,, B" in words(made)
     assert "-smbios" not in words(made, rehearse=True)
+
+
+@pytest.mark.parametrize(
+    ("inside", "expected"),
+    [
+        ("<os><acpi><table type='slic'>/t</table></acpi></os>", "-acpitable sig=SLIC,file=/t"),
+        ("<os><acpi><table type='msdm'>/t</table></acpi></os>", "-acpitable sig=MSDM,file=/t"),
+        ("<os><acpi><table type='raw'>/t</table></acpi></os>", "-acpitable file=/t"),
+        ("<os><kernel>/k</kernel><initrd>/i</initrd><shim>/s</shim></os>", "-kernel /k -initrd /i -shim /s"),
+        ("<os><bios useserial='yes'/></os><devices><serial type='null'/></devices>", "graphics=off"),
+        ("<features><tcg><tb-cache unit='KiB'>131072</tb-cache></tcg></features>", "-accel tcg,tb-size=128"),
+        ("<features><tcg><tb-cache>131072</tb-cache></tcg></features>", "-accel tcg,tb-size=128"),
+        ("<features><tcg><tb-cache unit='GiB'>1</tb-cache></tcg></features>", "-accel tcg,tb-size=1024"),
+    ],
+)
+def test_an_option_that_is_no_device(inside: str, expected: str) -> None:
+    assert expected in words(guest(inside))
+
+
+def test_an_unknown_acpi_table_is_refused() -> None:
+    with pytest.raises(InputError, match="unknown type 'rawset'"):
+        words(guest("<os><acpi><table type='rawset'>/t</table></acpi></os>"))
+
+
+def test_shared_memory_of_a_cell_is_a_file_that_others_map() -> None:
+    """Of its own cell alone; and <access> counts for all where there is no <source>."""
+    cells = "<cell id='4' memory='1' unit='GiB' memAccess='shared'/><cell id='2' memory='1' unit='GiB'/>"
+    numa = f"<cpu><numa>{cells}</numa></cpu>"
+    argv = words(guest(f"<memory unit='GiB'>2</memory>{numa}"))
+    file = (
+        '{"qom-type": "memory-backend-file", "id": "ram-node4", "mem-path": "/dev/shm", "size": 1073741824, "share": true}'
+    )
+    assert file in argv
+    assert '{"qom-type": "memory-backend-ram", "id": "ram-node2", "size": 1073741824}' in argv
+    whole = words(guest("<memoryBacking><access mode='shared'/></memoryBacking>"))
+    assert (
+        '"mem-path": "/dev/shm", "size": 268435456, "x-use-canonical-path-for-ramblock-id": false, "share": true' in whole
+    )
+
+
+def test_memory_of_pseries_is_whole_blocks() -> None:
+    """256 MiB each: all of it, a cell, the maximum."""
+    machine = "<os><type arch='ppc64' machine='pseries-7.2'>hvm</type></os>"
+    made = guest_from_bytes(
+        f"<domain type='qemu'><name>p</name><memory unit='KiB'>219136</memory>"
+        f"<maxMemory slots='2' unit='MiB'>1000</maxMemory>{machine}</domain>".encode(),
+        "p.xml",
+    )
+    assert sections(made)["memory"] == {"size": 256 * 1024**2, "slots": 2, "max": 1024 * 1024**2}
+    cells = "<cpu><numa><cell memory='1' unit='KiB'/><cell memory='300' unit='MiB'/></numa></cpu>"
+    numa = guest_from_bytes(
+        f"<domain type='qemu'><name>p</name><memory unit='MiB'>301</memory>{cells}{machine}</domain>".encode(), "p.xml"
+    )
+    assert [node["memory"] for node in sections(numa)["numa"]["nodes"]] == [256 * 1024**2, 512 * 1024**2]
 
 
 # --- what QEMU is told ---------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import pairwise
+from uuid import NAMESPACE_OID, uuid5
 
 from mdtool.errors import InputError
 from mdtool.guest.model import Guest, Spot, Wanted
@@ -21,17 +22,18 @@ QEMU = "{http://libvirt.org/schemas/domain/qemu/1.0}"
 def wanted_outside(guest: Guest) -> Iterator[Wanted]:
     """libvirt gives the generation id an id of its own and the other none.
 
-    A <genid/> without text is filled in by libvirt when the guest starts; QEMU's word for that is ``auto``.
+    libvirt draws a number for a <genid/> without text when the guest is defined, and keeps it; here it is the same one
+    for the same guest, and the description's where that has one.
     """
     genid = guest.domain.first("genid")
     if genid is not None:
         try:
-            guid = uuid_from_text(genid.text) if genid.text else "auto"
+            properties: Properties = {"guid": uuid_from_text(genid.text)} if genid.text else {}
         except ValueError as expected:
             what = f"<genid>: {quoted(genid.text)} is no UUID"
             raise InputError(what, at=genid.position, expected=str(expected), rule="uuid") from None
-        properties: Properties = {"guid": guid}
-        yield Wanted("genid", "vmgenid", "genid", id="vmgenid0", properties=properties, element=genid)
+        facts = {} if genid.text else {"made_up": {"guid": _generation(guest)}}
+        yield Wanted("genid", "vmgenid", "genid", id="vmgenid0", properties=properties, facts=facts, element=genid)
     info = guest.domain.first("features/vmcoreinfo")
     if info is not None and info.get("@state") != "off":
         yield Wanted("vmcoreinfo", "vmcoreinfo", "vmcoreinfo", element=info)
@@ -39,6 +41,10 @@ def wanted_outside(guest: Guest) -> Iterator[Wanted]:
         for flag, value in pairwise(child for child in holder if child.tag == f"{QEMU}arg"):
             if (flag.get("@value") or "").lstrip("-") == "device" and value.get("@value"):
                 yield _from_argument(value)
+
+
+def _generation(guest: Guest) -> str:
+    return str(uuid5(NAMESPACE_OID, f"vmgenid/{guest.uuid or guest.name}"))
 
 
 def _from_argument(element: Element) -> Wanted:

@@ -36,7 +36,9 @@ _HOST_SIDE = names(
     "keywrap throttlegroups"
 )
 #: children of <domain> that a section, an option or the devices stand for
-_MAPPED = names("name uuid hwuuid genid memory maxMemory vcpu vcpus os sysinfo cpu features clock pm devices launchSecurity")
+_MAPPED = names(
+    "name uuid hwuuid genid memory maxMemory vcpu vcpus os sysinfo cpu features clock pm devices launchSecurity"
+)
 #: what changes the guest and has no meaning under QEMU, or none that mdtool can give it
 _REFUSED = {
     "bootloader": "a bootloader of the host is Xen's",

@@ -94,7 +94,7 @@ def boot_options(guest: Guest, sections: Mapping[str, Mapping[str, Any]], *, reh
     said = [f"{key}={on(value) if isinstance(value, bool) else value}" for key, value in boot.items() if key in names]
     words = ["-boot", ",".join(said)] if said else []
     if not rehearse:
-        for tag in ("kernel", "initrd", "dtb"):
+        for tag in ("kernel", "initrd", "dtb", "shim"):
             path = domain.get(f"os/{tag}")
             if path:
                 words += [f"-{tag}", path]
@@ -210,7 +210,10 @@ def loader_of(guest: Guest, *, secure: bool = False, rehearse: bool = False) -> 
 
 def _firmware(domain: Element) -> Section:
     kind = domain.get("os/@firmware")
-    loader = domain.first("os/loader")
+    loader, nvram = domain.first("os/loader"), domain.first("os/nvram")
+    if nvram is not None and kind != "efi" and (kind == "bios" or loader is None or not loader.text):
+        what, remedy = "<nvram> without firmware that keeps its variables there", "add <loader>, or <os firmware='efi'>"
+        raise InputError(what, at=nvram.position, remedy=remedy, rule="firmware")
     if kind == "efi" or (loader is not None and loader.get("@type") == "pflash"):
         return {"kind": "pflash", **({"secure": True} if wants_secure(domain) else {})}
     if loader is not None and loader.text:

@@ -23,7 +23,7 @@ from typing import Any
 from mdtool.errors import InputError, Report, choices
 from mdtool.guest.machines import Machine, machine_of
 from mdtool.guest.model import Guest
-from mdtool.guest.platform.units import KIB, MIB, bytes_of, number, whole_mib
+from mdtool.guest.platform.units import KIB, MIB, bytes_of, number, rounded
 from mdtool.guest.xml import Element
 from mdtool.machine.values import ranges
 
@@ -37,7 +37,7 @@ def memory_sections(guest: Guest, _report: Report) -> dict[str, Section]:
     """The sections ``memory``, ``numa`` and ``objects``."""
     domain = guest.domain
     machine = machine_of(guest)
-    cells = [_cell(cell, index) for index, cell in enumerate(domain.all("cpu/numa/cell"))]
+    cells = [_cell(cell, index, guest.arch) for index, cell in enumerate(domain.all("cpu/numa/cell"))]
     size = sum(cell["memory"] for cell in cells) if cells else _initial(guest)
     memory: Section = {"size": size}
     most = domain.first("maxMemory")
@@ -45,7 +45,7 @@ def memory_sections(guest: Guest, _report: Report) -> dict[str, Section]:
         slots = number(most, "@slots")
         if slots:
             memory["slots"] = slots
-        memory["max"] = whole_mib(bytes_of(most.text, most.get("@unit"), most))
+        memory["max"] = rounded(bytes_of(most.text, most.get("@unit"), most), guest.arch)
     sections: dict[str, Section] = {"memory": memory}
     if not cells:
         if machine.ram is not None:
@@ -131,6 +131,9 @@ def memory_object(
     backing = guest.domain.first("memoryBacking")
     folder = path or _hugepages(guest, backing, node, element)
     kind = backing.get("source/@type") if backing is not None else None
+    access = _cell_access(guest, node) or (backing.get("access/@mode") if backing is not None else None)
+    if access is not None and kind in (None, "anonymous"):
+        kind = "file"  # other processes map a file, and nothing else
     if folder is not None:
         made = {"qom-type": "memory-backend-file", "id": name, "mem-path": folder, "size": size}
         if path is None:
@@ -148,10 +151,9 @@ def memory_object(
         made |= _host_nodes(guest, node)
     if whole and made["qom-type"] != RAM:
         made["x-use-canonical-path-for-ramblock-id"] = False
+    if access is not None:
+        made["share"] = access == "shared"
     if backing is not None:
-        access = _cell_access(guest, node) or backing.get("access/@mode")
-        if access is not None:
-            made["share"] = access == "shared"
         if backing.first("discard") is not None and made["qom-type"] == "memory-backend-file":
             made["discard-data"] = True
         if backing.get("allocation/@mode") == "immediate":
@@ -178,16 +180,16 @@ def _initial(guest: Guest) -> int:
             expected="<memory> that counts the devices and more",
             rule="memory",
         )
-    return whole_mib(total)
+    return rounded(total, guest.arch)
 
 
-def _cell(cell: Element, index: int) -> Section:
+def _cell(cell: Element, index: int, arch: str) -> Section:
     number_of = number(cell, "@id")
     cpus = cell.get("@cpus")
     return {
         "id": index if number_of is None else number_of,
         **({"cpus": ranges(_numbers(cpus)) or cpus} if cpus else {}),
-        "memory": whole_mib(bytes_of(cell.get("@memory") or "0", cell.get("@unit"), cell)),
+        "memory": rounded(bytes_of(cell.get("@memory") or "0", cell.get("@unit"), cell), arch),
     }
 
 
@@ -300,8 +302,11 @@ def _numbers(ranges: str) -> list[int]:
 
 
 def _cell_access(guest: Guest, node: int | None) -> str | None:
-    cells = guest.domain.all("cpu/numa/cell")
-    return next((cell.get("@memAccess") for i, cell in enumerate(cells) if (number(cell, "@id") or i) == node), None)
+    for index, cell in enumerate(guest.domain.all("cpu/numa/cell")):
+        own = number(cell, "@id")
+        if (index if own is None else own) == node:
+            return cell.get("@memAccess")
+    return None
 
 
 def _hugepages(guest: Guest, backing: Element | None, node: int | None, element: Element | None) -> str | None:

@@ -51,9 +51,18 @@ def bytes_of(text: str | None, unit: str | None, element: Element) -> int:
         ) from None
 
 
-def whole_mib(size: int) -> int:
-    """The size that QEMU gets: libvirt rounds up to a whole MiB."""
-    return -(-size // MIB) * MIB
+#: bytes that pieces of memory are a multiple of, where that is more than one MiB: pseries takes whole logical blocks
+_GRANULES = {"ppc64": 256 * MIB, "ppc64le": 256 * MIB}
+
+
+def rounded(size: int, arch: str) -> int:
+    """The size of a piece of memory that QEMU gets: libvirt rounds up.
+
+    >>> rounded(214 * MIB, "ppc64") // MIB, rounded(214 * MIB + 1, "x86_64") // MIB
+    (256, 215)
+    """
+    granule = _GRANULES.get(arch, MIB)
+    return -(-size // granule) * granule
 
 
 def on(value: bool) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from mdtool.errors import InputError, choices
 from mdtool.guest.model import Guest
 from mdtool.guest.platform.memory import memory_object
-from mdtool.guest.platform.units import bytes_of
+from mdtool.guest.platform.units import bytes_of, rounded
 from mdtool.guest.xml import Element
 from mdtool.launch.backends.base import (
     NOTHING,
@@ -187,7 +187,7 @@ def memory(element: Element, node: Node | None, host: Host) -> Backend:
     holder = element.first("target/size")
     if holder is None:
         raise InputError("<memory> without <size>", at=element.position, expected="<target><size>", rule="missing")
-    size = bytes_of(holder.text, holder.get("@unit"), holder)
+    size = rounded(bytes_of(holder.text, holder.get("@unit"), holder), host.guest.arch)
     label = element.first("target/label/size")
     if label is not None and element.get("@model") == "nvdimm":
         pass  # the label is inside of the file and a part of its size
