@@ -6,25 +6,66 @@ import errno
 import fcntl
 import os
 import pwd
+import shutil
 import stat
+import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
 
 from mdtool.errors import InputError, MdtoolError, Position
 from mdtool.limits import MAX_BYTES
 
+#: the name of standard input, and where a command writes its result, of standard output
+STANDARD = "-"
+#: what was read of standard input and of pipes, which can be read once; only while ``pipes_kept``
+_kept: dict[object, bytes] | None = None
+
+
+@contextmanager
+def pipes_kept() -> Iterator[None]:
+    """Inside, a pipe (``-``, /dev/stdin, ``<(command)``) gives the same bytes however often it is opened."""
+    global _kept
+    before, _kept = _kept, {}
+    try:
+        yield
+    finally:
+        _kept = before
+
 
 def bytes_from_file(path: str | Path) -> bytes:
-    """What a file holds; raises InputError where it cannot be read, or is larger than anything that mdtool reads."""
+    """What a file holds, or standard input for ``-``.
+
+    Raises InputError where it cannot be read, or is larger than anything that mdtool reads.
+    """
     try:
-        with open(path, "rb") as stream:
-            data = stream.read(MAX_BYTES + 1)
+        key = _pipe(path)
+        if key is None or _kept is None:
+            return _read(path)
+        if key not in _kept:
+            _kept[key] = _read(path)
+        return _kept[key]
     except (OSError, ValueError) as error:  # ValueError: a name with a NUL in it
         raise InputError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from None
+
+
+def _read(path: str | Path) -> bytes:
+    with nullcontext(sys.stdin.buffer) if is_standard(path) else open(path, "rb") as stream:
+        data = stream.read(MAX_BYTES + 1)
     if len(data) > MAX_BYTES:
         raise InputError(f"{path} is larger than {MAX_BYTES >> 20} MiB", rule="limit-size")
     return data
+
+
+def _pipe(path: str | Path) -> object:
+    """What a pipe, a terminal or a socket is known by; None for a file that can be read again."""
+    held = os.fstat(0) if str(path) == STANDARD else os.stat(path)
+    return None if stat.S_ISREG(held.st_mode) and str(path) != STANDARD else (held.st_dev, held.st_ino)
+
+
+def is_standard(path: str | Path | None) -> bool:
+    """Whether a file argument is ``-``, standard input or output."""
+    return str(path) == STANDARD
 
 
 def text_from_file(path: str | Path) -> str:
@@ -46,12 +87,21 @@ def write_file(path: str | Path, text: str | bytes) -> None:
     """Replace ``path`` atomically: a new file beside it, synced, renamed over it.
 
     Owner, group, mode, ACL and extended attributes of an existing file are kept, a symbolic link is followed, and a device
-    or a pipe (/dev/null, /dev/stdout) is written to.  MdtoolError where it cannot be written, where one of these cannot be
-    kept, or where the file has a second name (a hard link), which would go on naming the old text; the old file is then
+    or a pipe (/dev/null, /dev/stdout) is written to, as standard output is for ``-``.  MdtoolError where it cannot be
+    written, where one of these cannot be kept, or where the file has a second name (a hard link), which would go on naming
+    the old text; the old file is then
     untouched and nothing is left beside it.
     """
-    target = Path(os.path.realpath(path))
     data = text.encode() if isinstance(text, str) else text
+    if is_standard(path):
+        if sys.stdout.isatty():
+            sys.stdout.write(data.decode(errors="replace"))
+            return
+        sys.stdout.flush()
+        sys.stdout.buffer.write(data)  # a document is UTF-8 in every locale
+        sys.stdout.buffer.flush()
+        return
+    target = Path(os.path.realpath(path))
     temporary: str | None = None
     try:
         if os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path):
@@ -137,6 +187,21 @@ def _attributes(of: int | Path) -> dict[str, bytes]:
     return {name: os.getxattr(of, name) for name in names if name not in _OF_THE_TEXT}
 
 
+def write_over(path: str | Path, text: str) -> str | None:
+    """``write_file`` where the file is not what the new one was made of: what is there, and is another text, is kept
+    beside it as ``NAME~``.  Its name, None where nothing had to be kept.
+    """
+    kept = None
+    if not is_standard(path) and os.path.isfile(path) and bytes_from_file(path) not in (b"", text.encode()):
+        kept = f"{path}~"
+        try:
+            shutil.copy2(path, kept)
+        except OSError as error:
+            raise MdtoolError(f"cannot write {kept}: {error.strerror}") from None
+    write_file(path, text)
+    return kept
+
+
 def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
@@ -151,8 +216,9 @@ def locked(*paths: str | Path) -> Iterator[None]:
 
     The lock is on the file itself (on its folder where there is none yet), so that no lock file is left behind.  A writer
     that waited may find another file under the name, since files are replaced by renaming: it starts over with that one.
+    Standard output (``-``) needs no lock.
     """
-    named = {Path(os.path.realpath(path)): path for path in paths}
+    named = {Path(os.path.realpath(path)): path for path in paths if not is_standard(path)}
     held: set[tuple[int, int]] = set()  # two names may be one file, or two new files of one folder
     with ExitStack() as stack:
         for target in sorted(named):  # all writers in one order, so that no two wait for each other

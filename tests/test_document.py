@@ -164,7 +164,6 @@ def test_errors_name_the_place(find: str, put: str, error: str) -> None:
     [
         ('---\n{"mdtool": "pins/1",\n "net0": }\n', "x:17:10: error: the pins document is not JSON"),
         ('---\n{"mdtool": "pins/9"}\n', "x:15:1: error: the second document is no pins document"),
-        ('---\n{"mdtool": "pins/1", "net7": {}}\n', "x:15:1: error: pins for 'net7', which is not in the tree"),
     ],
 )
 def test_errors_in_the_pins_name_the_place(pins: str, error: str) -> None:

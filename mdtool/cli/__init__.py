@@ -17,6 +17,7 @@ from typing import NoReturn
 
 from mdtool import __version__
 from mdtool.errors import MdtoolError, unexpected
+from mdtool.files import pipes_kept
 
 #: command: what --help says of it; the module is ``mdtool.cli.COMMAND`` with - as _ (and ``import_`` for import)
 COMMANDS = {
@@ -110,5 +111,6 @@ def _run(arguments: Sequence[str]) -> int:
             module.arguments(command)
             command.set_defaults(run=module.run)
     args = parser.parse_args(arguments)
-    status: int = args.run(args)
+    with pipes_kept():
+        status: int = args.run(args)
     return status

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mdtool.cli.output import coloured, say
-from mdtool.errors import MdtoolError, Report
+from mdtool.cli.source import access_of, connect_argument
+from mdtool.errors import InputError, MdtoolError, Position, Report
 
 if TYPE_CHECKING:
-    from mdtool.machine.document import Document
     from mdtool.qemu.introspect import Knowledge
 
 EXAMPLE = """\
@@ -26,8 +29,11 @@ Exit status: 0 no errors (warnings are shown), 2 errors; with --strict warnings 
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("descriptions", metavar="GUEST.yaml", nargs="*", help="machine descriptions")
+    says = "descriptions and guest XML: files, folders of them, -, REV:PATH, libvirt:NAME"
+    parser.add_argument("sources", metavar="SOURCE", nargs="*", help=says)
     parser.add_argument("--qemu", metavar="BINARY", help="ask this QEMU what it has; 'auto' finds one")
+    parser.add_argument("--qemu-root", metavar="DIR", help="the folder that this QEMU lives in, as / does")
+    connect_argument(parser)
     parser.add_argument("--strict", action="store_true", help="warnings are errors")
     parser.add_argument("--ignore-others", action="store_true", help="leave files alone that are no machine descriptions")
     parser.add_argument("--json", action="store_true", help="what was found, as JSON")
@@ -37,14 +43,14 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     if args.list:
         return _list()
-    if not args.descriptions:
+    if not args.sources:
         raise MdtoolError("nothing to check", expected="the name of a description", remedy="mdtool check GUEST.yaml")
     status = 0
     rows: list[dict[str, Any]] = []
-    for name in args.descriptions:
-        if args.ignore_others and not _is_description(name):
+    for name in _files(args.sources):
+        if args.ignore_others and not _is_one_of_ours(name):
             continue
-        errors, warnings = _checked(name, args.qemu)
+        errors, warnings = _checked(name, args)
         if args.strict:
             errors, warnings = sorted([*errors, *warnings], key=lambda e: (e.at is not None, e.at)), []
         if errors:
@@ -61,33 +67,72 @@ def run(args: argparse.Namespace) -> int:
     return status
 
 
-def _is_description(name: str) -> bool:
-    from mdtool.review.merge3 import is_description
+def _files(sources: list[str]) -> Iterator[str]:
+    """The sources; of a folder what is in it and below it, hidden folders aside."""
+    for source in sources:
+        if not os.path.isdir(source):
+            yield source
+            continue
+        found = sorted(
+            str(path)
+            for path in Path(source).rglob("*")
+            if path.suffix in (".yaml", ".yml", ".xml")
+            and not any(part.startswith(".") for part in path.relative_to(source).parts)
+            and _is_one_of_ours(str(path))
+        )
+        if not found:
+            raise InputError(f"no description and no guest XML in {source}", expected="files *.yaml, *.yml, *.xml")
+        yield from found
+
+
+def _is_one_of_ours(name: str) -> bool:
+    from mdtool.machine.document import is_description, is_xml
+    from mdtool.sources import data_from_source
 
     try:
-        return is_description(Path(name).read_text(errors="replace"))
-    except OSError:
+        text = data_from_source(name).decode(errors="replace")
+    except MdtoolError:
         return True  # which is then said
+    return is_description(text) or (is_xml(text) and "<domain" in text)
 
 
-def _checked(name: str, qemu: str | None) -> tuple[list[MdtoolError], list[MdtoolError]]:
-    from mdtool.machine.document import document_from_file
+def _checked(name: str, args: argparse.Namespace) -> tuple[list[MdtoolError], list[MdtoolError]]:
     from mdtool.review.check import checked
+    from mdtool.review.check_xml import checked_guest
+    from mdtool.sources import (
+        Kind,
+        data_from_source,
+        document_from_source,
+        embedded_document,
+        guest_from_source,
+        kind_of_data,
+    )
 
-    report = Report()
+    report, access = Report(), replace(access_of(args), warn=lambda _: None, qemu=None, root=None)
     with report.step():
-        document = document_from_file(name)
-        found = checked(document, _knowledge(document, qemu))
-        return [*found.errors], [*found.warnings]
+        data = data_from_source(name, access)
+        if kind_of_data(data, name) is Kind.XML:
+            guest, document = guest_from_source(name, access), embedded_document(data, name)
+            if document is None:
+                found = checked_guest(guest, _knowledge(guest.arch, args))
+                return [*found.errors], [*found.warnings]
+        else:
+            document = document_from_source(name, access)
+        found = checked(document, _knowledge(str(document.tree.machine.get("arch", "x86_64")), args))
+        return [*found.errors], sorted([*document.stray, *found.warnings], key=lambda one: one.at or Position("", 0))
     return report.errors, []
 
 
-def _knowledge(document: Document, qemu: str | None) -> Knowledge | None:
+def _knowledge(arch: str, args: argparse.Namespace) -> Knowledge | None:
     from mdtool.qemu.introspect import binary_of, knowledge
+    from mdtool.qemu.root import program
 
-    if qemu is None:
+    if args.qemu is None and args.qemu_root is None:
         return None
-    return knowledge(binary_of(str(document.tree.machine.get("arch", "x86_64"))) if qemu == "auto" else qemu)
+    if args.qemu_root is not None:
+        name = None if args.qemu == "auto" else args.qemu
+        return knowledge(program(name or f"qemu-system-{arch}", args.qemu_root))
+    return knowledge(binary_of(arch) if args.qemu == "auto" else args.qemu)
 
 
 def _text(error: MdtoolError, as_error: bool) -> str:

@@ -6,6 +6,7 @@ import argparse
 import json
 
 from mdtool.cli.output import coloured
+from mdtool.cli.source import MACHINE, access_of, source_arguments
 
 EXAMPLE = """\
 example:
@@ -20,22 +21,21 @@ _COLOURS = {"added": "green", "removed": "red"}
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    what = "a description, REV:PATH in git, a QMP socket, tcp:HOST:PORT, pid:N, libvirt:NAME or a guest XML"
-    parser.add_argument("old", metavar="OLD", help=what)
+    parser.add_argument("old", metavar="OLD", help=MACHINE)
     parser.add_argument("new", metavar="NEW", help="the same")
     parser.add_argument("--json", action="store_true", help="the differences as JSON")
     parser.add_argument(
         "--all", action="store_true", help="also what no guest can see: names, the host side, retired addresses"
     )
     parser.add_argument("--exit-code", action="store_true", help="exit as diff(1) does, which is always so")
-    parser.add_argument("--connect", metavar="URI", help="libvirt's URI for libvirt:NAME")
+    source_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     from mdtool.review.diff import diff
-    from mdtool.review.sources import tree_from_source
+    from mdtool.sources import tree_from_source
 
-    old, new = (tree_from_source(source, connect=args.connect) for source in (args.old, args.new))
+    old, new = (tree_from_source(source, access_of(args)) for source in (args.old, args.new))
     found = diff(old, new, everything=args.all)
     if args.json:
         print(json.dumps({"changes": [change.data() for change in found.changes]}, indent=1))

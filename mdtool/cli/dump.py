@@ -5,10 +5,15 @@ from __future__ import annotations
 import argparse
 import json
 import os
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
-from mdtool.cli.output import result
-from mdtool.files import write_file
-from mdtool.machine.tree import Tree
+from mdtool.cli.output import say, warn_all
+from mdtool.cli.source import MACHINE, XML, access_of, source_arguments
+from mdtool.files import STANDARD, locked, write_file
+
+if TYPE_CHECKING:
+    from mdtool.machine.tree import Tree
 
 EXAMPLE = """\
 example:
@@ -21,93 +26,54 @@ example:
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    source = "a QMP socket path, tcp:HOST:PORT, pid:N, libvirt:NAME, a guest XML, or a file with a QEMU command line"
-    parser.add_argument("source", metavar="SOURCE", help=source)
-    parser.add_argument("--xml", metavar="GUEST.xml", help="link the devices to the elements of this guest XML")
-    parser.add_argument("-o", "--output", metavar="FILE", help="write there, whole or not at all; stdout without it")
+    parser.add_argument("source", metavar="SOURCE", help=MACHINE)
+    parser.add_argument("--xml", metavar="GUEST.xml", help=f"link the devices to the elements of this {XML}")
+    says = "write there, whole or not at all; a description that is there is updated in place, and keeps its comments"
+    parser.add_argument("-o", "--output", metavar="FILE", help=says)
     parser.add_argument("--json", action="store_true", help="both documents as JSON: {machine, pins}")
     parser.add_argument("--thorough", action="store_true", help="read every property one by one: slow, the reference")
-    parser.add_argument("--connect", metavar="URI", help="libvirt's URI for libvirt:NAME")
+    source_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    tree = _tree(args)
-    if args.json:
-        from mdtool.machine.writer import json_from_tree
+    from mdtool.machine.document import document_from_file
+    from mdtool.machine.edit import rewritten
+    from mdtool.machine.writer import json_from_tree, yaml_from_tree
+    from mdtool.reconcile import updated
 
-        text = json.dumps(json_from_tree(tree), indent=1, ensure_ascii=False) + "\n"
-    else:
-        from mdtool.machine.writer import yaml_from_tree
-
-        text = yaml_from_tree(tree)
-    if args.output:
-        write_file(args.output, text)
-    else:
-        result(text)
+    target = args.output or STANDARD
+    with locked(target):
+        old = None
+        if not args.json and os.path.isfile(target) and os.path.getsize(target):
+            old = document_from_file(target)  # and an error where it is none: that is not ours to replace
+            warn_all(old.stray)
+        tree = _tree(args, old.tree if old else None)
+        if args.json:
+            text = json.dumps(json_from_tree(tree), indent=1, ensure_ascii=False) + "\n"
+        elif old is not None:
+            tree = updated(old.tree, tree)
+            for one in [one for one in old.tree.retired if one not in tree.retired]:
+                say(f"{target}: {one.bus} {one.address}, kept for {one.origin}, is taken in this machine")
+            text = rewritten(old, tree)
+        else:
+            text = yaml_from_tree(tree)
+        write_file(target, text)
     return 0
 
 
-def _tree(args: argparse.Namespace) -> Tree:
-    from mdtool.cli.output import say
-    from mdtool.qemu.arguments import completed, firmware_of, with_sections
-    from mdtool.qemu.dump import as_planned, dump
+def _tree(args: argparse.Namespace, described: Tree | None) -> Tree:
     from mdtool.qemu.read import Way
-    from mdtool.qemu.session import session_from_source
+    from mdtool.sources import guest_from_source, tree_from_source
 
-    way = Way.WALK if args.thorough else None
-
-    def warn(what: str) -> None:
-        say(f"warning: {what}")
-
-    if is_commandline(args.source):
-        from mdtool.qemu.commandline import dumped_commandline
-
-        tree = dumped_commandline(args.source, way=way, warn=warn)
-    elif is_guest_xml(args.source):
-        from mdtool.guest.devices import guest_from_file
-        from mdtool.launch.rehearse import prepared_rehearsal, rehearsal
-
-        guest = guest_from_file(args.source)
-        plan = prepared_rehearsal(guest)
-        with rehearsal(plan) as qemu:
-            tree = as_planned(dump(qemu.session, way=way, warn=warn), plan.tree, plan.stands_in)
-        tree = with_sections(tree, firmware_of(guest, tree))
-    else:
-        with session_from_source(args.source, connect=args.connect) as session:
-            tree = dump(session, way=way, warn=warn)
-            if not args.xml:
-                tree = completed(tree, session, warn)
-    return _linked(tree, args.xml) if args.xml else tree
-
-
-def is_guest_xml(source: str) -> bool:
-    """Whether SOURCE is a guest XML and not a monitor: by its name or, where it exists, by what it is."""
-    return not _has_scheme(source) and (source.endswith(".xml") or os.path.isfile(source)) and not is_commandline(source)
-
-
-def is_commandline(source: str) -> bool:
-    """Whether SOURCE is a file, and no XML."""
-    if _has_scheme(source) or source.endswith(".xml") or not os.path.isfile(source):
-        return False
-    try:
-        with open(source, "rb") as file:
-            return not file.read(4096).lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<")
-    except OSError:
-        return False
-
-
-def _has_scheme(source: str) -> bool:
-    return source.partition(":")[0] in ("tcp", "pid", "libvirt")
-
-
-def _linked(tree: Tree, xml: str) -> Tree:
-    from mdtool.cli.output import warn_all
+    access = replace(access_of(args), way=Way.WALK if args.thorough else None, tree=described)
+    if not args.xml:
+        return tree_from_source(args.source, access)
     from mdtool.errors import Report
-    from mdtool.guest.devices import guest_from_file
     from mdtool.reconcile import linked
 
+    guest = guest_from_source(args.xml, access)
+    tree = tree_from_source(args.source, replace(access, told=False))  # the next reconcile takes it from the XML
     report = Report()
-    guest = guest_from_file(xml)
     tree = linked(guest, tree, report)
     report.done()
     warn_all(report.warnings)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 
-from mdtool.cli.output import result, say
+from mdtool.cli.output import wrote
+from mdtool.cli.source import DESCRIPTION, XML, access_of, connect_argument
 from mdtool.errors import InputError
+from mdtool.files import STANDARD
 
 EXAMPLE = """\
 example:
@@ -17,45 +19,31 @@ example:
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("guest", metavar="GUEST.xml", help="the guest XML, or libvirt:NAME")
-    parser.add_argument("description", metavar="GUEST.yaml", nargs="?", help="the machine description")
+    parser.add_argument("guest", metavar="GUEST.xml", help=XML)
+    parser.add_argument("description", metavar="GUEST.yaml", nargs="?", help=DESCRIPTION)
     parser.add_argument("-o", "--output", metavar="OUT", help="write there (- for stdout) and leave GUEST.xml alone")
     parser.add_argument("--remove", action="store_true", help="take the description out")
-    parser.add_argument("--connect", metavar="URI", help="libvirt's URI for libvirt:NAME")
+    connect_argument(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     from mdtool.files import locked, write_file
-    from mdtool.guest.xml import xml_from_file
-    from mdtool.machine.document import document_from_file
     from mdtool.qemu.virsh import Virsh
     from mdtool.review.embed import with_embedded
+    from mdtool.sources import data_from_source, document_from_source
 
     if bool(args.description) == args.remove:
         raise InputError("nothing to embed", expected="a description, or --remove")
-    document = document_from_file(args.description) if args.description else None
-    text = document.text if document else None
-    scheme, _, name = args.guest.partition(":")
-    if scheme == "libvirt":
-        virsh = Virsh(args.connect)
-        xml = with_embedded(virsh.xml(virsh.named(name), "--inactive"), text, args.guest)
-        if not args.output:
-            virsh.define(xml)
+    access = access_of(args)
+    text = document_from_source(args.description, access).text if args.description else None
+    in_libvirt = args.guest.startswith("libvirt:")
+    target = args.output or (STANDARD if in_libvirt else args.guest)
+    with locked(target):
+        xml = with_embedded(data_from_source(args.guest, access), text, args.guest)
+        if in_libvirt and not args.output:
+            Virsh(args.connect).define(xml)
             return 0
-        return _write(args.output, xml)
-    if args.output:
-        return _write(args.output, with_embedded(xml_from_file(args.guest), text, args.guest))
-    with locked(args.guest):
-        write_file(args.guest, with_embedded(xml_from_file(args.guest), text, args.guest))
-    say(f"wrote {args.guest}")
-    return 0
-
-
-def _write(path: str, text: str) -> int:
-    from mdtool.files import write_file
-
-    if path == "-":
-        result(text)
-    else:
-        write_file(path, text)
+        write_file(target, xml)
+    if not args.output:
+        wrote(target)
     return 0

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from mdtool.cli.output import result
+from mdtool.cli.output import said_kept
+from mdtool.cli.source import XML, access_of, connect_argument
 from mdtool.errors import InputError
 
 EXAMPLE = """\
@@ -15,26 +16,18 @@ example:
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("guest", metavar="GUEST.xml", help="a guest XML with a description inside, or libvirt:NAME")
+    parser.add_argument("guest", metavar="GUEST.xml", help=f"{XML}, with a description inside")
     parser.add_argument("-o", "--output", metavar="FILE", help="write there; stdout without it")
-    parser.add_argument("--connect", metavar="URI", help="libvirt's URI for libvirt:NAME")
+    connect_argument(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    from mdtool.files import write_file
-    from mdtool.qemu.virsh import Virsh
-    from mdtool.review.embed import embedded, embedded_in
+    from mdtool.files import STANDARD, write_over
+    from mdtool.review.embed import embedded_in
+    from mdtool.sources import data_from_source
 
-    scheme, _, name = args.guest.partition(":")
-    if scheme == "libvirt":
-        virsh = Virsh(args.connect)
-        text = embedded_in(virsh.xml(virsh.named(name), "--inactive").encode(), args.guest)
-    else:
-        text = embedded(args.guest)
+    text = embedded_in(data_from_source(args.guest, access_of(args)), args.guest)
     if text is None:
         raise InputError(f"{args.guest} has no description inside", remedy=f"mdtool embed {args.guest} GUEST.yaml")
-    if args.output:
-        write_file(args.output, text)
-    else:
-        result(text)
+    said_kept(write_over(args.output or STANDARD, text))
     return 0

@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from mdtool.cli.output import coloured, result, say
+from mdtool.cli.output import coloured, say
+from mdtool.cli.source import MACHINE, access_of, source_arguments
 
 if TYPE_CHECKING:
     from mdtool.machine.tree import Tree
@@ -22,13 +23,12 @@ example:
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    guest = "a machine description, a guest XML, or a guest that runs here: pid:N, libvirt:NAME"
-    parser.add_argument("guest", metavar="GUEST", help=guest)
+    guest = f"{MACHINE}; what runs is looked at by another machine like it"
+    parser.add_argument("guest", metavar="SOURCE", help=guest)
     parser.add_argument("--description", metavar="GUEST.yaml", help="with a guest XML: the description of its machine")
     parser.add_argument("--hints", metavar="FILE", help="with a guest XML: addresses from this file instead")
     parser.add_argument("--via", metavar="WAY", help="with a guest XML: the way of 'launch --via' to start it")
-    parser.add_argument("--qemu", metavar="BINARY", help="the QEMU to look at, in place of the installed one")
-    parser.add_argument("--qemu-root", metavar="DIR", help="a folder with another distribution's QEMU (debootstrap)")
+    source_arguments(parser)
     parser.add_argument("--json", action="store_true", help="all of it, for --against")
     parser.add_argument("--against", metavar="FILE", help="a stored fingerprint to compare with; --json ones say more")
     parser.add_argument("--asl", action="store_true", help="with --against: the lines of ACPI code that differ (iasl)")
@@ -36,7 +36,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from mdtool.files import write_file
+    from mdtool.files import STANDARD, write_file
     from mdtool.proof.fingerprint import fingerprint_to_json, fingerprint_to_text
 
     found = _fingerprint(args)
@@ -45,10 +45,7 @@ def run(args: argparse.Namespace) -> int:
     if args.against:
         return _compared(args.against, found, asl=args.asl)
     text = fingerprint_to_json(found) if args.json else fingerprint_to_text(found)
-    if args.output:
-        write_file(args.output, text)
-    else:
-        result(text)
+    write_file(args.output or STANDARD, text)
     return 0
 
 
@@ -79,19 +76,20 @@ def _compared(file: str, found: Fingerprint, *, asl: bool) -> int:
 
 
 def _fingerprint(args: argparse.Namespace) -> Fingerprint:
-    from mdtool.cli.dump import is_guest_xml
-    from mdtool.machine.document import tree_from_file
     from mdtool.proof.fingerprint import fingerprint_from_argv
     from mdtool.proof.running import argv_from_source, is_running
+    from mdtool.sources import Access, Kind, guest_from_source, kind_of, tree_from_source
 
     if is_running(args.guest):
         return fingerprint_from_argv(argv_from_source(args.guest), root=args.qemu_root)
-    if args.guest.endswith(".xml") or (is_guest_xml(args.guest) and _is_xml(args.guest)):
+    access = access_of(args)
+    if kind_of(args.guest, access) is Kind.XML:
         from mdtool.launch.rehearse import prepared_rehearsal
 
         tree = _described(args)
         way = args.via if args.via not in (None, "hints") else "device"
-        prepared = prepared_rehearsal(args.guest, tree, binary=args.qemu, via=way)
+        guest = guest_from_source(args.guest, Access(args.connect))
+        prepared = prepared_rehearsal(guest, tree, binary=args.qemu, via=way)
         if args.qemu_root:
             return fingerprint_from_argv(prepared.words(), root=args.qemu_root)
         from mdtool.proof.prepared import fingerprint_from_prepared
@@ -99,7 +97,7 @@ def _fingerprint(args: argparse.Namespace) -> Fingerprint:
         return fingerprint_from_prepared(prepared)
     from mdtool.proof.standalone import argv_from_description, binary_of
 
-    tree = tree_from_file(args.guest)
+    tree = tree_from_source(args.guest, access)
     alone = argv_from_description(tree, binary=args.qemu or binary_of(tree))
     for name, driver in alone.stand_ins.items():
         say(f"{name}: {driver} stands in: the described device needs a host")
@@ -111,7 +109,7 @@ def _fingerprint(args: argparse.Namespace) -> Fingerprint:
 def _described(args: argparse.Namespace) -> Tree | None:
     from mdtool.errors import InputError
     from mdtool.launch.hints import tree_from_hints
-    from mdtool.machine.document import tree_from_file
+    from mdtool.sources import document_from_source
 
     if args.via == "libvirt":
         remedy = "launch it with --via libvirt, then: mdtool fingerprint libvirt:NAME"
@@ -120,9 +118,4 @@ def _described(args: argparse.Namespace) -> Tree | None:
         raise InputError("--via hints without a hints file", remedy="name it with --hints FILE", rule="hints")
     if args.hints:
         return tree_from_hints(args.hints)
-    return tree_from_file(args.description) if args.description else None
-
-
-def _is_xml(path: str) -> bool:
-    with open(path, "rb") as stream:
-        return stream.read(256).lstrip().startswith(b"<")
+    return document_from_source(args.description, access_of(args)).tree if args.description else None

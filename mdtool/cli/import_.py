@@ -5,7 +5,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from mdtool.cli.output import say, warn_all
+from mdtool.cli.output import said_kept, warn_all, wrote
+from mdtool.cli.source import access_of, qemu_arguments
+from mdtool.errors import InputError
+from mdtool.files import is_standard
 
 EXAMPLE = """\
 example:
@@ -19,18 +22,22 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", metavar="COMMANDLINE", help=source)
     parser.add_argument("--xml", metavar="GUEST.xml", required=True, help="write the guest XML there")
     parser.add_argument("-o", "--output", metavar="GUEST.yaml", required=True, help="write the description there")
+    qemu_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     from mdtool.errors import Report
-    from mdtool.files import write_file
-    from mdtool.importer import command_from_source, imported
+    from mdtool.files import write_over
+    from mdtool.importer import command_from_source, imported, with_binary
     from mdtool.machine.writer import yaml_from_tree
 
+    if is_standard(args.xml) and is_standard(args.output):
+        raise InputError("--xml - and -o -: standard output takes one of them", rule="standard-output")
     report = Report()
-    made = imported(command_from_source(args.source, report), Path(args.xml).stem, report)
+    command = command_from_source(args.source, report)
+    command = with_binary(command, access_of(args).binary(command.words[0].text))
+    made = imported(command, "guest" if is_standard(args.xml) else Path(args.xml).stem, report)
     warn_all(made.warnings)
-    write_file(args.xml, made.xml)
-    write_file(args.output, yaml_from_tree(made.tree))
-    say(f"wrote {args.xml} and {args.output}")
+    said_kept(write_over(args.xml, made.xml), write_over(args.output, yaml_from_tree(made.tree)))
+    wrote(args.xml, args.output)
     return 0

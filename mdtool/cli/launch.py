@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mdtool.cli.output import coloured, result, say, warn_all
+from mdtool.cli.source import DESCRIPTION, XML, access_of, source_arguments
 from mdtool.errors import ConflictError, InputError, MdtoolError
 
 if TYPE_CHECKING:
@@ -36,12 +37,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     from mdtool.launch.ways import WAYS
 
     add = parser.add_argument
-    add("guest", metavar="GUEST.xml", help="the guest XML: devices and their host side")
+    add("guest", metavar="GUEST.xml", help=f"devices and their host side: {XML}")
     add(
         "description",
         metavar="GUEST.yaml",
         nargs="?",
-        help="the machine description; without it, as the XML alone says",
+        help=f"{DESCRIPTION}; without it, as the XML alone says",
     )
     add("--via", choices=list(WAYS), default=None, help="how the machine reaches QEMU (file): the guest cannot tell which")
     add("--hints", metavar="FILE", help="addresses from this file in place of a description (mdtool hints export)")
@@ -49,7 +50,6 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     add("--rehearse", action="store_true", help="start with null backends, compare, end; exit 1 where something differs")
     add("--print", action="store_true", help="show the command line, shell-quoted, and start nothing")
     add("--json", action="store_true", help="with --print a JSON list; otherwise what differs")
-    add("--qemu", metavar="BINARY", help="this QEMU in place of the one that the XML names")
     add("--qmp", metavar="PATH", help="a monitor socket of your own")
     add("--paused", action="store_true", help="leave the guest paused after the comparison")
     add("--incoming", metavar="URI", help="take the guest's state from a migration: tcp:0:4444, exec:cat FILE, ...")
@@ -59,7 +59,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     add("--user", metavar="NAME", help="run QEMU as this user, with that user's groups (as root); a name, or UID:GID")
     add("--no-sandbox", action="store_true", help="do not restrict QEMU's system calls")
     add("--timeout", metavar="SECONDS", type=float, default=30.0, help="how long QEMU may take to start (30)")
-    add("--connect", metavar="URI", help="libvirt's URI for --via libvirt")
+    source_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -72,14 +72,14 @@ def run(args: argparse.Namespace) -> int:
 
 def _launch(args: argparse.Namespace, ready: Callable[[], None] | None) -> int:
     from mdtool.files import write_file
-    from mdtool.guest.devices import guest_from_file
     from mdtool.launch import run as launch
     from mdtool.launch.hints import exported_while_it_runs, hints_from_tree, tree_from_hints
     from mdtool.launch.prepare import free_port, prepared, wanted_by
     from mdtool.reconcile import reconcile
+    from mdtool.sources import guest_from_source
 
     way = _way(args)
-    guest = guest_from_file(args.guest)
+    guest = guest_from_source(args.guest, access_of(args))
     old = tree_from_hints(args.hints) if args.hints else _described(args)
     reconciled = reconcile(guest, old)
     warn_all(reconciled.warnings)
@@ -102,7 +102,6 @@ def _launch(args: argparse.Namespace, ready: Callable[[], None] | None) -> int:
             wanted_by(guest, reconciled.tree),
             via=way.name,
             rehearse=args.rehearse,
-            binary=args.qemu,
             runtime=runtime,
             port=port,
         )
@@ -135,7 +134,7 @@ def _launch(args: argparse.Namespace, ready: Callable[[], None] | None) -> int:
                 say(f"warning: {error.what}")
 
     def follow(qemu: QemuProcess) -> None:
-        if hints is not None:
+        if hints is not None and os.path.isfile(args.guest):
             exported_while_it_runs(qemu, Path(args.guest).absolute(), reconciled.tree, partial(write_file, hints), say)
 
     settings = launch.Settings(
@@ -168,7 +167,7 @@ def _way(args: argparse.Namespace) -> Way:
     if args.rehearse and not way.rehearses:
         what = f"--via {way.name} cannot rehearse: libvirt starts no guest without its host side"
         raise InputError(what, remedy="rehearse with another --via: the machine is the same", rule="rehearse")
-    if asked := [f"--{name}" for name in way.refuses if getattr(args, name)]:
+    if asked := [f"--{name.replace('_', '-')}" for name in way.refuses if getattr(args, name)]:
         what = f"{', '.join(asked)}: libvirt runs the guest, and decides that itself"
         raise InputError(what, remedy="leave it out, or launch with another --via", rule=f"via-{way.name}")
     return way
@@ -176,23 +175,21 @@ def _way(args: argparse.Namespace) -> Way:
 
 def _described(args: argparse.Namespace) -> Tree | None:
     """The description in its file, or the one inside of the guest XML; None where there is none."""
-    from mdtool.machine.document import document_from_text, tree_from_file
-    from mdtool.review.embed import embedded
+    from mdtool.sources import data_from_source, document_from_source, embedded_document
 
+    access = access_of(args)
     if args.description:
-        return tree_from_file(args.description)
-    text = embedded(args.guest)
-    return document_from_text(text, f"{args.guest} (description)").tree if text is not None else None
+        return document_from_source(args.description, access).tree
+    document = embedded_document(data_from_source(args.guest, access), args.guest)
+    return document.tree if document is not None else None
 
 
 def _by_libvirt(guest: Guest, tree: Tree, wanted: Sequence[Wanted], args: argparse.Namespace) -> int:
-    from mdtool.guest.xml import xml_from_file
     from mdtool.launch.libvirt import launched_by_libvirt, overrides_by_hand, xml_for_libvirt
     from mdtool.launch.run import Differs
 
     if args.print:
-        source = xml_from_file(args.guest)
-        result(xml_for_libvirt(source, guest, tree, wanted, overrides_by_hand(tree, wanted)))
+        result(xml_for_libvirt(guest.source, guest, tree, wanted, overrides_by_hand(tree, wanted)))
         return 0
     try:
         launched_by_libvirt(guest, tree, wanted, connect=args.connect, paused=args.paused, say=say)

@@ -7,6 +7,7 @@ import json
 from dataclasses import asdict
 
 from mdtool.cli.output import coloured
+from mdtool.cli.source import MACHINE, access_of, source_arguments
 
 EXAMPLE = """\
 example:
@@ -16,19 +17,19 @@ example:
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("source", metavar="GUEST.yaml", help="a description, or any other source that mdtool diff takes")
+    parser.add_argument("source", metavar="SOURCE", help=MACHINE)
     parser.add_argument("--against", metavar="OLD", help="show the names that changed since")
     parser.add_argument("--json", action="store_true", help="as JSON")
-    parser.add_argument("--connect", metavar="URI", help="libvirt's URI for libvirt:NAME")
+    source_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     from mdtool.review.names import names, renamed
-    from mdtool.review.sources import tree_from_source
+    from mdtool.sources import tree_from_source
 
-    tree = tree_from_source(args.source, connect=args.connect)
+    tree = tree_from_source(args.source, access_of(args))
     if args.against:
-        changed = renamed(tree_from_source(args.against, connect=args.connect), tree)
+        changed = renamed(tree_from_source(args.against, access_of(args)), tree)
         if args.json:
             print(json.dumps([asdict(one) for one in changed], indent=1))
         else:

@@ -6,20 +6,62 @@ escape sequence.  A result that another program reads (a description, a script) 
 
 from __future__ import annotations
 
+import codecs
 import os
 import re
 import sys
+import unicodedata
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, TextIO, cast
 
 from mdtool.errors import Warn
+from mdtool.files import is_standard
 from mdtool.text import printable
 
 _CODES = {"red": "31", "green": "32", "yellow": "33", "blue": "34", "dim": "2", "bold": "1"}
 #: around the codes of our own colours until they are written, so that nothing else can pass for one
 _OWN = f"\0{os.urandom(8).hex()}:"
 _COLOUR = re.compile(f"{_OWN}([0-9]+)m")
+
+
+#: characters that drawings and messages use, in ASCII; others are written as \\N escapes
+_ASCII = {
+    "─": "-",
+    "│": "|",
+    "└": "`",
+    "├": "|",
+    "±": "+-",
+    "…": "...",
+    "→": "->",
+    "×": "x",
+    "—": "-",
+    "–": "-",
+    "’": "'",
+    "•": "*",
+}
+
+
+def _replaced(error: UnicodeError) -> tuple[str, int]:
+    """Codec error handler ``mdtool``: the nearest characters that every encoding has."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    return "".join(map(in_ascii, error.object[error.start : error.end])), error.end
+
+
+def in_ascii(char: str) -> str:
+    """One character in ASCII: drawn alike, without its accent, or as an escape.
+
+    >>> in_ascii("─"), in_ascii("é"), in_ascii("語"), in_ascii("\\udcff")
+    ('-', 'e', '\\\\u8a9e', '\\\\udcff')
+    """
+    if char in _ASCII:
+        return _ASCII[char]
+    base = unicodedata.normalize("NFKD", char).encode("ascii", "ignore").decode()
+    return base or char.encode("ascii", "backslashreplace").decode()
+
+
+codecs.register_error("mdtool", _replaced)
 
 
 def coloured(text: str, colour: str, stream: TextIO | None = None) -> str:
@@ -42,7 +84,7 @@ class Guarded:
         parts = _COLOUR.split(text)  # texts, and the number of a colour between each two
         shown = "".join(f"\x1b[{part}m" if number % 2 else printable(part) for number, part in enumerate(parts))
         charset = self.stream.encoding or "utf-8"
-        self.stream.write(shown if shown.isascii() else shown.encode(charset, "backslashreplace").decode(charset))
+        self.stream.write(shown if shown.isascii() else shown.encode(charset, "mdtool").decode(charset))
         return len(text)
 
     def __getattr__(self, name: str) -> Any:
@@ -84,9 +126,22 @@ def say(text: str) -> None:
     """
     text = printable(text)
     try:
-        os.write(sys.stderr.fileno(), f"{text}\n".encode(errors="backslashreplace"))
+        os.write(sys.stderr.fileno(), f"{text}\n".encode(sys.stderr.encoding or "utf-8", "mdtool"))
     except (OSError, ValueError):  # no descriptor behind it, or nobody reads
         print(text, file=sys.stderr)
+
+
+def wrote(*paths: str) -> None:
+    """Say which files were written; standard output speaks for itself."""
+    if files := [path for path in paths if not is_standard(path)]:
+        say(f"wrote {' and '.join(files)}")
+
+
+def said_kept(*kept: str | None) -> None:
+    """Say which old files were kept beside the new ones (``files.write_over``)."""
+    for path in kept:
+        if path is not None:
+            say(f"the old one is kept as {path}")
 
 
 def warn_all(warnings: Iterable[Warn]) -> None:

@@ -6,16 +6,18 @@ import argparse
 import json
 import os
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mdtool.cli.output import coloured, say, warn_all
+from mdtool.cli.output import coloured, said_kept, say, warn_all, wrote
+from mdtool.cli.source import XML, access_of, qemu_arguments
+from mdtool.files import is_standard
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from mdtool.apply.live import Outcome
-    from mdtool.apply.rebase import Rebased
+    from mdtool.apply.revise import Request, Revision
     from mdtool.guest.model import Guest
-    from mdtool.machine.document import Document
     from mdtool.machine.tree import Tree
     from mdtool.reconcile.plan import Plan
 
@@ -32,8 +34,8 @@ example:
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("guest", metavar="GUEST.xml", help="the guest XML as it should be (libvirt domain XML)")
-    says = "the machine description, made where it does not exist; without it, the one inside of GUEST.xml (mdtool embed)"
+    parser.add_argument("guest", metavar="GUEST.xml", help=f"the guest as it should be: {XML}")
+    says = "its description, made where it does not exist; without it, the one inside of GUEST.xml (mdtool embed); - too"
     parser.add_argument("description", metavar="GUEST.yaml", nargs="?", help=says)
     parser.add_argument("-o", "--output", metavar="OUT", help="write the new description here and leave GUEST.yaml alone")
     parser.add_argument("--dry-run", action="store_true", help="only show the plan; exit 1 where something would change")
@@ -50,7 +52,7 @@ def _more_arguments(parser: argparse.ArgumentParser) -> None:
     from mdtool.launch.ways import WAYS
 
     add = parser.add_argument
-    add("--write-xml", metavar="FILE", help="write the XML with every address filled in; may be GUEST.xml")
+    add("--write-xml", metavar="FILE", help="write the XML with every address filled in; may be GUEST.xml, or - for stdout")
     says = "in that XML: leave aliases alone, write our ids, or give every device one that libvirt keeps (ua-...)"
     add("--aliases", choices=("kept", "own", "ua"), default="kept", help=says)
     add("--minimal", action="store_true", help="write a description without addresses, for QEMU or the next run to choose")
@@ -66,6 +68,7 @@ def _more_arguments(parser: argparse.ArgumentParser) -> None:
         add(f"--{name}", metavar=name.upper(), help=f"with --launch: as for mdtool launch --{name}")
     for name in _LAUNCH_FLAGS:
         add(f"--{name}", action="store_true", help=f"with --launch: as for mdtool launch --{name}")
+    qemu_arguments(parser)
 
 
 _LAUNCH = ("qmp", "pidfile", "log", "connect")
@@ -73,120 +76,75 @@ _LAUNCH_FLAGS = ("daemonize", "paused")
 
 
 def run(args: argparse.Namespace) -> int:
-    from mdtool.files import locked, write_file
-    from mdtool.guest.devices import guest_from_bytes
-    from mdtool.guest.xml import xml_from_file
-    from mdtool.machine.edit import rewritten
-    from mdtool.machine.writer import yaml_from_tree
-    from mdtool.reconcile import Options, reconcile
-    from mdtool.reconcile.minimal import minimal
-    from mdtool.reconcile.plan import Plan, json_from_plan
+    from mdtool.apply.revise import revised, write
+    from mdtool.files import locked
 
-    inside = args.description is None and args.output is None
-    target = args.output or args.description or args.guest
-    with locked(target, *([args.write_xml] if args.write_xml else [])):
-        source = xml_from_file(args.guest)
-        guest = guest_from_bytes(source, args.guest)
-        old = _described(args, source)
-        options = Options(prefer=args.prefer, forget=args.forget, prune=args.prune, strict=args.strict)
-        before = old.tree if old else None
-        result = reconcile(guest, _bare(args, guest, before) if args.rebase_machine else before, options)
-        warn_all(result.warnings)
-        rebase = _rebased(guest, before, result.tree) if args.rebase_machine and before else None
-        plan = Plan((rebase.step, *result.plan.steps)) if rebase else result.plan
-        tree, xml = rebase.tree if rebase else result.tree, None
-        if rebase is None and before is not None:
-            tree, plan = _followed(guest, before, tree, plan)
-        if args.write_xml:
-            xml = _xml_with_places(source, guest, tree, args.aliases)
-            if _same_file(args.write_xml, args.guest):
-                tree = reconcile(guest_from_bytes(xml.encode(), args.guest), tree, options).tree
-        outcomes, after = None, tree
-        if plan and not args.dry_run:
+    request = _request(args)
+    with locked(request.target, *([request.write_xml] if request.write_xml else [])):
+        revision = revised(request)
+        warn_all(revision.warnings)
+        outcomes, tree = None, revision.tree
+        if revision.plan and not args.dry_run:
             if args.live:
-                outcomes, tree = _live(args, guest, before, tree, plan)
+                outcomes, tree = _live(args, revision.guest, revision.before, tree, revision.plan)
             if args.launch and args.source:
                 _shut_down(args)
-        if args.minimal:
-            tree = minimal(tree)
-        text = rewritten(old, tree) if old else yaml_from_tree(tree)
-        if not args.dry_run and inside:
-            from mdtool.review.embed import with_embedded
-
-            into = xml if xml is not None and _same_file(args.write_xml, args.guest) else source
-            write_file(target, with_embedded(into, text, args.guest))
-        elif not args.dry_run and (old is None or args.output or text != old.text):
-            write_file(target, text)
-        if not args.dry_run and xml is not None and not (inside and _same_file(args.write_xml, args.guest)):
-            write_file(args.write_xml, xml)
-    if plan:
-        from mdtool.review.plan import with_names
-
-        plan = with_names(plan, before, after)
-    if args.json:
-        live: dict[str, Any] = {} if outcomes is None else {"live": [outcome.data() for outcome in outcomes]}
-        live |= {"machine": [one.data() for one in rebase.differences]} if rebase else {}
-        print(json.dumps({**json_from_plan(plan), **live}, indent=2))
-    else:
-        from mdtool.review.plan import text_from_plan
-
-        print(text_from_plan(plan, coloured, kept=args.verbose))
-        for one in rebase.differences if rebase else ():
-            print(f"!  {one}")
-        for outcome in outcomes or ():
-            print(outcome)
+        texts = revision.texts(tree)
+        if not args.dry_run:
+            said_kept(*write(texts, request))
+    _show(args, revision, texts, outcomes)
     if args.dry_run:
-        return 1 if plan else 0
-    if old is None:
-        say(f"wrote {target}")
+        return 1 if revision.plan or any(not is_standard(path) for path in texts) else 0
+    if revision.old is None:
+        wrote(request.target)
     if args.launch:
-        return _launch(args, target, changed=bool(plan))
+        return _launch(args, request.target, changed=bool(revision.plan))
     return 1 if any(outcome.left for outcome in outcomes or ()) else 0
 
 
-def _described(args: argparse.Namespace, source: bytes) -> Document | None:
-    """The description that there is: the file, or what is inside of the guest XML; None for a first time."""
-    from mdtool.machine.document import document_from_file, document_from_text
+def _request(args: argparse.Namespace) -> Request:
+    from mdtool.apply.revise import Request
+    from mdtool.reconcile import Options
 
-    if args.description is not None:
-        return document_from_file(args.description) if Path(args.description).exists() else None
-    from mdtool.review.embed import embedded_in
-
-    text = embedded_in(source, args.guest)
-    return document_from_text(text, f"{args.guest} (description)") if text is not None else None
-
-
-def _same_file(one: str, other: str) -> bool:
-    return os.path.realpath(one) == os.path.realpath(other)
-
-
-def _bare(args: argparse.Namespace, guest: Guest, old: Tree | None) -> Tree:
-    from mdtool.apply.rebase import bare
-    from mdtool.errors import InputError
-
-    if old is None:
-        raise InputError(f"{args.description} is not there: there is no machine type to change")
-    return bare(guest, old, args.rebase_machine)
+    return Request(
+        guest=args.guest,
+        description=args.description,
+        output=args.output,
+        write_xml=args.write_xml,
+        aliases=args.aliases,
+        machine=args.rebase_machine,
+        minimal=args.minimal,
+        options=Options(prefer=args.prefer, forget=args.forget, prune=args.prune, strict=args.strict),
+        access=access_of(args),
+    )
 
 
-def _rebased(guest: Guest, old: Tree, new: Tree) -> Rebased:
-    from mdtool.apply.rebase import rebased
+def _show(
+    args: argparse.Namespace, revision: Revision, texts: Mapping[str, str], outcomes: Sequence[Outcome] | None
+) -> None:
+    """The plan: on stdout, or on stderr where stdout has the description or the XML."""
+    from mdtool.reconcile.plan import json_from_plan
+    from mdtool.review.plan import text_from_plan, with_names
 
-    return rebased(guest, old, new)
-
-
-def _followed(guest: Guest, before: Tree, tree: Tree, plan: Plan) -> tuple[Tree, Plan]:
-    """The tree with the built-ins that its sections make; as it is where QEMU cannot be asked."""
-    from mdtool.apply.builtins import are_touched, followed
-    from mdtool.errors import MdtoolError
-
-    if not are_touched(before, tree):
-        return tree, plan
-    try:
-        return followed(guest, before, tree, plan)
-    except MdtoolError as error:
-        say(f"warning: the built-ins stay as described, since a rehearsal cannot show what becomes of them: {error}")
-        return tree, plan
+    plan, rebase = revision.plan, revision.rebase
+    if plan:
+        plan = with_names(plan, revision.before, revision.tree)
+    stream = sys.stderr if not args.dry_run and any(map(is_standard, texts)) else sys.stdout
+    written = sorted(path for path in texts if not is_standard(path))
+    if args.json:
+        more: dict[str, Any] = {"writes": written}
+        more |= {} if outcomes is None else {"live": [outcome.data() for outcome in outcomes]}
+        more |= {"machine": [one.data() for one in rebase.differences]} if rebase else {}
+        print(json.dumps({**json_from_plan(plan), **more}, indent=2), file=stream)
+        return
+    print(text_from_plan(plan, lambda text, colour: coloured(text, colour, stream), kept=args.verbose), file=stream)
+    for one in rebase.differences if rebase else ():
+        print(f"!  {one}", file=stream)
+    for outcome in outcomes or ():
+        print(outcome, file=stream)
+    if not plan and revision.old is not None and revision.request.target in written:
+        verb = "would be rewritten" if args.dry_run else "rewritten"
+        say(f"{revision.request.target} {verb}: the hardware is the same, what is recorded of it is not")
 
 
 def _live(args: argparse.Namespace, guest: Guest, old: Tree | None, new: Tree, plan: Plan) -> tuple[list[Outcome], Tree]:
@@ -243,13 +201,3 @@ def _launch(args: argparse.Namespace, target: str, *, changed: bool) -> int:
     launch.arguments(parser)
     files = [args.guest] if target == args.guest else [args.guest, target]
     return launch.run(parser.parse_args([*files, *words]))
-
-
-def _xml_with_places(source: bytes, guest: Guest, tree: Tree, aliases: str) -> str:
-    from mdtool.errors import Report
-    from mdtool.guest.devices import wanted_from_guest
-    from mdtool.guest.write import unwritten, xml_with_places
-
-    if hand := unwritten(tree):
-        say(f"warning: the written XML has no element for what a hand added to the description: {', '.join(hand)}")
-    return xml_with_places(source, guest, tree, wanted_from_guest(guest, Report()), aliases=aliases)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import shutil
 
-from mdtool.cli.output import coloured, say
+from mdtool.cli.output import coloured, wrote
+from mdtool.cli.source import MACHINE, access_of, source_arguments
 
 EXAMPLE = """\
 example:
@@ -20,7 +21,7 @@ example:
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("source", metavar="GUEST.yaml", help="a description, or any other source that mdtool diff takes")
+    add("source", metavar="SOURCE", help=MACHINE)
     add("--against", metavar="OLD", help="mark what differs from this one")
     add("--plan", metavar="GUEST.xml", help="mark what a reconcile with this guest XML would change")
     add("--changed", action="store_true", help="only what differs (with --against or --plan)")
@@ -31,29 +32,29 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     add("--depth", metavar="N", type=int, help="only so many levels of devices")
     add("--svg", metavar="FILE", help="write a picture")
     add("--html", metavar="FILE", help="write a page: one file, searchable, for dark and light")
-    add("--connect", metavar="URI", help="libvirt's URI for libvirt:NAME")
+    source_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     from mdtool.files import write_file
     from mdtool.review.html import html
     from mdtool.review.show import Filter, headline, pruned, text, view
-    from mdtool.review.sources import tree_from_source
     from mdtool.review.svg import svg
+    from mdtool.sources import guest_from_source, tree_from_source
 
-    tree = tree_from_source(args.source, connect=args.connect)
-    old = tree_from_source(args.against, connect=args.connect) if args.against else None
+    access = access_of(args)
+    tree = tree_from_source(args.source, access)
+    old = tree_from_source(args.against, access) if args.against else None
     if args.plan:
-        from mdtool.guest.devices import guest_from_file
         from mdtool.reconcile import reconcile
 
-        tree, old = reconcile(guest_from_file(args.plan), tree).tree, tree
+        tree, old = reconcile(guest_from_source(args.plan, access), tree).tree, tree
     wish = Filter(args.bus, args.driver, args.id, args.changed and old is not None, not args.mine, args.depth)
     items = pruned(view(tree, old), wish)
     for path, draw in ((args.svg, svg), (args.html, html)):
         if path:
             write_file(path, draw(items, headline(tree)))
-            say(f"wrote {path}")
+            wrote(path)
     if not (args.svg or args.html):
         print(coloured(headline(tree), "bold"))
         if items:

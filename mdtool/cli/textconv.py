@@ -20,8 +20,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """A file that fails would end git's diff or log of all the others: so nothing about its contents is an error."""
     from mdtool.files import bytes_from_file
-    from mdtool.machine.document import document_from_text
-    from mdtool.review.merge3 import is_description
+    from mdtool.machine.document import document_from_text, is_description
     from mdtool.review.textconv import lines
 
     data = bytes_from_file(args.file)

@@ -7,6 +7,7 @@ import json
 from typing import TYPE_CHECKING
 
 from mdtool.cli.launch import data_from_result, shown
+from mdtool.cli.source import DESCRIPTION, access_of, connect_argument
 
 if TYPE_CHECKING:
     from mdtool.compare import Compared, Difference
@@ -24,30 +25,30 @@ example:
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    source = "a QMP socket path, tcp:HOST:PORT, pid:N, libvirt:NAME, or a guest XML"
-    parser.add_argument("description", metavar="GUEST.yaml", help="the machine description")
+    source = "the machine: a QMP socket, tcp:HOST:PORT, pid:N, libvirt:NAME, or guest XML to rehearse (a file, -, REV:PATH)"
+    parser.add_argument("description", metavar="GUEST.yaml", help=DESCRIPTION)
     parser.add_argument("source", metavar="SOURCE", help=source)
     parser.add_argument("--json", action="store_true", help="the differences as JSON")
     parser.add_argument("--migration", action="store_true", help="try to load its state into the described machine")
     parser.add_argument("--stop", action="store_true", help="allow --migration to stop a running guest for a moment")
-    parser.add_argument("--qemu", metavar="BINARY", help="with --migration: the QEMU to load the state into")
-    parser.add_argument("--connect", metavar="URI", help="libvirt's URI for libvirt:NAME")
+    says = "rehearse with this QEMU; with --migration and a running machine, the QEMU to load the state into"
+    parser.add_argument("--qemu", metavar="BINARY", help=says)
+    parser.add_argument("--qemu-root", metavar="DIR", help="the folder that this QEMU lives in, as / does")
+    connect_argument(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    from mdtool.cli.dump import is_guest_xml
     from mdtool.compare import cpu_flags, guest_visible
-    from mdtool.machine.document import tree_from_file
     from mdtool.qemu.session import session_from_source
+    from mdtool.sources import document_from_source, is_running, rehearsal_of
 
-    tree = tree_from_file(args.description)
-    if is_guest_xml(args.source):
-        from mdtool.launch.rehearse import prepared_rehearsal, rehearsal
+    access = access_of(args)
+    tree = document_from_source(args.description, access).tree
+    if not is_running(args.source):
         from mdtool.launch.start import counts
 
-        prepared = prepared_rehearsal(args.source)
-        with rehearsal(prepared) as qemu:
-            found, compared, refused = _verified(tree, qemu.session, args)
+        with rehearsal_of(args.source, access) as (session, prepared):
+            found, compared, refused = _verified(tree, session, args)
         found = [difference for difference in found if counts(difference, prepared)]
     else:
         with session_from_source(args.source, connect=args.connect) as session:
@@ -73,4 +74,15 @@ def _verified(tree: Tree, session: Session, args: argparse.Namespace) -> tuple[l
         return found, compared, None
     from mdtool.proof.migration import foretold
 
-    return found, compared, foretold(tree, session, machine, found, stop=args.stop, binary=args.qemu)
+    return (
+        found,
+        compared,
+        foretold(
+            tree,
+            session,
+            machine,
+            found,
+            stop=args.stop,
+            binary=access_of(args).binary(f"qemu-system-{tree.machine.get('arch', 'x86_64')}"),
+        ),
+    )

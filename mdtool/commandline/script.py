@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import re
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -20,6 +19,7 @@ from lark import Lark, Token, Tree, UnexpectedInput
 
 from mdtool.cache import parser_from_grammar
 from mdtool.errors import InputError, Position, Report
+from mdtool.files import bytes_from_file
 
 _QEMU = re.compile(r"(.*/)?(qemu-system-[\w-]+|qemu-kvm|kvm|qemu)")
 _NAME = r"[A-Za-z_]\w*"
@@ -371,13 +371,13 @@ def command_from_source(source: str, report: Report) -> Command:
     if re.fullmatch(r"pid:\d+", source):
         return _of_process(source, report)
     if source == "-":
-        return _from_data(sys.stdin.buffer.read(), "stdin", report, os.getcwd())
+        return _from_data(bytes_from_file(source), "stdin", report, os.getcwd())
     if re.match(r"\S*\s+-", source) and not os.path.exists(source[:4096]):
         return command_from_script(source, "command line", report, os.getcwd())
     try:
-        data = Path(source).read_bytes()
-    except (OSError, ValueError) as error:
-        why = error.strerror if isinstance(error, OSError) else "a name with a NUL"
+        data = bytes_from_file(source)
+    except (InputError, ValueError) as error:
+        why = error.what.rpartition(": ")[2] if isinstance(error, InputError) else "a name with a NUL"
         raise InputError(f"cannot read {source[:200]!r}: {why}", expected="a script, pid:N, or a command line") from None
     return _from_data(data, source, report, os.getcwd())
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from mdtool.errors import InputError, Report
+from mdtool.files import bytes_from_file
 from mdtool.guest.checks import check_together
 from mdtool.guest.elements import ROWS
 from mdtool.guest.elements.character import PORTS
@@ -22,7 +23,7 @@ from mdtool.guest.elements.disk import bus_of, floppy_boot
 from mdtool.guest.elements.outside import wanted_outside
 from mdtool.guest.model import Guest, Wanted
 from mdtool.guest.table import Context, check_known, wanted_from_element
-from mdtool.guest.xml import Element, element_from_bytes, element_from_file
+from mdtool.guest.xml import Element, element_from_bytes, utf8_from_xml
 from mdtool.machine.machines import PREFERRED
 from mdtool.machine.values import uuid_from_text
 from mdtool.text import quoted
@@ -32,11 +33,11 @@ MAX_DEVICES = 10_000
 
 def guest_from_file(path: str | Path) -> Guest:
     """The guest that a file describes; InputError where it is no guest XML."""
-    return guest_from_element(element_from_file(path), str(path))
+    return guest_from_bytes(bytes_from_file(path), str(path))
 
 
 def guest_from_bytes(data: bytes, file: str) -> Guest:
-    return guest_from_element(element_from_bytes(data, file), file)
+    return replace(guest_from_element(element_from_bytes(data, file), file), source=utf8_from_xml(data, file))
 
 
 def guest_from_element(domain: Element, file: str) -> Guest:

@@ -55,7 +55,7 @@ def emulator(guest: Guest, *, printing: bool = False) -> str:
     """
     found = guest.emulator or _on_path(guest.arch)
     if found is None:
-        name = f"qemu-system-{_TARGETS.get(guest.arch, guest.arch)}"
+        name = binary_name(guest)
         if printing:
             return name
         raise InputError(
@@ -65,6 +65,11 @@ def emulator(guest: Guest, *, printing: bool = False) -> str:
             rule="emulator",
         )
     return found
+
+
+def binary_name(guest: Guest) -> str:
+    """The name of the binary for a guest's architecture, ``qemu-system-x86_64``, installed or not."""
+    return f"qemu-system-{_TARGETS.get(guest.arch, guest.arch)}"
 
 
 def target_of(guest: Guest) -> str:

@@ -100,7 +100,7 @@ class Guest:
 
     ``arch`` is libvirt's (``x86_64``, ``aarch64``, ``armv7l``, ``s390x``, ``ppc64``, ``riscv64``); ``machine`` is what the
     XML says (``pc``, ``q35``, ``pc-q35-7.2``, ``virt-7.2``), not yet resolved to a versioned type; ``emulator`` is None
-    where the XML names none.
+    where the XML names none; ``source`` is its text in UTF-8.
     """
 
     file: str
@@ -110,6 +110,7 @@ class Guest:
     arch: str
     machine: str
     emulator: str | None
+    source: bytes = field(default=b"", compare=False, repr=False)
 
     @property
     def key(self) -> str:

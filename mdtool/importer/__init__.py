@@ -17,11 +17,20 @@ that it has words for, with the host side that the options name.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from mdtool.commandline.null import Host, without_host
 from mdtool.commandline.resolved import bag_by_grammar, options_from_command
 from mdtool.commandline.script import Command, Word, command_from_script, command_from_source
 from mdtool.errors import Report
 from mdtool.importer.machine import Imported, imported
+
+
+def with_binary(command: Command, binary: str | None) -> Command:
+    """The command line with another QEMU; as it is where ``binary`` is None."""
+    first, *rest = command.words
+    return replace(command, words=(replace(first, text=binary), *rest)) if binary else command
+
 
 __all__ = [
     "Command",
@@ -34,5 +43,6 @@ __all__ = [
     "command_from_source",
     "imported",
     "options_from_command",
+    "with_binary",
     "without_host",
 ]

@@ -20,7 +20,7 @@ from mdtool.guest.alias import USER
 from mdtool.guest.model import Guest, Wanted
 from mdtool.guest.platform.units import SIZES
 from mdtool.guest.write import xml_with_places
-from mdtool.guest.xml import Element, element_from_bytes, xml_from_file
+from mdtool.guest.xml import Element, element_from_bytes
 from mdtool.launch.run import Differs, alone
 from mdtool.launch.signals import signals_end_it
 from mdtool.launch.start import Say, silent
@@ -159,7 +159,7 @@ def launched_by_libvirt(
 
 
 def _launched(virsh: Virsh, guest: Guest, tree: Tree, wanted: Sequence[Wanted], *, paused: bool, say: Say) -> None:
-    source = xml_from_file(guest.file)
+    source = guest.source
     before = virsh("dumpxml", "--inactive", "--security-info", guest.name) if virsh.knows(guest.name) else None
     if before is not None and virsh.state(guest.name) != "shut off":
         remedy = f"virsh shutdown {guest.name}"

@@ -75,7 +75,7 @@ _ROWS = (
         None,
         None,
         rehearses=False,
-        refuses=("qmp", "pidfile", "log", "incoming", "daemonize", "user", "qemu"),
+        refuses=("qmp", "pidfile", "log", "incoming", "daemonize", "user", "qemu", "qemu_root"),
     ),
 )
 WAYS: Mapping[str, Way] = {row.name: row for row in _ROWS}

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from mdtool.errors import InputError, Position, Report
+from mdtool.errors import InputError, Position, Warn
 from mdtool.files import text_from_file
 from mdtool.limits import MAX_DIGITS, MAX_INDEX
 from mdtool.machine.schema import machine_schema, validate_machine, validate_pins
@@ -36,6 +36,7 @@ class Document:
     """A description as read: its tree, and what ``edit`` needs to change the text in place.
 
     ``root`` is the composed YAML node of the tree document, ``end`` the offset in ``text`` where that document ends.
+    ``stray`` warns of pins whose node was renamed or removed by hand: they mean nothing, and the next write drops them.
     """
 
     tree: Tree
@@ -43,6 +44,7 @@ class Document:
     text: str
     root: Any
     end: int
+    stray: tuple[Warn, ...] = ()
 
 
 def document_from_file(path: str | Path) -> Document:
@@ -55,12 +57,39 @@ def tree_from_file(path: str | Path) -> Tree:
 
 
 def document_from_text(text: str, file: str) -> Document:
+    check_kind(text, file)
     end = _end_of_tree_document(text)
     root = composed(text[:end], file)
     validate_machine(root, text[:end], file)
     tree = _tree(root, file)
     pins = _pins(text[end:], text[:end].count("\n"), file)
-    return Document(_with_pins(tree, pins, file, text[:end].count("\n") + 1), file, text, root, end)
+    stray = tuple(_stray(pins, tree, text, end, file))
+    return Document(_with_pins(tree, pins), file, text, root, end, stray)
+
+
+def is_xml(text: str) -> bool:
+    """Whether a text means to be XML: behind a byte order mark and blanks its first character is ``<``."""
+    return text.lstrip("\ufeff \t\r\n").startswith("<")
+
+
+_DESCRIPTION = re.compile(r"^mdtool:\s*['\"]?machine/", re.MULTILINE)
+
+
+def is_description(text: str) -> bool:
+    """Whether a text means to be a machine description, well-formed or not."""
+    return _DESCRIPTION.search(text) is not None
+
+
+def check_kind(text: str, file: str) -> None:
+    """Raise InputError where the text is another kind of file: its parser's words would explain nothing."""
+    if is_xml(text):
+        remedy = f"a description is made of it with mdtool reconcile {file} GUEST.yaml"
+        raise InputError("this is XML, and no machine description", at=Position(file, 1), remedy=remedy, rule="file-kind")
+    if text.startswith("#!"):
+        remedy = f"a description is made of it with mdtool dump {file}, or with mdtool import"
+        raise InputError(
+            "this is a script, and no machine description", at=Position(file, 1), remedy=remedy, rule="file-kind"
+        )
 
 
 def _end_of_tree_document(text: str) -> int:
@@ -172,20 +201,28 @@ def _pins(text: str, lines_before: int, file: str) -> dict[str, Any]:
     return pins
 
 
-def _with_pins(tree: Tree, pins: dict[str, Any], file: str, line: int) -> Tree:
+def _stray(pins: Mapping[str, Any], tree: Tree, text: str, end: int, file: str) -> Iterator[Warn]:
+    """A warning for each node that the pins document names and the tree does not have, at its line there."""
+    bags = [bag for key in BAGS if isinstance(bag := pins.get(key), Mapping)]
+    named = dict.fromkeys([*(name for name in pins if name not in BAGS), *(name for bag in bags for name in bag)])
+    for name in named:
+        if name in tree.by_name or name.startswith("@"):
+            continue
+        at = text.find(f"{json.dumps(name)}:", end)
+        at = at if at >= 0 else text.find(f"{json.dumps(name, ensure_ascii=False)}:", end)
+        before = text[: max(at, end)]
+        where = Position(file, before.count("\n") + 1, len(before) - before.rfind("\n"))
+        what = f"pins for '{name}', which is not in the tree; the next write drops them"
+        yield Warn(what, at=where, remedy="nothing need be done where the node was renamed or removed", rule="pins-node")
+
+
+def _with_pins(tree: Tree, pins: dict[str, Any]) -> Tree:
     bags = {bag: pins.pop(key, {}) for key, bag in BAGS.items()}
     applied = bags["applied"]
     tree = replace(tree, applied={key: applied.pop(key) for key in list(applied) if key.startswith("@")})
     bags["pins"] = pins
     if not any(bags.values()):
         return tree
-    unknown = [name for name in pins if name not in tree.by_name]
-    report = Report()
-    for name in unknown:
-        what = f"pins for '{name}', which is not in the tree"
-        remedy = "a node was renamed or removed by hand: rename or remove its line in the pins document as well"
-        report.error(InputError(what, at=Position(file, line), remedy=remedy, rule="pins-node"))
-    report.done()
     return tree_with(
         tree,
         {name: {bag: found.get(name, {}) for bag, found in bags.items()} for name in tree.by_name},

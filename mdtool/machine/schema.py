@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from jsonschema.protocols import Validator
 
 _LONGEST = 200  # characters of a message of jsonschema, which shows the whole value
+_SHOWN = 60  # characters of a value that an error repeats
 MACHINE, PINS = "machine.schema.json", "pins.schema.json"
 
 
@@ -139,7 +140,7 @@ def _report(error: ValidationError, root: Any, file: str, report: Report) -> Non
         report.error(InputError(what, at=here, rule="missing-key"))
         return
     what, expect, rule = error.message[:_LONGEST], None, f"schema-{error.validator}"
-    shown = f"'{node.value}'" if kind(node) == "scalar" else f"a {kind(node)}"
+    shown = f"'{shortened(node.value)}'" if kind(node) == "scalar" else f"a {kind(node)}"
     if error.validator == "type":
         what = f"{shown} is no {expected if isinstance(expected, str) else ' or '.join(expected)}"
     elif error.validator == "const":
@@ -151,3 +152,11 @@ def _report(error: ValidationError, root: Any, file: str, report: Report) -> Non
     elif error.validator == "minimum":
         what, expect = f"{shown} is too small", f"{expected} or more"
     report.error(InputError(what, at=here, expected=expect, rule=rule))
+
+
+def shortened(text: str) -> str:
+    """
+    >>> shortened("q35"), len(shortened("x" * 1000))
+    ('q35', 63)
+    """
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."

@@ -266,11 +266,20 @@ def _as_given(tree: Tree, behind: Mapping[str, Option]) -> Tree:
     return tree_with(tree, {id: change for id, change in changes.items() if id in tree.by_name})
 
 
-def dumped_commandline(path: str, *, way: Way | None = None, warn: Warned = lambda _: None) -> Tree:
-    """The machine that a file's QEMU command line makes, with what only the options tell."""
+def dumped_commandline(
+    path: str,
+    *,
+    way: Way | None = None,
+    warn: Warned = lambda _: None,
+    binary: Callable[[str], str | None] = lambda _: None,
+) -> Tree:
+    """The machine that a file's QEMU command line makes, with what only the options tell.
+
+    ``binary`` takes the program's name and may name another one.
+    """
     program, given, folder = options_from_file(path, warn)
     options, behind = _stood_in(given)
-    words = [program, *words_from_options(null_options(options)), "-display", "none", "-accel", "tcg"]
+    words = [binary(program) or program, *words_from_options(null_options(options)), "-display", "none", "-accel", "tcg"]
     with QemuProcess(words, death_signal=signal.SIGKILL) as qemu:
         tree = dump(qemu.session, way=way, warn=warn)
     return with_sections(

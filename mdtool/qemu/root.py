@@ -7,10 +7,13 @@ names, which a chroot would take away.
 
 from __future__ import annotations
 
+import hashlib
 import os
+import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from mdtool.cache import cache_folder, keep
 from mdtool.errors import QemuError
 
 #: where distributions keep what QEMU loads: firmware, option ROMs, keymaps
@@ -37,6 +40,24 @@ def rooted(argv: Sequence[str], root: str | Path | None) -> tuple[list[str], dic
         if (folder / data).is_dir():
             command += ["-L", str(folder / data)]
     return command + list(argv[1:]), environment
+
+
+def program(name: str, root: str | Path) -> str:
+    """A program that is the QEMU ``name`` of ``root``, for everything that takes a binary's path.
+
+    It is a short shell script, kept among what may be forgotten, and another one for each build of that QEMU: so what is
+    cached of a binary holds for this one too.
+    """
+    command, environment = rooted([name], root)
+    held = binary_in(Path(root).resolve(), name).stat()
+    key = hashlib.sha256(f"{command}\0{held.st_size}\0{held.st_mtime_ns}".encode()).hexdigest()[:16]
+    path = cache_folder() / "roots" / key / Path(name).name
+    if not os.access(path, os.X_OK):
+        modules = f"QEMU_MODULE_DIR={shlex.quote(environment.get('QEMU_MODULE_DIR', ''))} "
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        keep(path, f'#!/bin/sh\n{modules}exec {shlex.join(command)} "$@"\n')
+        path.chmod(0o700)
+    return str(path)
 
 
 def binary_in(folder: Path, name: str) -> Path:

@@ -31,12 +31,6 @@ from mdtool.review.show import shown
 
 Side = Literal["ours", "theirs"]
 _ABSENT: Any = object()
-_DESCRIPTION = re.compile(r"^mdtool:\s*['\"]?machine/", re.MULTILINE)
-
-
-def is_description(text: str) -> bool:
-    """Whether a text means to be a machine description, well-formed or not."""
-    return _DESCRIPTION.search(text) is not None
 
 
 @dataclass(frozen=True, slots=True)

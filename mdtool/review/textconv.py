@@ -1,4 +1,7 @@
-"""A description as lines for ``git diff``: a device a line, under the bus that it sits on, and a pin a line."""
+"""A description as lines for ``git diff``: a device a line, under the bus that it sits on, and a line for its pins.
+
+The pins of a device are one line: where the device comes or goes they are no changes of their own.
+"""
 
 from __future__ import annotations
 
@@ -16,8 +19,8 @@ from mdtool.text import one_line
 def lines(tree: Tree) -> Iterator[str]:
     """Each line says all of where it is, so that a diff needs no context.
 
-    ``pcie.0 02.0: pci.1 pcie-root-port chassis=1``, ``net0 ~ rombar=1`` for a pin, ``net0 ~ pci:rom=262144`` for what
-    the PCI device is.
+    ``pcie.0 02.0: pci.1 pcie-root-port chassis=1``, ``net0 ~ pci:rom=262144 rombar=1`` for its pins and for what the PCI
+    device is.
     """
     yield from map(one_line, _lines(canonical(tree)))
 
@@ -34,7 +37,8 @@ def _lines(tree: Tree) -> Iterator[str]:
     for name in sorted(tree.by_name, key=natural):
         node = tree.by_name[name].node
         pins = {**node.pins, **{f"pci:{key}": value for key, value in pci_facts(node).items()}}
-        yield from (f"{name} ~ {key}={_value(value)}" for key, value in sorted(pins.items()))
+        if pins:
+            yield " ".join([name, "~", *(f"{key}={_value(value)}" for key, value in sorted(pins.items()))])
 
 
 def _device(node: Any) -> str:

@@ -215,7 +215,8 @@ def test_in_place_and_twice(tmp_path: Path) -> None:
     assert before[0].count(b"<address") == 10
     assert mdtool("reconcile", guest, description, "--write-xml", guest) == 0
     assert (guest.read_bytes(), description.read_bytes()) == before
-    assert mdtool("reconcile", guest, description, "--dry-run", "--write-xml", tmp_path / "no.xml") == 0
+    assert mdtool("reconcile", guest, description, "--dry-run", "--write-xml", guest) == 0
+    assert mdtool("reconcile", guest, description, "--dry-run", "--write-xml", tmp_path / "no.xml") == 1
     assert not (tmp_path / "no.xml").exists()
     assert tree_from_file(description).by_name["net0"]
 

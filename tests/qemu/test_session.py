@@ -211,7 +211,8 @@ def test_an_answer_that_is_none(tmp_path: Path, answer: bytes, words: str) -> No
 def test_qemu_that_dies_in_mid_dump_leaves_no_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """From any command on: one error, nothing written, and the old file is as it was."""
     out = tmp_path / "out.yaml"
-    out.write_text("old\n")
+    old = "mdtool: machine/1\nmachine: {type: pc, arch: x86_64}\nbuses: {}\n"
+    out.write_text(old)
 
     for survived in (0, 1, 7, 13):
         left = survived
@@ -231,7 +232,7 @@ def test_qemu_that_dies_in_mid_dump_leaves_no_file(tmp_path: Path, capsys: pytes
         told = capsys.readouterr()
         assert "closed the connection" in told.err
         assert told.out == ""
-        assert out.read_text() == "old\n"
+        assert out.read_text() == old
     assert sorted(found.name for found in tmp_path.iterdir() if found.is_file()) == ["out.yaml"]
 
 
