@@ -298,3 +298,32 @@ def test_devices_of_newer_libvirts() -> None:
         "None": "pcie.0 02.0",  # pvpanic-pci, which has no id
         "usb": "pci.2 00.0",
     }
+
+
+def usb(model: str, mice: int) -> str:
+    """A guest with a USB controller of a model, and mice."""
+    devices = f"<controller type='usb' index='0' model='{model}'/>" + "<input type='mouse' bus='usb'/>" * mice
+    devices += "<memballoon model='none'/><video><model type='none'/></video>"
+    return (
+        "<domain type='qemu'><name>guest</name><memory unit='MiB'>64</memory><vcpu>1</vcpu>"
+        f"<os><type arch='x86_64' machine='pc'>hvm</type></os><devices>{devices}</devices></domain>"
+    )
+
+
+@pytest.mark.usefixtures("libvirt")
+@pytest.mark.parametrize("model", ["piix3-uhci", "piix4-uhci", "pci-ohci", "ehci", "nec-xhci", "qemu-xhci"])
+def test_the_first_hub_comes_where_libvirt_has_it(model: str, tmp_path: Path) -> None:
+    """Every mouse where libvirt puts it, up to the first that needs a hub; a port more or less moves devices."""
+
+    def mice(argv: Iterable[str]) -> list[tuple[str, str]]:
+        found = [line.split() for line in argv if "usb-mouse" in line or "usb-hub" in line]
+        return [(words[1], next(word for word in words if word.startswith("port="))) for words in found]
+
+    for number in range(1, 9):
+        xml = usb(model, number)
+        guest = guest_from_bytes(xml.encode(), "guest.xml")
+        ours = lines(device_arguments(bus, node, None) for bus, node in placed(guest, settled(guest)))
+        assert mice(ours.splitlines()) == mice(libvirts(xml, tmp_path).splitlines()), number
+        if "usb-hub" in ours:
+            return
+    raise AssertionError("no hub at all")

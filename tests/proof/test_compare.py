@@ -14,7 +14,7 @@ from mdtool.errors import InputError, QemuError
 from mdtool.machine.document import document_from_text
 from mdtool.machine.tree import BUILTIN, Bus, Node, Tree
 from mdtool.proof.audit import grouped, without
-from mdtool.proof.causes import Fix, with_fixes
+from mdtool.proof.causes import Fix, Search, keys, with_fixes
 from mdtool.proof.differences import Change, compare
 from mdtool.proof.fingerprint import Fingerprint, fingerprint_from_json, fingerprint_to_text
 from mdtool.proof.names import node_names
@@ -319,3 +319,24 @@ def test_a_device_of_another_id_is_known_by_its_place_on_the_machines_own_bus() 
     assert ("ide0-0-0", "serial", IDENTITY) in [(one.node, one.property, one.severity) for one in other]
     moved = differences(Tree(buses=(disk("ide0-0-0", "1"),)), whole)
     assert {one.property for one in moved} == {""}
+
+
+def test_a_switch_that_brings_another_difference_is_no_cause() -> None:
+    """It gives the old value back, and shows the guest something else that is new: not to be written by a fix."""
+    (wanted,) = compare(machine(function("02.0", id="a")), machine(function("02.0", id="a", x91=1)))
+    (side_effect,) = compare(machine(function("02.0", id="a")), machine(function("02.0", id="a", x95=1)))
+    clean, dirty, useless = ((Fix("a", name, True),) for name in ("clean", "dirty", "useless"))
+    left = {clean: keys([]), dirty: keys([side_effect]), useless: keys([wanted])}
+    search = Search(
+        tree=Tree(),
+        reference=Tree(),
+        dumped=Tree(),
+        before=machine(),
+        binary="none",
+        root=None,
+        compat=frozenset(),
+        baseline=[wanted],
+        say=print,
+        results={**left, (Fix("a", "refused", True),): None},
+    )
+    assert [trial[0].property for trial in search.results if search._undoes(trial, [wanted])] == ["clean"]

@@ -1,0 +1,83 @@
+"""The one comparison: whatever a description records of a device and is otherwise in the machine is a difference."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from mdtool.compare import compare
+from mdtool.machine.document import tree_from_file
+from mdtool.machine.tree import Bus, Node, Tree, Value
+
+DUMPED = sorted((Path(__file__).parent / "qemu" / "dumped").glob("*.yaml"))
+#: what a comparison leaves out on purpose: the firmware sets it, or it follows from another property in the tree
+LEFT_OUT = {("q35-pcihost", "MCFG")}
+
+
+def other(value: Value) -> Value:
+    match value:
+        case bool():
+            return not value
+        case int():
+            return value + 1
+        case str():
+            return f"{value}x"
+    return value
+
+
+def with_another(tree: Tree, name: str) -> tuple[Tree, set[str]]:
+    """The tree with another value of a property wherever it is recorded, and the nodes where it is."""
+    changed: set[str] = set()
+
+    def node(old: Node) -> Node:
+        bags = {}
+        for bag in ("properties", "pins"):
+            values = getattr(old, bag)
+            bags[bag] = {key: other(value) if key == name else value for key, value in values.items()}
+        if bags["properties"] != old.properties or bags["pins"] != old.pins:
+            changed.add(names[id(old)])
+        return replace(old, **bags, buses=tuple(map(bus, old.buses)))
+
+    def bus(old: Bus) -> Bus:
+        return replace(old, devices=tuple(map(node, old.devices)))
+
+    names = {id(place.node): place.name for place in tree.places}
+    return replace(tree, buses=tuple(map(bus, tree.buses))), changed
+
+
+@pytest.mark.parametrize("path", DUMPED, ids=[path.stem for path in DUMPED])
+def test_every_recorded_property_is_compared(path: Path) -> None:
+    tree = tree_from_file(path)
+    drivers = {place.name: place.node.driver for place in tree.places}
+    for name in sorted({name for place in tree.places for name in {**place.node.properties, **place.node.pins}}):
+        machine, changed = with_another(tree, name)
+        found = {(one.node, one.property) for one in compare(tree, machine)}
+        passed = {node for node in changed if (node, name) not in found and (drivers[node], name) not in LEFT_OUT}
+        # Another MAC is another NIC, for instance: the node is then missing.
+        missed = {node for node in passed if (node, "") not in found}
+        if name == "romsize":  # follows from the properties in the tree, where one of these is
+            missed -= {p.name for p in tree.places if {"rombar", "romfile"} & p.node.properties.keys()}
+        assert missed == set(), name
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("x-pcie-lnksta-dllla", True),
+        ("x-disable-legacy-check", True),
+        ("physical_block_size", 512),
+        ("logical_block_size", 512),
+        ("rotation_rate", 0),
+    ],
+)
+@pytest.mark.parametrize("where", ["properties", "pins"])
+def test_a_guest_that_sees_another_value_is_not_the_described_one(name: str, value: Value, where: str) -> None:
+    """A disk with other sectors, a device with a compatibility switch thrown: the guest would notice."""
+    node = replace(Node("scsi-hd", id="it", address="0:0:0"), **{where: {name: value}})
+    tree = Tree(machine={"type": "pc-i440fx-7.2", "arch": "x86_64"}, buses=(Bus("scsi0.0", "SCSI", (node,)),))
+    machine, changed = with_another(tree, name)
+    assert changed == {"it"}
+    assert [(one.node, one.property) for one in compare(tree, machine)] == [("it", name)]
+    assert compare(tree, tree) == []
