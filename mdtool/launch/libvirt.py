@@ -7,6 +7,7 @@ user's (``ua-...``).  The guest is started paused, its QEMU dumped through libvi
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,9 +25,10 @@ from mdtool.guest.xml import Element, element_from_bytes
 from mdtool.launch.run import Differs, alone
 from mdtool.launch.signals import signals_end_it
 from mdtool.launch.start import Say, silent
+from mdtool.machine.buses.arguments import device_arguments
 from mdtool.machine.buses.providers import controller_of, libvirt_index
 from mdtool.machine.document import tree_with
-from mdtool.machine.tree import Tree, Value
+from mdtool.machine.tree import HAND, Tree, Value
 from mdtool.machine.values import same
 from mdtool.qemu.refusals import error_from_words
 from mdtool.qemu.virsh import Virsh
@@ -40,15 +42,20 @@ Overrides = Mapping[str, Mapping[str, Value]]
 
 
 def xml_for_libvirt(source: bytes, guest: Guest, tree: Tree, wanted: Sequence[Wanted], overrides: Overrides) -> str:
-    """The guest XML with an address for every device, and ``<qemu:override>`` for ``overrides``."""
-    text = xml_with_places(source, guest, _with_origins(tree), wanted, aliases="ua")
+    """The guest XML with an address for every device, ``<qemu:override>`` for ``overrides``, and ``<qemu:commandline>``
+    for devices that only the description has.
+    """
+    tree = _with_origins(tree)
+    text = xml_with_places(source, guest, tree, wanted, aliases="ua")
 
     def needed(found: re.Match[str]) -> str:
         id = found[1].removeprefix(USER)
         return found[0] if id in overrides or found[1].encode() in source else ""
 
     text = re.sub(r"\s*<alias name=['\"](ua-[^'\"]*)['\"]\s*/>", needed, text)
-    return text.replace("</domain>", "".join(_overrides(overrides)) + "</domain>") if overrides else text
+    more = [*_manual(tree), *(_overrides(overrides) if overrides else ())]
+    end = text.rindex("</domain>")
+    return text[:end] + "".join(more) + text[end:] if more else text
 
 
 def _with_origins(tree: Tree) -> Tree:
@@ -62,6 +69,22 @@ def _with_origins(tree: Tree) -> Tree:
             if (index := libvirt_index(place.node, type_)) is not None
         },
     )
+
+
+def _manual(tree: Tree) -> Iterator[str]:
+    """``-device`` for what no XML element stands for, what provides a bus first: libvirt puts them behind its own."""
+    manual = [
+        place
+        for place in tree.places
+        if place.node.origin == HAND or (place.node.origin is None and place.node.id is not None)
+    ]
+    if not manual:
+        return
+    yield f"  <qemu:commandline xmlns:qemu='{NAMESPACE}'>\n"
+    for place in manual:
+        made = device_arguments(place.bus.name if place.bus else None, place.node, place.parent)
+        yield f"    <qemu:arg value='-device'/>\n    <qemu:arg value={quoteattr(json.dumps(made))}/>\n"
+    yield "  </qemu:commandline>\n"
 
 
 def _overrides(overrides: Overrides) -> Iterator[str]:

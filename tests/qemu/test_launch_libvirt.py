@@ -233,3 +233,31 @@ def test_a_size_is_kept_in_any_unit() -> None:
     assert dropped(given % dimm, kept) == []
     assert dropped(given % dimm, kept.replace(b"65536", b"65537")) == ["devices/memory/target/size=67108864"]
     assert dropped(given % dimm, given % b"") == ["devices/memory/target/size=67108864", "devices/memory@model=dimm"]
+
+
+def test_a_device_that_only_the_description_has_reaches_libvirt(guest: Path) -> None:
+    """A manual port with a device behind it, and one in a free port."""
+    path = guest.with_suffix(".yaml")
+    text = path.read_text()
+    at = re.search(r"^    devices:\n", text[text.index("  pcie.0:") :], re.MULTILINE)
+    assert at is not None
+    start = text.index("  pcie.0:") + at.end()
+    port = """\
+    - id: side
+      driver: pcie-root-port
+      address: '1d.0'
+      origin: hand
+      properties: {chassis: 77, port: 77}
+      buses:
+        side:
+          type: PCIE
+          devices:
+          - {id: rng77, driver: virtio-rng-pci, address: '00.0', origin: hand}
+"""
+    path.write_text(text[:start] + port + text[start:])
+    done = mdtool("launch", guest, path, "--via", "libvirt")
+    assert done.returncode == 0, done.stdout + done.stderr
+    tree = virsh("qemu-monitor-command", "--hmp", guest.stem, "info qtree").stdout
+    assert 'dev: virtio-rng-pci, id "rng77"' in tree
+    printed = mdtool("launch", guest, path, "--via", "libvirt", "--print").stdout
+    assert printed.index('"id": "side"') < printed.index("rng77"), "what provides a bus comes first"
