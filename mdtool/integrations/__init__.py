@@ -1,0 +1,1 @@
+"""What other programs call: thin, on what ``import mdtool`` gives."""
