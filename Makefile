@@ -5,7 +5,7 @@ VENV ?= .venv
 PYTHON ?= python3
 WORKERS ?= auto
 EXTRAS = $(abspath $(VENV))/extras
-TOOLS = MDTOOL_TEST_LINUX=$(EXTRAS)/linux MDTOOL_YAML_LS=$(EXTRAS)/node/node_modules/.bin/yaml-language-server
+TOOLS = MDTOOL_TEST_LINUX=$(EXTRAS)/linux MDTOOL_YAML_LS=$(EXTRAS)/node/node_modules/.bin/yaml-language-server MDTOOL_VSCODE=$(EXTRAS)/vscode
 
 .PHONY: demo test check bench matrix soak clean
 

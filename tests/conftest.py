@@ -30,6 +30,8 @@ PACKAGES = {
     "libvirtd": "libvirt-daemon-system",
     "iasl": "acpica-tools",
     "git": "git",
+    "nvim": "neovim",
+    "node": "npm",
 }
 
 

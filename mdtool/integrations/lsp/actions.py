@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from mdtool.errors import MdtoolError, Position
+from mdtool.errors import MdtoolError
 from mdtool.integrations.lsp.analysis import Pair
 from mdtool.machine.document import tree_with
 from mdtool.machine.edit import rewritten
@@ -67,25 +67,21 @@ def _moved(pair: Pair, place: Place, error: MdtoolError) -> Iterator[Action]:
 
 
 def _reconciled(pair: Pair, error: MdtoolError) -> Iterator[Action]:
-    if pair.guest is None or pair.tree is None:
+    if pair.guest is None or pair.tree is None or pair.document is None:
         return
-    for title, prefer in (
-        ("Reconcile with the guest XML: take the XML's values", "xml"),
-        ("Reconcile with the guest XML: keep the description's values", "description"),
-    ):
+    seen = {pair.document.text}
+    for whose, prefer in (("XML", "xml"), ("description", "description")):
         try:
             result = reconcile(pair.guest, pair.tree, Options(prefer=prefer))
         except MdtoolError:
             continue
+        title = f"Reconcile with the guest XML; where both changed, the {whose} is right"
         action = _action(pair, title, result.tree, error, preferred=prefer == "xml")
-        if pair.document is not None and action.text != pair.document.text:
+        if action.text not in seen:
+            seen.add(action.text)
             yield action
 
 
 def _action(pair: Pair, title: str, tree: Tree, error: MdtoolError, *, preferred: bool = False) -> Action:
     assert pair.document is not None
     return Action(title, pair.document.file, rewritten(pair.document, tree), error, preferred)
-
-
-def position_of(error: MdtoolError) -> Position:
-    return error.at or Position("", 1)

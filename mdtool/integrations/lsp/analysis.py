@@ -131,11 +131,11 @@ def _steps(pair: Pair) -> Iterator[Warn]:
         if step.action is Action.KEEP:
             continue
         what = f"not reconciled with the guest XML: {' '.join(_step_text(step).split())}"
-        at = pair.where.get((step.name, ""))
-        if at is not None:
-            yield Warn(what, at=at, rule="not-reconciled")
-        if step.at is not None or at is None:
-            yield Warn(what, at=step.at or Position(pair.description.file, 1), rule="not-reconciled")
+        bus = step.where[0] if step.where else ""
+        at = pair.where.get((step.name, "")) or pair.where.get((bus, "bus")) or Position(pair.description.file, 1)
+        yield Warn(what, at=at, rule="not-reconciled")
+        if step.at is not None:
+            yield Warn(what, at=step.at, rule="not-reconciled")
 
 
 def _step_text(step: Step) -> str:

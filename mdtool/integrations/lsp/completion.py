@@ -11,6 +11,7 @@ from mdtool.guest.elements import ROWS
 from mdtool.integrations.lsp.analysis import Pair
 from mdtool.integrations.lsp.cursor import ITEM, Cursor
 from mdtool.machine import facts
+from mdtool.machine.buses import KNOWN_BUSES, homes
 from mdtool.machine.roles import role
 from mdtool.machine.schema import machine_schema
 from mdtool.machine.tree import Bus, Tree
@@ -65,8 +66,8 @@ def _drivers(pair: Pair, tree: Tree, cursor: Cursor) -> Iterator[Item]:
 def _fits(driver: Driver, bus: Bus | None) -> bool:
     if bus is None:
         return True
-    kinds = facts.buses_for(driver.bus) if driver.bus else facts.homes(driver.name)
-    return bus.type in kinds if kinds else bus.type not in facts.KNOWN_BUSES
+    kinds = facts.buses_for(driver.bus) if driver.bus else homes(driver.name)
+    return bus.type in kinds if kinds else bus.type not in KNOWN_BUSES
 
 
 def _properties(pair: Pair, tree: Tree, cursor: Cursor) -> Iterator[Item]:

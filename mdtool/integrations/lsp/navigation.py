@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from mdtool.errors import InputError, Position
-from mdtool.integrations.lsp.analysis import Pair, Source
+from mdtool.integrations.lsp.analysis import Pair
 from mdtool.machine.tree import Bus, Node, Place
 from mdtool.machine.values import plain
 
@@ -167,7 +167,7 @@ def outline(pair: Pair) -> list[Symbol]:
         return []
     last = document.text[: document.end].count("\n")
     found = [(key_node.start_mark.line + 1, str(key_node.value), value) for key_node, value in document.root.value]
-    ends = [start - 1 for start, _, _ in found[1:]] + [last]
+    ends = _ends([start for start, _, _ in found], last)
     symbols: list[Symbol] = []
     for (start, name, _), end in zip(found, ends, strict=True):
         children = tuple(_buses(pair, tree.buses, end)) if name == "buses" else ()
@@ -179,15 +179,20 @@ def outline(pair: Pair) -> list[Symbol]:
     return symbols
 
 
+def _ends(starts: Sequence[int], last: int) -> list[int]:
+    """The last line of each of some parts that follow each other."""
+    return [*(start - 1 for start in starts[1:]), last][: len(starts)]
+
+
 def _buses(pair: Pair, buses: tuple[Bus, ...], end: int) -> Iterator[Symbol]:
     starts = [at.line if (at := pair.where.get((bus.name, "bus"))) is not None else end for bus in buses]
-    for bus, start, last in zip(buses, starts, [*[s - 1 for s in starts[1:]], end], strict=True):
+    for bus, start, last in zip(buses, starts, _ends(starts, end), strict=True):
         yield Symbol(bus.name, bus.type, "bus", start, max(start, last), tuple(_devices(pair, bus.devices, last)))
 
 
 def _devices(pair: Pair, devices: tuple[Node, ...], end: int) -> Iterator[Symbol]:
     starts = [node.position.line if node.position is not None else end for node in devices]
-    for node, start, last in zip(devices, starts, [*[s - 1 for s in starts[1:]], end], strict=True):
+    for node, start, last in zip(devices, starts, _ends(starts, end), strict=True):
         detail = " ".join(part for part in (node.driver if node.id else "", node.address or "") if part)
         inner = tuple(_buses(pair, node.buses, last))
         yield Symbol(node.id or node.driver, detail, "device", start, max(start, last), inner)
@@ -199,7 +204,3 @@ def foldings(symbols: list[Symbol]) -> Iterator[tuple[int, int]]:
         if symbol.last > symbol.first:
             yield symbol.first, symbol.last
         yield from foldings(list(symbol.children))
-
-
-def source_of(pair: Pair, file: str) -> Source | None:
-    return next((one for one in (pair.description, pair.xml) if one is not None and one.file == file), None)

@@ -16,7 +16,7 @@ from lsprotocol import types as lsp
 from pygls.lsp.server import LanguageServer
 
 from mdtool import __version__
-from mdtool.errors import InputError, MdtoolError
+from mdtool.errors import InputError, MdtoolError, Position
 from mdtool.integrations.lsp import protocol
 from mdtool.integrations.lsp.actions import actions
 from mdtool.integrations.lsp.analysis import Pair, Source, paired
@@ -75,7 +75,7 @@ class Server(LanguageServer):
         known = self.known.get(arch[1]) if arch is not None else None
         key = description, xml, id(known)
         if self.last is None or self.last[0] != key:
-            self.last = key, paired(description, xml, known)
+            self.last = key, _paired(description, xml, known)
         pair = self.last[1]
         if pair.tree is not None and pair.description is not None:
             self.trees[pair.description.file] = pair.tree
@@ -113,6 +113,17 @@ class Server(LanguageServer):
 
     def texts(self, pair: Pair) -> dict[str, str]:
         return {source.file: source.text for source in (pair.description, pair.xml) if source is not None}
+
+
+def _paired(description: Source | None, xml: Source | None, known: Knowledge | None) -> Pair:
+    """``paired``; a fault of mdtool itself is a finding, so that the server lives on and the person knows."""
+    try:
+        return paired(description, xml, known)
+    except Exception as error:
+        source = description or xml
+        at = Position(source.file if source is not None else "", 1)
+        fault = MdtoolError(f"cannot be checked: {type(error).__name__} in mdtool itself", at=at, rule="internal")
+        return Pair(description, xml, findings=(fault,), knowledge=known)
 
 
 class Where(Protocol):
