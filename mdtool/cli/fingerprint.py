@@ -81,7 +81,8 @@ def _fingerprint(args: argparse.Namespace) -> Fingerprint:
     from mdtool.sources import Access, Kind, guest_from_source, kind_of, tree_from_source
 
     if is_running(args.guest):
-        return fingerprint_from_argv(argv_from_source(args.guest), root=args.qemu_root)
+        with argv_from_source(args.guest) as argv:
+            return fingerprint_from_argv(argv, root=args.qemu_root)
     access = access_of(args)
     if kind_of(args.guest, access) is Kind.XML:
         from mdtool.launch.rehearse import prepared_rehearsal

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from mdtool.commandline.option import Option, split
+from mdtool.commandline.sizes import MIB, bytes_of
 from mdtool.errors import InputError
 from mdtool.machine.roles import ON_OFF_AUTO, is_told, role
 from mdtool.machine.values import nested
@@ -157,24 +158,14 @@ def _node(bag: Mapping[str, Any]) -> Section:
     found: Section = {"id": _value(bag["nodeid"])} if "nodeid" in bag else {}
     if "memdev" in bag:
         found["memdev"] = bag["memdev"]
-    elif (size := bytes_of(bag.get("mem"))) is not None:
+    elif (size := bytes_of(bag.get("mem"), MIB)) is not None:
         found["memory"] = size
     return found | ({"initiator": _value(bag["initiator"])} if "initiator" in bag else {})
 
 
-def bytes_of(text: str | None) -> int | None:
-    """A size as -m and -numa have it, in MiB where it names no unit; None for what is none.
-
-    >>> bytes_of("64"), bytes_of("2G"), bytes_of("0x10")
-    (67108864, 2147483648, None)
-    """
-    found = re.fullmatch(r"(\d+)([kmgt]?)b?", (text or "").lower())
-    return int(found[1]) * 1024 ** ("kmgt".index(found[2]) + 1 if found[2] else 2) if found else None
-
-
 def _memory(option: Option, _: Hashed) -> Section:
     """What there may be at most: a rehearsal may have less."""
-    most = bytes_of(option.bag.get("maxmem"))
+    most = bytes_of(option.bag.get("maxmem"), MIB)
     return {"memory": {"max": most}} if most is not None and option.bag.get("slots", "0") != "0" else {}
 
 

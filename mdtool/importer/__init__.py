@@ -19,7 +19,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from mdtool.commandline.null import Host, without_host
+from mdtool.commandline.placeholder.hostside import HostSide
+from mdtool.commandline.placeholder.options import without_host
 from mdtool.commandline.resolved import bag_by_grammar, options_from_command
 from mdtool.commandline.script import Command, Word, command_from_script, command_from_source
 from mdtool.errors import Report
@@ -34,7 +35,7 @@ def with_binary(command: Command, binary: str | None) -> Command:
 
 __all__ = [
     "Command",
-    "Host",
+    "HostSide",
     "Imported",
     "Report",
     "Word",

@@ -8,11 +8,12 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from mdtool.commandline.null import BACKENDS, Given, Host
 from mdtool.commandline.option import Option
+from mdtool.commandline.placeholder.drivers import SUBSTITUTES
+from mdtool.commandline.placeholder.hostside import Given, HostSide
+from mdtool.commandline.placeholder.options import BACKENDS
 from mdtool.errors import Position, QemuError
 from mdtool.importer.elements import Made
-from mdtool.launch.rehearse_backends import STAND_INS
 from mdtool.machine.drivers import same_driver
 from mdtool.machine.roles import role
 from mdtool.qemu.replies import FOLDED, Raw, RawBus, RawDevice
@@ -41,7 +42,7 @@ class Thing:
 def fits(bag: Mapping[str, Any], device: RawDevice) -> bool:
     """Whether a -device without an id can have made a device: the driver, and the back end that it names."""
     driver = str(bag.get("driver"))
-    if not same_driver(STAND_INS.get(driver, driver), device.driver):
+    if not same_driver(SUBSTITUTES.get(driver, driver), device.driver):
         return False
     properties = properties_of(device)
     have = {name: str(properties.get(name) or "").removeprefix("#").rpartition("/")[2] for name in BACKENDS if name in bag}
@@ -68,7 +69,7 @@ def name_device(device: RawDevice, id: str) -> dict[str, str]:
     return renamed
 
 
-def name_hubs(raw: Raw, host: Host) -> None:
+def name_hubs(raw: Raw, host: HostSide) -> None:
     """What is behind a NIC of -net: the hub's back end, or the network that QEMU gives by default."""
     number = 0
     for _, device in in_order(raw.buses):

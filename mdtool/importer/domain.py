@@ -9,8 +9,10 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from mdtool.commandline.null import Host, path_of
 from mdtool.commandline.option import Option, split
+from mdtool.commandline.placeholder.flash import path_of
+from mdtool.commandline.placeholder.hostside import HostSide
+from mdtool.commandline.sizes import MIB, bytes_of
 from mdtool.errors import Report
 from mdtool.importer.markup import SWITCH, Keys, on, tag, text, yes
 from mdtool.machine.tree import Tree
@@ -67,6 +69,9 @@ def with_sections(tree: Tree, said: Said, name: str) -> Tree:
         boot["kernel"] = True
         if said.value("append"):
             boot["append"] = said.value("append")
+    memory: Section = dict(tree.memory)
+    if "max" in memory and (most := bytes_of(said.bag("m").get("maxmem"), MIB)) is not None:
+        memory["max"] = most  # a placeholder may have less
     numa: Section = dict(tree.numa)
     if distances := [_distance(option.bag) for option in said.all("numa") if option.bag.get("type") == "dist"]:
         numa["distances"] = distances
@@ -75,6 +80,7 @@ def with_sections(tree: Tree, said: Said, name: str) -> Tree:
         guest={**tree.guest, "name": name},
         machine=machine,
         cpu=_cpu(tree, said),
+        memory=memory,
         numa=numa,
         boot=boot,
         smbios=_smbios(said)[0],
@@ -308,7 +314,7 @@ def clock(said: Said, tree: Tree) -> str:
 
 
 def booting(
-    said: Said, tree: Tree, host: Host, arch: str, absolute: Callable[[str], str], report: Report
+    said: Said, tree: Tree, host: HostSide, arch: str, absolute: Callable[[str], str], report: Report
 ) -> tuple[str, bool]:
     """(the children of <os> after <type>, whether flash memory holds the firmware)."""
     inner, flash = "", _flash(said, host, absolute, report)
@@ -330,7 +336,7 @@ def booting(
     return inner, bool(flash)
 
 
-def _flash(said: Said, host: Host, absolute: Callable[[str], str], report: Report) -> str:
+def _flash(said: Said, host: HostSide, absolute: Callable[[str], str], report: Report) -> str:
     found = dict(host.flash)
     for bank in ("pflash0", "pflash1"):
         if (node := said.bag("machine").get(bank)) is not None and node in host.drives:
@@ -374,7 +380,7 @@ def sysinfo(said: Said, absolute: Callable[[str], str]) -> tuple[str, list[Optio
     return xml + (tag("sysinfo", entries, type_="fwcfg") if entries else ""), left
 
 
-def memory(said: Said, tree: Tree, host: Host, plugged: int, report: Report) -> str:
+def memory(said: Said, tree: Tree, host: HostSide, plugged: int, report: Report) -> str:
     """<memory>, <maxMemory> and <memoryBacking>; ``plugged`` bytes are in memory devices, which libvirt counts in."""
     size = tree.memory.get("size", 128 << 20)
     dump = on(said.bag("machine").get("dump-guest-core") == "on" or None)
@@ -390,7 +396,7 @@ def memory(said: Said, tree: Tree, host: Host, plugged: int, report: Report) -> 
 _PAGES = re.compile(r"/dev/hugepages(?:(\d+)([GM]))?(/.*)?|/hugetlbfs.*|/.*/hugepages.*")
 
 
-def _backing(said: Said, host: Host, report: Report) -> str:
+def _backing(said: Said, host: HostSide, report: Report) -> str:
     names = {said.bag("machine").get("memory-backend"), *(o.bag.get("memdev") for o in said.all("numa"))} - {None}
     objects = [host.objects[str(name)] for name in names if str(name) in host.objects]
     keys, option = Keys(objects[0].bag if objects else {}), objects[0].option if objects else None

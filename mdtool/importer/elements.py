@@ -11,8 +11,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from mdtool.commandline.null import Host
-from mdtool.commandline.null import on as is_on
+from mdtool.commandline.placeholder.hostside import HostSide
+from mdtool.commandline.placeholder.options import on as is_on
+from mdtool.commandline.sizes import bytes_of
 from mdtool.errors import Report
 from mdtool.guest.elements.controller import COMPANIONS, DRIVERS
 from mdtool.importer import block, char, net
@@ -51,7 +52,7 @@ class One:
 class Writer:
     """What rows need to know besides: the host side, the machine, and libvirt's counters."""
 
-    host: Host
+    host: HostSide
     machine: str
     absolute: Callable[[str], str]
     report: Report
@@ -550,12 +551,6 @@ def shared_memory(writer: Writer, one: One) -> Made:
     inner = (tag("model", type_="ivshmem-plain"), tag("size", str(size >> 20), unit="M"))
     xml = tag("shmem", *inner, name=path.removeprefix("/dev/shm/"), role=one.keys.take("role"))
     return Made(xml, f"shmem{writer.count('shmem')}", (name,))
-
-
-def bytes_of(value: Any) -> int | None:
-    """A size as QEMU reads it; a number without a unit is bytes to an object."""
-    match = re.fullmatch(r"(\d+)([bkmgt]?)i?b?", str(value).lower())
-    return int(match[1]) << {"": 0, "b": 0, "k": 10, "m": 20, "g": 30, "t": 40}[match[2]] if match else None
 
 
 def memory(writer: Writer, one: One) -> Made:

@@ -19,10 +19,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from mdtool.commandline.null import BACKENDS, Given, Host, without_host
 from mdtool.commandline.option import Option, text_from_bag
+from mdtool.commandline.placeholder.hostside import Given, HostSide, in_folder
+from mdtool.commandline.placeholder.options import BACKENDS, without_host
 from mdtool.commandline.resolved import options_from_command
 from mdtool.commandline.script import Command
+from mdtool.commandline.sizes import bytes_of
 from mdtool.errors import Position, QemuError, Report, Warn
 from mdtool.importer import domain
 from mdtool.importer.devices import (
@@ -38,7 +40,7 @@ from mdtool.importer.devices import (
     typed,
 )
 from mdtool.importer.display import audio, graphics
-from mdtool.importer.elements import CODECS, One, Writer, bytes_of, with_codec
+from mdtool.importer.elements import CODECS, One, Writer, with_codec
 from mdtool.importer.markup import Keys, NoWords, tag
 from mdtool.importer.readback import linked_tree, moved, others_of, settled
 from mdtool.launch.device import handover
@@ -47,6 +49,7 @@ from mdtool.launch.rehearse import rehearsal
 from mdtool.machine.document import tree_with
 from mdtool.machine.roles import role
 from mdtool.machine.tree import Node, Tree
+from mdtool.qemu.commandline import arch_of, binary_of
 from mdtool.qemu.dump import tree_from_raw
 from mdtool.qemu.read import read
 from mdtool.qemu.replies import FOLDED, Raw, RawBus, RawDevice, placed
@@ -70,37 +73,22 @@ def imported(command: Command, name: str, report: Report | None = None) -> Impor
     report = report if report is not None else Report()
     given = options_from_command(command, report)
     with tempfile.TemporaryDirectory(prefix="mdtool-import-") as folder:
-        host = Host(Path(folder))
+        host = HostSide(Path(folder), file=in_folder(command.folder))
         machine = _Machine(command, given, host, report)
         return machine.imported(name)
 
 
 class _Machine:
-    def __init__(self, command: Command, given: Sequence[Option], host: Host, report: Report) -> None:
+    def __init__(self, command: Command, given: Sequence[Option], host: HostSide, report: Report) -> None:
         self.command, self.given, self.host, self.report = command, given, host, report
         self.said = domain.Said(given)
-        self.binary = self._binary()
-        found = re.search(r"qemu-system-([\w]+)", self.binary)
-        host.arch = found[1] if found else os.uname().machine
+        self.binary = binary_of(command, report)
+        host.arch = arch_of(self.binary)
         _, host.watchdog, self.left = domain.event_actions(self.said)
         self.relative: set[str] = set()
         self.names: dict[int, tuple[str | None, str]] = {}  # devices that were named: their paths and ids before
         self.buses: dict[str, str] = {}  # names of buses before and after
         self._plugged: list[tuple[RawBus, RawDevice]] = []
-
-    def _binary(self) -> str:
-        """The QEMU to ask: the script's own, or where this host has no such program, the one of that name's machine."""
-        text = self.command.words[0].text
-        found = shutil.which(text)
-        if found is not None or (text.startswith("/") and os.path.exists(text)):
-            return os.path.realpath(found or text) if os.path.basename(text) in ("kvm", "qemu", "qemu-kvm") else text
-        base = os.path.basename(text)
-        other = shutil.which(base if base.startswith("qemu-system") else f"qemu-system-{os.uname().machine}")
-        if other is None:
-            return text
-        what = f"{text} is not on this host; {other} was asked in its place"
-        self.report.warn(what, at=self.command.words[0].position, rule="emulator")
-        return other
 
     def absolute(self, path: str) -> str:
         """A path from the script's folder."""
@@ -325,7 +313,7 @@ class _Machine:
     def _stood_in(self, given: Given | None) -> str | None:
         """The script's own driver, where another one stands in for it."""
         at = next((at for at, one in enumerate(self.host.devices) if one is given), None)
-        return self.host.stand_ins.get(at) if at is not None else None
+        return self.host.substituted.get(at) if at is not None else None
 
     def _verbatim(self, one: One, id: str, given: Given | None) -> Option:
         """The device as an option with an id; the place is the description's."""

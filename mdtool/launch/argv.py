@@ -22,7 +22,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from mdtool.commandline.option import Option
+from mdtool.commandline.companion import Process
+from mdtool.commandline.placeholder.drivers import substitute_properties
+from mdtool.commandline.placeholder.hostside import HostSide
 from mdtool.errors import InputError, MdtoolError, Position, Report
 from mdtool.guest.machines import emulator, machines_of
 from mdtool.guest.model import Guest, Wanted
@@ -31,8 +33,8 @@ from mdtool.guest.platform.firmware import Copy
 from mdtool.guest.platform.units import names
 from mdtool.guest.xml import Element
 from mdtool.launch.backends import NO_DEVICE, backend_of, implied_audio
-from mdtool.launch.backends.base import Backend, Host, Process, Secret, numbered, option
-from mdtool.launch.rehearse_backends import implied_silence, rehearsed, rehearsed_option, stand_in_properties
+from mdtool.launch.backends.base import Backend, Host, Secret, numbered, option
+from mdtool.launch.rehearse_backends import implied_silence, rehearsed, rehearsed_option
 from mdtool.machine.buses.arguments import device_arguments
 from mdtool.machine.tree import BUILTIN, HAND, Place, Tree
 from mdtool.text import quoted
@@ -164,10 +166,11 @@ def argv_from_tree(
         made = by_name.get(place.name, Backend())
         arguments = {**device_arguments(place.bus.name if place.bus else None, node, place.parent), **made.properties}
         if made.stand_in is not None:
-            arguments = {"driver": made.stand_in, **stand_in_properties(made.stand_in, arguments)}
+            arguments = {"driver": made.stand_in, **substitute_properties(made.stand_in, arguments)}
             stand_ins[place.name] = made.stand_in
         devices.append(Device(place.name, arguments, positions.get(node.id or place.name, node.position)))
-    extra, environment = _passed_through(guest, wanted, rehearse=rehearse)
+    outside = HostSide(host.runtime, guest.arch) if rehearse else None
+    extra, environment = _passed_through(guest, wanted, outside)
     threads = [word for i in iothreads(guest) for word in option("-object", qom_type="iothread", id=f"iothread{i}")]
     return Commandline(
         binary=binary or emulator(guest, printing=printing),
@@ -182,7 +185,7 @@ def argv_from_tree(
         extra=extra,
         positions=positions,
         secrets=tuple({secret.name: secret for secret in total.secrets}.values()),
-        processes=total.processes,
+        processes=(*total.processes, *(outside.processes if outside is not None else ())),
         copies=platform.copies,
         environment={**_zone(guest), **total.environment, **environment} if not rehearse else {},
         stand_ins=stand_ins,
@@ -414,8 +417,13 @@ def _children(element: Element, name: str) -> list[Element]:
     return [child for child in element if child.tag == QEMU_NS + name]
 
 
-def _passed_through(guest: Guest, wanted: Sequence[Wanted], *, rehearse: bool) -> tuple[tuple[str, ...], dict[str, str]]:
-    """Words and variables of <qemu:commandline>; a -device that became a node is there already."""
+def _passed_through(
+    guest: Guest, wanted: Sequence[Wanted], outside: HostSide | None
+) -> tuple[tuple[str, ...], dict[str, str]]:
+    """Words and variables of <qemu:commandline>; a -device that became a node is there already.
+
+    With ``outside``, which takes their host side, they are those of a rehearsal.
+    """
     taken = {id(want.element) for want in wanted if want.element is not None}
     holder = next(iter(_children(guest.domain, "commandline")), None)
     if holder is None:
@@ -426,8 +434,8 @@ def _passed_through(guest: Guest, wanted: Sequence[Wanted], *, rehearse: bool) -
         if any(id(argument) in taken for argument in group):
             continue
         said = [argument.get("@value") or "" for argument in group]
-        words += _null_option(said) if rehearse else said
-    return tuple(words), {} if rehearse else environment
+        words += rehearsed_option(said, outside) if outside is not None else said
+    return tuple(words), {} if outside is not None else environment
 
 
 def _variable(env: Element) -> tuple[str, str]:
@@ -449,11 +457,3 @@ def _groups(arguments: Sequence[Element]) -> Iterator[list[Element]]:
         group.append(argument)
     if group:
         yield group
-
-
-def _null_option(words: Sequence[str]) -> tuple[str, ...]:
-    """What a rehearsal has of it; an argument that is no option is nobody's."""
-    if not words[0].startswith("-"):
-        return ()
-    made = rehearsed_option(Option(words[0].lstrip("-"), words[1] if len(words) > 1 else None))
-    return made.words if made is not None else ()

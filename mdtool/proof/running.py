@@ -7,12 +7,18 @@ not on a command line: ``mdtool verify`` sees it.
 
 from __future__ import annotations
 
+import re
+import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from mdtool.commandline.option import options_from_words, words_from_options
-from mdtool.errors import MonitorError
-from mdtool.qemu.commandline import null_options
+from mdtool.commandline.option import words_from_options
+from mdtool.commandline.placeholder.hostside import HostSide, file_here
+from mdtool.commandline.placeholder.options import without_host
+from mdtool.commandline.process import file_of, options_from_process, pid_of_libvirt, words_of
+from mdtool.errors import InputError, MonitorError
+from mdtool.qemu.companions import running
 
 SCHEMES = ("pid", "libvirt")
 PROC = Path("/proc")
@@ -26,33 +32,50 @@ def is_running(source: str) -> bool:
     return source.partition(":")[0] in SCHEMES
 
 
-def argv_from_source(source: str) -> list[str]:
-    """A command line, null back ends and all, that makes the machine of ``pid:N`` or of ``libvirt:NAME``.
+@contextmanager
+def argv_from_source(source: str) -> Iterator[list[str]]:
+    """A command line with placeholder back ends that makes the machine of ``pid:N`` or of ``libvirt:NAME``.
 
-    Raises MonitorError where no such process is there to be read, InputError where a device is nothing without its host.
+    The files for -readconfig that it names are part of it.  What it needs beside QEMU runs for as long as the block
+    does.  Raises MonitorError where no such process is there to be read, InputError where one of its files is not.
     """
-    scheme, _, name = source.partition(":")
-    if scheme == "pid":
-        words = _words(PROC / name)
-    else:  # libvirt names the guest on the command line; of several connections' guests the first one found
-        words = next((words for words in _all_words() if _guest_name(words) == name), [])
-    if not words:
+    pid = _pid(source)
+    try:
+        binary = words_of(pid)[0] if pid is not None else ""
+        options = options_from_process(pid, _refuse) if pid is not None else []
+    except (OSError, LookupError):
+        binary, options = "", []
+    if not options:
         remedy = "name a guest that runs on this host, as a user who may read its process"
         raise MonitorError(f"{source}: no process of a QEMU can be read", remedy=remedy)
-    binary, *rest = words
-    return [binary, *words_from_options(null_options(options_from_words(rest))), "-display", "none"]
+    found = re.search(r"qemu-system-(\w+)", binary)
+    with tempfile.TemporaryDirectory(prefix="mdtool-") as folder:
+        arch = found[1] if found else ""
+        host = HostSide(Path(folder), arch, file=lambda path: file_here(str(file_of(pid, path))))
+        made = without_host(options, host)
+        with running(host.processes):
+            yield [binary, *words_from_options(made)]
 
 
-def _all_words() -> Iterator[list[str]]:
+def _refuse(what: str) -> None:
+    """Without one of its options it is another machine."""
+    raise InputError(what, rule="readconfig")
+
+
+def _pid(source: str) -> int | None:
+    scheme, _, name = source.partition(":")
+    if scheme == "pid":
+        return int(name) if name.isascii() and name.isdigit() else None
+    if (pid := pid_of_libvirt(name, None)) is not None:
+        return pid
+    # libvirt names the guest on the command line; of several connections' guests the first one found
     for folder in sorted(PROC.glob("[0-9]*"), key=lambda path: int(path.name)):
-        yield _words(folder)
-
-
-def _words(process: Path) -> list[str]:
-    try:
-        return (process / "cmdline").read_bytes().decode(errors="replace").split("\0")[:-1]
-    except OSError:  # it ended, or is another user's
-        return []
+        try:
+            if _guest_name(words_of(int(folder.name))) == name:
+                return int(folder.name)
+        except (OSError, LookupError):  # it ended, is another user's, or no QEMU
+            continue
+    return None
 
 
 def _guest_name(words: list[str]) -> str | None:

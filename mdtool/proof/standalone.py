@@ -12,12 +12,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from mdtool.commandline.placeholder.backends import placeholder
+from mdtool.commandline.placeholder.drivers import SUBSTITUTES, substitute_properties
 from mdtool.errors import InputError, Position
 from mdtool.guest.model import Guest
 from mdtool.guest.platform import platform_of
 from mdtool.guest.xml import Element
 from mdtool.launch.argv import ordered
-from mdtool.launch.rehearse_backends import DISK_SIZE, STAND_INS, stand_in_properties
 from mdtool.machine.buses.arguments import device_arguments
 from mdtool.machine.tree import Node, Tree
 
@@ -66,10 +67,10 @@ def argv_from_description(tree: Tree, *, binary: str) -> Alone:
             continue
         behind = _behind(node, node.id or f"n{number}", tree)
         arguments = {**device_arguments(place.bus.name if place.bus else None, node), **behind.properties}
-        other = STAND_INS.get(node.driver)
+        other = SUBSTITUTES.get(node.driver)
         if other is not None:
             stand_ins[place.name] = other
-            arguments = {"driver": other, **stand_in_properties(other, arguments)}
+            arguments = {"driver": other, **substitute_properties(other, arguments)}
         words += [*behind.words, "-device", json.dumps(arguments)]
     return Alone(words, stand_ins, left_out)
 
@@ -123,47 +124,27 @@ def _behind(node: Node, name: str, tree: Tree) -> Behind:
 NOTHING = Behind([], {})
 
 
+def _placed(kind: str, name: str, **facts: Any) -> Behind:
+    """The placeholder of a kind, and the property that names it."""
+    return Behind(list(placeholder(kind, name, **facts).words), {kind: name})
+
+
+def _of_kind(kind: str) -> Callable[[Node, str, Tree], Behind]:
+    return lambda _node, name, _tree: _placed(kind, f"behind-{name}")
+
+
 def _disk(node: Node, name: str, _tree: Tree) -> Behind:
     if node.driver.endswith("-cd") or node.driver == "floppy":
         return NOTHING  # an empty drive is the same device
-    facts = {"driver": "null-co", "node-name": f"behind-{name}", "size": DISK_SIZE, "read-zeroes": True}
-    return Behind(["-blockdev", json.dumps(facts)], {"drive": f"behind-{name}"})
-
-
-def _nic(_node: Node, name: str, _tree: Tree) -> Behind:
-    # A hub port each: an unconnected NIC offers other features than one with a network behind it.
-    facts = {"type": "hubport", "id": f"behind-{name}", "hubid": _number(name)}
-    return Behind(["-netdev", json.dumps(facts)], {"netdev": f"behind-{name}"})
-
-
-def _number(name: str) -> int:
-    """A hub of its own for each NIC; hubs are the host's side, and equal numbers would only join two of them."""
-    digits = re.sub(r"\D", "", name)
-    return int(digits or 0) & 0x7FFFFFFF
-
-
-def _character(_node: Node, name: str, _tree: Tree) -> Behind:
-    return Behind(["-chardev", f"null,id=behind-{name}"], {"chardev": f"behind-{name}"})
+    return _placed("drive", f"behind-{name}")
 
 
 def _memory(node: Node, name: str, tree: Tree) -> Behind:
     known = tree.objects.get(f"mem{name}") or tree.objects.get(f"shmmem-{name}") or {}
-    size = int(known.get("size", 128 * MIB))
     id = f"mem{name}" if not node.driver.startswith("ivshmem") else f"shmmem-{name}"
     if id in tree.objects:  # the platform made it already
         return Behind([], {"memdev": id})
-    made = {"qom-type": "memory-backend-ram", "id": id, "size": size, "share": True}
-    return Behind(["-object", json.dumps(made)], {"memdev": id})
-
-
-def _folder(_node: Node, name: str, _tree: Tree) -> Behind:
-    words = ["-fsdev", f"local,id=behind-{name},path=/,security_model=none,readonly=on"]
-    return Behind(words, {"fsdev": f"behind-{name}"})
-
-
-def _crypto(_node: Node, name: str, _tree: Tree) -> Behind:
-    words = ["-object", json.dumps({"qom-type": "cryptodev-backend-builtin", "id": f"behind-{name}"})]
-    return Behind(words, {"cryptodev": f"behind-{name}"})
+    return _placed("memdev", id, size=int(known.get("size", 128 * MIB)), share=True)
 
 
 def _sound(_node: Node, _name: str, _tree: Tree) -> Behind:
@@ -173,11 +154,14 @@ def _sound(_node: Node, _name: str, _tree: Tree) -> Behind:
 BEHIND: tuple[tuple[re.Pattern[str], Callable[[Node, str, Tree], Behind]], ...] = (
     (re.compile(r"(scsi|ide)-(hd|cd|block|generic)$|floppy$|nvme$|usb-storage$|sd-card$"), _disk),
     (re.compile(r"(virtio|vhost-user)-blk"), _disk),
-    (re.compile(r"virtio-net|e1000|igb$|rtl8139$|i8255|ne2k|pcnet$|vmxnet3$|usb-net$|tulip$|spapr-vlan$"), _nic),
-    (re.compile(r"(isa|pci|usb)-serial$|isa-parallel$|isa-debugcon$|virt(console|serialport)$"), _character),
-    (re.compile(r"usb-redir$|ccid-card-|spapr-vty$|sclp(lm)?console$"), _character),
+    (
+        re.compile(r"virtio-net|e1000|igb$|rtl8139$|i8255|ne2k|pcnet$|vmxnet3$|usb-net$|tulip$|spapr-vlan$"),
+        _of_kind("netdev"),
+    ),
+    (re.compile(r"(isa|pci|usb)-serial$|isa-parallel$|isa-debugcon$|virt(console|serialport)$"), _of_kind("chardev")),
+    (re.compile(r"usb-redir$|ccid-card-|spapr-vty$|sclp(lm)?console$"), _of_kind("chardev")),
     (re.compile(r"pc-dimm$|nvdimm$|virtio-mem|ivshmem"), _memory),
-    (re.compile(r"virtio-9p|vhost-user-fs"), _folder),
-    (re.compile(r"virtio-crypto"), _crypto),
+    (re.compile(r"virtio-9p|vhost-user-fs"), _of_kind("fsdev")),
+    (re.compile(r"virtio-crypto"), _of_kind("cryptodev")),
     (re.compile(r"hda-(duplex|micro|output)$|AC97$|ES1370$|sb16$|usb-audio$|virtio-sound"), _sound),
 )

@@ -28,19 +28,19 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Self
 
+from mdtool.commandline.companion import MONITOR, Process
 from mdtool.errors import MdtoolError, MonitorError, Position, QemuError
 from mdtool.qemu.account import Account
 from mdtool.qemu.refusals import error_from_words
 from mdtool.qemu.runtime import runtime_base
 
 if TYPE_CHECKING:
-    from mdtool.launch.backends.base import Process
     from mdtool.qemu.session import Session
 
 START_SECONDS = 30.0  # QEMU that has not greeted by then hangs; a guest with much preallocated memory may need more
 END_SECONDS = 5.0  # between asking, SIGTERM and SIGKILL
 TAIL = 2000  # characters of QEMU's last words that an error shows at most
-MONITOR, MONITOR_FILE = "mdtool-qmp", "qmp"
+MONITOR_FILE = "qmp"
 #: what the QEMU of a running guest never needs
 FORBIDDEN = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
 

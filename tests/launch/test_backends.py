@@ -13,8 +13,9 @@ from xml.etree import ElementTree
 import pytest
 from support_backends import UUID, guest_of, line_of, pairs
 
+from mdtool.commandline.placeholder import server
 from mdtool.errors import Errors, MdtoolError
-from mdtool.launch.backends import BACKENDS, block, char, display, net, null
+from mdtool.launch.backends import BACKENDS, block, char, display, net
 from mdtool.launch.backends.base import Host, reconnecting
 from mdtool.launch.backends.hostdev import KINDS as HOST_DEVICES
 
@@ -332,7 +333,7 @@ def test_a_rehearsal_names_nothing_of_the_host(devices: str) -> None:
     paths = re.findall(r"(?:file|path|dev|dir|socket|bridge|network)='(/[^']*|br1)'", devices)
     for path in paths:
         assert path not in " ".join(line.argv).replace(",,", ",")
-    assert all(process.argv[:2] == (sys.executable, null.__file__) for process in line.processes)
+    assert all(process.argv[:2] == (sys.executable, server.__file__) for process in line.processes)
     assert not line.secrets
     assert not line.copies
 

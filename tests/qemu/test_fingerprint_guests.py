@@ -63,7 +63,8 @@ def test_libvirt_shows_the_same_machine(libvirts: Path, tmp_path: Path, capsys: 
     tree = tree_from_file(description)
     reference = fingerprint_from_prepared(prepared_rehearsal(libvirts, tree, via="file"))
     source = f"libvirt:{libvirts.stem}"
-    found = compare(reference, fingerprint_from_argv(argv_from_source(source)))
+    with argv_from_source(source) as argv:
+        found = compare(reference, fingerprint_from_argv(argv))
     assert found == [], "\n".join(map(str, found))
     for via in ("device", "options", "monitor"):
         stored = tmp_path / f"{via}.fingerprint"

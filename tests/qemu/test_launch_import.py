@@ -22,7 +22,7 @@ from mdtool.compare import guest_visible
 from mdtool.errors import Errors, InputError, QemuError, Report
 from mdtool.guest.devices import guest_from_bytes
 from mdtool.importer import (
-    Host,
+    HostSide,
     Imported,
     command_from_script,
     command_from_source,
@@ -92,7 +92,7 @@ def script_itself(name: str, folder: Path) -> Iterator[QemuProcess]:
     command = command_from_script((SCRIPTS / f"{name}.sh").read_text(), f"{name}.sh", Report(), "/vm")
     binary = command.words[0].text
     binary = binary if binary.startswith("qemu-system") else "qemu-system-x86_64"
-    host = Host(folder, arch=binary.rpartition("-")[2])
+    host = HostSide(folder, arch=binary.rpartition("-")[2])
     silent = (Option("audio", "none"),) if version_of(binary) >= (8, 2) and "audio" not in str(command.words) else ()
     options = (*without_host(options_from_command(command, Report()), host), *silent)
     line = Commandline(binary, (), (), (), processes=tuple(host.processes))

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from mdtool.commandline.placeholder.backends import TCG_MEMORY
 from mdtool.errors import InputError, MdtoolError, Report, choices
 from mdtool.guest.machines import machine_of
 from mdtool.guest.model import Guest
@@ -22,7 +23,7 @@ from mdtool.guest.platform.clock import clock_options, clock_section
 from mdtool.guest.platform.cpu import cpu_options, cpu_section
 from mdtool.guest.platform.firmware import Copy, Loading, boot_options, firmware_sections, loader_options
 from mdtool.guest.platform.machine import iothreads, machine_options, machine_sections
-from mdtool.guest.platform.memory import RAM, TCG_MEMORY, memory_options, memory_sections
+from mdtool.guest.platform.memory import RAM, memory_options, memory_sections
 from mdtool.guest.platform.units import MIB, bytes_of, names
 from mdtool.guest.xml import Element
 from mdtool.machine.tree import SECTIONS, Tree

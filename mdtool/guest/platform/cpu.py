@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from mdtool.commandline.placeholder.backends import cpu_without_host
 from mdtool.errors import InputError, Report, choices
 from mdtool.guest.machines import machine_of
 from mdtool.guest.model import Guest
@@ -65,7 +66,7 @@ def cpu_section(guest: Guest, report: Report) -> Section:
 def cpu_options(guest: Guest, section: Mapping[str, Any], *, tcg: bool, rehearse: bool) -> list[str]:
     """``-cpu`` and ``-smp``.  Under TCG the host's CPU is not to be had, and ``max`` is the nearest.
 
-    A rehearsal leaves the Hyper-V enlightenments out: TCG shows none of them, and refuses some.
+    A rehearsal leaves out what only KVM has.
     """
     words = []
     model = section.get("model")
@@ -73,9 +74,8 @@ def cpu_options(guest: Guest, section: Mapping[str, Any], *, tcg: bool, rehearse
         model = "max"
     if model is not None:
         switches = section.get("features", {})
-        if rehearse:
-            switches = {name: value for name, value in switches.items() if not name.startswith("hv-")}
-        words += ["-cpu", ",".join([model, *(f"{name}={_spelled(value)}" for name, value in switches.items())])]
+        text = ",".join([model, *(f"{name}={_spelled(value)}" for name, value in switches.items())])
+        words += ["-cpu", cpu_without_host(text) if rehearse else text]
     vcpus, maximum = section.get("vcpus", 1), section.get("maxcpus")
     smp = [str(vcpus)]
     if maximum:

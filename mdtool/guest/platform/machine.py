@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
+from mdtool.commandline.placeholder.backends import TCG_GIC
 from mdtool.errors import InputError, Report, choices
 from mdtool.guest.devices import wanted_from_guest
 from mdtool.guest.elements.disk import floppy_boot
@@ -23,8 +24,6 @@ from mdtool.guest.xml import Element
 from mdtool.machine.roles import ON_OFF_AUTO
 
 Section = dict[str, Any]
-
-TCG_GIC = "3"  # what a rehearsal has where the host's own interrupt controller is wanted
 
 
 class Feature(NamedTuple):

@@ -20,6 +20,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from mdtool.commandline.placeholder.backends import TCG_MEMORY
 from mdtool.errors import InputError, Report, choices
 from mdtool.guest.machines import Machine, machine_of
 from mdtool.guest.model import Guest
@@ -30,7 +31,6 @@ from mdtool.machine.values import ranges
 Section = dict[str, Any]
 RAM = "memory-backend-ram"
 FILES = "/dev/shm"  # a folder: QEMU makes a file there that no name leads to, and that goes with it
-TCG_MEMORY = 512 * 1024**3  # TCG's x86 CPUs address 40 bits, and some of that is devices
 
 
 def memory_sections(guest: Guest, _report: Report) -> dict[str, Section]:
@@ -126,8 +126,8 @@ def memory_object(
     older machine types called it; ``path`` is a file of its own (nvdimm); ``element`` holds a <source> of its own.
     """
     made: Section = {"qom-type": RAM, "id": name, "size": size}
-    if rehearse:
-        return made
+    if rehearse:  # memory that the host need not have
+        return {**made, "reserve": False}
     backing = guest.domain.first("memoryBacking")
     folder = path or _hugepages(guest, backing, node, element)
     kind = backing.get("source/@type") if backing is not None else None

@@ -6,8 +6,9 @@ What direct launch does not know is an InputError at the element that points to 
 
 from __future__ import annotations
 
+from mdtool.commandline.companion import Process
 from mdtool.guest.xml import Element
-from mdtool.launch.backends.base import NOTHING, Backend, Host, Make, Process, Secret, refused
+from mdtool.launch.backends.base import NOTHING, Backend, Host, Make, Secret, refused
 from mdtool.launch.backends.block import disk
 from mdtool.launch.backends.char import character, redirdev, smartcard
 from mdtool.launch.backends.display import audio, graphics, implied_audio, sound

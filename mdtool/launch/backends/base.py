@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mdtool.commandline.companion import Process
 from mdtool.errors import InputError
 from mdtool.guest.model import Guest
 from mdtool.guest.xml import Element
@@ -37,18 +38,6 @@ class Secret:
     @property
     def placeholder(self) -> str:
         return f"/dev/fd/<fd:{self.name}>"
-
-
-@dataclass(frozen=True, slots=True)
-class Process:
-    """A process that must run beside QEMU (swtpm, virtiofsd).
-
-    ``ready`` is the socket that it makes once it listens; ``folder`` keeps its state, and must be there before it starts.
-    """
-
-    argv: tuple[str, ...]
-    ready: Path | None = None
-    folder: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from mdtool.commandline.companion import Process
 from mdtool.errors import InputError
 from mdtool.guest.platform.units import names
 from mdtool.guest.xml import Element
@@ -22,7 +23,6 @@ from mdtool.launch.backends.base import (
     NOTHING,
     Backend,
     Host,
-    Process,
     Secret,
     given,
     listed,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from pathlib import Path
 
+from mdtool.commandline.companion import Process
 from mdtool.errors import InputError, choices
 from mdtool.guest.model import Guest
 from mdtool.guest.platform.memory import memory_object
@@ -14,7 +15,6 @@ from mdtool.launch.backends.base import (
     NOTHING,
     Backend,
     Host,
-    Process,
     given,
     listed,
     option,

@@ -6,12 +6,12 @@ import ipaddress
 from collections.abc import Callable
 from typing import Any
 
+from mdtool.commandline.companion import Process
 from mdtool.errors import InputError
 from mdtool.guest.xml import Element
 from mdtool.launch.backends.base import (
     Backend,
     Host,
-    Process,
     given,
     listed,
     option,

@@ -1,7 +1,7 @@
 """The other end of a socket, with nothing behind it: for rehearsals of devices that another process serves.
 
-    python null.py tpm2 SOCKET          answers as swtpm does, of a TPM that refuses every command
-    python null.py vhost-user SOCKET    answers as a vhost-user process does, and serves no queue
+    python server.py tpm2 SOCKET          answers as swtpm does, of a TPM that refuses every command
+    python server.py vhost-user SOCKET    answers as a vhost-user process does, and serves no queue
 
 It listens on SOCKET, serves one client, and ends with it; it imports nothing of mdtool, so that it starts at once.  The
 protocols are swtpm's control channel (its manual page swtpm_ioctls(3)) and QEMU's docs/interop/vhost-user.rst, as far as

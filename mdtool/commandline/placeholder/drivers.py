@@ -1,0 +1,54 @@
+"""Devices that do not exist without their host: one row a driver."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+#: driver -> what keeps its place on its bus
+SUBSTITUTES: Mapping[str, str] = {
+    "vfio-pci": "pci-testdev",
+    "vfio-pci-nohotplug": "pci-testdev",
+    "scsi-block": "scsi-hd",
+    "scsi-generic": "scsi-hd",
+    "vhost-user-gpu-pci": "virtio-gpu-pci",
+    "vhost-user-vga": "virtio-vga",
+    "virtio-gpu-gl-pci": "virtio-gpu-pci",
+    "virtio-gpu-gl-device": "virtio-gpu-device",
+    "virtio-vga-gl": "virtio-vga",
+    "virtio-gpu-rutabaga-pci": "virtio-gpu-pci",
+    "virtio-vga-rutabaga": "virtio-vga",
+    "vhost-vsock-pci": "virtio-rng-pci",
+    "vhost-vsock-pci-transitional": "virtio-rng-pci-transitional",
+    "vhost-vsock-pci-non-transitional": "virtio-rng-pci-non-transitional",
+    "vhost-vsock-device": "virtio-rng-device",
+    "vhost-vsock-ccw": "virtio-rng-ccw",
+    "vhost-scsi-pci": "virtio-scsi-pci",
+    "vhost-scsi-pci-transitional": "virtio-scsi-pci-transitional",
+    "vhost-scsi-pci-non-transitional": "virtio-scsi-pci-non-transitional",
+    "virtio-input-host-pci": "virtio-keyboard-pci",
+    "virtio-input-host-device": "virtio-keyboard-device",
+    "ivshmem-doorbell": "ivshmem-plain",
+    "ccid-card-emulated": "ccid-card-passthru",
+}
+#: drivers whose chardev leads to a vhost-user process
+VHOST_USER = frozenset(
+    {f"vhost-user-{kind}{end}" for kind in ("fs", "blk", "scsi") for end in ("-pci", "-device", "")}
+    | {"vhost-user-blk-pci-transitional", "vhost-user-blk-pci-non-transitional"}
+)
+#: what a substitute keeps of the properties: those of every device on its bus, and those that it shares
+_COMMON = (
+    "id bus addr multifunction rombar romfile acpi-index port channel scsi-id lun unit slot devno reg "
+    "bootindex disable-legacy disable-modern iommu_platform ats packed page-per-vq drive chardev "
+    "mount_tag fsdev memdev share-rw write-cache rerror werror num-queues queue-size max_outputs xres "
+    "yres edid"
+)
+KEPT = frozenset(_COMMON.split())
+#: what a substitute has not, though another one has
+_LACKS = {"pci-testdev": frozenset({"bootindex"}), "virtio-9p-pci": frozenset({"bootindex", "queue-size"})}
+
+
+def substitute_properties(driver: str, properties: Mapping[str, Any]) -> dict[str, Any]:
+    """The properties of a device that ``driver``, which keeps its place, takes."""
+    lacks = _LACKS.get(driver, frozenset())
+    return {name: value for name, value in properties.items() if name in KEPT and name not in lacks}

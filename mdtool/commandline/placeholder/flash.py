@@ -1,0 +1,50 @@
+"""The firmware's flash: what a guest sees of it is how large it is."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from mdtool.commandline.placeholder.hostside import HostSide
+from mdtool.commandline.sizes import bytes_of
+from mdtool.machine.values import nested
+
+#: bytes; of flash files that are not there (Debian's OVMF 4M), and of ARM's virt, whose banks are of one size
+_MISSING, _VIRT = (3653632, 540672), 64 << 20
+_QCOW2 = b"QFI\xfb"
+
+
+def flash_unit(drive: Mapping[str, Any], host: HostSide) -> int:
+    """The bank of a -drive: its ``unit`` or ``index``, else the first free one."""
+    return int(drive.get("unit", drive.get("index", len(host.flash))))
+
+
+def flash_size(bag: Mapping[str, Any], unit: int, host: HostSide) -> int:
+    """Bytes: what the format says (``size=``), else what the file has."""
+    if host.arch in ("aarch64", "arm"):
+        return _VIRT
+    keys = nested(bag, ".") if any("." in key for key in bag) else bag
+    if (size := bytes_of(keys.get("size"))) is not None:
+        return size
+    offset = bytes_of(keys.get("offset", 0)) or 0
+    path = host.file(path_of(bag, host) or "")
+    return _virtual_size(path) - offset if path is not None else _MISSING[min(unit, 1)]
+
+
+def _virtual_size(path: str) -> int:
+    """The size of what is in a file: a qcow2's header has it."""
+    with open(path, "rb") as file:
+        header = file.read(32)
+    return int.from_bytes(header[24:32], "big") if header.startswith(_QCOW2) else os.path.getsize(path)
+
+
+def path_of(bag: Mapping[str, Any], host: HostSide) -> str | None:
+    """The file at the end of a chain of -blockdev, or of a -drive however it says it (``file.filename=``)."""
+    bag = nested(bag, ".") if any("." in key for key in bag) else bag
+    below = bag.get("file")
+    if isinstance(below, Mapping):
+        return path_of(below, host)
+    if isinstance(below, str) and below in host.drives:
+        return path_of(host.drives[below].bag, host)
+    return bag.get("filename") or (below if isinstance(below, str) else None)

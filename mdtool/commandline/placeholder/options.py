@@ -1,0 +1,367 @@
+"""What becomes of each option where nothing of the host may be touched: one row an option.
+
+What has no row is as the command line has it where the machine shows it or where it is QEMU's own affair, and is gone
+where it speaks of the host alone (the fates of ``commandline.table``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from mdtool.commandline.chardev import char_from_text
+from mdtool.commandline.companion import MONITOR
+from mdtool.commandline.option import Option, text_from_bag
+from mdtool.commandline.placeholder.backends import (
+    DISK_SIZE,
+    SIZES,
+    TCG_GIC,
+    TCG_MEMORY,
+    cpu_without_host,
+    hub_of,
+    option_from_bag,
+    placeholder,
+)
+from mdtool.commandline.placeholder.drivers import SUBSTITUTES, VHOST_USER, substitute_properties
+from mdtool.commandline.placeholder.flash import flash_size, flash_unit, path_of
+from mdtool.commandline.placeholder.hostside import Given, HostSide
+from mdtool.commandline.sizes import MIB, bytes_of
+from mdtool.commandline.table import GUEST, KEPT, OPTIONS
+from mdtool.machine.roles import role
+from mdtool.machine.values import nested
+
+SHORT_DRIVES: Mapping[str, Mapping[str, str]] = {
+    **{f"hd{letter}": {"if": "", "index": str(n), "media": "disk"} for n, letter in enumerate("abcd")},
+    "cdrom": {"if": "", "index": "2", "media": "cdrom"},
+    "fda": {"if": "floppy", "index": "0"},
+    "fdb": {"if": "floppy", "index": "1"},
+    "sd": {"if": "sd"},
+    "pflash": {"if": "pflash"},
+    "mtdblock": {"if": "mtd"},
+}
+_KEPT_OF_DRIVE = ("if", "index", "bus", "unit", "media", "id", "readonly", "read-only", "serial", "cyls", "heads", "secs",
+                  "trans", "addr", "werror", "rerror")  # fmt: skip
+#: devices with which QEMU makes no default of a kind (its default_list): driver -> the option that would have made it
+INSTEAD_OF_DEFAULT = {"isa-serial": "serial", "isa-parallel": "parallel"}
+Rows = Iterator[Option]
+
+
+def without_host(options: Sequence[Option], host: HostSide) -> list[Option]:
+    """The options with a placeholder wherever there was a back end; what there was goes to ``host``."""
+    names = {option.name for option in options}
+    host.snapshot, host.has_spice = "snapshot" in names, "spice" in names
+    for option in (option for option in options if option.name == "machine"):
+        for unit, bank in enumerate(("pflash0", "pflash1")):
+            if bank in option.bag:
+                host.flash[f"node:{option.bag[bank]}"] = Given(option, {"unit": unit})
+    found = [Option("accel", "tcg"), Option("display", "none"), Option("monitor", "none")]
+    if not {"net", "nic", "netdev", "nodefaults"} & names:
+        found.append(Option("net", "nic"))  # the NIC that QEMU gives by default, without the network behind it
+        host.nets["default"] = Given(Option("net", "user"), {"type": "user"})
+    drivers = {str(option.bag.get("driver")) for option in options if option.name == "device"}
+    if "nographic" in names and not {"serial", "nodefaults"} & names and "isa-serial" not in drivers:
+        nographic = next(option for option in options if option.name == "nographic")
+        host.chars["serial0"] = Given(Option("serial", "stdio", nographic.position), char_from_text("mon:stdio"))
+    for option in options:
+        found += without_host_one(option, host)
+    return found
+
+
+def without_host_one(option: Option, host: HostSide) -> list[Option]:
+    """One option, as far as it can be told alone."""
+    return list(_ROWS.get(option.name, _as_it_is)(option, host))
+
+
+def _as_it_is(option: Option, host: HostSide) -> Rows:
+    row = OPTIONS.get(option.name)
+    if row is None or row.fate == KEPT:
+        host.kept.append(option)
+    if row is None or row.fate == GUEST:
+        yield option
+
+
+def on(value: Any) -> bool:
+    return value in (True, "on", "true", "yes")
+
+
+# --- disks ---------------------------------------------------------------------------------------------------------
+
+
+def _drive(option: Option, host: HostSide) -> Rows:
+    drive: dict[str, Any] = dict(SHORT_DRIVES.get(option.name, {}))
+    drive |= {"file": option.value} if option.name in SHORT_DRIVES else option.bag
+    if host.snapshot:
+        drive.setdefault("snapshot", "on")
+    if drive.get("if") == "pflash":
+        yield from _flash(option, drive, host)
+        return
+    drive.setdefault("id", f"import-drive{len(host.drives)}")
+    host.drives[drive["id"]] = Given(option, drive)
+    kept = {key: drive[key] for key in _KEPT_OF_DRIVE if drive.get(key)}
+    size = SIZES["sd"] if drive.get("if") == "sd" else DISK_SIZE
+    null_file = {"driver": "null-co", "size": str(size), "read-zeroes": "on"} if has_medium(drive) else {}
+    yield replace(option, name="drive", value=text_from_bag({**kept, **null_file}))
+
+
+def has_medium(drive: Mapping[str, Any]) -> bool:
+    """Whether a -drive has anything in it, as a CD drive need not.
+
+    >>> has_medium({"media": "cdrom"}), has_medium({"driver": "nbd", "server.host": "a"})
+    (False, True)
+    """
+    return bool(drive.get("file")) or any(key in drive for key in ("driver", "filename", "file.driver", "file.filename"))
+
+
+def _flash(option: Option, drive: Mapping[str, Any], host: HostSide) -> Rows:
+    unit = flash_unit(drive, host)
+    host.flash[f"pflash{unit}"] = Given(option, drive)
+    kept = {"if": "pflash", "unit": str(unit), "driver": "null-co", "read-zeroes": "on"}
+    readonly = {"readonly": "on"} if unit == 0 else {}
+    yield replace(
+        option, name="drive", value=text_from_bag({**kept, "size": str(flash_size(drive, unit, host)), **readonly})
+    )
+
+
+def _blockdev(option: Option, host: HostSide) -> Rows:
+    bag = option.bag if option.is_json else nested(option.bag, ".")
+    name = str(bag.get("node-name", ""))
+    host.drives[name] = Given(option, bag)
+    size, read_only = DISK_SIZE, on(bag.get("read-only"))
+    if (bank := host.flash.get(f"node:{name}")) is not None:
+        unit = int(bank.bag["unit"])
+        size, read_only = flash_size(bag, unit, host), unit == 0
+    yield replace(placeholder("drive", name, size=size, read_only=read_only), position=option.position)
+
+
+# --- networks ------------------------------------------------------------------------------------------------------
+
+
+def _netdev(option: Option, host: HostSide) -> Rows:
+    bag, id = option.bag, option.id or ""
+    host.nets[id] = Given(option, bag)
+    if bag.get("type") == "vhost-user":  # with another back end QEMU cuts the NIC's queues down
+        yield host.served("vhost-user", f"import-{id}")
+        queues = {"queues": bag["queues"]} if "queues" in bag else {}
+        yield option.with_bag({"type": "vhost-user", "id": id, "chardev": f"import-{id}", **queues})
+        return
+    yield replace(placeholder("netdev", id), position=option.position)
+
+
+_OF_NIC = ("model", "mac", "macaddr", "addr", "vectors")
+
+
+def _nic(option: Option, host: HostSide) -> Rows:
+    bag = option.bag
+    if bag.get("type") == "none":
+        yield option
+        return
+    id = str(bag.get("id") or f"import-net{len(host.nets)}")
+    host.nets[id] = Given(option, {key: value for key, value in bag.items() if key not in _OF_NIC})
+    kept: dict[str, Any] = {key: bag[key] for key in _OF_NIC if key in bag}
+    yield replace(option, value=text_from_bag({"type": "hubport", "hubid": hub_of(id), "id": id, **kept}, "type"))
+
+
+def _net(option: Option, host: HostSide) -> Rows:
+    """-net: NICs and back ends that are all on one hub.  A NIC with a back end each is what people mean by it."""
+    bag = option.bag
+    if bag.get("type") == "nic":
+        yield option.with_bag({key: value for key, value in bag.items() if key not in ("vlan", "name")})
+    elif bag.get("type") != "none":
+        id = f"hub{sum(key.startswith('hub') for key in host.nets)}"
+        host.nets[id] = Given(option, {key: value for key, value in bag.items() if key != "vlan"})
+    else:
+        yield option
+
+
+# --- character devices ---------------------------------------------------------------------------------------------
+
+
+def _chardev(option: Option, host: HostSide) -> Rows:
+    if option.id == MONITOR:
+        return
+    host.chars[str(option.id)] = Given(option, option.bag)
+    yield replace(placeholder("chardev", str(option.id)), position=option.position)
+
+
+def _port(option: Option, host: HostSide) -> Rows:
+    number = sum(name.startswith(option.name) for name in host.chars)
+    host.chars[f"{option.name}{number}"] = Given(option, char_from_text(option.value or ""))
+    yield replace(option, value="none" if option.value == "none" else "null")
+
+
+def _debugcon(option: Option, host: HostSide) -> Rows:
+    host.chars["debugcon"] = Given(option, char_from_text(option.value or ""))
+    yield replace(option, value="null")
+
+
+# --- objects, sound, folders, TPMs ---------------------------------------------------------------------------------
+
+
+def _object(option: Option, host: HostSide) -> Rows:
+    bag = option.bag
+    kind, id = str(bag.get("qom-type", "")), str(option.id)
+    host.objects[id] = Given(option, bag)
+    made = next((make(option) for beginning, make in _OBJECTS.items() if kind.startswith(beginning)), None)
+    if made is not None:
+        yield replace(made, position=option.position)
+
+
+def _ram(option: Option) -> Option:
+    bag = option.bag
+    size = bytes_of(bag.get("size", "64M"))
+    said = bag.get("size") if size is None else size  # what is no size is QEMU's to refuse
+    return placeholder("memdev", str(option.id), size=said, share=on(bag.get("share")))
+
+
+#: object, by the beginning of its type -> the same without the host; what is not here is the host's alone
+_OBJECTS: Mapping[str, Callable[[Option], Option]] = {
+    "rng-": lambda option: placeholder("rng", str(option.id)),
+    "memory-backend-": _ram,
+    "cryptodev-": lambda option: placeholder("cryptodev", str(option.id)),
+    "iothread": lambda option: option_from_bag("object", {"qom-type": "iothread", "id": option.id}),
+    "throttle-group": lambda option: option,
+    "can-bus": lambda option: option,
+    "acpi-generic-": lambda option: option,
+}
+
+
+def _audiodev(option: Option, host: HostSide) -> Rows:
+    host.audios[str(option.id)] = Given(option, option.bag)
+    yield replace(placeholder("audiodev", str(option.id)), position=option.position)
+
+
+def _audio(option: Option, host: HostSide) -> Rows:
+    bag = option.bag
+    host.audios["audio"] = Given(option, {key: value for key, value in bag.items() if key != "model"})
+    yield replace(option, value=text_from_bag({"driver": "none", **{k: bag[k] for k in ("model",) if k in bag}}, "driver"))
+
+
+def _fsdev(option: Option, host: HostSide) -> Rows:
+    host.folders[str(option.id)] = Given(option, option.bag)
+    yield replace(placeholder("fsdev", str(option.id)), position=option.position)
+
+
+def _virtfs(option: Option, host: HostSide) -> Rows:
+    bag = option.bag
+    id, tag = str(bag.get("id") or f"import-fs{len(host.folders)}"), str(bag.get("mount_tag"))
+    host.folders[tag] = Given(option, {k: v for k, v in bag.items() if k != "mount_tag"})
+    yield option.with_bag({**placeholder("fsdev", id).bag, "mount_tag": tag})
+
+
+def _tpmdev(option: Option, host: HostSide) -> Rows:
+    id = str(option.id)
+    host.tpms[id] = Given(option, option.bag)
+    yield host.served("tpm2", f"import-{id}")
+    yield replace(option, value=text_from_bag({"type": "emulator", "id": id, "chardev": f"import-{id}"}, "type"))
+
+
+# --- the machine, its CPU, memory and firmware ---------------------------------------------------------------------
+
+#: machine properties that are KVM's, or name something of the host
+_HOSTS_OF_MACHINE = frozenset({"accel", "kernel_irqchip", "kernel-irqchip", "memory-encryption",
+                               "confidential-guest-support", "dump-guest-core", "mem-merge", "kvm-type",
+                               "kvm_shadow_mem", "dtb", "kernel", "initrd", "append"})  # fmt: skip
+
+
+def _machine(option: Option, _host: HostSide) -> Rows:
+    bag = {key: value for key, value in option.bag.items() if key not in _HOSTS_OF_MACHINE}
+    yield option.with_bag({**bag, "gic-version": TCG_GIC} if bag.get("gic-version") == "host" else bag)
+
+
+def _cpu(option: Option, host: HostSide) -> Rows:
+    text = cpu_without_host(option.value or "")
+    if host.arch.startswith("ppc") and (option.value or "").partition(",")[0] == "host":
+        return  # a POWER machine's own CPU is nearer to the host's than TCG's max
+    yield replace(option, value=text)
+
+
+def _memory(option: Option, _host: HostSide) -> Rows:
+    bag = option.bag
+    most = bytes_of(bag.get("maxmem"), MIB)
+    yield option.with_bag({**bag, "maxmem": f"{TCG_MEMORY}b"}) if most is not None and most > TCG_MEMORY else option
+
+
+def _nographic(option: Option, _host: HostSide) -> Rows:
+    yield Option("machine", "graphics=off", option.position)
+
+
+def _bios(option: Option, host: HostSide) -> Rows:
+    """Some boards have other devices with firmware than without, whatever is in it."""
+    name = option.value or ""
+    if (path := host.file(name)) is not None:
+        yield replace(option, value=path)
+    elif "/" not in name:  # a name in QEMU's own folders
+        yield option
+    elif not host.arch.startswith("s390"):  # whose firmware is an ELF file
+        yield replace(option, value=host.blank("bios", 256 << 10))
+
+
+def _with_file(option: Option, host: HostSide) -> Rows:
+    """An option that a file belongs to: without it, where that is not on this host."""
+    if OPTIONS[option.name].fate == KEPT:
+        host.kept.append(option)
+    bag = option.bag
+    paths = {key: host.file(str(bag[key])) for key in ("file", "data", "path") if key in bag}
+    if None not in paths.values():
+        yield option.with_bag(bag | paths)
+
+
+# --- devices -------------------------------------------------------------------------------------------------------
+
+#: properties that name a back end
+BACKENDS = ("drive", "netdev", "chardev", "memdev", "rng", "fsdev", "tpmdev", "audiodev", "cryptodev", "iothread", "canbus",
+            "canbus0", "canbus1")  # fmt: skip
+#: the same of devices that have several, or call them otherwise
+_ALSO_BACKENDS = frozenset({"drive0", "drive1", "hostmem", "pmrdev", "iothread-vq-mapping", "volatile-memdev",
+                            "persistent-memdev", "volatile-dc-memdev", "lsa", "shmdev", "bmc"}
+                           | {f"chardev{number}" for number in range(9)})  # fmt: skip
+
+
+def _device(option: Option, host: HostSide) -> Rows:
+    bag = option.bag
+    host.devices.append(Given(option, bag))
+    driver = str(bag.get("driver"))
+    hosts = {key for key in bag if key not in _ALSO_BACKENDS and key not in BACKENDS and role(driver, key) == "host"}
+    kept = {key: value for key, value in bag.items() if key not in hosts and not (key == "romfile" and value)}
+    if driver in VHOST_USER and "chardev" in bag:
+        yield host.served("vhost-user", f"import-{bag['chardev']}")
+        kept["chardev"] = f"import-{bag['chardev']}"
+    if driver in SUBSTITUTES:
+        other = SUBSTITUTES[driver]
+        kept = {"driver": other, **({"id": bag["id"]} if "id" in bag else {}), **substitute_properties(other, kept)}
+        host.substituted[len(host.devices) - 1] = driver
+    yield option.with_bag(kept)
+
+
+def _also(option: Option, host: HostSide) -> Rows:
+    host.kept.append(option)
+    yield option
+
+
+_ROWS: Mapping[str, Callable[[Option, HostSide], Rows]] = {
+    **dict.fromkeys(("drive", *SHORT_DRIVES), _drive),
+    "blockdev": _blockdev,
+    "netdev": _netdev,
+    "nic": _nic,
+    "net": _net,
+    "chardev": _chardev,
+    "serial": _port,
+    "parallel": _port,
+    "debugcon": _debugcon,
+    "object": _object,
+    "audiodev": _audiodev,
+    "audio": _audio,
+    "fsdev": _fsdev,
+    "virtfs": _virtfs,
+    "tpmdev": _tpmdev,
+    "machine": _machine,
+    "cpu": _cpu,
+    "m": _memory,
+    "bios": _bios,
+    **dict.fromkeys(("fw_cfg", "smbios", "acpitable"), _with_file),
+    "device": _device,
+    "nographic": _nographic,
+    "L": _also,
+}
+__all__ = ["BACKENDS", "SHORT_DRIVES", "has_medium", "on", "path_of", "without_host", "without_host_one"]

@@ -1,0 +1,158 @@
+"""Placeholder back ends: the machine is the same, the host is not touched, and every reader of command lines has one table."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from support import run_mdtool
+
+from mdtool.commandline.option import Option
+from mdtool.commandline.placeholder import options as rows
+from mdtool.commandline.placeholder.backends import ROWS
+from mdtool.commandline.placeholder.hostside import HostSide
+from mdtool.commandline.table import OPTIONS
+from mdtool.errors import Report
+from mdtool.guest.devices import guest_from_bytes
+from mdtool.importer import command_from_source, imported
+from mdtool.launch.rehearse import rehearsed
+from mdtool.machine.roles import role
+from mdtool.machine.tree import Tree
+from mdtool.qemu.commandline import dumped_commandline
+
+
+def test_every_placeholder_is_of_an_option_that_qemu_has() -> None:
+    assert set(rows._ROWS) <= OPTIONS.keys()
+    assert {flag for flag, _ in ROWS.values()} <= {name for name, row in OPTIONS.items() if row.creates}
+    assert ROWS.keys() <= {*rows.BACKENDS}
+
+
+def facts(tree: Tree) -> dict[str, object]:
+    """What a guest sees of the devices that QEMU or the script has, by driver and place."""
+    found: dict[str, object] = {}
+    for place in tree.places:
+        node = place.node
+        values = {**node.pins, **node.properties}
+        seen = {
+            k: str(v) for k, v in values.items() if role(node.driver, k) == "guest" and k not in ("masterbus", "device_id")
+        }
+        found[f"{node.driver} {place.bus.type if place.bus else ''} {node.address}"] = seen
+    return found
+
+
+#: one host side each that only a placeholder can be had of
+ALIKE = {
+    "can": "-object can-bus,id=c0 -device kvaser_pci,canbus=c0",
+    "folder": "-virtfs local,path=/nonexistent,mount_tag=t,security_model=none",
+    "tpm": "-chardev socket,id=t,path=/nonexistent -tpmdev emulator,id=t0,chardev=t -device tpm-tis,tpmdev=t0",
+    "flash": "-drive if=pflash,format=raw,readonly=on,file=/nonexistent/a -drive if=pflash,format=raw,file=/nonexistent/b",
+    "short": "-cdrom /nonexistent -hda /nonexistent",
+    "vhost-user": "-chardev socket,id=v,path=/nonexistent -netdev vhost-user,id=n,chardev=v -device virtio-net-pci,netdev=n",
+    "passed-through": "-device vfio-pci,host=01:00.0,id=gpu",
+    "sizes": "-m 1G,slots=2,maxmem=4T",
+    "entry": "-fw_cfg opt/x-Mb,string=65536 -fw_cfg opt/y,file=/nonexistent",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ALIKE)
+def test_a_script_is_dumped_and_imported_alike(name: str, tmp_path: Path) -> None:
+    script = tmp_path / "start.sh"
+    script.write_text(f"qemu-system-x86_64 -M q35 {ALIKE[name]}\n")
+    made = imported(command_from_source(str(script), Report()), "web")
+    tree = dumped_commandline(str(script))
+    assert facts(tree) == facts(made.tree)
+    assert tree.memory == made.tree.memory
+
+
+@pytest.mark.parametrize("arch", ["s390x", "ppc64", "aarch64"])
+def test_a_short_drive_goes_where_the_machine_has_them(arch: str, tmp_path: Path) -> None:
+    script = tmp_path / "start.sh"
+    machine = "-M virt" if arch == "aarch64" else ""
+    script.write_text(f"qemu-system-{arch} {machine} -cdrom /nonexistent.iso\n")
+    drivers = {place.node.driver for place in dumped_commandline(str(script)).places}
+    assert drivers & {"scsi-cd", "virtio-blk-ccw", "virtio-blk-pci", "virtio-blk-device", "ide-cd"}
+
+
+def test_a_rehearsal_needs_no_memory_and_no_kvm() -> None:
+    outside = (
+        "<qemu:arg value='-cpu'/><qemu:arg value='host,kvm=off,hv_vendor_id=0123456789ab,-hypervisor'/>"
+        "<qemu:arg value='-fw_cfg'/><qemu:arg value='opt/x-64Mb,string=65536'/>"
+    )
+    xml = (
+        "<domain type='kvm' xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'><name>g</name>"
+        "<memory unit='GiB'>400</memory><os><type arch='x86_64' machine='q35'>hvm</type></os>"
+        f"<devices/><qemu:commandline>{outside}</qemu:commandline></domain>"
+    )
+    with rehearsed(guest_from_bytes(xml.encode(), "g.xml")) as session:
+        assert session.execute("query-memory-size-summary")["base-memory"] == 400 << 30
+
+
+def test_a_vhost_user_nic_keeps_its_queues() -> None:
+    """With another back end QEMU cuts tx_queue_size down to 256."""
+    xml = (
+        "<domain type='qemu'><name>g</name><memory>65536</memory><os><type arch='x86_64' machine='pc'>hvm</type></os><devices>"
+        "<interface type='vhostuser'><source type='unix' path='/nonexistent' mode='client'/><model type='virtio'/>"
+        "<mac address='52:54:00:00:00:01'/><driver queues='2' rx_queue_size='1024' tx_queue_size='1024'/></interface>"
+        "</devices></domain>"
+    )
+    with rehearsed(guest_from_bytes(xml.encode(), "g.xml")) as session:
+        text = session.execute("human-monitor-command", {"command-line": "info qtree"})
+    assert "tx_queue_size = 1024" in text
+
+
+def test_what_only_kvm_has_is_no_part_of_a_cpu(tmp_path: Path) -> None:
+    (made,) = rows.without_host_one(Option("cpu", "host,kvm=off,+hv_relaxed,pmu=off"), HostSide(tmp_path))
+    assert made.value == "max,pmu=off"
+    assert rows.without_host_one(Option("cpu", "host"), HostSide(tmp_path, "ppc64")) == []
+
+
+# --- a guest that runs -------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def running(folder: Path) -> Iterator[int]:
+    """A QEMU whose sockets are named on its command line and in its file for -readconfig."""
+    config = folder / "machine.cfg"
+    config.write_text(
+        f'[chardev "c0"]\n  backend = "socket"\n  path = "{folder}/in-file"\n  server = "on"\n  wait = "off"\n'
+        '[device "s0"]\n  driver = "isa-serial"\n  chardev = "c0"\n'
+    )
+    words = ["qemu-system-x86_64", "-S", "-display", "none", "-nodefaults", "-readconfig", str(config)]
+    words += ["-chardev", f"socket,id=c1,path={folder}/on-line,server=on,wait=off", "-device", "isa-serial,chardev=c1"]
+    words += ["-pidfile", str(folder / "pid")]
+    process = subprocess.Popen(words)
+    try:
+        until = time.monotonic() + 30
+        while not all((folder / name).exists() for name in ("pid", "in-file", "on-line")):
+            assert process.poll() is None and time.monotonic() < until
+            time.sleep(0.02)
+        yield process.pid
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_a_fingerprint_of_a_guest_touches_none_of_its_sockets(tmp_path: Path) -> None:
+    with running(tmp_path) as pid:
+        before = {name: os.stat(tmp_path / name).st_ino for name in ("in-file", "on-line")}
+        done = run_mdtool("fingerprint", f"pid:{pid}")
+        assert done.returncode == 0, done.stderr
+        assert {name: os.stat(tmp_path / name).st_ino for name in before} == before
+        for name in before:
+            with socket.socket(socket.AF_UNIX) as client:
+                client.connect(str(tmp_path / name))
+
+
+def test_a_file_for_readconfig_that_is_gone_is_an_error(tmp_path: Path) -> None:
+    """Without what it says it would be another machine."""
+    with running(tmp_path) as pid:
+        (tmp_path / "machine.cfg").unlink()
+        done = run_mdtool("fingerprint", f"pid:{pid}")
+    assert done.returncode == 2
+    assert "readconfig" in done.stderr
