@@ -119,7 +119,12 @@ def _set(options: Sequence[Option]) -> list[Option]:
 
 # --- secrets -------------------------------------------------------------------------------------------------------
 
-_SECRET_KEYS = frozenset({"password", "passwd"})
+#: keys whose value lets whoever reads it in; libvirt hands cookies to QEMU as secrets, too
+_SECRET_KEYS = frozenset({"password", "passwd", "cookie", "proxy-password", "key"})
+#: the same in JSON that is none, of which nothing can be taken apart
+_IN_BROKEN_JSON = re.compile(
+    r"""(["'](?:[^"']*\.)?(?:password|passwd|cookie|proxy-password|key)["']\s*:\s*)(?:"[^"]*"?|'[^']*'?)"""
+)
 #: a secret in the midst of a text: the part before it, and the secret
 _INSIDE = re.compile(r"([a-z]://[^/@,\s:%]*[:%])[^/@,\s]+(?=@)|(:(?:key|password)=)[^:,\s]+")
 _FILE = "keep it in a file that only you can read: -object secret,id=ID,file=PATH, and password-secret=ID"
@@ -170,9 +175,11 @@ def _cleaned(value: Any) -> Any:
         return [_cleaned(item) for item in value]
     if isinstance(value, str) and value.startswith("json:"):
         try:
-            return "json:" + json.dumps(_cleaned(json.loads(value[5:])))
-        except ValueError:
-            return value
+            data = json.loads(value[5:])
+            cleaned = _cleaned(data)
+            return value if cleaned == data else "json:" + json.dumps(cleaned)
+        except (ValueError, RecursionError):
+            return _IN_BROKEN_JSON.sub(r'\1""', value)
     return _INSIDE.sub(_blank, value) if isinstance(value, str) else value
 
 

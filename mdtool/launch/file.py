@@ -58,10 +58,10 @@ def _fits(option: Option) -> bool:
 
 def _writable(key: str, value: Any) -> bool:
     text = plain_text(value)
-    long = 64 if key == "id" else _LINE
-    return (
-        len(key.encode()) < 64 and len(text.encode()) < long and not set(text) & set('"\n') and not set(key) & set("= \t")
-    )
+    if key == "id" and not 0 < len(text.encode()) < 64:
+        return False
+    fits = len(key.encode()) < 64 and len(text.encode()) < _LINE
+    return fits and not set(text) & set('"\n') and not set(key) & set("= \t")
 
 
 def _sits_on(option: Option, ids: set[str]) -> bool:

@@ -97,7 +97,7 @@ def fill(source: str, buses: list[RawBus], users: Mapping[str, str], read: Reade
     ``tree`` is ``info qom-tree``, which says where the buses are.
     """
     paths = dict(_paths(tree))
-    kinds = {bus.type for bus in _all_buses(buses)}
+    kinds = {bus.type for bus in all_buses(buses)}
     links = yield from read(path for path, kind in paths.items() if kind in kinds)
     system = next((path for path, kind in paths.items() if kind == "System"), None)
     if system is None:
@@ -117,11 +117,11 @@ def _paths(tree: str) -> Iterator[tuple[str, str]]:
         yield "/" + "/".join(stack), kind
 
 
-def _all_buses(buses: Iterable[RawBus]) -> Iterator[RawBus]:
+def all_buses(buses: Iterable[RawBus]) -> Iterator[RawBus]:
     for bus in buses:
         yield bus
         for device in bus.devices:
-            yield from _all_buses(device.buses)
+            yield from all_buses(device.buses)
 
 
 def _devices(bus: RawBus, path: str, links: Bags, source: str) -> Iterator[tuple[str, RawDevice]]:

@@ -135,6 +135,8 @@ class _Build(Transformer[Token, list[RawBus]]):
             elif part.type in _READ:
                 name, _, value = part[:-1].lstrip().partition(" = ")
                 read = _READ[part.type](value)
+                if name in properties:
+                    made.repeated.append(name)
                 properties[name] = _several(read) if name in ARRAYS else read
             elif part.type == "MMIO":
                 made.mmio.append(part[:-1].lstrip()[5:].partition("/")[0])

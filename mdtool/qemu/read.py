@@ -7,18 +7,20 @@ some types ends the process.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from enum import Enum
 from typing import Any
 
 from mdtool.commandline.process import sha256_of
-from mdtool.errors import Warned
+from mdtool.errors import MonitorError, Warned
 from mdtool.machine.buses.kinds import FLASH
 from mdtool.qemu import qom
 from mdtool.qemu.phases import Task, asked, or_none, together, told
 from mdtool.qemu.qtree import buses_from_qtree
 from mdtool.qemu.replies import CONTENTS, Raw, RawBus, RawDevice, placed
 from mdtool.qemu.session import Question, Session
+from mdtool.text import quoted
 
 
 class Way(Enum):
@@ -60,10 +62,9 @@ QUESTIONS: Mapping[str, Question] = {
 def read(session: Session, way: Way | None = None, warn: Warned = lambda _: None) -> Raw:
     """All of a machine, in at most seven round trips; ``way`` None takes the quickest that this QEMU has."""
     way = way or (Way.BATCH if session.version >= BATCH_SINCE else Way.QTREE)
-    trees = [_hmp("info qtree")] if way is Way.QTREE else [_hmp("info qtree"), _hmp("info qom-tree")]
-    found = session.ask([*QUESTIONS.values(), *trees])
+    found = session.ask([*QUESTIONS.values(), _hmp("info qtree"), _hmp("info qom-tree")])
     answers = dict(zip(QUESTIONS, map(or_none, found), strict=False))
-    qtree, *qom_tree = (str(told(answer)).replace("\r\n", "\n") for answer in found[len(QUESTIONS) :])
+    qtree, qom_tree = (str(told(answer)).replace("\r\n", "\n") for answer in found[len(QUESTIONS) :])
     users = {
         f"/machine/{folder}/{entry['name']}": entry["type"][6:-1]
         for folder in ("peripheral", "peripheral-anon")
@@ -71,9 +72,10 @@ def read(session: Session, way: Way | None = None, warn: Warned = lambda _: None
         if entry["type"].startswith("child<")
     }
     buses = buses_from_qtree(qtree, f"{session.source}: info qtree")
+    check_is_there(buses, qom_tree, session.source)
     _forget_made_up_ids(buses, users)
     reader = (qom.batch if way is Way.BATCH else qom.one_by_one)(warn)
-    values = _find_paths(buses, users) if way is Way.QTREE else qom.fill(session.source, buses, users, reader, *qom_tree)
+    values = _find_paths(buses, users) if way is Way.QTREE else qom.fill(session.source, buses, users, reader, qom_tree)
     loose, cpu, _ = asked(
         session,
         together(
@@ -87,6 +89,40 @@ def read(session: Session, way: Way | None = None, warn: Warned = lambda _: None
 
 def _hmp(line: str) -> Question:
     return "human-monitor-command", {"command-line": line}
+
+
+#: types of objects that no bus has, however many of them there are
+_ON_NO_BUS = re.compile(r"memory-region|irq|container|.*-cpu")
+
+
+def check_is_there(buses: Iterable[RawBus], qom_tree: str, source: str) -> None:
+    """Hold the text of `info qtree` against QEMU's own objects: a property with line breaks can add lines to it.
+
+    Every device and bus of the text must be an object, and no device may have one property twice.  Raises MonitorError.
+    """
+    objects = re.findall(r"^ */(.*) \(([^()\n]*)\)$", qom_tree, re.MULTILINE)
+    types = Counter(kind for _, kind in objects if not _ON_NO_BUS.fullmatch(kind))
+    named = Counter((name.replace(r"\x2f", "/"), kind) for name, kind in objects)
+    top = True
+    for bus in qom.all_buses(buses):
+        named[bus.name, bus.type] -= 1
+        if named[bus.name, bus.type] < 0 and not (top and bus.type == "System"):
+            _refuse(source, f"a bus {quoted(bus.name)}")
+        top = False
+        for device in bus.devices:
+            types[device.driver] -= 1
+            if types[device.driver] < 0:
+                _refuse(source, f"a device {quoted(device.driver)} on {quoted(bus.name)}")
+            if device.repeated:
+                _refuse(source, f"a second {quoted(device.repeated[0])} of {quoted(device.id or device.driver)}")
+
+
+def _refuse(source: str, what: str) -> None:
+    raise MonitorError(
+        f"{source}: info qtree shows {what}, which QEMU has not: a property with line breaks made it up",
+        remedy="look for it in QEMU's arguments, and take the line breaks out",
+        rule="qtree-forged",
+    )
 
 
 def _devices(

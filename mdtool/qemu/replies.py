@@ -32,6 +32,7 @@ class RawDevice:
     ``mmio``  bases of a system-bus device's memory regions, in hex as QEMU prints them
     ``pci``   what a PCI device is: ``{"class": "VGA controller", "id": "1234:1111", "bar0": "mem 16777216", ...}``
     ``path``  its QOM path where it is known; always, for what a user made
+    ``repeated``  properties that `info qtree` has more than once, which no device has
     """
 
     driver: str
@@ -42,6 +43,7 @@ class RawDevice:
     mmio: list[str] = field(default_factory=list)
     pci: dict[str, Value] = field(default_factory=dict)
     path: str | None = None
+    repeated: list[str] = field(default_factory=list)
 
 
 @dataclass(slots=True)

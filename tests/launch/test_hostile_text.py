@@ -12,7 +12,9 @@ import pytest
 from mdtool import cli
 from mdtool.commandline.config import options_from_config
 from mdtool.commandline.option import Option
-from mdtool.errors import InputError
+from mdtool.commandline.resolved import options_from_command
+from mdtool.commandline.script import command_from_script
+from mdtool.errors import InputError, Report
 from mdtool.launch.backends.base import Secret, numbered, secret_object
 from mdtool.launch.file import handover
 from mdtool.machine.document import document_from_text
@@ -110,3 +112,25 @@ def test_an_origin_that_is_of_no_controller_is_refused_at_its_place(index: str) 
     )
     with pytest.raises(InputError, match=r"^guest.yaml:7:\d+: error: .*is the origin of no controller"):
         document_from_text(text, "guest.yaml")
+
+
+SECRET = "Zq7k2Wm9"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        f"-drive file.driver=https,file.url=https://h/x,file.cookie=sid={SECRET},if=none",
+        f"-drive file.driver=https,file.url=https://h/x,file.proxy-password={SECRET},if=none",
+        f"""-blockdev '{{"driver": "raw", "file": {{"driver": "https", "url": "https://h/x", "cookie": "sid={SECRET}"}}}}'""",
+        f"""-drive 'file=json:{{"file.cookie": "sid={SECRET}",, "driver": "https"}},if=none'""",
+        f"-blockdev driver=https,node-name=d,url=https://u:{SECRET}@h/x",
+    ],
+)
+def test_a_secret_of_a_script_stays_in_the_script(words: str) -> None:
+    report = Report()
+    command = command_from_script(f"qemu-system-x86_64 {words}", "start.sh", report)
+    options = list(options_from_command(command, report))
+    assert options and SECRET not in "".join(str((option.value, option.bag)) for option in options)
+    assert [warning.rule for warning in report.warnings] == ["secret"]
+    assert SECRET not in "".join(map(str, report.warnings))

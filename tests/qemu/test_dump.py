@@ -542,8 +542,9 @@ def test_the_command_writes_whole_files(tmp_path: Path, capsys: pytest.CaptureFi
 def test_a_line_that_the_grammar_does_not_have_stops_the_dump(tmp_path: Path) -> None:
     class Odd(Session):
         def ask(self, questions: Sequence[Question], *, timeout: float | None = None) -> list[Any]:
-            *others, qtree = super().ask(questions, timeout=timeout)
-            return [*others, qtree.replace("type System\r\n", "type System\r\n  flavour strawberry\r\n")]
+            old, new = "type System\r\n", "type System\r\n  flavour strawberry\r\n"
+            answers = super().ask(questions, timeout=timeout)
+            return [said.replace(old, new) if isinstance(said, str) else said for said in answers]
 
     with session_of(binary_of("x86_64"), "-machine pc-i440fx-7.2 -m 16", tmp_path) as session:
         odd = Odd(session.source, session._wire)
