@@ -23,6 +23,7 @@ from mdtool.files import pipes_kept
 COMMANDS = {
     "dump": "write the machine description of a running QEMU, or of a guest XML",
     "reconcile": "bring a description up to date with an edited guest XML, while survivors keep their places",
+    "apply": "carry a plan out in a guest: live where it can be, with a power cycle where it must be",
     "launch": "start a guest with exactly the described hardware, checked before it runs",
     "verify": "compare a running machine with its description",
     "fingerprint": "read what a guest sees of its machine, without a guest: PCI, ACPI, SMBIOS, CPUID",

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, TextIO, cast
 
-from mdtool.errors import Warn
+from mdtool.errors import InputError, Warn
 from mdtool.files import is_standard
 from mdtool.text import printable
 
@@ -135,6 +135,19 @@ def wrote(*paths: str) -> None:
     """Say which files were written; standard output speaks for itself."""
     if files := [path for path in paths if not is_standard(path)]:
         say(f"wrote {' and '.join(files)}")
+
+
+def asked(question: str, *, yes: bool = False) -> bool:
+    """Whether a person agrees: ``yes`` beforehand, else the answer on a terminal.
+
+    Raises InputError where there is nobody to ask.
+    """
+    if yes:
+        return True
+    if not sys.stdin.isatty():
+        raise InputError("there is no terminal to ask on", remedy="agree with --yes", rule="not-agreed")
+    say(f"{question} [y/N]")
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
 def said_kept(*kept: str | None) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from mdtool.cli.output import coloured, said_kept, say, warn_all, wrote
 from mdtool.cli.source import XML, access_of, qemu_arguments
-from mdtool.files import is_standard
+from mdtool.files import is_standard, write_file
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -37,7 +37,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("guest", metavar="GUEST.xml", help=f"the guest as it should be: {XML}")
     says = "its description, made where it does not exist; without it, the one inside of GUEST.xml (mdtool embed); - too"
     parser.add_argument("description", metavar="GUEST.yaml", nargs="?", help=says)
-    parser.add_argument("-o", "--output", metavar="OUT", help="write the new description here and leave GUEST.yaml alone")
+    parser.add_argument(
+        "-o",
+        "--output",
+        metavar="OUT",
+        help="write the new description here and leave GUEST.yaml alone; with --dry-run --json: the plan, for mdtool apply",
+    )
     parser.add_argument("--dry-run", action="store_true", help="only show the plan; exit 1 where something would change")
     parser.add_argument("--json", action="store_true", help="the plan as JSON on stdout")
     parser.add_argument("--prefer", choices=("xml", "description"), help="which one wins where both changed")
@@ -109,7 +114,7 @@ def _request(args: argparse.Namespace) -> Request:
     return Request(
         guest=args.guest,
         description=args.description,
-        output=args.output,
+        output=None if args.dry_run and args.json else args.output,  # a dry run writes its plan there
         write_xml=args.write_xml,
         aliases=args.aliases,
         machine=args.rebase_machine,
@@ -131,6 +136,12 @@ def _show(
         plan = with_names(plan, revision.before, revision.tree)
     stream = sys.stderr if not args.dry_run and any(map(is_standard, texts)) else sys.stdout
     written = sorted(path for path in texts if not is_standard(path))
+    if args.json and args.dry_run and args.output:
+        from mdtool.apply.saved import data_from_revision
+
+        write_file(args.output, json.dumps(data_from_revision(revision), indent=2) + "\n")
+        wrote(args.output)
+        return
     if args.json:
         more: dict[str, Any] = {"writes": written}
         more |= {} if outcomes is None else {"live": [outcome.data() for outcome in outcomes]}

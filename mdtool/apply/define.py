@@ -1,0 +1,61 @@
+"""A revision given to libvirt for the guest's next start: the XML with every address, and what libvirt has no words for."""
+
+from __future__ import annotations
+
+from mdtool.apply.revise import Revision
+from mdtool.errors import ConflictError
+from mdtool.guest.model import Guest
+from mdtool.guest.xml import element_from_bytes
+from mdtool.launch.libvirt import overrides_by_hand, with_uuid, xml_for_libvirt
+from mdtool.launch.prepare import wanted_by
+from mdtool.machine.tree import Tree
+from mdtool.qemu.virsh import Virsh
+
+SHUT_OFF = "shut off"
+
+
+def xml_to_define(guest: Guest, tree: Tree, uuid: str | None = None) -> str:
+    """What libvirt keeps of the machine; ``uuid`` is the guest's where its XML does not say it."""
+    wanted = wanted_by(guest, tree)
+    made = xml_for_libvirt(guest.source, guest, tree, wanted, overrides_by_hand(tree, wanted))
+    return with_uuid(made.encode(), uuid).decode() if guest.uuid is None and uuid else made
+
+
+def check(virsh: Virsh, name: str) -> str | None:
+    """libvirt's state of a guest, None where it has none of that name.
+
+    Raises ConflictError where a managed save would be restored into other hardware.
+    """
+    if not virsh.knows(name):
+        return None
+    domain = virsh.named(name)
+    if virsh.facts(domain).get("Managed save") == "yes":
+        raise ConflictError(
+            f"libvirt has a managed save of guest '{name}', which would be restored into other hardware",
+            remedy=f"start it, or give the saved state up: virsh managedsave-remove {name}",
+            rule="managed-save",
+        )
+    return virsh.state(domain)
+
+
+def define(revision: Revision, virsh: Virsh) -> None:
+    """Give libvirt the new machine.  Raises QemuError with libvirt's words where it refuses; it then has the old one."""
+    guest = revision.guest
+    known = revision.tree.guest.get("uuid")
+    if known is None and virsh.knows(guest.name):
+        known = element_from_bytes(virsh.xml(virsh.named(guest.name), "--inactive").encode(), "libvirt").get("uuid")
+    virsh.define(xml_to_define(guest, revision.tree, str(known) if known else None))
+
+
+def differences(xml: str, tree: Tree) -> list[str]:
+    """What libvirt's XML of a guest makes otherwise than ``tree``: the plan to get from one to the other, a line a step."""
+    from mdtool.errors import MdtoolError
+    from mdtool.guest.devices import guest_from_bytes
+    from mdtool.reconcile import reconcile
+    from mdtool.reconcile.plan import Action
+
+    try:
+        plan = reconcile(guest_from_bytes(xml.encode(), "libvirt"), tree).plan
+    except MdtoolError as error:
+        return [error.what]
+    return [f"{step.action.value} {step.name}" for step in plan.steps if step.action is not Action.KEEP]

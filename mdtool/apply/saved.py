@@ -1,0 +1,68 @@
+"""A plan in a file: looked at and agreed to now, carried out later, and refused where it is no longer what would happen.
+
+text = saved(revision)                     for mdtool reconcile --dry-run --json -o plan.json
+request = request_from_plan(data, access)  what to reconcile again
+check_same(data, revision)                 raises where that comes to something else
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any
+
+from mdtool.apply.revise import Request, Revision
+from mdtool.errors import ConflictError, InputError
+from mdtool.reconcile import Options
+from mdtool.reconcile.plan import json_from_plan
+from mdtool.sources import Access
+
+#: fields of a request that are plain values, and say together what is to be done
+_REQUEST = ("guest", "description", "write_xml", "aliases", "machine", "minimal")
+
+
+def data_from_revision(revision: Revision) -> dict[str, Any]:
+    """The plan, the request that it comes of, and a hash of each file as it would be."""
+    request, texts = revision.request, revision.texts()
+    return {
+        **json_from_plan(revision.plan),
+        "writes": sorted(texts),
+        "request": {
+            **{name: getattr(request, name) for name in _REQUEST},
+            "options": request.options._asdict(),
+            "connect": request.access.connect,
+        },
+        "results": {path: _hash(text) for path, text in sorted(texts.items())},
+    }
+
+
+def request_from_plan(data: Mapping[str, Any], file: str, access: Access) -> Request:
+    """The request of a saved plan; InputError where the file is none, or is one of ``--json`` alone."""
+    asked = data.get("request")
+    if data.get("mdtool") != "plan/1" or not isinstance(asked, dict):
+        remedy = "mdtool reconcile GUEST.xml GUEST.yaml --dry-run --json -o plan.json"
+        raise InputError(f"{file} is no plan that can be applied", remedy=remedy, rule="plan-file")
+    try:
+        options = Options(**asked["options"])
+        known = {field.name for field in fields(Request)}
+        return Request(**{name: asked[name] for name in _REQUEST if name in known}, options=options, access=access)
+    except (KeyError, TypeError) as error:
+        raise InputError(f"{file}: the request of the plan is damaged: {error}", rule="plan-file") from None
+
+
+def check_same(data: Mapping[str, Any], revision: Revision, file: str) -> None:
+    """Raise ConflictError where XML or description changed since, so that something else would happen."""
+    now = json.loads(json.dumps(data_from_revision(revision)))
+    differing = [name for name in ("steps", "writes", "results") if data.get(name) != now[name]]
+    if differing:
+        raise ConflictError(
+            f"{file} is no longer what would happen: {revision.request.guest} or {revision.request.target} changed since",
+            remedy="make the plan anew, and look at it again",
+            rule="plan-stale",
+        )
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

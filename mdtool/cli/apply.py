@@ -1,0 +1,206 @@
+"""``mdtool apply GUEST.xml GUEST.yaml --source SOURCE``: a plan carried out in a guest."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import TYPE_CHECKING, Any
+
+from mdtool.cli.output import asked, coloured, say, warn_all
+from mdtool.cli.source import XML, access_of, source_arguments
+
+if TYPE_CHECKING:
+    from mdtool.apply.revise import Request, Revision
+    from mdtool.qemu.virsh import Virsh
+    from mdtool.reconcile.plan import Step
+
+EXAMPLE = """\
+example:
+  mdtool apply web01.xml web01.yaml --source /run/web01.qmp             do what can be done live; exit 1 where some is left
+  mdtool apply web01.xml web01.yaml --source /run/web01.qmp --restart   power it down, start it with its new hardware
+  mdtool apply web01.xml web01.yaml --source libvirt:web01              define it, for its next start
+  mdtool reconcile web01.xml web01.yaml --dry-run --json -o plan.json   a plan to look at, and later
+  mdtool apply plan.json --source libvirt:web01 --restart --yes         carried out, or refused where it is another by now
+
+Nothing is done before the plan was shown and agreed to: on a terminal by an answer, else with --yes.
+"""
+_DONE = "nothing to do: the guest has this hardware, as far as its description knows"
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    from mdtool.launch.ways import WAYS
+
+    add = parser.add_argument
+    add("guest", metavar="GUEST.xml", help=f"the guest as it should be: {XML}; or a saved plan")
+    add("description", metavar="GUEST.yaml", nargs="?", help="its description; without it, the one inside of GUEST.xml")
+    add("--source", metavar="SOURCE", required=True, help="the guest: a QMP socket, tcp:HOST:PORT, pid:N or libvirt:NAME")
+    add("--restart", action="store_true", help="power the guest down and start it with its new hardware")
+    add("--force", action="store_true", help="with --restart: end a guest that does not power down")
+    add(
+        "--timeout",
+        metavar="SECONDS",
+        type=float,
+        help="how long: to let go of a device (20), to power down (120)",
+    )
+    add("-y", "--yes", action="store_true", help="do not ask")
+    add("--json", action="store_true", help="the plan and what became of it as JSON on stdout")
+    add("--prefer", choices=("xml", "description"), help="which one wins where both changed")
+    add("--forget", action="store_true", help="clear the addresses kept for removed devices")
+    add("--prune", action="store_true", help="remove ports and controllers that nothing uses any more")
+    add("--write-xml", metavar="FILE", help="write the XML with every address filled in; may be GUEST.xml")
+    add("--rebase-machine", metavar="TYPE", help="change the machine type")
+    add("--strict", action="store_true", help="what the XML says and mdtool leaves out is an error")
+    add("--via", choices=list(WAYS), help="with --restart: as for mdtool launch --via")
+    for name in ("qmp", "pidfile", "log"):
+        add(f"--{name}", metavar=name.upper(), help=f"with --restart: as for mdtool launch --{name}")
+    for name in ("daemonize", "paused"):
+        add(f"--{name}", action="store_true", help=f"with --restart: as for mdtool launch --{name}")
+    source_arguments(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    from mdtool.apply.revise import revised
+
+    request = _request(args)
+    revision = revised(request)
+    _check_saved(args, revision)
+    warn_all(revision.warnings)
+    by_libvirt = args.source.startswith("libvirt:")
+    virsh, state = _libvirt(args, revision) if by_libvirt else (None, "running")
+    texts = revision.texts()
+    in_step = virsh is None or state is None or _is_defined(virsh, revision)
+    if not revision.plan and not texts and in_step:
+        say(_DONE)
+        return 0
+    _preview(args, revision, state)
+    if not asked("apply this?", yes=args.yes):
+        say("nothing was done")
+        return 1
+    if virsh is not None and (state != "running" or not args.restart):
+        return _define(args, revision, virsh, state)
+    return _carry_out(args, request)
+
+
+def _request(args: argparse.Namespace) -> Request:
+    from mdtool.apply.revise import Request
+    from mdtool.apply.saved import request_from_plan
+    from mdtool.reconcile import Options
+
+    access = access_of(args)
+    if (data := _plan(args)) is not None:
+        return request_from_plan(data, args.guest, access)
+    return Request(
+        guest=args.guest,
+        description=args.description,
+        write_xml=args.write_xml,
+        machine=args.rebase_machine,
+        options=Options(prefer=args.prefer, forget=args.forget, prune=args.prune, strict=args.strict),
+        access=access,
+    )
+
+
+def _plan(args: argparse.Namespace) -> dict[str, Any] | None:
+    """The saved plan that the first argument names; None where it is guest XML."""
+    from mdtool.files import text_from_bytes
+    from mdtool.sources import data_from_source
+
+    data = data_from_source(args.guest, access_of(args))
+    if args.description is not None or not data.lstrip().startswith(b"{"):
+        return None
+    try:
+        found: dict[str, Any] = json.loads(text_from_bytes(data, args.guest))
+    except ValueError:
+        return None
+    return found
+
+
+def _check_saved(args: argparse.Namespace, revision: Revision) -> None:
+    from mdtool.apply.saved import check_same
+
+    if (data := _plan(args)) is not None:
+        check_same(data, revision, args.guest)
+
+
+def _libvirt(args: argparse.Namespace, revision: Revision) -> tuple[Virsh, str | None]:
+    from mdtool.apply.define import check
+    from mdtool.errors import ConflictError
+    from mdtool.qemu.virsh import Virsh
+
+    name = args.source.partition(":")[2]
+    if name != revision.guest.name:
+        raise ConflictError(f"{args.source} is another guest than '{revision.guest.name}'", rule="other-guest")
+    virsh = Virsh(args.connect)
+    return virsh, check(virsh, name)
+
+
+def _is_defined(virsh: Virsh, revision: Revision) -> bool:
+    """Whether libvirt's XML makes the described machine already."""
+    from mdtool.apply.define import differences
+
+    return not differences(virsh.xml(virsh.named(revision.guest.name), "--inactive"), revision.tree)
+
+
+def _preview(args: argparse.Namespace, revision: Revision, state: str | None) -> None:
+    """What a person wants to know first: what the guest notices, what is done live, what needs a power cycle, how long."""
+    from mdtool.reconcile.plan import Action
+    from mdtool.review.plan import text_from_plan, with_names
+
+    plan = with_names(revision.plan, revision.before, revision.tree) if revision.plan else revision.plan
+    say(text_from_plan(plan, lambda text, _colour: text))
+    steps = [step for step in plan.steps if step.action is not Action.KEEP]
+    noticed = [step.name for step in steps if step.notices or step.action is not Action.MODIFY]
+    say("the guest will notice: " + (", ".join(noticed) or "nothing"))
+    for path in revision.texts():
+        say(f"written: {path}")
+    say(_how(args, steps, state))
+
+
+def _how(args: argparse.Namespace, steps: list[Step], state: str | None) -> str:
+    name = args.source.partition(":")[2]
+    if args.source.startswith("libvirt:") and state != "running":
+        return (
+            f"libvirt's '{name}' is {state or 'not there yet'}: it is defined, and has the new hardware from its next start"
+        )
+    seconds = args.timeout
+    if args.restart:
+        return f"the guest is powered down (up to {seconds or 120:g} s) and started with its new hardware"
+    if args.source.startswith("libvirt:"):
+        return f"libvirt's '{name}' is defined; the guest that runs needs a power cycle (--restart), and keeps its hardware"
+    live = [step.name for step in steps if step.hot]
+    cold = [step.name for step in steps if not step.hot]
+    parts = [f"live: {', '.join(live)} (up to {seconds or 20:g} s each to let go)"] if live else []
+    parts += [f"needs a power cycle (--restart), and is left: {', '.join(cold)}"] if cold else []
+    return "; ".join(parts) or "nothing is done in the guest"
+
+
+def _define(args: argparse.Namespace, revision: Revision, virsh: Virsh, state: str | None) -> int:
+    """libvirt first, which may refuse; a machine that libvirt has and no description is told by mdtool status."""
+    from mdtool.apply.define import define
+    from mdtool.apply.revise import write
+    from mdtool.cli.output import said_kept
+    from mdtool.files import locked
+
+    with locked(revision.request.target):
+        define(revision, virsh)
+        said_kept(*write(revision.texts(), revision.request))
+    say(coloured(f"defined {revision.guest.name}", "green"))
+    return 1 if state == "running" and revision.plan else 0
+
+
+def _carry_out(args: argparse.Namespace, request: Request) -> int:
+    """By the same service as ``mdtool reconcile --live`` and ``--launch``."""
+    from mdtool.cli import reconcile
+
+    words = [request.guest, *([request.description] if request.description else [])]
+    words += ["--launch", "--source", args.source] if args.restart else ["--live", args.source]
+    options = request.options
+    given = {"prefer": options.prefer, "write-xml": request.write_xml, "rebase-machine": request.machine}
+    given |= {"aliases": request.aliases, "qemu-root": args.qemu_root}
+    given |= {name: getattr(args, name) for name in ("timeout", "via", "qmp", "pidfile", "log", "connect", "qemu")}
+    words += [word for name, value in given.items() if value is not None for word in (f"--{name}", str(value))]
+    flags = {"forget": options.forget, "prune": options.prune, "strict": options.strict, "minimal": request.minimal}
+    flags |= {name: getattr(args, name) for name in ("force", "json", "daemonize", "paused")}
+    words += [f"--{name}" for name, value in flags.items() if value]
+    parser = argparse.ArgumentParser(prog="mdtool apply")
+    reconcile.arguments(parser)
+    return reconcile.run(parser.parse_args(words))

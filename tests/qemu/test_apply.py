@@ -1,0 +1,116 @@
+"""``mdtool apply``: the plan shown, agreed to, carried out; and a saved plan."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from mdtool.files import text_from_file
+from tests.conftest import require
+from tests.qemu.test_live import NIC, Running, guest
+from tests.support import SAMPLES, run_mdtool
+
+__all__ = ["guest"]
+pytestmark = pytest.mark.usefixtures("qemu")
+
+
+def apply(guest: Running, *words: str | Path) -> subprocess.CompletedProcess[str]:
+    return guest.mdtool("apply", guest.xml, guest.yaml, "--source", guest.qmp, *words)
+
+
+def test_apply_asks_shows_and_does_live(guest: Running) -> None:
+    guest.write(NIC.format(n=1))
+    guest.launch()
+    assert apply(guest, "--yes").returncode == 0, "nothing to do"
+    guest.write(NIC.format(n=1), guest.disk("a", "sda", "scsi"))
+    before = text_from_file(guest.yaml)
+    refused = apply(guest)
+    assert refused.returncode == 2
+    assert "--yes" in refused.stderr
+    assert "live: " in refused.stderr
+    assert "the guest will notice: " in refused.stderr
+    assert text_from_file(guest.yaml) == before
+    assert guest.verify()[0] == 0, "nothing was touched"
+    done = apply(guest, "--yes")
+    assert done.returncode == 0, done.stderr
+    assert guest.verify()[0] == 0
+    assert "sda" in text_from_file(guest.yaml)
+
+
+def test_apply_with_a_power_cycle(guest: Running) -> None:
+    guest.write(NIC.format(n=1))
+    guest.launch()
+    guest.write(NIC.format(n=1), memory=96)
+    left = apply(guest, "--yes")
+    assert left.returncode == 1, left.stderr
+    assert "needs a power cycle (--restart)" in left.stderr
+    done = apply(guest, "--yes", "--restart", "--force", "--timeout", "1", "--daemonize", "--pidfile", guest.pidfile)
+    assert done.returncode == 0, done.stderr
+    with guest.session() as session:
+        assert session.execute("query-memory-size-summary")["base-memory"] == 96 << 20
+
+
+def test_a_saved_plan_is_applied_or_refused_where_it_is_another(guest: Running) -> None:
+    guest.write(NIC.format(n=1))
+    guest.launch()
+    guest.write(NIC.format(n=1), guest.disk("a", "sda", "scsi"))
+    saved = guest.folder / "plan.json"
+    before = text_from_file(guest.yaml)
+    assert guest.reconcile("--dry-run", "--json", "-o", saved).returncode == 1
+    assert text_from_file(guest.yaml) == before
+    assert [step["name"] for step in json.loads(text_from_file(saved))["steps"] if step["action"] == "add"]
+    guest.write(NIC.format(n=1), guest.disk("a", "sda", "scsi"), guest.disk("b", "sdb", "scsi"))
+    stale = guest.mdtool("apply", saved, "--source", guest.qmp, "--yes")
+    assert stale.returncode == 2
+    assert "[plan-stale]" in stale.stderr
+    assert text_from_file(guest.yaml) == before
+    guest.write(NIC.format(n=1), guest.disk("a", "sda", "scsi"))
+    done = guest.mdtool("apply", saved, "--source", guest.qmp, "--yes")
+    assert done.returncode == 0, done.stderr
+    assert guest.verify()[0] == 0
+
+
+def test_what_is_no_plan_is_refused(guest: Running) -> None:
+    guest.write(NIC.format(n=1))
+    assert guest.reconcile().returncode == 0
+    (guest.folder / "plan.json").write_text(guest.reconcile("--dry-run", "--json").stdout)
+    done = guest.mdtool("apply", "plan.json", "--source", guest.qmp, "--yes")
+    assert done.returncode == 2
+    assert "[plan-file]" in done.stderr
+
+
+# --- libvirt ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def defined(libvirt: str, tmp_path: Path) -> Iterator[Path]:
+    """A guest that libvirt knows and does not run, and its XML."""
+    name = f"mdtool-{uuid.uuid4().hex[:8]}"
+    text = (SAMPLES / "web01" / "guest.xml").read_text().replace("web01</name>", f"{name}</name>")
+    text = text.replace("3f1c2d5e-8a57-4f3e-9d0b-6a1c5e7f9b21", str(uuid.uuid4()))
+    start = text.index("    <disk")
+    path = tmp_path / f"{name}.xml"
+    path.write_text(text[:start] + text[text.index("</disk>") + 8 :])
+    yield path
+    subprocess.run([require("virsh"), "-q", "undefine", name], capture_output=True, timeout=60, check=False)
+
+
+def test_a_guest_of_libvirt_that_is_off_is_defined(defined: Path) -> None:
+    words = ("apply", defined, defined.with_suffix(".yaml"), "--source", f"libvirt:{defined.stem}")
+    done = run_mdtool(*words, "--yes")
+    assert done.returncode == 0, done.stderr
+    xml = subprocess.run(
+        [require("virsh"), "-q", "dumpxml", defined.stem], capture_output=True, text=True, check=True
+    ).stdout
+    assert xml.count("<address") > 5
+    again = run_mdtool(*words)
+    assert again.returncode == 0, again.stderr
+    assert "nothing to do" in again.stderr
+    other = run_mdtool("apply", defined, defined.with_suffix(".yaml"), "--source", "libvirt:other-guest", "--yes")
+    assert other.returncode == 2
+    assert "[other-guest]" in other.stderr
