@@ -38,7 +38,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from mdtool.compare import cpu_flags, guest_visible
+    from mdtool.compare import noticed
     from mdtool.qemu.session import session_from_source
     from mdtool.sources import document_from_source, is_running, rehearsal_of
 
@@ -60,10 +60,10 @@ def run(args: argparse.Namespace) -> int:
         shown(found, None, as_json=False)
         for view in compared.views:
             print(view)
-        print(f"{len(guest_visible(found) + cpu_flags(found))} differences that a guest sees")
+        print(f"{len(noticed(found))} differences that a guest sees")
         if args.migration:
             print(refused or "the state loads")
-    return 1 if guest_visible(found) or cpu_flags(found) or refused else 0
+    return 1 if noticed(found) or refused else 0
 
 
 def _verified(tree: Tree, session: Session, args: argparse.Namespace) -> tuple[list[Difference], Compared, Refusal | None]:

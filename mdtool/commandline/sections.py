@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from mdtool.commandline.option import Option, split
 from mdtool.commandline.sizes import MIB, bytes_of
 from mdtool.errors import InputError
-from mdtool.machine.roles import ON_OFF_AUTO, is_told, role
+from mdtool.machine.roles import NOT_THE_GUESTS, ON_OFF_AUTO, is_told, role
 from mdtool.machine.values import nested
 
 Section = dict[str, Any]
@@ -73,12 +73,6 @@ def _value(text: Any) -> Any:
 
 # --- the machine ---------------------------------------------------------------------------------------------------
 
-#: machine properties that are the host's, the names of objects, or told by a monitor
-_NOT_OF_THE_GUEST = frozenset({
-    "type", "accel", "usb", "dump-guest-core", "mem-merge", "memory-backend", "memory-encryption", "aux-ram-share",
-    "confidential-guest-support", "pflash0", "pflash1", "pcspk-audiodev", "audiodev", "kernel", "initrd", "append", "dtb",
-    "dumpdtb", "firmware", "phandle-start", "suppress-vmdesc", "kvm-type",
-})  # fmt: skip
 _TOLD = ("smp.", "memory.", "boot.", "sgx-epc.", "smp-cache.")
 #: what a machine is where nobody chose
 _UNCHOSEN = {"acpi": ("on", "auto"), "smm": ("auto",), "vmport": ("auto",), "hpet": ("on",), "graphics": ("on",)}
@@ -89,7 +83,7 @@ def _machine(option: Option, _: Hashed) -> Section:
     found = {}
     for name, text in option.bag.items():
         name = _ALSO_CALLED.get(name, name)
-        if name not in _NOT_OF_THE_GUEST and not name.startswith(_TOLD) and text not in _UNCHOSEN.get(name, ()):
+        if name not in NOT_THE_GUESTS | {"usb"} and not name.startswith(_TOLD) and text not in _UNCHOSEN.get(name, ()):
             switch = isinstance(text, str) and text in _ON | _OFF and name not in ON_OFF_AUTO
             found[name] = text in _ON if switch else text
     return {"machine": {"properties": dict(sorted(found.items()))}} if found else {}

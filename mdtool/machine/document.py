@@ -20,7 +20,7 @@ from mdtool.limits import MAX_DIGITS, MAX_INDEX
 from mdtool.machine.schema import machine_schema, validate_machine, validate_pins
 from mdtool.machine.tree import SECTIONS, Bus, Node, Retired, Tree
 from mdtool.machine.values import uuid_from_text
-from mdtool.machine.writer import BAGS, PINS_FORMAT
+from mdtool.machine.writer import BAGS, MACHINE_PINS, PINS_FORMAT, SOURCE
 from mdtool.machine.yaml import composed, items, plain_data, position
 from mdtool.text import quoted
 
@@ -219,6 +219,7 @@ def _stray(pins: Mapping[str, Any], tree: Tree, text: str, end: int, file: str) 
 def _with_pins(tree: Tree, pins: dict[str, Any]) -> Tree:
     bags = {bag: pins.pop(key, {}) for key, bag in BAGS.items()}
     applied = bags["applied"]
+    tree = replace(tree, source=tuple(pins.pop(SOURCE, ())), machine_pins=pins.pop(MACHINE_PINS, {}))
     tree = replace(tree, applied={key: applied.pop(key) for key in list(applied) if key.startswith("@")})
     bags["pins"] = pins
     if not any(bags.values()):

@@ -186,8 +186,22 @@ UNCHOSEN: Mapping[str, tuple[Value, ...]] = {
 #: properties of machines that QEMU types OnOffAuto: a string and no bool
 ON_OFF_AUTO = frozenset({"smm", "acpi", "pit", "pic", "vmport", "virt-ssd", "rtas"})
 
+#: machine properties that are the host's, the names of objects, what is in another section, or what goes on
+NOT_THE_GUESTS = frozenset({
+    "type", "accel", "dump-guest-core", "mem-merge", "memory-backend", "memory-encryption", "aux-ram-share",
+    "confidential-guest-support", "pflash0", "pflash1", "pcspk-audiodev", "audiodev", "kernel", "initrd", "append", "dtb",
+    "dumpdtb", "firmware", "shim", "phandle-start", "suppress-vmdesc", "kvm-type", "device-memory-region-size",
+    "max-fw-size", "bus-lock-ratelimit", "x-change-vmfd-on-reset", "vfio-no-msix-emulation", "igd-passthru",
+})  # fmt: skip
+
 #: serials that QEMU numbers itself
 NUMBERED = re.compile(r"QM\d{5}")
+
+#: strings that a guest reads, and that every version of QEMU has: where a dump has none, it was empty
+STRINGS = frozenset({
+    "serial", "device_id", "product", "vendor", "ver", "model", "name", "label", "mount_tag", "tag", "guid", "uuid",
+    "failover_pair_id", "loadparm",
+})  # fmt: skip
 
 #: strings whose emptiness says something: ``romfile`` empty is "no option ROM"
 EMPTY_SAYS = frozenset({"romfile"})

@@ -22,6 +22,10 @@ Properties = Mapping[str, Value]
 BUILTIN = "builtin"  # origin of a node that the machine type itself creates
 HAND = "hand"  # origin of a node that a person wrote into the description and no XML element stands for
 
+MONITOR = "monitor"  # source of a description: a running QEMU was asked
+ARGUMENTS = "arguments"  # source: the arguments of its process were read too
+SOURCES = (MONITOR, ARGUMENTS)
+
 
 @dataclass(frozen=True, slots=True)
 class Node:
@@ -40,6 +44,7 @@ class Node:
     ``pci``         what a PCI device is (class, ids, sizes of BARs and ROM), see ``pci.pci_facts``
     ``buses``       the buses that the device provides, in order of name
     ``position``    where it stands in its file; no part of equality
+    ``empty``       of a machine that was just asked: its properties that are empty strings, which no file keeps
     """
 
     driver: str
@@ -53,6 +58,7 @@ class Node:
     pci: Properties = field(default_factory=dict)
     buses: tuple[Bus, ...] = ()
     position: Position | None = field(default=None, compare=False, repr=False)
+    empty: frozenset[str] = field(default=frozenset(), compare=False, repr=False)
 
     def __str__(self) -> str:
         where = f" at {self.address}" if self.address is not None else ""
@@ -115,6 +121,10 @@ class Tree:
     The sections (``guest``, ``machine``, ``cpu``, ...) are plain JSON-like data whose keys the schema defines; an absent
     section is an empty dict.  ``buses`` are the buses that hang off system-bus devices, and ``main-system-bus`` itself;
     all other buses are inside the node that provides them.  ``devices`` sit on no bus (CPUs, DIMMs).
+
+    ``source`` says who was asked when the description was made (``MONITOR``, ``ARGUMENTS``); empty where guest XML or a
+    person made it.  With it, an absent key means "not set" where the source could have known it, and "not known" where it
+    could not.  ``machine_pins`` are the machine properties that QEMU has and nobody chose, ``{"nvdimm": False}``.
     """
 
     guest: Properties = field(default_factory=dict)
@@ -132,6 +142,8 @@ class Tree:
     devices: tuple[Node, ...] = ()
     retired: tuple[Retired, ...] = ()
     applied: Properties = field(default_factory=dict)  # what the XML last set of the sections: {"@cpu": {...}}
+    source: tuple[str, ...] = ()
+    machine_pins: Properties = field(default_factory=dict)
 
     @cached_property
     def places(self) -> tuple[Place, ...]:

@@ -17,6 +17,8 @@ PINS_FORMAT = "pins/1"
 SCHEMA_LINE = "# yaml-language-server: $schema=machine.schema.json"
 #: keys of the pins document that are no node's name (':' is in no QEMU id), and the bag of a node that each one holds
 BAGS = {"mdtool:applied": "applied", "mdtool:effective": "effective", "mdtool:pci": "pci"}
+#: keys of the pins document that are about the whole machine: who was asked, and the machine's own properties
+SOURCE, MACHINE_PINS = "mdtool:source", "mdtool:machine"
 WIDTH = 110  # where a flow mapping is broken into lines
 
 
@@ -108,7 +110,12 @@ def pins_from_tree(tree: Tree) -> dict[str, Any]:
         return {name: dict(sorted(value.items())) for name, value in found.items() if value}
 
     names = sorted(tree.by_name, key=natural)
-    data: dict[str, Any] = {"mdtool": PINS_FORMAT, **bags("pins", names)}
+    data: dict[str, Any] = {"mdtool": PINS_FORMAT}
+    if tree.source:
+        data[SOURCE] = list(tree.source)
+    if tree.machine_pins:
+        data[MACHINE_PINS] = dict(sorted(tree.machine_pins.items()))
+    data |= bags("pins", names)
     for key, bag in BAGS.items():
         found = bags(bag, [name for name in names if bag != "pci" or pci_facts(tree.by_name[name].node)])
         if bag == "applied":

@@ -43,14 +43,15 @@ class _Seen:
 
 
 def verified(description: Tree, session: Session) -> tuple[Tree, list[Difference], Compared]:
-    """The machine behind a session as it is, what it has otherwise than the description, in three views, and how much
+    """The machine behind a session as it is, what it has otherwise than the description, in all views, and how much
     was compared.
 
     What two views show is said once.
     """
+    from mdtool.qemu.arguments import completed
     from mdtool.qemu.dump import dump
 
-    machine = dump(session)
+    machine = completed(dump(session), session, lambda _: None)
     found, compared = comparison(description, machine)
     try:
         answer = session.execute("query-pci")

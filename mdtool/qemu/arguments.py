@@ -17,7 +17,7 @@ from mdtool.commandline.option import Option
 from mdtool.commandline.process import options_from_process, sha256_of
 from mdtool.commandline.sections import Section, sections_from_options
 from mdtool.errors import MdtoolError, Warned
-from mdtool.machine.tree import Tree
+from mdtool.machine.tree import SOURCES, Tree
 from mdtool.qemu.dump import NO_UUID, over
 from mdtool.qemu.session import Session
 
@@ -41,7 +41,7 @@ def completed(tree: Tree, session: Session, warn: Warned) -> Tree:
         why = (error.strerror if isinstance(error, OSError) else None) or error
         warn(f"{session.source}: {_WHAT}: the arguments of process {session.pid} cannot be read: {why}")
         return tree
-    return with_sections(tree, sections)
+    return replace(with_sections(tree, sections), source=SOURCES)
 
 
 def _uuid(options: Iterable[Option]) -> str | None:

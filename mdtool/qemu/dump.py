@@ -16,8 +16,8 @@ from mdtool.errors import MonitorError, Warned
 from mdtool.machine.buses.kinds import FLASH, LOOSE, Read, kind_of_bus, kind_of_driver, no_address
 from mdtool.machine.document import tree_with
 from mdtool.machine.pci import properties_digest
-from mdtool.machine.roles import chosen, is_told, role
-from mdtool.machine.tree import BUILTIN, SECTIONS, Bus, Node, Tree, Value
+from mdtool.machine.roles import NOT_THE_GUESTS, chosen, is_told, role
+from mdtool.machine.tree import BUILTIN, MONITOR, SECTIONS, Bus, Node, Tree, Value
 from mdtool.machine.values import natural, ranges
 from mdtool.machine.writer import canonical
 from mdtool.qemu.read import Way, read
@@ -90,6 +90,8 @@ def tree_from_raw(raw: Raw) -> Tree:
             boot=_boot(answers),
             features=_features(raw),
             objects=_objects(answers),
+            source=(MONITOR,),
+            machine_pins=machine_pins(answers["machine"]),
             buses=_told_apart(top),
             devices=(
                 *_cpu_nodes(answers),
@@ -162,6 +164,7 @@ def _node(device: RawDevice, notation: Read, raw: Raw) -> Node:
         pins=bags["guest"],
         effective=bags["effective"],
         buses=tuple(_bus(bus, raw) for bus in device.buses),
+        empty=frozenset(name for name, value in device.properties.items() if value == "" and name not in spent),
     )
     return replace(node, pci={**device.pci, "of": properties_digest(node)}) if device.pci else node
 
@@ -209,10 +212,20 @@ def _machine_properties(raw: Raw) -> dict[str, Value]:
     found = {name: value for driver, name, value in parts if driver not in builtin}
     if parts and builtin & _USB_CONTROLLERS:
         found["usb"] = True
+    machine = raw.answers["machine"]
     for name, usual in (("acpi", ("on", "auto")), ("smm", ("auto",))):  # newer libvirts say acpi=on, which auto means
-        if raw.answers.get(name) not in (None, True, *usual):
-            found[name] = raw.answers[name]
+        if machine.get(name) not in (None, True, *usual):
+            found[name] = machine[name]
     return dict(sorted(found.items()))
+
+
+def machine_pins(values: Mapping[str, Value]) -> dict[str, Value]:
+    """The machine properties that a guest sees, chosen or filled in.
+
+    >>> machine_pins({"acpi": "auto", "nvdimm": False, "mem-merge": True, "loadparm": ""})
+    {'acpi': 'auto', 'loadparm': '', 'nvdimm': False}
+    """
+    return {name: values[name] for name in sorted(values) if name not in NOT_THE_GUESTS}
 
 
 #: switches of the chipset's power management that are set by ``-global``, with what they are where nobody chose
@@ -332,6 +345,8 @@ def _cpu_nodes(answers: Mapping[str, Any]) -> Iterable[Node]:
         effective["feature-words"] = _feature_words(answers["feature-words"])
     elif answers.get("features"):
         effective["features"] = answers["features"]
+    if identity := answers.get("cpu identity"):
+        effective["identity"] = identity
     for number, cpu in enumerate(cpus):
         path = cpu["qom-path"]
         user = path.startswith("/machine/peripheral")
@@ -368,5 +383,5 @@ def _memory_nodes(answers: Mapping[str, Any], users: Mapping[str, str]) -> Itera
             id=id_,
             address=str(data["slot"]),
             properties={"node": data["node"]} if data.get("node") else {},
-            pins={"addr": data["addr"]},
+            pins={"addr": data["addr"]} | ({} if data.get("node") else {"node": 0}),
         )

@@ -168,17 +168,21 @@ def loose(users: Mapping[str, str], read: Reader) -> Task[list[RawDevice]]:
     ]
 
 
-def switches(path: str, *, batch: bool) -> Task[dict[str, bool]]:
-    """The boolean properties of an object; of a CPU that is no x86 they are its features."""
+def plain_values(path: str, *, batch: bool) -> Task[dict[str, Value]]:
+    """The properties of an object that are a switch, a number or a string: of a CPU its features and what it is."""
     if batch:
         (answer,) = told((yield [("qom-list-get", {"paths": [path]})])[0])
-        found = {entry["name"]: entry.get("value") for entry in answer["properties"] if entry["type"] == "bool"}
+        found = {entry["name"]: entry.get("value") for entry in answer["properties"] if not _is_structure(entry["type"])}
     else:
         entries = told((yield [("qom-list", {"path": path})])[0])
-        names = [entry["name"] for entry in entries if entry["type"] == "bool" and entry["name"] not in _OBJECT]
+        names = [e["name"] for e in entries if not _is_structure(e["type"]) and e["name"] not in _OBJECT]
         values = yield [("qom-get", {"path": path, "property": name}) for name in names]
         found = dict(zip(names, map(or_none, values), strict=True))
-    return {name: found[name] for name in sorted(found) if name not in _OBJECT and found[name] is not None}
+    return {
+        name: found[name]
+        for name in sorted(found)
+        if name not in _OBJECT and isinstance(found[name], (bool, int, str)) and not name.startswith("legacy-")
+    }
 
 
 def plain(name: str, kind: str, value: Value) -> Value:

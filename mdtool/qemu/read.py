@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from enum import Enum
 from typing import Any
 
@@ -48,8 +48,7 @@ QUESTIONS: Mapping[str, Question] = {
     "smp": _machine("smp"),
     "boot": _machine("boot"),
     "memory": _machine("memory"),
-    "acpi": _machine("acpi"),
-    "smm": _machine("smm"),
+    "machine": ("qom-list", {"path": "/machine"}),
     "cpus": ("query-hotpluggable-cpus", None),
     "cpus fast": ("query-cpus-fast", None),
     "memdev": ("query-memdev", None),
@@ -76,15 +75,16 @@ def read(session: Session, way: Way | None = None, warn: Warned = lambda _: None
     _forget_made_up_ids(buses, users)
     reader = (qom.batch if way is Way.BATCH else qom.one_by_one)(warn)
     values = _find_paths(buses, users) if way is Way.QTREE else qom.fill(session.source, buses, users, reader, qom_tree)
-    loose, cpu, _ = asked(
+    loose, cpu, machine, _ = asked(
         session,
         together(
             _devices(values, buses, users, answers, reader),
             _cpu(answers, batch=way is Way.BATCH),
+            _machine_values(answers["machine"] or ()),
             _hash_flash(buses if session.local else [], session.pid),
         ),
     )
-    return Raw(session.version, buses, users, answers | cpu, loose)
+    return Raw(session.version, buses, users, answers | cpu | {"machine": machine}, loose)
 
 
 def _hmp(line: str) -> Question:
@@ -170,10 +170,53 @@ def _cpu(answers: Mapping[str, Any], *, batch: bool) -> Task[dict[str, Any]]:
         return {"cpus": cpus}
     if answers["target"]["arch"] in ("x86_64", "i386"):
         name, features = "feature-words", _one("qom-get", {"path": first, "property": "feature-words"})
+        identity = _values(first, X86_IDENTITY)
     else:
-        name, features = "features", qom.switches(first, batch=batch)
-    kind, found = yield from together(_one("qom-get", {"path": first, "property": "type"}), features)
-    return {"cpus": [{"type": kind, **cpu} for cpu in cpus], name: found}
+        name, features, identity = "features", qom.plain_values(first, batch=batch), _nothing()
+    kind, found, identity = yield from together(_one("qom-get", {"path": first, "property": "type"}), features, identity)
+    cpus = [{"type": kind, **cpu} for cpu in cpus]
+    if name == "feature-words":
+        return {"cpus": cpus, name: found, "cpu identity": identity}
+    values = {key: value for key, value in found.items() if key not in NO_IDENTITY}
+    return {
+        "cpus": cpus,
+        name: {key: value for key, value in values.items() if isinstance(value, bool)},
+        "cpu identity": {key: value for key, value in values.items() if not isinstance(value, bool)},
+    }
+
+
+#: what CPUID says of an x86 CPU beside its flags, and what decides how it describes caches and topology
+X86_IDENTITY = (
+    "vendor", "family", "model", "stepping", "model-id", "level", "level-func7", "xlevel", "xlevel2", "phys-bits",
+    "guest-phys-bits", "ucode-rev", "tsc-frequency", "legacy-cache", "l3-cache", "cpuid-0xb", "x-l1-cache-per-thread",
+    "vendor-cpuid-only", "tcg-cpuid", "hv-vendor-id", "hv-spinlocks", "hv-version-id-build", "fill-mtrr-mask", "lmce",
+    "avx10-version", "legacy-multi-node", "kvm-pv-enforce-cpuid", "full-width-write",
+)  # fmt: skip
+#: values of a CPU that are its place, its state, or how it was told to start
+NO_IDENTITY = frozenset({
+    "core-id", "socket-id", "die-id", "cluster-id", "module-id", "thread-id", "node-id", "book-id", "drawer-id", "hartid",
+    "core-count", "mp-affinity", "apic-id", "unavailable-features", "start-powered-off", "crash-information", "rvbar",
+    "resetvec", "description", "entitlement", "dedicated",
+})  # fmt: skip
+
+
+def _nothing() -> Task[dict[str, Any]]:
+    yield []
+    return {}
+
+
+def _values(path: str, names: Sequence[str]) -> Task[dict[str, Any]]:
+    """Some properties of an object; those that this QEMU does not have are absent."""
+    answers = yield [("qom-get", {"path": path, "property": name}) for name in names]
+    found = zip(names, map(or_none, answers), strict=True)
+    return {name: value for name, value in found if value is not None}
+
+
+def _machine_values(entries: Sequence[Mapping[str, str]]) -> Task[dict[str, Any]]:
+    """Every property of the machine that is a switch, a number or a string, host side and all."""
+    names = [entry["name"] for entry in entries if not entry["type"].startswith(("child<", "link<"))]
+    found = yield from _values("/machine", names)
+    return {name: value for name, value in found.items() if isinstance(value, (bool, int, str))}
 
 
 def _one(command: str, arguments: Mapping[str, Any]) -> Task[Any]:

@@ -47,4 +47,5 @@ def minimal(tree: Tree) -> Tree:
 
     top += [bus(one) for one in tree.buses]
     alone = tuple(devices(tree.devices))
-    return replace(tree, buses=tuple(one for one in top if one.devices), devices=alone, retired=())
+    buses = tuple(one for one in top if one.devices)
+    return replace(tree, buses=buses, devices=alone, retired=(), source=(), machine_pins={})

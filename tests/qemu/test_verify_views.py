@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from mdtool.compare import ADDRESS, ENUMERATED, FEATURES, FIRMWARE, IDENTITY, PCI, TREE, compare
+from mdtool.compare import ADDRESS, ENUMERATED, FEATURES, FIRMWARE, IDENTITY, PCI, SECTIONS_VIEW, TREE, compare
 from mdtool.launch.start import started
 from mdtool.machine.tree import Bus, Node, Tree
 from mdtool.machine.writer import yaml_from_tree
@@ -76,7 +76,7 @@ def test_expanders_and_bridges_behind_bridges_verify_clean(name: str, tmp_path: 
     unbooted, booted = (
         {view["view"]: view for view in json.loads(done.stdout)["compared"]["views"]} for done in (before, after)
     )
-    assert unbooted.keys() == booted.keys() == {TREE, ENUMERATED, FEATURES}
+    assert unbooted.keys() == booted.keys() == {TREE, SECTIONS_VIEW, ENUMERATED, FEATURES}
     functions = sum(place.bus is not None and place.bus.type.upper().startswith(("PCI", "PXB")) for place in tree.places)
     assert booted[ENUMERATED]["omitted"] == []
     assert f" {functions} functions" in booted[ENUMERATED]["compared"]

@@ -96,7 +96,7 @@ def test_a_property_that_went_away() -> None:
 
 def test_a_renamed_port_does_not_move_what_is_behind_it() -> None:
     edits = (("id: rp1", "id: port1"), ("        rp1:", "        port1:"))
-    assert changes(*edits) == [("renamed", "rp1", "rp1 -> port1", "property")]
+    assert changes(*edits) == [("renamed", "rp1", "rp1 -> port1", "host")]  # no guest sees an id
 
 
 def test_the_command(tmp_path: Path) -> None:

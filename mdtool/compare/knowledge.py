@@ -1,0 +1,150 @@
+"""What each source of a description could know, so that an absent key is either "not set" or "not known".
+
+A row says of a fact who can tell it and which values are the same as saying nothing.  What no row names nobody is known to
+tell: it is compared where both sides have it, and listed as not compared where one has.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from mdtool.machine.tree import ARGUMENTS, MONITOR, Properties, Tree, Value
+from mdtool.machine.values import same
+
+XML = "xml"  # guest XML, of which a description keeps what it last set
+
+
+class Fact(NamedTuple):
+    """``pattern`` of ``section.key.key``; who ``tells`` it; the values that are like an absent one (``unset``)."""
+
+    pattern: str
+    tells: frozenset[str]
+    unset: tuple[Value, ...] = ()
+
+
+def _row(pattern: str, tells: str, *unset: Value) -> Fact:
+    return Fact(pattern, frozenset(tells.split()), unset)
+
+
+#: the first row that fits decides
+FACTS = (
+    _row(r"guest\.(name|uuid)", "monitor"),
+    _row(r"machine\.(type|arch)", "monitor xml"),
+    _row(r"cpu\.features\..*", "arguments"),
+    _row(r"cpu\.(model|vcpus|maxcpus|topology(\..*)?)", "monitor", 1),
+    _row(r"memory\.(slots|max)", "monitor xml", 0),
+    _row(r"memory\.size", "monitor"),
+    _row(r"numa\.distances", "arguments xml"),
+    _row(r"numa\.nodes\.(links|caches|initiator)", "arguments xml"),
+    _row(r"numa\.nodes(\.(id|cpus|memory|memdev))?", "monitor xml"),
+    _row(r"numa", "monitor xml"),
+    _row(r"firmware\.kind", "arguments xml"),
+    _row(r"firmware\.secure", "monitor xml", False),
+    _row(r"boot\.(strict|menu)", "monitor", False),
+    _row(r"boot\.order", "monitor", "", "cad"),
+    _row(r"boot\.(once|splash|splash-time|reboot-timeout)", "monitor xml"),
+    _row(r"boot\.(kernel|append)", "arguments xml", False, ""),
+    _row(r"smbios(\..*)?", "arguments xml"),
+    _row(r"features\.fw_cfg(\..*)?", "arguments xml"),
+    _row(r"features\.globals(\..*)?", "arguments"),
+    _row(r"clock\.base", "arguments xml", "utc"),
+    _row(r"clock\.timers\.rtc(\..*)?", "arguments"),
+)
+
+#: machine properties, and what they are on every version of QEMU where nobody chose; others depend on the machine type
+MACHINE_UNSET: Properties = {
+    "acpi": ("auto", "on"),
+    "smm": ("auto",),
+    "vmport": ("auto", "on"),
+    "hpet": (True,),
+    "i8042": (True,),
+    "pit": ("auto", "on"),
+    "pic": ("auto", "on"),
+    "sata": (True,),
+    "smbus": (True,),
+    "usb": (False,),
+    "graphics": (True,),
+    "nvdimm": (False,),
+    "nvdimm-persistence": ("",),
+    "hmat": (False,),
+    "cxl": (False,),
+    "default-bus-bypass-iommu": (False,),
+    "x-oem-id": ("BOCHS ", "BOCHS"),
+    "x-oem-table-id": ("BXPC    ", "BXPC"),
+    "dt-compatible": ("",),
+    "highmem": (True,),
+    "secure": (False,),
+    "virtualization": (False,),
+    "mte": (False,),
+    "ras": (False,),
+    "iommu": ("none",),
+    "loadparm": ("",),
+    "aes-key-wrap": (True,),
+    "dea-key-wrap": (True,),
+    "host-model": ("",),
+    "host-serial": ("",),
+    "max-cpu-compat": ("",),
+    "x-vof": (False,),
+    "aia": ("none",),
+    "aclint": (False,),
+}
+#: spellings of a switch that are one to the guest
+_SAME_ON_THE_MACHINE = {"acpi": ("auto", "on"), "vmport": ("auto", "on"), "pit": ("auto", "on"), "pic": ("auto", "on")}
+
+
+def sources_of(tree: Tree) -> frozenset[str]:
+    """Who was asked for a description: its ``source``, and guest XML where it keeps what that set of the sections."""
+    xml = {XML} if any(name.startswith("@") for name in tree.applied) else set()
+    return frozenset(tree.source) | xml
+
+
+def fact_of(path: str) -> Fact | None:
+    """The row of ``boot.menu``; rows of a list have no number (``numa.nodes[0].cpus`` is ``numa.nodes.cpus``)."""
+    plain = re.sub(r"\[\d+\]", "", path)
+    return next((fact for fact in FACTS if re.fullmatch(fact.pattern, plain)), None)
+
+
+def is_known(sources: frozenset[str], path: str) -> bool:
+    """Whether a description from these sources would have the fact if it was there.
+
+    >>> is_known(frozenset({"monitor"}), "boot.menu"), is_known(frozenset({"monitor"}), "smbios.type1.serial")
+    (True, False)
+    """
+    fact = fact_of(path)
+    return fact is not None and not sources.isdisjoint(fact.tells)
+
+
+def says_nothing(path: str, value: Value) -> bool:
+    """Whether a value is what an absent key means."""
+    fact = fact_of(path)
+    return fact is not None and any(same(value, one) for one in fact.unset)
+
+
+def is_usual(name: str, value: Value) -> bool | None:
+    """Whether a machine property is as where nobody chose; None where that depends on the machine type."""
+    usual = MACHINE_UNSET.get(name)
+    return None if usual is None else any(same(value, one) for one in usual)
+
+
+def same_on_the_machine(name: str, one: Value, other: Value) -> bool:
+    """Whether a guest can tell two values of a machine property apart."""
+    alike = _SAME_ON_THE_MACHINE.get(name, ())
+    return same(one, other) or (any(same(one, x) for x in alike) and any(same(other, x) for x in alike))
+
+
+def why_not(sources: frozenset[str], *, described: bool) -> str:
+    """Why a fact that the other side has is not compared; ``described``: it is the description that lacks it."""
+    if described:
+        return "the description does not say: " + _from(sources)
+    if MONITOR in sources and ARGUMENTS not in sources:
+        return "no monitor tells it, and the arguments of the process were not read"
+    return "the machine does not show it"
+
+
+def _from(sources: frozenset[str]) -> str:
+    if ARGUMENTS in sources:
+        return "nothing that was asked for it tells this"
+    if MONITOR in sources:
+        return "it is from a monitor alone, which does not tell this"
+    return "it is from guest XML alone" if XML in sources else "it does not record what its source knew"
