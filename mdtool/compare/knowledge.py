@@ -41,7 +41,8 @@ FACTS = (
     _row(r"numa", "monitor xml"),
     _row(r"firmware\.kind", "arguments xml"),
     _row(r"firmware\.secure", "monitor xml", False),
-    _row(r"boot\.(strict|menu)", "monitor", False),
+    _row(r"boot\.strict", "", False),  # what firmware does when nothing boots: libvirt's default, and not QEMU's
+    _row(r"boot\.menu", "monitor", False),
     _row(r"boot\.order", "monitor", "", "cad"),
     _row(r"boot\.(once|splash|splash-time|reboot-timeout)", "monitor xml"),
     _row(r"boot\.(kernel|append)", "arguments xml", False, ""),

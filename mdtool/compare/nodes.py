@@ -150,7 +150,7 @@ def _unknown(name: str, value: Value, want: Place, have: Place, pair: Pair) -> s
             return None
         return f"QEMU {_version(pair.description)}, which was dumped, does not show it"
     by_xml = knowledge.XML in knowledge.sources_of(pair.description) and want.node.origin is not None
-    if name in STRINGS and by_xml and not want.node.pins:
+    if name in STRINGS and by_xml and not want.node.pins and name in have.node.properties:
         return None
     return ""
 
