@@ -78,24 +78,15 @@ def _compared(file: str, found: Fingerprint, *, asl: bool) -> int:
 def _fingerprint(args: argparse.Namespace) -> Fingerprint:
     from mdtool.proof.fingerprint import fingerprint_from_argv
     from mdtool.proof.running import argv_from_source, is_running
-    from mdtool.sources import Access, Kind, guest_from_source, kind_of, tree_from_source
+    from mdtool.sources import Kind, kind_of, tree_from_source
 
     if is_running(args.guest):
         with argv_from_source(args.guest) as argv:
             return fingerprint_from_argv(argv, root=args.qemu_root)
     access = access_of(args)
     if kind_of(args.guest, access) is Kind.XML:
-        from mdtool.launch.rehearse import prepared_rehearsal
-
-        tree = _described(args)
-        way = args.via if args.via not in (None, "hints") else "device"
-        guest = guest_from_source(args.guest, Access(args.connect))
-        prepared = prepared_rehearsal(guest, tree, binary=args.qemu, via=way)
-        if args.qemu_root:
-            return fingerprint_from_argv(prepared.words(), root=args.qemu_root)
-        from mdtool.proof.prepared import fingerprint_from_prepared
-
-        return fingerprint_from_prepared(prepared)
+        return _from_xml(args)
+    from mdtool.proof.firmware import without_firmware
     from mdtool.proof.standalone import argv_from_description, binary_of
 
     tree = tree_from_source(args.guest, access)
@@ -104,7 +95,33 @@ def _fingerprint(args: argparse.Namespace) -> Fingerprint:
         say(f"{name}: {driver} stands in: the described device needs a host")
     for name, why in alone.left_out.items():
         say(f"{name}: left out: {why}")
-    return fingerprint_from_argv(alone.argv, root=args.qemu_root)
+    found = fingerprint_from_argv(alone.argv, root=args.qemu_root)
+    return without_firmware(found, alone.unread) if alone.unread else found
+
+
+def _from_xml(args: argparse.Namespace) -> Fingerprint:
+    """The rehearsed guest XML with its own firmware in place of empty flash; where that cannot be read, without a word
+    of what stood there."""
+    from mdtool.launch.rehearse import prepared_rehearsal
+    from mdtool.proof.fingerprint import fingerprint_from_argv
+    from mdtool.proof.firmware import image_of_guest, is_readable, prepared_with_image, without_firmware
+    from mdtool.proof.prepared import fingerprint_from_prepared
+    from mdtool.sources import Access, guest_from_source
+
+    guest = guest_from_source(args.guest, Access(args.connect))
+    way = args.via if args.via not in (None, "hints") else "device"
+    prepared = prepared_rehearsal(guest, _described(args), binary=args.qemu, via=way)
+    image = image_of_guest(guest, secure=bool(prepared.tree.firmware.get("secure")))
+    there = image is not None and is_readable(image)
+    if image is not None and there:
+        prepared = prepared_with_image(prepared, image)
+    if args.qemu_root:
+        found = fingerprint_from_argv(prepared.words(), root=args.qemu_root)
+    else:
+        found = fingerprint_from_prepared(prepared)
+    if image is None or there:
+        return found
+    return without_firmware(found, "firmware: the image that the XML names cannot be read")
 
 
 def _described(args: argparse.Namespace) -> Tree | None:

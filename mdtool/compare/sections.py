@@ -28,6 +28,11 @@ class Pair:
     machine: Tree
     alike: bool
 
+    @property
+    def shows_cpu(self) -> bool:
+        """Whether both have what the guest sees of its CPU."""
+        return all(any(place.node.effective for place in tree.places) for tree in (self.description, self.machine))
+
     def _sources(self, *, described: bool) -> frozenset[str]:
         return knowledge.sources_of(self.description if described else self.machine)
 
@@ -92,8 +97,8 @@ def _both(pair: Pair, section: str, name: str, want: Any, have: Any) -> Findings
 def _one(pair: Pair, section: str, name: str, value: Any, *, described: bool) -> Findings:
     """A fact that one side has; ``described``: the machine has it, and the description does not."""
     full = f"{section}.{name}"
-    if knowledge.says_nothing(full, value):
-        yield None
+    if knowledge.says_nothing(full, value) or (full.startswith("cpu.features.") and pair.shows_cpu and not pair.alike):
+        yield None  # what a feature does that one side has no word of is in what the CPU offers
         return
     whole = pair.absence(full, value, described=described)
     if isinstance(value, Mapping) and value and whole is not None:

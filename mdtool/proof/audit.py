@@ -19,6 +19,7 @@ from mdtool.machine.values import natural
 from mdtool.proof.causes import Fix, Search, filled
 from mdtool.proof.differences import Change, compare
 from mdtool.proof.fingerprint import Fingerprint, fingerprint_from_probe
+from mdtool.proof.firmware import without_firmware
 from mdtool.proof.migration import blamed
 from mdtool.proof.names import node_names
 from mdtool.proof.probe import probed
@@ -215,7 +216,9 @@ def _seen(tree: Tree, qemu: Qemu) -> Seen:
         try:
             with probed(alone.argv, root=qemu.root) as probe:
                 dumped = dump(probe.session)  # first: reading the fingerprint changes the machine
-                return Seen(fingerprint_from_probe(probe), dumped, tree, alone, tuple(lacks))
+                found = fingerprint_from_probe(probe)
+                found = without_firmware(found, alone.unread) if alone.unread else found
+                return Seen(found, dumped, tree, alone, tuple(lacks))
         except QemuError as error:
             missing = _NOT_FOUND.search(error.what)
             smaller = without(tree, missing["type"], missing["name"] or missing["option"]) if missing else tree

@@ -21,6 +21,7 @@ from mdtool.machine.values import same
 from mdtool.proof.cpuid import PROPERTIES
 from mdtool.proof.differences import Change, compare
 from mdtool.proof.fingerprint import Fingerprint, fingerprint_from_argv
+from mdtool.proof.firmware import without_firmware
 from mdtool.proof.names import node_names
 from mdtool.proof.probe import probed
 from mdtool.proof.rewrite import with_properties
@@ -166,8 +167,9 @@ class Search:
     def _left(self, trial: Trial) -> Keys | None:
         """The changes that are left with a trial; None where QEMU refuses it."""
         try:
-            argv = argv_from_description(with_fixes(self.tree, trial), binary=self.binary).argv
-            after = fingerprint_from_argv(argv, root=self.root)
+            alone = argv_from_description(with_fixes(self.tree, trial), binary=self.binary)
+            after = fingerprint_from_argv(alone.argv, root=self.root)
+            after = without_firmware(after, alone.unread) if alone.unread else after
         except MdtoolError:
             return None
         return keys(compare(self.before, after, node_names(self.reference)))

@@ -251,6 +251,7 @@ def _registers(function: Function) -> Iterator[tuple[int, int]]:
 
 
 def _bars(function: Function, masks: dict[int, int]) -> Iterator[Bar]:
+    """The type of a BAR is in its register as it was before: of one below 16 bytes the answer has size bits there."""
     index = 0
     while index < BARS.get(function.header, 0):
         offset = BAR0 + 4 * index
@@ -258,15 +259,16 @@ def _bars(function: Function, masks: dict[int, int]) -> Iterator[Bar]:
         if mask == 0:
             index += 1
             continue
-        if mask & 1:
+        kind = function.number(offset, 4)
+        if kind & 1:
             yield Bar(index, "io", False, (-(mask & 0xFFFC)) & 0xFFFF or 0x10000)
             index += 1
-        elif mask & 0x6 == 0x4:
+        elif kind & 0x6 == 0x4:
             wide = masks.get(offset + 4, 0) << 32 | mask & ~0xF
-            yield Bar(index, "mem64", bool(mask & 8), -wide & 0xFFFFFFFFFFFFFFFF)
+            yield Bar(index, "mem64", bool(kind & 8), -wide & 0xFFFFFFFFFFFFFFFF)
             index += 2
         else:
-            yield Bar(index, "mem32", bool(mask & 8), -(mask & ~0xF) & 0xFFFFFFFF)
+            yield Bar(index, "mem32", bool(kind & 8), -(mask & ~0xF) & 0xFFFFFFFF)
             index += 1
 
 

@@ -21,6 +21,7 @@ from mdtool.guest.xml import Element
 from mdtool.launch.argv import ordered
 from mdtool.machine.buses.arguments import device_arguments
 from mdtool.machine.tree import Node, Tree
+from mdtool.proof.firmware import Image, image_from_hash, why_missing, words_with_image
 
 #: libvirt spells an architecture as uname does
 _LIBVIRT_ARCH = {"arm": "armv7l", "i386": "i686"}
@@ -33,11 +34,13 @@ class Alone:
 
     ``stand_ins``  node name: the driver that stands there, where the described one needs a host
     ``left_out``   node name: why it cannot be there at all
+    ``unread``     why the described firmware is not there, and so not looked at; "" where it is, or is QEMU's own
     """
 
     argv: list[str]
     stand_ins: Mapping[str, str] = field(default_factory=dict)
     left_out: Mapping[str, str] = field(default_factory=dict)
+    unread: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +58,8 @@ def argv_from_description(tree: Tree, *, binary: str) -> Alone:
     """
     if "type" not in tree.machine:
         raise InputError("the description names no machine type", expected="machine: {type: pc-q35-7.2, ...}")
-    guest = _guest(tree)
+    image = image_from_hash(tree.firmware) if tree.firmware.get("kind") else None
+    guest = _guest(tree, image)
     words = [binary, *platform_of(guest, tree, rehearse=True).words, "-display", "none"]
     words += ["-audiodev", json.dumps({"driver": "none", "id": "audio0"})]
     stand_ins: dict[str, str] = {}
@@ -72,7 +76,9 @@ def argv_from_description(tree: Tree, *, binary: str) -> Alone:
             stand_ins[place.name] = other
             arguments = {"driver": other, **substitute_properties(other, arguments)}
         words += [*behind.words, "-device", json.dumps(arguments)]
-    return Alone(words, stand_ins, left_out)
+    if image is None:
+        return Alone(words, stand_ins, left_out, why_missing(tree.firmware) if tree.firmware.get("kind") else "")
+    return Alone(words_with_image(words, image), stand_ins, left_out)
 
 
 def binary_of(tree: Tree) -> str:
@@ -80,7 +86,7 @@ def binary_of(tree: Tree) -> str:
     return f"qemu-system-{tree.machine.get('arch', 'x86_64')}"
 
 
-def _guest(tree: Tree) -> Guest:
+def _guest(tree: Tree, image: Image | None) -> Guest:
     """The least guest XML that this description could have: everything that the guest sees is the description's."""
     here = Position("description", 1)
     arch = str(tree.machine.get("arch", "x86_64"))
@@ -97,13 +103,26 @@ def _guest(tree: Tree) -> Guest:
             Element("name", {}, here, text=str(tree.guest.get("name", "guest"))),
             Element("memory", {"unit": "b"}, here, text=str(size)),
             Element("vcpu", {}, here, text=str(tree.cpu.get("vcpus", 1))),
-            Element("os", {}, here, [kind]),
+            _os(tree, image, kind),
             *([Element("cpu", {}, here, [Element("numa", {}, here, cells)])] if cells else []),
             Element("features", {}, here, [Element("acpi", {}, here)]),
             Element("devices", {}, here),
         ],
     )
     return Guest("description", domain, str(tree.guest.get("name", "guest")), tree.guest.get("uuid"), arch, machine, None)
+
+
+def _os(tree: Tree, image: Image | None, kind: Element) -> Element:
+    """<os> with flash where the description has some: the machine is another one without (virt's GED), full or empty."""
+    here = kind.position
+    if tree.firmware.get("kind") != "pflash":
+        return Element("os", {}, here, [kind])
+    if image is None:
+        return Element("os", {"firmware": "efi"}, here, [kind])
+    flash = {"type": "pflash", "readonly": "yes", **({"secure": "yes"} if tree.firmware.get("secure") else {})}
+    files = [Element("loader", flash, here, text=image.code)]
+    files += [Element("nvram", {}, here, text=image.vars)] if image.vars else []
+    return Element("os", {}, here, [kind, *files])
 
 
 def _cell(node: Mapping[str, Any], here: Position) -> Element:
@@ -141,10 +160,12 @@ def _disk(node: Node, name: str, _tree: Tree) -> Behind:
 
 def _memory(node: Node, name: str, tree: Tree) -> Behind:
     known = tree.objects.get(f"mem{name}") or tree.objects.get(f"shmmem-{name}") or {}
+    shown = str(node.pci.get("bar2", "")).rpartition(" ")[2] if node.driver.startswith("ivshmem") else ""
+    size = int(known.get("size") or shown or 128 * MIB)
     id = f"mem{name}" if not node.driver.startswith("ivshmem") else f"shmmem-{name}"
     if id in tree.objects:  # the platform made it already
         return Behind([], {"memdev": id})
-    return _placed("memdev", id, size=int(known.get("size", 128 * MIB)), share=True)
+    return _placed("memdev", id, size=size, share=True)
 
 
 def _sound(_node: Node, _name: str, _tree: Tree) -> Behind:

@@ -41,10 +41,10 @@ FEATURE_NAMES_OF: Mapping[int, str] = {
     8: "inout hotplug change t10-pi",
     16: "virgl edid resource-uuid resource-blob context-init",
 }
-#: what the first bytes of a device's configuration are
+#: what the first bytes of a device's configuration are; how big a disk is, which is the host's, is no part of it
 CONFIG_NAMES: Mapping[int, Sequence[tuple[int, int, str]]] = {
     1: ((0, 6, "mac"), (6, 2, "status"), (8, 2, "queue pairs"), (10, 2, "mtu")),
-    2: ((0, 8, "capacity"), (8, 4, "size max"), (12, 4, "seg max"), (20, 4, "block size")),
+    2: ((8, 4, "size max"), (12, 4, "seg max"), (20, 4, "block size")),
 }
 
 
