@@ -7,13 +7,13 @@ sees otherwise is listed; the values that QEMU filled in for the old type give w
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mdtool.errors import InputError
 from mdtool.guest.machines import machine_of
 from mdtool.guest.model import Guest
 from mdtool.machine.document import tree_with
-from mdtool.machine.tree import BUILTIN, Tree
+from mdtool.machine.tree import BUILTIN, Node, Tree
 from mdtool.reconcile.assemble import assembled, parts_of
 from mdtool.reconcile.merge import Change
 from mdtool.reconcile.plan import Action, Reason, Step
@@ -50,10 +50,16 @@ def bare(guest: Guest, old: Tree, wish: str) -> Tree:
         if node.origin == BUILTIN and not any(parts.on(bus) for bus in parts.provided(name)):
             parts.remove(name)
     tree = assembled(parts, old)
-    tree = tree_with(tree, {place.name: {"pins": {}, "effective": {}} for place in tree.places})
+    tree = tree_with(tree, {place.name: _unpinned(place.node) for place in tree.places})
     applied = {**old.applied, "@machine": {**old.applied.get("@machine", {}), "type": type_}}
     machine = {name: value for name, value in old.machine.items() if name != "qemu"}
-    return replace(tree, machine={**machine, "type": type_}, applied=applied)
+    return replace(tree, machine={**machine, "type": type_}, applied=applied, source=(), machine_pins={})
+
+
+def _unpinned(node: Node) -> dict[str, Any]:
+    """A node without what QEMU filled in.  What the XML set is none of that, though a dump has it among the pins."""
+    asked = {name: node.pins[name] for name in node.applied if name in node.pins}
+    return {"properties": {**asked, **node.properties}, "pins": {}, "effective": {}}
 
 
 def rebased(guest: Guest, old: Tree, new: Tree) -> Rebased:

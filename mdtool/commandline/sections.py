@@ -83,7 +83,7 @@ def _machine(option: Option, _: Hashed) -> Section:
     found = {}
     for name, text in option.bag.items():
         name = _ALSO_CALLED.get(name, name)
-        if name not in NOT_THE_GUESTS | {"usb"} and not name.startswith(_TOLD) and text not in _UNCHOSEN.get(name, ()):
+        if name not in NOT_THE_GUESTS and not name.startswith(_TOLD) and text not in _UNCHOSEN.get(name, ()):
             switch = isinstance(text, str) and text in _ON | _OFF and name not in ON_OFF_AUTO
             found[name] = text in _ON if switch else text
     return {"machine": {"properties": dict(sorted(found.items()))}} if found else {}

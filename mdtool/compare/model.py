@@ -26,10 +26,11 @@ GUEST_VISIBLE = frozenset({IDENTITY, ADDRESS, PCI, PROPERTY, FIRMWARE})
 SEVERITY_OF = {
     name: severity
     for severity, names in {
-        IDENTITY: "mac serial wwn uuid port_wwn eui64 nguid nsid product vendor ver model name label mount_tag tag guid",
+        IDENTITY: "mac serial wwn uuid port_wwn eui64 nguid nsid product vendor ver model name label mount_tag tag guid "
+        "device_id",
         ADDRESS: "addr bus chassis slot port multifunction bus_nr numa_node unit nr iobase irq",
         PCI: "x-pci-vendor-id x-pci-device-id x-pci-sub-vendor-id x-pci-sub-device-id x-pci-class-code class vendor_id "
-        "device_id sub_vendor_id sub_device_id class_id revision disable-legacy disable-modern",
+        "sub_vendor_id sub_device_id class_id revision disable-legacy disable-modern",
         EFFECTIVE: "write-cache",  # ``auto`` is what the drive's cache mode makes of it
         FIRMWARE: "romfile rombar romsize acpi-index bootindex acpi-pci-hotplug-with-bridge-support",
     }.items()

@@ -23,7 +23,7 @@ from mdtool.compare.sections import Pair
 from mdtool.machine.drivers import same_driver
 from mdtool.machine.pci import pci_facts
 from mdtool.machine.roles import STRINGS, UNCHOSEN, chosen, role
-from mdtool.machine.tree import MONITOR, Node, Place, Properties, Tree, Value
+from mdtool.machine.tree import BUILTIN, MONITOR, Node, Place, Properties, Tree, Value
 from mdtool.machine.values import number, same
 from mdtool.machine.writer import address_key
 
@@ -110,6 +110,8 @@ def _properties(want: Place, have: Place, pair: Pair, tally: Tally) -> Iterator[
 
 def _difference(want: Place, name: str, value: Value, other: Value) -> Difference:
     severity = HOST if role(want.node.driver, name) == "host" else SEVERITY_OF.get(name, PROPERTY)
+    if name == "device_id" and want.node.origin == BUILTIN:
+        severity = EFFECTIVE  # the disk that a usb-storage brings: named after its -drive, and no property sets it
     return Difference(want.name, name, value, other, severity, want.node.position)
 
 

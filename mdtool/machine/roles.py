@@ -188,7 +188,7 @@ ON_OFF_AUTO = frozenset({"smm", "acpi", "pit", "pic", "vmport", "virt-ssd", "rta
 
 #: machine properties that are the host's, the names of objects, what is in another section, or what goes on
 NOT_THE_GUESTS = frozenset({
-    "type", "accel", "dump-guest-core", "mem-merge", "memory-backend", "memory-encryption", "aux-ram-share",
+    "type", "accel", "usb", "dump-guest-core", "mem-merge", "memory-backend", "memory-encryption", "aux-ram-share",
     "confidential-guest-support", "pflash0", "pflash1", "pcspk-audiodev", "audiodev", "kernel", "initrd", "append", "dtb",
     "dumpdtb", "firmware", "shim", "phandle-start", "suppress-vmdesc", "kvm-type", "device-memory-region-size",
     "max-fw-size", "bus-lock-ratelimit", "x-change-vmfd-on-reset", "vfio-no-msix-emulation", "igd-passthru",

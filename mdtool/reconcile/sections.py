@@ -11,7 +11,7 @@ from mdtool.errors import ConflictError, Position, Report
 from mdtool.guest.model import Guest
 from mdtool.guest.platform.machine import FEATURES
 from mdtool.machine.tree import BUILTIN, SECTIONS, Tree
-from mdtool.machine.values import nested
+from mdtool.machine.values import nested, same
 from mdtool.reconcile.merge import ABSENT, merged
 from mdtool.reconcile.plan import Action, Step
 
@@ -29,6 +29,11 @@ def merged_sections(
             _keep_machine_type(guest, tree, now, report)
         have = flat(getattr(tree, name))
         applied = flat(tree.applied.get(f"@{name}", {}))
+        if name == "cpu" and guest.domain.get("cpu/@mode") == "host-model" and "model" in have:
+            now = _chosen_by_libvirt(now, applied)
+            wanted = {**wanted, name: nested(now, "\0")}
+        if name == "numa" and not tree.applied:
+            have = _with_what_only_xml_tells(have, now)
         if name == "cpu" and (plugged := _plugged_cpus(tree)):
             if now.get("vcpus") == have.get("vcpus", 0) + len(plugged):
                 now = {**now, "vcpus": have["vcpus"]}  # these were there at the start, and the others are devices
@@ -59,6 +64,26 @@ def merged_sections(
             steps.append(Step(Action.MODIFY, name, changes=changes, at=at, hot=None if fresh else False, notices=notices))
     applied_now = {f"@{name}": dict(wanted[name]) for name in SECTIONS if wanted.get(name)}
     return replace(tree, **result, applied=applied_now), steps
+
+
+def _chosen_by_libvirt(now: Mapping[str, Any], applied: Mapping[str, Any]) -> dict[str, Any]:
+    """The cpu section of a host-model: which model with which features that is libvirt works out when it starts the guest.
+
+    What runs is one of the machines that it stands for, and the running guest's XML, which says which, is the same guest's.
+    """
+    found = {key: value for key, value in applied.items() if key == "model" or key.startswith("features\0")}
+    return {**found, **{key: value for key, value in now.items() if key != "model"}}
+
+
+#: keys of a NUMA node that no monitor tells
+_HMAT = frozenset({"links", "caches", "initiator"})
+
+
+def _with_what_only_xml_tells(have: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
+    """The numa section of a dump, with the latencies that the XML has where the nodes are otherwise the same."""
+    rows = [[{k: v for k, v in row.items() if k not in _HMAT} for row in side.get("nodes", ())] for side in (have, now)]
+    unknown = not any(_HMAT & row.keys() for row in have.get("nodes", ()))
+    return {**have, "nodes": now["nodes"]} if unknown and rows[0] and same(rows[0], rows[1]) else dict(have)
 
 
 def _plugged_cpus(tree: Tree) -> list[str]:
