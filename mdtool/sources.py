@@ -63,7 +63,7 @@ class Access:
     ``root``     the folder that the binary lives in, as / does
     ``way``      how a monitor is read; None for the quickest that this QEMU has
     ``tree``     the description of guest XML, where it is not the one inside
-    ``told``     whether to warn where a running QEMU's arguments, which say what its monitor does not tell, are out of reach
+    ``told``     whether to warn where a running QEMU's arguments, which say what no monitor tells, are out of reach
     ``warn``     takes what a person should know
     """
 
