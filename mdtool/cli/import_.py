@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from mdtool.cli.output import said_kept, warn_all, wrote
+from mdtool.cli.output import said_kept, say, warn_all, wrote
 from mdtool.cli.source import access_of, qemu_arguments
 from mdtool.errors import InputError
 from mdtool.files import is_standard
@@ -14,6 +14,7 @@ EXAMPLE = """\
 example:
   mdtool import start-web01.sh --xml web01.xml -o web01.yaml     a script that starts QEMU
   mdtool import pid:4711 --xml web01.xml -o web01.yaml           a QEMU that runs
+  mdtool import --run vm.sh --xml vm.xml -o vm.yaml              a script with loops, conditions, $(...)
 """
 
 
@@ -22,10 +23,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", metavar="COMMANDLINE", help=source)
     parser.add_argument("--xml", metavar="GUEST.xml", required=True, help="write the guest XML there")
     parser.add_argument("-o", "--output", metavar="GUEST.yaml", required=True, help="write the description there")
+    run = "run the script, in an empty folder and with programs in QEMU's place that write down what they are told"
+    parser.add_argument("--run", action="store_true", help=run)
     qemu_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
+    from mdtool.commandline.recorded import command_by_running
     from mdtool.errors import Report
     from mdtool.files import write_over
     from mdtool.importer import command_from_source, imported, with_binary
@@ -34,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
     if is_standard(args.xml) and is_standard(args.output):
         raise InputError("--xml - and -o -: standard output takes one of them", rule="standard-output")
     report = Report()
-    command = command_from_source(args.source, report)
+    command = command_by_running(args.source, report, say) if args.run else command_from_source(args.source, report)
     command = with_binary(command, access_of(args).binary(command.words[0].text))
     made = imported(command, "guest" if is_standard(args.xml) else Path(args.xml).stem, report)
     warn_all(made.warnings)

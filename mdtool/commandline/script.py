@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from itertools import dropwhile
@@ -18,25 +18,17 @@ from typing import Any
 from lark import Lark, Token, Tree, UnexpectedInput
 
 from mdtool.cache import parser_from_grammar
+from mdtool.commandline.shell import ASSIGNMENT, SHELL_WORDS, Shell, Unknown, words_of
 from mdtool.errors import InputError, Position, Report
 from mdtool.files import bytes_from_file
 
 _QEMU = re.compile(r"(.*/)?(qemu-system-[\w-]+|qemu-kvm|kvm|qemu)")
-_NAME = r"[A-Za-z_]\w*"
-_ASSIGNMENT = re.compile(rf"({_NAME})(\+?)=(.*)", re.S)
-_EXPANSION = re.compile(rf"({_NAME})(?:\[[@*]\])?(?:(:?[-=])(.*))?", re.S)
-#: words that start or end a part of a script that may not run, or run more than once
-_OPENS, _CLOSES = frozenset({"if", "case", "for", "while", "until", "select"}), frozenset({"fi", "esac", "done"})
-#: what may stand before the command that a line runs: shell words, and programs that run another one
-_SHELL = frozenset({"exec", "then", "else", "do", "{", "!", "time", "command", "builtin", "export", "nohup", "setsid",
-                    "sudo", "doas", "env", "in"})  # fmt: skip
+#: programs that run another one
 _WRAPPERS = frozenset({"nice", "ionice", "taskset", "numactl", "chrt", "cgexec", "systemd-run", "prlimit", "unshare",
-                       "stdbuf", "strace", "firejail", "runuser", "su", "setpriv", "ip"})  # fmt: skip
+                       "stdbuf", "strace", "firejail", "runuser", "su", "setpriv", "ip", "timeout", "xvfb-run",
+                       "dbus-run-session"})  # fmt: skip
 _ASKS = frozenset({"-version", "--version", "-help", "--help", "-h"})
-_RUN_IT = "write its value into the script, or import the running QEMU with pid:N"
-#: the folder of the script itself, as scripts go there
-_OWN_FOLDER = re.compile(r"""["']?\$\(\s*dirname\s+["']?\$(\{?BASH_SOURCE(\[0\])?\}?|0)["']?\s*\)["']?""")
-_HERE = "\0"
+_RUN_IT = "write its value into the script, run it with --run, or import the running QEMU with pid:N"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,198 +62,6 @@ def grammar() -> Lark:
     return parser_from_grammar("options.lark", **options)
 
 
-# --- one script ----------------------------------------------------------------------------------------------------
-
-#: what a shell would have to run, and for what
-_RUNS = {"RUN_HERE": "what `...` prints", "GLOB": "which files * and ? stand for"}
-#: the pieces that a word expands to: (text, whether a blank in it separates words)
-Pieces = list[tuple[str, bool]]
-
-
-class _Unknown(Exception):
-    """A word that only a run can tell."""
-
-    def __init__(self, what: str) -> None:
-        super().__init__(what)
-        self.what = what
-
-
-@dataclass
-class _Shell:
-    """What a script has set so far."""
-
-    text: str
-    file: str
-    folder: str | None
-    report: Report
-    variables: dict[str, list[str]] = field(default_factory=dict)
-    unknown: dict[str, str] = field(default_factory=dict)  # variables that only a run can tell: why
-    depth: int = 0
-
-    def at(self, token: Token | Tree[Token]) -> Position:
-        line, column = (token.line, token.column) if isinstance(token, Token) else (token.meta.line, token.meta.column)
-        return Position(self.file, (line or 2) - 1, column or 1)
-
-    def source(self, part: Tree[Token]) -> str:
-        """A part as it is written."""
-        return self.text[part.meta.start_pos : part.meta.end_pos]
-
-    def words(self, parts: Sequence[Any]) -> list[str]:
-        """A word as the shell expands it: several where an unquoted variable holds blanks, none where it is empty."""
-        found: list[str] = []
-        grows = False  # whether what comes next belongs to the last word
-
-        def add(text: str) -> None:
-            nonlocal grows
-            if grows:
-                found[-1] += text
-            else:
-                found.append(text)
-            grows = True
-
-        for index, part in enumerate(parts):
-            for number, (text, splits) in enumerate(self._pieces(part, index == 0)):
-                grows = grows and not (number > 0 and not splits)  # each element of a quoted array is a word
-                for count, chunk in enumerate(re.split(r"[ \t\n]+", text) if splits else [text]):
-                    grows = grows and count == 0
-                    if chunk or not splits:
-                        add(chunk)
-        return found
-
-    def _pieces(self, part: Any, first: bool) -> Pieces:
-        if isinstance(part, Tree):
-            if part.data == "double":
-                inner = [piece for child in part.children for piece in self._pieces(_Quoted(child), False)]
-                if len(part.children) == 1 and len(inner) != 1:
-                    return inner  # "${array[@]}": its elements, or nothing at all
-                return [("".join(text for text, _ in inner), False)]
-            raise _Unknown("what $(...) prints")
-        quoted = isinstance(part, _Quoted)
-        token = part.token if quoted else part
-        if isinstance(token, Tree):
-            raise _Unknown("what $(...) prints")
-        if token.type == "VARIABLE":
-            values = self._variable(str(token))
-            return [(" ".join(values), True)] if not quoted else [(value, False) for value in values]
-        if token.type in _RUNS:
-            raise _Unknown(_RUNS[token.type])
-        text = _LITERAL[token.type](str(token)) if token.type in _LITERAL else str(token)
-        if first and token.type == "PLAIN" and re.match(r"~(/|$)", text):
-            text = os.path.expanduser("~") + text[1:]
-        return [(text, False)]
-
-    def _variable(self, text: str) -> list[str]:
-        name = text[1:].removeprefix("{").removesuffix("}")
-        if name in ("@", "*"):
-            self.report.warn(f"{text}: what the script is called with is left out", rule="script-variable")
-            return []
-        match = _EXPANSION.fullmatch(name)
-        if match is None:
-            raise _Unknown(f"what {text} is")
-        name, default = match[1], match[3]
-        if name in self.unknown:
-            raise _Unknown(self.unknown[name])
-        if name in self.variables:
-            values = self.variables[name]
-            return values if "[" in text or len(values) == 1 else values[:1]
-        if name == "HOME":
-            return [os.path.expanduser("~")]
-        if default is not None and not re.search(r"[$`\\'\"]", default):
-            self.report.warn(
-                f"${name} is not set in the script: its default, {default!r}, was taken", rule="script-variable"
-            )
-            return [default]
-        raise _Unknown(f"${name} is set outside of the script")
-
-    def follow(self, command: Tree[Token], *, perhaps: bool) -> None:
-        """Assignments and ``cd`` of a command that is not QEMU's; ``perhaps`` where another one decides whether it runs."""
-        words = list(dropwhile(lambda word: self.source(word) in _SHELL, _words(command)))
-        head = self.source(words[0]) if words else ""
-        self.depth += (head in _OPENS) - (head in _CLOSES)
-        perhaps = perhaps or self.depth > 0
-        for part in command.children:
-            if isinstance(part, Tree) and part.data == "array":
-                self._array(part, perhaps)
-        if head == "cd":
-            self._cd(words)
-        elif head in ("read", "getopts", "for", "mapfile"):
-            names = (self.source(word) for word in words[1:])
-            self.unknown |= {name: f"${name} is read when the script runs" for name in names if re.fullmatch(_NAME, name)}
-        for word in words[head in ("readonly", "local", "declare", "typeset") :]:
-            if not self._assign(word, perhaps):
-                break
-
-    def _assign(self, word: Tree[Token], perhaps: bool) -> bool:
-        start = word.children[0]
-        match = _ASSIGNMENT.fullmatch(str(start)) if isinstance(start, Token) and start.type == "PLAIN" else None
-        if match is None:
-            return isinstance(start, Token) and str(start).startswith("-")
-        name, more, rest = match.groups()
-        try:
-            parts = ([Token("PLAIN", rest)] if rest else []) + word.children[1:]
-            value = "".join(_joined(self._pieces(part, index == 0)) for index, part in enumerate(parts))
-        except _Unknown as error:
-            self.unknown[name] = f"${name} is {error.what}" if not error.what.startswith("$") else error.what
-            return True
-        self._set(name, [("".join(self.variables.get(name, [])) if more else "") + value], perhaps)
-        return True
-
-    def _array(self, array: Tree[Token], perhaps: bool) -> None:
-        start, *words = array.children
-        name = str(start).removesuffix("(").removesuffix("=").removesuffix("+")
-        try:
-            found = [text for word in words if isinstance(word, Tree) for text in self.words(word.children)]
-        except _Unknown as error:
-            self.unknown[name] = error.what
-            return
-        self._set(name, [*(self.variables.get(name, []) if "+=" in str(start) else []), *found], perhaps)
-
-    def _set(self, name: str, values: list[str], perhaps: bool) -> None:
-        if perhaps:
-            self.unknown[name] = f"${name} is set under a condition, or in a loop"
-        else:
-            self.unknown.pop(name, None)
-            self.variables[name] = values
-
-    def _cd(self, words: Sequence[Tree[Token]]) -> None:
-        where = _OWN_FOLDER.sub(_HERE, self.source(words[1])) if len(words) == 2 else ""
-        try:
-            if where.startswith(_HERE):
-                self.folder = os.path.join(os.path.dirname(os.path.abspath(self.file)), where[1:].lstrip("/"))
-            else:
-                (target,) = self.words(words[1].children) if len(words) == 2 else [os.path.expanduser("~")]
-                self.folder = os.path.join(self.folder or "", target) if self.folder or target.startswith("/") else None
-        except (_Unknown, ValueError):
-            self.folder = None
-
-
-@dataclass(frozen=True, slots=True)
-class _Quoted:
-    """A part of a word between double quotes."""
-
-    token: Any
-
-
-def _unescaped(text: str) -> str:
-    kept = "" if text[1] == "\n" else text[1]
-    return kept if text[1] in '"\\$`\n' else text
-
-
-_LITERAL: Mapping[str, Callable[[str], str]] = {
-    "SINGLE": lambda text: text[1:-1],
-    "ESCAPED": lambda text: text[1:],
-    "ESCAPED_IN_TEXT": _unescaped,
-}
-
-
-def _joined(pieces: Pieces) -> str:
-    return " ".join(text for text, _ in pieces)
-
-
-def _words(command: Tree[Token]) -> list[Tree[Token]]:
-    return [part for part in command.children if isinstance(part, Tree) and part.data == "word"]
-
-
 def command_from_script(text: str, file: str, report: Report, folder: str | None = None) -> Command:
     """QEMU's command line in a script.  Raises InputError with line and column.
 
@@ -275,49 +75,150 @@ def command_from_script(text: str, file: str, report: Report, folder: str | None
         what = "not a command line that can be read without running it"
         remedy = "give the plain command, or import the running QEMU with pid:N"
         raise InputError(what, at=at, remedy=remedy, rule="script-syntax") from None
-    shell = _Shell("\n" + text.rstrip() + "\n", file, folder, report)
-    found: Command | None = None
-    separator = ""
-    for command in tree.children:
-        if isinstance(command, Token):
-            separator = str(command)
-        elif (start := _start(command, shell)) is None:
-            shell.follow(command, perhaps="&&" in separator or "||" in separator)
-        elif found is None:
-            found = _command(command, start, shell)
-        else:
-            what = "another QEMU command line, which was not looked at"
-            report.warn(what, at=shell.at(command), remedy="import it from a file of its own", rule="script-qemu")
+    shell = Shell("\n" + text.rstrip() + "\n", file, folder, report)
+    flow = Flow(shell)
+    flow.run(tree.children)
+    found = flow.found
+    if found is None and flow.uncalled is not None:
+        what = "QEMU is started in a function that nothing calls here"
+        raise InputError(what, at=flow.uncalled, remedy=_RUN_IT, rule="script-function")
     if found is None:
         at = Position(file, 1)
         raise InputError("no QEMU command line in it", at=at, expected="qemu-system-...", rule="script-qemu")
     return found
 
 
-def _start(command: Tree[Token], shell: _Shell) -> int | None:
+_CALLS = 20  # functions that call each other deeper than this do not end
+
+
+@dataclass
+class Flow:
+    """The commands of a script in the order in which they run: functions where they are called, groups, subshells.
+
+    ``found``     QEMU's command line
+    ``uncalled``  where QEMU is started in a function that is never called
+    """
+
+    shell: Shell
+    found: Command | None = None
+    uncalled: Position | None = None
+    functions: dict[str, list[Any]] = field(default_factory=dict)
+    calls: int = 0
+
+    def run(self, items: Sequence[Any], *, perhaps: bool = False) -> None:
+        separator, at = "", 0
+        saved: list[tuple[dict[str, list[str]], dict[str, str], str | None]] = []
+        while at < len(items):
+            item = items[at]
+            if (end := self._definition(items, at)) is not None:
+                at = end
+                continue
+            if isinstance(item, Tree):
+                self._command(item, perhaps or "&&" in separator or "||" in separator)
+            elif item.type == "OPEN":  # what a subshell sets is gone with it
+                saved.append((dict(self.shell.variables), dict(self.shell.unknown), self.shell.folder))
+            elif item.type == "CLOSE" and saved:
+                self.shell.variables, self.shell.unknown, self.shell.folder = saved.pop()
+            separator = str(item) if isinstance(item, Token) and item.type == "END" else ""
+            at += 1
+
+    def _definition(self, items: Sequence[Any], at: int) -> int | None:
+        """Where a function's definition ends that begins here, and its body is known by its name; None for no such."""
+        item = items[at]
+        if not isinstance(item, Tree):
+            return None
+        words = [self.shell.source(word) for word in words_of(item)]
+        kinds = [one.type if isinstance(one, Token) else "" for one in items[at + 1 : at + 3]]
+        if len(words) == 1 and kinds == ["OPEN", "CLOSE"]:
+            name, start = words[0], at + 3
+        elif len(words) == 2 and words[0] == "function" and kinds == ["OPEN", "CLOSE"]:
+            name, start = words[1], at + 3
+        elif len(words) >= 2 and words[0] == "function":
+            name, start = words[1], at + (0 if "{" in words else 1)
+        else:
+            return None
+        depth = opened = 0
+        for end in range(start, len(items)):
+            one = items[end]
+            if isinstance(one, Token):
+                depth += (one.type == "OPEN") - (one.type == "CLOSE")
+                opened += one.type == "OPEN"
+            else:
+                said = [self.shell.source(word) for word in words_of(one)]
+                depth += sum(word == "{" for word in said[:3]) - (said[:1] == ["}"])
+                opened += "{" in said[:3]
+            if opened and depth <= 0:
+                break
+        body = list(items[start : end + 1]) if start < len(items) else []
+        if body and body[0] is item:  # function NAME { COMMAND: what follows the brace is the first command of the body
+            brace = next(n for n, part in enumerate(item.children) if self._is(part, "{"))
+            body[0] = Tree(item.data, item.children[brace + 1 :], item.meta)
+        self.functions[name] = body
+        for one in body:
+            if isinstance(one, Tree) and self.uncalled is None and _start(one, self.shell) is not None:
+                self.uncalled = self.shell.at(one)
+        return start + len(body)
+
+    def _is(self, part: Any, text: str) -> bool:
+        return isinstance(part, Tree) and self.shell.source(part) == text
+
+    def _command(self, command: Tree[Token], perhaps: bool) -> None:
+        shell = self.shell
+        words = list(dropwhile(lambda word: shell.source(word) in SHELL_WORDS, words_of(command)))
+        name = shell.source(words[0]) if words else ""
+        if name in self.functions and self.calls < _CALLS:
+            shell.follow(command, perhaps=perhaps)  # for a brace before it
+            self._call(name, words[1:], perhaps or shell.depth > 0 or any(shell.groups))
+        elif (start := _start(command, shell)) is None:
+            shell.follow(command, perhaps=perhaps)
+        elif self.found is None:
+            self.found = _command(command, start, shell)
+        else:
+            what = "another QEMU command line, which was not looked at"
+            shell.report.warn(what, at=shell.at(command), remedy="import it from a file of its own", rule="script-qemu")
+
+    def _call(self, name: str, words: Sequence[Tree[Token]], perhaps: bool) -> None:
+        shell, before = self.shell, self.shell.positional
+        try:
+            given: list[str] | None = [text for word in words for text in shell.words(word.children)]
+        except Unknown:
+            given = None
+        body = self.functions[name]
+        shell.positional = given
+        self.calls += 1
+        depth = shell.depth
+        if self.found is None or not any(isinstance(one, Tree) and _start(one, shell) is not None for one in body):
+            self.run(body, perhaps=perhaps)
+        self.calls -= 1
+        shell.depth, shell.positional = depth, before
+
+
+def _start(command: Tree[Token], shell: Shell) -> int | None:
     """Which of a command's words is the QEMU binary; None where the command is another one."""
-    words = _words(command)
+    words = words_of(command)
     runs = True
     for number, word in enumerate(words):
         try:
             (text,) = shell.words(word.children)[:1]
-        except (_Unknown, ValueError):
+        except (Unknown, ValueError):
             runs = runs and number > 0 and shell.source(words[0]) in _WRAPPERS
             continue
         if _QEMU.fullmatch(text):
             asks = len(words) == number + 2 and shell.source(words[number + 1]) in _ASKS
             return number if runs and not asks else None
         wrapped = any(shell.source(earlier) in (*_WRAPPERS, "env", "sudo") for earlier in words[:number])
-        runs = runs and (text in _SHELL or text in _WRAPPERS or wrapped or bool(_ASSIGNMENT.fullmatch(shell.source(word))))
+        runs = runs and (
+            text in SHELL_WORDS or text in _WRAPPERS or wrapped or bool(ASSIGNMENT.fullmatch(shell.source(word)))
+        )
     return None
 
 
-def _command(command: Tree[Token], start: int, shell: _Shell) -> Command:
-    words = _words(command)
+def _command(command: Tree[Token], start: int, shell: Shell) -> Command:
+    words = words_of(command)
     environment: dict[str, str] = {}
     for word in words[:start]:
         source = shell.source(word)
-        if match := _ASSIGNMENT.fullmatch("".join(_known(shell, word))):
+        if match := ASSIGNMENT.fullmatch("".join(_known(shell, word))):
             environment[match[1]] = match[3]
             shell.variables[match[1]] = [match[3]]
         elif source in _WRAPPERS:
@@ -332,7 +233,7 @@ def _command(command: Tree[Token], start: int, shell: _Shell) -> Command:
         at, before = shell.at(word), len(shell.report.warnings)
         try:
             found += [Word(text, at) for text in shell.words(word.children)]
-        except _Unknown as error:
+        except Unknown as error:
             what = error.what if error.what.startswith("$") else f"only a run can tell {error.what}"
             raise InputError(what, at=at, remedy=_RUN_IT, rule="script-variable") from None
         for warning in shell.report.warnings[before:]:
@@ -354,10 +255,10 @@ def _readable(word: Word) -> None:
         raise InputError(what, at=word.position, expected="UTF-8 without control characters", rule="script-text")
 
 
-def _known(shell: _Shell, word: Tree[Token]) -> list[str]:
+def _known(shell: Shell, word: Tree[Token]) -> list[str]:
     try:
         return shell.words(word.children)
-    except _Unknown:
+    except Unknown:
         return []
 
 

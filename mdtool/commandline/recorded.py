@@ -1,0 +1,135 @@
+"""A script that is run, with programs in QEMU's place that write down what they are told: ``mdtool import --run SCRIPT``.
+
+Everything else that the script does, it does: it is run in an empty folder of its own, without a terminal, and what it
+would do as root (``sudo``, ``doas``, ``pkexec``) it does as who runs mdtool.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from mdtool.commandline.script import Command, Word
+from mdtool.errors import InputError, Position, Report, Warned
+from mdtool.files import text_from_file
+
+SECONDS = 60
+_PROGRAMS = ("qemu-kvm", "kvm", "qemu")
+_WHOLE_PATH = re.compile(r"(?<![\w$}*])/[\w./+-]*/(qemu-system-[\w-]+|qemu-kvm|kvm)(?![\w/-])")
+#: writes the folder, standard input where QEMU reads it, and the words, each with a NUL behind it
+_RECORD = """#!/bin/sh
+for word; do [ "$word" = -version ] || [ "$word" = --version ] || [ "$word" = --help ] || [ "$word" = -help ] || continue
+  exec {real} "$@"; done
+n=$(ls {folder} | wc -l)
+{{ printf '%s\\0' "$PWD" "{name}"; for word; do printf '%s\\0' "$word"; done; }} > "{folder}/$n.words"
+for word; do [ "$word" != /dev/stdin ] || cat > "{folder}/$n.stdin"; done
+"""
+_AS_ROOT = """#!/bin/sh
+while :; do case "$1" in
+  -u|-g|-U|-C|-h|-p) shift 2 ;;
+  -*|*=*) case "$1" in *=*) export "$1" ;; esac; shift ;;
+  *) break ;;
+esac; done
+exec "$@"
+"""
+
+
+def command_by_running(path: str, report: Report, say: Warned) -> Command:
+    """QEMU's command line, from a run of the script; ``say`` is told before it is run.
+
+    Raises InputError where the script starts no QEMU, does not end, or names QEMU by its whole path: that would start it.
+    """
+    text = text_from_file(path)
+    if found := _WHOLE_PATH.search(text):
+        at = Position(path, text.count("\n", 0, found.start()) + 1, found.start() - text.rfind("\n", 0, found.start()))
+        what = f"{found[0]} would be started: a script that is run must find QEMU by its name"
+        raise InputError(what, at=at, expected=found[1], rule="script-run")
+    with tempfile.TemporaryDirectory(prefix="mdtool-run-") as name:
+        folder = Path(name)
+        for part in ("bin", "words", "run"):
+            (folder / part).mkdir()
+        _programs(folder)
+        say(f"running {path} in {folder / 'run'}, with programs in QEMU's place that start nothing")
+        _run(path, folder)
+        found_words = sorted((folder / "words").glob("*.words"), key=lambda file: int(file.stem))
+        if not found_words:
+            raise InputError(f"{path} was run and started no QEMU", at=Position(path, 1), rule="script-qemu")
+        if len(found_words) > 1:
+            what = f"the script starts {len(found_words)} QEMUs, and the first was taken"
+            report.warn(what, at=Position(path, 1), rule="script-qemu")
+        return _command(found_words[0], path, str(folder / "run"))
+
+
+def _programs(folder: Path) -> None:
+    """The programs in place of others, first on PATH."""
+    names = {*_PROGRAMS, *_on_path()}
+    texts = {name: _RECORD.format(real=_real(name), folder=folder / "words", name=name) for name in names}
+    texts |= dict.fromkeys(("sudo", "doas", "pkexec"), _AS_ROOT)
+    for name, text in texts.items():
+        file = folder / "bin" / name
+        file.write_text(text)
+        file.chmod(0o755)
+
+
+#: architectures of QEMU whose programs a script may name though this host has none of them
+_ARCHS = ("aarch64", "arm", "i386", "loongarch64", "m68k", "mips", "mips64", "mips64el", "mipsel", "ppc", "ppc64",
+          "riscv32", "riscv64", "s390x", "sparc", "sparc64", "x86_64")  # fmt: skip
+
+
+def _on_path() -> Iterator[str]:
+    yield from (f"qemu-system-{arch}" for arch in _ARCHS)
+    for folder in os.get_exec_path():
+        if os.path.isdir(folder):
+            yield from (name for name in os.listdir(folder) if name.startswith("qemu-system-"))
+
+
+def _real(name: str) -> str:
+    for folder in os.get_exec_path():
+        if os.access(path := os.path.join(folder, name), os.X_OK):
+            return path
+    return "false"
+
+
+def _run(path: str, folder: Path) -> None:
+    """Run it in a session of its own, which ends with it."""
+    script = os.path.abspath(path)
+    with open(script, "rb") as file:
+        line = file.readline(200)
+    shell = line[2:].decode(errors="replace").split() if line.startswith(b"#!") else ["bash"]
+    environment = {**os.environ, "PATH": f"{folder / 'bin'}:{os.environ.get('PATH', os.defpath)}"}
+    with open(folder / "output", "wb") as output:
+        process = subprocess.Popen(
+            [*shell, script],
+            cwd=folder / "run",
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+    try:
+        process.wait(SECONDS)
+    except subprocess.TimeoutExpired:
+        if not any((folder / "words").iterdir()):
+            what = f"{path} did not end within {SECONDS} s, and started no QEMU"
+            raise InputError(what, at=Position(path, 1), rule="script-run") from None
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def _command(words: Path, path: str, scratch: str) -> Command:
+    folder, *said = words.read_bytes().decode(errors="surrogateescape").split("\0")[:-1]
+    if folder == scratch:  # where the script was run, and did not go elsewhere: where it is run from
+        folder = os.getcwd()
+    at = Position(path, 1)
+    stdin = words.with_suffix(".stdin")
+    given = Word(stdin.read_text(errors="replace"), at) if stdin.exists() else None
+    return Command(tuple(Word(text, at) for text in said), folder, stdin=given)
