@@ -69,6 +69,10 @@ class Plan:
     def __bool__(self) -> bool:
         return any(step.action is not Action.KEEP for step in self.steps)
 
+    def to_json(self) -> dict[str, Any]:
+        """The plan as plain data; its schema is schemas/plan.schema.json."""
+        return json_from_plan(self)
+
     @property
     def is_seen(self) -> bool:
         """Whether the guest sees any of it: another name of the guest is a change, and nothing to it."""
