@@ -7,7 +7,7 @@ WORKERS ?= auto
 EXTRAS = $(abspath $(VENV))/extras
 TOOLS = MDTOOL_TEST_LINUX=$(EXTRAS)/linux MDTOOL_YAML_LS=$(EXTRAS)/node/node_modules/.bin/yaml-language-server MDTOOL_VSCODE=$(EXTRAS)/vscode
 
-.PHONY: demo test check bench matrix soak clean
+.PHONY: demo test check bench matrix soak fuzz clean
 
 demo: $(VENV)/ready
 	@scripts/system demo
@@ -47,6 +47,11 @@ matrix: $(VENV)/ready
 soak: $(VENV)/ready
 	@scripts/system test
 	MDTOOL_SOAK=1000 $(VENV)/bin/python -m pytest -n $(WORKERS) tests/reconcile
+
+# Hostile text for every parser, until ctrl-C; FUZZ="--count 100000" or "--seconds 600 xml yaml" ends it.
+FUZZ ?=
+fuzz: $(VENV)/ready
+	$(VENV)/bin/python tests/fuzz.py $(FUZZ)
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -58,9 +58,9 @@ def _fits(option: Option) -> bool:
 
 def _writable(key: str, value: Any) -> bool:
     text = plain_text(value)
-    if key == "id" and not 0 < len(text.encode()) < 64:
+    if key == "id" and not 0 < len(text.encode(errors="surrogatepass")) < 64:
         return False
-    fits = len(key.encode()) < 64 and len(text.encode()) < _LINE
+    fits = len(key.encode(errors="surrogatepass")) < 64 and len(text.encode(errors="surrogatepass")) < _LINE
     return fits and not set(text) & set('"\n') and not set(key) & set("= \t")
 
 

@@ -86,7 +86,8 @@ def tree_from_hints(path: str | Path) -> Tree:
     """
     try:
         data = json.loads(bytes_from_file(path))
-    except ValueError as error:
+        json.dumps(data, ensure_ascii=False).encode()  # half a character is no text
+    except (ValueError, RecursionError) as error:
         line, column = getattr(error, "lineno", 1), getattr(error, "colno", 1)
         what = f"not a hints file: {getattr(error, 'msg', 'not UTF-8')}"
         raise InputError(what, at=Position(str(path), line, column), rule="hints-syntax") from None
@@ -97,7 +98,10 @@ def tree_from_hints(path: str | Path) -> Tree:
     machine = data.get("machine", {})
     if not isinstance(rows, list) or not isinstance(machine, dict) or not all(_is_hint(row) for row in rows):
         raise InputError("a hint is malformed", at=at, remedy="export the hints again", rule="hints-syntax")
-    return _tree(machine, rows)
+    try:
+        return _tree(machine, rows)
+    except RecursionError:
+        raise InputError("buses behind each other, too many of them", at=at, rule="limit-depth") from None
 
 
 def _is_hint(row: Any) -> bool:

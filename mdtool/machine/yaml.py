@@ -22,6 +22,9 @@ def composed(text: str, file: str) -> Any:
     from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
     try:
+        if bad := re.search("[\ud800-\udfff]", text):
+            at = Position(file, text.count("\n", 0, bad.start()) + 1, bad.start() - text.rfind("\n", 0, bad.start()))
+            raise InputError(f"{quoted(bad[0])} is half a character", at=at, rule="limit-text")
         if len(text) > MAX_BYTES:
             raise InputError(f"more than {MAX_BYTES >> 20} MiB", at=Position(file, 1), rule="limit-size")
         try:

@@ -23,6 +23,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from mdtool.errors import InputError
+from mdtool.limits import MAX_BYTES
 from mdtool.proof import acpi, cpuid, fdt, fwcfg, pci, smbios, virtio
 from mdtool.proof.pcifields import capability_names, class_name, fields
 from mdtool.proof.probe import Probe, probed
@@ -307,6 +308,15 @@ def _function_to_data(function: pci.Function) -> dict[str, Any]:
     }
 
 
+def _inflated(data: bytes) -> bytes:
+    """The ACPI code that was packed; raises ValueError where it is more than any machine has."""
+    unpacker = zlib.decompressobj()
+    code = unpacker.decompress(data, MAX_BYTES)
+    if unpacker.unconsumed_tail:
+        raise ValueError("too much ACPI code")
+    return code
+
+
 def fingerprint_from_json(text: str, file: str = "fingerprint") -> Fingerprint:
     """Read what ``fingerprint_to_json`` wrote; InputError where it is something else."""
     try:
@@ -316,8 +326,8 @@ def fingerprint_from_json(text: str, file: str = "fingerprint") -> Fingerprint:
         qemu, machine, arch = document.pop("qemu"), document.pop("machine"), document.pop("arch")
         functions = tuple(_function_from_data(data) for data in document.pop("pci"))
         unread = tuple(document.pop("unread"))
-        aml = {name: zlib.decompress(b64decode(text)) for name, text in document.pop("aml", {}).items()}
-    except (ValueError, KeyError, TypeError, AttributeError, zlib.error):
+        aml = {name: _inflated(b64decode(text)) for name, text in document.pop("aml", {}).items()}
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, zlib.error):
         raise InputError(f"{file} is no fingerprint", expected=f"JSON with mdtool: {FORMAT}") from None
     return Fingerprint(qemu, machine, arch, functions, document, unread, aml)
 

@@ -60,7 +60,7 @@ def error_from_words(said: str, positions: Mapping[str, Position], config: Mappi
     "guest.xml:7:5: error: QEMU refused net0: Bus 'x' not found [qemu-refuses]"
     """
     lines = [line for line in _STAMP.sub("", said).splitlines() if line.strip()]
-    faults = [line for line in lines if not _WARNING.match(line)] or lines
+    faults = [line for line in lines if not _WARNING.match(line)] or lines or ["it said nothing"]
     text = "\n".join(faults)
     found = _LINE.match(faults[0])
     rest = "\n".join([found["rest"] if found else faults[0], *faults[1:]])

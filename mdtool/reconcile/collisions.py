@@ -9,11 +9,12 @@ import re
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-from mdtool.errors import ConflictError, Position, Report
+from mdtool.errors import ConflictError, InputError, Position, Report
+from mdtool.limits import MAX_BUSES_DEEP
 from mdtool.machine.buses.kinds import EXCLUSIVE
 from mdtool.machine.buses.pci import is_port
 from mdtool.machine.machines import family_of
-from mdtool.machine.tree import BUILTIN, Place, Tree
+from mdtool.machine.tree import BUILTIN, Bus, Place, Tree
 
 
 class _Thing(NamedTuple):
@@ -45,6 +46,19 @@ _THINGS = (
     _Thing("same-chassis", lambda place: f"chassis {place.node.properties['chassis']}", _chassis),
     _Thing("same-channel", lambda place: f"channel {place.node.properties['name']}", _channel),
 )
+
+
+def check_depth(tree: Tree, positions: Mapping[str, Position | None], report: Report) -> None:
+    """Buses behind buses, more of them than a description may have."""
+    behind: list[tuple[Bus, int]] = [(bus, 1) for bus in tree.buses]
+    while behind:
+        bus, depth = behind.pop()
+        for node in bus.devices:
+            if node.buses and depth >= MAX_BUSES_DEEP:
+                what = f"more than {MAX_BUSES_DEEP} buses behind each other"
+                report.error(InputError(what, at=positions.get(node.origin or ""), rule="limit-depth"))
+                return
+            behind += [(inner, depth + 1) for inner in node.buses]
 
 
 def check_collisions(tree: Tree, positions: Mapping[str, Position | None], report: Report) -> None:

@@ -26,7 +26,7 @@ from mdtool.machine.drivers import canonical_driver, same_driver
 from mdtool.machine.tree import BUILTIN, HAND, Node, Place, Retired, Tree
 from mdtool.machine.values import small_number
 from mdtool.reconcile.assemble import Parts, assembled, parts_of
-from mdtool.reconcile.collisions import check_collisions
+from mdtool.reconcile.collisions import check_collisions, check_depth
 from mdtool.reconcile.match import Match, Matching, matched, spot_key
 from mdtool.reconcile.merge import Change, merged, record
 from mdtool.reconcile.plan import Action, Plan, Reason, Step
@@ -67,6 +67,7 @@ def reconcile(guest: Guest, old: Tree | None = None, options: Options | None = N
     tree, steps = work.devices()
     tree, more = merged_sections(guest, tree, sections, options.prefer, report)
     positions = {w.origin: w.position for w in wanted}
+    check_depth(tree, positions, report)
     check_collisions(tree, positions, report)
     warn_of_shared_roms(tree, positions, report)
     report.done(strict=options.strict)
