@@ -24,7 +24,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--xml", metavar="GUEST.xml", required=True, help="write the guest XML there")
     parser.add_argument("-o", "--output", metavar="GUEST.yaml", required=True, help="write the description there")
     run = "run the script, in an empty folder and with programs in QEMU's place that write down what they are told"
-    parser.add_argument("--run", action="store_true", help=run)
+    parser.add_argument("--run", action="store_true", dest="runs", help=run)
     qemu_arguments(parser)
 
 
@@ -38,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
     if is_standard(args.xml) and is_standard(args.output):
         raise InputError("--xml - and -o -: standard output takes one of them", rule="standard-output")
     report = Report()
-    command = command_by_running(args.source, report, say) if args.run else command_from_source(args.source, report)
+    command = command_by_running(args.source, report, say) if args.runs else command_from_source(args.source, report)
     command = with_binary(command, access_of(args).binary(command.words[0].text))
     made = imported(command, "guest" if is_standard(args.xml) else Path(args.xml).stem, report)
     warn_all(made.warnings)

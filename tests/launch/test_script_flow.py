@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from support import mdtool
 
 from mdtool.commandline.recorded import command_by_running
 from mdtool.commandline.resolved import options_from_command
@@ -116,3 +117,14 @@ def test_a_script_that_cannot_be_run_so(text: str, rule: str, tmp_path: Path) ->
     with pytest.raises(InputError) as caught:
         command_by_running(str(tmp_path / "vm.sh"), Report(), lambda _: None)
     assert caught.value.rule == rule
+
+
+def test_a_script_is_run_only_where_that_is_asked_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    script = tmp_path / "vm.sh"
+    script.write_text(f"touch {tmp_path}/ran\nqemu-system-x86_64 -nodefaults\n")
+    files = ["--xml", str(tmp_path / "vm.xml"), "-o", str(tmp_path / "vm.yaml")]
+    assert mdtool("import", script, *files) == 0
+    assert not (tmp_path / "ran").exists()
+    assert mdtool("import", "--run", script, *files) == 0
+    assert (tmp_path / "ran").exists()
+    assert "running" in capsys.readouterr().err
