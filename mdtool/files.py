@@ -9,8 +9,9 @@ import pwd
 import shutil
 import stat
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from mdtool.errors import InputError, MdtoolError, Position
@@ -89,8 +90,7 @@ def write_file(path: str | Path, text: str | bytes) -> None:
     Owner, group, mode, ACL and extended attributes of an existing file are kept, a symbolic link is followed, and a device
     or a pipe (/dev/null, /dev/stdout) is written to, as standard output is for ``-``.  MdtoolError where it cannot be
     written, where one of these cannot be kept, or where the file has a second name (a hard link), which would go on naming
-    the old text; the old file is then
-    untouched and nothing is left beside it.
+    the old text; the old file is then untouched and nothing is left beside it.
     """
     data = text.encode() if isinstance(text, str) else text
     if is_standard(path):
@@ -124,6 +124,48 @@ def write_file(path: str | Path, text: str | bytes) -> None:
         if temporary is not None:
             with suppress(OSError):
                 os.unlink(temporary)
+
+
+@dataclass(slots=True)
+class Rewrite:
+    """Several files that are written together, or not at all; ``put`` writes one.
+
+    rewrite = Rewrite({"web01.yaml": text, "web01.xml": xml})
+    rewrite.write()        # MdtoolError where one cannot be written, and then the others are as before
+    rewrite.undo()         # all of them are as they were before
+    """
+
+    texts: Mapping[str, str]
+    put: Callable[[str, str], object] = lambda path, text: write_file(path, text)
+    _before: dict[str, bytes | None] = field(default_factory=dict)
+
+    def check(self) -> None:
+        """Raise MdtoolError where a file cannot be replaced, as far as that is known before."""
+        for path in self.texts:
+            if is_standard(path):
+                continue
+            check_replaceable(path)
+            folder = os.path.dirname(os.path.realpath(path))
+            if not os.access(folder, os.W_OK | os.X_OK):
+                raise MdtoolError(f"cannot write {path}: its folder is not there, or not writable", rule="output")
+
+    def write(self) -> None:
+        try:
+            for path, text in self.texts.items():
+                before = bytes_from_file(path) if os.path.isfile(path) else None
+                self.put(path, text)
+                self._before[path] = before
+        except BaseException:
+            self.undo()
+            raise
+
+    def undo(self) -> None:
+        while self._before:
+            path, before = self._before.popitem()
+            if before is not None:
+                write_file(path, before)
+            elif os.path.isfile(path):
+                os.unlink(path)
 
 
 def check_replaceable(path: str | Path) -> None:

@@ -18,6 +18,7 @@ from mdtool.guest.model import Guest
 from mdtool.launch.hints import hints_from_tree, tree_from_hints
 from mdtool.launch.libvirt import NAMESPACE, launched_by_libvirt, overrides_by_hand, xml_for_libvirt
 from mdtool.launch.prepare import Prepared, prepared, wanted_by
+from mdtool.launch.run import Settings
 from mdtool.launch.start import started
 from mdtool.launch.ways import WAYS
 from mdtool.machine.tree import Tree
@@ -130,7 +131,7 @@ class Ways:
                 name += f"-{uuid.uuid4().hex[:4]}"
                 Virsh()("create", "--paused", str(self._waiting(name, text)))
             else:
-                launched_by_libvirt(self.guest, self.tree, wanted, paused=True)
+                launched_by_libvirt(self.guest, self.tree, wanted, settings=Settings(paused=True))
             with session_from_source(f"libvirt:{name}") as session:
                 yield Machine(session, lambda command, **arguments: session.execute(command, arguments or None))
         finally:

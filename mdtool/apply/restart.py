@@ -6,11 +6,37 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 
-from mdtool.errors import MonitorError, QemuError
+from mdtool.errors import ConflictError, MonitorError, QemuError
 from mdtool.qemu.session import Session
 
 POWERDOWN_SECONDS = 120.0  # how long an operating system may take to shut down
 _QUIT_SECONDS = 10.0
+
+
+#: QEMU's states in which the guest's memory is on its way from or to somewhere else
+_MOVING = frozenset({"inmigrate", "postmigrate", "finish-migrate", "save-vm", "restore-vm", "colo"})
+#: states of a migration that is not under way
+_SETTLED = frozenset({"none", "completed", "cancelled", "failed"})
+
+
+def check_may_end(session: Session) -> None:
+    """Raise ConflictError where the end of this QEMU would lose more than the guest's memory: a migration, a block job."""
+    status = str(session.execute("query-status")["status"])
+    migration = str((session.execute("query-migrate") or {}).get("status", "none"))
+    if status in _MOVING or migration not in _SETTLED:
+        raise ConflictError(
+            f"{session.source}: a migration is under way or has just ended ({status}, migration: {migration}):"
+            " the guest's memory would be lost, or the guest would run twice",
+            remedy="let it end, or cancel it (migrate_cancel; virsh domjobabort), and resume or end the guest",
+            rule="migration",
+        )
+    jobs = [f"{job['device']} ({job['type']}, {job['status']})" for job in session.execute("query-block-jobs")]
+    if jobs:
+        raise ConflictError(
+            f"{session.source}: a block job is under way: {', '.join(jobs)}",
+            remedy="let it end, or cancel it (block-job-cancel; virsh blockjob --abort)",
+            rule="block-job",
+        )
 
 
 def shut_down(session: Session, *, seconds: float, may_end: Callable[[str], bool]) -> None:
@@ -19,6 +45,7 @@ def shut_down(session: Session, *, seconds: float, may_end: Callable[[str], bool
     A guest that is still there after ``seconds``, or that is paused and cannot hear the button, is ended where
     ``may_end`` (a question, or --force) allows it.  Raises QemuError where it does not: the guest then runs on.
     """
+    check_may_end(session)
     status = str(session.execute("query-status")["status"])
     if status == "running":
         session.execute("system_powerdown")

@@ -161,13 +161,16 @@ def described(request: Request, guest: Guest) -> Document | None:
 
 def write(texts: Mapping[str, str], request: Request) -> list[str]:
     """Write what ``Revision.texts`` found; the names under which old files are kept that nothing was taken of."""
-    kept: list[str | None] = []
-    for path, text in texts.items():
-        if any(name is not None and _same_file(path, name) for name in (request.guest, request.description)):
-            write_file(path, text)
-        else:
-            kept.append(write_over(path, text))
+    kept = [write_one(path, text, request) for path, text in texts.items()]
     return [path for path in kept if path is not None]
+
+
+def write_one(path: str, text: str, request: Request) -> str | None:
+    """Write one of the files; the name under which an old file is kept that nothing was taken of."""
+    if any(name is not None and _same_file(path, name) for name in (request.guest, request.description)):
+        write_file(path, text)
+        return None
+    return write_over(path, text)
 
 
 def _check_streams(request: Request) -> None:

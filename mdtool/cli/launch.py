@@ -67,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
         return _launch(args, None)
     from mdtool.qemu.background import daemonized
 
-    return daemonized(lambda ready: _launch(args, ready))  # while the process is small, and so quick to fork
+    return daemonized(lambda ready: _launch(args, lambda: ready(0)))  # while the process is small, and so quick to fork
 
 
 def _launch(args: argparse.Namespace, ready: Callable[[], None] | None) -> int:
@@ -78,7 +78,7 @@ def _launch(args: argparse.Namespace, ready: Callable[[], None] | None) -> int:
     from mdtool.reconcile import reconcile
     from mdtool.sources import guest_from_source
 
-    way = _way(args)
+    way = way_of(args)
     guest = guest_from_source(args.guest, access_of(args))
     old = tree_from_hints(args.hints) if args.hints else _described(args)
     reconciled = reconcile(guest, old)
@@ -157,7 +157,7 @@ def _launch(args: argparse.Namespace, ready: Callable[[], None] | None) -> int:
         return shown(error.found, None, as_json=args.json)
 
 
-def _way(args: argparse.Namespace) -> Way:
+def way_of(args: argparse.Namespace) -> Way:
     """The way of ``--via``, which can do all that the arguments ask for.  Raises InputError."""
     from mdtool.launch.ways import chosen
 
@@ -186,13 +186,14 @@ def _described(args: argparse.Namespace) -> Tree | None:
 
 def _by_libvirt(guest: Guest, tree: Tree, wanted: Sequence[Wanted], args: argparse.Namespace) -> int:
     from mdtool.launch.libvirt import launched_by_libvirt, overrides_by_hand, xml_for_libvirt
-    from mdtool.launch.run import Differs
+    from mdtool.launch.run import Differs, Settings
 
     if args.print:
         result(xml_for_libvirt(guest.source, guest, tree, wanted, overrides_by_hand(tree, wanted)))
         return 0
     try:
-        launched_by_libvirt(guest, tree, wanted, connect=args.connect, paused=args.paused, say=say)
+        settings = Settings(paused=args.paused, say=say)
+        launched_by_libvirt(guest, tree, wanted, connect=args.connect, settings=settings)
     except Differs as error:
         return shown(error.found, None, as_json=args.json)
     if args.hints_out:

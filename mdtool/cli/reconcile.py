@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import sys
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from mdtool.cli.output import coloured, said_kept, say, warn_all, wrote
@@ -13,9 +14,10 @@ from mdtool.cli.source import XML, access_of, qemu_arguments
 from mdtool.files import is_standard, write_file
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from mdtool.apply.live import Outcome
+    from mdtool.apply.relaunch import Relaunch
     from mdtool.apply.revise import Request, Revision
     from mdtool.guest.model import Guest
     from mdtool.machine.tree import Tree
@@ -85,16 +87,22 @@ def run(args: argparse.Namespace) -> int:
     from mdtool.files import locked
 
     request = _request(args)
-    with locked(request.target, *([request.write_xml] if request.write_xml else [])):
+    launch_args = _launch_arguments(args, request.target) if args.launch else None
+    with ExitStack() as lock:
+        lock.enter_context(locked(request.target, *([request.write_xml] if request.write_xml else [])))
         revision = revised(request)
         warn_all(revision.warnings)
         outcomes, tree = None, revision.tree
-        if revision.plan and not args.dry_run:
-            if args.live:
-                outcomes, tree = _live(args, revision.guest, revision.before, tree, revision.plan)
-            if args.launch and args.source:
-                _shut_down(args)
+        changes = revision.plan and not args.dry_run
+        if changes and args.live:
+            outcomes, tree = _live(args, revision.guest, revision.before, tree, revision.plan)
         texts = revision.texts(tree)
+        if changes and args.source and launch_args is not None:
+            relaunch = _relaunch(args, launch_args, revision, texts, lock)
+            relaunch.check()
+            _show(args, revision, texts, outcomes)
+            relaunch.shut_down()
+            return _relaunched(launch_args, relaunch)
         if not args.dry_run:
             said_kept(*write(texts, request))
     _show(args, revision, texts, outcomes)
@@ -102,9 +110,14 @@ def run(args: argparse.Namespace) -> int:
         return 1 if revision.plan or any(not is_standard(path) for path in texts) else 0
     if revision.old is None:
         wrote(request.target)
-    if args.launch:
-        return _launch(args, request.target, changed=bool(revision.plan))
-    return 1 if any(outcome.left for outcome in outcomes or ()) else 0
+    if launch_args is None:
+        return 1 if any(outcome.left for outcome in outcomes or ()) else 0
+    if args.source:
+        say("nothing changed: the guest runs on")
+        return 0
+    from mdtool.cli import launch
+
+    return launch.run(launch_args)
 
 
 def _request(args: argparse.Namespace) -> Request:
@@ -179,9 +192,38 @@ def _live(args: argparse.Namespace, guest: Guest, old: Tree | None, new: Tree, p
     return outcomes, as_far(old, new, outcomes)
 
 
-def _shut_down(args: argparse.Namespace) -> None:
-    from mdtool.apply.restart import POWERDOWN_SECONDS, shut_down
-    from mdtool.qemu.session import session_from_source
+def _launch_arguments(args: argparse.Namespace, target: str) -> argparse.Namespace:
+    """The arguments of the launch, looked at before anything is done."""
+    from mdtool.cli import launch
+
+    if args.source and args.qmp is None and os.path.isabs(args.source):
+        args.qmp = args.source  # where it was reached before it is reached again
+    if args.source and args.via is None and args.source.startswith("libvirt:"):
+        args.via = "libvirt"
+    values = {name: getattr(args, name.replace("-", "_")) for name in ("via", "qemu", "qemu-root", *_LAUNCH)}
+    words = [f"--{name}={value}" for name, value in values.items() if value is not None]
+    words += [f"--{name}" for name in _LAUNCH_FLAGS if getattr(args, name)]
+    parser = argparse.ArgumentParser(prog="mdtool launch")
+    launch.arguments(parser)
+    files = [args.guest] if target == args.guest else [args.guest, target]
+    made = parser.parse_args([*words, "--", *files])
+    launch.way_of(made)
+    return made
+
+
+def _relaunch(
+    args: argparse.Namespace,
+    launch_args: argparse.Namespace,
+    revision: Revision,
+    texts: Mapping[str, str],
+    lock: ExitStack,
+) -> Relaunch:
+    from mdtool.apply.relaunch import Relaunch
+    from mdtool.apply.restart import POWERDOWN_SECONDS
+    from mdtool.apply.revise import write_one
+    from mdtool.cli import launch
+    from mdtool.files import Rewrite
+    from mdtool.launch.run import Settings
 
     def may_end(why: str) -> bool:
         if args.force or not sys.stdin.isatty():
@@ -189,26 +231,42 @@ def _shut_down(args: argparse.Namespace) -> None:
         print(f"{why}; end it as pulling the plug would? [y/N] ", end="", file=sys.stderr, flush=True)
         return sys.stdin.readline().strip().lower() in ("y", "yes")
 
-    say(f"powering down the guest at {args.source}")
-    with session_from_source(args.source, connect=args.connect) as session:
-        shut_down(session, seconds=args.timeout or POWERDOWN_SECONDS, may_end=may_end)
+    settings = Settings(
+        paused=launch_args.paused,
+        qmp=launch_args.qmp,
+        pidfile=launch_args.pidfile,
+        log=launch_args.log,
+        timeout=launch_args.timeout,
+        say=say,
+    )
+    return Relaunch(
+        revision.guest,
+        revision.tree,
+        launch.way_of(launch_args),
+        args.source,
+        Rewrite(texts, lambda path, text: said_kept(write_one(path, text, revision.request))),
+        settings,
+        connect=args.connect,
+        seconds=args.timeout or POWERDOWN_SECONDS,
+        may_end=may_end,
+        written=lock.close,
+    )
 
 
-def _launch(args: argparse.Namespace, target: str, *, changed: bool) -> int:
+def _relaunched(launch_args: argparse.Namespace, relaunch: Relaunch) -> int:
+    """The exit status; where the machine is not as described, that is printed as a launch does."""
     from mdtool.cli import launch
+    from mdtool.launch.run import Differs
 
-    if args.source and not changed:
-        say("nothing changed: the guest runs on")
-        return 0
-    if args.source and args.qmp is None and os.path.isabs(args.source):
-        args.qmp = args.source  # where it was reached before it is reached again
-    if args.source and args.via is None and args.source.startswith("libvirt:"):
-        args.via = "libvirt"
-    words = [
-        word for name in ("via", *_LAUNCH) if getattr(args, name) is not None for word in (f"--{name}", getattr(args, name))
-    ]
-    words += [f"--{name}" for name in _LAUNCH_FLAGS if getattr(args, name)]
-    parser = argparse.ArgumentParser(prog="mdtool launch")
-    launch.arguments(parser)
-    files = [args.guest] if target == args.guest else [args.guest, target]
-    return launch.run(parser.parse_args([*files, *words]))
+    def start(ready: Callable[[int], None] | None) -> int:
+        relaunch.ready = ready
+        try:
+            return relaunch.start()
+        except Differs as error:
+            return launch.shown(error.found, None, as_json=launch_args.json)
+
+    if not launch_args.daemonize:
+        return start(None)
+    from mdtool.qemu.background import daemonized
+
+    return daemonized(start)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 from xml.sax.saxutils import quoteattr
@@ -22,7 +22,7 @@ from mdtool.guest.model import Guest, Wanted
 from mdtool.guest.platform.units import SIZES
 from mdtool.guest.write import xml_with_places
 from mdtool.guest.xml import Element, element_from_bytes
-from mdtool.launch.run import Differs, alone
+from mdtool.launch.run import Differs, Settings, alone, managed_save
 from mdtool.launch.signals import signals_end_it
 from mdtool.launch.start import Say, silent
 from mdtool.machine.buses.arguments import device_arguments
@@ -169,51 +169,76 @@ def launched_by_libvirt(
     wanted: Sequence[Wanted],
     *,
     connect: str | None = None,
-    paused: bool = False,
-    say: Say = silent,
+    settings: Settings | None = None,
 ) -> None:
     """Define, start paused, compare, resume.  Raises Differs where the machine is another one, after it was ended.
 
     A property that libvirt's QEMU has otherwise than the description is overridden, and the guest started once more.
-    Where it fails, what libvirt had under the name before is put back.
+    Where it fails, what libvirt had under the name before is put back.  Refuses a guest whose memory libvirt has saved.
     """
     with signals_end_it(), alone(guest):
-        _launched(Virsh(connect), guest, tree, wanted, paused=paused, say=say)
+        _launched(Virsh(connect), guest, tree, wanted, settings or Settings())
 
 
-def _launched(virsh: Virsh, guest: Guest, tree: Tree, wanted: Sequence[Wanted], *, paused: bool, say: Say) -> None:
-    source = guest.source
-    before = virsh("dumpxml", "--inactive", "--security-info", guest.name) if virsh.knows(guest.name) else None
-    if before is not None and virsh.state(guest.name) != "shut off":
-        remedy = f"virsh shutdown {guest.name}"
-        raise ConflictError(f"libvirt runs guest '{guest.name}' already", remedy=remedy, rule="already-runs")
-    known = tree.guest.get("uuid") or (_uuid(before) if before else None)
+def xml_to_define(guest: Guest, tree: Tree, wanted: Sequence[Wanted], uuid: object) -> Callable[..., str]:
+    """What makes the XML for libvirt from overrides; ``uuid`` is the guest's where its XML does not have it."""
 
     def text(overrides: Overrides) -> str:
-        made = xml_for_libvirt(source, guest, tree, wanted, overrides)
+        made = xml_for_libvirt(guest.source, guest, tree, wanted, overrides)
         # libvirt would think of another one, and the guest sees it
-        return with_uuid(made.encode(), str(known)).decode() if guest.uuid is None and known else made
+        return with_uuid(made.encode(), str(uuid)).decode() if guest.uuid is None and uuid else made
 
+    return text
+
+
+def check_before(virsh: Virsh, guest: Guest) -> str | None:
+    """libvirt's XML of the guest that is to be started, None where it has none.
+
+    Raises ConflictError where it runs, and where its memory is saved.
+    """
+    if not virsh.knows(guest.name):
+        return None
+    domain = virsh.named(guest.name)
+    if virsh.state(domain) != "shut off":
+        remedy = f"virsh shutdown {guest.name}"
+        raise ConflictError(f"libvirt runs guest '{guest.name}' already", remedy=remedy, rule="already-runs")
+    if virsh.facts(domain).get("Managed save") == "yes":
+        raise managed_save(guest.name)
+    return virsh.xml(domain, "--inactive")
+
+
+def _launched(virsh: Virsh, guest: Guest, tree: Tree, wanted: Sequence[Wanted], settings: Settings) -> None:
+    before = check_before(virsh, guest)
+    known = tree.guest.get("uuid") or (_uuid(before) if before else None)
+    text = xml_to_define(guest, tree, wanted, known)
     overrides = overrides_by_hand(tree, wanted)
+    begun = False
+    say = settings.say
     try:
-        found = _started(virsh, guest, tree, wanted, text(overrides), say)
+        domain = _defined(virsh, guest, text(overrides), say)
+        begun = True  # from here on a guest of this name that runs is ours
+        found = _started(virsh, guest, tree, wanted, say)
         if more := _overridable(found, tree):
             merged = {id: {**overrides.get(id, {}), **more.get(id, {})} for id in {*overrides, *more}}
             say("pinned by <qemu:override>: " + ", ".join(f"{i}.{name}" for i in more for name in more[i]))
-            virsh("destroy", guest.name)
-            found = _started(virsh, guest, tree, wanted, text(merged), silent)
+            virsh("destroy", domain)
+            _defined(virsh, guest, text(merged), silent)
+            found = _started(virsh, guest, tree, wanted, silent)
         if guest_visible(found):
             raise Differs(found)
+        settings.checked()
         for difference in found:
             say(f"warning: {difference} ({difference.severity})")
-        if not paused:
-            virsh("resume", guest.name)
+        if not settings.paused:
+            virsh("resume", domain)
     except BaseException:
-        with suppress(MdtoolError):
-            virsh("destroy", guest.name)
+        if begun:
+            with suppress(MdtoolError):
+                virsh("destroy", domain)
         with suppress(MdtoolError):
             _put_back(virsh, guest.name, before)
         raise
+    settings.runs()
 
 
 def _uuid(text: str) -> str | None:
@@ -231,25 +256,31 @@ def with_uuid(source: bytes, uuid: str) -> bytes:
     return source[:end] + f"<uuid>{uuid}</uuid>".encode() + source[end:]
 
 
-def _started(virsh: Virsh, guest: Guest, tree: Tree, wanted: Sequence[Wanted], text: str, say: Say) -> list[Difference]:
-    """Define and start paused; what the machine then has otherwise than the description."""
+def _defined(virsh: Virsh, guest: Guest, text: str, say: Say) -> str:
+    """Define the guest; what stands for it in virsh's commands."""
+    virsh.define(text)
+    domain = virsh.named(guest.name)
+    for fact in dropped(text.encode(), virsh.xml(domain, "--inactive").encode()):
+        say(f"warning: libvirt did not keep {fact}")
+    return domain
+
+
+def _started(virsh: Virsh, guest: Guest, tree: Tree, wanted: Sequence[Wanted], say: Say) -> list[Difference]:
+    """Start paused; what the machine then has otherwise than the description."""
     from mdtool.qemu.dump import dump
     from mdtool.qemu.session import session_from_source
 
-    virsh.define(text)
-    for fact in dropped(text.encode(), virsh("dumpxml", "--inactive", "--security-info", guest.name).encode()):
-        say(f"warning: libvirt did not keep {fact}")
     try:
-        virsh("start", "--paused", guest.name)
+        virsh("start", "--paused", virsh.named(guest.name))
     except QemuError as error:
-        raise _told(error, guest, tree, wanted) from None
+        raise refusal(error, guest, tree, wanted) from None
     with session_from_source(f"libvirt:{guest.name}", connect=virsh.connect) as session:
         found, compared = comparison(tree, dump(session))
     say(f"{guest.name}: {compared}")
     return found
 
 
-def _told(error: QemuError, guest: Guest, tree: Tree, wanted: Sequence[Wanted]) -> QemuError:
+def refusal(error: QemuError, guest: Guest, tree: Tree, wanted: Sequence[Wanted]) -> QemuError:
     """libvirt's refusal at the XML's line of the device that it, or QEMU through it, speaks about."""
     if words := re.search(r"\S*qemu-system-\S+: .*", error.what):
         lines = {want.origin: want.position for want in wanted if want.position is not None}
@@ -282,7 +313,8 @@ def _put_back(virsh: Virsh, name: str, before: str | None) -> None:
     if before is not None:
         virsh.define(before)
         return
+    domain = virsh.named(name)
     try:  # UEFI variables and the TPM's state are the guest's: it may have had them from launches of ours
-        virsh("undefine", "--keep-nvram", "--keep-tpm", name)
+        virsh("undefine", "--keep-nvram", "--keep-tpm", domain)
     except QemuError:  # libvirt before 8.9 knows no --keep-tpm
-        virsh("undefine", "--keep-nvram", name)
+        virsh("undefine", "--keep-nvram", domain)

@@ -30,6 +30,7 @@ class Prepared:
     ``options``    the whole command line as options; ``handover`` says how each of them reaches QEMU, by the way ``via``
     ``positions``  id of a device, or of what stands behind it -> its line of guest XML
     ``stands_in``  in a rehearsal: nodes that another driver stands in for, or that are left out
+    ``folder``     QEMU's working folder; None is mdtool's own
     """
 
     tree: Tree
@@ -40,6 +41,7 @@ class Prepared:
     positions: Mapping[str, Position] = field(default_factory=dict)
     stands_in: frozenset[str] = frozenset()
     commandline: Commandline | None = None
+    folder: Path | None = None
 
     def words(self, config: str | Path | None = None) -> list[str]:
         """The command line; ``config`` is where the file for -readconfig is."""

@@ -28,7 +28,7 @@ from mdtool.launch.signals import pass_signals_on, signals_end_it
 from mdtool.launch.start import Say, checked, silent, started
 from mdtool.qemu.account import account
 from mdtool.qemu.process import FORBIDDEN, START_SECONDS, QemuProcess
-from mdtool.qemu.runtime import GuestDirectory, run_by_libvirt
+from mdtool.qemu.runtime import GuestDirectory, run_by_libvirt, saved_by_libvirt
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,7 @@ class Settings:
     ``qmp``        a monitor of the user's own, at this path
     ``incoming``   a migration URI: the guest's state comes from there
     ``sandbox``    forbid QEMU what a running guest's QEMU never needs
+    ``checked``    called once the machine is as described, before the guest runs; where it raises, QEMU ends
     ``runs``       called once the machine is checked and the guest runs
     ``ready``      called after that, to let go of the terminal (``--daemonize``)
     ``follow``     called at last, with the monitor open, for who wants to see what becomes of the guest
@@ -52,6 +53,7 @@ class Settings:
     timeout: float = START_SECONDS
     sandbox: bool = True
     user: str | None = None
+    checked: Callable[[], None] = lambda: None
     runs: Callable[[], None] = lambda: None
     ready: Callable[[], None] | None = None
     follow: Callable[[QemuProcess], None] | None = None
@@ -83,6 +85,26 @@ def alone(guest: Guest, *, incoming: bool = False) -> Iterator[GuestDirectory]:
         yield place
 
 
+def check_libvirt(guest: Guest) -> None:
+    """Raise ConflictError where this host's libvirt runs the guest, or keeps its saved memory for the next start."""
+    if pid := run_by_libvirt(guest.name, guest.uuid):
+        what = f"libvirt runs guest '{guest.name}' already, process {pid}"
+        raise ConflictError(what, remedy=f"virsh shutdown {guest.name}", rule="already-runs")
+    if image := saved_by_libvirt(guest.name, guest.uuid):
+        raise managed_save(guest.name, str(image))
+
+
+def managed_save(name: str, image: str = "") -> ConflictError:
+    """The refusal of a launch that libvirt's managed save of the guest would not survive."""
+    where = f" ({image})" if image else ""
+    return ConflictError(
+        f"libvirt keeps the saved memory of guest '{name}'{where}: it belongs to the machine as it was, and a start with"
+        " other hardware, or on disks that have changed since, would lose it",
+        remedy=f"virsh start {name} resumes it; virsh managedsave-remove {name} gives the saved memory up",
+        rule="managed-save",
+    )
+
+
 def launched(guest: Guest, prepare: Callable[[Path], Prepared], settings: Settings) -> int:
     """Launch a guest and stay with it until it ends; returns QEMU's exit status.
 
@@ -90,9 +112,8 @@ def launched(guest: Guest, prepare: Callable[[Path], Prepared], settings: Settin
     QEMU has ended; QemuError where QEMU refuses; ConflictError where the guest runs already.
     """
     with signals_end_it(), alone(guest, incoming=settings.incoming is not None) as place:
-        if not settings.incoming and (pid := run_by_libvirt(guest.name, guest.uuid)):
-            what = f"libvirt runs guest '{guest.name}' already, process {pid}"
-            raise ConflictError(what, remedy=f"virsh shutdown {guest.name}", rule="already-runs")
+        if not settings.incoming:
+            check_libvirt(guest)
         prepared = prepare(place.path)
         more = _words(prepared, settings)
         make_copies(prepared)
@@ -114,6 +135,7 @@ def launched(guest: Guest, prepare: Callable[[Path], Prepared], settings: Settin
             found, compared = checked(qemu, prepared)
             if guest_visible(found):
                 raise Differs(found)
+            settings.checked()
             if settings.incoming:
                 qemu.execute("migrate-incoming", uri=settings.incoming)
             elif not settings.paused:

@@ -118,7 +118,7 @@ def _once(
             config = {str(path): text}
         numbers = {}
         for secret in line.secrets if line else ():
-            numbers[secret.name] = _descriptor(secret, prepared.positions.get(secret.name))
+            numbers[secret.name] = descriptor(secret, prepared.positions.get(secret.name))
             stack.callback(os.close, numbers[secret.name])
         words = [numbered(word, numbers) for word in (*prepared.words(path), *more)]
         qemu = QemuProcess(
@@ -129,6 +129,7 @@ def _once(
             config=config,
             helpers=line.processes if line else (),
             environment=line.environment if line else {},
+            folder=prepared.folder,
             meanwhile=_ready_to_dump,
             **settings,
         )
@@ -152,7 +153,7 @@ def _write(path: Path, text: str) -> None:
         raise MdtoolError(f"cannot write {path}: {error.strerror}", remedy="make room, or set XDG_RUNTIME_DIR") from None
 
 
-def _descriptor(secret: Secret, at: Position | None) -> int:
+def descriptor(secret: Secret, at: Position | None) -> int:
     """A descriptor from which QEMU reads a secret: memory of ours, on no disk and on no command line."""
     if secret.value is None:
         what = f"the secret {secret.key!r} is in libvirt's keeping, and direct launch does not know its value"

@@ -11,8 +11,8 @@ from contextlib import suppress
 from mdtool.errors import MdtoolError, unexpected
 
 
-def daemonized(work: Callable[[Callable[[], None]], int]) -> int:
-    """Run ``work(ready)`` in the background; returns 0 when it calls ``ready``, or its status where it ends before.
+def daemonized(work: Callable[[Callable[[int], None]], int]) -> int:
+    """Run ``work(ready)`` in the background; returns the status that ``ready`` is called with, or that of its end.
 
     The process in the background stays QEMU's parent: it ends the helpers and removes the files when the guest ends.
     """
@@ -32,12 +32,12 @@ def daemonized(work: Callable[[Callable[[], None]], int]) -> int:
     os.close(reader)
     os.setsid()
 
-    def ready() -> None:
+    def ready(status: int = 0) -> None:
         null = os.open(os.devnull, os.O_RDWR)
         for stream in (0, 1, 2):
             os.dup2(null, stream)
         os.close(null)
-        os.write(writer, b"\0")
+        os.write(writer, bytes([status & 0xFF]))
         os.close(writer)
 
     status = 2

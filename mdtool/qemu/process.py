@@ -67,6 +67,7 @@ class QemuProcess:
     ``stdio``        whether QEMU shares mdtool's terminal (a guest with a console on stdio)
     ``helpers``      processes that must run beside QEMU (swtpm, virtiofsd): started before it, ended after it
     ``environment``  variables for QEMU beside mdtool's own
+    ``folder``       its working folder; None is mdtool's own
     ``meanwhile``    called while QEMU starts, for what will be needed once it has
     """
 
@@ -82,6 +83,7 @@ class QemuProcess:
     user: Account | None = None
     stdio: bool = False
     environment: Mapping[str, str] = field(default_factory=dict)
+    folder: Path | None = None
     meanwhile: Callable[[], object] = lambda: None
     monitor: Path = field(default=Path(), init=False)  # its socket: only mdtool reaches it
     idle: bool = field(default=False, init=False)  # connected, and nobody speaks
@@ -155,6 +157,7 @@ class QemuProcess:
                 user=user.uid if user else None,
                 group=user.gid if user else None,
                 extra_groups=user.groups if user else None,
+                cwd=self.folder,
                 env={**os.environ, **self.environment},
                 # ctrl-C is for mdtool, which asks the guest to power down; with a shared terminal QEMU stays in front.
                 start_new_session=not self.stdio,

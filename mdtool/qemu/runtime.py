@@ -100,6 +100,15 @@ class GuestDirectory:
         remedy = "end that one first; two QEMUs on the same disks destroy them"
         raise ConflictError(f"guest '{self.label}' already runs{who}", remedy=remedy, rule="already-runs")
 
+    def held_by(self) -> int | None:
+        """The process that runs the guest, by its lock; None where none does.  Takes nothing and waits for nothing."""
+        with suppress(OSError, ValueError), open(runtime_base() / f"{self.name}.lock", "rb") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except OSError:
+                return int(lock.read(64))
+        return None
+
     def holds(self, pid: int) -> None:
         """Write into the lock which process it is that runs the guest."""
         with _as_error(self.path.parent / f"{self.name}.lock"):
@@ -127,6 +136,25 @@ def run_by_libvirt(name: str, uuid: str | None) -> int | None:
             words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
             if uuid is None or uuid.lower().encode() in words:
                 return pid
+    return None
+
+
+def saved_by_libvirt(name: str, uuid: str | None) -> Path | None:
+    """The image in which this host's libvirt keeps a guest's memory (virsh managedsave); None where there is none.
+
+    The image begins with the guest's XML, so that another guest's of the same name is not taken for it.
+    """
+    if "/" in name:
+        return None
+    own = os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")
+    for base in (Path("/var/lib/libvirt/qemu/save"), Path(own, "libvirt/qemu/save")):
+        image = base / f"{name}.save"
+        with suppress(OSError):
+            with open(image, "rb") as file:
+                head = file.read(1 << 16)
+            found = re.search(rb"<uuid>\s*([0-9a-fA-F-]+)\s*</uuid>", head)
+            if uuid is None or found is None or found[1].decode().lower() == uuid:
+                return image
     return None
 
 
