@@ -21,7 +21,7 @@ from mdtool.compare import comparison, guest_visible
 from mdtool.errors import MdtoolError, QemuError
 from mdtool.guest.model import Guest
 from mdtool.launch.argv import Commandline
-from mdtool.launch.backends.base import Process, Secret
+from mdtool.launch.backends.base import SECRET_WORD, Process, Secret
 from mdtool.launch.device import Handover
 from mdtool.launch.prepare import Prepared
 from mdtool.launch.run import Settings, launched
@@ -132,13 +132,17 @@ def _options(pid: int, words: list[str], private: Path) -> tuple[list[Option], s
             except (OSError, ValueError):
                 raise NoWayBack(f"{text} cannot be read") from None
             continue
-        if _DESCRIPTOR.search(text):
+        if _DESCRIPTOR.search(text) or (_SECRET.search(text) and not _is_secret(option)):
             raise NoWayBack(f"-{option.name} has a descriptor that cannot be opened again")
         kept.append(option)
     others = [path for path in _private_folders([*words, config]) if path != str(private)]
     if others:
         raise NoWayBack(f"it uses {others[0]}, the private folder of another guest")
     return kept, config
+
+
+def _is_secret(option: Option) -> bool:
+    return option.name == "object" and (option.value or "").startswith(SECRET_WORD)
 
 
 def _is_monitor(option: Option) -> bool:
@@ -154,7 +158,7 @@ def _private_folders(texts: list[str]) -> Iterator[str]:
 def _with_secrets(pid: int, options: list[Option]) -> tuple[list[Option], list[Secret]]:
     """The options with the secrets that QEMU read from descriptors, which it still holds."""
     secrets: dict[str, Secret] = {}
-    for number in {found for option in options for found in _SECRET.findall(option.value or "")}:
+    for number in {found for option in options if _is_secret(option) for found in _SECRET.findall(option.value or "")}:
         try:
             with open(f"/proc/{pid}/fd/{number}", "rb") as file:
                 secrets[number] = Secret(f"descriptor{number}", file.read(1 << 16).decode())
@@ -164,7 +168,8 @@ def _with_secrets(pid: int, options: list[Option]) -> tuple[list[Option], list[S
     def named(found: re.Match[str]) -> str:
         return secrets[found[1]].placeholder
 
-    return [replace(one, value=_SECRET.sub(named, one.value)) if one.value else one for one in options], [*secrets.values()]
+    kept = [replace(one, value=_SECRET.sub(named, one.value or "")) if _is_secret(one) else one for one in options]
+    return kept, [*secrets.values()]
 
 
 def _environment(pid: int) -> dict[str, str]:

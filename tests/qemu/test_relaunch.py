@@ -14,6 +14,7 @@ import pytest
 from mdtool.errors import ConflictError
 from mdtool.guest.devices import guest_from_file
 from mdtool.launch.run import check_libvirt
+from mdtool.launch.ways import DIRECT
 from tests.qemu.test_live import CHANNEL, DISK, NIC, URI, UUID, Running, by_libvirt, guest
 from tests.support_waiting import until
 
@@ -145,9 +146,13 @@ def test_a_guest_whose_memory_is_elsewhere_is_left_alone(guest: Running) -> None
     untouched(guest, pid, text)
 
 
-@pytest.mark.parametrize("via", ["file", "device", "monitor", "options"])
+VNC = "<graphics type='vnc' passwd='sesame'><listen type='socket' socket='{socket}'/></graphics>"
+
+
+@pytest.mark.parametrize("via", DIRECT)
 def test_what_does_not_start_is_started_again_as_it_was(via: str, taken: int, guest: Running) -> None:
-    guest.write(NIC.format(n=1), CHANNEL.format(n=1), guest.disk("a", "vda", "virtio"))
+    vnc = VNC.format(socket=guest.folder / "vnc")
+    guest.write(NIC.format(n=1), CHANNEL.format(n=1), guest.disk("a", "vda", "virtio"), vnc)
     start = ("--launch", "--daemonize", "--qmp", guest.qmp, "--pidfile", guest.pidfile, "--via", via)
     done = guest.reconcile(*start)
     assert done.returncode == 0, done.stderr
@@ -159,6 +164,7 @@ def test_what_does_not_start_is_started_again_as_it_was(via: str, taken: int, gu
     assert guest.yaml.read_bytes() == text
     assert pid_of(guest) != pid
     assert guest.verify()[0] == 0
+    assert "sesame" not in Path(f"/proc/{pid_of(guest)}/cmdline").read_text() + done.stderr + done.stdout
     with guest.session() as session:
         assert session.execute("query-status")["status"] == "running"
 

@@ -165,7 +165,7 @@ def secret_object(secret: Secret) -> tuple[str, str]:
 
 
 #: how every word begins that may hold a placeholder: no text of a guest, whose quotes JSON escapes, can begin so
-_SECRET_WORD = '{"qom-type": "secret"'
+SECRET_WORD = '{"qom-type": "secret"'
 _PLACEHOLDER = re.compile(r"(?<=/dev/fd/)<fd:([^>]+)>")
 
 
@@ -178,7 +178,7 @@ def numbered(word: str, numbers: Mapping[str, int]) -> str:
     >>> numbered("guest=/dev/fd/<fd:vnc>", {"vnc": 5})
     'guest=/dev/fd/<fd:vnc>'
     """
-    if not word.startswith(_SECRET_WORD):
+    if not word.startswith(SECRET_WORD):
         return word
     return _PLACEHOLDER.sub(lambda found: str(numbers.get(found[1], found[0])), word)
 
