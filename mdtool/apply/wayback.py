@@ -15,13 +15,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
+from mdtool.commandline.companion import MONITOR, Process
 from mdtool.commandline.option import Option, options_from_words
 from mdtool.commandline.process import opened, program_in, words_of
 from mdtool.compare import comparison, guest_visible
 from mdtool.errors import MdtoolError, QemuError
 from mdtool.guest.model import Guest
 from mdtool.launch.argv import Commandline
-from mdtool.launch.backends.base import SECRET_WORD, Process, Secret
+from mdtool.launch.backends.base import SECRET_WORD, Secret
 from mdtool.launch.device import Handover
 from mdtool.launch.prepare import Prepared
 from mdtool.launch.run import Settings, launched
@@ -30,7 +31,6 @@ from mdtool.machine.buses.arguments import device_arguments
 from mdtool.machine.roles import ROLES
 from mdtool.machine.tree import Place, Tree
 from mdtool.qemu.dump import dump
-from mdtool.qemu.process import MONITOR
 from mdtool.qemu.runtime import runtime_base
 from mdtool.qemu.session import Refused, Session, session_from_source
 from mdtool.qemu.virsh import Virsh
