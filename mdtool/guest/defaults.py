@@ -195,7 +195,7 @@ def _up_to(guest: Guest, wanted: Sequence[Wanted], type_: str, model: str, highe
 def _virtio_serial(guest: Guest, wanted: Sequence[Wanted]) -> Iterator[Wanted]:
     have = _have(wanted, "virtio-serial")
     for driver in ("virtserialport", "virtconsole"):
-        for one in (one for one in wanted if one.driver == driver):
+        for one in (one for one in wanted if one.driver == driver and one.kind != "commandline"):
             index = one.spot.get("controller", 0) if one.spot is not None and one.spot.type == "virtio-serial" else 0
             if index not in have:
                 have.add(index)

@@ -43,6 +43,7 @@ class Spot:
       dimm           slot base
       virtio-mmio    (none)
       unassigned, none
+      qemu           on at: a place in QEMU's words, bus and address, on a bus that libvirt has no number for
 
     ``numbers`` may lack any of them: <address type='pci'/> is a wish for the type only, and what is missing is allocated.
     """

@@ -7,7 +7,6 @@ The way back, from nodes to libvirt's places, is ``guest.spots``; what a bus is 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -92,7 +91,7 @@ class _Names:
         """Bus name, address, and the properties that say more of the place."""
         spot = one.spot
         if one.kind == "commandline" and (spot is None or spot.type == "none"):
-            return _as_written(one)
+            return "", None, {name: one.facts[name] for name in ("bus", "addr") if name in one.facts}
         if spot is not None and spot.type == "qemu":
             return spot["on"], spot["at"], {}
         kind = kind_of_driver(one.driver)
@@ -179,15 +178,6 @@ class _Names:
         if is_companion(one.driver) and facts.get("master") is not None:
             properties |= {"masterbus": f"{self.controller('usb', index)}.0", "firstport": facts["master"]}
         return properties
-
-
-def _as_written(one: Wanted) -> tuple[str, str | None, dict[str, Value]]:
-    """The place of a device of <qemu:commandline>: its bus and address where it names both, else as it stands."""
-    bus, addr = one.facts.get("bus"), str(one.facts.get("addr", ""))
-    match = re.fullmatch(r"(?:0x)?([0-9a-f]{1,2})(?:\.(?:0x)?([0-7]))?", addr.lower())
-    if bus is not None and match:
-        return str(bus), f"{int(match[1], 16):02x}.{match[2] or 0}", {}
-    return "", None, {name: one.facts[name] for name in ("bus", "addr") if name in one.facts}
 
 
 def _text(number: Any) -> str | None:

@@ -151,6 +151,14 @@ def _on_named_bus(bus_name: str, node: Node) -> Spot | None:
     return Spot(name, numbers)
 
 
+def on_root(spot: Spot | None) -> Spot | None:
+    """A place in QEMU's words that is one on the root PCI bus, in libvirt's; None for any other."""
+    match = (
+        PCI_ADDRESS.match(spot["at"]) if spot is not None and spot.type == "qemu" and spot["on"] in _ROOT_BUSES else None
+    )
+    return Spot("pci", {"bus": 0, "slot": int(match[1], 16), "function": int(match[2])}) if match else None
+
+
 def spots_from_tree(tree: Tree) -> dict[str, Spot]:
     """Name -> libvirt's place, of every node that has one."""
     return {

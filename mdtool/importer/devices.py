@@ -14,6 +14,7 @@ from mdtool.commandline.placeholder.hostside import Given, HostSide
 from mdtool.commandline.placeholder.options import BACKENDS
 from mdtool.errors import Position, QemuError
 from mdtool.importer.elements import Made
+from mdtool.machine.buses import PCI_BUSES, provider_of
 from mdtool.machine.drivers import same_driver
 from mdtool.machine.roles import role
 from mdtool.qemu.replies import FOLDED, Raw, RawBus, RawDevice
@@ -62,10 +63,10 @@ def name_device(device: RawDevice, id: str) -> dict[str, str]:
     inner = [d for bus in device.buses if bus.type in FOLDED for d in bus.devices]
     for provider in (device, *inner):
         for number, bus in enumerate(provider.buses):
-            if bus.type in ("PCI", "PCIE"):
-                renamed[bus.name], bus.name = id, id
-            elif bus.type not in FOLDED:
-                renamed[bus.name], bus.name = f"{id}.{number}", f"{id}.{number}"
+            row = provider_of(provider.driver)
+            name = id if row.named or (not row.bus and bus.type in PCI_BUSES) else f"{id}.{number}"
+            if bus.type not in FOLDED:
+                renamed[bus.name], bus.name = name, name
     return renamed
 
 

@@ -26,6 +26,7 @@ from mdtool.commandline.companion import Process
 from mdtool.commandline.placeholder.drivers import substitute_properties
 from mdtool.commandline.placeholder.hostside import HostSide
 from mdtool.errors import InputError, MdtoolError, Position, Report
+from mdtool.guest.commandline import DESCRIBED, QEMU_NS, groups, option_of, text_of
 from mdtool.guest.machines import emulator, machines_of
 from mdtool.guest.model import Guest, Wanted
 from mdtool.guest.platform import iothreads, platform_of
@@ -40,7 +41,6 @@ from mdtool.machine.tree import BUILTIN, HAND, Place, Tree
 from mdtool.text import quoted
 
 HOST_RULES = frozenset({"host-side", "kvm", "firmware", "missing"})
-QEMU_NS = "{http://libvirt.org/schemas/domain/qemu/1.0}"
 FIRST_DESCRIPTOR = 64  # below are the standard streams and what mdtool itself has open
 OLDEST = (7, 2)  # the QEMU whose words all later ones still understand
 
@@ -161,7 +161,7 @@ def argv_from_tree(
     report.done()
     platform = platform_of(guest, tree, rehearse=rehearse, now=now, properties=total.machine, printing=printing)
     devices, stand_ins = [], {}
-    for place in ordered(tree):
+    for place in ordered(tree, [want.origin for want in wanted if want.kind == "commandline"]):
         node = place.node
         made = by_name.get(place.name, Backend())
         arguments = {**device_arguments(place.bus.name if place.bus else None, node, place.parent), **made.properties}
@@ -301,37 +301,45 @@ _ORDER = names(
 )
 #: what makes a bus of its own name through a host bridge, which the machine has and nobody created
 EXPANDERS = frozenset({"pxb", "pxb-pcie", "pxb-cxl"})
+#: properties that name a bus: of a USB companion, of an IOMMU, of a device of <qemu:commandline> without an address
+_NAME_A_BUS = ("masterbus", "primary-bus", "bus")
 _CONTROLLERS = ("pci", "usb", "scsi", "ide", "sata", "fdc", "virtio-serial", "ccid")
 
 
-def ordered(tree: Tree) -> list[Place]:
+def ordered(tree: Tree, written: Sequence[str] = ()) -> list[Place]:
     """The devices to create, a bus before what sits on it, otherwise in libvirt's order.
 
     The order shows in the migration stream where a device has no address of its own (two ISA serial ports), so it
-    depends on the description alone and not on the order of the XML's elements.
+    depends on the description alone and not on the order of the XML's elements; but for the devices of
+    <qemu:commandline>, whose origins are ``written``: those are created in the order in which they stand.
     """
     provides = {bus.name: place for place in tree.places for bus in place.node.buses}
     hosts = {place.node.id or place.node.driver: place for place in tree.places}
     beside = {place.node.properties.get("target"): place for place in tree.places if place.node.driver == "zpci"}
     provides.update({bus.name: hosts[bus.host] for bus in tree.buses if bus.host in hosts})
     provides.update({str(p.node.id): p for p in tree.places if p.node.driver in EXPANDERS})
+    ids = {place.node.id: place for place in tree.places if place.node.id is not None}
+    numbers = {origin: number for number, origin in enumerate(written)}
     done: set[str] = set()
     made: list[Place] = []
+
+    def provider_of(bus: str) -> Place | None:
+        """What provides a bus: by the bus's name, or by the id in it, for a bus that no description has yet."""
+        return provides.get(bus) or provides.get(bus.removesuffix(".0")) or ids.get(bus) or ids.get(bus.rpartition(".")[0])
 
     def create(place: Place) -> None:
         if place.name in done:
             return
         done.add(place.name)
-        for bus in (place.bus.name if place.bus else None, place.node.properties.get("masterbus")):
-            provider = provides.get(str(bus).removesuffix(".0") if bus not in provides else str(bus))
-            if provider is not None:
+        for bus in (place.bus.name if place.bus else None, *(place.node.properties.get(name) for name in _NAME_A_BUS)):
+            if bus is not None and (provider := provider_of(str(bus))) is not None:
                 create(provider)
         if place.node.id in beside:
             create(beside[place.node.id])
         if place.node.origin != BUILTIN:
             made.append(place)
 
-    for place in sorted(tree.places, key=_rank):
+    for place in sorted(tree.places, key=lambda place: (numbers.get(place.node.origin or "", -1), _rank(place))):
         create(place)
     return made
 
@@ -420,7 +428,7 @@ def _children(element: Element, name: str) -> list[Element]:
 def _passed_through(
     guest: Guest, wanted: Sequence[Wanted], outside: HostSide | None
 ) -> tuple[tuple[str, ...], dict[str, str]]:
-    """Words and variables of <qemu:commandline>; a -device that became a node is there already.
+    """Words and variables of <qemu:commandline>; what the description carries is there already.
 
     With ``outside``, which takes their host side, they are those of a rehearsal.
     """
@@ -430,10 +438,11 @@ def _passed_through(
         return (), {}
     environment = dict(map(_variable, _children(holder, "env")))
     words: list[str] = []
-    for group in _groups(_children(holder, "arg")):
-        if any(id(argument) in taken for argument in group):
+    for group in groups(guest):
+        made = option_of(group)
+        if any(id(argument) in taken for argument in group) or (made is not None and made.name in DESCRIBED):
             continue
-        said = [argument.get("@value") or "" for argument in group]
+        said = [text_of(argument) for argument in group]
         words += rehearsed_option(said, outside) if outside is not None else said
     return tuple(words), {} if outside is not None else environment
 
@@ -445,15 +454,3 @@ def _variable(env: Element) -> tuple[str, str]:
         what = f"<qemu:env>: {quoted(name)} is no name of a variable"
         raise InputError(what, at=env.position, expected="letters, digits and _", rule="environment")
     return name, env.get("@value") or ""
-
-
-def _groups(arguments: Sequence[Element]) -> Iterator[list[Element]]:
-    """Each option with its value, where it has one."""
-    group: list[Element] = []
-    for argument in arguments:
-        if group and ((argument.get("@value") or "").startswith("-") or len(group) == 2):
-            yield group
-            group = []
-        group.append(argument)
-    if group:
-        yield group

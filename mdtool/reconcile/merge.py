@@ -97,6 +97,38 @@ def merged(
     return Merged(result, tuple(changes), tuple(conflicts))
 
 
+#: what QEMU has where nobody chose, for properties that newer libvirts write out
+DEFAULTS: Mapping[str, Value] = {
+    **dict.fromkeys(("iommu_platform", "ats", "packed", "page-per-vq", "multifunction", "removable", "share-rw"), False),
+    **dict.fromkeys(("deflate-on-oom", "free-page-reporting"), False),
+    **dict.fromkeys(("event_idx", "mrg_rxbuf", "csum", "gso", "hotplug"), True),
+    **dict.fromkeys([f"{side}_{what}" for side in ("host", "guest") for what in ("tso4", "tso6", "ecn", "ufo")], True),
+    "guest_csum": True,
+    "rx_queue_size": 256,
+    "tx_queue_size": 256,
+    "rombar": 1,
+}
+
+
+def without_defaults(
+    now: Properties, applied: Properties, have: Properties, defaults: Properties = DEFAULTS
+) -> dict[str, Value]:
+    """What the XML says now, with as many of QEMU's defaults as it said before: saying one or not is the same machine.
+
+    ``have`` is what the description says, values that QEMU filled in included.
+
+    >>> without_defaults({"mac": "52:54:00:11:22:33", "ats": False}, {"packed": False}, {"packed": False})
+    {'mac': '52:54:00:11:22:33', 'packed': False}
+    """
+    found = dict(now)
+    for name, value in defaults.items():
+        if name in now and name not in have and same(now[name], value):
+            del found[name]
+        elif name not in now and name in applied and name in have and same(have[name], value):
+            found[name] = applied[name]
+    return found
+
+
 def record(now: Properties, facts: Mapping[str, Value]) -> Properties:
     """What to keep as applied: the properties, and facts under names that no property has."""
     return {**now, **{f"@{name}": value for name, value in facts.items() if value is not None}}

@@ -22,6 +22,7 @@ class Reason(Enum):
     """Why a step is taken.  For people and for programs that read a plan; no code decides by it."""
 
     GONE = "gone"
+    REUSED = "reused"
     NEW = "new"
     IMPLIED = "implied"
     MODEL = "model"

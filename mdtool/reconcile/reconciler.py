@@ -18,7 +18,8 @@ from mdtool.guest.model import Guest, Spot, Wanted
 from mdtool.guest.override import overridden
 from mdtool.guest.place import placed
 from mdtool.guest.platform import sections_from_guest
-from mdtool.guest.spots import indices_taken, spot_from_node, spots_from_tree, survivor
+from mdtool.guest.spots import indices_taken, on_root, spot_from_node, spots_from_tree, survivor
+from mdtool.machine.buses.addresses import key_names
 from mdtool.machine.buses.kinds import is_hot_plugged, kind_of_driver
 from mdtool.machine.buses.providers import controller_of, libvirt_index
 from mdtool.machine.document import tree_with
@@ -28,7 +29,7 @@ from mdtool.machine.values import small_number
 from mdtool.reconcile.assemble import Parts, assembled, parts_of
 from mdtool.reconcile.collisions import check_collisions, check_depth
 from mdtool.reconcile.match import Match, Matching, matched, spot_key
-from mdtool.reconcile.merge import Change, merged, record
+from mdtool.reconcile.merge import Change, merged, record, without_defaults
 from mdtool.reconcile.plan import Action, Plan, Reason, Step
 from mdtool.reconcile.roms import warn_of_shared_roms
 from mdtool.reconcile.sections import merged_sections
@@ -91,6 +92,7 @@ class _Reconciler:
     options: Options
     report: Report
     spots: dict[str, Spot] = field(default_factory=dict)
+    vacated: dict[tuple[str, str], Retired] = field(default_factory=dict)  # where a device was that is gone
 
     def devices(self) -> tuple[Tree, list[Step]]:
         matching = self.matching()
@@ -124,7 +126,6 @@ class _Reconciler:
 
     def _kept(self, matching: Matching) -> dict[str, Place]:
         """What is in the description and not in the XML, and stays all the same."""
-        listed = {w.facts.get("type") for w in self.wanted if w.kind == "controller" and w.element is not None}
         survivors = {match.place.name for match in matching.matches} | {
             place.name for place in self.old.places if place.node.origin in (BUILTIN, HAND)
         }
@@ -142,7 +143,9 @@ class _Reconciler:
 
         for place in reversed(matching.gone):  # from the leaves: a port that holds a port that stays, stays
             type_, _ = _provides(place.node)
-            implied = place.node.applied.get("@implied", place.node.origin is None and type_ not in listed)
+            implied = place.node.applied.get(
+                "@implied", place.node.origin is None
+            )  # of a dump: no element ever asked for it
             foreign = place.node.origin is None and not type_ and not can_make(canonical_driver(place.node.driver))
             if foreign or holds(place) or (type_ and implied and not (self.options.prune and place.name in gone)):
                 kept[place.name] = place
@@ -160,14 +163,15 @@ class _Reconciler:
         if match is None:
             return self._returned(w)
         node = match.place.node
-        have = self.spots.get(match.place.name)
+        have = _with_facts(self.spots.get(match.place.name), w.spot)
         if not _same_slot(w, node):  # another kind of slot: a new device, that goes where libvirt would put it
             return replace(w, id=node.id) if w.kind in PREFIXES else w
         if have is None:
             return replace(w, id=node.id or w.id)
         want = spot_key(w.spot)
         stays = survivor(w, node, have)
-        if want is None or want == spot_key(have):
+        mine = ("qemu", *(match.place.address or ())) if w.spot is not None and w.spot.type == "qemu" else spot_key(have)
+        if want is None or want == mine:
             return stays
         if _spoken(want) == node.applied.get("@address") or self.options.prefer == "description":
             return stays  # the XML did not change: a hand moved it
@@ -240,6 +244,7 @@ class _Reconciler:
         known = {match.place.name for match in matches.values()} | {place.name for place in gone}
         known |= {place.name for place in kept.values() if self._controller(place) is not None}
         others = [spot for name, spot in self.spots.items() if name not in known]
+        others += [spot for w in everything if (spot := on_root(w.spot)) is not None]
         retired = [] if self.options.forget else [self.spots[place.name] for place in gone if place.name in self.spots]
         back = {w.origin for w in everything if w.spot is not None}
         for old in () if self.options.forget else self.old.retired:
@@ -264,6 +269,7 @@ class _Reconciler:
     ) -> tuple[Tree, list[Step]]:
         parts = parts_of(self.old)
         steps: list[Step] = []
+        self.vacated = {(kept.bus, kept.address): kept for kept in self._candidates(gone)}
         matches = matching.by_origin
         for place in gone:
             if place.name in parts.nodes:
@@ -308,6 +314,8 @@ class _Reconciler:
         self._check_id(parts, w, node)
         parts.put(node.id or f"{w.origin}", bus or None, replace(node, applied=recorded))
         reason, detail = (Reason.NEW, f"<{w.kind}>") if w.element is not None else (Reason.IMPLIED, "")
+        if before := self._had(w, bus, node.address):
+            reason, detail = Reason.REUSED, before
         hot = self._hot(parts, bus)
         return Step(
             Action.ADD,
@@ -343,12 +351,14 @@ class _Reconciler:
                 self._check_id(parts, w, node)
             parts.put(node.id or place.name, bus or None, replace(node, applied=recorded))
             return self._step(Action.REPLACE, place, w, where, changes, Reason.MODEL, self._hot(parts, bus))
+        node = replace(node, properties=without_defaults(node.properties, old.applied, {**old.pins, **old.properties}))
+        recorded = record(node.properties, self._facts(w))
         merge = merged(
             node.properties,
             old.applied,
             old.properties,
             old.pins,
-            weak=frozenset(node.properties.keys() - w.properties.keys()),
+            weak=_computed(w, node),
             prefer=self.options.prefer,
         )
         for conflict in merge.conflicts:
@@ -362,7 +372,9 @@ class _Reconciler:
                     rule="property-conflict",
                 )
             )
-        changes += merge.changes
+        # A device without an address never was anywhere: what follows from its place only completes it.
+        computed = node.properties.keys() - w.properties.keys() if old.address is None else frozenset()
+        changes += [change for change in merge.changes if change.name not in computed]
         new = replace(
             old,
             origin=w.origin,
@@ -372,9 +384,12 @@ class _Reconciler:
             applied=recorded,
         )
         parts.put(place.name, (bus or None) if moved or place.bus is None else place.bus.name, new)
-        reason = Reason.ORDER if match.rule == "order" and changes else None
+        reason, detail = Reason.ORDER if match.rule == "order" and changes else None, ""
+        if moved and (before := self._had(w, bus, node.address)):
+            reason, detail = Reason.REUSED, before
         action = Action.REPLACE if moved else Action.MODIFY if changes else Action.KEEP
-        return self._step(action, place, w, where, changes, reason, self._hot(parts, bus))
+        step = self._step(action, place, w, where, changes, reason, self._hot(parts, bus))
+        return replace(step, detail=detail)
 
     def _step(
         self,
@@ -403,18 +418,26 @@ class _Reconciler:
         key = spot_key(explicit)
         return {"address": _spoken(key) if key else None, "implied": True if w.element is None else None}
 
+    def _candidates(self, gone: Sequence[Place]) -> list[Retired]:
+        """The places of devices that were removed, now and before."""
+        return list(self.old.retired) + [
+            Retired(place.node.origin or f"driver/{place.node.driver}", place.bus.name, place.node.address, place.node.id)
+            for place in gone
+            if place.bus is not None and place.node.address is not None
+        ]
+
+    def _had(self, w: Wanted, bus: str, address: str | None) -> str:
+        """The removed device whose place a device gets: a guest takes the new one for it, and gives it its settings."""
+        before = self.vacated.get((bus, address or ""))
+        return (before.id or before.origin) if before is not None and before.origin != w.origin else ""
+
     def _retired(self, tree: Tree, gone: Sequence[Place]) -> tuple[Retired, ...]:
         """Addresses of the removed, unless somebody sits there again or the bus is gone."""
         if self.options.forget:
             return ()
         used = {place.address for place in tree.places}
         back = {place.node.origin for place in tree.places}
-        candidates = list(self.old.retired) + [
-            Retired(place.node.origin or f"driver/{place.node.driver}", place.bus.name, place.node.address, place.node.id)
-            for place in gone
-            if place.bus is not None and place.node.address is not None
-        ]
-        unique = {(r.bus, r.address): r for r in candidates}
+        unique = {(r.bus, r.address): r for r in self._candidates(gone)}
         return tuple(
             r
             for r in unique.values()
@@ -433,6 +456,12 @@ def _pci_index(origin: str | None) -> int:
     return small_number(index) if kind == "controller/pci" else 0
 
 
+def _computed(w: Wanted, node: Node) -> frozenset[str]:
+    """The properties that follow from the place, and that no person wrote; that a slot is shared is a fact all the same."""
+    needed = {"multifunction"} if node.properties.get("multifunction") is True else set()
+    return frozenset(node.properties.keys() - w.properties.keys() - needed)
+
+
 def _complete(parts: Parts, bus: str, node: Node) -> None:
     """Give a port or controller that stays its place, where it has none: in a description without addresses."""
     _, old = parts.nodes.get(node.id or "", ("", None))
@@ -446,6 +475,15 @@ def _same_slot(w: Wanted, node: Node) -> bool:
     return same_driver(node.driver, w.driver) or (
         kind_of_driver(node.driver) is kind_of_driver(w.driver) and need_of(w) == need_of(replace(w, driver=node.driver))
     )
+
+
+def _with_facts(have: Spot | None, want: Spot | None) -> Spot | None:
+    """The place of a survivor, with what the XML says of it beside its numbers: ``multifunction``, a DIMM's base."""
+    if have is None or want is None or have.type != want.type:
+        return have
+    more = {name: value for name, value in want.numbers.items() if name not in key_names(have.type)}
+    numbers = {name: value for name, value in have.numbers.items() if name != "alone" or "multifunction" not in more}
+    return Spot(have.type, {**numbers, **more})
 
 
 def _renamed(new: Node, old: Node) -> bool:

@@ -12,7 +12,7 @@ from mdtool.guest.model import Guest
 from mdtool.guest.platform.machine import FEATURES
 from mdtool.machine.tree import BUILTIN, SECTIONS, Tree
 from mdtool.machine.values import nested, same
-from mdtool.reconcile.merge import ABSENT, merged
+from mdtool.reconcile.merge import ABSENT, merged, without_defaults
 from mdtool.reconcile.plan import Action, Step
 
 
@@ -45,6 +45,9 @@ def merged_sections(
         if name == "cpu" and applied:
             wanted = {**wanted, name: _without_found_features(guest, now, {*have, *applied}, report)}
             now = flat(wanted[name])
+        if not fresh and (quiet := without_defaults(now, applied, have, _DEFAULTS.get(name, {}))) != now:
+            now = quiet
+            wanted = {**wanted, name: nested(now, "\0")}
         merge = merged(now, applied, have, {}, prefer=prefer, adopting=not tree.applied)
         for conflict in merge.conflicts:
             key = conflict.name.replace("\0", ".")
@@ -84,6 +87,19 @@ def _with_what_only_xml_tells(have: Mapping[str, Any], now: Mapping[str, Any]) -
     rows = [[{k: v for k, v in row.items() if k not in _HMAT} for row in side.get("nodes", ())] for side in (have, now)]
     unknown = not any(_HMAT & row.keys() for row in have.get("nodes", ()))
     return {**have, "nodes": now["nodes"]} if unknown and rows[0] and same(rows[0], rows[1]) else dict(have)
+
+
+#: what QEMU has where nobody chose: saying it or not is the same machine
+_DEFAULTS: Mapping[str, Mapping[str, Any]] = {
+    "cpu": {"features\0migratable": True},
+    "machine": {
+        "properties\0hpet": True,
+        "properties\0acpi": True,
+        "properties\0vmport": "auto",
+        "properties\0smm": "auto",
+    },
+    "features": {f"globals\0{pm}.disable_s{n}": 0 for pm in ("ICH9-LPC", "PIIX4_PM") for n in (3, 4)},
+}
 
 
 def _plugged_cpus(tree: Tree) -> list[str]:

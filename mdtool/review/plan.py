@@ -31,6 +31,7 @@ _HOT = {
 }
 _REASONS = {
     Reason.GONE: "no longer in the XML",
+    Reason.REUSED: "at the place of {}, for which a guest will take it",
     Reason.NEW: "new in the XML: {}",
     Reason.IMPLIED: "needed by what the XML asks for",
     Reason.MODEL: "another model",

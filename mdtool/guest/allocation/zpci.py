@@ -27,7 +27,7 @@ def with_zpci(guest: Guest, wanted: Sequence[Wanted]) -> list[Wanted]:
     there = {one.origin for one in devices}
     for one in wanted:
         origin = f"zpci/{one.origin}"
-        if need_of(one) is None or origin in there:
+        if need_of(one) is None or origin in there or one.kind == "commandline":  # QEMU itself makes one for those
             continue
         uid, fid = one.facts.get("uid"), one.facts.get("fid")
         devices.append(

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from itertools import pairwise
 from uuid import NAMESPACE_OID, uuid5
@@ -47,23 +48,32 @@ def _generation(guest: Guest) -> str:
     return str(uuid5(NAMESPACE_OID, f"vmgenid/{guest.uuid or guest.name}"))
 
 
+#: a PCI address as -device takes it: ``0x1c``, ``1c.0``
+_ADDR = re.compile(r"(?:0x)?([0-9a-f]{1,2})(?:\.(?:0x)?([0-7]))?")
+
+
 def _from_argument(element: Element) -> Wanted:
     """A device as somebody wrote it for QEMU: where it names no bus or no address, QEMU chooses.
 
-    Facts: ``bus`` and ``addr`` as written, ``host`` for the properties that are none of the guest's affair.
+    Its place is of type ``qemu``.  Facts: ``bus`` or ``addr`` where it names one alone, ``host`` for the properties that
+    are none of the guest's affair.
     """
     from mdtool.commandline.option import Option  # few guests have one
 
     bag = Option("device", element.get("@value") or "", element.position).bag
     driver, id = str(bag.pop("driver", "")), bag.pop("id", None)
     place: dict[str, Value] = {name: bag.pop(name) for name in ("bus", "addr") if name in bag}
+    spot = Spot("none")
+    match = _ADDR.fullmatch(str(place.get("addr", "")).lower())
+    if "bus" in place and match:
+        spot, place = Spot("qemu", {"on": str(place["bus"]), "at": f"{int(match[1], 16):02x}.{match[2] or 0}"}), {}
     wanted = Wanted(
         "commandline",
         driver,
         f"commandline/{id or driver}",
         identities=(f"alias/{id}",) if id else (),
         id=id,
-        spot=Spot("none"),
+        spot=spot,
         properties=bag,
         facts=place,
         element=element,

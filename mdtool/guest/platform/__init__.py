@@ -17,6 +17,7 @@ from typing import Any
 
 from mdtool.commandline.placeholder.backends import TCG_MEMORY
 from mdtool.errors import InputError, MdtoolError, Report, choices
+from mdtool.guest.commandline import with_commandline
 from mdtool.guest.machines import machine_of
 from mdtool.guest.model import Guest
 from mdtool.guest.platform.clock import clock_options, clock_section
@@ -96,6 +97,8 @@ def sections_from_guest(guest: Guest, report: Report) -> dict[str, dict[str, Any
     with report.step():
         if security := _launch_security(guest):
             sections["features"] = {**sections.get("features", {}), "launch_security": security}
+    with report.step():
+        sections = with_commandline(guest, sections)
     _unknown(guest, report)
     return {name: sections[name] for name in SECTIONS if sections.get(name)}
 
