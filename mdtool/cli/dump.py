@@ -13,6 +13,7 @@ from mdtool.cli.source import MACHINE, XML, access_of, source_arguments
 from mdtool.files import STANDARD, locked, write_file
 
 if TYPE_CHECKING:
+    from mdtool.guest.model import Guest
     from mdtool.machine.tree import Tree
 
 EXAMPLE = """\
@@ -77,4 +78,18 @@ def _tree(args: argparse.Namespace, described: Tree | None) -> Tree:
     tree = linked(guest, tree, report)
     report.done()
     warn_all(report.warnings)
-    return tree
+    return _adopted(guest, tree)
+
+
+def _adopted(guest: Guest, tree: Tree) -> Tree:
+    """The dump with what the XML says recorded as applied, where that changes nothing: the next reconcile then has nothing
+    to write.  Where it changes something, that is the next reconcile's to say."""
+    from mdtool.errors import MdtoolError
+    from mdtool.reconcile import reconcile
+    from mdtool.reconcile.plan import Action
+
+    try:
+        result = reconcile(guest, tree)
+    except MdtoolError:
+        return tree
+    return result.tree if all(step.action is Action.KEEP for step in result.plan.steps) else tree

@@ -13,7 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mdtool.commandline.option import Option, options_from_words, words_from_options
+from mdtool.commandline.option import Option, options_from_words, text_from_bag, words_from_options
 from mdtool.commandline.process import sha256_of
 
 if TYPE_CHECKING:
@@ -83,18 +83,35 @@ def image_of_guest(guest: Guest, *, secure: bool) -> Image | None:
 
 def with_image(options: Iterable[Option], image: Image) -> Iterator[Option]:
     """A rehearsal's options with the image in place of its empty flash, or as -bios; nothing is written to the files."""
-    files = {"pflash0": image.code, "pflash1": image.vars}
-    for option in options:
-        node = option.bag.get("node-name") if option.name == "blockdev" else None
-        path = files.get(str(node))
-        if path is not None and option.bag.get("driver") == "null-co":
-            inner = {"driver": "file", "filename": path, "read-only": True, "auto-read-only": False}
-            facts = {"driver": "raw", "node-name": node, "read-only": True, "file": inner}
-            yield from options_from_words(["-blockdev", json.dumps(facts)])
-        else:
-            yield option
     if image.kind == "bios":
-        yield from options_from_words(["-bios", image.code])
+        yield from (*options, *options_from_words(["-bios", image.code]))
+    else:
+        yield from with_flash(options, {"pflash0": image.code, "pflash1": image.vars})
+
+
+def with_flash(options: Iterable[Option], files: Mapping[str, str | None]) -> Iterator[Option]:
+    """Options with files in place of empty flash, by the name of a block node or, of a -drive, ``pflash0``."""
+    for option in options:
+        bag = option.bag if option.name in ("blockdev", "drive") else {}
+        name = bag.get("node-name") or (f"pflash{bag.get('unit')}" if bag.get("if") == "pflash" else None)
+        path = files.get(str(name)) if bag.get("driver") == "null-co" else None
+        if path is None:
+            yield option
+        elif option.name == "drive":
+            facts = {"if": "pflash", "unit": bag["unit"], "driver": "raw", "readonly": "on", "file.driver": "file"}
+            facts |= {"file.filename": path, "file.locking": "off"}
+            yield replace(option, value=text_from_bag(facts))
+        else:  # locked by the guest that runs with it
+            inner = {"driver": "file", "filename": path, "read-only": True, "locking": "off"}
+            facts = {"driver": "raw", "node-name": name, "read-only": True, "file": inner}
+            yield from options_from_words(["-blockdev", json.dumps(facts)])
+
+
+def is_empty(words: Sequence[str]) -> bool:
+    """Whether a command line has empty flash where its firmware would be."""
+    bags = [option.bag for option in options_from_words(words[1:]) if option.name in ("blockdev", "drive")]
+    code = [bag for bag in bags if bag.get("node-name") == "pflash0" or (bag.get("if"), bag.get("unit")) == ("pflash", "0")]
+    return any(bag.get("driver") == "null-co" for bag in code)
 
 
 def words_with_image(words: Sequence[str], image: Image) -> list[str]:

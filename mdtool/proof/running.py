@@ -7,17 +7,20 @@ not on a command line: ``mdtool verify`` sees it.
 
 from __future__ import annotations
 
+import os
 import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from mdtool.commandline.option import words_from_options
+from mdtool.commandline.option import Option, words_from_options
 from mdtool.commandline.placeholder.hostside import HostSide, file_here
 from mdtool.commandline.placeholder.options import without_host
 from mdtool.commandline.process import file_of, options_from_process, pid_of_libvirt, words_of
+from mdtool.commandline.sections import flash_of
 from mdtool.errors import InputError, MonitorError
+from mdtool.proof.firmware import with_flash
 from mdtool.qemu.companions import running
 
 SCHEMES = ("pid", "libvirt")
@@ -54,7 +57,17 @@ def argv_from_source(source: str) -> Iterator[list[str]]:
         host = HostSide(Path(folder), arch, file=lambda path: file_here(str(file_of(pid, path))))
         made = without_host(options, host)
         with running(host.processes):
-            yield [binary, *words_from_options(made)]
+            yield [binary, *words_from_options(list(with_flash(made, _flash_files(pid, options))))]
+
+
+def _flash_files(pid: int | None, options: list[Option]) -> dict[str, str | None]:
+    """The firmware that the guest was started with and its variables, by bank and by block node, where they can be read."""
+    found: dict[str, str | None] = {}
+    for bank, flash in flash_of(options).items():
+        path = str(file_of(pid, flash.file)) if flash.file else None
+        if path is not None and os.access(path, os.R_OK):
+            found |= {f"pflash{bank}": path} | ({flash.node: path} if flash.node else {})
+    return found
 
 
 def _refuse(what: str) -> None:

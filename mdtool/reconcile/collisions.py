@@ -85,7 +85,7 @@ def check_collisions(tree: Tree, positions: Mapping[str, Position | None], repor
     for place in tree.places:
         if place.address in chipset:
             refuse(place, f"at {' '.join(place.address or ())}, as is the chipset", "same-address")
-        elif place.address and place.bus and place.bus.type in ("PCI", "PCIE"):
+        elif place.address and place.bus and place.bus.type in ("PCI", "PCIE") and not _is_brought(place):
             last = 0 if place.parent is not None and is_port(place.parent.driver) else 0x1F
             slot = _PCI_ADDRESS.fullmatch(place.address[1])
             if slot is None or int(slot[1], 16) > last:
@@ -97,6 +97,11 @@ def check_collisions(tree: Tree, positions: Mapping[str, Position | None], repor
 
 
 _PCI_ADDRESS = re.compile(r"([0-9A-Fa-f]{1,2})(?:\.[0-7])?")
+
+
+def _is_brought(place: Place) -> bool:
+    """Whether a device brings it, as a NIC its SR-IOV functions: their routing ids count, and no slot of the bus."""
+    return place.node.origin == BUILTIN
 
 
 def _chipset(tree: Tree) -> frozenset[tuple[str, str]]:
