@@ -96,7 +96,7 @@ def _launch(args: argparse.Namespace, ready: Callable[[], None] | None) -> int:
         return _by_libvirt(guest, reconciled.tree, wanted_by(guest, reconciled.tree), args)
 
     def prepare(runtime: Path | None, port: Callable[[int], int] = int) -> Prepared:
-        return prepared(
+        made = prepared(
             guest,
             reconciled.tree,
             wanted_by(guest, reconciled.tree),
@@ -105,6 +105,8 @@ def _launch(args: argparse.Namespace, ready: Callable[[], None] | None) -> int:
             runtime=runtime,
             port=port,
         )
+        warn_all(made.commandline.warnings if made.commandline is not None else ())
+        return made
 
     if args.print:
         from mdtool.launch.script import data_from_prepared, script_from_prepared

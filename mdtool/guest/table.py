@@ -37,9 +37,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 from mdtool.errors import InputError, Report, choices
+from mdtool.guest.host import HostRow
 from mdtool.guest.model import Guest, Spot, Wanted
 from mdtool.guest.xml import Element
 from mdtool.machine.buses.addresses import ADDRESSES
@@ -199,7 +200,7 @@ class Device:
     ``known_by``    weaker identities: name -> path
     ``match``       properties that are identity: another value is another device
     ``alias``       libvirt's prefix for the id, or one a choice
-    ``host``        path -> what it becomes on the host
+    ``host``        path -> what it becomes on the host, and who carries it out
     ``ignored``     path -> why it makes no difference to the guest
     ``refused``     path -> why mdtool cannot express it
     ``parts``       rows of the elements inside that are devices of their own
@@ -219,7 +220,7 @@ class Device:
     known_by: Mapping[str, str] = field(default_factory=dict)
     match: tuple[str, ...] = ()
     alias: str | Mapping[str, str] = ""
-    host: Mapping[str, str] = field(default_factory=dict)
+    host: Mapping[str, HostRow] = field(default_factory=dict)
     ignored: Mapping[str, str] = field(default_factory=dict)
     refused: Mapping[str, str] = field(default_factory=dict)
     parts: tuple[Device, ...] = ()
@@ -243,7 +244,7 @@ class Device:
         for path in (*self.reads, *self.origin, *self.known_by.values()):
             if path != "choice" and path not in self.facts:
                 found.setdefault(path, "chooses the driver or its properties")
-        found |= {path: f"host side: {why}" for path, why in self.host.items()}
+        found |= {path: str(side) for path, side in self.host.items()}
         found |= {path: f"no difference to the guest: {why}" for path, why in self.ignored.items()}
         found |= {path: f"refused: {why}" for path, why in self.refused.items()}
         for part in self.parts:
@@ -252,16 +253,34 @@ class Device:
 
     def use(self, path: str) -> str | None:
         """What becomes of a path: its own entry, or that of the nearest ``.../*`` around it."""
-        for known in (path, f"{path}/*"):
-            if known in self.uses:
-                return self.uses[known]
-        holder = path
-        while holder:
-            holder = holder.rpartition("/")[0]
-            star = f"{holder}/*" if holder else "*"
-            if star in self.uses:
-                return self.uses[star]
-        return None
+        return nearest(self.uses, path)
+
+    def host_side(self, path: str) -> HostRow | None:
+        """Who carries a path out on the host; None where it is none of the host's."""
+        found = nearest(self.uses, path)
+        side = nearest(self.host, path)
+        return side if side is not None and str(side) == found else None
+
+
+Entry = TypeVar("Entry")
+
+
+def nearest(table: Mapping[str, Entry], path: str) -> Entry | None:
+    """The entry of a path in a table of paths: its own, or that of the nearest ``.../*`` around it.
+
+    >>> nearest({"source/*": 1, "*": 2}, "source/host/@name")
+    1
+    """
+    for known in (path, f"{path}/*"):
+        if known in table:
+            return table[known]
+    holder = path
+    while holder:
+        holder = holder.rpartition("/")[0]
+        star = f"{holder}/*" if holder else "*"
+        if star in table:
+            return table[star]
+    return None
 
 
 #: What every device element may carry.

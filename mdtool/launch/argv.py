@@ -25,16 +25,17 @@ from typing import Any
 from mdtool.commandline.companion import Process
 from mdtool.commandline.placeholder.drivers import substitute_properties
 from mdtool.commandline.placeholder.hostside import HostSide
-from mdtool.errors import InputError, MdtoolError, Position, Report
+from mdtool.errors import InputError, MdtoolError, Position, Report, Warn
 from mdtool.guest.commandline import DESCRIBED, QEMU_NS, groups, option_of, text_of
 from mdtool.guest.machines import emulator, machines_of
 from mdtool.guest.model import Guest, Wanted
-from mdtool.guest.platform import iothreads, platform_of
+from mdtool.guest.platform import check_domain, platform_of
 from mdtool.guest.platform.firmware import Copy
 from mdtool.guest.platform.units import names
 from mdtool.guest.xml import Element
-from mdtool.launch.backends import NO_DEVICE, backend_of, implied_audio
-from mdtool.launch.backends.base import Backend, Host, Secret, numbered, option
+from mdtool.launch.backends import NO_DEVICE, backend_of, check_carried, implied_audio
+from mdtool.launch.backends.base import Backend, Host, Secret, numbered
+from mdtool.launch.backends.process import process_options
 from mdtool.launch.rehearse_backends import implied_silence, rehearsed, rehearsed_option
 from mdtool.machine.buses.arguments import device_arguments
 from mdtool.machine.tree import BUILTIN, HAND, Place, Tree
@@ -72,6 +73,7 @@ class Commandline:
     ``left_out``     in a rehearsal: sections that cannot be as described, each with its reason
     ``refused``      only without ``runtime``: what a launch would end with
     ``spawns``       whether QEMU itself starts a program, which a sandbox must allow
+    ``warnings``     what of the XML only libvirt carries out, and the guest runs without
     """
 
     binary: str
@@ -88,6 +90,7 @@ class Commandline:
     left_out: Mapping[str, str] = field(default_factory=dict)
     refused: tuple[MdtoolError, ...] = ()
     spawns: bool = False
+    warnings: tuple[Warn, ...] = ()
 
     @property
     def argv(self) -> list[str]:
@@ -143,6 +146,8 @@ def argv_from_tree(
     by_name: dict[str, Backend] = {}
     positions: dict[str, Position] = {}
     total = (implied_silence if rehearse else implied_audio)(host)
+    for element in guest.devices if not rehearse else ():
+        check_carried(element, report)
     for element, found in _elements(guest, nodes, wanted):
         with report.step():
             made = make(element, found.node if found is not None else None, host)
@@ -157,6 +162,11 @@ def argv_from_tree(
             by_name[name] = Backend(properties=told) + by_name.get(name, Backend())
         if want.kind == "commandline" and want.position is not None:
             positions[want.id or want.origin] = want.position
+    served: tuple[str, ...] = ()
+    with report.step():
+        served = process_options(guest, host.version, rehearse=rehearse)
+    if not rehearse:
+        check_domain(guest, report)
     refused = _refused(report) if printing else ()
     report.done()
     platform = platform_of(guest, tree, rehearse=rehearse, now=now, properties=total.machine, printing=printing)
@@ -171,7 +181,6 @@ def argv_from_tree(
         devices.append(Device(place.name, arguments, positions.get(node.id or place.name, node.position)))
     outside = HostSide(host.runtime, guest.arch) if rehearse else None
     extra, environment = _passed_through(guest, wanted, outside)
-    threads = [word for i in iothreads(guest) for word in option("-object", qom_type="iothread", id=f"iothread{i}")]
     return Commandline(
         binary=binary or emulator(guest, printing=printing),
         platform=(
@@ -180,7 +189,7 @@ def argv_from_tree(
             *_monitor(qmp),
             *(("-S",) if paused else ()),
         ),
-        backends=(*threads, *_once(total.options)),
+        backends=(*served, *_once(total.options)),
         devices=tuple(devices),
         extra=extra,
         positions=positions,
@@ -192,6 +201,7 @@ def argv_from_tree(
         left_out=platform.left_out,
         refused=(*refused, *platform.refused),
         spawns=total.spawns,
+        warnings=tuple(report.warnings),
     )
 
 

@@ -96,6 +96,8 @@ ROLES: Mapping[str, Role] = {
     "debug": "host",
     "period": "host",
     "max-bytes": "host",
+    "dynamic-memslots": "host",
+    "guest-stats-polling-interval": "host",
     "use-timer": "host",
     "buffer-count": "host",
     "latency-micro": "host",

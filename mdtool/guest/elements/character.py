@@ -6,18 +6,23 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from itertools import count
 
+from mdtool.guest.host import HostRow, by_libvirt, carried, idle, tuned
 from mdtool.guest.model import Guest, Wanted
 from mdtool.guest.table import Context, Device, Prop, number
 from mdtool.guest.xml import Element
 
 #: What libvirt's chardev source may hold, all of it the host's.
-SOURCE: Mapping[str, str] = {
-    "@type": "what kind of backend",
-    "@tty": "an old spelling of the backend",
-    "source/*": "the backend",
-    "log/*": "a copy of the output on the host",
-    "protocol/*": "the backend",
-    "binary/*": "the backend",
+SOURCE: Mapping[str, HostRow] = {
+    "@type": carried("char", "what kind of backend"),
+    "@tty": idle("what a running guest's terminal was called"),
+    "source/@master": by_libvirt("another hypervisor's null modem"),
+    "source/@slave": by_libvirt("another hypervisor's null modem"),
+    "source/reconnect/@delay": idle("a disk's, and no chardev's"),
+    "source/seclabel/*": tuned("labels of the file"),
+    "source/*": carried("char", "the backend"),
+    "log/*": carried("char", "a copy of the output on the host"),
+    "protocol/*": carried("char", "the backend"),
+    "binary/*": carried("char", "the backend"),
 }
 
 SERIAL_DRIVERS = {
@@ -175,8 +180,8 @@ CHANNEL = Device(
     alias="channel",
     host={
         **SOURCE,
-        "target/@address": "the user network",
-        "target/@state": "whether an agent answered",
+        "target/@address": carried("char", "the user network"),
+        "target/@state": idle("whether an agent answered"),
     },
     refused={"target/xen": "Xen alone has it"},
     shape=_channel,

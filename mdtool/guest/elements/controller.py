@@ -7,6 +7,7 @@ from dataclasses import replace
 from itertools import count
 
 from mdtool.guest.allocation.controllers import is_placed
+from mdtool.guest.host import carried
 from mdtool.guest.model import Guest, Wanted
 from mdtool.guest.table import (
     VIRTIO,
@@ -152,7 +153,10 @@ CONTROLLER = Device(
         "pcihole64_unit": Prop("pcihole64/@unit"),
     },
     origin=("@type", "index"),
-    host={"driver/@iothread": "the thread that serves the controller", "driver/iothreads/*": "the threads that serve it"},
+    host={
+        "driver/@iothread": carried("misc", "the thread that serves the controller"),
+        "driver/iothreads/*": carried("misc", "the threads that serve it"),
+    },
     refused={
         "@maxGrantFrames": "Xen alone has it",
         "@maxEventChannels": "Xen alone has it",

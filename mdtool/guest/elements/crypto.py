@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from mdtool.guest.host import carried
 from mdtool.guest.table import VIRTIO, Device
 
 CRYPTO = Device(
@@ -10,5 +11,5 @@ CRYPTO = Device(
     drivers={"virtio": "virtio-crypto-*"},
     props={**VIRTIO},
     alias="crypto",
-    host={"@type": "what kind of backend", "backend/*": "the backend"},
+    host={"@type": carried("misc", "what kind of backend"), "backend/*": carried("misc", "the backend")},
 )

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from mdtool.guest.host import by_libvirt, carried, idle, tuned
 from mdtool.guest.model import Wanted
 from mdtool.guest.table import VIRTIO, Context, Device, Prop, number, one_of, positive, switch, virtio
 
@@ -126,19 +127,43 @@ DISK = Device(
     origin=("target/@dev",),
     known_by={"serial": "serial", "wwn": "wwn"},
     host={
-        "@type": "what kind of backend",
-        "@snapshot": "libvirt's snapshots",
-        "@sgio": "which SCSI commands the host lets through",
-        "@rawio": "a capability of the process",
-        "source/*": "the backend",
-        "backingStore/*": "the backend",
-        "mirror/*": "a block job",
-        "auth/*": "the backend",
-        "encryption/*": "the backend",
-        "iotune/*": "throttling of the backend",
-        "throttlefilters/*": "throttling of the backend",
+        "@type": carried("block", "what kind of backend"),
+        "driver/statistics/statistic/@interval": carried("block", "what QEMU counts"),
+        "@snapshot": idle("libvirt's snapshots"),
+        "@sgio": by_libvirt("which SCSI commands the host lets through", unless=("filtered",)),
+        "@rawio": by_libvirt("a capability of the process", unless=("no",)),
+        "source/*": carried("block", "the backend"),
+        "source/@fdgroup": by_libvirt("descriptors that a client handed over"),
+        "source/@index": idle("libvirt's name of a node"),
+        "source/@pool": by_libvirt("a storage pool"),
+        "source/@volume": by_libvirt("a storage pool"),
+        "source/@startupPolicy": idle("what libvirt does where the medium is missing: QEMU refuses it"),
+        "source/@tlsHostname": by_libvirt("TLS to the server", unless=("",)),
+        "source/address/@multifunction": idle("a place of the host's"),
+        "source/cookies/*": by_libvirt("cookies"),
+        "source/identity/@agentsock": by_libvirt("a key of the user's"),
+        "source/identity/@keyfile": by_libvirt("a key of the user's"),
+        "source/identity/@user": by_libvirt("whom a file server knows"),
+        "source/privateData": idle("libvirt's own notes"),
+        "source/reservations/@migration": idle("what libvirt does at a migration"),
+        "source/seclabel/*": tuned("labels of the file"),
         **{
-            f"driver/{path}": "the backend"
+            f"{prefix}encryption/{path}": side
+            for prefix in ("", "source/")
+            for path, side in (
+                ("@engine", by_libvirt("who decrypts", unless=("qemu",))),
+                ("cipher/*", idle("how libvirt formats an image")),
+                ("ivgen/*", idle("how libvirt formats an image")),
+            )
+        },
+        "backingStore/*": carried("block", "the backend"),
+        "mirror/*": by_libvirt("a block job"),
+        "auth/*": carried("block", "the backend"),
+        "encryption/*": carried("block", "the backend"),
+        "iotune/*": carried("layers", "throttling of the backend"),
+        "throttlefilters/*": carried("layers", "throttling of the backend"),
+        **{
+            f"driver/{path}": carried("block", "the backend")
             for path in (
                 "@name",
                 "@type",
@@ -153,14 +178,15 @@ DISK = Device(
                 "metadata_cache/*",
             )
         },
-        "driver/@iothread": "the thread that serves the disk",
-        "driver/iothreads/*": "the threads that serve the disk",
-        "transient/*": "an overlay on the host",
-        "shareable": "`share-rw`",
-        "readonly": "the backend is opened read-only",
-        "target/@tray": "the medium at start",
-        "backenddomain/*": "Xen's backend",
-        "privateData": "libvirt's own notes",
+        "driver/statistics/latency-histogram/*": by_libvirt("how long requests take, as QEMU counts it"),
+        "driver/@iothread": carried("block", "the thread that serves the disk"),
+        "driver/iothreads/*": carried("block", "the threads that serve the disk"),
+        "transient/*": carried("layers", "an overlay on the host"),
+        "shareable": carried("block", "`share-rw`"),
+        "readonly": carried("block", "the backend is opened read-only"),
+        "target/@tray": by_libvirt("how the drive stands at start", unless=("closed",)),
+        "backenddomain/*": by_libvirt("Xen's backend"),
+        "privateData": idle("libvirt's own notes"),
     },
     ignored={"boot/@loadparm": "the firmware of s390x alone reads it, from the machine"},
     shape=_shape,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from mdtool.guest.host import by_libvirt, carried, idle
 from mdtool.guest.table import VIRTIO, Context, Device, Prop, number, positive, virtio
 
 
@@ -28,22 +29,25 @@ FILESYSTEM = Device(
     alias="fs",
     reads=("driver/@type", "@model"),
     host={
-        "@type": "what kind of source",
-        "@accessmode": "who owns the files on the host",
-        "@fmode": "who owns the files on the host",
-        "@dmode": "who owns the files on the host",
-        "@multidevs": "how inodes of the host are numbered",
-        "source/*": "the folder",
-        "binary/*": "the virtiofs daemon",
-        "driver/@name": "containers",
-        "driver/@format": "containers",
-        "driver/@wrpolicy": "how the host writes",
-        "readonly": "the host refuses to write",
-        "space_hard_limit": "containers",
-        "space_hard_limit/@unit": "containers",
-        "space_soft_limit": "containers",
-        "space_soft_limit/@unit": "containers",
-        "idmap/*": "who owns the files on the host",
+        "@type": carried("misc", "what kind of source"),
+        "@accessmode": carried("misc", "who owns the files on the host"),
+        "@fmode": carried("misc", "who owns the files on the host"),
+        "@dmode": carried("misc", "who owns the files on the host"),
+        "@multidevs": carried("misc", "how inodes of the host are numbered"),
+        "source/*": carried("misc", "the folder"),
+        "source/@usage": by_libvirt("containers"),
+        "source/@units": by_libvirt("containers"),
+        "binary/openfiles/@max": by_libvirt("a limit of the daemon"),
+        "binary/*": carried("misc", "the virtiofs daemon"),
+        "driver/@name": idle("containers"),
+        "driver/@format": by_libvirt("containers"),
+        "driver/@wrpolicy": carried("misc", "how the host writes"),
+        "readonly": carried("misc", "the host refuses to write"),
+        "space_hard_limit": by_libvirt("containers"),
+        "space_hard_limit/@unit": by_libvirt("containers"),
+        "space_soft_limit": by_libvirt("containers"),
+        "space_soft_limit/@unit": by_libvirt("containers"),
+        "idmap/*": by_libvirt("who owns the files on the host"),
     },
     ignored={"boot/@loadparm": "the firmware of s390x alone reads it, from the machine"},
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from mdtool.guest.elements.rom import ROM, ROM_HOST, without_rom
+from mdtool.guest.host import by_libvirt, carried, idle
 from mdtool.guest.model import Wanted
 from mdtool.guest.table import Context, Device, Prop, positive, virtio
 from mdtool.machine.values import uuid_from_text
@@ -98,14 +99,38 @@ HOSTDEV = Device(
     reads=("@type", "@mode", "@model", "@ramfb", "rom/@enabled", "teaming/@type", "teaming/@persistent"),
     host={
         **ROM_HOST,
-        "@managed": "libvirt detaches the host's device",
-        "@missing": "what libvirt does without it",
-        "@sgio": "which commands the host lets through",
-        "@rawio": "a capability of the process",
-        "driver/*": "how the host hands it over",
-        "source/*": "which device of the host",
-        "readonly": "the backend is opened read-only",
-        "shareable": "`share-rw`",
+        "@managed": idle("libvirt takes it from its driver; without libvirt it must be free, or QEMU refuses it"),
+        "@missing": idle("what libvirt does without it"),
+        "@sgio": by_libvirt("which commands the host lets through", unless=("filtered",)),
+        "@rawio": by_libvirt("a capability of the process", unless=("no",)),
+        "driver/*": carried("hostdev", "how the host hands it over"),
+        "source/*": carried("hostdev", "which device of the host"),
+        "driver/@iommufd": by_libvirt("a descriptor of /dev/iommu", unless=("no",)),
+        "driver/@model": by_libvirt("the host's driver"),
+        "source/@guestReset": by_libvirt("whether the guest resets it", unless=("on",)),
+        "source/@startupPolicy": idle("what libvirt does where it is missing: QEMU refuses it"),
+        "source/@writeFiltering": by_libvirt("which writes the host lets through", unless=("yes",)),
+        "source/address/@multifunction": idle("a place of the host's"),
+        "source/auth/*": by_libvirt("who logs in to the server"),
+        "source/host/*": by_libvirt("the server"),
+        "source/initiator/*": by_libvirt("who logs in to the server"),
+        "source/block": by_libvirt("containers"),
+        "source/char": by_libvirt("containers"),
+        "source/interface": by_libvirt("containers"),
+        **{
+            f"source/adapter/{path}": by_libvirt("an adapter that libvirt makes")
+            for path in (
+                "@managed",
+                "@parent",
+                "@parent_fabric_wwn",
+                "@parent_wwnn",
+                "@parent_wwpn",
+                "@wwnn",
+                "parentaddr/*",
+            )
+        },
+        "readonly": carried("hostdev", "the backend is opened read-only"),
+        "shareable": carried("hostdev", "`share-rw`"),
     },
     ignored={"boot/@loadparm": "the firmware of s390x alone reads it, from the machine"},
     refused={"ip/*": "containers alone have it", "route/*": "containers alone have it"},

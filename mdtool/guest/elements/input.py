@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from mdtool.guest.host import carried
 from mdtool.guest.model import Wanted
 from mdtool.guest.table import VIRTIO, Context, Device
 
@@ -49,11 +50,11 @@ INPUT = Device(
     alias="input",
     reads=("@type", "@bus"),
     host={
-        "source/@evdev": "the event device that is handed through",
-        "source/@dev": "the event device that drives the machine's own mouse and keyboard",
-        "source/@grab": "the host's keyboard",
-        "source/@repeat": "the host's keyboard",
-        "source/@grabToggle": "the host's keyboard",
+        "source/@evdev": carried("misc", "the event device that is handed through"),
+        "source/@dev": carried("misc", "the event device that drives the machine's own mouse and keyboard"),
+        "source/@grab": carried("misc", "the host's keyboard"),
+        "source/@repeat": carried("misc", "the host's keyboard"),
+        "source/@grabToggle": carried("misc", "the host's keyboard"),
     },
     ignored={"@model": "an input device has no transitional form"},
     shape=_shape,

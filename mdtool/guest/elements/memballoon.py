@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from mdtool.guest.table import VIRTIO, Device, Prop, switch, virtio
+from mdtool.guest.table import VIRTIO, Device, Prop, number, switch, virtio
 
 MEMBALLOON = Device(
     "memballoon",
@@ -12,11 +12,11 @@ MEMBALLOON = Device(
     drivers={**virtio("virtio-balloon"), "none": ""},
     props={
         "deflate-on-oom": Prop("@autodeflate", switch),
+        "guest-stats-polling-interval": Prop("stats/@period", number),
         "free-page-reporting": Prop("@freePageReporting", switch),
         **VIRTIO,
     },
     origin=(),
     alias="balloon",
-    host={"stats/@period": "how often the host asks"},
     shape=lambda _, wanted: None if wanted.facts["choice"] == "none" else replace(wanted, origin="memballoon"),
 )

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from mdtool.guest.host import carried, idle
 from mdtool.guest.model import Wanted
-from mdtool.guest.table import VIRTIO, Context, Device, Prop, number
+from mdtool.guest.table import VIRTIO, Context, Device, Prop, number, switch
 from mdtool.machine.values import uuid_from_text
 
 UNITS: Mapping[str, int] = {
@@ -64,6 +65,7 @@ MEMORY = Device(
     props={
         "node": Prop("target/node", number),
         "uuid": Prop("uuid", uuid_from_text, drivers=("nvdimm",)),
+        "dynamic-memslots": Prop("target/@dynamicMemslots", switch, ("virtio-mem-*",)),
         "memaddr": Prop("target/address/@base", number, ("virtio-mem-*", "virtio-pmem-*")),
         **VIRTIO,
     },
@@ -87,12 +89,11 @@ MEMORY = Device(
         "target/readonly",
     ),
     host={
-        "@access": "the backend",
-        "@discard": "the backend",
-        "source/*": "the backend",
-        "target/current": "what the guest has taken so far",
-        "target/current/@unit": "what the guest has taken so far",
-        "target/@dynamicMemslots": "how the host maps it",
+        "@access": carried("misc", "the backend"),
+        "@discard": carried("misc", "the backend"),
+        "source/*": carried("misc", "the backend"),
+        "target/current": idle("what the guest has taken so far"),
+        "target/current/@unit": idle("what the guest has taken so far"),
     },
     shape=_shape,
 )

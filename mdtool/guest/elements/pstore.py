@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from mdtool.guest.host import carried
 from mdtool.guest.table import Device
 
 PSTORE = Device(
@@ -10,5 +11,9 @@ PSTORE = Device(
     drivers={"acpi-erst": "acpi-erst"},
     origin=(),
     alias="pstore",
-    host={"path": "the file", "size": "the file's size", "size/@unit": "the file's size"},
+    host={
+        "path": carried("misc", "the file"),
+        "size": carried("misc", "the file's size"),
+        "size/@unit": carried("misc", "the file's size"),
+    },
 )

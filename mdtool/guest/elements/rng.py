@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from mdtool.guest.elements.character import SOURCE
+from mdtool.guest.host import carried
 from mdtool.guest.model import Wanted
 from mdtool.guest.table import VIRTIO, Context, Device, Prop, number, virtio
 
@@ -22,8 +23,8 @@ RNG = Device(
     props={"max-bytes": Prop("rate/@bytes", number), "period": Prop("rate/@period", number), **VIRTIO},
     alias="rng",
     host={
-        "backend": "where the numbers come from",
-        "backend/@model": "where the numbers come from",
+        "backend": carried("misc", "where the numbers come from"),
+        "backend/@model": carried("misc", "where the numbers come from"),
         **{f"backend/{path}": why for path, why in SOURCE.items()},
     },
     shape=_shape,

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
+from mdtool.guest.host import HostRow, carried
 from mdtool.guest.model import Wanted
 from mdtool.guest.table import Context, Prop, word
 
 ROM: Mapping[str, str | Prop] = {"rombar": Prop("rom/@bar", word(on=1, off=0))}  # a number to QEMU
-ROM_HOST: Mapping[str, str] = {"rom/@file": "where the ROM's file is"}
+ROM_HOST: Mapping[str, HostRow] = {"rom/@file": carried("__init__", "where the ROM's file is")}
 
 
 def without_rom(context: Context, wanted: Wanted) -> Wanted:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from mdtool.guest.host import carried
 from mdtool.guest.model import Wanted
 from mdtool.guest.table import Context, Device, Prop, number, switch, word
 
@@ -28,7 +29,11 @@ SHMEM = Device(
     facts={"name": "@name"},
     origin=("@name",),
     alias="shmem",
-    host={"server/@path": "the socket", "size": "the backend's size", "size/@unit": "the backend's size"},
+    host={
+        "server/@path": carried("misc", "the socket"),
+        "size": carried("misc", "the backend's size"),
+        "size/@unit": carried("misc", "the backend's size"),
+    },
     reads=("msi/@enabled",),
     shape=_shape,
 )

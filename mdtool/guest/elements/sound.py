@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
+from mdtool.guest.host import carried
 from mdtool.guest.model import Wanted
 from mdtool.guest.table import VIRTIO, Context, Device, Prop, number, part_of, switch
 
@@ -57,7 +58,7 @@ SOUND = Device(
         **VIRTIO,
     },
     alias="sound",
-    host={"audio/@id": "the backend"},
+    host={"audio/@id": carried("display", "the backend")},
     parts=(CODEC,),
     shape=_shape,
     also=default_codec,

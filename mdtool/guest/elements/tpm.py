@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from mdtool.guest.elements.character import SOURCE
+from mdtool.guest.host import by_libvirt, carried, idle
 from mdtool.guest.table import Context, Device
 
 
@@ -22,5 +23,12 @@ TPM = Device(
     absent=default_model,
     drivers=drivers,
     alias="tpm",
-    host={"backend/*": "the backend and its state", **SOURCE},
+    host={
+        **SOURCE,
+        "backend/*": carried("misc", "the backend and its state"),
+        "backend/@debug": by_libvirt("what swtpm writes down", unless=("0",)),
+        "backend/@persistent_state": idle("whether libvirt keeps the state: here it stays"),
+        "backend/active_pcr_banks/*": by_libvirt("what swtpm_setup sets up"),
+        "backend/profile/*": by_libvirt("what swtpm_setup sets up"),
+    },
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from mdtool.errors import choices
+from mdtool.guest.host import by_libvirt, idle
 from mdtool.guest.model import Wanted
 from mdtool.guest.table import VIRTIO, Context, Device, Prop, number, switch
 
@@ -130,10 +131,10 @@ VIDEO = Device(
         "model/@device",
     ),
     host={
-        "model/acceleration/@rendernode": "a render node of the host",
-        "model/acceleration/@accel2d": "other hypervisors",
-        "driver/@vgaconf": "other hypervisors",
-        "model": "a text that libvirt does not read",
+        "model/acceleration/@rendernode": by_libvirt("a render node of the host"),
+        "model/acceleration/@accel2d": idle("other hypervisors"),
+        "driver/@vgaconf": idle("other hypervisors"),
+        "model": idle("a text that libvirt does not read"),
     },
     shape=_shape,
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from mdtool.guest.host import carried
 from mdtool.guest.table import Device
 
 WATCHDOG = Device(
@@ -9,5 +10,5 @@ WATCHDOG = Device(
     choose="@model",
     drivers={"i6300esb": "i6300esb", "ib700": "ib700", "diag288": "diag288", "itco": ""},
     alias="watchdog",
-    host={"@action": "what the host does when it runs out"},
+    host={"@action": carried("misc", "what the host does when it runs out")},
 )

@@ -23,23 +23,18 @@ from mdtool.guest.model import Guest
 from mdtool.guest.platform.clock import clock_options, clock_section
 from mdtool.guest.platform.cpu import cpu_options, cpu_section
 from mdtool.guest.platform.firmware import Copy, Loading, boot_options, firmware_sections, loader_options
+from mdtool.guest.platform.host import HOST, check_domain
 from mdtool.guest.platform.machine import iothreads, machine_options, machine_sections
 from mdtool.guest.platform.memory import RAM, memory_options, memory_sections
 from mdtool.guest.platform.units import MIB, bytes_of, names
 from mdtool.guest.xml import Element
 from mdtool.machine.tree import SECTIONS, Tree
 
-__all__ = ["Platform", "iothreads", "platform_argv", "platform_of", "sections_from_guest"]
+__all__ = ["Platform", "check_domain", "iothreads", "platform_argv", "platform_of", "sections_from_guest"]
 
-#: children of <domain> that say nothing to the guest: the host's affair, or libvirt's
-_HOST_SIDE = names(
-    "title description metadata currentMemory memoryBacking memtune numatune blkiotune cputune resource "
-    "seclabel on_poweroff on_reboot on_crash on_lockfailure perf iothreads iothreadids defaultiothread "
-    "keywrap throttlegroups"
-)
 #: children of <domain> that a section, an option or the devices stand for
 _MAPPED = names(
-    "name uuid hwuuid genid memory maxMemory vcpu vcpus os sysinfo cpu features clock pm devices launchSecurity"
+    "name uuid hwuuid genid memory maxMemory vcpu vcpus os sysinfo cpu features clock pm devices launchSecurity keywrap"
 )
 #: what changes the guest and has no meaning under QEMU, or none that mdtool can give it
 _REFUSED = {
@@ -292,7 +287,7 @@ def _unknown(guest: Guest, report: Report) -> None:
             report.warn(f"<{child.tag}> means nothing: {_IDLE[child.tag]}", at=child.position, rule="not-qemu")
         elif _REFUSED.get(child.tag):
             report.error(InputError(f"<{child.tag}>: {_REFUSED[child.tag]}", at=child.position, rule="not-qemu"))
-        elif child.tag not in _MAPPED and child.tag not in _HOST_SIDE and not child.tag.startswith("{"):
+        elif child.tag not in _MAPPED and child.tag not in HOST and not child.tag.startswith("{"):
             report.warn(f"<{child.tag}> is not known and was left out", at=child.position, rule="unknown-element")
     for feature in guest.domain.first("features") or ():
         if feature.tag not in (*_FEATURES, *_IDLE_FEATURES):

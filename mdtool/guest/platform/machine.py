@@ -170,6 +170,8 @@ def _devices(guest: Guest) -> Section:
             what, remedy = "<bios useserial='yes'> needs a serial port", "add <serial type='pty'/>"
             raise InputError(what, at=guest.domain.at("os/bios"), remedy=remedy, rule="bios-serial")
         found["graphics"] = False
+    for cipher in guest.domain.all("keywrap/cipher") if guest.arch == "s390x" else ():
+        found[f"{cipher.get('@name')}-key-wrap"] = bool(switch(cipher, "@state"))
     if guest.domain.first("features/virtualization") is not None:
         found["virtualization"] = True
     for device in guest.devices:

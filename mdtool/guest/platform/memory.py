@@ -188,7 +188,7 @@ def _cell(cell: Element, index: int, arch: str) -> Section:
     cpus = cell.get("@cpus")
     return {
         "id": index if number_of is None else number_of,
-        **({"cpus": ranges(_numbers(cpus)) or cpus} if cpus else {}),
+        **({"cpus": ranges(numbers_of(cpus)) or cpus} if cpus else {}),
         "memory": rounded(bytes_of(cell.get("@memory") or "0", cell.get("@unit"), cell), arch),
     }
 
@@ -283,13 +283,13 @@ def _host_nodes(guest: Guest, node: int | None) -> Section:
     policy = {"strict": "bind", None: "bind", "preferred": "preferred", "interleave": "interleave"}
     if wish is None or not wish.get("@nodeset") or wish.get("@mode") not in policy:
         return {}  # restrictive is a matter of cgroups
-    return {"host-nodes": _numbers(wish.get("@nodeset") or ""), "policy": policy[wish.get("@mode")]}
+    return {"host-nodes": numbers_of(wish.get("@nodeset") or ""), "policy": policy[wish.get("@mode")]}
 
 
-def _numbers(ranges: str) -> list[int]:
+def numbers_of(ranges: str) -> list[int]:
     """``0-2,5,^1`` as numbers.
 
-    >>> _numbers("0-2,5,^1")
+    >>> numbers_of("0-2,5,^1")
     [0, 2, 5]
     """
     found: set[int] = set()
@@ -319,7 +319,7 @@ def _hugepages(guest: Guest, backing: Element | None, node: int | None, element:
         return None
     chosen = None
     for page in pages.all("page"):
-        if page.get("@nodeset") is None or (node or 0) in _numbers(page.get("@nodeset") or ""):
+        if page.get("@nodeset") is None or (node or 0) in numbers_of(page.get("@nodeset") or ""):
             chosen = page
     if chosen is None:
         return _folder(None) if pages.first("page") is None else None

@@ -7,6 +7,9 @@ What direct launch does not know is an InputError at the element that points to 
 from __future__ import annotations
 
 from mdtool.commandline.companion import Process
+from mdtool.errors import InputError, Report
+from mdtool.guest.elements import ROWS
+from mdtool.guest.table import paths_of
 from mdtool.guest.xml import Element
 from mdtool.launch.backends.base import NOTHING, Backend, Host, Make, Secret, refused
 from mdtool.launch.backends.block import disk
@@ -75,6 +78,22 @@ def backend_of(element: Element, node: Node | None, host: Host) -> Backend:
     return make(element, node, host) + _option_rom(element, node)
 
 
+def check_carried(element: Element, report: Report) -> None:
+    """To ``report``: what libvirt alone carries out of an element; the table says what that is."""
+    row = ROWS.get(element.tag)
+    for path, holder in paths_of(element) if row is not None else ():
+        side = row.host_side(path) if row is not None else None
+        if side is None or side.who != "libvirt":
+            continue
+        value = holder.attributes.get(path.rpartition("@")[2], "") if "@" in path else holder.text
+        what = f"<{element.tag}>: direct launch does not carry out {path} ({side.why})"
+        remedy = "start the guest with --via libvirt"
+        if side.warns:
+            report.warn(what, at=holder.position, remedy=remedy, rule="host-side")
+        elif side.refuses(value):
+            report.error(InputError(what, at=holder.position, remedy=remedy, rule="host-side"))
+
+
 def _option_rom(element: Element, node: Node | None) -> Backend:
     """The file of a PCI device's option ROM; ``enabled='no'`` is a property that the description has."""
     path = element.get("rom/@file")
@@ -83,4 +102,7 @@ def _option_rom(element: Element, node: Node | None) -> Backend:
     return Backend(properties={"romfile": path})
 
 
-__all__ = ["BACKENDS", "NOTHING", "NO_DEVICE", "Backend", "Host", "Process", "Secret", "backend_of", "implied_audio"]
+__all__ = [
+    "BACKENDS", "NOTHING", "NO_DEVICE", "Backend", "Host", "Process", "Secret", "backend_of", "check_carried",
+    "implied_audio",
+]  # fmt: skip

@@ -5,7 +5,7 @@ A disk is a stack of nodes, named after its target (``vda``), the lowest first:
     vda-file        where the bytes are: a file, a block device, a server
     vda             what they mean: raw, qcow2, luks
     vda-copy        what was read behind it is kept, where <driver copy_on_read='on'> wants it
-    vda-throttle    limits, where there are any: on top, so that the device goes through them
+    vda-throttle, vda-transient    limits, and an overlay: see ``layers``
 
 The images behind it (<backingStore>) are ``vda-1-file`` and ``vda-1``, and so on down.
 """
@@ -17,7 +17,7 @@ from typing import Any
 
 from mdtool.commandline.companion import Process
 from mdtool.errors import InputError
-from mdtool.guest.platform.units import names
+from mdtool.guest.platform.units import bytes_of, names
 from mdtool.guest.xml import Element
 from mdtool.launch.backends.base import (
     NOTHING,
@@ -34,6 +34,7 @@ from mdtool.launch.backends.base import (
     threads,
     whole,
 )
+from mdtool.launch.backends.layers import is_transient, layers_over, top_layer
 from mdtool.machine.tree import Node
 
 Facts = dict[str, Any]
@@ -49,14 +50,9 @@ _CACHES = {
 _FORMATS = names("raw qcow2 qcow qed vmdk vdi vhdx vpc bochs cloop dmg parallels luks fat")
 #: QEMU's names of formats that libvirt calls otherwise
 _RENAMED = {"vhd": "vpc"}
-#: libvirt's words of <iotune> -> the limits of a throttle group
-_LIMITS = {
-    f"{amount}_{unit}_sec{part}": f"{'bps' if unit == 'bytes' else 'iops'}-{amount}{tail}"
-    for amount in ("total", "read", "write")
-    for unit in ("bytes", "iops")
-    for part, tail in (("", ""), ("_max", "-max"), ("_max_length", "-max-length"))
-}
-_LIMITS["size_iops_sec"] = "iops-size"
+
+
+_STATISTICS = (10, 1)  # the QEMU whose disks count by intervals
 
 
 def disk(element: Element, node: Node | None, host: Host) -> Backend:
@@ -81,8 +77,8 @@ def node_name(element: Element) -> str:
 
 def top_node(element: Element) -> str:
     name = node_name(element)
-    if element.first("iotune") is not None:
-        return f"{name}-throttle"
+    if over := top_layer(element, name):
+        return over
     return f"{name}-copy" if element.get("driver/@copy_on_read") == "on" else name
 
 
@@ -97,7 +93,8 @@ def is_empty(element: Element) -> bool:
 
 
 def is_readonly(element: Element) -> bool:
-    return element.first("readonly") is not None or element.get("@device") == "cdrom"
+    """Whether nothing may be written into the image: that of a <transient/> disk keeps what it has."""
+    return element.first("readonly") is not None or element.get("@device") == "cdrom" or is_transient(element)
 
 
 def policies(element: Element, node: Node | None, host: Host) -> Facts:
@@ -113,6 +110,12 @@ def policies(element: Element, node: Node | None, host: Host) -> Facts:
         found["rerror"] = read
     if element.first("shareable") is not None:
         found["share-rw"] = True
+    intervals = [whole(one, "@interval") for one in element.all("driver/statistics/statistic")]
+    if intervals:
+        if host.version < _STATISTICS:
+            what = f"<statistic> needs QEMU {'.'.join(map(str, _STATISTICS))}"
+            raise InputError(what, at=element.at("driver/statistics"), remedy="remove it", rule="host-side")
+        found["stats-intervals"] = intervals
     cache = element.get("driver/@cache")
     if cache in _CACHES and element.get("@device") != "lun":
         found["write-cache"] = "on" if _CACHES[cache][2] else "off"
@@ -133,17 +136,7 @@ def _stack(element: Element, name: str, host: Host) -> Backend:
     if element.get("driver/@copy_on_read") == "on":
         below = f"{name}-copy"
         made += Backend(option("-blockdev", driver="copy-on-read", node_name=below, file=name))
-    tune = element.first("iotune")
-    if tune is None:
-        return made
-    group = tune.get("group_name") or f"{name}-limits"
-    limits = {_LIMITS[child.tag]: whole(tune, child.tag) for child in tune if child.tag in _LIMITS}
-    return made + Backend(
-        (
-            *option("-object", qom_type="throttle-group", id=group, limits=limits),
-            *option("-blockdev", driver="throttle", node_name=f"{name}-throttle", throttle_group=group, file=below),
-        )
-    )
+    return made + layers_over(element, name, below, host)
 
 
 def _layers(disk: Element, holder: Element, name: str, host: Host, depth: int) -> Backend:
@@ -190,6 +183,8 @@ def _layers(disk: Element, holder: Element, name: str, host: Host, depth: int) -
     if top:
         image["discard"] = disk.get("driver/@discard")
         image["detect-zeroes"] = _detect(disk)
+    if top and kind == "qcow2":
+        image |= _of_qcow2(disk, host)
     if slice_ is not None and kind == "raw":
         image.update({"offset": whole(slice_, "@offset"), "size": whole(slice_, "@size")})
     encrypted, lock = _encryption(source, holder, kind, name)
@@ -200,6 +195,19 @@ def _layers(disk: Element, holder: Element, name: str, host: Host, depth: int) -
         words = option("-blockdev", **image) if backing["backing"] else words
         words = _with_backing(image, backing)
     return Backend(tuple(w for s in secrets + lock for w in secret_object(s))) + made + Backend(words, secrets=lock)
+
+
+def _of_qcow2(disk: Element, host: Host) -> Facts:
+    """How QEMU keeps the tables of a qcow2 image."""
+    found: Facts = {}
+    size = disk.first("driver/metadata_cache/max_size")
+    if size is not None:
+        found["cache-size"] = bytes_of(size.text, size.get("@unit") or "bytes", size)
+    if (kept := switch(disk, "driver/@discard_no_unref")) is not None:
+        if host.version < (8, 1):
+            raise InputError("discard_no_unref needs QEMU 8.1", at=disk.at("driver/@discard_no_unref"), rule="host-side")
+        found["discard-no-unref"] = kept
+    return found
 
 
 def _with_backing(image: Facts, backing: Facts) -> tuple[str, str]:
@@ -411,6 +419,8 @@ SOURCES: dict[str, Source] = {
 
 
 def _vhost_user(element: Element, node: Node | None, host: Host) -> Backend:
+    if is_transient(element):
+        raise refused(element, "<transient/> of a disk that another process serves", path="transient")
     id = f"chr-{node_name(element)}"
     wish = element.first("source/reconnect")
     reconnect = wish.get("@timeout") if wish is not None and switch(wish, "@enabled") else None
@@ -420,10 +430,20 @@ def _vhost_user(element: Element, node: Node | None, host: Host) -> Backend:
 
 def _sd(element: Element) -> Backend:
     """An SD card: the slot is the board's own and takes no -blockdev."""
+    snapshot = True if is_transient(element) else None
     if (element.get("@type") or "file") not in ("file", "block"):
         raise refused(element, "an SD card that is no file or block device")
     path = element.get("source/@file") or element.get("source/@dev")
-    return Backend(listed("-drive", file=path, format=element.get("driver/@type"), **{"if": "sd"}, index=sd_index(element)))
+    return Backend(
+        listed(
+            "-drive",
+            file=path,
+            format=element.get("driver/@type"),
+            **{"if": "sd"},
+            index=sd_index(element),
+            snapshot=snapshot,
+        )
+    )
 
 
 def sd_index(element: Element) -> int:

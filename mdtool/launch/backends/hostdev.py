@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 from mdtool.errors import InputError
@@ -9,6 +10,7 @@ from mdtool.guest.xml import Element
 from mdtool.launch.backends.base import Backend, Host, given, option, refused, whole
 from mdtool.machine.tree import Node
 from mdtool.machine.values import uuid_from_text
+from mdtool.text import quoted
 
 
 def hostdev(element: Element, node: Node | None, host: Host) -> Backend:
@@ -44,7 +46,13 @@ def _usb(element: Element, _node: Node | None, _host: Host) -> Backend:
     source = _source(element)
     found: dict[str, str | int] = {}
     bus, device = whole(source, "address/@bus"), whole(source, "address/@device")
-    if bus is not None and device is not None:
+    port = source.get("address/@port")
+    if bus is not None and port is not None:  # whatever is plugged in there
+        if not re.fullmatch(r"[0-9]{1,3}(\.[0-9]{1,3}){0,5}", port):
+            what, expected = f"{quoted(port)} is no USB port", "a number, and another for each hub: 1.2"
+            raise InputError(what, at=source.at("address"), expected=expected, rule="number")
+        found |= {"hostbus": bus, "hostport": port}
+    elif bus is not None and device is not None:
         found["hostdevice"] = f"/dev/bus/usb/{bus:03d}/{device:03d}"
     for tag, name in (("vendor", "vendorid"), ("product", "productid")):
         number = whole(source, f"{tag}/@id")
@@ -66,7 +74,8 @@ def _scsi(element: Element, node: Node | None, _host: Host) -> Backend:
     path = f"/dev/bsg/{name}:{bus}:{target}:{unit}"
     readonly = element.first("readonly") is not None
     words = option("-blockdev", driver="host_device", node_name=id, filename=path, read_only=readonly)
-    return Backend(words, {"drive": id})
+    shared = {"share-rw": True} if element.first("shareable") is not None else {}
+    return Backend(words, {"drive": id, **shared})
 
 
 def _scsi_host(element: Element, _node: Node | None, _host: Host) -> Backend:

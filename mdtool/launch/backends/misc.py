@@ -8,7 +8,7 @@ from pathlib import Path
 from mdtool.commandline.companion import Process
 from mdtool.errors import InputError, choices
 from mdtool.guest.model import Guest
-from mdtool.guest.platform.memory import memory_object
+from mdtool.guest.platform.memory import memory_object, numbers_of
 from mdtool.guest.platform.units import bytes_of, rounded
 from mdtool.guest.xml import Element
 from mdtool.launch.backends.base import (
@@ -202,6 +202,10 @@ def memory(element: Element, node: Node | None, host: Host) -> Backend:
             made["align"] = bytes_of(align.text, align.get("@unit"), align)
     elif element.get("@access"):
         made["share"] = element.get("@access") == "shared"
+    if switch(element, "@discard") and made["qom-type"] == "memory-backend-file":
+        made["discard-data"] = True
+    if nodes := element.get("source/nodemask"):
+        made |= {"host-nodes": numbers_of(nodes), "policy": "bind"}
     if element.get("@model") == "virtio-mem":
         made.pop("prealloc", None)
         made["reserve"] = False
