@@ -38,6 +38,9 @@ CONFIGURATION = {
     "qemu.conf": 'security_driver = "none"\nuser = "root"\ngroup = "root"\nnamespaces = []\ncgroup_controllers = []\n'
     'stdio_handler = "file"\nremember_owner = 0\n',
 }
+#: libvirt looks for hooks when it starts, once: this one passes on to what a test puts beside it
+HOOKS = Path("/etc/libvirt/hooks")
+HOOK = '#!/bin/sh\n[ ! -x /etc/libvirt/hooks/own ] || exec /etc/libvirt/hooks/own "$@"\n'
 SECONDS = 600.0  # only so that a hanging libvirtd ends the test run at last
 
 _NEWNS, _BIND, _REC, _PRIVATE = 0x20000, 0x1000, 0x4000, 1 << 18
@@ -66,6 +69,9 @@ def isolate(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
         return {**found, VARIABLE: f"-run the tests where root may mount ({error.strerror})"}
     for name, text in CONFIGURATION.items():
         Path("/etc/libvirt", name).write_text(text)
+    HOOKS.mkdir()
+    (HOOKS / "qemu").write_text(HOOK)
+    (HOOKS / "qemu").chmod(0o755)
     return {**found, VARIABLE: str(os.getpid())}
 
 

@@ -40,6 +40,7 @@ COMMANDS = {
     "git-setup": "make git show and merge descriptions by device",
     "schema": "print the JSON Schema that editors use, with one QEMU's drivers and properties",
     "names": "say what a Linux guest will call its NICs and disks, before and after an edit",
+    "hook": "what libvirt, KubeVirt, CloudStack and oVirt call when a guest starts: addresses put back, or a start refused",
     "lsp": "the language server that editors start, for descriptions and guest XML",
     "completion": "print completion for bash, zsh or fish, or the manual page",
 }

@@ -1,15 +1,18 @@
-"""``mdtool hints export GUEST.yaml``"""
+"""``mdtool hints export GUEST.yaml``, ``mdtool hints apply FILE GUEST.xml``"""
 
 from __future__ import annotations
 
 import argparse
+import os
 
-from mdtool.cli.source import MACHINE, access_of, source_arguments
+from mdtool.cli.source import MACHINE, XML, access_of, source_arguments
 
 EXAMPLE = """\
 example:
   mdtool hints export web01.yaml -o web01.hints         keep the addresses, and nothing else, beside the guest
-  mdtool launch fresh.xml --hints web01.hints           apply them over XML that has none
+  mdtool hints apply web01.hints - <fresh.xml >web01.xml   put them into XML that has none
+  mdtool hints apply web01.hints fresh.xml --update     and keep what the guest is now in web01.hints
+  mdtool launch fresh.xml --hints web01.hints           start such a guest
 """
 
 
@@ -19,13 +22,39 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     export.add_argument("description", metavar="SOURCE", help=MACHINE)
     export.add_argument("-o", "--output", metavar="FILE", help="write there; stdout without it")
     source_arguments(export)
+    apply = actions.add_parser("apply", help="put the addresses of a hints file into guest XML")
+    apply.add_argument("hints", metavar="FILE", help="the hints; with --update made where there are none yet")
+    apply.add_argument("guest", metavar="GUEST.xml", help=XML)
+    apply.add_argument("-o", "--output", metavar="OUT", help="write the XML there; stdout without it")
+    apply.add_argument("--update", action="store_true", help="rewrite FILE with what the guest is now")
+    source_arguments(apply)
 
 
 def run(args: argparse.Namespace) -> int:
+    return _apply(args) if args.action == "apply" else _export(args)
+
+
+def _export(args: argparse.Namespace) -> int:
     from mdtool.files import STANDARD, write_file
     from mdtool.launch.hints import hints_from_tree
     from mdtool.sources import tree_from_source
 
     text = hints_from_tree(tree_from_source(args.description, access_of(args)))
     write_file(args.output or STANDARD, text)
+    return 0
+
+
+def _apply(args: argparse.Namespace) -> int:
+    from mdtool.files import STANDARD, locked, write_file
+    from mdtool.integrations.placement import placed
+    from mdtool.launch.hints import hints_from_tree, tree_from_hints
+    from mdtool.sources import data_from_source
+
+    with locked(args.hints):
+        is_first = args.update and not os.path.exists(args.hints)
+        old = None if is_first else tree_from_hints(args.hints)
+        placement = placed(data_from_source(args.guest, access_of(args)), args.guest, old)
+        if args.update:
+            write_file(args.hints, hints_from_tree(placement.tree))
+    write_file(args.output or STANDARD, placement.xml)
     return 0

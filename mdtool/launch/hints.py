@@ -5,7 +5,8 @@
                 "bus": "pci.1", "address": "00.0"}, ...]}
 
 For those who make fresh XML without addresses at every start and keep a blob beside it.  There is no configuration in
-it: a hint for a device that is gone is ignored, and a device without a hint gets a place that no hint holds.
+it: a hint for a device that is gone is ignored, and a device without a hint gets a place that no hint holds.  Addresses
+that are kept for devices that were removed stand under ``retired``.
 """
 
 from __future__ import annotations
@@ -19,16 +20,17 @@ from typing import TYPE_CHECKING, Any
 
 from mdtool.compare import compare
 from mdtool.errors import InputError, MdtoolError, MonitorError, Position, Report
-from mdtool.files import bytes_from_file
+from mdtool.files import text_from_file
 from mdtool.machine.buses import bus_of_the_machine
-from mdtool.machine.tree import BUILTIN, HAND, Bus, Node, Place, Tree
+from mdtool.machine.schema import validate_hints
+from mdtool.machine.tree import BUILTIN, HAND, Bus, Node, Place, Retired, Tree
+from mdtool.machine.writer import data_from_retired
 
 if TYPE_CHECKING:
     from mdtool.qemu.process import QemuProcess
     from mdtool.qemu.session import Session
 
 FORMAT = "hints/1"
-_KEYS = frozenset({"origin", "driver", "id", "bus", "address", "buses", "implied"})
 _NUMBERS = ("bus_nr", "chassis", "chassis_nr", "multifunction", "port")
 IMPLIED = "@implied"  # in a node's applied: no XML element asked for it, so none has to keep it
 
@@ -65,7 +67,9 @@ def _text(tree: Tree, places: Sequence[Place]) -> str:
     rows = [_hint(place) for place in places]
     head = json.dumps({key: tree.machine[key] for key in ("type", "arch") if key in tree.machine})
     lines = ",\n ".join(json.dumps(row) for row in rows)
-    return f'{{"mdtool": "{FORMAT}", "machine": {head}, "hints": [\n {lines}]}}\n'
+    kept = ",\n ".join(json.dumps(data_from_retired(retired)) for retired in tree.retired)
+    retired = f',\n "retired": [\n {kept}]' if kept else ""
+    return f'{{"mdtool": "{FORMAT}", "machine": {head}, "hints": [\n {lines}]{retired}}}\n'
 
 
 def _hint(place: Place) -> dict[str, Any]:
@@ -84,34 +88,24 @@ def tree_from_hints(path: str | Path) -> Tree:
 
     Raises InputError where the file is none, or is of a later version.
     """
+    return hints_from_text(text_from_file(path), str(path))
+
+
+def hints_from_text(text: str, file: str) -> Tree:
+    """The same of a text, as an annotation holds it; ``file`` is for errors."""
     try:
-        data = json.loads(bytes_from_file(path))
+        data = json.loads(text)
         json.dumps(data, ensure_ascii=False).encode()  # half a character is no text
     except (ValueError, RecursionError) as error:
         line, column = getattr(error, "lineno", 1), getattr(error, "colno", 1)
-        what = f"not a hints file: {getattr(error, 'msg', 'not UTF-8')}"
-        raise InputError(what, at=Position(str(path), line, column), rule="hints-syntax") from None
-    at = Position(str(path), 1)
+        what = f"not a hints file: {getattr(error, 'msg', 'nested too deeply')}"
+        raise InputError(what, at=Position(file, line, column), rule="hints-syntax") from None
     if not isinstance(data, dict) or data.get("mdtool") != FORMAT:
-        raise InputError("not a hints file of this version", at=at, expected=f'"mdtool": "{FORMAT}"', rule="hints-syntax")
-    rows = data.get("hints")
-    machine = data.get("machine", {})
-    if not isinstance(rows, list) or not isinstance(machine, dict) or not all(_is_hint(row) for row in rows):
-        raise InputError("a hint is malformed", at=at, remedy="export the hints again", rule="hints-syntax")
-    try:
-        return _tree(machine, rows)
-    except RecursionError:
-        raise InputError("buses behind each other, too many of them", at=at, rule="limit-depth") from None
-
-
-def _is_hint(row: Any) -> bool:
-    return (
-        isinstance(row, dict)
-        and row.keys() <= _KEYS
-        and {"origin", "driver"} <= row.keys()
-        and all(isinstance(value, str) for key, value in row.items() if key not in ("buses", "implied"))
-        and all(isinstance(row.get(name, {}), dict) for name in ("buses", "implied"))
-    )
+        at, expected = Position(file, 1), f'"mdtool": "{FORMAT}"'
+        raise InputError("not a hints file of this version", at=at, expected=expected, rule="hints-syntax")
+    validate_hints(data, text, file)
+    tree = _tree(data.get("machine", {}), data["hints"])
+    return replace(tree, retired=tuple(Retired(**row) for row in data.get("retired", ())))
 
 
 def _tree(machine: Mapping[str, Any], rows: list[dict[str, Any]]) -> Tree:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 _LONGEST = 200  # characters of a message of jsonschema, which shows the whole value
 _SHOWN = 60  # characters of a value that an error repeats
-MACHINE, PINS = "machine.schema.json", "pins.schema.json"
+MACHINE, PINS, HINTS = "machine.schema.json", "pins.schema.json", "hints.schema.json"
 
 
 @lru_cache
@@ -55,22 +55,30 @@ def validate_machine(root: Any, text: str, file: str) -> None:
 
 
 def validate_pins(pins: Mapping[str, Any], text: str, file: str, first: int) -> None:
-    """Hold the pins document against its schema; ``first`` is the line of ``file`` on which ``text`` starts.
+    """Hold the pins document against its schema; ``first`` is the line of ``file`` on which ``text`` starts."""
+    remedy = "restore it from git, or dump the machine again; pins are changed under 'properties' in the tree"
+    _validate_json(PINS, pins, text, Position(file, first), remedy)
 
-    JSON has no positions: a fault is reported at the line that holds the node, as mdtool writes it.
-    """
-    mark = _mark(PINS, text)
+
+def validate_hints(hints: Any, text: str, file: str) -> None:
+    """Hold hints, read of ``text``, against their schema; raises InputError (or Errors) for what does not fit."""
+    _validate_json(HINTS, hints, text, Position(file, 1), "export the hints again")
+
+
+def _validate_json(name: str, data: Any, text: str, start: Position, remedy: str) -> None:
+    """JSON has no positions: a fault is reported at the line on which its keys stand, as mdtool writes them."""
+    mark = _mark(name, text)
     if known_hash(mark):
         return
+    kind = name.partition(".")[0]
     report = Report()
-    for error in _validator(PINS).iter_errors(pins):
+    for error in _validator(name).iter_errors(data):
         path, at = [str(part) for part in error.absolute_path], 0
         for step in path:
             at = max(text.find(json.dumps(step), at), at)
-        where = Position(file, first + text.count("\n", 0, at))
-        what = ": ".join(["pins", *([" of ".join(reversed(path))] if path else []), error.message[:_LONGEST]])
-        remedy = "restore it from git, or dump the machine again; pins are changed under 'properties' in the tree"
-        report.error(InputError(what, at=where, remedy=remedy, rule="pins-schema"))
+        where = Position(start.file, start.line + text.count("\n", 0, at))
+        what = ": ".join([kind, *([" of ".join(reversed(path))] if path else []), error.message[:_LONGEST]])
+        report.error(InputError(what, at=where, remedy=remedy, rule=f"{kind}-schema"))
     report.done()
     remember_hash(mark)
 

@@ -61,9 +61,9 @@ def test_the_file_holds_no_configuration_and_fits_its_schema(tmp_path: Path) -> 
         ("{", "not a hints file"),
         ("[]", "not a hints file of this version"),
         ('{"mdtool": "hints/2", "hints": []}', "not a hints file of this version"),
-        ('{"mdtool": "hints/1", "hints": [{"origin": "x"}]}', "a hint is malformed"),
-        ('{"mdtool": "hints/1", "hints": [{"origin": "x", "driver": "e1000", "mac": "y"}]}', "a hint is malformed"),
-        ('{"mdtool": "hints/1", "hints": 7}', "a hint is malformed"),
+        ('{"mdtool": "hints/1", "hints": [{"origin": "x"}]}', "'driver' is a required property"),
+        ('{"mdtool": "hints/1", "hints": [{"origin": "x", "driver": "e1000", "mac": "y"}]}', "'mac' was unexpected"),
+        ('{"mdtool": "hints/1", "hints": 7}', "7 is not of type 'array'"),
     ],
 )
 def test_what_is_no_hints_file_is_told(text: str, what: str, tmp_path: Path) -> None:

@@ -1,0 +1,137 @@
+"""What libvirt, KubeVirt, CloudStack and oVirt call when a guest starts: XML in, XML or a verdict out.
+
+The protocols, as their documentation has them:
+
+    libvirt     /etc/libvirt/hooks/qemu NAME OPERATION SUB-OPERATION EXTRA, the XML on stdin.  ``prepare begin`` can refuse
+                by its exit status and change nothing; at ``migrate`` and ``restore`` stdout replaces the XML.
+    kubevirt    onDefineDomain --vmi JSON --domain XML; the XML from stdout is defined.
+    cloudstack  the agent's libvirt_vm_xml_transformer: XML to XML.
+    ovirt       before_vm_start: the file that the environment's _hook_domxml names is edited in place.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from mdtool.errors import ConflictError, InputError
+from mdtool.files import bytes_from_file, write_file
+from mdtool.guest.devices import guest_from_bytes
+from mdtool.integrations.placement import Placement, Store, placed
+from mdtool.launch.hints import hints_from_text, hints_from_tree
+from mdtool.review.plan import text_from_plan
+
+#: the annotation of a VirtualMachineInstance that holds its hints
+ANNOTATION = "mdtool/hints"
+_KUBERNETES_NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a hook says: ``output`` for the caller, a line for the ``journal``, and ``advice`` for whoever runs it."""
+
+    output: str = ""
+    journal: str = ""
+    advice: str = ""
+
+
+def _line(name: str, placement: Placement, *, kept: bool) -> str:
+    if placement.old is None:
+        return f"{name}: first start, its {len(placement.tree.places)} devices are kept where they are"
+    moved = "other devices than before" if placement.differs else "every device in its place"
+    return f"{name}: {moved}" + (", store updated" if kept else "")
+
+
+# --- libvirt ---------------------------------------------------------------------------------------------------------
+
+
+def libvirt(words: list[str], data: bytes, store: Store) -> Answer:
+    """libvirt's hook: a guard at ``prepare begin``, a filter at ``migrate`` and ``restore``, nothing at any other time.
+
+    A guest without a description starts as it is.  Raises ConflictError with the plan where the XML would give the guest
+    other hardware than its committed description.
+    """
+    name, operation, sub = [*words, "", "", ""][:3]
+    if (operation, sub) not in (("prepare", "begin"), ("migrate", "begin"), ("restore", "begin")):
+        return Answer()
+    if (store.path(name)).suffix != ".yaml":
+        return Answer(journal=f"{name}: no description in the store, started as it is")
+    committed = store.committed(name)
+    placement = placed(data, f"{name}.xml", committed)
+    if placement.differs:
+        raise ConflictError(
+            f"{name} would get other hardware than its description says:\n{text_from_plan(placement.plan)}",
+            remedy=f"mdtool reconcile libvirt:{name} {store.path(name)}, review and commit; or mend the guest's XML",
+            rule="hook-differs",
+        )
+    filtered = operation != "prepare" and placement.xml.encode() != data
+    return Answer(placement.xml if filtered else "", _line(name, placement, kept=False))
+
+
+# --- KubeVirt --------------------------------------------------------------------------------------------------------
+
+
+def kubevirt(vmi: str, domain: str, store: Store | None) -> Answer:
+    """KubeVirt's onDefineDomain.  What is kept of the guest is in a folder, or in the annotation of the instance.
+
+    An annotation is the owner's to write: where it is missing or old, ``advice`` has the command that writes it.
+    """
+    namespace, name, annotations = _instance(vmi)
+    if store is not None:
+        return _kept(f"{namespace}_{name}", domain.encode(), store)
+    text = annotations.get(ANNOTATION)
+    old = hints_from_text(text, f"annotation {ANNOTATION}") if text else None
+    placement = placed(domain.encode(), "domain.xml", old)
+    new = hints_from_tree(placement.tree)
+    is_new = old is None or new != hints_from_tree(old)
+    return Answer(placement.xml, _line(name, placement, kept=False), _patch(namespace, name, new) if is_new else "")
+
+
+def _instance(vmi: str) -> tuple[str, str, Mapping[str, Any]]:
+    """(namespace, name, annotations) of a VirtualMachineInstance."""
+    try:
+        metadata = json.loads(vmi)["metadata"]
+        namespace, name = metadata.get("namespace", "default"), metadata["name"]
+        annotations = metadata.get("annotations") or {}
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        raise InputError("--vmi is no VirtualMachineInstance", expected='{"metadata": {"name": ...}}', rule="vmi") from None
+    for word in (namespace, name):
+        if not isinstance(word, str) or not _KUBERNETES_NAME.fullmatch(word):
+            raise InputError("--vmi has a name that Kubernetes does not give", expected="[a-z0-9.-]", rule="vmi")
+    return namespace, name, annotations if isinstance(annotations, dict) else {}
+
+
+def _patch(namespace: str, name: str, hints: str) -> str:
+    template = {"spec": {"template": {"metadata": {"annotations": {ANNOTATION: hints}}}}}
+    words = ["kubectl", "patch", "vm", name, "-n", namespace, "--type", "merge", "-p", json.dumps(template)]
+    return f"the annotation {ANNOTATION} of {namespace}/{name} is missing or old; write it back:\n{shlex.join(words)}"
+
+
+# --- CloudStack and oVirt --------------------------------------------------------------------------------------------
+
+
+def cloudstack(data: bytes, store: Store) -> Answer:
+    """CloudStack's XML transformer: XML to XML."""
+    return _kept(guest_from_bytes(data, "domain.xml").name, data, store)
+
+
+def ovirt(path: Path, store: Store) -> Answer:
+    """oVirt's before_vm_start: the XML file is replaced."""
+    data = bytes_from_file(path)
+    answer = _kept(guest_from_bytes(data, str(path)).name, data, store)
+    if answer.output.encode() != data:
+        write_file(path, answer.output)
+    return replace(answer, output="")
+
+
+def _kept(name: str, data: bytes, store: Store) -> Answer:
+    """Put the devices where the store has them, and keep where they are now."""
+    with store.held(name) as path:
+        placement = placed(data, f"{name}.xml", store.read(path))
+        changed = store.write(path, placement.tree)
+    return Answer(placement.xml, _line(name, placement, kept=changed))

@@ -1,0 +1,115 @@
+"""Fresh guest XML put back in its place: what every hook in a start path does.
+
+    placement = placed(xml, "web01", Store(Path("/var/lib/mdtool")))
+    placement.xml          with the address of every device
+    placement.differs      whether the guest would see other hardware than before
+
+A store is a folder with a description or hints for each guest, or the text of hints that the caller keeps.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator
+from contextlib import chdir, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from mdtool.errors import InputError, Report
+from mdtool.files import locked, text_from_bytes, text_from_file, write_file
+from mdtool.guest.devices import guest_from_bytes, wanted_from_guest
+from mdtool.guest.write import xml_with_places
+from mdtool.launch.hints import hints_from_text, hints_from_tree
+from mdtool.machine.document import document_from_text
+from mdtool.machine.edit import rewritten
+from mdtool.machine.tree import Tree
+from mdtool.reconcile import reconcile
+from mdtool.reconcile.plan import Plan
+from mdtool.sources import data_from_source
+
+#: names that are a file's name as they stand; others are replaced by their hash
+_FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}")
+
+
+@dataclass(frozen=True)
+class Placement:
+    """What became of a guest XML.
+
+    ``old``   what was kept of the guest; None at its first start
+    ``tree``  what is to be kept of it now; ``plan`` what changed
+    ``xml``   the XML with every address
+    """
+
+    xml: str
+    tree: Tree
+    plan: Plan
+    old: Tree | None
+
+    @property
+    def differs(self) -> bool:
+        """Whether the guest sees other hardware than what was kept of it; not at a first start."""
+        return self.old is not None and self.plan.is_seen
+
+
+def placed(data: bytes, file: str, old: Tree | None) -> Placement:
+    """The XML with the addresses that ``old`` has; at a first start with its own, and those that libvirt would choose.
+
+    Raises what reading and reconciling raise.
+    """
+    guest = guest_from_bytes(data, file)
+    result = reconcile(guest, old)
+    xml = xml_with_places(guest.source, guest, result.tree, wanted_from_guest(guest, Report()))
+    return Placement(xml, result.tree, result.plan, old)
+
+
+@dataclass(frozen=True)
+class Store:
+    """A folder with what is kept of each guest: ``NAME.yaml``, a description, or ``NAME.hints``."""
+
+    folder: Path
+
+    def path(self, name: str) -> Path:
+        """The file of a guest: its description where there is one.  A name that is no file name is kept by its hash."""
+        if not _FILE_NAME.fullmatch(name):
+            name = hashlib.sha256(name.encode(errors="surrogatepass")).hexdigest()[:32]
+        description = self.folder / f"{name}.yaml"
+        return description if description.exists() else self.folder / f"{name}.hints"
+
+    @contextmanager
+    def held(self, name: str) -> Iterator[Path]:
+        """The file of a guest, with the right to rewrite it: two starts of one guest wait for each other."""
+        if not self.folder.is_dir():
+            raise InputError(f"{self.folder} is no folder", remedy="make it, or name another with --store", rule="store")
+        with locked(self.path(name)):
+            yield self.path(name)
+
+    def read(self, path: Path) -> Tree | None:
+        """What is kept in a file of the store; None where there is none yet."""
+        if not path.exists():
+            return None
+        text = text_from_file(path)
+        return document_from_text(text, str(path)).tree if path.suffix == ".yaml" else hints_from_text(text, str(path))
+
+    def committed(self, name: str) -> Tree | None:
+        """A description as it was committed to git, whatever somebody edits at the moment; None where there is none.
+
+        In a folder that is no git repository, the file as it is.
+        """
+        path = self.path(name)
+        if not (self.folder / ".git").exists() or path.suffix != ".yaml":
+            return self.read(path)
+        with chdir(self.folder):
+            data = data_from_source(f"HEAD:./{path.name}")
+        return document_from_text(text_from_bytes(data, str(path)), f"HEAD:{path}").tree
+
+    def write(self, path: Path, tree: Tree) -> bool:
+        """Keep what a guest is now; whether that changed the file."""
+        if path.suffix == ".yaml":
+            document = document_from_text(text_from_file(path), str(path))
+            text, old = rewritten(document, tree), document.text
+        else:
+            text, old = hints_from_tree(tree), text_from_file(path) if path.exists() else ""
+        if text != old:
+            write_file(path, text)
+        return text != old

@@ -1,0 +1,269 @@
+"""Hooks in a start path: a guest whose XML is made anew at every start keeps its addresses, or does not start."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+import uuid
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import libvirtd
+import pytest
+
+from mdtool.integrations.hooks import ANNOTATION
+from tests.support_waiting import PATIENCE
+
+#: a guest as KubeVirt's virt-launcher writes it before libvirt has seen it: no addresses, aliases of its own
+DOMAIN = """<domain type="kvm" xmlns:qemu="http://libvirt.org/schemas/domain/qemu/1.0">
+  <name>default_win</name>
+  <memory unit="b">1073741824</memory>
+  <os><type arch="x86_64" machine="pc-q35-7.2">hvm</type><smbios mode="sysinfo"></smbios></os>
+  <sysinfo type="smbios"><system><entry name="uuid">5d307ca9-b3ef-428c-8861-06e72d69f223</entry></system></sysinfo>
+  <devices>
+    {nics}
+    <channel type="unix"><target name="org.qemu.guest_agent.0" type="virtio"></target></channel>
+    <controller type="usb" index="0" model="none"></controller>
+    <controller type="scsi" index="0" model="virtio-non-transitional"><driver iothread="1"></driver></controller>
+    <controller type="virtio-serial" index="0" model="virtio-non-transitional"></controller>
+    {ports}
+    <video><model type="vga" heads="1" vram="16384"></model></video>
+    <graphics type="vnc"><listen type="socket" socket="/var/run/vnc"></listen></graphics>
+    <memballoon model="none"></memballoon>
+    <disk device="disk" type="file" model="virtio-non-transitional"><source file="/a"></source>
+      <target bus="virtio" dev="vda"></target><driver name="qemu" type="raw" iothread="1"></driver><alias name="ua-rootdisk"></alias></disk>
+    <disk device="disk" type="file" model="virtio-non-transitional"><source file="/b"></source>
+      <target bus="virtio" dev="vdb"></target><driver name="qemu" type="raw"></driver><alias name="ua-data"></alias></disk>
+    <rng model="virtio-non-transitional"><backend model="random">/dev/urandom</backend></rng>
+  </devices>
+  <cpu mode="custom"><model>Nehalem</model></cpu>
+  <vcpu placement="static">2</vcpu>
+  <iothreads>1</iothreads>
+</domain>
+"""
+NIC = """<interface type="ethernet"><mac address="02:00:00:00:00:0{n}"></mac><target dev="tap{n}" managed="no"></target>
+      <model type="virtio-non-transitional"></model><alias name="ua-net{n}"></alias></interface>"""
+PORT = '<controller type="pci" index="{n}" model="pcie-root-port"></controller>'
+
+
+def domain(nics: int = 1, ports: int = 0) -> str:
+    return DOMAIN.format(
+        nics="\n    ".join(NIC.format(n=n) for n in range(nics)),
+        ports="\n    ".join(PORT.format(n=n) for n in range(1, ports + 1)),
+    )
+
+
+def hook(*words: str | Path, stdin: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "mdtool", "hook", *map(str, words)],
+        input=stdin,
+        capture_output=True,
+        text=True,
+        env={**os.environ, **environment},
+        timeout=120,
+    )
+
+
+def vmi(**annotations: str) -> str:
+    return json.dumps({"metadata": {"name": "win", "namespace": "default", "annotations": annotations}})
+
+
+def buses(xml: str) -> dict[str, str]:
+    """Where each disk and NIC is: target or MAC -> PCI bus."""
+    found: dict[str, str] = {}
+    for element in ElementTree.fromstring(xml).iterfind("devices/*"):
+        address, target, mac = element.find("address"), element.find("target"), element.find("mac")
+        if address is not None and address.get("type") == "pci" and element.tag in ("disk", "interface"):
+            key = mac.get("address") if mac is not None else target.get("dev") if target is not None else None
+            found[str(key)] = str(address.get("bus"))
+    return found
+
+
+def test_disks_stay_while_an_orchestrator_adds_ports(tmp_path: Path) -> None:
+    """More ports and NICs with every version of the orchestrator: the disks stay on the buses of their first start."""
+    first = hook("kubevirt", "--store", tmp_path, "--vmi", vmi(), "--domain", domain())
+    assert first.returncode == 0, first.stderr
+    old = buses(first.stdout)
+    assert {"vda", "vdb", "02:00:00:00:00:00"} <= old.keys()
+    for nics, ports in ((1, 12), (3, 12), (3, 16), (1, 0)):
+        fresh = hook("kubevirt", "--store", _empty(tmp_path), "--vmi", vmi(), "--domain", domain(nics, ports))
+        again = hook("kubevirt", "--store", tmp_path, "--vmi", vmi(), "--domain", domain(nics, ports))
+        assert again.returncode == 0, again.stderr
+        now = buses(again.stdout)
+        assert {name: now[name] for name in old} == old
+        assert len(set(now.values())) == len(now)
+        if nics > 1:  # the control: without the hook they move
+            assert buses(fresh.stdout)["vda"] != old["vda"]
+    kept = (tmp_path / "default_win.hints").read_text()
+    assert "/a" not in kept and len(kept) < 6000
+
+
+def _empty(folder: Path) -> Path:
+    made = folder / f"fresh{len(list(folder.iterdir()))}"
+    made.mkdir()
+    return made
+
+
+def test_the_annotation_is_the_store(tmp_path: Path) -> None:
+    first = hook("kubevirt", "--vmi", vmi(), "--domain", domain())
+    assert first.returncode == 0
+    patch = json.loads(shlex.split(first.stderr.strip().split("\n")[-1])[-1])
+    hints: dict[str, Any] = patch["spec"]["template"]["metadata"]["annotations"]
+    again = hook("kubevirt", "--vmi", vmi(**{ANNOTATION: hints[ANNOTATION]}), "--domain", domain(3, 12))
+    old, now = buses(first.stdout), buses(again.stdout)
+    assert {name: now[name] for name in old} == old and "kubectl patch" in again.stderr  # three NICs: it is old
+    same = hook("kubevirt", "--vmi", vmi(**{ANNOTATION: hints[ANNOTATION]}), "--domain", domain())
+    assert same.returncode == 0 and "kubectl" not in same.stderr and buses(same.stdout) == old
+
+
+@pytest.mark.parametrize("on_error", ["refuse", "pass"])
+def test_an_error_refuses_or_passes_on(on_error: str, tmp_path: Path) -> None:
+    for words, stdin in (
+        (["kubevirt", "--vmi", vmi(**{ANNOTATION: "{"}), "--domain", domain()], ""),
+        (["kubevirt", "--vmi", "[]", "--domain", domain()], ""),
+        (["kubevirt", "--vmi", '{"metadata": {"name": "../../x"}}', "--domain", domain(), "--store", str(tmp_path)], ""),
+        (["cloudstack", "--store", str(tmp_path / "none")], domain()),
+    ):
+        done = hook(*words, "--on-error", on_error, stdin=stdin)
+        assert "error: " in done.stderr
+        assert (done.returncode, done.stdout) == ((2, "") if on_error == "refuse" else (0, domain()))
+
+
+def test_a_removed_nics_slot_is_kept(tmp_path: Path) -> None:
+    """CloudStack's story: a NIC goes, another comes, and does not get the slot of the first."""
+    three = hook("cloudstack", "--store", tmp_path, stdin=domain(3))
+    assert three.returncode == 0, three.stderr
+    old = buses(three.stdout)
+    hook("cloudstack", "--store", tmp_path, stdin=domain(1))
+    other = domain(1).replace("</interface>", "</interface>" + NIC.format(n=7))
+    now = buses(hook("cloudstack", "--store", tmp_path, stdin=other).stdout)
+    assert now["02:00:00:00:00:07"] not in (old["02:00:00:00:00:01"], old["02:00:00:00:00:02"])
+    back = buses(hook("cloudstack", "--store", tmp_path, stdin=domain(3)).stdout)
+    assert {name: back[name] for name in old} == old
+
+
+def test_ovirt_edits_its_file_in_place(tmp_path: Path) -> None:
+    path = tmp_path / "hook.xml"
+    path.write_text(domain())
+    done = hook("ovirt", "--store", tmp_path, _hook_domxml=str(path))
+    assert done.returncode == 0 and done.stdout == "" and buses(path.read_text())
+    assert hook("ovirt", "--store", tmp_path).returncode == 2
+
+
+def test_a_name_that_is_no_file_name_is_kept_by_its_hash(tmp_path: Path) -> None:
+    text = domain().replace("default_win", "win 10")
+    assert hook("cloudstack", "--store", tmp_path, stdin=text).returncode == 0
+    assert [re.fullmatch(r"[0-9a-f]{32}\.hints", path.name) is not None for path in tmp_path.iterdir()] == [True]
+
+
+GUARDED = """<domain type='qemu'><name>guarded{n}</name><memory unit='MiB'>64</memory><vcpu>1</vcpu>
+<os><type arch='x86_64' machine='pc-q35-7.2'>hvm</type></os><devices>{nics}</devices></domain>"""
+PLAIN = "<interface type='user'><mac address='52:54:00:00:00:0{n}'/><model type='virtio'/></interface>"
+
+
+def guarded(nics: int) -> str:
+    return GUARDED.format(n="", nics="".join(PLAIN.format(n=n) for n in range(nics)))
+
+
+def test_libvirts_guard_by_its_protocol(tmp_path: Path) -> None:
+    xml = tmp_path / "guarded.xml"
+    xml.write_text(guarded(2))
+    subprocess.run([sys.executable, "-m", "mdtool", "reconcile", "guarded.xml", "guarded.yaml"], cwd=tmp_path, check=True)
+    words = ["libvirt", "--store", tmp_path, "--", "guarded"]
+    assert hook(*words, "prepare", "begin", "-", stdin=guarded(2)).returncode == 0
+    refused = hook(*words, "prepare", "begin", "-", stdin=guarded(1))
+    assert refused.returncode == 2 and "net1" in refused.stderr and "mdtool reconcile libvirt:guarded" in refused.stderr
+    logged = hook("libvirt", "--store", tmp_path, "--log-only", "--", "guarded", "prepare", "begin", "-", stdin=guarded(1))
+    assert logged.returncode == 0 and "net1" in logged.stderr
+    for operation in ("started", "stopped", "release", "reconnect"):  # never held back by the guard
+        assert hook(*words, operation, "begin", "-", stdin="no XML").returncode == 0
+    moved = hook(*words, "migrate", "begin", "-", stdin=guarded(2))
+    assert moved.returncode == 0 and "<address" in moved.stdout
+    unknown = hook("libvirt", "--store", tmp_path, "--", "--log-only", "prepare", "begin", "-", stdin=guarded(1))
+    assert unknown.returncode == 0 and unknown.stdout == ""
+
+
+def test_the_guard_holds_what_is_committed(tmp_path: Path) -> None:
+    """What somebody edits at the moment is no description yet."""
+    git = ["git", "-c", "user.name=t", "-c", "user.email=t@example.org", "-C", str(tmp_path)]
+    (tmp_path / "guarded.xml").write_text(guarded(2))
+    make = [sys.executable, "-m", "mdtool", "reconcile", "guarded.xml", "guarded.yaml"]
+    subprocess.run(make, cwd=tmp_path, check=True)
+    subprocess.run([*git, "init", "-q"], check=True)
+    subprocess.run([*git, "add", "guarded.yaml"], check=True)
+    subprocess.run([*git, "commit", "-q", "-m", "two NICs"], check=True)
+    (tmp_path / "guarded.xml").write_text(guarded(1))
+    subprocess.run(make, cwd=tmp_path, check=True)
+    words = ["libvirt", "--store", tmp_path, "--", "guarded", "prepare", "begin", "-"]
+    assert hook(*words, stdin=guarded(2)).returncode == 0
+    assert hook(*words, stdin=guarded(1)).returncode == 2
+
+
+def virsh(*words: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["virsh", "-q", *map(str, words)], capture_output=True, text=True, timeout=PATIENCE)
+
+
+def test_libvirt_itself_asks_the_guard(libvirt: str, tmp_path: Path) -> None:
+    """virsh start is refused with the plan, and allowed where nothing differs; so is the start of a saved guest."""
+    name = f"guarded{uuid.uuid4().hex[:8]}"
+    xml = tmp_path / f"{name}.xml"
+    script = f"""#!/bin/sh
+[ "$1" = {name} ] || exit 0
+cd /; PYTHONPATH={Path(__file__).parents[2]} exec {sys.executable} -m mdtool hook libvirt --store {tmp_path} -- "$@"
+"""
+    own = libvirtd.HOOKS / "own"
+    own.with_suffix(".new").write_text(script)
+    own.with_suffix(".new").chmod(0o755)
+    own.with_suffix(".new").rename(own)
+    try:
+        xml.write_text(guarded(2).replace("guarded", name, 1))
+        assert virsh("define", xml).returncode == 0
+        described = [sys.executable, "-m", "mdtool", "reconcile", f"libvirt:{name}", str(xml.with_suffix(".yaml"))]
+        assert subprocess.run(described, timeout=PATIENCE).returncode == 0
+        started = virsh("start", name)
+        assert started.returncode == 0, started.stderr
+        assert virsh("managedsave", name).returncode == 0
+        again = virsh("start", name)
+        assert again.returncode == 0, again.stderr
+        virsh("destroy", name)
+        less = re.sub(
+            r"<interface type='user'>\s*<mac address='52:54:00:00:00:01'/>.*?</interface>",
+            "",
+            virsh("dumpxml", name).stdout,
+            flags=re.S,
+        )
+        xml.write_text(less)
+        assert virsh("define", xml).returncode == 0
+        refused = virsh("start", name)
+        assert refused.returncode != 0 and "net1" in refused.stderr and "other hardware" in refused.stderr
+        assert virsh("domstate", name).stdout.strip() == "shut off"
+    finally:
+        own.unlink()
+        virsh("destroy", name)
+        virsh("undefine", "--managed-save", name)
+
+
+def test_hints_are_applied_to_fresh_xml(tmp_path: Path) -> None:
+    """XML in, XML out: as a filter, and with --update as a store of its own."""
+
+    def apply(text: str, *words: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "mdtool", "hints", "apply", "web01.hints", "-", *words]
+        return subprocess.run(command, cwd=tmp_path, input=text, capture_output=True, text=True, timeout=PATIENCE)
+
+    assert apply(domain()).returncode == 2  # no hints yet, and nobody said to make them
+    first = apply(domain(), "--update")
+    assert first.returncode == 0, first.stderr
+    kept = (tmp_path / "web01.hints").read_text()
+    more = apply(domain(3, 12))
+    old, now = buses(first.stdout), buses(more.stdout)
+    assert {name: now[name] for name in old} == old and len(now) > len(old)
+    assert (tmp_path / "web01.hints").read_text() == kept
+    apply(domain(3), "--update")
+    apply(domain(1), "--update")
+    assert '"retired"' in (tmp_path / "web01.hints").read_text()
+    assert buses(apply(domain(3)).stdout) == buses(apply(domain(3), "--update").stdout)
