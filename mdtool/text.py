@@ -20,6 +20,15 @@ def printable(text: str) -> str:
     return text if text.isascii() and text.isprintable() else _OBEYED.sub(_spelled, text)
 
 
+def printable_json(text: str) -> str:
+    r"""The same for JSON that goes to a file: spelled as JSON does, so that it says the same.
+
+    >>> print(printable_json('{"name": "web\x9b01"}'))
+    {"name": "web\u009b01"}
+    """
+    return text if text.isascii() else _OBEYED.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
 def one_line(text: str) -> str:
     r"""The same for a value inside of a line: line breaks and tabs are spelled, too, so that no value makes up lines.
 

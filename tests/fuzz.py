@@ -15,6 +15,7 @@ import json
 import os
 import random
 import re
+import resource
 import sys
 import tempfile
 import time
@@ -383,6 +384,7 @@ def alone() -> None:
     """Nothing of the user's cache, and no QEMU asked for its version for every input."""
     from mdtool.launch import prepare
 
+    resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30))  # what takes more is a MemoryError, and so a fault
     os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="mdtool-fuzz-")
     prepare.version_of = cache(prepare.version_of)
 

@@ -140,7 +140,7 @@ def test_xml_in_other_character_sets(charset: str, tmp_path: Path) -> None:
     data = text.encode(charset)
     assert element_from_bytes(data, "guest.xml").get("title") == title
     assert guest_from_bytes(data, "guest.xml").name == "web"
-    note = f"# {title}\n{HEAD}{TREE}"
+    note = f"# caf\u00e9 {title}\n{HEAD}{TREE}"
     path = tmp_path / "guest.xml"
     path.write_bytes(data)
     (tmp_path / "guest.yaml").write_text(note)

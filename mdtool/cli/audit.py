@@ -132,7 +132,7 @@ def _table(audits: dict[Path, Audit]) -> None:
 
 
 def _fix(file: Path, found: Audit) -> None:
-    from mdtool.files import write_file
+    from mdtool.files import locked, write_file
     from mdtool.machine.document import document_from_file
     from mdtool.proof.audit import reasons
     from mdtool.proof.causes import with_fixes
@@ -141,8 +141,9 @@ def _fix(file: Path, found: Audit) -> None:
     if not found.fixes:
         say(f"{file}: nothing to write: no property restores the old view")
         return
-    document = document_from_file(file)
     comments = [(fix.where, fix.property, why) for fix, why in reasons(found)]
-    write_file(file, commented(document, with_fixes(document.tree, found.fixes), comments))
+    with locked(file):
+        document = document_from_file(file)
+        write_file(file, commented(document, with_fixes(document.tree, found.fixes), comments))
     for fix in found.fixes:
         say(f"{file}: written: {fix}")

@@ -50,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
             warn_all(old.stray)
         tree = _tree(args, old.tree if old else None)
         if args.json:
-            text = json.dumps(json_from_tree(tree), indent=1, ensure_ascii=False) + "\n"
+            text = json.dumps(json_from_tree(tree), indent=1) + "\n"
         elif old is not None:
             tree = updated(old.tree, tree)
             for one in [one for one in old.tree.retired if one not in tree.retired]:

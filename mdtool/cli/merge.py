@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mdtool.cli.output import result, say
@@ -31,9 +32,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Whatever goes wrong, the output holds both sides: git takes every status up to 128 for conflicts marked in it."""
-    from mdtool.files import bytes_from_file
-
-    sides = [bytes_from_file(path) for path in (args.base, args.ours, args.theirs)]
+    sides = [_read(path) for path in (args.base, args.ours, args.theirs)]
     name = args.name or args.output or args.ours
     try:
         merged = _merged(sides, name, args.marker_size)
@@ -49,6 +48,14 @@ def run(args: argparse.Namespace) -> int:
         say(f"{name}: conflict: {conflict}")
     _write(args.output, merged.text.encode())
     return 1 if merged.conflicts else 0
+
+
+def _read(path: str) -> bytes:
+    """A side whole, however large: it is git's to limit."""
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise MdtoolError(f"cannot read {path}: {error.strerror}") from None
 
 
 def _merged(sides: list[bytes], name: str, size: int) -> Merged:

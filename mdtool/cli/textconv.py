@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from mdtool.cli.output import result
+from mdtool.errors import MdtoolError
 from mdtool.text import printable
 
 EXAMPLE = """\
@@ -19,11 +21,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """A file that fails would end git's diff or log of all the others: so nothing about its contents is an error."""
-    from mdtool.files import bytes_from_file
     from mdtool.machine.document import document_from_text, is_description
     from mdtool.review.textconv import lines
 
-    data = bytes_from_file(args.file)
+    try:
+        data = Path(args.file).read_bytes()
+    except OSError as error:
+        raise MdtoolError(f"cannot read {args.file}: {error.strerror}") from None
     text = data.decode(errors="replace")
     if not is_description(text):
         result(data)

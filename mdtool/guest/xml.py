@@ -22,8 +22,9 @@ from mdtool.text import one_line, quoted
 _EMPTY = re.compile(rb"<[^\s/>]+(?:\s+[^\s=/>]+\s*=\s*(?:\"[^\"]*\"|'[^']*'))*\s*/>")
 _DECLARED = re.compile(r"""(<\?xml[^>]*?encoding\s*=\s*["'])([A-Za-z][\w.:-]*)(["'])""")
 #: by Python's names: character sets that libvirt reads, too, and in which ASCII is ASCII (not so in UTF-7)
-_CHARSETS = re.compile(r"iso8859-\d+|cp125\d|koi8-[rut]|gbk|gb2312|gb18030|big5(hkscs)?|euc_(jp|kr)|shift_jis|cp932|cp949")
-_UTF_8 = frozenset({"utf-8", "ascii"})
+_CHARSETS = re.compile(
+    r"ascii|iso8859-\d+|cp125\d|koi8-[rut]|gbk|gb2312|gb18030|big5(hkscs)?|euc_(jp|kr)|shift_jis|cp932|cp949"
+)
 
 
 @dataclass(slots=True)
@@ -93,7 +94,7 @@ def utf8_from_xml(data: bytes, file: str) -> bytes:
             charset = codecs.lookup(declared[2]).name if declared else "utf-8"
         except (LookupError, ValueError):
             charset = ""
-        if charset in _UTF_8 or charset.startswith("utf-16"):
+        if charset == "utf-8" or charset.startswith("utf-16"):
             return data  # expat says what is wrong with it
         if not _CHARSETS.fullmatch(charset):
             what = f"XML in {quoted(declared[2] if declared else '')} is not read"

@@ -59,7 +59,7 @@ def _disk(element: Element, node: Node | None, host: Host) -> Backend:
 
 def served(kind: str, id: str, name: str, host: Host) -> Backend:
     """A chardev ``id`` to a process of our own that answers and does nothing."""
-    made, process = companion(kind, id, host.runtime / f"mdtool-{os.getpid()}-{name}.socket")
+    made, process = companion(kind, id, host.file(f"mdtool-{os.getpid()}-{name}.socket"))
     return Backend(made.words, processes=(process,))
 
 

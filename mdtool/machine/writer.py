@@ -11,6 +11,7 @@ from typing import Any
 from mdtool.machine.pci import pci_facts
 from mdtool.machine.tree import SECTIONS, Bus, Node, Retired, Tree
 from mdtool.machine.values import natural
+from mdtool.text import printable_json
 
 MACHINE_FORMAT = "machine/1"
 PINS_FORMAT = "pins/1"
@@ -154,7 +155,7 @@ def pins_text(tree: Tree) -> str:
 
 
 def _json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, sort_keys=True)
+    return printable_json(json.dumps(value, ensure_ascii=False, sort_keys=True))
 
 
 _SAFE = re.compile(r"[A-Za-z_][A-Za-z0-9_./+@:-]*|[0-9]+(\.[0-9]+){2,}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")

@@ -294,7 +294,7 @@ def fingerprint_to_json(fingerprint: Fingerprint) -> str:
         "unread": list(fingerprint.unread),
         "aml": {name: b64encode(zlib.compress(code, 9)).decode() for name, code in fingerprint.aml.items()},
     }
-    return json.dumps(document, indent=1, ensure_ascii=False) + "\n"
+    return json.dumps(document, indent=1) + "\n"
 
 
 def _function_to_data(function: pci.Function) -> dict[str, Any]:

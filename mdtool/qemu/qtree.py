@@ -10,10 +10,12 @@ from functools import lru_cache
 from typing import Any
 
 from lark import Lark, Token, Transformer, UnexpectedInput
+from lark.exceptions import LarkError
 from lark.lark import PostLex
 
 from mdtool.cache import parser_from_grammar
 from mdtool.errors import MonitorError, Position
+from mdtool.limits import MAX_VALUES
 from mdtool.machine.tree import Value
 from mdtool.qemu.replies import RawBus, RawDevice
 
@@ -56,8 +58,10 @@ def _numbers(text: str) -> list[int]:
     >>> _numbers("0-2,5")
     [0, 1, 2, 5]
     """
-    runs = (part.partition("-") for part in text.split(","))
-    return [number for first, _, last in runs for number in range(int(first), int(last or first) + 1)]
+    runs = [(int(first), int(last or first)) for first, _, last in (part.partition("-") for part in text.split(","))]
+    if sum(last - first for first, last in runs) > MAX_VALUES:
+        raise ValueError("ranges of too many numbers")
+    return [number for first, last in runs for number in range(first, last + 1)]
 
 
 def _several(value: Value) -> Value:
@@ -165,5 +169,8 @@ def buses_from_qtree(text: str, source: str = "info qtree") -> list[RawBus]:
         where = Position(source, line, max(error.column or 1, 1))
         remedy = "please report the line together with the version of QEMU: grammar/qtree.lark does not have it yet"
         raise MonitorError(f"not understood: {words[:120]!r}", at=where, remedy=remedy, rule="qtree-syntax") from None
+    except (ValueError, RecursionError, LarkError) as error:  # a number without end, say
+        what = f"not understood: {' '.join(str(error).split())[:120]}"
+        raise MonitorError(what, at=Position(source, 1), rule="qtree-syntax") from None
     found: list[RawBus] = built
     return found

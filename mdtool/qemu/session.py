@@ -293,7 +293,7 @@ def _version(answer: Any) -> tuple[int, int, int]:
     """``{"qemu": {"major": 7, "minor": 2, "micro": 22}}`` as a tuple; raises MonitorError where it has another form."""
     try:
         major, minor, micro = (int(answer["qemu"].get(name, 0)) for name in ("major", "minor", "micro"))
-    except (LookupError, AttributeError, TypeError, ValueError):
+    except (LookupError, AttributeError, TypeError, ValueError, OverflowError):
         raise MonitorError(_NO_QMP, remedy=_NAME_A_MONITOR) from None
     return major, minor, micro
 

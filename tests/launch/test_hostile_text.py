@@ -74,7 +74,9 @@ def test_no_text_is_a_command_to_the_shell(via: str, text: str, tmp_path: Path, 
     )
     xml = XML.format(name="web", more=more).replace("name='web'", f"name='{alias}'").replace("<name>web<", f"<name>{name}<")
     stub = tmp_path / "qemu"
-    stub.write_text("#!/bin/sh\nexit 0\n")
+    stub.write_text(
+        '#!/bin/sh\ncase " $* " in *" -name "*) exit 0;; esac\nexec qemu-system-x86_64 "$@"\n'
+    )  # starts no guest
     stub.chmod(0o755)
     script = printed(xml, via, tmp_path, capsysbinary, "--qemu", str(stub))
     (tmp_path / "vnc0").write_text("")
@@ -134,3 +136,17 @@ def test_a_secret_of_a_script_stays_in_the_script(words: str) -> None:
     assert options and SECRET not in "".join(str((option.value, option.bag)) for option in options)
     assert [warning.rule for warning in report.warnings] == ["secret"]
     assert SECRET not in "".join(map(str, report.warnings))
+
+
+@pytest.mark.parametrize(
+    "name", ["../../victim", "/etc/passwd", "a/../../b", "..", "qmp", "machine.cfg", "x" * 90, "\u00e9", "a b"]
+)
+def test_sockets_of_a_guest_are_in_its_own_folder(name: str, tmp_path: Path, capsysbinary: Any) -> None:
+    """A channel without a path has a socket that is named by its target: QEMU removes what is there before."""
+    more = f"<channel type='unix'><target type='virtio' name='{name}'/></channel></devices>"
+    xml = XML.format(name="web", more="").replace("</devices>", more)
+    data = json.loads(printed(xml, "device", tmp_path, capsysbinary, "--json"))
+    (word,) = (word for word in data if word.startswith("socket,"))
+    path = Path(word.partition("path=")[2].partition(",server")[0].replace(",,", ","))
+    assert path.parent.parent.name == "mdtool" and ".." not in path.parts
+    assert path.name not in ("qmp", "machine.cfg", "..") and len(path.name) <= 64

@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,10 @@ class Backend:
 NOTHING = Backend()
 
 
+#: what else is in a guest's private folder
+_OWN_FILES = frozenset({"qmp", "qemu.log", "machine.cfg", "swtpm.sock", "swtpm.log", "vnc.sock", "spice.sock"})
+
+
 @dataclass(frozen=True, slots=True)
 class Host:
     """What backend functions know beside their element.
@@ -93,6 +98,17 @@ class Host:
     runtime: Path
     port: Callable[[int], int] = int
     version: tuple[int, ...] = (7, 2)
+
+    def file(self, name: str) -> Path:
+        """A file of the guest's private folder, for sockets; text that is no plain name of a file is hashed.
+
+        >>> Host(None, Path("/run/a")).file("org.qemu.guest_agent.0")
+        PosixPath('/run/a/org.qemu.guest_agent.0')
+        >>> Host(None, Path("/run/a")).file("../../victim").parent
+        PosixPath('/run/a')
+        """
+        plain = re.fullmatch(r"[A-Za-z0-9_][\w.:-]{0,63}", name, re.ASCII) and name not in _OWN_FILES
+        return self.runtime / (name if plain else sha256(name.encode(errors="surrogatepass")).hexdigest()[:32])
 
     @property
     def is_kvm(self) -> bool:

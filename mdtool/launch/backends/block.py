@@ -270,7 +270,7 @@ def _block(disk: Element, source: Element, host: Host) -> Storage:
     facts["pr-manager"] = reservation_id(disk)
     if reservations.get("@managed") != "yes":
         return facts, (), ()
-    socket = host.runtime / f"{reservation_id(disk)}.sock"
+    socket = host.file(f"{reservation_id(disk)}.sock")
     return facts, (), (Process(("qemu-pr-helper", "-k", str(socket)), socket),)
 
 
@@ -284,7 +284,7 @@ def _reservations(disk: Element, host: Host) -> Backend:
     if wish is None:
         return NOTHING
     id = reservation_id(disk)
-    path = wish.get("source/@path") if wish.get("@managed") != "yes" else str(host.runtime / f"{id}.sock")
+    path = wish.get("source/@path") if wish.get("@managed") != "yes" else str(host.file(f"{id}.sock"))
     return Backend(option("-object", qom_type="pr-manager-helper", id=id, path=path))
 
 

@@ -58,7 +58,7 @@ def _device(element: Element, id: str, _host: Host) -> Backend:
 
 
 def _unix(element: Element, id: str, host: Host) -> Backend:
-    path = element.get("source/@path") or str(host.runtime / (element.get("target/@name") or f"{id}.sock"))
+    path = element.get("source/@path") or str(host.file(element.get("target/@name") or f"{id}.sock"))
     server = element.get("source/@mode") != "connect"
     if element.get("source/@path") is None and element.get("source/@mode") is None:
         server = True  # libvirt's own choice for a channel that says nothing

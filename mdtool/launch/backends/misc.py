@@ -117,14 +117,14 @@ def filesystem(element: Element, node: Node | None, host: Host) -> Backend:
 def _virtiofs(element: Element, node: Node | None, host: Host) -> Backend:
     id = f"chr-vu-{_id(node)}"
     ready = element.get("source/@socket")
-    socket = ready or str(host.runtime / f"{_id(node)}.virtiofs")
+    socket = ready or str(host.file(f"{_id(node)}.virtiofs"))
     processes: tuple[Process, ...] = ()
     if ready is None:
         words = [element.get("binary/@path") or "/usr/lib/qemu/virtiofsd", f"--socket-path={socket}"]
         words += ["-o", ",".join(_virtiofs_options(element))]
         if switch(element, "binary/@xattr"):
             words[-1] += ",xattr"
-        processes = (Process(tuple(words), host.runtime / f"{_id(node)}.virtiofs"),)
+        processes = (Process(tuple(words), host.file(f"{_id(node)}.virtiofs")),)
     return Backend(listed("-chardev", "socket", id=id, path=socket), {"chardev": id}, processes=processes)
 
 

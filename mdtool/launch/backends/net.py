@@ -121,7 +121,7 @@ def _user(element: Element, id: str, _host: Host) -> Backend:
 
 def _passt(element: Element, id: str, host: Host) -> Backend:
     """A passt process of the interface's own, as libvirt starts it."""
-    socket = host.runtime / f"{id}.passt"
+    socket = host.file(f"{id}.passt")
     words = ["passt", "--foreground", "--quiet", "--one-off", "--socket", str(socket)]
     mac = element.get("mac/@address")
     if mac:
