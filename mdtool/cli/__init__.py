@@ -16,6 +16,7 @@ from importlib import import_module
 from typing import NoReturn
 
 from mdtool import __version__
+from mdtool.cli.output import FORMATS, chosen_output
 from mdtool.errors import MdtoolError, unexpected
 from mdtool.files import pipes_kept
 
@@ -112,8 +113,24 @@ def _run(arguments: Sequence[str]) -> int:
             module = import_module(f"mdtool.cli.{name.replace('-', '_')}{'_' if name == 'import' else ''}")
             command.epilog = module.EXAMPLE
             module.arguments(command)
+            output_arguments(command)
             command.set_defaults(run=module.run)
     args = parser.parse_args(arguments)
-    with pipes_kept():
-        status: int = args.run(args)
-    return status
+    try:
+        with chosen_output(args.color, quiet=args.quiet), pipes_kept():
+            status: int = args.run(args)
+        return status
+    except MdtoolError as error:
+        from mdtool.cli.findings import from_error, write
+
+        write(from_error(error), args.output_format, sys.stderr)
+        return 2
+
+
+def output_arguments(parser: argparse.ArgumentParser) -> None:
+    """What every command takes: how it says what it says."""
+    group = parser.add_argument_group("output")
+    says = "findings and errors for a person, a program or a forge"
+    group.add_argument("--output-format", choices=FORMATS, default="text", help=says)
+    group.add_argument("--color", choices=("auto", "always", "never"), default="auto", help="colour on a terminal (auto)")
+    group.add_argument("-q", "--quiet", action="store_true", help="no progress and no notes; warnings and errors stay")

@@ -189,7 +189,7 @@ def _define(args: argparse.Namespace, revision: Revision, virsh: Virsh, state: s
 
 def _carry_out(args: argparse.Namespace, request: Request) -> int:
     """By the same service as ``mdtool reconcile --live`` and ``--launch``."""
-    from mdtool.cli import reconcile
+    from mdtool.cli import output_arguments, reconcile
 
     words = [request.guest, *([request.description] if request.description else [])]
     words += ["--launch", "--source", args.source] if args.restart else ["--live", args.source]
@@ -203,4 +203,6 @@ def _carry_out(args: argparse.Namespace, request: Request) -> int:
     words += [f"--{name}" for name, value in flags.items() if value]
     parser = argparse.ArgumentParser(prog="mdtool apply")
     reconcile.arguments(parser)
+    output_arguments(parser)
+    words += ["--output-format", args.output_format]
     return reconcile.run(parser.parse_args(words))

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from mdtool.cli.output import coloured, say
+from mdtool.cli.findings import Finding, from_error, write
+from mdtool.cli.output import say
 from mdtool.cli.source import access_of, connect_argument
 from mdtool.errors import InputError, MdtoolError, Position, Report
 
@@ -45,26 +46,28 @@ def run(args: argparse.Namespace) -> int:
         return _list()
     if not args.sources:
         raise MdtoolError("nothing to check", expected="the name of a description", remedy="mdtool check GUEST.yaml")
-    status = 0
-    rows: list[dict[str, Any]] = []
+    form = "json" if args.json else args.output_format
+    found: list[Finding] = []
+    counts: Counter[str] = Counter()
     for name in _files(args.sources):
         if args.ignore_others and not _is_one_of_ours(name):
             continue
         errors, warnings = _checked(name, args)
         if args.strict:
             errors, warnings = sorted([*errors, *warnings], key=lambda e: (e.at is not None, e.at)), []
-        if errors:
-            status = 2
-        for error in [*errors, *warnings]:
-            if args.json:
-                rows.append(_data(error, "error" if error in errors else "warning"))
-            else:
-                print(coloured(_text(error, error in errors), "red" if error in errors else "yellow"))
-        if not errors and not args.json:
-            say(f"{name}: no errors" + (f", {len(warnings)} warnings" if warnings else ""))
-    if args.json:
-        print(json.dumps(rows, indent=1))
-    return status
+        here = [one for error in errors for one in from_error(error, "error")]
+        here += [one for error in warnings for one in from_error(error)]
+        counts.update(one.severity for one in here)
+        found += here
+        if form == "text":
+            write(here, form)
+            if not errors:
+                say(f"{name}: no errors" + (f", {len(warnings)} warnings" if warnings else ""))
+    if form != "text":
+        write(found, form)
+    elif len(found) > 1:
+        say(f"{counts['error']} errors, {counts['warning']} warnings")
+    return 2 if counts["error"] else 0
 
 
 def _files(sources: list[str]) -> Iterator[str]:
@@ -133,17 +136,6 @@ def _knowledge(arch: str, args: argparse.Namespace) -> Knowledge | None:
         name = None if args.qemu == "auto" else args.qemu
         return knowledge(program(name or f"qemu-system-{arch}", args.qemu_root))
     return knowledge(binary_of(arch) if args.qemu == "auto" else args.qemu)
-
-
-def _text(error: MdtoolError, as_error: bool) -> str:
-    text = str(error)
-    return text.replace(": warning: ", ": error: ", 1) if as_error else text
-
-
-def _data(error: MdtoolError, severity: str) -> dict[str, Any]:
-    said = {"what": error.what, "expected": error.expected, "remedy": error.remedy, "rule": error.rule}
-    at = {"file": error.at.file, "line": error.at.line, "column": error.at.column} if error.at else {}
-    return {**at, "severity": severity, **{name: value for name, value in said.items() if value is not None}}
 
 
 def _list() -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 
-from mdtool.cli.output import coloured
+from mdtool.cli.output import coloured, result
 from mdtool.cli.source import MACHINE, access_of, source_arguments
 
 EXAMPLE = """\
@@ -13,6 +13,7 @@ example:
   mdtool diff web01.yaml web01-new.yaml                 two descriptions
   mdtool diff HEAD:web01.yaml web01.yaml                what I changed since the last commit
   mdtool diff v1.0:web01.yaml v2.0:web01.yaml           between two tags
+  mdtool diff main:web01.yaml web01.yaml --format markdown     for a pull request's comment
   mdtool diff web01.yaml libvirt:web01                  a description and a running machine
 
 Exit status: 0 nothing differs, 1 something does, 2 an error.
@@ -28,6 +29,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--all", action="store_true", help="also what no guest can see: names, the host side, retired addresses"
     )
     parser.add_argument("--exit-code", action="store_true", help="exit as diff(1) does, which is always so")
+    parser.add_argument("--format", choices=("text", "markdown"), default="text", help="markdown is for a pull request")
     source_arguments(parser)
 
 
@@ -39,6 +41,21 @@ def run(args: argparse.Namespace) -> int:
     found = diff(old, new, everything=args.all)
     if args.json:
         print(json.dumps({"changes": [change.data() for change in found.changes]}, indent=1))
+    elif args.format == "markdown":
+        from mdtool.review.markdown import markdown
+
+        result(markdown(found))
+    elif args.output_format != "text":
+        from mdtool.cli.findings import Finding, write
+        from mdtool.compare import GUEST_VISIBLE
+
+        write(
+            [
+                Finding("error" if one.severity in GUEST_VISIBLE else "warning", str(one), one.severity)
+                for one in found.changes
+            ],
+            args.output_format,
+        )
     elif found:
         for change in found.changes:
             print(coloured(str(change), _COLOURS.get(change.kind, "yellow")))

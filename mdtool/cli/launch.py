@@ -156,7 +156,7 @@ def _launch(args: argparse.Namespace, ready: Callable[[], None] | None) -> int:
     try:
         return launch.launched(guest, lambda runtime: prepare(runtime, free_port), settings)
     except launch.Differs as error:
-        return shown(error.found, None, as_json=args.json)
+        return shown(error.found, None, as_json=args.json, output_format=args.output_format)
 
 
 def way_of(args: argparse.Namespace) -> Way:
@@ -197,7 +197,7 @@ def _by_libvirt(guest: Guest, tree: Tree, wanted: Sequence[Wanted], args: argpar
         settings = Settings(paused=args.paused, say=say)
         launched_by_libvirt(guest, tree, wanted, connect=args.connect, settings=settings)
     except Differs as error:
-        return shown(error.found, None, as_json=args.json)
+        return shown(error.found, None, as_json=args.json, output_format=args.output_format)
     if args.hints_out:
         from mdtool.files import write_file
         from mdtool.launch.hints import hints_from_tree
@@ -214,7 +214,7 @@ def _rehearse(prepared: Prepared, args: argparse.Namespace) -> int:
         found, compared = checked(qemu, prepared)
     if prepared.stands_in and not args.json:
         say("not compared, since they need the host: " + ", ".join(sorted(prepared.stands_in)))
-    return shown(found, compared, as_json=args.json)
+    return shown(found, compared, as_json=args.json, output_format=args.output_format)
 
 
 def data_from_result(found: list[Difference], compared: Compared | None) -> dict[str, Any]:
@@ -224,15 +224,18 @@ def data_from_result(found: list[Difference], compared: Compared | None) -> dict
     return data
 
 
-def shown(found: list[Difference], compared: Compared | None, *, as_json: bool) -> int:
+def shown(found: list[Difference], compared: Compared | None, *, as_json: bool, output_format: str = "text") -> int:
     """Print what differs; exit status 1 where a guest would see it."""
-    from mdtool.compare import GUEST_VISIBLE, guest_visible
+    from mdtool.cli.findings import from_difference, write
+    from mdtool.compare import guest_visible
 
     if as_json:
         print(json.dumps(data_from_result(found, compared), indent=1))
+    elif output_format != "text":
+        write([from_difference(one) for one in found], output_format)
     else:
         for difference in found:
-            colour = "red" if difference.severity in GUEST_VISIBLE else "yellow"
+            colour = "red" if guest_visible([difference]) else "yellow"
             place = f"{difference.position}: " if difference.position else ""
             print(coloured(f"{place}{difference} [{difference.severity}]", colour))
         if compared is not None:

@@ -13,11 +13,44 @@ import sys
 import unicodedata
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, TextIO, cast
 
 from mdtool.errors import InputError, Warn
 from mdtool.files import is_standard
 from mdtool.text import printable
+
+#: ``--output-format``; the writers are in ``cli.findings``
+FORMATS = ("text", "json", "github", "gitlab", "sarif", "junit")
+
+
+@dataclass
+class _Chosen:
+    """``--color`` and ``--quiet`` of this command."""
+
+    colour: str = "auto"
+    quiet: bool = False
+
+
+_chosen = _Chosen()
+
+
+@contextmanager
+def chosen_output(colour: str, *, quiet: bool) -> Iterator[None]:
+    """``--color`` and ``--quiet``, inside of the ``with``."""
+    before = _chosen.colour, _chosen.quiet
+    _chosen.colour, _chosen.quiet = colour, quiet
+    try:
+        yield
+    finally:
+        _chosen.colour, _chosen.quiet = before
+
+
+def _in_colour(stream: TextIO) -> bool:
+    if _chosen.colour != "auto":
+        return _chosen.colour == "always"
+    return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
 
 _CODES = {"red": "31", "green": "32", "yellow": "33", "blue": "34", "dim": "2", "bold": "1"}
 #: around the codes of our own colours until they are written, so that nothing else can pass for one
@@ -67,7 +100,7 @@ codecs.register_error("mdtool", _replaced)
 def coloured(text: str, colour: str, stream: TextIO | None = None) -> str:
     """``text`` in colour where ``stream`` (stdout) is a terminal and NO_COLOR is not set."""
     stream = stream or sys.stdout
-    if not stream.isatty() or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
+    if not _in_colour(stream):
         return text
     if not isinstance(stream, Guarded):
         return f"\x1b[{_CODES[colour]}m{printable(text)}\x1b[0m"
@@ -118,12 +151,18 @@ def result(text: str | bytes) -> None:
         binary.flush()
 
 
+#: what --quiet leaves
+_URGENT = re.compile(r"(^|: )(error|warning): ")
+
+
 def say(text: str) -> None:
     """A message for a person, to stderr.
 
     Past Python's buffer where there is a descriptor: a signal handler may say something in the midst of a message, and
     the buffer answers that with an error.
     """
+    if _chosen.quiet and not _URGENT.search(text):
+        return
     text = printable(text)
     try:
         os.write(sys.stderr.fileno(), f"{text}\n".encode(sys.stderr.encoding or "utf-8", "mdtool"))
@@ -146,7 +185,7 @@ def asked(question: str, *, yes: bool = False) -> bool:
         return True
     if not sys.stdin.isatty():
         raise InputError("there is no terminal to ask on", remedy="agree with --yes", rule="not-agreed")
-    say(f"{question} [y/N]")
+    print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
     return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 

@@ -194,7 +194,7 @@ def _live(args: argparse.Namespace, guest: Guest, old: Tree | None, new: Tree, p
 
 def _launch_arguments(args: argparse.Namespace, target: str) -> argparse.Namespace:
     """The arguments of the launch, looked at before anything is done."""
-    from mdtool.cli import launch
+    from mdtool.cli import launch, output_arguments
 
     if args.source and args.qmp is None and os.path.isabs(args.source):
         args.qmp = args.source  # where it was reached before it is reached again
@@ -205,6 +205,8 @@ def _launch_arguments(args: argparse.Namespace, target: str) -> argparse.Namespa
     words += [f"--{name}" for name in _LAUNCH_FLAGS if getattr(args, name)]
     parser = argparse.ArgumentParser(prog="mdtool launch")
     launch.arguments(parser)
+    output_arguments(parser)
+    words += ["--output-format", args.output_format]
     files = [args.guest] if target == args.guest else [args.guest, target]
     made = parser.parse_args([*words, "--", *files])
     launch.way_of(made)
@@ -263,7 +265,7 @@ def _relaunched(launch_args: argparse.Namespace, relaunch: Relaunch) -> int:
         try:
             return relaunch.start()
         except Differs as error:
-            return launch.shown(error.found, None, as_json=launch_args.json)
+            return launch.shown(error.found, None, as_json=launch_args.json, output_format=launch_args.output_format)
 
     if not launch_args.daemonize:
         return start(None)

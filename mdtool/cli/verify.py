@@ -56,6 +56,8 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         migration = {"migration": refused.data() if refused else {"loads": True}} if args.migration else {}
         print(json.dumps({**data_from_result(found, compared), **migration}, indent=1))
+    elif args.output_format != "text":
+        shown(found, None, as_json=False, output_format=args.output_format)
     else:
         shown(found, None, as_json=False)
         for view in compared.views:

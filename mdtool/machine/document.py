@@ -204,7 +204,8 @@ def _pins(text: str, lines_before: int, file: str) -> dict[str, Any]:
 def _stray(pins: Mapping[str, Any], tree: Tree, text: str, end: int, file: str) -> Iterator[Warn]:
     """A warning for each node that the pins document names and the tree does not have, at its line there."""
     bags = [bag for key in BAGS if isinstance(bag := pins.get(key), Mapping)]
-    named = dict.fromkeys([*(name for name in pins if name not in BAGS), *(name for bag in bags for name in bag)])
+    nodes = [name for name in pins if not name.startswith("mdtool:")]
+    named = dict.fromkeys([*nodes, *(name for bag in bags for name in bag)])
     for name in named:
         if name in tree.by_name or name.startswith("@"):
             continue

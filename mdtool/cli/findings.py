@@ -1,0 +1,230 @@
+"""What was found, in the form that its reader wants: a person, a program, a forge.
+
+text     file:line:column, with the source line and a caret on a terminal
+json     a list of objects
+github   workflow commands, shown beside the lines of a pull request
+gitlab   a Code Quality report
+sarif    SARIF 2.1.0, for code scanning
+junit    a test suite in XML
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TextIO
+from xml.sax.saxutils import escape, quoteattr
+
+from mdtool import __version__
+from mdtool.cli.output import coloured
+from mdtool.errors import Errors, MdtoolError, Position
+from mdtool.text import printable
+
+if TYPE_CHECKING:
+    from mdtool.compare import Difference
+
+_COLOURS = {"error": "red", "warning": "yellow"}
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was found; ``severity`` is ``error`` or ``warning``, ``rule`` what kind of thing it is."""
+
+    severity: str
+    what: str
+    rule: str = ""
+    at: Position | None = None
+    expected: str | None = None
+    remedy: str | None = None
+
+    @property
+    def sentence(self) -> str:
+        """All of it but its place, on one line."""
+        expected = f"; expected {self.expected}" if self.expected else ""
+        return " ".join(f"{self.what}{expected}{f' ({self.remedy})' if self.remedy else ''}".split())
+
+
+def from_error(error: MdtoolError, severity: str | None = None) -> list[Finding]:
+    """The findings of an error, which may be several."""
+    if isinstance(error, Errors):
+        return [found for one in error.errors for found in from_error(one, severity)]
+    kind = severity or error.severity
+    return [Finding(kind, error.what, error.rule or "", error.at, error.expected, error.remedy)]
+
+
+def from_difference(difference: Difference) -> Finding:
+    """A guest-visible difference is an error, another one a warning."""
+    from mdtool.compare import guest_visible
+
+    severity = "error" if guest_visible([difference]) else "warning"
+    return Finding(severity, str(difference), difference.severity, difference.position)
+
+
+# --- text ------------------------------------------------------------------------------------------------------------
+
+
+def line_of(found: Finding) -> str:
+    """``file:line:column: error: what; expected this [rule]`` and the remedy on a line of its own.
+
+    >>> line_of(Finding("error", "no such bus", "bus", Position("a.yaml", 2, 3)))
+    'a.yaml:2:3: error: no such bus [bus]'
+    """
+    where = f"{found.at}: " if found.at else ""
+    expected = f"; expected {found.expected}" if found.expected else ""
+    rule = f" [{found.rule}]" if found.rule else ""
+    remedy = f"\n  {found.remedy}" if found.remedy else ""
+    return f"{where}{found.severity}: {found.what}{expected}{rule}{remedy}"
+
+
+def excerpt(at: Position | None) -> str:
+    """The source line with a caret under the column; "" where there is no such line to be read."""
+    if at is None or not os.path.isfile(at.file):
+        return ""
+    try:
+        with open(at.file, encoding="utf-8", errors="replace") as stream:
+            text = next((line for number, line in enumerate(stream, 1) if number == at.line), "").rstrip("\r\n")
+    except OSError:
+        return ""
+    if not text.strip() or len(text) > 200:
+        return ""
+    gutter = f"{at.line:>6} | "
+    before = "".join("\t" if char == "\t" else " " for char in text[: at.column - 1])
+    return f"{gutter}{text}\n{' ' * (len(gutter) - 2)}| {before}^"
+
+
+def print_text(findings: Iterable[Finding], stream: TextIO | None = None) -> None:
+    """For a person; with source lines where ``stream`` (stdout) is a terminal."""
+    stream = stream or sys.stdout
+    for found in findings:
+        first, *rest = line_of(found).split("\n")
+        print(coloured(first, _COLOURS[found.severity], stream), file=stream)
+        if stream.isatty() and (shown := excerpt(found.at)):
+            print(coloured(shown, "dim", stream), file=stream)
+        for line in rest:
+            print(line, file=stream)
+
+
+# --- for programs ----------------------------------------------------------------------------------------------------
+
+
+def data(found: Finding) -> dict[str, Any]:
+    at = {"file": found.at.file, "line": found.at.line, "column": found.at.column} if found.at else {}
+    said = {"what": found.what, "expected": found.expected, "remedy": found.remedy, "rule": found.rule or None}
+    return {**at, "severity": found.severity, **{name: value for name, value in said.items() if value is not None}}
+
+
+def _json(findings: Sequence[Finding]) -> str:
+    return json.dumps([data(found) for found in findings], indent=1)
+
+
+def _github(findings: Sequence[Finding]) -> str:
+    """https://docs.github.com/actions/reference/workflow-commands-for-github-actions"""
+
+    def value(text: str) -> str:
+        for char, code in (("%", "%25"), ("\r", "%0D"), ("\n", "%0A"), (":", "%3A"), (",", "%2C")):
+            text = text.replace(char, code)
+        return text
+
+    def message(text: str) -> str:
+        return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+
+    rows = []
+    for found in findings:
+        at = found.at
+        place = [f"file={value(at.file)}", f"line={at.line}", f"col={at.column}"] if at else []
+        title = [f"title={value(found.rule)}"] if found.rule else []
+        rows.append(f"::{found.severity} {','.join([*place, *title])}::{message(printable(found.sentence))}")
+    return "\n".join(rows)
+
+
+def _gitlab(findings: Sequence[Finding]) -> str:
+    """https://docs.gitlab.com/ci/testing/code_quality: an array, with a fingerprint that stays where lines move"""
+    rows = [
+        {
+            "description": found.sentence,
+            "check_name": found.rule or "mdtool",
+            "fingerprint": hashlib.sha256(
+                f"{found.at.file if found.at else ''}\0{found.rule}\0{found.what}\0{number}".encode()
+            ).hexdigest(),
+            "severity": {"error": "major", "warning": "minor"}[found.severity],
+            "location": {"path": found.at.file if found.at else "-", "lines": {"begin": found.at.line if found.at else 1}},
+        }
+        for number, found in _numbered(findings)
+    ]
+    return json.dumps(rows, indent=1)
+
+
+def _numbered(findings: Sequence[Finding]) -> Iterable[tuple[int, Finding]]:
+    """Each with how many alike came before it."""
+    seen: dict[tuple[str, str, str], int] = {}
+    for found in findings:
+        key = (found.at.file if found.at else "", found.rule, found.what)
+        yield seen.get(key, 0), found
+        seen[key] = seen.get(key, 0) + 1
+
+
+def _sarif(findings: Sequence[Finding]) -> str:
+    """https://docs.oasis-open.org/sarif/sarif/v2.1.0"""
+    results = []
+    for found in findings:
+        result: dict[str, Any] = {"level": found.severity, "message": {"text": found.sentence}}
+        result["ruleId"] = found.rule or "mdtool"
+        if found.at:
+            region = {"startLine": found.at.line, "startColumn": found.at.column}
+            place = {"artifactLocation": {"uri": _uri(found.at.file)}, "region": region}
+            result["locations"] = [{"physicalLocation": place}]
+        results.append(result)
+    rules = [{"id": rule} for rule in sorted({result["ruleId"] for result in results})]
+    driver = {"name": "mdtool", "version": __version__, "rules": rules}
+    schema = "https://json.schemastore.org/sarif-2.1.0.json"
+    return json.dumps(
+        {"$schema": schema, "version": "2.1.0", "runs": [{"tool": {"driver": driver}, "results": results}]}, indent=1
+    )
+
+
+def _uri(path: str) -> str:
+    from urllib.parse import quote
+
+    return quote(path)
+
+
+def _junit(findings: Sequence[Finding]) -> str:
+    """A suite of failed tests; one that passed where nothing was found, which readers ask for."""
+    errors = sum(found.severity == "error" for found in findings)
+    rows = [f'<testsuite name="mdtool" tests="{max(len(findings), 1)}" failures="{errors}">']
+    for found in findings:
+        where = str(found.at) if found.at else "mdtool"
+        rows.append(f"  <testcase classname={quoteattr(printable(where))} name={quoteattr(found.rule or 'mdtool')}>")
+        text = escape(printable(line_of(found).replace("\n", " ")))
+        if found.severity == "error":
+            rows.append(f"    <failure message={quoteattr(printable(found.sentence))}>{text}</failure>")
+        else:
+            rows.append(f"    <system-out>{text}</system-out>")
+        rows.append("  </testcase>")
+    if not findings:
+        rows.append('  <testcase classname="mdtool" name="mdtool"/>')
+    return "\n".join(["<?xml version='1.0' encoding='UTF-8'?>", *rows, "</testsuite>"])
+
+
+#: ``--output-format`` -> what writes all findings at once; text is written as it comes
+WRITERS: Mapping[str, Callable[[Sequence[Finding]], str]] = {
+    "json": _json,
+    "github": _github,
+    "gitlab": _gitlab,
+    "sarif": _sarif,
+    "junit": _junit,
+}
+
+
+def write(findings: Sequence[Finding], form: str, stream: TextIO | None = None) -> None:
+    """All findings in one of ``output.FORMATS``, to stdout; in text to ``stream``."""
+    from mdtool.cli.output import result
+
+    if form == "text":
+        print_text(findings, stream)
+    elif text := WRITERS[form](findings):
+        result(f"{text}\n")

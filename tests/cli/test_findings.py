@@ -1,0 +1,141 @@
+"""Findings and errors in the form that their reader wants."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import subprocess
+import sys
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from mdtool.cli.output import FORMATS
+from tests.support import SAMPLES, mdtool, run_mdtool
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A description with two nodes of one id."""
+    monkeypatch.chdir(tmp_path)
+    Path("g.xml").write_bytes((SAMPLES / "web01" / "guest.xml").read_bytes())
+    assert mdtool("reconcile", "g.xml", "g.yaml") == 0
+    Path("good.yaml").write_bytes(Path("g.yaml").read_bytes())
+    Path("g.yaml").write_text(Path("g.yaml").read_text().replace("id: net1", "id: net0"))
+    return tmp_path
+
+
+def line_of_net0() -> int:
+    return next(n for n, line in enumerate(Path("g.yaml").read_text().splitlines(), 1) if "id: net0" in line)
+
+
+def check(form: str, *words: str) -> subprocess.CompletedProcess[str]:
+    done = run_mdtool("check", *(words or ("g.yaml",)), "--output-format", form)
+    assert "Traceback" not in done.stderr
+    return done
+
+
+def test_json(folder: Path) -> None:
+    rows = json.loads(check("json").stdout)
+    assert {"severity": "error", "rule": "id-unique"}.items() <= rows[0].items()
+    assert rows == json.loads(run_mdtool("check", "g.yaml", "--json").stdout)
+    assert json.loads(check("json", "good.yaml").stdout) == [] or all(
+        row["severity"] == "warning" for row in json.loads(check("json", "good.yaml").stdout)
+    )
+
+
+def test_github(folder: Path) -> None:
+    done = check("github")
+    assert done.returncode == 2
+    assert done.stdout.startswith("::error file=g.yaml,line=")
+    assert "title=id-unique::" in done.stdout
+
+
+def test_gitlab(folder: Path) -> None:
+    rows = json.loads(check("gitlab").stdout)
+    assert len({row["fingerprint"] for row in rows}) == len(rows)
+    assert rows[0]["location"]["path"] == "g.yaml"
+    assert rows[0]["severity"] == "major"
+
+
+def test_sarif(folder: Path) -> None:
+    (run,) = json.loads(check("sarif").stdout)["runs"]
+    where = run["results"][0]["locations"][0]["physicalLocation"]
+    assert where["artifactLocation"]["uri"] == "g.yaml"
+    assert {result["ruleId"] for result in run["results"]} == {rule["id"] for rule in run["tool"]["driver"]["rules"]}
+
+
+def test_junit(folder: Path) -> None:
+    suite = ElementTree.fromstring(check("junit").stdout)
+    assert int(suite.attrib["failures"]) == len(suite.findall("testcase/failure")) > 0
+    good = ElementTree.fromstring(check("junit", "good.yaml").stdout)
+    assert good.attrib["failures"] == "0"
+    assert good.findall("testcase")
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_errors_follow_the_format(folder: Path, form: str) -> None:
+    """An error that ends a command: of any command, with its place where it has one."""
+    Path("bad.yaml").write_text("mdtool: machine/1\nmachin: {}\n")
+    done = run_mdtool("show", "bad.yaml", "--output-format", form)
+    assert done.returncode == 2
+    said = done.stderr if form == "text" else done.stdout
+    assert "bad.yaml" in said
+    assert "machin" in said
+    if form == "text":
+        assert "bad.yaml:2:1: error: " in said
+        assert done.stdout == ""
+    else:
+        assert done.stderr == ""
+
+
+@pytest.mark.parametrize("form", ["json", "github", "sarif", "junit", "gitlab"])
+def test_differences_follow_the_format(folder: Path, form: str) -> None:
+    done = run_mdtool("diff", "good.yaml", "g.yaml", "--output-format", form)
+    assert done.returncode == 1
+    assert "net" in done.stdout
+
+
+def test_text_of_a_file_makes_no_finding_of_its_own(folder: Path) -> None:
+    Path("evil.yaml").write_text('mdtool: machine/1\n"x\\n::error file=a::b": {}\n')
+    done = check("github", "evil.yaml")
+    assert [line for line in done.stdout.splitlines() if line.startswith("::error file=a")] == []
+    table = run_mdtool("diff", "good.yaml", "g.yaml", "--format", "markdown").stdout
+    assert table.startswith("**")
+    assert "| device | what | before | after |" in table
+
+
+def test_quiet_leaves_errors(folder: Path) -> None:
+    assert run_mdtool("check", "good.yaml", "-q").stderr == ""
+    assert "error" in run_mdtool("check", "missing.yaml", "-q").stdout + run_mdtool("check", "missing.yaml", "-q").stderr
+
+
+def test_colour_and_excerpt_on_a_terminal(folder: Path) -> None:
+    """A caret under the column, where a person looks; never in a file."""
+    main, other = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "mdtool", "check", "g.yaml"], stdout=other, stderr=other, env={**os.environ, "TERM": "xterm"}
+    )
+    os.close(other)
+    said = b""
+    while True:
+        try:
+            chunk = os.read(main, 65536)
+        except OSError:
+            break
+        if not chunk:
+            break
+        said += chunk
+    process.wait()
+    os.close(main)
+    assert b"\x1b[31mg.yaml:" in said
+    lines = [
+        line
+        for line in said.decode().replace("\r", "").split("\n")
+        if " | " in line or line.rstrip("\x1b[0m").endswith("^")
+    ]
+    assert lines
+    assert "\x1b" not in run_mdtool("check", "g.yaml").stdout
+    assert "\x1b[31m" in run_mdtool("check", "g.yaml", "--color", "always").stdout
