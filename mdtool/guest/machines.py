@@ -48,8 +48,10 @@ class Binary(NamedTuple):
 def emulator(guest: Guest, *, printing: bool = False) -> str:
     """The QEMU binary of a guest: <emulator>, or the one on PATH for its architecture, or with ``printing`` its name.
 
-    >>> emulator(guest)
-    '/usr/bin/qemu-system-x86_64'
+    >>> from mdtool.guest.devices import guest_from_bytes
+    >>> xml = b"<domain><name>web01</name><os><type arch='x86_64'>hvm</type></os><devices>%s</devices></domain>"
+    >>> emulator(guest_from_bytes(xml % b"<emulator>/opt/qemu/bin/qemu-system-x86_64</emulator>", "web01.xml"))
+    '/opt/qemu/bin/qemu-system-x86_64'
 
     Raises InputError where there is none.
     """

@@ -49,10 +49,15 @@ class _Edit:
 class Edits:
     """Changes to one XML text.  ``source`` is what its elements were read from; the changed text is UTF-8.
 
+    >>> from mdtool.guest.xml import element_from_bytes
+    >>> source = b"<domain><interface type='user'><address slot='0x02'/></interface></domain>"
+    >>> domain = element_from_bytes(source, "web01.xml")
     >>> edits = Edits(source, domain)
-    >>> edits.set(address, {"slot": "0x03"})
+    >>> interface = domain.first("interface")
+    >>> edits.set(interface.first("address"), {"slot": "0x03"})
     >>> edits.append(interface, [New("alias", {"name": "ua-lan"})])
     >>> edits.text()
+    "<domain><interface type='user'><address slot='0x03'/><alias name='ua-lan'/></interface></domain>"
     """
 
     def __init__(self, source: bytes, root: Element) -> None:

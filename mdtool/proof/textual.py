@@ -12,9 +12,10 @@ _WORD = re.compile(r'[^\s="]+=(?:"[^"]*"|[^"]\S*)?|\S+')
 
 
 def text_changes(old: str, new: str) -> Iterator[str]:
-    """
+    """The lines that differ, each by the words that do; a line is known again by what stands before its colon.
+
     >>> list(text_changes("cpu cpu: cpus=2 level=13", "cpu cpu: cpus=3 level=13"))
-    ['~ cpu cpu: -cpus=2 +cpus=3']
+    ['~ cpu cpu -cpus=2 +cpus=3']
     """
     before, after = (dict(map(_keyed, text.splitlines())) for text in (old, new))
     for key in {**before, **after}:

@@ -70,7 +70,9 @@ class Platform:
 def sections_from_guest(guest: Guest, report: Report) -> dict[str, dict[str, Any]]:
     """The description's sections that the XML chooses; absent where there is nothing to say.
 
-    >>> sections_from_guest(guest, Report())["memory"]
+    >>> from mdtool.guest.devices import guest_from_bytes
+    >>> xml = b"<domain><name>web01</name><memory unit='GiB'>2</memory><os><type>hvm</type></os></domain>"
+    >>> sections_from_guest(guest_from_bytes(xml, "web01.xml"), Report())["memory"]
     {'size': 2147483648}
 
     What cannot be expressed, and what is not known, goes to ``report``.
