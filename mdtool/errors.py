@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import os
 import sys
-import traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -99,6 +98,8 @@ def unexpected(error: BaseException) -> InternalError:
     The traceback goes to stderr where MDTOOL_TRACEBACK is set.
     """
     if os.environ.get("MDTOOL_TRACEBACK"):
+        import traceback  # only where something is wrong
+
         traceback.print_exception(error, file=sys.stderr)
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:

@@ -18,7 +18,6 @@ from __future__ import annotations
 import os
 import shutil
 import stat
-import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -148,6 +147,8 @@ def _from_git(revision: str) -> bytes:
     """``REV:PATH`` as git has it; raises InputError with git's own words."""
     commit, _, path = revision.partition(":")
     named = revision if path.startswith("./") or not Path(path).exists() else f"{commit}:./{path}"
+    import subprocess  # slow to import, and most sources are files
+
     try:
         done = subprocess.run(["git", "show", "--end-of-options", named], capture_output=True, check=False)
     except FileNotFoundError:

@@ -20,7 +20,6 @@ from mdtool.errors import InputError, MdtoolError, Report, Warn
 from mdtool.files import is_standard, write_file, write_over
 from mdtool.guest.devices import guest_from_bytes, wanted_from_guest
 from mdtool.guest.model import Guest
-from mdtool.guest.write import unwritten, xml_with_places
 from mdtool.machine.document import Document
 from mdtool.machine.edit import rewritten
 from mdtool.machine.tree import Tree
@@ -212,6 +211,8 @@ def _followed(guest: Guest, before: Tree, tree: Tree, plan: Plan, warn: _Warning
 
 
 def _xml_with_places(guest: Guest, tree: Tree, aliases: str, warn: _Warnings) -> str:
+    from mdtool.guest.write import unwritten, xml_with_places  # most requests want no XML
+
     if manual := unwritten(tree):
         warn(f"the written XML has no element for what is manual in the description: {', '.join(manual)}")
     return xml_with_places(guest.source, guest, tree, wanted_from_guest(guest, Report()), aliases=aliases)

@@ -7,19 +7,48 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
 
-from mdtool.commandline.option import Option
 from mdtool.errors import InputError
-from mdtool.launch import device, file, monitor, options
-from mdtool.launch.device import Handover
+
+if TYPE_CHECKING:
+    from mdtool.commandline.option import Option
+    from mdtool.launch.device import Handover
 
 Version = tuple[int, ...]
 #: (options of the command line, what answers with QEMU's version) -> how each option reaches QEMU
-Make = Callable[[Sequence[Option], Callable[[], Version]], Handover]
+Make: TypeAlias = "Callable[[Sequence[Option], Callable[[], Version]], Handover]"
 
 
-def _any_version(made: Callable[[Sequence[Option]], Handover]) -> Make:
-    return lambda found, _version: made(found)
+# The modules are imported when a way is taken: the table itself is asked by every --help.
+
+
+def _file(found: Sequence[Option], _version: Callable[[], Version]) -> Handover:
+    from mdtool.launch import file
+
+    return file.handover(found)
+
+
+def _device(found: Sequence[Option], _version: Callable[[], Version]) -> Handover:
+    from mdtool.launch import device
+
+    return device.handover(found)
+
+
+def _monitor(found: Sequence[Option], _version: Callable[[], Version]) -> Handover:
+    return _plugged(found, ())
+
+
+def _plugged(found: Sequence[Option], refused: Iterable[tuple[str, str]]) -> Handover:
+    from mdtool.launch import monitor
+
+    return monitor.handover(found, refused)
+
+
+def _options(found: Sequence[Option], version: Callable[[], Version]) -> Handover:
+    from mdtool.launch import options
+
+    return options.handover(found, version())
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,24 +80,23 @@ class Way:
         return self.handover is None
 
 
-_FILE = _any_version(file.handover)
 _ROWS = (
-    Way("file", "the description compiled to a file that QEMU reads itself (-readconfig)", 4, _FILE),
-    Way("device", "-device with bus and address", 2, _any_version(device.handover)),
+    Way("file", "the description compiled to a file that QEMU reads itself (-readconfig)", 4, _file),
+    Way("device", "-device with bus and address", 2, _device),
     Way(
         "monitor",
         "device_add over QMP before the guest runs",
         3,
-        _any_version(monitor.handover),
-        refused=monitor.handover,
+        _monitor,
+        refused=_plugged,
     ),
     Way(
         "options",
         "the options of old that still take addr=",
         1,
-        lambda found, version: options.handover(found, version()),
+        _options,
     ),
-    Way("hints", "an opaque file with addresses only, applied over fresh XML", 5, _FILE, hints=True),
+    Way("hints", "an opaque file with addresses only, applied over fresh XML", 5, _file, hints=True),
     Way(
         "libvirt",
         "the XML with every address, started through libvirt",

@@ -14,8 +14,10 @@ from typing import Any
 
 from mdtool.commandline.companion import Process
 from mdtool.commandline.option import Option, is_flat, text_from_bag
-from mdtool.commandline.placeholder import server
 from mdtool.commandline.table import IMPLIED
+
+#: the program that answers in place of another process; never imported here: it brings sockets and threads
+_SERVER = str(Path(__file__).with_name("server.py"))
 
 Bag = dict[str, Any]
 #: bytes; big enough that QEMU guesses the geometry of every disk of today (16383/16/63)
@@ -78,7 +80,7 @@ def option_from_bag(flag: str, bag: Mapping[str, Any]) -> Option:
 
 def companion(kind: str, id: str, socket: Path) -> tuple[Option, Process]:
     """A chardev ``id`` to a process of mdtool's own, ``tpm2``, ``tpm1.2`` or ``vhost-user``, and that process."""
-    process = Process((sys.executable, server.__file__, kind, str(socket)), socket)
+    process = Process((sys.executable, _SERVER, kind, str(socket)), socket)
     return Option("chardev", text_from_bag({"backend": "socket", "id": id, "path": str(socket)}, "backend")), process
 
 

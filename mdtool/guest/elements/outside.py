@@ -7,7 +7,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from itertools import pairwise
-from uuid import NAMESPACE_OID, uuid5
 
 from mdtool.errors import InputError
 from mdtool.guest.model import Guest, Spot, Wanted
@@ -45,6 +44,8 @@ def wanted_outside(guest: Guest) -> Iterator[Wanted]:
 
 
 def _generation(guest: Guest) -> str:
+    from uuid import NAMESPACE_OID, uuid5  # it brings all of platform, and few guests have one
+
     return str(uuid5(NAMESPACE_OID, f"vmgenid/{guest.uuid or guest.name}"))
 
 
