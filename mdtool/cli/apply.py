@@ -108,10 +108,10 @@ def _plan(args: argparse.Namespace) -> dict[str, Any] | None:
     if args.description is not None or not data.lstrip().startswith(b"{"):
         return None
     try:
-        found: dict[str, Any] = json.loads(text_from_bytes(data, args.guest))
-    except ValueError:
+        found = json.loads(text_from_bytes(data, args.guest))
+    except (ValueError, RecursionError):
         return None
-    return found
+    return found if isinstance(found, dict) else None
 
 
 def _check_saved(args: argparse.Namespace, revision: Revision) -> None:

@@ -63,7 +63,7 @@ def _format(bag: Bag, named: Mapping[str, Bag], absolute: Callable[[str], str], 
     if isinstance(below, str) and below.startswith("json:"):
         try:
             below = json.loads(below[5:])
-        except ValueError:
+        except (ValueError, RecursionError):
             raise NoWords("json:") from None
     if isinstance(below, dict) and "driver" not in below:
         below = {"driver": "file", **below}

@@ -17,6 +17,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -276,8 +277,9 @@ def _ids(words: Iterable[str]) -> Iterator[str]:
     """The ids that options define, and the options that define something without."""
     for word in words:
         if word.startswith("{"):
-            facts = json.loads(word)
-            yield from (facts[key] for key in ("id", "node-name") if key in facts)
+            with suppress(ValueError, RecursionError, TypeError):  # a text that begins so, and is no option
+                facts = json.loads(word)
+                yield from [facts[key] for key in ("id", "node-name") if key in facts]
         elif word in UNNAMED:
             yield word
         else:

@@ -87,10 +87,10 @@ def error_from_words(said: str, positions: Mapping[str, Position], config: Mappi
 def _id_in(value: str) -> str | None:
     try:
         data = json.loads(value)
-    except ValueError:
+        return next((str(data[key]) for key in ("id", "node-name", "qom-type") if key in data), None)
+    except (ValueError, TypeError, RecursionError):
         found = _ID.search(value)
         return found[1] if found else None
-    return next((str(data[key]) for key in ("id", "node-name", "qom-type") if key in data), None)
 
 
 def _group_at(text: str, line: int) -> str | None:
