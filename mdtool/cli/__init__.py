@@ -24,6 +24,9 @@ from mdtool.files import pipes_kept
 COMMANDS = {
     "dump": "write the machine description of a running QEMU, or of a guest XML",
     "reconcile": "bring a description up to date with an edited guest XML, while survivors keep their places",
+    "adopt": "describe all guests of a libvirt host in a folder that is a git repository",
+    "status": "say of each guest of a folder whether XML, description, libvirt and what runs are in step",
+    "edit": "edit guest XML or a description: checked, with its plan, written and defined in one go",
     "apply": "carry a plan out in a guest: live where it can be, with a power cycle where it must be",
     "launch": "start a guest with exactly the described hardware, checked before it runs",
     "verify": "compare a running machine with its description",

@@ -1,0 +1,180 @@
+"""``mdtool edit NAME|FILE``"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mdtool.cli.output import asked, say, warn_all, wrote
+from mdtool.cli.source import source_arguments
+from mdtool.errors import InputError, MdtoolError
+
+if TYPE_CHECKING:
+    from mdtool.apply.revise import Revision
+    from mdtool.qemu.virsh import Virsh
+
+EXAMPLE = """\
+example:
+  mdtool edit web01                                     web01.xml of this folder, in $VISUAL or $EDITOR
+  mdtool edit web01 --description                       web01.yaml
+  mdtool edit guests/web01.yaml
+
+What is wrong is shown as a comment at its line, and the editor opens again; leaving the text as it is then ends it, and
+nothing is written.  The plan is shown before anything is; a guest of libvirt is defined.
+"""
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", metavar="NAME", help="a guest of this folder, or a file")
+    parser.add_argument("--description", action="store_true", help="edit NAME.yaml, not NAME.xml")
+    parser.add_argument("--prefer", choices=("xml", "description"), help="which one wins where both changed")
+    parser.add_argument("--no-define", action="store_true", help="leave libvirt alone")
+    parser.add_argument("-y", "--yes", action="store_true", help="do not ask")
+    source_arguments(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    xml, description = _files(args)
+    target = description if args.description else xml
+    before = target.read_text(encoding="utf-8")
+    edited = _edited(target, before, xml, description, args)
+    if edited is None:
+        say("nothing changed")
+        return 0
+    text, revision = edited
+    if args.description:
+        _show_diff(before, text, str(target))
+    warn_all(revision.warnings)
+    _show_plan(revision)
+    if not asked("write this?", yes=args.yes):
+        say("nothing was written")
+        return 1
+    return _written(target, text, xml, description, args)
+
+
+def _files(args: argparse.Namespace) -> tuple[Path, Path]:
+    """Guest XML and description of what was named; which of them is edited is in ``args.description`` afterwards."""
+    path = Path(args.name)
+    if not path.is_file():
+        path = Path(f"{args.name}.{'yaml' if args.description else 'xml'}")
+    if not path.is_file():
+        raise InputError(
+            f"{args.name} is not here", expected="a guest of this folder, or a file", remedy="mdtool adopt DIR"
+        )
+    args.description = path.suffix in (".yaml", ".yml")
+    xml, description = (path.with_suffix(".xml"), path) if args.description else (path, path.with_suffix(".yaml"))
+    if not xml.is_file():
+        raise InputError(f"{xml} is not there: a description is edited beside its guest XML")
+    return xml, description
+
+
+def _edited(
+    target: Path, before: str, xml: Path, description: Path, args: argparse.Namespace
+) -> tuple[str, Revision] | None:
+    """The new text once nothing is wrong with it, and what it leads to; None where it is the old one."""
+    from mdtool.apply.edit import with_marks, without_marks
+
+    with tempfile.TemporaryDirectory(prefix="mdtool-edit-") as folder:
+        scratch = Path(folder, target.name)
+        shown = before
+        while True:
+            scratch.write_text(shown, encoding="utf-8")
+            _open(scratch)
+            now = scratch.read_text(encoding="utf-8")
+            text = without_marks(now)
+            if text == before:
+                return None
+            scratch.write_text(text, encoding="utf-8")
+            try:
+                return text, _revision(scratch, xml, description, args)
+            except MdtoolError as error:
+                if now == shown:  # left as it was, with its errors
+                    raise
+                say(str(error))
+                shown = with_marks(text, error, str(scratch), xml=not args.description)
+
+
+def _open(file: Path) -> None:
+    editor = os.environ.get("VISUAL") or os.environ.get("EDITOR") or "vi"
+    try:
+        status = subprocess.run([*shlex.split(editor), str(file)], check=False).returncode
+    except OSError as error:
+        raise InputError(f"the editor {editor} cannot be run: {error.strerror}", remedy="set EDITOR") from None
+    if status:
+        raise MdtoolError(f"the editor {editor} ended with status {status}; nothing was written")
+
+
+def _revision(scratch: Path, xml: Path, description: Path, args: argparse.Namespace) -> Revision:
+    from mdtool.apply.edit import checked_description
+    from mdtool.apply.revise import Request, revised
+    from mdtool.cli.source import access_of
+    from mdtool.reconcile import Options
+
+    guest, yaml = str(xml), str(description)
+    if args.description:
+        checked_description(scratch.read_text(encoding="utf-8"), str(scratch))
+        yaml = str(scratch)
+    else:
+        guest = str(scratch)
+    return revised(Request(guest, yaml, options=Options(prefer=args.prefer), access=access_of(args)))
+
+
+def _show_diff(before: str, text: str, name: str) -> None:
+    from mdtool.machine.document import document_from_text
+    from mdtool.review.diff import diff
+
+    say(str(diff(document_from_text(before, name).tree, document_from_text(text, name).tree, everything=True)))
+
+
+def _show_plan(revision: Revision) -> None:
+    from mdtool.review.plan import text_from_plan, with_names
+
+    plan = with_names(revision.plan, revision.before, revision.tree) if revision.plan else revision.plan
+    say(text_from_plan(plan, lambda text, _colour: text))
+
+
+def _written(target: Path, text: str, xml: Path, description: Path, args: argparse.Namespace) -> int:
+    """What was edited, what follows from it, and libvirt; the files are as they were where libvirt refuses."""
+    from mdtool.apply.define import define
+    from mdtool.apply.revise import Request, revised, write
+    from mdtool.cli.source import access_of
+    from mdtool.files import locked, write_file
+    from mdtool.qemu.virsh import Virsh
+    from mdtool.reconcile import Options
+
+    with locked(xml, description):
+        old = target.read_text(encoding="utf-8")
+        write_file(target, text)
+        try:
+            options = Options(prefer=args.prefer)
+            revision = revised(Request(str(xml), str(description), options=options, access=access_of(args)))
+            virsh, name = Virsh(args.connect), revision.guest.name
+            state = None if args.no_define else _state(virsh, name)
+            if state is not None:
+                define(revision, virsh)
+        except BaseException:
+            write_file(target, old)
+            raise
+        texts = revision.texts()
+        write(texts, revision.request)
+    wrote(str(target), *(path for path in texts if path != str(target)))
+    if state is not None:
+        runs = "; the guest that runs keeps its hardware until its next power cycle" if state != "shut off" else ""
+        say(f"defined {name}{runs}")
+    return 0
+
+
+def _state(virsh: Virsh, name: str) -> str | None:
+    """libvirt's state of the guest; None where there is no libvirt here, or no such guest in it."""
+    from mdtool.apply.define import check
+    from mdtool.errors import MonitorError, QemuError
+
+    try:
+        return check(virsh, name)
+    except (MonitorError, QemuError):
+        return None

@@ -1,0 +1,62 @@
+"""``mdtool status [DIR]``"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from mdtool.cli.output import coloured, say
+from mdtool.cli.source import connect_argument
+from mdtool.errors import InputError, MdtoolError
+
+EXAMPLE = """\
+example:
+  mdtool status                                         the guests of this folder, a line each
+  mdtool status guests/ --json
+
+  in step                       XML, description, libvirt and the running machine agree
+  XML edited, not reconciled    mdtool reconcile NAME.xml NAME.yaml, or mdtool edit NAME
+  not defined in libvirt yet    mdtool apply NAME.xml NAME.yaml --source libvirt:NAME
+  needs a power cycle           mdtool apply ... --restart
+  the running machine differs   something was plugged or changed beside mdtool: mdtool verify says what
+  not adopted                   mdtool adopt NAME DIR
+  gone from libvirt             its files are still here
+
+Exit status: 0 all are in step, 1 some are not, 2 an error.
+"""
+_WORKERS = 8
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folder", metavar="DIR", nargs="?", default=".", help="a folder of guests (this one)")
+    parser.add_argument("--offline", action="store_true", help="do not ask libvirt: files alone")
+    parser.add_argument("--json", action="store_true", help="as JSON")
+    connect_argument(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    from mdtool.apply.adopt import State, guests_of, names_in, status_of
+    from mdtool.qemu.virsh import Virsh
+
+    folder = Path(args.folder)
+    if not folder.is_dir():
+        raise InputError(f"{folder} is no folder")
+    known = None
+    if not args.offline:
+        try:
+            known = guests_of(Virsh(args.connect))
+        except MdtoolError as error:
+            say(f"warning: libvirt is not looked at: {error.what}")
+    names = sorted({*names_in(folder), *(known or ())})
+    with ThreadPoolExecutor(_WORKERS) as pool:
+        found = list(pool.map(lambda name: status_of(name, folder, known, args.connect), names))
+    if args.json:
+        print(json.dumps([one.data() for one in found], indent=1))
+    else:
+        for one in found:
+            print(coloured(str(one), "green" if one.state is State.IN_STEP else "yellow"))
+    if any(one.state is State.BROKEN for one in found):
+        return 2
+    return 0 if all(one.state is State.IN_STEP for one in found) else 1

@@ -1,0 +1,187 @@
+"""The daily round: adopt, status, edit."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from mdtool.apply.edit import with_marks, without_marks
+from mdtool.errors import Errors, InputError, Position
+from tests.conftest import require
+from tests.support import SAMPLES, mdtool, run_mdtool
+
+NIC = "<interface type='user'><mac address='52:54:00:99:00:0{n}'/><model type='virtio'/></interface>"
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """web01.xml and web01.yaml, in step."""
+    monkeypatch.chdir(tmp_path)
+    Path("web01.xml").write_bytes((SAMPLES / "web01" / "guest.xml").read_bytes())
+    assert mdtool("reconcile", "web01.xml", "web01.yaml") == 0
+    return tmp_path
+
+
+def editor(folder: Path, monkeypatch: pytest.MonkeyPatch, *turns: tuple[str, str]) -> Path:
+    """An editor that replaces a text by another one, each time it is opened the next; what it saw is in ``seen-N``."""
+    script = folder / "editor.py"
+    script.write_text(
+        "import sys, pathlib\n"
+        f"turns = {list(turns)!r}\n"
+        f"folder = pathlib.Path({str(folder)!r})\n"
+        "number = len(list(folder.glob('seen-*')))\n"
+        "path = pathlib.Path(sys.argv[-1])\n"
+        "text = path.read_text()\n"
+        "(folder / f'seen-{number}').write_text(text)\n"
+        "if number < len(turns):\n"
+        "    old, new = turns[number]\n"
+        "    assert old in text, text\n"
+        "    path.write_text(text.replace(old, new, 1))\n"
+    )
+    monkeypatch.setenv("VISUAL", f"{sys.executable} {script}")
+    return folder
+
+
+# --- edit ------------------------------------------------------------------------------------------------------------
+
+
+def test_an_edit_is_checked_planned_and_written(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A mistake comes back as a comment at its line, and goes again when the text is right."""
+    more = f"{NIC.format(n=1)}\n  </devices>"
+    wrong = more.replace("52:54:00:99:00:01", "52:54:00:99:00:zz")
+    editor(folder, monkeypatch, ("</devices>", wrong), ("00:zz", "00:01"))
+    done = run_mdtool("edit", "web01", "--yes", "--no-define")
+    assert done.returncode == 0, done.stderr
+    marked = Path("seen-1").read_text().splitlines()
+    line = next(number for number, text in enumerate(marked) if "<!-- mdtool: error: " in text)
+    assert "00:zz" in marked[line + 1]
+    assert "52:54:00:99:00:01" in Path("web01.yaml").read_text()
+    assert "mdtool:" not in Path("web01.xml").read_text()
+    assert "+  net" in done.stderr
+    assert mdtool("reconcile", "web01.xml", "web01.yaml", "--dry-run") == 0
+
+
+def test_an_edit_that_stays_wrong_writes_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = Path("web01.xml").read_bytes(), Path("web01.yaml").read_bytes()
+    editor(folder, monkeypatch, ("</devices>", "<interface type='user'><mac address='zz'/></interface></devices>"))
+    done = run_mdtool("edit", "web01", "--yes", "--no-define")
+    assert done.returncode == 2
+    assert (Path("web01.xml").read_bytes(), Path("web01.yaml").read_bytes()) == before
+    refused = editor(folder, monkeypatch, ("a", "a"), ("a", "a"), ("</devices>", f"{NIC.format(n=2)}</devices>"))
+    assert refused
+    done = run_mdtool("edit", "web01", "--no-define")
+    assert done.returncode == 2
+    assert "--yes" in done.stderr
+    assert (Path("web01.xml").read_bytes(), Path("web01.yaml").read_bytes()) == before
+
+
+def test_a_description_is_edited_beside_its_xml(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    editor(folder, monkeypatch, ("id: net0", "id: net1"), ("id: net1", "id: uplink"))
+    done = run_mdtool("edit", "web01", "--description", "--yes", "--no-define")
+    assert done.returncode == 0, done.stderr
+    assert "# mdtool: error: " in Path("seen-1").read_text()
+    assert "id: uplink" in Path("web01.yaml").read_text()
+    assert "uplink" in done.stderr
+    editor(folder, monkeypatch)
+    assert "nothing changed" in run_mdtool("edit", "web01.yaml").stderr
+
+
+def test_marks_come_and_go() -> None:
+    text = "<?xml version='1.0'?>\n<domain>\n  <a/>\n</domain>\n"
+    errors = Errors([InputError("a -- b", at=Position("x", 3)), InputError("elsewhere", at=Position("y", 3))])
+    marked = with_marks(text, errors, "x", xml=True)
+    assert marked.splitlines()[1].startswith("<!-- mdtool: error: elsewhere")
+    assert marked.splitlines()[3] == "  <!-- mdtool: error: a - - b -->"
+    assert without_marks(marked) == text
+
+
+# --- status ----------------------------------------------------------------------------------------------------------
+
+
+def test_status_of_files(folder: Path) -> None:
+    assert mdtool("status", "--offline") == 0
+    text = Path("web01.xml").read_text()
+    Path("web01.xml").write_text(text.replace("</devices>", f"{NIC.format(n=1)}</devices>"))
+    Path("db01.xml").write_text(text)
+    Path("bad.xml").write_text("<domain")
+    Path("bad.yaml").write_text("mdtool: machine/1")
+    done = run_mdtool("status", ".", "--offline", "--json")
+    assert done.returncode == 2
+    states = {row["name"]: row["state"] for row in json.loads(done.stdout)}
+    assert states == {"web01": "edited", "db01": "not-adopted", "bad": "broken"}
+    assert run_mdtool("status", "--offline").stdout.count("\n") == 3
+
+
+# --- libvirt ---------------------------------------------------------------------------------------------------------
+
+
+def virsh(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([require("virsh"), "-q", *words], capture_output=True, text=True, timeout=60, check=False)
+
+
+@pytest.fixture
+def guests(libvirt: str, tmp_path: Path) -> Iterator[list[str]]:
+    """Two guests of libvirt; the first one runs, paused."""
+    names = [f"mdtool-{uuid.uuid4().hex[:8]}" for _ in range(2)]
+    source = (SAMPLES / "web01" / "guest.xml").read_text()
+    start = source.index("    <disk")
+    source = source[:start] + source[source.index("</disk>") + 8 :]
+    for name in names:
+        text = source.replace("web01</name>", f"{name}</name>").replace(
+            "3f1c2d5e-8a57-4f3e-9d0b-6a1c5e7f9b21", str(uuid.uuid4())
+        )
+        (tmp_path / "define.xml").write_text(text)
+        assert virsh("define", str(tmp_path / "define.xml")).returncode == 0
+    (tmp_path / "define.xml").unlink()
+    assert virsh("start", "--paused", names[0]).returncode == 0
+    yield names
+    for name in names:
+        virsh("destroy", name)
+        virsh("undefine", name)
+
+
+def test_the_round(guests: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Adopt, nothing to do, edit, defined, power cycle needed; and a second adopt leaves edits alone."""
+    folder = tmp_path / "guests"
+    running, off = guests
+
+    def states() -> dict[str, str]:
+        rows = json.loads(run_mdtool("status", folder, "--json").stdout)
+        return {row["name"]: row["state"] for row in rows if row["name"] in guests}
+
+    done = run_mdtool("adopt", *guests, folder)
+    assert done.returncode == 0, done.stderr
+    assert f"{running}: dumped" in done.stderr
+    assert f"{off}: rehearsed" in done.stderr
+    assert (folder / ".git").is_dir()
+    assert "merge=mdtool" in (folder / ".gitattributes").read_text()
+    assert states() == {running: "in-step", off: "in-step"}
+    described = folder / f"{off}.yaml"
+    described.write_text("# mine\n" + described.read_text())
+    assert run_mdtool("adopt", *guests, folder).returncode == 0
+    assert described.read_text().startswith("# mine\n")
+    assert states() == {running: "in-step", off: "in-step"}
+
+    editor(tmp_path, monkeypatch, ("</devices>", f"{NIC.format(n=1)}</devices>"))
+    done = run_mdtool("edit", folder / f"{running}.xml", "--yes")
+    assert done.returncode == 0, done.stderr
+    assert "until its next power cycle" in done.stderr
+    assert "52:54:00:99:00:01" in virsh("dumpxml", "--inactive", running).stdout
+    assert states()[running] == "power-cycle"
+
+    xml = folder / f"{off}.xml"
+    xml.write_text(xml.read_text().replace("</devices>", f"{NIC.format(n=2)}</devices>"))
+    assert "left alone" in run_mdtool("adopt", off, folder).stderr
+    assert states()[off] == "edited"
+    assert mdtool("reconcile", xml, described) == 0
+    assert states()[off] == "ahead"
+    assert mdtool("apply", xml, described, "--source", f"libvirt:{off}", "--yes") == 0
+    assert states()[off] == "in-step"
+    virsh("undefine", off)
+    assert states()[off] == "gone"
