@@ -72,8 +72,8 @@ def with_ids(wanted: Sequence[Wanted], taken: Collection[str] = ()) -> list[Want
                 ids[at] = names.give(prefix, wish)
     for at, whole in wholes(wanted).items():
         if at not in kept and wanted[at].kind in _PARTS:
-            number = int(wanted[at].facts.get("number", 0))
-            ids[at] = names.give(f"{ids.get(whole)}-{_PARTS[wanted[at].kind]}", number)
+            number = wanted[at].facts.get("number", 0)
+            ids[at] = names.give(f"{ids.get(whole)}-{_PARTS[wanted[at].kind]}", number if isinstance(number, int) else None)
     return [replace(one, id=ids.get(at)) for at, one in enumerate(wanted)]
 
 
@@ -81,7 +81,7 @@ def with_ids(wanted: Sequence[Wanted], taken: Collection[str] = ()) -> list[Want
 _UNCOUNTED = frozenset({"interface", "filesystem", "rng"})
 
 #: Devices that are parts of others, and are named after them: ``sound0-codec1``.
-_PARTS = {"sound/codec": "codec"}
+_PARTS = {"sound/codec": "codec", "disk/device": "device"}
 
 
 def user_alias(name: str | None) -> str | None:

@@ -6,9 +6,10 @@ addresses are given out in it.  Nothing is placed here (see ``allocate``).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
+from mdtool.errors import InputError
 from mdtool.guest.allocation.controllers import implied, index_of, scsi_model, transport, type_of
 from mdtool.guest.allocation.drives import bus_of, wish_of
 from mdtool.guest.allocation.zpci import with_zpci
@@ -28,7 +29,7 @@ def with_defaults(guest: Guest, wanted: Sequence[Wanted]) -> list[Wanted]:
     devices = [_with_master(one) for one in _with_silent(guest, wanted)]
     for rule in RULES:
         devices += rule(guest, devices)
-    return with_zpci(guest, _with_mmio(guest, devices))
+    return with_zpci(guest, _with_mmio(guest, _with_serials(devices)))
 
 
 #: USB companions -> the first port of their master's that is theirs.
@@ -41,6 +42,29 @@ def _with_master(one: Wanted) -> Wanted:
     if start is None or "master" in one.facts:
         return one
     return replace(one, facts={**one.facts, "master": start})
+
+
+def _with_serials(wanted: Sequence[Wanted]) -> list[Wanted]:
+    """NVMe controllers with the serial number of their first disk, where they have none; InputError where none has one."""
+    serials: dict[int, str] = {}
+    for one in wanted:
+        if bus_of(one) == "nvme" and one.facts.get("serial"):
+            serials.setdefault(wish_of(one), one.facts["serial"])
+    return [_with_serial(one, serials, wanted) if type_of(one) == "nvme" else one for one in wanted]
+
+
+def _with_serial(one: Wanted, serials: Mapping[int, str], wanted: Sequence[Wanted]) -> Wanted:
+    if "serial" in one.properties:
+        return one
+    if index_of(one) not in serials:
+        disk = next((disk for disk in wanted if bus_of(disk) == "nvme" and wish_of(disk) == index_of(one)), one)
+        raise InputError(
+            f"NVMe controller {index_of(one)} without a serial number",
+            at=one.position or disk.position,
+            expected="<serial> of the controller, or of a disk on it",
+            rule="serial",
+        )
+    return replace(one, properties={**one.properties, "serial": serials[index_of(one)]})
 
 
 def _with_mmio(guest: Guest, wanted: list[Wanted]) -> list[Wanted]:
@@ -177,7 +201,7 @@ def _drives(type_: str) -> Rule:
 
     def rule(guest: Guest, wanted: Sequence[Wanted]) -> Iterator[Wanted]:
         highest = max((wish_of(one) for one in wanted if bus_of(one) == type_ and one.kind == "disk"), default=-1)
-        model = {"scsi": scsi_model(guest), "fdc": "isa-fdc", "ide": "piix3", "sata": "ahci"}[type_]
+        model = {"scsi": scsi_model(guest), "fdc": "isa-fdc", "ide": "piix3", "sata": "ahci", "nvme": "nvme"}[type_]
         boot = floppy_boot(wanted) if type_ == "fdc" else {}
         for one in _up_to(guest, wanted, type_, model, highest):
             yield replace(one, properties=boot) if boot else one
@@ -224,6 +248,7 @@ RULES: tuple[Rule, ...] = (
     _drives("fdc"),
     _drives("ide"),
     _drives("sata"),
+    _drives("nvme"),
     _virtio_serial,
     _readers,
 )

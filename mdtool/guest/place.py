@@ -75,6 +75,8 @@ class _Names:
     def node(self, one: Wanted) -> tuple[str, Node]:
         bus, address, properties = self._place(one)
         properties |= {**self._of_controller(one), **one.facts.get("made_up", {})}
+        if one.driver == "arm-smmuv3":
+            properties["primary-bus"] = self.pci(one.facts["bus"])
         if one.facts.get("device_id") is True:
             properties["device_id"] = f"drive-{one.id}"
         return bus, Node(
@@ -95,7 +97,7 @@ class _Names:
         if spot is not None and spot.type == "qemu":
             return spot["on"], spot["at"], {}
         kind = kind_of_driver(one.driver)
-        if kind is KINDS["hda"]:
+        if "of" in one.facts:  # on the bus of the device that it is a part of
             return f"{self.of.get(id(one))}.0", str(one.facts.get("number", 0)), {}
         if kind is KINDS["isa"]:
             name = isa_port(one.driver)
@@ -153,6 +155,8 @@ class _Names:
         if type_ == "scsi":
             narrow = self.models.get(index) in NARROW
             return (f"{id}.{bus}", f"0:{unit}:0", {}) if narrow else (f"{id}.0", f"{bus}:{target}:{unit}", {})
+        if type_ == "nvme":
+            return id, str(unit + 1), {}
         if type_ == "sata":
             return f"{id}.{unit}", "0", {}
         if type_ == "fdc":

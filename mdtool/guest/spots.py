@@ -92,7 +92,7 @@ def _index(node: Node, type_: str) -> int | None:
 
 #: The kind of bus of libvirt's types of controllers other than PCI.
 _ON: Mapping[str, str] = {
-    **{name: name for name in ("scsi", "ide", "usb", "virtio-serial", "ccid", "ccw")},
+    **{name: name for name in ("scsi", "ide", "usb", "virtio-serial", "ccid", "ccw", "nvme")},
     "fdc": "floppy",
 }
 

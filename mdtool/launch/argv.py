@@ -315,6 +315,9 @@ _ORDER = names(
 EXPANDERS = frozenset({"pxb", "pxb-pcie", "pxb-cxl"})
 #: properties that name a bus: of a USB companion, of an IOMMU, of a device of <qemu:commandline> without an address
 _NAME_A_BUS = ("masterbus", "primary-bus", "bus")
+#: an amd-iommu makes a PCI function of its own in the first slot that is free: after what has a place, and before the
+#: host's devices, which look for it
+_LATE = {"amd-iommu": 1, "vfio-pci": 2, "vfio-pci-nohotplug": 2}
 _CONTROLLERS = ("pci", "usb", "scsi", "ide", "sata", "fdc", "virtio-serial", "ccid")
 
 
@@ -351,7 +354,12 @@ def ordered(tree: Tree, written: Sequence[str] = ()) -> list[Place]:
         if place.node.origin != BUILTIN:
             made.append(place)
 
-    for place in sorted(tree.places, key=lambda place: (numbers.get(place.node.origin or "", -1), _rank(place))):
+    late = _LATE if any(place.node.driver == "amd-iommu" for place in tree.places) else {}
+
+    def rank(place: Place) -> tuple[Any, ...]:
+        return late.get(place.node.driver, 0), numbers.get(place.node.origin or "", -1), _rank(place)
+
+    for place in sorted(tree.places, key=rank):
         create(place)
     return made
 

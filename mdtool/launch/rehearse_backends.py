@@ -46,7 +46,7 @@ def _disk(element: Element, node: Node | None, host: Host) -> Backend:
     if element.get("target/@bus") == "sd":
         facts = {"driver": "null-co", "size": SIZES["sd"], "read-zeroes": True}
         return Backend(listed("-drive", **{"if": "sd"}, index=sd_index(element), **facts))
-    if is_empty(element):
+    if is_empty(element) or (node is not None and node.driver == "usb-bot"):
         return NOTHING
     size = SIZES.get(element.get("@device") or "disk", DISK_SIZE)
     name, readonly = node_name(element), is_readonly(element)
@@ -104,6 +104,8 @@ def _filesystem(element: Element, node: Node | None, host: Host) -> Backend:
     if (element.get("driver/@type") or "path") == "virtiofs" and node is not None:
         chardev = f"chr-vu-{node.id}"
         return served("vhost-user", chardev, f"{node.id}", host) + Backend(properties={"chardev": chardev})
+    if node is not None and node.driver == "usb-mtp":
+        return Backend(properties={"rootdir": "/"})  # on every host, and not read before the guest runs
     return _behind("fsdev", f"fsdev-{node.id}" if node is not None else "fsdev")
 
 

@@ -81,11 +81,7 @@ def matched(
     nodes are, for an XML that has addresses.  Built-ins and hand-added nodes are never matched.
     """
     nodes = {place.name: place for place in tree.places if place.node.origin not in (BUILTIN, HAND)}
-    parts = {
-        name: nodes.pop(name)
-        for name, place in list(nodes.items())
-        if place.node.driver == "zpci" or (place.bus is not None and place.bus.type == "HDA")
-    }
+    parts = {name: nodes.pop(name) for name, place in list(nodes.items()) if place.node.driver == "zpci" or _is_part(place)}
     left = {w.origin: w for w in wanted if w.driver and not _whole(w)}
     found: list[Match] = []
 
@@ -179,6 +175,13 @@ def _marks_of_wanted(w: Wanted) -> list[object]:
 
 def _marks_of_node(node: Node) -> list[object]:
     return [f"{name}/{value}" for name in _MARKS if (value := _known(node, name))]
+
+
+def _is_part(place: Place) -> bool:
+    """Whether a device sits on another's own bus: the codecs of a sound card, the drive of a USB storage device."""
+    return place.bus is not None and (
+        place.bus.type == "HDA" or (place.parent is not None and place.parent.driver in ("usb-bot", "usb-uas"))
+    )
 
 
 def _whole(w: Wanted) -> str:

@@ -14,7 +14,9 @@ from mdtool.errors import Report
 from mdtool.guest.devices import guest_from_file, wanted_from_guest
 
 #: properties that came after QEMU 7.2
-NEWER = {("intel-iommu", "dma-translation"), ("amd-iommu", "xtsup"), ("amd-iommu", "pt")}
+NEWER = {("intel-iommu", "dma-translation"), ("amd-iommu", "xtsup"), ("amd-iommu", "pt"), ("virtio-iommu", "granule")}
+#: the switches that came with accelerated SMMUs
+NEWER |= {("arm-smmuv3", name) for name in ("accel", "ats", "cmdqv", "oas", "ril", "ssidsize")}
 #: QEMU 10 has it no more: a guest that asks for it is refused, as by libvirt
 OLDER = {(f"virtio-blk-pci{kind}", "scsi") for kind in ("", "-transitional", "-non-transitional")}
 BINARIES = {"x86_64": "qemu-system-x86_64", "aarch64": "qemu-system-aarch64", "armv7l": "qemu-system-aarch64"}

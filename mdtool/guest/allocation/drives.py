@@ -33,12 +33,16 @@ class Layout(NamedTuple):
         return controller, bus, unit
 
 
+#: More namespaces than an NVMe controller of QEMU's has: a target names controller and namespace.
+NAMESPACES = 256
+
 #: By libvirt's reckoning every SCSI bus is a narrow one: seven drives and the controller itself.
 LAYOUTS: Mapping[str, Layout] = {
     "scsi": Layout(7),
     "ide": Layout(2, buses=2, alone=True),
     "sata": Layout(6),
     "fdc": Layout(2, alone=True),
+    "nvme": Layout(NAMESPACES),
 }
 
 _Key = tuple[str, int, int, int, int]
@@ -87,7 +91,7 @@ def with_drive_places(guest: Guest, wanted: Sequence[Wanted], occupied: Occupied
         start = number + 1 if one.kind == "hostdev" else start
         taken.add(_key(bus, spot))
         devices[at] = replace(one, spot=spot)
-    for type_, model in (("scsi", _model_for_hostdevs(guest, devices)), ("sata", "ahci")):
+    for type_, model in (("scsi", _model_for_hostdevs(guest, devices)), ("sata", "ahci"), ("nvme", "nvme")):
         have = {index_of(one) for one in devices if type_of(one) == type_}
         used = {wish_of(one) for one in devices if bus_of(one) == type_}
         devices += [implied(guest, type_, model, index) for index in sorted(used - have)]

@@ -78,7 +78,10 @@ def disk_number(wanted: Wanted) -> int:
     >>> disk_number(Wanted("disk", "", "disk/vdc", facts={"target": "vdc"}))
     2
     """
-    match = re.match(r"(?:fd|hd|sd|vd|xvd|ubd|nvme)([a-z]+)\d*$", str(wanted.facts.get("target", "")))
+    target = str(wanted.facts.get("target", ""))
+    if nvme := re.match(r"nvme(\d{1,4})n([1-9]\d{0,3})$", target):
+        return int(nvme[1]) * 256 + int(nvme[2]) - 1
+    match = re.match(r"(?:fd|hd|sd|vd|xvd|ubd)([a-z]+)\d*$", target)
     if not match:
         return -1
     number = 0

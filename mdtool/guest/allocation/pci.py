@@ -79,6 +79,8 @@ def need_of(wanted: Wanted) -> Need | None:
             return None
         return Need(model, index_of(wanted)) if model == "pci-bridge" else Need(model)
     driver = wanted.driver
+    if wanted.origin == "iommu/amd/pci":
+        return Need("integrated")
     if not driver and type_ not in ("sata", "ide"):
         return None
     if driver.startswith(("virtio-", "vhost-")) and (wanted.kind != "interface" or "transport" in wanted.facts):

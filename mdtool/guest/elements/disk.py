@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
 from mdtool.guest.host import by_libvirt, carried, idle, tuned
 from mdtool.guest.model import Wanted
-from mdtool.guest.table import VIRTIO, Context, Device, Prop, number, one_of, positive, switch, virtio
+from mdtool.guest.table import VIRTIO, Context, Device, Prop, number, one_of, part_of, positive, switch, virtio
 
 #: The letters before the number in a target's name -> the bus that libvirt takes for it.
-PREFIXES = {"hd": "ide", "sd": "scsi", "vd": "virtio", "fd": "fdc", "xvd": "xen", "ubd": "uml"}
+PREFIXES = {"nvme": "nvme", "hd": "ide", "sd": "scsi", "vd": "virtio", "fd": "fdc", "xvd": "xen", "ubd": "uml"}
 
 DRIVERS: Mapping[str, str] = {
     **{f"virtio/{device}/{model}": driver for model, driver in virtio("virtio-blk").items() for device in ("disk", "lun")},
@@ -25,6 +26,9 @@ DRIVERS: Mapping[str, str] = {
     "scsi/lun": "scsi-block",
     "usb/disk": "usb-storage",
     "usb/cdrom": "usb-storage",
+    "usb-bot/disk": "usb-bot",
+    "usb-bot/cdrom": "usb-bot",
+    "nvme/disk": "nvme-ns",
     "fdc/floppy": "floppy",
     "sd/disk": "",
 }
@@ -38,11 +42,13 @@ def bus_of(context: Context) -> str:
 
 
 def _choice(context: Context) -> str:
-    bus, device = bus_of(context), context.get("@device") or "disk"
+    bus, device, model = bus_of(context), context.get("@device") or "disk", context.get("@model")
+    if bus == "usb" and model in ("usb-bot", "usb-storage"):
+        return f"{'usb' if model == 'usb-storage' else model}/{device}"
     if bus == "virtio":
         served = context.get("@type") == "vhostuser"  # by another process, which is all that QEMU knows of it
-        return f"{'vhostuser' if served else bus}/{device}/{context.get('@model') or 'virtio'}"
-    return f"{bus}/{device}"
+        return f"{'vhostuser' if served else bus}/{device}/{model or 'virtio'}"
+    return f"{bus}/{device}/{model}" if model else f"{bus}/{device}"
 
 
 def spaced(text: str) -> str:
@@ -70,9 +76,35 @@ def _shape(context: Context, wanted: Wanted) -> Wanted:
         properties["scsi"] = True
     if wanted.driver == "floppy" and "bootindex" in properties:
         facts["bootindex"] = properties.pop("bootindex")  # see floppy_boot
-    if bus == "usb":
+    if wanted.driver == "usb-storage":
         properties.setdefault("removable", False)
+    if wanted.driver == "usb-bot":  # its drive has all the rest: see drive_of_bot
+        facts["drive"] = {name: value for name, value in properties.items() if name != "serial"}
+        properties = {name: value for name, value in properties.items() if name == "serial"}
+    if bus == "nvme":
+        _check_nvme(context)
+        facts["serial"] = properties.pop("serial", "")  # the controller's, where that has none
     return replace(wanted, facts=facts, properties=properties, alias=ALIASES.get(bus, bus))
+
+
+NVME = re.compile(r"nvme([0-9]{1,4})n([1-9][0-9]{0,3})$")
+
+
+def _check_nvme(context: Context) -> None:
+    if not NVME.match(context.get("target/@dev")):
+        what = f"'{context.get('target/@dev')}' is no target on an NVMe controller"
+        context.error("target/@dev", what, expected="controller and namespace: nvme0n1", rule="value-valid")
+
+
+def drive_of_bot(context: Context, disk: Wanted) -> Iterator[Wanted]:
+    """The SCSI drive on a USB mass storage device of model usb-bot, which holds what its guest reads of the disk."""
+    if disk.driver != "usb-bot":
+        return
+    driver = "scsi-cd" if disk.facts["device"] == "cdrom" else "scsi-hd"
+    properties = {**disk.facts["drive"], **disk.properties}
+    drive = Wanted("device", driver, "", properties=properties, facts={"choice": driver}, element=context.element)
+    part = part_of(disk, drive, "device", 0)
+    yield replace(part, facts={**part.facts, "number": "0:0:0"})
 
 
 def floppy_boot(wanted: Iterable[Wanted]) -> dict[str, int]:
@@ -93,7 +125,7 @@ def drive_of(floppy: Wanted) -> int:
 ALIASES = {"virtio": "virtio-disk", "usb": "usb-disk"}
 
 _BLK = ("virtio-blk-*", "vhost-user-blk-*")
-_SCSI = ("scsi-hd", "scsi-cd", "scsi-block")
+_SCSI = ("scsi-hd", "scsi-cd", "scsi-block", "usb-bot")  # on usb-bot sits a SCSI drive
 _SEEN = ("virtio-blk-*", "ide-*", "scsi-hd", "scsi-cd", "usb-storage")
 
 DISK = Device(
@@ -118,9 +150,9 @@ DISK = Device(
         "wwn": Prop("wwn", lambda value: int(value.removeprefix("0x"), 16)),
         "vendor": Prop("vendor", drivers=_SCSI),
         "product": Prop("product", drivers=_SCSI),
-        "rotation_rate": Prop("target/@rotation_rate", number, ("ide-hd", "scsi-hd")),
-        "removable": Prop("target/@removable", switch, ("usb-storage", "scsi-hd")),
-        "dpofua": Prop("target/@dpofua", switch, ("scsi-hd",)),
+        "rotation_rate": Prop("target/@rotation_rate", number, ("ide-hd", "scsi-hd", "usb-bot")),
+        "removable": Prop("target/@removable", switch, ("usb-storage", "scsi-hd", "usb-bot")),
+        "dpofua": Prop("target/@dpofua", switch, ("scsi-hd", "usb-bot")),
         **VIRTIO,
     },
     facts={"target": "target/@dev", "removable": Prop("target/@removable", switch)},
@@ -190,4 +222,5 @@ DISK = Device(
     },
     ignored={"boot/@loadparm": "the firmware of s390x alone reads it, from the machine"},
     shape=_shape,
+    also=drive_of_bot,
 )

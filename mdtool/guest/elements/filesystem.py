@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from mdtool.guest.host import by_libvirt, carried, idle
+from mdtool.guest.model import Wanted
 from mdtool.guest.table import VIRTIO, Context, Device, Prop, number, positive, virtio
 
 
 def _choice(context: Context) -> str:
-    kind = "virtiofs" if context.get("driver/@type") == "virtiofs" else "9p"
-    return kind if kind == "virtiofs" else f"{kind}/{context.get('@model') or 'virtio'}"
+    kind = context.get("driver/@type")
+    if kind in ("", "path", "handle", "loop", "nbd", "ploop"):
+        return f"9p/{context.get('@model') or 'virtio'}"
+    return kind
+
+
+def _shape(context: Context, wanted: Wanted) -> Wanted:
+    """A media device says whether its guest may write; the other kinds leave that to the host."""
+    if wanted.driver != "usb-mtp":
+        return wanted
+    readonly = context.element.first("readonly") is not None
+    return replace(wanted, properties={**wanted.properties, "readonly": readonly})
 
 
 FILESYSTEM = Device(
@@ -17,14 +30,17 @@ FILESYSTEM = Device(
     drivers={
         **{f"9p/{model}": driver for model, driver in virtio("virtio-9p").items()},
         "virtiofs": "vhost-user-fs-*",
+        "mtp": "usb-mtp",
     },
     props={
         "mount_tag": Prop("target/@dir", drivers=("virtio-9p-*",)),
+        "desc": Prop("target/@dir", drivers=("usb-mtp",)),
         "tag": Prop("target/@dir", drivers=("vhost-user-fs-*",)),
         "queue-size": Prop("driver/@queue", number, ("vhost-user-fs-*",)),
         "bootindex": Prop("boot/@order", positive, ("vhost-user-fs-*",)),
         **VIRTIO,
     },
+    shape=_shape,
     origin=("target/@dir",),
     alias="fs",
     reads=("driver/@type", "@model"),

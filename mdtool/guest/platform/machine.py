@@ -178,7 +178,7 @@ def _devices(guest: Guest) -> Section:
         model = device.get("@model")
         if device.tag == "memory" and model == "nvdimm":
             found["nvdimm"] = True
-        if device.tag == "iommu" and model == "smmuv3":
+        if device.tag == "iommu" and model == "smmuv3" and device.get("driver/@pciBus") is None:
             found["iommu"] = "smmuv3"
     if guest.arch == "s390x" and (loadparm := _loadparm(guest)):
         found["loadparm"] = loadparm

@@ -58,6 +58,8 @@ _STATISTICS = (10, 1)  # the QEMU whose disks count by intervals
 def disk(element: Element, node: Node | None, host: Host) -> Backend:
     """The stack of a <disk>, and ``drive`` with what goes with it; no drive for an empty tray."""
     kind = element.get("@type") or "file"
+    if node is not None and node.driver == "usb-bot":
+        return NOTHING  # the drive on it has the medium
     if kind == "vhostuser":
         return _vhost_user(element, node, host)
     name = node_name(element)

@@ -95,6 +95,8 @@ def filesystem(element: Element, node: Node | None, host: Host) -> Backend:
     kind = element.get("driver/@type") or "path"
     if kind == "virtiofs":
         return _virtiofs(element, node, host)
+    if kind == "mtp":
+        return Backend(properties={"rootdir": given(element, "source/@dir")})
     if kind not in ("path", "handle") or element.get("@type") not in (None, "mount"):
         raise refused(element, f"a filesystem of type {element.get('@type')!r} by {kind!r}")
     id = f"fsdev-{_id(node)}"

@@ -348,13 +348,22 @@ KINDS: Mapping[str, Kind] = {
     "system": Kind(
         ("System",),
         re.compile(
-            r"ramfb|intel-iommu|amd-iommu|tpm-crb|tpm-tis-device|vmcoreinfo|vmgenid|pvpanic-mmio|loader|generic-sdhci"
+            r"ramfb|intel-iommu|amd-iommu|arm-smmuv3|tpm-crb|tpm-tis-device|vmcoreinfo|vmgenid|pvpanic-mmio|loader|generic-sdhci"
         ),
         read=_mmio,
         named=False,
         machine={"main-system-bus": "System"},
     ),
-    "nvme": Kind(("nvme-bus",), re.compile(r"nvme-ns$"), read=_property("nsid"), write=_decimal("nsid")),
+    "nvme": Kind(
+        ("nvme-bus",),
+        re.compile(r"nvme-ns$"),
+        address="drive",
+        controller="nvme",
+        read=_property("nsid"),
+        write=_decimal("nsid"),
+        numbers=lambda address: {"bus": 0, "target": 0, "unit": int(address) - 1},
+        form=_NUMBER,
+    ),
     "i2c": Kind(("i2c-bus",), read=_property("address", "{:02x}"), machine={"i2c": "i2c-bus"}),
     "ssi": Kind(("SSI",), read=_property("cs")),
     "pci": PCI,
