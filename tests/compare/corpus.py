@@ -65,7 +65,6 @@ Q35 = Machine(
     -machine pc-q35-7.2 => -machine pc-q35-7.2,x-oem-table-id=ABC : machine
     -machine pc-q35-7.2 => -machine pc-q35-7.2,smbios-entry-point-type=64 : machine
     -machine pc-q35-7.2 => -machine pc-q35-7.2,max-ram-below-4g=1G : machine
-    -machine pc-q35-7.2 => -machine pc-q35-7.2,acpi=off : machine
     -machine pc-q35-7.2 => -machine pc-q35-7.2,smm=off : machine
     -machine pc-q35-7.2 => -machine pc-q35-7.2,hpet=off : machine
     -machine pc-q35-7.2 => -machine pc-q35-7.2,vmport=off : machine
@@ -94,7 +93,7 @@ Q35 = Machine(
     -smp 2,sockets=2,cores=1,threads=1 => -smp 2,sockets=2,cores=2,threads=1,maxcpus=4 : cpu
     -m 256M,slots=4,maxmem=1G => -m 256M,slots=6,maxmem=1G : memory
     -m 256M,slots=4,maxmem=1G => -m 256M,slots=4,maxmem=2G : memory
-    cpus=0,memdev=m0 => cpus=1,memdev=m0 : numa : and the other node's
+    cpus=0,memdev=m0 -numa node,nodeid=1,cpus=1 => cpus=1,memdev=m0 -numa node,nodeid=1,cpus=0 : numa
     -numa dist,src=0,dst=1,val=21 => -numa dist,src=0,dst=1,val=31 : numa
     -numa dist,src=0,dst=1,val=21 => : numa
     slot=0,node=0 => slot=0,node=1 : dimm0
@@ -132,7 +131,7 @@ Q35 = Machine(
     rombar=1 => rombar=1,bootindex=1 : net0
     rombar=1 => rombar=1,packed=on : net0
     rombar=1 => rombar=1,iommu_platform=on : net0
-    rombar=1 => rombar=1,disable-legacy=on : net0
+    rombar=1 => rombar=1,disable-legacy=on : host : what auto is behind a PCI Express port
     rombar=1 => rombar=1,failover_pair_id=fo : net0
     rombar=1 => rombar=1,acpi-index=3 : net0
     rombar=1 => rombar=1,x-pcie-flr-init=off : net0
@@ -242,7 +241,7 @@ PC = Machine(
     mac=52:54:00:00:00:01 => mac=52:54:00:00:00:09 : net0
     addr=3 => addr=3,extra_mac_registers=off : net0
     chassis_nr=1 => chassis_nr=2 : br
-    chassis_nr=1 => chassis_nr=1,shpc=on : br
+    chassis_nr=1 => chassis_nr=1,shpc=off : br
     bus=br,addr=1 => bus=br,addr=2 : net1
     bus=br,addr=1 => bus=pci.0,addr=9 : net1
     lsi53c895a,id=lsi => lsi53c810,id=lsi : lsi
@@ -271,18 +270,16 @@ VIRT = Machine(
     rows("""
     gic-version=3 => gic-version=2 : machine
     gic-version=3 => gic-version=3,acpi=off : machine
-    gic-version=3 => gic-version=3,its=off : machine
     gic-version=3 => gic-version=3,highmem=off : machine
     gic-version=3 => gic-version=3,secure=on : machine
     gic-version=3 => gic-version=3,virtualization=on : machine
-    gic-version=3 => gic-version=3,ras=on : machine
     gic-version=3 => gic-version=3,iommu=smmuv3 : machine
     gic-version=3 => gic-version=3,x-oem-id=QQ : machine
     -machine virt-7.2 => -machine virt-7.1 : machine
     -cpu cortex-a57 => -cpu cortex-a72 : cpu
     -cpu cortex-a57 => -cpu cortex-a57,pmu=off : cortex-a57-arm-cpu@0:0:0:0
     -cpu cortex-a57 => -cpu cortex-a57,cntfrq=1000000 : cortex-a57-arm-cpu@0:0:0:0
-    -smp 2 => -smp 2,sockets=1,cores=2 : cpu
+    -smp 2 => -smp 2,sockets=2,cores=1 : cpu
     -m 128M => -m 192M : memory
     serial=AAA, => : vd
     serial=AAA, => serial=B, : vd
@@ -309,7 +306,6 @@ S390X = Machine(
     devno=fe.0.0001 => devno=fe.0.0005 : vd
     serial=AAA, => : vd
     bootindex=1 => bootindex=2 : vd
-    bootindex=1 => bootindex=1,loadparm=3 : vd
     mac=52:54:00:00:00:01 => mac=52:54:00:00:00:02 : net0
     devno=fe.0.0002 => devno=fe.0.0003 : net0
     => -device virtio-rng-ccw,id=rng,devno=fe.0.0009 : rng
@@ -327,7 +323,6 @@ PSERIES = Machine(
     -machine pseries-7.2 => -machine pseries-7.2,cap-ibs=broken : machine
     -machine pseries-7.2 => -machine pseries-7.2,cap-large-decr=off : machine
     -machine pseries-7.2 => -machine pseries-7.2,cap-ccf-assist=off : machine
-    -machine pseries-7.2 => -machine pseries-7.2,cap-rpt-invalidate=on : machine
     -machine pseries-7.2 => -machine pseries-7.2,cap-fwnmi=off : machine
     -machine pseries-7.2 => -machine pseries-7.2,ic-mode=xics : machine
     -machine pseries-7.2 => -machine pseries-7.2,host-serial=H : machine
