@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,21 +34,31 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--fix", action="store_true", help="write the properties that restore the old view")
     parser.add_argument("--no-causes", action="store_true", help="do not look for responsible properties: quicker")
     parser.add_argument("--no-migration", action="store_true", help="do not try the state of one in the other")
+    parser.add_argument(
+        "--fail-on",
+        metavar="SEVERITY",
+        choices=("identity", "address", "pci", "property", "firmware", "text"),
+        help="exit with 1 only for what is at least so bad: identity, address, pci, property, firmware (tables), text "
+        "(builds of firmware and ROMs); without it for anything",
+    )
+    parser.add_argument(
+        "--jobs", metavar="N", type=int, default=0, help="guests looked at at once (2, or fewer processors)"
+    )
     parser.add_argument("--json", action="store_true", help="the whole report as JSON")
 
 
 def run(args: argparse.Namespace) -> int:
+    from mdtool.proof.verdict import fails
+
     files = _files(args.description)
-    audits: dict[Path, Audit] = {}
     report = Report()
-    for file in files:
-        with report.step():  # one that does not start keeps no other from being looked at
-            audits[file] = _audit(file, args)
+    audits = _audits(files, args, report)
     if args.json:
         data = {str(file): found.data() for file, found in audits.items()}
         print(json.dumps(next(iter(data.values())) if len(files) == 1 and data else data, indent=1))
     elif len(files) > 1:
         _table(audits)
+        _causes(audits, explained=not args.no_causes)
     else:
         for found in audits.values():
             _report(found, causes=not args.no_causes)
@@ -53,7 +66,21 @@ def run(args: argparse.Namespace) -> int:
         for file, found in audits.items():
             _fix(file, found)
     report.done()
-    return 0 if all(found.clean for found in audits.values()) else 1
+    return 1 if any(fails(found, args.fail_on) for found in audits.values()) else 0
+
+
+def _audits(files: list[Path], args: argparse.Namespace, report: Report) -> dict[Path, Audit]:
+    """The audit of each file, some at once; one that does not start keeps no other from being looked at."""
+    jobs = args.jobs if args.jobs > 0 else min(2, os.cpu_count() or 1)
+    audits: dict[Path, Audit] = {}
+    with ThreadPoolExecutor(max_workers=min(jobs, len(files))) as pool:
+        running = {file: pool.submit(_audit, file, args) for file in files}
+        for number, (file, future) in enumerate(running.items(), 1):
+            with report.step():
+                audits[file] = future.result()
+            if len(files) > 1 and sys.stderr.isatty():
+                say(f"{number} of {len(files)}: {file}")
+    return audits
 
 
 def _files(names: list[str]) -> list[Path]:
@@ -82,6 +109,8 @@ def _audit(file: Path, args: argparse.Namespace) -> Audit:
 
 
 def _report(found: Audit, *, causes: bool) -> None:
+    from mdtool.proof.verdict import level, verdict
+
     print(f"{found.type.name}: QEMU {found.versions[0]} ({found.old}) against {found.versions[1]} ({found.new})")
     kind = found.type
     later = f"; later ones are {', '.join(kind.next[:3])}{', ...' if len(kind.next) > 3 else ''}" if kind.next else ""
@@ -90,16 +119,19 @@ def _report(found: Audit, *, causes: bool) -> None:
         return
     if kind.deprecated:
         print(coloured(f"{kind.name} is deprecated in QEMU {found.versions[1]}{later}", "yellow"))
+    said: set[str] = set()
     for finding in found.findings:
-        print(coloured(f"{finding} [{finding.severity}]", "red"))
-        if causes:
-            print(f"  {_cause(finding)}")
+        print(coloured(f"{finding} [{level(finding)}]", "red"))
+        if causes and (cause := _cause(finding)) not in said:
+            print(f"  {cause}")
+            said |= {cause} if not finding.fixes else set()
     for name, loaded in (("forward", found.forward), ("backward", found.backward)):
         if loaded is not None:
             print(coloured(f"migration {name}: {loaded}", "green" if loaded.ok else "red"))
     for what in found.unread:
         print(f"not compared: {what}")
     print(f"{len(found.findings)} differences that a guest sees, {len(found.fixes)} properties restore some of them")
+    print(f"verdict: {verdict(found)}")
 
 
 def _cause(finding: Finding) -> str:
@@ -119,16 +151,42 @@ def _cause(finding: Finding) -> str:
 
 
 def _table(audits: dict[Path, Audit]) -> None:
-    rows: list[tuple[str, ...]] = [("DESCRIPTION", "MACHINE", "DIFFERENCES", "WORST", "FIXABLE", "FORWARD", "BACKWARD")]
+    from mdtool.proof.verdict import verdict, worst
+
+    rows: list[tuple[str, ...]] = [
+        ("DESCRIPTION", "MACHINE", "DIFFERENCES", "WORST", "FIXABLE", "FORWARD", "BACKWARD", "VERDICT")
+    ]
     for file, found in audits.items():
         state = "gone" if not found.type.known else "deprecated" if found.type.deprecated else "there"
-        worst = found.findings[0].severity if found.findings else "-"
         ways = [("-" if one is None else "loads" if one.ok else "NO") for one in (found.forward, found.backward)]
         fixable = sum(bool(finding.fixes) for finding in found.findings)
-        rows.append((str(file), f"{found.type.name} {state}", str(len(found.findings)), worst, str(fixable), *ways))
+        rows.append(
+            (
+                str(file),
+                f"{found.type.name} {state}",
+                str(len(found.findings)),
+                worst(found) or "-",
+                str(fixable),
+                *ways,
+                verdict(found),
+            )
+        )
     widths = [max(len(row[at]) for row in rows) for at in range(len(rows[0]))]
     for row in rows:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def _causes(audits: dict[Path, Audit], *, explained: bool) -> None:
+    """What differs, once over all guests; what is tried in vain is said once too."""
+    from mdtool.proof.verdict import causes
+
+    said: set[str] = set()
+    for one in causes({str(file): found for file, found in audits.items()}):
+        who = f"{len(one.guests)} of {len(audits)} guests" if len(one.guests) > 1 else one.guests[0]
+        print(coloured(f"{one.finding} [{one.level}]: {who}", "red"))
+        if explained and (why := _cause(one.finding)) not in said:
+            print(f"  {why}")
+            said |= {why} if not one.finding.fixes else set()
 
 
 def _fix(file: Path, found: Audit) -> None:

@@ -31,6 +31,7 @@ class Prepared:
     ``positions``  id of a device, or of what stands behind it -> its line of guest XML
     ``stands_in``  in a rehearsal: nodes that another driver stands in for, or that are left out
     ``folder``     QEMU's working folder; None is mdtool's own
+    ``is_rehearsal``  whether nothing of the host is behind it
     """
 
     tree: Tree
@@ -42,6 +43,7 @@ class Prepared:
     stands_in: frozenset[str] = frozenset()
     commandline: Commandline | None = None
     folder: Path | None = None
+    is_rehearsal: bool = False
 
     def words(self, config: str | Path | None = None) -> list[str]:
         """The command line; ``config`` is where the file for -readconfig is."""
@@ -80,6 +82,7 @@ def prepared(
         positions={name: place for name, place in {**behind, **places}.items() if place is not None},
         stands_in=frozenset({*line.stand_ins, *line.left_out}),
         commandline=line,
+        is_rehearsal=rehearse,
     )
 
 

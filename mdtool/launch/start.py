@@ -168,7 +168,12 @@ def checked(qemu: QemuProcess, prepared: Prepared) -> tuple[list[Difference], Co
     """What the paused machine has otherwise than the description, and how much was compared."""
     from mdtool.qemu.dump import dump
 
-    differences, compared = comparison(prepared.tree, dump(qemu.session))
+    machine = dump(qemu.session)
+    if not prepared.is_rehearsal:  # a rehearsal's own arguments leave out what it needs nothing of
+        from mdtool.qemu.arguments import completed
+
+        machine = completed(machine, qemu.session, lambda _: None)
+    differences, compared = comparison(prepared.tree, machine)
     return [difference for difference in differences if counts(difference, prepared)], compared
 
 
