@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from mdtool.errors import InputError, Report
 from mdtool.guest.model import Guest, Wanted
 from mdtool.guest.xml import Element
+from mdtool.machine.buses.kinds import KINDS, kind_of_driver
 
 Check = Callable[[Guest, Sequence[Wanted]], Iterator[InputError]]
 
@@ -95,7 +96,21 @@ def _cards(_: Guest, wanted: Sequence[Wanted]) -> Iterator[InputError]:
             yield InputError(what, at=at, remedy=remedy, rule="unique")
 
 
-CHECKS: Sequence[Check] = (_twins, _second, _boot, _serials, _cards)
+def _isa(guest: Guest, wanted: Sequence[Wanted]) -> Iterator[InputError]:
+    """What only a machine with an ISA bus has: a PC, mostly."""
+    if guest.has_isa:
+        return
+    for one in wanted:
+        is_isa = bool(one.driver) and (kind_of_driver(one.driver) is KINDS["isa"] or one.driver in _PC_ONLY)
+        if one.kind != "commandline" and (is_isa or one.facts.get("bus") in ("ps2", "fdc")):
+            what = f"{one.kind}: this machine has no ISA bus, and no {one.driver or one.facts.get('choice')}"
+            yield InputError(what, at=one.position, remedy="choose another model or bus, or remove it", rule="machine-has")
+
+
+#: devices that sit on no ISA bus, and that only PCs have
+_PC_ONLY = frozenset({"floppy", "isa-fdc", "tpm-crb", "intel-iommu", "amd-iommu"})
+
+CHECKS: Sequence[Check] = (_twins, _second, _boot, _serials, _cards, _isa)
 
 
 def check_together(guest: Guest, wanted: Sequence[Wanted], report: Report) -> None:

@@ -146,7 +146,7 @@ def _scsi_for_hostdevs(guest: Guest, wanted: Sequence[Wanted]) -> Iterator[Wante
 def _usb(guest: Guest, wanted: Sequence[Wanted]) -> Iterator[Wanted]:
     model = "qemu-xhci" if guest.is_q35 or is_ppc(guest) else "piix3-uhci" if is_x86(guest) else ""
     if model and 0 not in _have(wanted, "usb"):
-        yield implied(guest, "usb", model, 0)
+        yield implied(guest, "usb", guest.known.get(("usb", 0), model), 0)
 
 
 def _sata(guest: Guest, wanted: Sequence[Wanted]) -> Iterator[Wanted]:
@@ -213,7 +213,7 @@ def _up_to(guest: Guest, wanted: Sequence[Wanted], type_: str, model: str, highe
     have = _have(wanted, type_)
     for index in range(highest + 1):
         if index not in have:
-            yield implied(guest, type_, model, index)
+            yield implied(guest, type_, guest.known.get((type_, index), model), index)
 
 
 def _virtio_serial(guest: Guest, wanted: Sequence[Wanted]) -> Iterator[Wanted]:

@@ -102,6 +102,9 @@ class Guest:
     ``arch`` is libvirt's (``x86_64``, ``aarch64``, ``armv7l``, ``s390x``, ``ppc64``, ``riscv64``); ``machine`` is what the
     XML says (``pc``, ``q35``, ``pc-q35-7.2``, ``virt-7.2``), not yet resolved to a versioned type; ``emulator`` is None
     where the XML names none; ``source`` is its text in UTF-8.
+
+    ``known`` are the models of the controllers, by type and index, that its description has: what the XML leaves open, the
+    machine that is described has chosen.
     """
 
     file: str
@@ -112,6 +115,7 @@ class Guest:
     machine: str
     emulator: str | None
     source: bytes = field(default=b"", compare=False, repr=False)
+    known: Mapping[tuple[str, int], str] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def key(self) -> str:
@@ -144,6 +148,13 @@ class Guest:
     @property
     def is_virt(self) -> bool:
         return self.family is VIRT
+
+    @property
+    def has_isa(self) -> bool:
+        """Whether the board has an ISA bus; of a board that mdtool does not know, whether its architecture may have one."""
+        if self.family is not None and self.family.types:
+            return self.family.has_isa
+        return not self.arch.startswith(("aarch64", "arm", "riscv", "loongarch", "s390"))
 
     @property
     def has_ide(self) -> bool:

@@ -99,11 +99,13 @@ def wanted_by(guest: Guest, tree: Tree) -> list[Wanted]:
     ``tree`` is what reconcile made of the XML: the ports that it added are wanted too, and no element says so.
     """
     from mdtool.errors import Report
+    from mdtool.guest.choices import as_described
     from mdtool.guest.defaults import with_defaults
     from mdtool.guest.devices import wanted_from_guest
     from mdtool.guest.override import overridden
 
     report = Report()
+    guest = as_described(guest, tree)
     ids = {place.node.origin: place.node.id for place in tree.places}
     wanted = with_defaults(guest, wanted_from_guest(guest, report))
     wanted = overridden(guest, [replace(want, id=ids.get(want.origin, want.id)) for want in wanted], report)

@@ -30,6 +30,7 @@ class Family:
     ``controllers``  libvirt's (type, model) of its own controllers of index 0 -> slot and function on the root bus
     ``preferred``  where real hardware has it: (type, model) of a controller, or ("sound", driver) -> slots
     ``video``      the slot of the primary video card, None where it takes the next that is free
+    ``has_isa``    whether it has an ISA bus
     ``has_ide``    whether it has an IDE controller, ``ide_units`` how many drives are on each of its buses
     ``families``   buses that a controller brings, whose names start so
     ``ram``        the name of its RAM, where no binary is at hand to ask
@@ -47,6 +48,7 @@ class Family:
     preferred: Mapping[tuple[str, str], tuple[int, ...]] = field(default_factory=dict)
     video: int | None = None
     has_ide: bool = False
+    has_isa: bool = False
     ide_units: int = 1
     families: tuple[str, ...] = ("usb-bus.", "ide.", "floppy-bus.", "i2c", "virtio-mmio-bus.", "pxb")
     ram: str | None = None
@@ -82,6 +84,7 @@ Q35 = Family(
         ("sound", "ich9-intel-hda"): (0x1B,),
     },
     video=1,
+    has_isa=True,
     ram="pc.ram",
 )
 I440FX = Family(
@@ -97,6 +100,7 @@ I440FX = Family(
         ("usb", "piix3-uhci"): (1, 2),
     },
     video=2,
+    has_isa=True,
     has_ide=True,
     ide_units=2,
     ram="pc.ram",
@@ -116,14 +120,16 @@ FAMILIES: tuple[Family, ...] = (
     Q35,
     I440FX,
     VIRT,
-    Family(("isapc",), has_ide=True),
-    Family(("microvm",), ram="microvm.ram"),
+    Family(("isapc",), has_ide=True, has_isa=True),
+    Family(("microvm",), has_isa=True, ram="microvm.ram"),
     Family(("pseries",), "pci-root", "pci.0", ram="ppc_spapr.ram"),
     Family(("s390-ccw-virtio",), "pci-root", "pci.0", ram="s390.ram"),
     Family(("g3beige",), "pci-root", "pci.0", has_ide=True),
-    Family(("mac99", "bamboo", "40p", "sam460ex", "pegasos2"), "pci-root", "pci.0"),
-    Family(("malta", "sun4u"), "pci-root", "pci", has_ide=True),
-    Family(("versatilepb", "versatileab", "clipper", "r2d"), "pci-root", "pci"),
+    Family(("mac99", "bamboo", "sam460ex"), "pci-root", "pci.0"),
+    Family(("40p", "pegasos2"), "pci-root", "pci.0", has_isa=True),
+    Family(("malta", "sun4u"), "pci-root", "pci", has_ide=True, has_isa=True),
+    Family(("clipper",), "pci-root", "pci", has_isa=True),
+    Family(("versatilepb", "versatileab", "r2d"), "pci-root", "pci"),
     Family((), "pci-root", "pci.0", arches=("ppc", "ppc64", "ppc64le", "s390", "s390x")),
     Family((), "pci-root", "pci", arches=("alpha", "sh4", "sh4eb", "sparc64")),
 )

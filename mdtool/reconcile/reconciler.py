@@ -11,6 +11,7 @@ from mdtool.guest.alias import PREFIXES, with_ids
 from mdtool.guest.allocate import allocate
 from mdtool.guest.allocation.occupied import Occupied
 from mdtool.guest.allocation.pci import need_of
+from mdtool.guest.choices import as_described, with_described_model
 from mdtool.guest.defaults import with_defaults
 from mdtool.guest.devices import wanted_from_guest
 from mdtool.guest.elements import can_make
@@ -61,6 +62,7 @@ def reconcile(guest: Guest, old: Tree | None = None, options: Options | None = N
     """
     options = options or Options()
     report = Report()
+    guest = as_described(guest, old) if old is not None else guest
     wanted = with_defaults(guest, wanted_from_guest(guest, report))
     sections = sections_from_guest(guest, report)
     report.done(strict=options.strict)
@@ -79,6 +81,7 @@ def reconcile(guest: Guest, old: Tree | None = None, options: Options | None = N
 
 def linked(guest: Guest, tree: Tree, report: Report) -> Tree:
     """The tree with the origin of every node that an element of the XML stands for, and nothing else changed."""
+    guest = as_described(guest, tree)
     wanted = with_defaults(guest, wanted_from_guest(guest, report))
     matching = _Reconciler(guest, tree, wanted, Options(), report).matching()
     return tree_with(tree, {match.place.name: {"origin": match.wanted.origin} for match in matching.matches})
@@ -163,6 +166,7 @@ class _Reconciler:
         if match is None:
             return self._returned(w)
         node = match.place.node
+        w = with_described_model(w, node)
         have = _with_facts(self.spots.get(match.place.name), w.spot)
         if not _same_slot(w, node):  # another kind of slot: a new device, that goes where libvirt would put it
             return replace(w, id=node.id) if w.kind in PREFIXES else w

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from mdtool.guest.choices import SCSI_MODEL, chosen
 from mdtool.guest.model import Guest, Spot, Wanted
 from mdtool.machine.buses.providers import DRIVERS, ENDINGS
 
@@ -15,11 +16,9 @@ def transport(guest: Guest) -> str:
     return "mmio" if guest.arch.startswith(("arm", "aarch64")) and guest.machine.startswith("vexpress") else "pci"
 
 
-def scsi_model(guest: Guest) -> str:
-    """The SCSI controller that libvirt adds for drives without one."""
-    if guest.arch in ("ppc64", "ppc64le"):
-        return "ibmvscsi"
-    return "virtio-scsi" if guest.arch in ("s390", "s390x") else "lsilogic"
+def scsi_model(guest: Guest, index: int = 0) -> str:
+    """The SCSI controller that libvirt adds for drives without one, or that the description has."""
+    return guest.known.get(("scsi", index)) or chosen(SCSI_MODEL, guest.arch, guest.machine, "lsilogic")
 
 
 def implied(guest: Guest, type_: str, model: str, index: int, **facts: Any) -> Wanted:

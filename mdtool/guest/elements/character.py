@@ -49,7 +49,9 @@ _BY_TARGET = {
 def serial_model(context: Context) -> str:
     """What a serial port is: its model, what its target means, or what the machine has."""
     model, target = context.get("target/model/@name"), context.get("target/@type")
-    if model or target not in ("", "system-serial", "serial"):
+    # isa-serial without a model is what x86 guests say of any first port: elsewhere libvirt takes the machine's own.
+    anything = ("", "system-serial", "serial") if context.guest.has_isa else ("", "system-serial", "serial", "isa-serial")
+    if model or target not in anything:
         return model or _BY_TARGET.get(target, target)
     return default_serial(context.guest)
 

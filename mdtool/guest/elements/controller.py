@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from itertools import count
 
-from mdtool.guest.allocation.controllers import is_placed
+from mdtool.guest.allocation.controllers import is_placed, scsi_model
 from mdtool.guest.host import carried
 from mdtool.guest.model import Guest, Wanted
 from mdtool.guest.table import (
@@ -44,7 +44,7 @@ def _choice(context: Context) -> str:
     kind = context.get("@type")
     model = context.get("@model")
     if not model or model == "auto":
-        model = default_model(context.guest, kind, context.number("@index"))
+        model = default_model(context.guest, kind, int(context.numbered.get("index", context.number("@index"))))
     return f"{kind}/{model}"
 
 
@@ -53,14 +53,14 @@ def default_model(guest: Guest, kind: str, index: int = 0) -> str:
 
     On PCI that is the root alone: what other PCI controllers are is a matter of the addresses on them.
     """
+    if kind == "usb" and (kind, index) in guest.known:
+        return guest.known[kind, index]
     if kind == "usb":
         if guest.arch in ("s390", "s390x"):
             return "none"
         return "qemu-xhci" if guest.arch == "aarch64" or guest.arch.startswith("ppc64") else "piix3-uhci"
     if kind == "scsi":
-        if guest.arch.startswith("ppc64"):
-            return "ibmvscsi"
-        return "virtio-scsi" if guest.arch in ("s390", "s390x") else "lsilogic"
+        return scsi_model(guest, index)
     if kind == "pci" and index == 0:
         return guest.family.root if guest.family is not None else ""
     return _MODELS.get(kind, "")

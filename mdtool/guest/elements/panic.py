@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from mdtool.guest.choices import PANIC_MODEL, chosen
 from mdtool.guest.model import Wanted
 from mdtool.guest.table import Context, Device
-
-DEFAULTS = {"s390x": "s390", "s390": "s390", "ppc64": "pseries", "ppc64le": "pseries"}
 
 
 def _shape(context: Context, wanted: Wanted) -> Wanted | None:
@@ -23,7 +22,7 @@ def _shape(context: Context, wanted: Wanted) -> Wanted | None:
 PANIC = Device(
     "panic",
     choose="@model",
-    absent=lambda context: DEFAULTS.get(context.guest.arch, "isa"),
+    absent=lambda context: chosen(PANIC_MODEL, context.guest.arch, context.guest.machine, "isa"),
     drivers={"isa": "pvpanic", "pvpanic": "pvpanic-pci", "hyperv": "", "pseries": "", "s390": ""},
     shape=_shape,
 )

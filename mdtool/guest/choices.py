@@ -1,0 +1,90 @@
+"""What libvirt chooses where the XML leaves it open, where that changed over time: a row a choice.
+
+For a fresh guest the newest libvirt's choice counts.  For a described one the description says (``Guest.known``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from mdtool.guest.model import Guest, Wanted
+from mdtool.machine.buses.providers import libvirt_index, provider_of
+from mdtool.machine.drivers import same_driver
+from mdtool.machine.machines import VIRT, family_of
+from mdtool.machine.tree import Node, Tree
+
+X86 = ("x86_64", "i686")
+ARM = ("aarch64", "armv7l", "armv6l")
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One row: on these architectures (and on the machine ``virt`` alone, where ``virt``) libvirt takes ``now``.
+
+    ``old`` is what libvirt ``until`` took; both were asked: ``virsh domxml-to-native``, QEMU with all models at hand.
+    """
+
+    arches: tuple[str, ...]
+    now: str
+    old: str = ""
+    until: str = ""
+    since: str = ""
+    virt: bool = False
+
+
+#: the model of a SCSI controller
+SCSI_MODEL = (
+    Choice(("ppc64", "ppc64le"), "ibmvscsi"),
+    Choice(("s390", "s390x"), "virtio-scsi"),
+    Choice(ARM, "virtio-scsi", "lsilogic", until="9.0", since="12.8", virt=True),
+)
+#: the model of a panic device; libvirt 9.0 refused the ISA one of an ARM machine, which it took
+PANIC_MODEL = (
+    Choice(("ppc64", "ppc64le"), "pseries"),
+    Choice(("s390", "s390x"), "s390"),
+    Choice(ARM, "pvpanic", "isa", until="9.0", since="12.8", virt=True),
+)
+
+
+def chosen(rows: tuple[Choice, ...], arch: str, machine: str, absent: str) -> str:
+    """The newest libvirt's choice.
+
+    >>> chosen(SCSI_MODEL, "aarch64", "virt-7.2", "lsilogic"), chosen(SCSI_MODEL, "x86_64", "pc", "lsilogic")
+    ('virtio-scsi', 'lsilogic')
+    """
+    is_virt = family_of(machine, arch) is VIRT
+    return next((row.now for row in rows if arch in row.arches and (is_virt or not row.virt)), absent)
+
+
+#: kind of device -> where its XML names the model; where it does not, the machine that is described has made the choice
+MODELS: Mapping[str, str] = {
+    "controller": "@model",
+    "interface": "model/@type",
+    "memballoon": "@model",
+    "panic": "@model",
+    "tpm": "@model",
+    "video": "model/@type",
+}
+
+
+def as_described(guest: Guest, tree: Tree) -> Guest:
+    """``guest`` with the models of the controllers that ``tree`` has, for what its XML leaves open."""
+    known: dict[tuple[str, int], str] = {}
+    for place in tree.places:
+        row = provider_of(place.node.driver)
+        index = libvirt_index(place.node, row.type) if row.type in ("scsi", "usb") else None
+        if index is not None and not row.model.startswith("ich9-"):  # those come in sets, which the XML lists
+            known.setdefault((row.type, index), row.model)
+    return replace(guest, known=known) if known else guest
+
+
+def with_described_model(wanted: Wanted, node: Node) -> Wanted:
+    """``wanted`` of the node's model, where nobody named another: its properties are those that the node has as well."""
+    path = MODELS.get(wanted.kind)
+    named = path is None or (wanted.element is not None and wanted.element.get(path))
+    if named or not wanted.driver or same_driver(wanted.driver, node.driver):
+        return wanted
+    have = {**node.pins, **node.properties}
+    properties = {name: value for name, value in wanted.properties.items() if name in have}
+    return replace(wanted, driver=node.driver, properties=properties)
