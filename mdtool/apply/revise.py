@@ -20,7 +20,7 @@ from mdtool.errors import InputError, MdtoolError, Report, Warn
 from mdtool.files import is_standard, write_file, write_over
 from mdtool.guest.devices import guest_from_bytes, wanted_from_guest
 from mdtool.guest.model import Guest
-from mdtool.machine.document import Document
+from mdtool.machine.document import Document, tree_with
 from mdtool.machine.edit import rewritten
 from mdtool.machine.tree import Tree
 from mdtool.machine.writer import yaml_from_tree
@@ -139,9 +139,9 @@ def revised(request: Request) -> Revision:
         tree, plan = _followed(guest, before, tree, plan, warnings)
     if request.write_xml:
         xml = _xml_with_places(guest, tree, request.aliases, warnings)
-        if request.rewrites_guest:
-            again = replace(guest_from_bytes(xml.encode(), request.guest), emulator=guest.emulator)
-            tree = reconcile(again, tree, request.options).tree
+        again = replace(guest_from_bytes(xml.encode(), request.guest), emulator=guest.emulator)
+        noted = reconcile(again, tree, request.options).tree
+        tree = noted if request.rewrites_guest else _with_addresses(tree, noted)
     return Revision(request, guest, old, tree, plan, xml, rebase, tuple(warnings.found))
 
 
@@ -208,6 +208,16 @@ def _followed(guest: Guest, before: Tree, tree: Tree, plan: Plan, warn: _Warning
     except MdtoolError as error:
         warn(f"the built-ins stay as described, since a rehearsal cannot show what becomes of them: {error}")
         return tree, plan
+
+
+def _with_addresses(tree: Tree, noted: Tree) -> Tree:
+    """The tree with the addresses that the XML with every address says: it and the one without are the same guest."""
+    changes = {}
+    for name, place in noted.by_name.items():
+        old, address = tree.by_name.get(name), place.node.applied.get("@address")
+        if old is not None and address is not None and old.node.origin == place.node.origin:
+            changes[name] = {"applied": {"@address": address, **old.node.applied}}
+    return tree_with(tree, changes)
 
 
 def _xml_with_places(guest: Guest, tree: Tree, aliases: str, warn: _Warnings) -> str:

@@ -10,7 +10,6 @@ from mdtool.errors import ConflictError, MdtoolError, Report, Warn
 from mdtool.guest.alias import PREFIXES, with_ids
 from mdtool.guest.allocate import allocate
 from mdtool.guest.allocation.occupied import Occupied
-from mdtool.guest.allocation.pci import need_of
 from mdtool.guest.choices import as_described, with_described_model
 from mdtool.guest.defaults import with_defaults
 from mdtool.guest.devices import wanted_from_guest
@@ -20,8 +19,7 @@ from mdtool.guest.override import overridden
 from mdtool.guest.place import placed
 from mdtool.guest.platform import sections_from_guest
 from mdtool.guest.spots import indices_taken, on_root, spot_from_node, spots_from_tree, survivor
-from mdtool.machine.buses.addresses import key_names
-from mdtool.machine.buses.kinds import is_hot_plugged, kind_of_driver
+from mdtool.machine.buses.kinds import is_hot_plugged
 from mdtool.machine.buses.providers import controller_of, libvirt_index
 from mdtool.machine.document import tree_with
 from mdtool.machine.drivers import canonical_driver, same_driver
@@ -34,6 +32,7 @@ from mdtool.reconcile.merge import Change, merged, record, without_defaults
 from mdtool.reconcile.plan import Action, Plan, Reason, Step
 from mdtool.reconcile.roms import warn_of_shared_roms
 from mdtool.reconcile.sections import merged_sections
+from mdtool.reconcile.survivors import computed_properties, is_renamed, recorded_again, same_slot, with_facts
 
 
 class Result(NamedTuple):
@@ -167,8 +166,8 @@ class _Reconciler:
             return self._returned(w)
         node = match.place.node
         w = with_described_model(w, node)
-        have = _with_facts(self.spots.get(match.place.name), w.spot)
-        if not _same_slot(w, node):  # another kind of slot: a new device, that goes where libvirt would put it
+        have = with_facts(self.spots.get(match.place.name), w.spot)
+        if not same_slot(w, node):  # another kind of slot: a new device, that goes where libvirt would put it
             return replace(w, id=node.id) if w.kind in PREFIXES else w
         if have is None:
             return replace(w, id=node.id or w.id)
@@ -294,7 +293,7 @@ class _Reconciler:
         where = placed(self.guest, done)
         for _, node in where:  # all old names go before the first new one comes: one may be the other
             match = matches.get(node.origin or "")
-            if match is not None and match.place.name in parts.nodes and _renamed(node, match.place.node):
+            if match is not None and match.place.name in parts.nodes and is_renamed(node, match.place.node):
                 parts.remove(match.place.name)
         for bus, node in where:
             w = by_origin.get(node.origin or "")
@@ -362,7 +361,7 @@ class _Reconciler:
             old.applied,
             old.properties,
             old.pins,
-            weak=_computed(w, node),
+            weak=computed_properties(w, node),
             prefer=self.options.prefer,
         )
         for conflict in merge.conflicts:
@@ -379,6 +378,8 @@ class _Reconciler:
         # A device without an address never was anywhere: what follows from its place only completes it.
         computed = node.properties.keys() - w.properties.keys() if old.address is None else frozenset()
         changes += [change for change in merge.changes if change.name not in computed]
+        if not changes and old.origin == w.origin:
+            recorded = recorded_again(recorded, old.applied)
         new = replace(
             old,
             origin=w.origin,
@@ -460,39 +461,12 @@ def _pci_index(origin: str | None) -> int:
     return small_number(index) if kind == "controller/pci" else 0
 
 
-def _computed(w: Wanted, node: Node) -> frozenset[str]:
-    """The properties that follow from the place, and that no person wrote; that a slot is shared is a fact all the same."""
-    needed = {"multifunction"} if node.properties.get("multifunction") is True else set()
-    return frozenset(node.properties.keys() - w.properties.keys() - needed)
-
-
 def _complete(parts: Parts, bus: str, node: Node) -> None:
     """Give a port or controller that stays its place, where it has none: in a description without addresses."""
     _, old = parts.nodes.get(node.id or "", ("", None))
     if old is not None and old.address is None and node.address is not None:
         properties = {**node.properties, **old.properties}
         parts.put(node.id or "", bus, replace(old, address=node.address, properties=properties, buses=node.buses))
-
-
-def _same_slot(w: Wanted, node: Node) -> bool:
-    """Whether the model that is wanted goes where the other one is: not from USB to SCSI, nor from PCI Express to PCI."""
-    return same_driver(node.driver, w.driver) or (
-        kind_of_driver(node.driver) is kind_of_driver(w.driver) and need_of(w) == need_of(replace(w, driver=node.driver))
-    )
-
-
-def _with_facts(have: Spot | None, want: Spot | None) -> Spot | None:
-    """The place of a survivor, with what the XML says of it beside its numbers: ``multifunction``, a DIMM's base."""
-    if have is None or want is None or have.type != want.type:
-        return have
-    more = {name: value for name, value in want.numbers.items() if name not in key_names(have.type)}
-    numbers = {name: value for name, value in have.numbers.items() if name != "alone" or "multifunction" not in more}
-    return Spot(have.type, {**numbers, **more})
-
-
-def _renamed(new: Node, old: Node) -> bool:
-    """Whether a device of another model has another id, since its kind is named after its place."""
-    return not same_driver(new.driver, old.driver) and new.id != old.id
 
 
 def _spoken(key: tuple[object, ...]) -> str:
