@@ -268,7 +268,15 @@ def test_readers_touch_nothing(busy: Busy, tmp_path: Path) -> None:
         assert "Traceback" not in done.stderr and done.returncode in (0, 1, 2), done.stderr
         if done.returncode < 2:
             worked.add(words[0])
-        until(lambda: busy._descriptors() == before["descriptors"], told=lambda words=words: (words, sorted(set(busy._descriptors()) ^ set(before['descriptors'])), len(busy._descriptors()), len(before['descriptors'])))  # type: ignore[misc]
+        until(
+            lambda: busy._descriptors() == before["descriptors"],
+            told=lambda words=words: (
+                words,
+                sorted(set(busy._descriptors()) ^ set(before["descriptors"])),
+                len(busy._descriptors()),
+                len(before["descriptors"]),
+            ),
+        )  # type: ignore[misc]
         assert changed(before, busy.state()) == [], words
         busy.serves()
     with busy._client("nbd") as client:  # which QEMU greets
