@@ -23,6 +23,7 @@ example:
   mdtool check web01.yaml                               what QEMU would refuse, and what a guest would stumble over
   mdtool check --qemu qemu-system-x86_64 web01.yaml     drivers, properties and values as this QEMU has them
   mdtool check --qemu auto *.yaml                       the QEMU of each description's own architecture
+  mdtool check --fix web01.yaml                         mend what has one right answer: a taken slot, a duplicate chassis
   mdtool check --list                                   every rule, and what it says
 
 Exit status: 0 no errors (warnings are shown), 2 errors; with --strict warnings are errors.
@@ -36,6 +37,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--qemu-root", metavar="DIR", help="the folder that this QEMU lives in, as / does")
     connect_argument(parser)
     parser.add_argument("--strict", action="store_true", help="warnings are errors")
+    says = "mend descriptions where there is one right answer, and say what was done"
+    parser.add_argument("--fix", action="store_true", help=says)
     parser.add_argument("--ignore-others", action="store_true", help="leave files alone that are no machine descriptions")
     parser.add_argument("--json", action="store_true", help="what was found, as JSON")
     parser.add_argument("--list", action="store_true", help="explain every check and end")
@@ -52,6 +55,8 @@ def run(args: argparse.Namespace) -> int:
     for name in _files(args.sources):
         if args.ignore_others and not _is_one_of_ours(name):
             continue
+        if args.fix:
+            _fix(name, args)
         errors, warnings = _checked(name, args)
         if args.strict:
             errors, warnings = sorted([*errors, *warnings], key=lambda e: (e.at is not None, e.at)), []
@@ -97,6 +102,27 @@ def _is_one_of_ours(name: str) -> bool:
     except MdtoolError:
         return True  # which is then said
     return is_description(text) or (is_xml(text) and "<domain" in text)
+
+
+def _fix(name: str, args: argparse.Namespace) -> None:
+    """Mend a description file in place; what is no description, or no file, is left alone."""
+    from mdtool.files import bytes_from_file, locked, write_file
+    from mdtool.machine.document import document_from_file
+    from mdtool.review.fix import fixed
+    from mdtool.sources import Kind, kind_of_data
+
+    if not os.path.isfile(name) or kind_of_data(bytes_from_file(name), name) is not Kind.DESCRIPTION:
+        return
+    try:
+        with locked(name):
+            document = document_from_file(name)
+            mended, done = fixed(document, _knowledge(str(document.tree.machine.get("arch", "x86_64")), args))
+            if done:
+                write_file(name, mended.text)
+    except InputError:
+        return  # what cannot be read is among the findings
+    for line in done:
+        say(f"{name}: {line}")
 
 
 def _checked(name: str, args: argparse.Namespace) -> tuple[list[MdtoolError], list[MdtoolError]]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from mdtool.errors import Position
 from mdtool.machine.document import Document
+from mdtool.machine.tree import Place, Tree
 from mdtool.machine.yaml import items, kind, position
 
 #: (name of a node or section, path of a key in it): ("net0", "address"), ("net0", "properties.mac"), ("cpu", "vcpus")
@@ -56,3 +57,9 @@ def _get(node: Any, key: str) -> Any:
 
 def _sequence(node: Any) -> Iterator[Any]:
     return iter(node.value if node is not None else ())
+
+
+def place_at(tree: Tree, line: int) -> Place | None:
+    """The node that a line of the description (from 1) is in: the last one that starts at or before it."""
+    found = [place for place in tree.places if place.node.position is not None and place.node.position.line <= line]
+    return max(found, key=lambda place: place.node.position.line if place.node.position else 0, default=None)

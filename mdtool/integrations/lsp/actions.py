@@ -7,15 +7,10 @@ from typing import NamedTuple
 
 from mdtool.errors import MdtoolError
 from mdtool.integrations.lsp.analysis import Pair
-from mdtool.machine.document import tree_with
 from mdtool.machine.edit import rewritten
-from mdtool.machine.tree import Place, Tree
+from mdtool.machine.tree import Tree
 from mdtool.reconcile import Options, reconcile
-from mdtool.review.free import free_addresses
-
-#: rules of ``check`` that another address mends
-_ANOTHER_ADDRESS = frozenset({"address-taken", "address-reserved", "address-range", "address-form", "address-shared",
-                              "multifunction", "usb-port", "usb-speed", "port-slot", "function-zero"})  # fmt: skip
+from mdtool.review.fix import fixes
 
 
 class Action(NamedTuple):
@@ -42,28 +37,9 @@ def _mending(pair: Pair, error: MdtoolError) -> Iterator[Action]:
     if error.rule in ("not-reconciled", "property-conflict"):
         yield from _reconciled(pair, error)
         return
-    place = pair.place_at(error.at.line)
-    if place is None or pair.tree is None:
-        return
-    if error.rule in _ANOTHER_ADDRESS:
-        yield from _moved(pair, place, error)
-    if error.rule == "multifunction" and place.bus is not None and place.node.address:
-        zero = next((n for n in place.bus.devices if n.address == f"{place.node.address[:2]}.0"), None)
-        name = next((p.name for p in pair.tree.places if p.node is zero), None)
-        if name is not None and zero is not None:
-            change = {"properties": {**zero.properties, "multifunction": True}}
-            yield _action(pair, f"Give {name} multifunction: true", tree_with(pair.tree, {name: change}), error)
-    if error.rule == "chassis-unique" and (free := (error.expected or "").rpartition(" ")[2]).isdigit():
-        change = {"properties": {**place.node.properties, "chassis": int(free)}}
-        yield _action(pair, f"Give {place.name} chassis {free}", tree_with(pair.tree, {place.name: change}), error)
-
-
-def _moved(pair: Pair, place: Place, error: MdtoolError) -> Iterator[Action]:
-    assert pair.tree is not None
-    bus = place.bus.name if place.bus is not None else ""
-    for count, address in enumerate(free_addresses(pair.tree, bus, place.node.driver)[:3]):
-        tree = tree_with(pair.tree, {place.name: {"address": address}})
-        yield _action(pair, f"Move {place.name} to {bus} {address}", tree, error, preferred=count == 0)
+    if pair.document is not None:
+        for count, fix in enumerate(fixes(pair.document, error)):
+            yield _action(pair, fix.title[0].upper() + fix.title[1:], fix.tree, error, preferred=count == 0)
 
 
 def _reconciled(pair: Pair, error: MdtoolError) -> Iterator[Action]:

@@ -11,7 +11,7 @@ from mdtool.errors import Errors, MdtoolError, Position, Report, Warn
 from mdtool.guest.devices import guest_from_bytes, wanted_from_guest
 from mdtool.guest.model import Guest, Wanted
 from mdtool.machine.document import Document, document_from_text
-from mdtool.machine.positions import Positions, positions
+from mdtool.machine.positions import Positions, place_at, positions
 from mdtool.machine.tree import Place, Tree
 from mdtool.qemu.introspect import Knowledge
 from mdtool.reconcile import Result, reconcile
@@ -63,13 +63,8 @@ class Pair:
         return {named.node: named.name for named in names(self.tree)} if self.tree is not None else {}
 
     def place_at(self, line: int) -> Place | None:
-        """The node that ``line`` of the description (from 1) is in: the last one that starts at or before it."""
-        found = None
-        for place in self.tree.places if self.tree is not None else ():
-            at = place.node.position
-            if at is not None and at.line <= line and (found is None or at.line >= found[0]):
-                found = at.line, place
-        return found[1] if found is not None else None
+        """The node that ``line`` of the description (from 1) is in."""
+        return place_at(self.tree, line) if self.tree is not None else None
 
     def place_of(self, origin: str) -> Place | None:
         """The node that stands for an XML element."""
