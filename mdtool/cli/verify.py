@@ -29,6 +29,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("description", metavar="GUEST.yaml", help=DESCRIPTION)
     parser.add_argument("source", metavar="SOURCE", help=source)
     parser.add_argument("--json", action="store_true", help="the differences as JSON")
+    parser.add_argument("--strict", action="store_true", help="exit with 1 also where something was not compared")
     parser.add_argument("--migration", action="store_true", help="try to load its state into the described machine")
     parser.add_argument("--stop", action="store_true", help="allow --migration to stop a running guest for a moment")
     says = "rehearse with this QEMU; with --migration and a running machine, the QEMU to load the state into"
@@ -43,12 +44,13 @@ def run(args: argparse.Namespace) -> int:
     from mdtool.sources import document_from_source, is_running, rehearsal_of
 
     access = access_of(args)
+    rehearsed = not is_running(args.source)
     tree = document_from_source(args.description, access).tree
-    if not is_running(args.source):
+    if rehearsed:
         from mdtool.launch.start import counts
 
         with rehearsal_of(args.source, access) as (session, prepared):
-            found, compared, refused = _verified(tree, session, args)
+            found, compared, refused = _verified(tree, session, args, is_rehearsal=True)
         found = [difference for difference in found if counts(difference, prepared)]
     else:
         with session_from_source(args.source, connect=args.connect) as session:
@@ -65,13 +67,15 @@ def run(args: argparse.Namespace) -> int:
         print(f"{len(noticed(found))} differences that a guest sees")
         if args.migration:
             print(refused or "the state loads")
-    return 1 if noticed(found) or refused else 0
+    return 1 if noticed(found) or refused or (args.strict and compared.not_compared) else 0
 
 
-def _verified(tree: Tree, session: Session, args: argparse.Namespace) -> tuple[list[Difference], Compared, Refusal | None]:
+def _verified(
+    tree: Tree, session: Session, args: argparse.Namespace, *, is_rehearsal: bool = False
+) -> tuple[list[Difference], Compared, Refusal | None]:
     from mdtool.proof.enumerated import verified
 
-    machine, found, compared = verified(tree, session)
+    machine, found, compared = verified(tree, session, is_rehearsal=is_rehearsal)
     if not args.migration:
         return found, compared, None
     from mdtool.proof.migration import foretold

@@ -16,41 +16,38 @@ XML = "xml"  # guest XML, of which a description keeps what it last set
 
 
 class Fact(NamedTuple):
-    """``pattern`` of ``section.key.key``; who ``tells`` it; the values that are like an absent one (``unset``)."""
+    """``keys`` with their sections, each with all that is below it; who ``tells`` them; values like an absent one."""
 
-    pattern: str
+    keys: tuple[str, ...]
     tells: frozenset[str]
     unset: tuple[Value, ...] = ()
 
 
-def _row(pattern: str, tells: str, *unset: Value) -> Fact:
-    return Fact(pattern, frozenset(tells.split()), unset)
+def _row(keys: str, tells: str, *unset: Value) -> Fact:
+    return Fact(tuple(keys.split()), frozenset(tells.split()), unset)
 
 
 #: the first row that fits decides
 FACTS = (
-    _row(r"guest\.(name|uuid)", "monitor"),
-    _row(r"machine\.(type|arch)", "monitor xml"),
-    _row(r"cpu\.features\..*", "arguments"),
-    _row(r"cpu\.(model|vcpus|maxcpus|topology(\..*)?)", "monitor", 1),
-    _row(r"memory\.(slots|max)", "monitor xml", 0),
-    _row(r"memory\.size", "monitor"),
-    _row(r"numa\.distances", "arguments xml"),
-    _row(r"numa\.nodes\.(links|caches|initiator)", "arguments xml"),
-    _row(r"numa\.nodes(\.(id|cpus|memory|memdev))?", "monitor xml"),
-    _row(r"numa", "monitor xml"),
-    _row(r"firmware\.kind", "arguments xml"),
-    _row(r"firmware\.secure", "monitor xml", False),
-    _row(r"boot\.strict", "", False),  # what firmware does when nothing boots: libvirt's default, and not QEMU's
-    _row(r"boot\.menu", "monitor", False),
-    _row(r"boot\.order", "monitor", "", "cad"),
-    _row(r"boot\.(once|splash|splash-time|reboot-timeout)", "monitor xml"),
-    _row(r"boot\.(kernel|append)", "arguments xml", False, ""),
-    _row(r"smbios(\..*)?", "arguments xml"),
-    _row(r"features\.fw_cfg(\..*)?", "arguments xml"),
-    _row(r"features\.globals(\..*)?", "arguments"),
-    _row(r"clock\.base", "arguments xml", "utc"),
-    _row(r"clock\.timers\.rtc(\..*)?", "arguments"),
+    _row("guest.name guest.uuid", "monitor"),
+    _row("machine.type machine.arch", "monitor xml"),
+    _row("cpu.features", "arguments"),
+    _row("cpu.model cpu.vcpus cpu.maxcpus cpu.topology", "monitor", 1),
+    _row("memory.slots memory.max", "monitor xml", 0),
+    _row("memory.size", "monitor"),
+    _row("numa.distances numa.nodes.links numa.nodes.caches numa.nodes.initiator", "arguments xml"),
+    _row("numa", "monitor xml"),
+    _row("firmware.kind", "arguments xml"),
+    _row("firmware.secure", "monitor xml", False),
+    _row("boot.strict", "", False),  # what firmware does when nothing boots: libvirt's default, and not QEMU's
+    _row("boot.menu", "monitor", False),
+    _row("boot.order", "monitor", "", "cad"),
+    _row("boot.once boot.splash-time boot.reboot-timeout", "monitor xml"),
+    _row("boot.kernel boot.append", "arguments xml", False, ""),
+    _row("smbios features.fw_cfg", "arguments xml"),
+    _row("features.globals", "arguments"),
+    _row("clock.base", "arguments xml", "utc"),
+    _row("clock.timers.rtc", "arguments"),
 )
 
 #: machine properties, and what they are on every version of QEMU where nobody chose; others depend on the machine type
@@ -75,8 +72,6 @@ MACHINE_UNSET: Properties = {
     "x-oem-table-id": ("BXPC    ", "BXPC"),
     "dt-compatible": ("",),
     "highmem": (True,),
-    "secure": (False,),
-    "virtualization": (False,),
     "mte": (False,),
     "ras": (False,),
     "iommu": ("none",),
@@ -101,9 +96,12 @@ def sources_of(tree: Tree) -> frozenset[str]:
 
 
 def fact_of(path: str) -> Fact | None:
-    """The row of ``boot.menu``; rows of a list have no number (``numa.nodes[0].cpus`` is ``numa.nodes.cpus``)."""
-    plain = re.sub(r"\[\d+\]", "", path)
-    return next((fact for fact in FACTS if re.fullmatch(fact.pattern, plain)), None)
+    """The row of ``boot.menu``; None where nobody is known to tell it.
+
+    Rows of a list have no number: ``numa.nodes[0].cpus`` is ``numa.nodes.cpus``.
+    """
+    plain = re.sub(r"\[\d+\]", "", path) + "."
+    return next((fact for fact in FACTS if any(plain.startswith(f"{key}.") for key in fact.keys)), None)
 
 
 def is_known(sources: frozenset[str], path: str) -> bool:

@@ -301,6 +301,7 @@ def _numa(answers: Mapping[str, Any]) -> dict[str, Value]:
 def _boot(answers: Mapping[str, Any]) -> dict[str, Value]:
     """Boot options that differ from what a machine has where nobody chose."""
     boot = dict(answers.get("boot") or {})
+    boot.pop("splash", None)  # a file of the host's
     order = boot.pop("order", None)
     return _present(**boot, order=order if order not in ("", "cad") else None)
 
