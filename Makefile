@@ -7,7 +7,7 @@ WORKERS ?= auto
 EXTRAS = $(abspath $(VENV))/extras
 TOOLS = MDTOOL_TEST_LINUX=$(EXTRAS)/linux MDTOOL_YAML_LS=$(EXTRAS)/node/node_modules/.bin/yaml-language-server MDTOOL_VSCODE=$(EXTRAS)/vscode
 
-.PHONY: demo test check bench matrix soak fuzz clean
+.PHONY: demo test quick check bench matrix soak fuzz clean
 
 demo: $(VENV)/ready
 	@scripts/system demo
@@ -18,6 +18,11 @@ test: $(VENV)/ready
 	@scripts/extras $(VENV)/extras
 	$(MAKE) --no-print-directory check
 	$(TOOLS) $(VENV)/bin/python -m pytest -n $(WORKERS)
+
+# What starts no QEMU, for each change of the pure middle: under a minute.
+PURE = $(addprefix tests/,test_cases.py test_document.py test_qtree.py test_recorded.py test_doctests.py guest reconcile proof)
+quick: $(VENV)/ready
+	$(VENV)/bin/python -m pytest -n $(WORKERS) --quick $(PURE)
 
 check: $(VENV)/ready
 	$(VENV)/bin/ruff check .

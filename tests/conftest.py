@@ -37,6 +37,26 @@ PACKAGES = {
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--regenerate", action="store_true", help="rewrite the golden files of tests/cases")
+    parser.addoption("--quick", action="store_true", help="only what starts no QEMU and draws no examples: under a minute")
+
+
+#: what a test that starts something asks for, and the folders and files where all do
+STARTING = {"qemu", "libvirt", "server", "chromium", "linux"}
+SLOW = ("tests/qemu/", "tests/test_packaging.py", "tests/test_libvirtd.py", "tests/launch/test_backends_qemu.py")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not config.getoption("--quick"):
+        return
+
+    def slow(item: pytest.Item) -> bool:
+        asked = STARTING & set(getattr(item, "fixturenames", ()))
+        drawn = getattr(getattr(item, "obj", None), "is_hypothesis_test", False)
+        return bool(asked) or drawn or item.nodeid.startswith(SLOW)
+
+    left_out = [item for item in items if slow(item)]
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [item for item in items if not slow(item)]
 
 
 def pytest_configure() -> None:
