@@ -314,9 +314,10 @@ def clock(said: Said, tree: Tree) -> str:
 
 
 def booting(
-    said: Said, tree: Tree, host: HostSide, arch: str, absolute: Callable[[str], str], report: Report
+    said: Said, tree: Tree, host: HostSide, absolute: Callable[[str], str], report: Report, *, has_serial: bool
 ) -> tuple[str, bool]:
     """(the children of <os> after <type>, whether flash memory holds the firmware)."""
+    arch = str(tree.machine["arch"])
     inner, flash = "", _flash(said, host, absolute, report)
     inner += flash
     if not flash and (bios := said.value("bios") or said.bag("machine").get("firmware")):
@@ -327,7 +328,7 @@ def booting(
             inner += text(element, value if name == "append" else absolute(value))
     if (menu := tree.boot.get("menu")) is not None:
         inner += tag("bootmenu", enable=yes(bool(menu)), timeout=tree.boot.get("splash-time"))
-    if "nographic" in said and arch in ("x86_64", "i386"):
+    if "nographic" in said and has_serial and arch in ("x86_64", "i386"):
         inner += tag("bios", useserial="yes")
     elif (timeout := tree.boot.get("reboot-timeout")) is not None:
         inner += tag("bios", rebootTimeout=timeout)

@@ -145,6 +145,8 @@ def disk(writer: Writer, one: One) -> Made:
     if where == "ide" and "q35" in writer.machine:
         where = "sata"
     bag = dict(given.bag) if given is not None else {}
+    if one.driver == "usb-storage" and bag.get("media") == "cdrom":
+        raise NoWords("usb-storage that is a CD drive")  # it is one by -drive media=cdrom alone
     named = {node: other.bag for node, other in writer.host.drives.items()}
     for key in ("werror", "rerror"):
         if (value := one.keys.take(key)) is not None:
@@ -385,6 +387,8 @@ CODECS = {"hda-duplex": "duplex", "hda-micro": "micro", "hda-output": "output"}
 
 
 def sound(writer: Writer, one: One) -> Made:
+    if one.driver.endswith("-hda") and not any(bus.devices for bus in one.device.buses):
+        raise NoWords("a sound controller without a codec")  # to libvirt one belongs to the card
     audio = writer.audio(one)
     return Made(tag("sound", audio, model=_SOUND[one.driver]), f"sound{writer.count('sound')}")
 

@@ -89,6 +89,7 @@ class _Machine:
         self.names: dict[int, tuple[str | None, str]] = {}  # devices that were named: their paths and ids before
         self.buses: dict[str, str] = {}  # names of buses before and after
         self._plugged: list[tuple[RawBus, RawDevice]] = []
+        self.own_buses: set[str] = set()
 
     def absolute(self, path: str) -> str:
         """A path from the script's folder."""
@@ -174,10 +175,11 @@ class _Machine:
             for o in options
             if o.name in ("accel", "display", "machine", "m", "cpu", "smp", "L", "object", "numa", "audio", "audiodev")
         ]
-        kept = [_without_usb(o) if o.name == "machine" else o for o in kept]
+        kept = [_without_devices(o) if o.name == "machine" else o for o in kept]
         host, self.host.processes = list(self.host.processes), []
         raw = self._raw([Option("nodefaults"), Option("no-user-config"), *kept, *self._flash(options)])
         self.host.processes = host
+        self.own_buses = {bus.name for bus in raw.buses} | {b.name for _, d in placed(raw.buses) for b in d.buses}
         return {(device.driver, bus.name, device.properties.get("addr")) for bus, device in placed(raw.buses)}
 
     def _flash(self, options: Sequence[Option]) -> list[Option]:
@@ -207,7 +209,9 @@ class _Machine:
         givens = self._matched(raw)
         inside = {id(bus) for _, device in placed(raw.buses) if device.driver == "usb-storage" for bus in device.buses}
         hands = 0
-        for bus, device in [*in_order(raw.buses), *self._plugged]:
+        loose = RawBus("", "none")
+        wordless: set[int] = set()  # buses of what has no element, where nothing else has one either
+        for bus, device in [*in_order(raw.buses), *self._plugged, *((loose, one) for one in raw.loose)]:
             if bus.type in FOLDED:
                 continue
             if device.path not in users and id(bus) in inside:
@@ -230,32 +234,32 @@ class _Machine:
                 continue
             why = "the XML has no words for it"
             try:
-                if id(device) not in refused:
+                if id(device) not in refused and id(bus) not in wordless:
                     thing.made = writer.made(one)
             except NoWords as error:
                 why = f"the XML has no words for {error}"
             is_hosts = bool(one.keys.left) or any(one.properties.get(name) for name in BACKENDS)
             if thing.made is not None:
                 self._call(device, thing.made.id, taken, users)
-            elif device.path in users or is_hosts or given is not None or device.driver == _OWN_HUB:
+            elif device.path in users or is_hosts or given is not None or self._by_default(bus, device):
                 name = self._call(device, f"import{hands}", taken, users)
                 hands += 1
                 if is_hosts:
                     thing.verbatim = self._verbatim(one, name, given)
+                wordless |= {id(one) for one in _narrow_buses(device)}
                 where = "it stays an option, in <qemu:commandline>" if thing.verbatim else "it stays in the description"
                 report.warn(f"{name} ({one.driver}): {why}; {where}", at=thing.at, rule="import")
             else:
                 continue
             found.append(thing)
-        for device in raw.loose:
-            if device.id:
-                found.append(Thing(device, givens.get(id(device))))
-                what = f"{device.id} ({device.driver}): the XML has no words for it; it stays in the description"
-                report.warn(what, at=found[-1].at, rule="import")
         for _, device in placed(raw.buses):  # a companion of a USB controller names its master's bus
             master = device.properties.get("masterbus")
             device.properties |= {"masterbus": self.buses[master]} if master in self.buses else {}
         return found, users
+
+    def _by_default(self, bus: RawBus, device: RawDevice) -> bool:
+        """Whether QEMU made a device because nobody said otherwise, and not as a part of another device."""
+        return device.driver == _OWN_HUB or (bus.name in self.own_buses and bus.type in ("PCI", "PCIE"))
 
     def _call(self, device: RawDevice, id_: str, taken: set[str], users: dict[str, str]) -> str:
         """Give an anonymous device an id, as if the user had; what has one keeps it."""
@@ -325,6 +329,8 @@ class _Machine:
         else:
             bag |= {name: self._backend(one, name) for name in BACKENDS if one.properties.get(name)}
             bag |= {name: one.properties[name] for name in ("mac",) if name in one.properties}
+        if one.bus.type not in _PLACED_ELSEWHERE:  # QEMU would take the first bus of the kind
+            bag["bus"] = one.bus.name
         plain = all(isinstance(value, str) for value in bag.values())
         return Option("device", text_from_bag(bag, "driver") if plain else json.dumps(bag))
 
@@ -370,7 +376,8 @@ class _Machine:
         arch, machine = str(tree.machine["arch"]), str(tree.machine["type"])
         kind, _ = domain.hypervisor(said, report)
         reboots, _, _ = domain.event_actions(said)
-        boot, is_efi = domain.booting(said, tree, host, arch, self.absolute, report)
+        has_serial = any(thing.made is not None and thing.made.xml.startswith("<serial ") for thing in things)
+        boot, is_efi = domain.booting(said, tree, host, self.absolute, report, has_serial=has_serial)
         info, left = domain.sysinfo(said, self.absolute)
         plugged = [bytes_of(re.findall(r"<size unit='b'>(\d+)", t.made.xml)[0]) or 0
                    for t in things if t.made is not None and t.made.xml.startswith("<memory ")]  # fmt: skip
@@ -600,8 +607,19 @@ def _without_password(option: Option) -> Option:
     return option.with_bag(bag)
 
 
-def _without_usb(option: Option) -> Option:
-    return option.with_bag({key: value for key, value in option.bag.items() if key != "usb"})
+def _without_devices(option: Option) -> Option:
+    """-machine without what makes or names a device that is not the machine's own."""
+    return option.with_bag({k: v for k, v in option.bag.items() if k != "usb" and not k.startswith("cxl-fmw.")})
+
+
+def _narrow_buses(device: RawDevice) -> Iterator[RawBus]:
+    """Its buses, those behind a virtio proxy too, but for PCI: a device finds its place there by number."""
+    for bus in device.buses:
+        if bus.type in FOLDED:
+            for inner in bus.devices:
+                yield from _narrow_buses(inner)
+        elif bus.type not in ("PCI", "PCIE"):
+            yield bus
 
 
 def _mentioned(bag: Mapping[str, Any]) -> Iterator[str]:
@@ -632,6 +650,8 @@ def _with_registers(tree: Tree) -> Tree:
     return replace(tree, features={**tree.features, "globals": globals_})
 
 
+#: buses on which the description says where an option's device goes
+_PLACED_ELSEWHERE = frozenset({"", "none", "PCI", "PCIE", "System", "ISA", "virtio-bus", "virtual-css-bus"})
 _OWN_HUB = "usb-hub"  # QEMU plugs one where a bus has no port left, unless the device names its port, as from now on
 #: USB controllers that -usb makes, of which newer chipsets say that they have one
 _USB_OF_CHIPSETS = frozenset({"piix3-usb-uhci", "piix4-usb-uhci"})
