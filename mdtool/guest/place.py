@@ -8,7 +8,7 @@ The way back, from nodes to libvirt's places, is ``guest.spots``; what a bus is 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from mdtool.guest.allocation.controllers import index_of, is_placed, model_of, type_of
@@ -149,6 +149,9 @@ class _Names:
         return self.pci(spot.get("bus", 0)), address, extra
 
     def _drive(self, one: Wanted, spot: Spot) -> tuple[str, str | None, dict[str, Value]]:
+        if one.kind == "commandline":  # which names its bus as QEMU does
+            bus_name, address, extra = self._drive(replace(one, kind="disk", facts={}), spot)
+            return str(one.facts.get("bus", bus_name)), address, extra
         index, bus, target, unit = (spot.get(name, 0) for name in ("controller", "bus", "target", "unit"))
         type_ = "scsi" if one.kind == "hostdev" else str(one.facts.get("bus") or self._drive_bus(one.driver))
         id = self.controller(type_, index)

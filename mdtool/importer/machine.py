@@ -25,7 +25,7 @@ from mdtool.commandline.placeholder.options import BACKENDS, without_host
 from mdtool.commandline.resolved import options_from_command
 from mdtool.commandline.script import Command
 from mdtool.commandline.sizes import bytes_of
-from mdtool.errors import Position, QemuError, Report, Warn
+from mdtool.errors import MdtoolError, Position, QemuError, Report, Warn
 from mdtool.importer import domain
 from mdtool.importer.devices import (
     ON_BOARD,
@@ -53,6 +53,7 @@ from mdtool.qemu.commandline import arch_of, binary_of
 from mdtool.qemu.dump import tree_from_raw
 from mdtool.qemu.read import read
 from mdtool.qemu.replies import FOLDED, Raw, RawBus, RawDevice, placed
+from mdtool.reconcile import reconcile
 
 _ARCH = {"arm": "armv7l", "i386": "i686"}
 _ROUNDS = 6  # in each of them some devices lose their elements, and what sits on them in the next
@@ -139,6 +140,9 @@ class _Machine:
                 break
             refused |= others
         tree = settled(guest, tree, report)
+        with suppress(MdtoolError):  # as a reconcile writes it, so that the next one has nothing to write
+            result = reconcile(guest, tree)
+            tree = result.tree if not result.plan else tree
         return Imported(xml, tree, tuple(report.warnings))
 
     def _raw(self, options: Sequence[Option]) -> Raw:
@@ -238,7 +242,7 @@ class _Machine:
                     thing.made = writer.made(one)
             except NoWords as error:
                 why = f"the XML has no words for {error}"
-            is_hosts = bool(one.keys.left) or any(one.properties.get(name) for name in BACKENDS)
+            is_hosts = bool(one.keys.left) or any(one.properties.get(name) or one.bag.get(name) for name in BACKENDS)
             if thing.made is not None:
                 self._call(device, thing.made.id, taken, users)
             elif device.path in users or is_hosts or given is not None or self._by_default(bus, device):
@@ -354,6 +358,12 @@ class _Machine:
                 changes |= {
                     name: _without_usb_pin(tree.by_name[name].node) for name in tree.by_name if name.startswith("PIIX")
                 }
+            if place.node.driver.startswith("scsi-") and place.node.pins.get("device_id"):  # made of the drive's id
+                named = {"device_id": place.node.pins["device_id"]}
+                pins = {key: value for key, value in place.node.pins.items() if key != "device_id"}
+                changes[thing.device.id] = {"properties": {**place.node.properties, **named}, "pins": pins}
+                tree = tree_with(tree, {thing.device.id: changes.pop(thing.device.id)})
+                place = tree.by_name[thing.device.id]
             if thing.given is None:
                 continue
             bag = {
@@ -366,6 +376,8 @@ class _Machine:
                 continue
             pins = dict(place.node.pins)
             chosen = {key: pins.pop(key) for key in bag if key in pins}
+            if thing.made is None and thing.verbatim is None:  # a link that QEMU shows nowhere (nvme's subsystem)
+                chosen |= {key: value for key, value in bag.items() if key in _LINKS}
             changes[thing.device.id] = {"properties": {**place.node.properties, **chosen}, "pins": pins}
         return tree_with(tree, changes)
 
@@ -650,6 +662,8 @@ def _with_registers(tree: Tree) -> Tree:
     return replace(tree, features={**tree.features, "globals": globals_})
 
 
+#: properties that name another device, and that QEMU shows nowhere
+_LINKS = frozenset({"subsys", "bus", "primary-bus", "endpoint", "bmc"})
 #: buses on which the description says where an option's device goes
 _PLACED_ELSEWHERE = frozenset({"", "none", "PCI", "PCIE", "System", "ISA", "virtio-bus", "virtual-css-bus"})
 _OWN_HUB = "usb-hub"  # QEMU plugs one where a bus has no port left, unless the device names its port, as from now on

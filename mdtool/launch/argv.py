@@ -313,8 +313,9 @@ _ORDER = names(
 )
 #: what makes a bus of its own name through a host bridge, which the machine has and nobody created
 EXPANDERS = frozenset({"pxb", "pxb-pcie", "pxb-cxl"})
-#: properties that name a bus: of a USB companion, of an IOMMU, of a device of <qemu:commandline> without an address
-_NAME_A_BUS = ("masterbus", "primary-bus", "bus")
+#: properties that name a bus or a device that must be there before: of a USB companion, of an IOMMU, of an NVMe controller,
+#: of a device of <qemu:commandline> without an address
+_NAME_A_BUS = ("masterbus", "primary-bus", "bus", "subsys", "endpoint", "bmc")
 #: an amd-iommu makes a PCI function of its own in the first slot that is free: after what has a place, and before the
 #: host's devices, which look for it
 _LATE = {"amd-iommu": 1, "vfio-pci": 2, "vfio-pci-nohotplug": 2}
