@@ -24,5 +24,7 @@ MAX_VALUES = 60_000
 MAX_DIGITS = 40
 #: an index in an origin (controller/pci/N); libvirt and mdtool refuse larger ones in a guest XML as well
 MAX_INDEX = 1023
+#: I/O threads of a guest, each a thread of the host
+MAX_THREADS = 1024
 #: characters of a value that an error quotes
 MAX_QUOTED = 120

@@ -84,3 +84,24 @@ def test_a_number_that_is_none(wrong: str) -> None:
     found = refused(wrong, "pc")
     assert found is not None
     assert found[0] == "value-valid"
+
+
+@pytest.mark.parametrize(
+    "inner",
+    [
+        "<iothreads>99999999</iothreads>",
+        "<devices><disk type='file' device='disk'><source file='/x'/><target dev='sdzzzzzz'/></disk></devices>",
+        "<devices><disk type='file' device='disk'><source file='/x'/><target dev='sdzzz' bus='scsi'/></disk></devices>",
+    ],
+)
+def test_numbers_up_to_which_lists_are_filled_are_held_against_what_there_can_be(inner: str) -> None:
+    from mdtool.errors import MdtoolError
+    from mdtool.guest.platform import iothreads
+
+    xml = f"<domain type='qemu'><name>a</name><os><type arch='x86_64' machine='q35'>hvm</type></os>{inner}</domain>"
+    guest = guest_from_bytes(xml.encode(), "guest.xml")
+    report = Report()
+    with pytest.raises(MdtoolError, match=r"^guest\.xml:1:"):
+        wanted_from_guest(guest, report)
+        report.done()
+        iothreads(guest)

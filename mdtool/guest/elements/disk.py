@@ -10,6 +10,8 @@ from typing import Any
 from mdtool.guest.host import by_libvirt, carried, idle, tuned
 from mdtool.guest.model import Wanted
 from mdtool.guest.table import VIRTIO, Context, Device, Prop, number, one_of, part_of, positive, switch, virtio
+from mdtool.limits import MAX_INDEX
+from mdtool.machine.tree import Value
 
 #: The letters before the number in a target's name -> the bus that libvirt takes for it.
 PREFIXES = {"nvme": "nvme", "hd": "ide", "sd": "scsi", "vd": "virtio", "fd": "fdc", "xvd": "xen", "ubd": "uml"}
@@ -39,6 +41,20 @@ def bus_of(context: Context) -> str:
     name = context.get("target/@dev")
     prefix = next((prefix for prefix in PREFIXES if name.startswith(prefix)), "")
     return context.get("target/@bus") or ("fdc" if context.get("@device") == "floppy" else PREFIXES.get(prefix, ""))
+
+
+UNITS = 7  # disks of one SCSI controller
+
+
+def _target(name: str) -> Value:
+    """The target's name; controllers are made up to the number that its letters say."""
+    letters = re.match(r"(?:xvd|[a-z]{2})([a-z]*)", name)
+    index = 0
+    for letter in letters[1][:8] if letters else "":
+        index = index * 26 + ord(letter) - ord("a") + 1
+    if index > MAX_INDEX * UNITS:
+        raise ValueError("a name such as sda or vdab")
+    return name
 
 
 def _choice(context: Context) -> str:
@@ -155,7 +171,7 @@ DISK = Device(
         "dpofua": Prop("target/@dpofua", switch, ("scsi-hd", "usb-bot")),
         **VIRTIO,
     },
-    facts={"target": "target/@dev", "removable": Prop("target/@removable", switch)},
+    facts={"target": Prop("target/@dev", _target), "removable": Prop("target/@removable", switch)},
     origin=("target/@dev",),
     known_by={"serial": "serial", "wwn": "wwn"},
     host={

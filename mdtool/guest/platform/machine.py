@@ -21,6 +21,7 @@ from mdtool.guest.model import Guest
 from mdtool.guest.platform.firmware import wants_secure
 from mdtool.guest.platform.units import MIB, bytes_of, number, on, switch
 from mdtool.guest.xml import Element
+from mdtool.limits import MAX_THREADS
 from mdtool.machine.roles import ON_OFF_AUTO
 
 Section = dict[str, Any]
@@ -260,6 +261,9 @@ def _hole(controller: Element, guest: Guest) -> Iterator[tuple[str, Any]]:
 def iothreads(guest: Guest) -> list[int]:
     """The numbers of the iothreads: <iothreadids>, then 1, 2, ... up to <iothreads>."""
     count = number(guest.domain, "iothreads") or 0
+    if count > MAX_THREADS:
+        at = guest.domain.at("iothreads")
+        raise InputError(f"{count} I/O threads", at=at, expected=f"up to {MAX_THREADS}", rule="limit-number")
     listed = [number(element, "@id") or 0 for element in guest.domain.all("iothreadids/iothread")]
     free = (i for i in range(1, count + len(listed) + 1) if i not in listed)
     return listed + [next(free) for _ in range(count - len(listed))]
