@@ -148,6 +148,8 @@ def _checked(name: str, args: argparse.Namespace) -> tuple[list[MdtoolError], li
         else:
             document = document_from_source(name, access)
         found = checked(document, _knowledge(str(document.tree.machine.get("arch", "x86_64")), args))
+        if args.output_format == "text" and (left := [f"{one.name} ({one.failed})" for one in found.skipped if one.failed]):
+            say(f"{name}: not checked, since a check that they build on found errors: {', '.join(left)}")
         return [*found.errors], sorted([*document.stray, *found.warnings], key=lambda one: one.at or Position("", 0))
     return report.errors, []
 

@@ -9,6 +9,7 @@ import pytest
 
 from mdtool.machine.document import document_from_text
 from mdtool.qemu.introspect import Driver, Knowledge, Property
+from mdtool.review import check
 from mdtool.review.check import CHECKS, checked
 from tests.support import run_mdtool
 
@@ -99,16 +100,16 @@ def test_a_rule(rule: str) -> None:
     assert words in str(told[0])
 
 
-def test_prerequisites_come_first_and_exist() -> None:
-    names = [check.name for check in CHECKS]
-    for check in CHECKS:
-        assert all(names.index(need) < names.index(check.name) for need in check.needs)
+def test_every_prerequisite_is_a_check() -> None:
+    assert {name for row in CHECKS for name in row.needs} <= set(check.BY_NAME)
 
 
 def test_what_needs_a_failed_check_is_skipped() -> None:
     found = checked(document_from_text(pcie("{driver: e1000, address: x}"), "guest.yaml"))
-    assert "address-taken" in found.skipped
-    assert "property-known" in found.skipped  # no binary was asked
+    failed = dict(found.skipped)
+    assert failed["address-taken"] == "address-form"
+    assert failed["multifunction"] == "address-taken"  # which did not run either
+    assert failed["property-known"] == ""  # no binary was asked
 
 
 def test_the_machines_own_devices_are_not_judged() -> None:
@@ -155,3 +156,19 @@ def test_with_a_binary(tmp_path: Path, qemu: str) -> None:
     done = run_mdtool("check", "--qemu", "/bin/true", path)
     assert done.returncode == 2
     assert "does not answer as QEMU does" in done.stdout + done.stderr
+
+
+def test_prerequisites_are_resolved_wherever_they_stand(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A check runs once, after what it builds on, in a table of any order."""
+    document = document_from_text(pcie("{driver: e1000, address: x}", "{driver: usb-tablet, address: '1'}"), "guest.yaml")
+    usual = checked(document)
+    monkeypatch.setattr(check, "CHECKS", tuple(reversed(CHECKS)))
+    turned = checked(document)
+    assert [str(error) for error in turned.errors] == [str(error) for error in usual.errors]
+    assert sorted(turned.skipped) == sorted(usual.skipped) and usual.skipped
+
+
+def test_a_failed_prerequisite_is_said(tmp_path: Path) -> None:
+    (tmp_path / "guest.yaml").write_text(pcie("{driver: e1000, address: x}"))
+    done = run_mdtool("check", tmp_path / "guest.yaml")
+    assert done.returncode == 2 and "address-taken (address-form)" in done.stderr
