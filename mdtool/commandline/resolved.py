@@ -148,9 +148,10 @@ def _without_secrets(option: Option, report: Report) -> Option | None:
         kind = str(bag.get("qom-type", ""))
         is_secret = option.name == "object" and kind.startswith("secret") and "data" in bag
         cleaned = _cleaned(bag)
-        if not is_secret and cleaned == bag:
+        text = _IN_BROKEN_JSON.sub(r'\1""', option.with_bag(cleaned).value or "")
+        if not is_secret and text == option.value:
             return option
-        found = None if is_secret else option.with_bag(cleaned)
+        found = None if is_secret else replace(option, value=text)
     else:
         cleaned_text = _INSIDE.sub(_blank, option.value)
         if cleaned_text == option.value:

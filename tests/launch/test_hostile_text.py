@@ -126,6 +126,7 @@ SECRET = "Zq7k2Wm9"
         f"-drive file.driver=https,file.url=https://h/x,file.proxy-password={SECRET},if=none",
         f"""-blockdev '{{"driver": "raw", "file": {{"driver": "https", "url": "https://h/x", "cookie": "sid={SECRET}"}}}}'""",
         f"""-drive 'file=json:{{"file.cookie": "sid={SECRET}",, "driver": "https"}},if=none'""",
+        f"""-drive 'if=none,file=json:{{"driver": "https", "url": "https://h/x","cookie":"{SECRET}"}}'""",  # commas not doubled
         f"-blockdev driver=https,node-name=d,url=https://u:{SECRET}@h/x",
     ],
 )
