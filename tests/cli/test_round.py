@@ -29,7 +29,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def editor(folder: Path, monkeypatch: pytest.MonkeyPatch, *turns: tuple[str, str]) -> Path:
-    """An editor that replaces a text by another one, each time it is opened the next; what it saw is in ``seen-N``."""
+    """An editor that replaces the last of a text by another one, each time it is opened the next; what it saw is in ``seen-N``."""
     script = folder / "editor.py"
     script.write_text(
         "import sys, pathlib\n"
@@ -42,7 +42,7 @@ def editor(folder: Path, monkeypatch: pytest.MonkeyPatch, *turns: tuple[str, str
         "if number < len(turns):\n"
         "    old, new = turns[number]\n"
         "    assert old in text, text\n"
-        "    path.write_text(text.replace(old, new, 1))\n"
+        "    path.write_text(new.join(text.rsplit(old, 1)))\n"
     )
     monkeypatch.setenv("VISUAL", f"{sys.executable} {script}")
     return folder
