@@ -205,4 +205,5 @@ def _carry_out(args: argparse.Namespace, request: Request) -> int:
     reconcile.arguments(parser)
     output_arguments(parser)
     words += ["--output-format", args.output_format]
+    parser.set_defaults(applied=True)
     return reconcile.run(parser.parse_args(words))

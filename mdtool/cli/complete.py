@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from importlib import import_module
 
 from mdtool import __version__
-from mdtool.cli import COMMANDS
+from mdtool.cli import COMMANDS, output_arguments
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,9 @@ def commands() -> list[Command]:
         module = import_module(f"mdtool.cli.{name.replace('-', '_')}{'_' if name == 'import' else ''}")
         parser = argparse.ArgumentParser(prog=f"mdtool {name}", add_help=True)
         module.arguments(parser)
-        rows = [option for action in parser._actions for option in _options(action)]
+        output_arguments(parser)
+        shown = [action for action in parser._actions if action.help is not argparse.SUPPRESS]
+        rows = [option for action in shown for option in _options(action)]
         options, arguments = ([row for row in rows if bool(row.flags) is wanted] for wanted in (True, False))
         found.append(Command(name, says, tuple(options), tuple(arguments), module.EXAMPLE))
     return found

@@ -29,9 +29,7 @@ example:
   mdtool reconcile web01.xml web01.yaml              carry it out; makes web01.yaml where there is none
   mdtool reconcile web01.xml                         the same for a description inside of the XML (mdtool embed)
   mdtool reconcile web01.xml web01.yaml --write-xml web01.xml     and give the XML every address, for libvirt
-  mdtool reconcile web01.xml web01.yaml --live /run/web01.qmp     do what needs no power cycle; exit 1 where some is left
-  mdtool reconcile web01.xml web01.yaml --launch --source /run/web01.qmp --daemonize
-                                                     power the guest down, start it with its new hardware
+  mdtool reconcile web01.xml web01.yaml --dry-run --json -o plan.json      a plan for mdtool apply
 """
 
 
@@ -64,17 +62,17 @@ def _more_arguments(parser: argparse.ArgumentParser) -> None:
     add("--aliases", choices=("kept", "own", "ua"), default="kept", help=says)
     add("--minimal", action="store_true", help="write a description without addresses, for QEMU or the next run to choose")
     add("--rebase-machine", metavar="TYPE", help="change the machine type, and show what the guest sees otherwise")
-    add("--live", metavar="SOURCE", help="plug and unplug in the guest that runs there, and list what needs a power cycle")
-    add("--launch", action="store_true", help="start the guest with its new hardware, checked before it runs")
-    add("--source", metavar="SOURCE", help="with --launch: the guest that runs, to be powered down before")
-    add("--force", action="store_true", help="with --source: end a guest that does not power down")
-    says = "how long the guest may take: to let go of a device (20), to power down (120)"
-    add("--timeout", metavar="SECONDS", type=float, help=says)
-    add("--via", choices=list(WAYS), help="with --launch: as for mdtool launch --via")
+    hidden = argparse.SUPPRESS  # what changes a guest is mdtool apply's; the old options work on
+    add("--live", metavar="SOURCE", help=hidden)
+    add("--launch", action="store_true", help=hidden)
+    add("--source", metavar="SOURCE", help=hidden)
+    add("--force", action="store_true", help=hidden)
+    add("--timeout", metavar="SECONDS", type=float, help=hidden)
+    add("--via", choices=list(WAYS), help=hidden)
     for name in _LAUNCH:
-        add(f"--{name}", metavar=name.upper(), help=f"with --launch: as for mdtool launch --{name}")
+        add(f"--{name}", metavar=name.upper(), help=hidden)
     for name in _LAUNCH_FLAGS:
-        add(f"--{name}", action="store_true", help=f"with --launch: as for mdtool launch --{name}")
+        add(f"--{name}", action="store_true", help=hidden)
     qemu_arguments(parser)
 
 
@@ -86,6 +84,8 @@ def run(args: argparse.Namespace) -> int:
     from mdtool.apply.revise import revised, write
     from mdtool.files import locked
 
+    if (args.live or args.source) and not getattr(args, "applied", False):
+        say("note: what changes a guest moved to mdtool apply, which shows the plan and asks first")
     request = _request(args)
     launch_args = _launch_arguments(args, request.target) if args.launch else None
     with ExitStack() as lock:
