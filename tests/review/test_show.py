@@ -147,8 +147,8 @@ def test_the_page_refers_to_nothing() -> None:
 def chromium() -> str:
     path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if path is None:
-        policy = subprocess.run(["apt-cache", "policy", "chromium"], capture_output=True, text=True, check=False).stdout
-        if "Candidate: (none)" in policy or not policy:
+        ask = ["apt-cache", "policy", "chromium"]
+        if shutil.which(ask[0]) and "Candidate: (none)" in subprocess.run(ask, capture_output=True, text=True).stdout:
             pytest.skip("this distribution has no package chromium (Ubuntu: snap install chromium)")
         lacking("chromium", "apt-get install chromium")
     assert path is not None
