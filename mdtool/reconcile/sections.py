@@ -32,6 +32,8 @@ def merged_sections(
         if name == "cpu" and guest.domain.get("cpu/@mode") == "host-model" and "model" in have:
             now = _chosen_by_libvirt(now, applied)
             wanted = {**wanted, name: nested(now, "\0")}
+        if name == "cpu" and "model" not in have:
+            _warn_of_a_host_s_choice(guest, report)
         if name == "numa" and not tree.applied:
             have = _with_what_only_xml_tells(have, now)
         if name == "cpu" and (plugged := _plugged_cpus(tree)):
@@ -67,6 +69,18 @@ def merged_sections(
             steps.append(Step(Action.MODIFY, name, changes=changes, at=at, hot=None if fresh else False, notices=notices))
     applied_now = {f"@{name}": dict(wanted[name]) for name in SECTIONS if wanted.get(name)}
     return replace(tree, **result, applied=applied_now), steps
+
+
+def _warn_of_a_host_s_choice(guest: Guest, report: Report) -> None:
+    """A CPU of which libvirt works out model and features when it starts the guest: no description says which yet."""
+    if guest.domain.get("cpu/@mode") == "host-model":
+        what = "<cpu mode='host-model'>: libvirt chooses a model when it starts the guest; described is the host's own CPU"
+    elif guest.domain.get("cpu/@match") == "minimum":
+        what = "<cpu match='minimum'>: libvirt adds what the host has when the guest starts; described is the model alone"
+    else:
+        return
+    remedy = "dump the guest while libvirt runs it, or name the model with match='exact'"
+    report.warn(what, at=guest.domain.at("cpu"), remedy=remedy, rule="host-model")
 
 
 def _chosen_by_libvirt(now: Mapping[str, Any], applied: Mapping[str, Any]) -> dict[str, Any]:

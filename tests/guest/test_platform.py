@@ -247,6 +247,33 @@ def test_what_cannot_be_is_an_error_with_its_place(inside: str, rule: str) -> No
     assert report.errors[0].at is not None
 
 
+def test_a_cpu_that_is_on_after_one_that_is_off_is_said() -> None:
+    rows = "<vcpu id='0' enabled='yes'/><vcpu id='1' enabled='{}'/><vcpu id='2' enabled='{}'/>"
+    for first, second, said in (("no", "yes", ["vcpus"]), ("yes", "no", [])):
+        report = Report()
+        sections_from_guest(guest(f"<vcpu current='2'>3</vcpu><vcpus>{rows.format(first, second)}</vcpus>"), report)
+        assert [warning.rule for warning in report.warnings] == said
+
+
+def test_machines_of_other_architectures() -> None:
+    """No switches that QEMU's 32 bit virt machine has by itself; where POWER keeps its firmware's settings; s390x's keys."""
+    arm = sections(guest("<features><gic version='2'/></features>", arch="armv7l", machine="virt-7.2"))
+    assert "properties" not in arm["machine"]
+    for address, reg in (("", "0x3000"), ("<address type='spapr-vio' reg='0x4000'/>", "0x4000")):
+        power = guest(f"<devices><nvram>{address}</nvram></devices>", arch="ppc64", machine="pseries-7.2")
+        assert sections(power)["features"]["globals"] == {"spapr-nvram.reg": reg}
+    keys = "<keywrap><cipher name='aes' state='off'/><cipher name='dea' state='on'/></keywrap>"
+    s390 = sections(guest(keys, arch="s390x", machine="s390-ccw-virtio-7.2"))
+    assert s390["machine"]["properties"] == {"aes-key-wrap": False, "dea-key-wrap": True}
+
+
+def test_hugepages_of_a_memfd() -> None:
+    backing = "<memoryBacking><hugepages><page size='1' unit='GiB'/></hugepages><source type='memfd'/></memoryBacking>"
+    argv = words(guest(backing))
+    assert '"qom-type": "memory-backend-memfd", "id": "pc.ram", "size": 268435456, "hugetlb": true' in argv
+    assert '"hugetlbsize": 1073741824, "prealloc": true' in argv
+
+
 def test_what_libvirt_ignores_is_no_reason_to_refuse_a_guest() -> None:
     report = Report()
     assert sections_from_guest(guest("<idmap><uid start='0' target='1000' count='10'/></idmap>"), report)["guest"]

@@ -59,6 +59,7 @@ def cpu_section(guest: Guest, report: Report) -> Section:
     section["vcpus"] = current
     if maximum != current:
         section["maxcpus"] = maximum
+    _check_enabled(domain, report)
     section["topology"] = _topology(cpu, maximum)
     return section
 
@@ -86,6 +87,18 @@ def cpu_options(guest: Guest, section: Mapping[str, Any], *, tcg: bool, rehearse
 
 def _spelled(value: Any) -> str:
     return on(value) if isinstance(value, bool) else str(value).replace(",", ",,")
+
+
+def _check_enabled(domain: Element, report: Report) -> None:
+    """Warn where a CPU that is enabled comes after one that is not: QEMU starts with the first ones."""
+    off: Element | None = None
+    for vcpu in sorted(domain.all("vcpus/vcpu"), key=lambda vcpu: number(vcpu, "@id") or 0):
+        if vcpu.get("@enabled") == "no":
+            off = off or vcpu
+        elif off is not None:
+            what = f"vCPU {off.get('@id')} is off and vCPU {vcpu.get('@id')} on: described are the first ones"
+            report.warn(what, at=off.position, remedy="start the guest with --via libvirt", rule="vcpus")
+            return
 
 
 def _enabled(domain: Element) -> int | None:

@@ -133,12 +133,12 @@ def _from_features(guest: Guest) -> Section:
 
 def _acpi(guest: Guest) -> Section:
     """libvirt switches ACPI off where <acpi/> is missing, on the machines that have had a switch ever since."""
-    switchable = guest.arch in ("x86_64", "i686") or (guest.is_virt and guest.arch.startswith(("aarch64", "arm")))
+    switchable = guest.arch in ("x86_64", "i686") or (guest.is_virt and guest.arch == "aarch64")
     return {} if not switchable or guest.domain.first("features/acpi") is not None else {"acpi": "off"}
 
 
 def _gic(guest: Guest) -> Section:
-    if not guest.is_virt or not guest.arch.startswith(("aarch64", "arm")):
+    if not guest.is_virt or guest.arch != "aarch64":  # QEMU's 32 bit machine has its own
         return {}
     version = guest.domain.get("features/gic/@version")
     kvm = guest.domain.get("@type") == "kvm"
@@ -204,6 +204,8 @@ def _host_side(guest: Guest, *, rehearse: bool) -> Section:
     return found
 
 
+_NVRAM = 0x3000  # where libvirt puts the settings of a POWER machine's firmware
+
 #: <pm> -> the property of the chipset's power management
 _PM = {"suspend-to-mem": "disable_s3", "suspend-to-disk": "disable_s4"}
 
@@ -233,8 +235,11 @@ def _globals(guest: Guest) -> Iterator[tuple[str, Any]]:
     size = domain.first("features/smm/tseg")
     if size is not None:
         yield "mch.extended-tseg-mbytes", bytes_of(size.text, size.get("@unit") or "MiB", size) // MIB
-    for controller in guest.devices:
-        yield from _hole(controller, guest)
+    for device in guest.devices:
+        yield from _hole(device, guest)
+        if device.tag == "nvram" and guest.arch.startswith("ppc64"):
+            reg = number(device, "address/@reg")
+            yield "spapr-nvram.reg", f"{_NVRAM if reg is None else reg:#x}"
     if guest.is_i440fx:
         yield from _of_the_chipset(guest)
 

@@ -129,12 +129,17 @@ def memory_object(
     if rehearse:  # memory that the host need not have
         return {**made, "reserve": False}
     backing = guest.domain.first("memoryBacking")
-    folder = path or _hugepages(guest, backing, node, element)
+    pages = _hugepages(guest, backing, node, element) if path is None else None
     kind = backing.get("source/@type") if backing is not None else None
     access = _cell_access(guest, node) or (backing.get("access/@mode") if backing is not None else None)
     if access is not None and kind in (None, "anonymous"):
         kind = "file"  # other processes map a file, and nothing else
-    if folder is not None:
+    if pages is not None and kind == "memfd":
+        made = {"qom-type": "memory-backend-memfd", "id": name, "size": size, "hugetlb": True}
+        made |= {"hugetlbsize": pages} if pages else {}
+        made["prealloc"] = True
+    elif pages is not None or path is not None:
+        folder = path or _folder(pages or None)
         made = {"qom-type": "memory-backend-file", "id": name, "mem-path": folder, "size": size}
         if path is None:
             made["prealloc"] = True
@@ -309,11 +314,11 @@ def _cell_access(guest: Guest, node: int | None) -> str | None:
     return None
 
 
-def _hugepages(guest: Guest, backing: Element | None, node: int | None, element: Element | None) -> str | None:
-    """Where the pages come from, a folder of a hugetlbfs; None for ordinary pages."""
+def _hugepages(guest: Guest, backing: Element | None, node: int | None, element: Element | None) -> int | None:
+    """The size of the pages in bytes, 0 for the host's default; None for ordinary pages."""
     own = element.first("source/pagesize") if element is not None else None
     if own is not None:
-        return _folder(bytes_of(own.text, own.get("@unit"), own))
+        return bytes_of(own.text, own.get("@unit"), own)
     pages = backing.first("hugepages") if backing is not None else None
     if pages is None:
         return None
@@ -322,8 +327,8 @@ def _hugepages(guest: Guest, backing: Element | None, node: int | None, element:
         if page.get("@nodeset") is None or (node or 0) in numbers_of(page.get("@nodeset") or ""):
             chosen = page
     if chosen is None:
-        return _folder(None) if pages.first("page") is None else None
-    return _folder(bytes_of(chosen.get("@size"), chosen.get("@unit"), chosen))
+        return 0 if pages.first("page") is None else None
+    return bytes_of(chosen.get("@size"), chosen.get("@unit"), chosen)
 
 
 def _folder(size: int | None) -> str:
