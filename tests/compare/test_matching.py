@@ -1,0 +1,147 @@
+"""What is no difference: names, aliases, values that mean "choose one"; and what a source could not know."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from mdtool.compare import EFFECTIVE, IDENTITY, Difference, comparison, guest_visible, noticed
+from mdtool.errors import Position
+from mdtool.machine.tree import ARGUMENTS, BUILTIN, MONITOR, Bus, Node, Tree
+
+HERE = Position("guest.yaml", 3)
+
+
+def usb(name: str, bus: str, child: str | None, port: str = "1") -> Bus:
+    """A controller with a keyboard, by their ids."""
+    keyboard = Node("usb-kbd", id=child, address=port, origin=None, pins={"usb_version": 2})
+    return Bus(
+        "pci.0", "PCI", (Node("piix3-usb-uhci", id=name, address="04.0", buses=(Bus(bus, "usb-bus", (keyboard,)),)),)
+    )
+
+
+def found(one: Tree, two: Tree, **how: Any) -> list[Difference]:
+    return guest_visible(comparison(one, two, **how)[0])
+
+
+def test_a_bus_that_is_called_otherwise_is_the_same() -> None:
+    one, two = Tree(buses=(usb("usb", "usb.0", "input0"),)), Tree(buses=(usb("hcd", "hcd.0", None),))
+    assert found(one, two) == found(two, one) == []
+    moved = Tree(buses=(usb("hcd", "hcd.0", None, "2"),))
+    assert [(d.node, d.severity) for d in found(one, moved)] == [("input0", IDENTITY), ("usb-kbd@hcd.0/2", IDENTITY)]
+
+
+def test_a_device_without_address_and_id_is_known_by_its_driver() -> None:
+    one = Tree(buses=(Bus("main-system-bus", "System", (Node("intel-iommu", id="iommu0", pins={"pt": True}),)),))
+    two = Tree(buses=(Bus("main-system-bus", "System", (Node("intel-iommu", pins={"pt": True}),)),))
+    assert found(one, two) == found(two, one) == []
+
+
+def test_a_place_that_nobody_described_is_not_compared() -> None:
+    one = Tree(devices=(Node("isa-debugcon", id="d", properties={"iobase": 0x402}),))
+    two = Tree(buses=(Bus("isa.0", "ISA", (Node("isa-debugcon", id="d", address="402", pins={"readback": 233}),)),))
+    assert found(one, two) == found(two, one) == []
+    other = Tree(buses=(Bus("isa.0", "ISA", (Node("isa-debugcon", id="d", address="e9"),)),))
+    assert [d.property for d in comparison(two, other)[0]] == ["address"]
+
+
+@pytest.mark.parametrize(("one", "two"), [("ahci", "ich9-ahci"), ("EPYC-x86_64-cpu", "EPYC-v1-x86_64-cpu")])
+def test_names_of_one_driver(one: str, two: str) -> None:
+    assert found(Tree(devices=(Node(one, id="a"),)), Tree(devices=(Node(two, id="a"),))) == []
+
+
+def test_auto_is_a_wish_and_not_a_value() -> None:
+    one, two = (Tree(devices=(Node("vmgenid", id="g", properties={"guid": guid}),)) for guid in ("auto", "1-2"))
+    assert found(one, two) == found(two, one) == []
+    three = Tree(devices=(Node("vmgenid", id="g", properties={"guid": "1-3"}),))
+    assert [d.property for d in found(two, three)] == ["guid"]
+    named = [Tree(devices=(Node("scsi-hd", id="d", properties={"serial": serial}),)) for serial in ("auto", "1")]
+    assert [d.property for d in found(*named)] == ["serial"]
+
+
+def disk(serial: str | None, *, source: tuple[str, ...], written: bool) -> Tree:
+    """A dumped disk, in a file or of a machine that was just asked."""
+    node = Node(
+        "scsi-hd",
+        id="d",
+        properties={"serial": serial} if serial else {},
+        pins={"ver": "2.5+"},
+        position=HERE if written else None,
+        empty=frozenset() if serial or written else frozenset({"serial"}),
+    )
+    return Tree(devices=(node,), source=source, machine={"qemu": "7.2.22"})
+
+
+def test_an_empty_string_is_a_value() -> None:
+    described, bare = (disk(serial, source=(MONITOR,), written=True) for serial in ("AAA", None))
+    lost, came = (disk(serial, source=(MONITOR,), written=False) for serial in (None, "QQQ"))
+    assert [(d.property, d.want, d.have, d.severity) for d in found(described, lost)] == [("serial", "AAA", "", IDENTITY)]
+    assert [(d.property, d.want, d.have) for d in found(bare, came)] == [("serial", "", "QQQ")]
+    assert found(bare, lost) == []
+    # one that QEMU does not have at all is not shown, and no difference
+    absent = replace(lost, devices=(replace(lost.devices[0], empty=frozenset()),))
+    differences, looked_at = comparison(described, absent)
+    assert (differences, looked_at.skipped_properties) == ([], (("d", "serial"),))
+
+
+@pytest.mark.parametrize(
+    ("section", "value", "sources", "counts"),
+    [
+        ("boot", {"menu": True}, (MONITOR,), True),
+        ("boot", {"strict": True}, (MONITOR, ARGUMENTS), False),
+        ("numa", {"nodes": [{"id": 0, "cpus": "0"}]}, (MONITOR,), True),
+        ("smbios", {"type1": {"serial": "S"}}, (MONITOR,), False),
+        ("smbios", {"type1": {"serial": "S"}}, (MONITOR, ARGUMENTS), True),
+        ("features", {"fw_cfg": {"opt/a": "x"}}, (MONITOR, ARGUMENTS), True),
+        ("clock", {"base": "utc"}, (MONITOR, ARGUMENTS), False),
+        ("clock", {"base": "localtime"}, (MONITOR, ARGUMENTS), True),
+    ],
+)
+def test_absent_is_not_unknown(section: str, value: dict[str, Any], sources: tuple[str, ...], counts: bool) -> None:
+    """In both directions: the description has it and the machine not, the machine has it and the description not."""
+    has, lacks = Tree(source=sources, **{section: value}), Tree(source=sources)
+    for one, two in ((has, lacks), (lacks, has)):
+        differences, looked_at = comparison(one, two)
+        assert bool(guest_visible(differences)) is counts
+        assert bool(looked_at.unknown_facts) is not (counts or value == {"base": "utc"})
+        assert all(reason.why for reason in looked_at.not_compared)
+
+
+def test_a_description_that_does_not_say_who_knew_is_partial() -> None:
+    assert found(Tree(), Tree(source=(MONITOR,), boot={"menu": True})) == []
+    assert found(Tree(applied={"@boot": {"strict": True}}), Tree(source=(MONITOR,), numa={"nodes": [{"id": 0}]})) != []
+
+
+def test_a_number_that_qemu_gives_is_none_of_xml() -> None:
+    """A usb-tablet's serial is 42; a disk's is somebody's choice."""
+    for driver, named in (("usb-tablet", []), ("usb-storage", ["serial"]), ("scsi-hd", ["serial"])):
+        described = Tree(devices=(Node(driver, id="d", origin="x/1"),), applied={"@boot": {}})
+        seen = Tree(
+            devices=(Node(driver, id="d", properties={"serial": "42"}, pins={"msos-desc": True}),), source=(MONITOR,)
+        )
+        assert [d.property for d in found(described, seen)] == named, driver
+
+
+def test_what_no_property_sets_is_reported_and_stops_nobody() -> None:
+    one, two = (
+        Tree(devices=(Node("scsi-hd", id="d", origin=BUILTIN, pins={"device_id": name, "ver": "1"}),), source=(MONITOR,))
+        for name in ("stick", "disk")
+    )
+    (only,) = comparison(one, two)[0]
+    assert (only.severity, guest_visible([only]), noticed([only])) == (EFFECTIVE, [], [])
+
+
+def test_machine_properties() -> None:
+    def machine(pins: dict[str, Any], chosen: dict[str, Any] | None = None, **more: Any) -> Tree:
+        return Tree(machine={"properties": chosen or {}}, machine_pins=pins, **more)
+
+    dumped = machine({"nvdimm": False, "acpi": "auto", "cap-htm": False}, source=(MONITOR,))
+    assert found(dumped, machine({"nvdimm": False, "acpi": "on", "cap-htm": False}, source=(MONITOR,))) == []
+    assert [d.property for d in found(dumped, machine({"nvdimm": True}, source=(MONITOR,)))] == ["properties.nvdimm"]
+    chosen = machine({"nvdimm": False}, {"nvdimm": True}, source=(MONITOR,))
+    assert found(chosen, machine({"nvdimm": True}, source=(MONITOR,))) == []
+    from_xml = Tree(applied={"@machine": {}})
+    assert [d.property for d in found(from_xml, machine({"nvdimm": True}, source=(MONITOR,)))] == ["properties.nvdimm"]
+    assert found(from_xml, machine({"cap-htm": True, "nvdimm": False}, source=(MONITOR,))) == []
