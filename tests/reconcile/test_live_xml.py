@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from support_sequences import parsed
 
 from mdtool.reconcile import reconcile
@@ -27,3 +29,39 @@ def test_a_feature_that_somebody_asks_for_is_taken() -> None:
     first = reconcile(parsed(INACTIVE)).tree
     asked = reconcile(parsed(LIVE.replace(" id='7'", "")), first)
     assert asked.plan and asked.tree.cpu["features"] == {"hypervisor": True}
+
+
+HOST_MODEL = """<domain type='qemu'><name>a</name><memory unit='MiB'>64</memory>
+<os><type arch='x86_64' machine='pc-q35-7.2'>hvm</type></os><cpu mode='host-model'/><devices/></domain>"""
+
+
+def test_a_host_model_is_what_libvirt_made_of_it() -> None:
+    """Neither a dump, nor the running guest's XML before it, makes the definition that libvirt keeps a change."""
+    running = reconcile(parsed(INACTIVE)).tree
+    dumped = replace(running, applied={}, cpu={**running.cpu, "model": "EPYC", "features": {"vme": False}})
+    assert reconcile(parsed(HOST_MODEL)).tree.cpu["model"] == "host"
+    kept = reconcile(parsed(HOST_MODEL), dumped)
+    assert not kept.plan and kept.tree.cpu["model"] == "EPYC" and kept.tree.cpu["features"] == {"vme": False}
+    live = reconcile(parsed(INACTIVE), running)
+    after = reconcile(parsed(HOST_MODEL), live.tree)
+    assert not after.plan and after.tree.cpu["model"] == "Nehalem"
+    assert not reconcile(parsed(HOST_MODEL), after.tree).plan
+    named = reconcile(parsed(INACTIVE.replace("Nehalem", "Westmere")), after.tree)
+    assert named.plan and named.tree.cpu["model"] == "Westmere"
+
+
+NUMA = """<domain type='qemu'><name>a</name><memory unit='MiB'>64</memory><vcpu>2</vcpu>
+<os><type arch='x86_64' machine='pc-q35-7.2'>hvm</type></os><cpu mode='maximum'><numa>
+<cell id='0' cpus='0' memory='32' unit='MiB'/><cell id='1' cpus='1' memory='32' unit='MiB'/><interconnects>
+<latency initiator='0' target='0' type='access' value='5'/></interconnects></numa></cpu><devices/></domain>"""
+
+
+def test_what_no_monitor_tells_of_numa_is_the_xml_s() -> None:
+    whole = reconcile(parsed(NUMA)).tree
+    rows = [{key: value for key, value in row.items() if key not in ("links", "initiator")} for row in whole.numa["nodes"]]
+    dumped = replace(whole, applied={}, numa={**whole.numa, "nodes": rows})
+    assert rows != whole.numa["nodes"]
+    adopted = reconcile(parsed(NUMA), dumped)
+    assert not adopted.plan and adopted.tree.numa == whole.numa
+    other = reconcile(parsed(NUMA.replace("cpus='0'", "cpus='1'", 1).replace("id='1' cpus='1'", "id='1' cpus='0'")), dumped)
+    assert other.plan  # the nodes themselves are known
