@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from mdtool.guest.allocation.pci import need_of
+from mdtool.guest.allocation.needs import need_of
 from mdtool.guest.model import Spot, Wanted
 from mdtool.machine.buses.addresses import key_names
 from mdtool.machine.buses.kinds import kind_of_driver

@@ -10,9 +10,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import count
 
+from mdtool.guest.allocation.needs import KINDS, need_of
 from mdtool.guest.allocation.occupied import Occupied
 from mdtool.guest.allocation.order import arrays
-from mdtool.guest.allocation.pci import KINDS, need_of
 from mdtool.guest.model import Guest, Spot, Wanted
 
 
