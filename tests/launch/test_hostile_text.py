@@ -151,3 +151,11 @@ def test_sockets_of_a_guest_are_in_its_own_folder(name: str, tmp_path: Path, cap
     path = Path(word.partition("path=")[2].partition(",server")[0].replace(",,", ","))
     assert path.parent.parent.name == "mdtool" and ".." not in path.parts
     assert path.name not in ("qmp", "machine.cfg", "..") and len(path.name) <= 64
+
+
+def test_a_here_document_ends_where_its_text_does() -> None:
+    from mdtool.launch.script import _here
+
+    text = "a\nEOF\nEOF_\ntouch RAN\n"
+    done = subprocess.run(["sh", "-c", f"cat{_here(text)}"], capture_output=True, text=True, check=True)
+    assert done.stdout == text

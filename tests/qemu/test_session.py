@@ -263,6 +263,10 @@ def test_libraries_say_nothing_of_their_own(tmp_path: Path) -> None:
         done = subprocess.run([sys.executable, "-m", "mdtool", "dump", path], capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert len(done.stderr.splitlines()) == 1 and done.stderr.startswith(f"error: {path}: ")
+    logs = (
+        "import logging, mdtool.qemu.session; [logging.getLogger(n).error('x') for n in ('asyncio', 'qemu.qmp.protocol')]"
+    )
+    assert subprocess.run([sys.executable, "-c", logs], capture_output=True, check=True).stderr == b""
 
 
 # --- libvirt's door --------------------------------------------------------------------------------------------------
