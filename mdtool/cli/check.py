@@ -127,7 +127,6 @@ def _fix(name: str, args: argparse.Namespace) -> None:
 
 def _checked(name: str, args: argparse.Namespace) -> tuple[list[MdtoolError], list[MdtoolError]]:
     from mdtool.review.check import checked
-    from mdtool.review.check_xml import checked_guest
     from mdtool.sources import (
         Kind,
         data_from_source,
@@ -143,6 +142,8 @@ def _checked(name: str, args: argparse.Namespace) -> tuple[list[MdtoolError], li
         if kind_of_data(data, name) is Kind.XML:
             guest, document = guest_from_source(name, access), embedded_document(data, name)
             if document is None:
+                from mdtool.review.check_xml import checked_guest  # and all of reconcile with it
+
                 found = checked_guest(guest, _knowledge(guest.arch, args))
                 return [*found.errors], [*found.warnings]
         else:
@@ -155,11 +156,11 @@ def _checked(name: str, args: argparse.Namespace) -> tuple[list[MdtoolError], li
 
 
 def _knowledge(arch: str, args: argparse.Namespace) -> Knowledge | None:
+    if args.qemu is None and args.qemu_root is None:
+        return None
     from mdtool.qemu.introspect import binary_of, knowledge
     from mdtool.qemu.root import program
 
-    if args.qemu is None and args.qemu_root is None:
-        return None
     if args.qemu_root is not None:
         name = None if args.qemu == "auto" else args.qemu
         return knowledge(program(name or f"qemu-system-{arch}", args.qemu_root))

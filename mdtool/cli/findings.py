@@ -17,7 +17,6 @@ import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TextIO
-from xml.sax.saxutils import escape, quoteattr
 
 from mdtool import __version__
 from mdtool.cli.output import coloured
@@ -194,6 +193,8 @@ def _uri(path: str) -> str:
 
 def _junit(findings: Sequence[Finding]) -> str:
     """A suite of failed tests; one that passed where nothing was found, which readers ask for."""
+    from xml.sax.saxutils import escape, quoteattr  # all of urllib comes with it
+
     errors = sum(found.severity == "error" for found in findings)
     rows = [f'<testsuite name="mdtool" tests="{max(len(findings), 1)}" failures="{errors}">']
     for found in findings:

@@ -6,11 +6,13 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from mdtool.machine.machines import Family, family_of
 from mdtool.machine.tree import BUILTIN, Place, Tree
-from mdtool.qemu.introspect import Knowledge
+
+if TYPE_CHECKING:
+    from mdtool.qemu.introspect import Knowledge
 
 Severity = Literal["error", "warning"]
 
