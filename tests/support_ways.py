@@ -15,6 +15,7 @@ from typing import Any, Self
 
 from mdtool.guest.devices import guest_from_file
 from mdtool.guest.model import Guest
+from mdtool.launch.context import Context
 from mdtool.launch.hints import hints_from_tree, tree_from_hints
 from mdtool.launch.libvirt import NAMESPACE, launched_by_libvirt, overrides_by_hand, xml_for_libvirt
 from mdtool.launch.prepare import Prepared, prepared, wanted_by
@@ -106,8 +107,7 @@ class Ways:
             described,
             wanted_by(guest, described),
             via=via,
-            runtime=self.folder,
-            binary=binary,
+            context=Context(runtime=self.folder, binary=binary),
         )
 
     @contextmanager

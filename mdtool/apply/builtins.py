@@ -116,6 +116,7 @@ def _is_flash(system: Element) -> bool:
 
 
 def _rehearsed(guest: Guest, tree: Tree) -> dict[str, Place]:
+    from mdtool.launch.context import Context
     from mdtool.launch.prepare import prepared, wanted_by
     from mdtool.launch.rehearse import rehearsal
     from mdtool.qemu.dump import dump
@@ -129,7 +130,7 @@ def _rehearsed(guest: Guest, tree: Tree) -> dict[str, Place]:
         for child in guest.domain
     ]
     guest = replace(guest, domain=replace(guest.domain, children=children))
-    plan = prepared(guest, tree, wanted, rehearse=True)
+    plan = prepared(guest, tree, wanted, context=Context(rehearse=True))
     with rehearsal(plan) as qemu:
         found = dump(qemu.session).by_name
     return {name: place for name, place in found.items() if name not in plan.stands_in}

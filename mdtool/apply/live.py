@@ -71,8 +71,7 @@ def check_before(session: Session, old: Tree) -> None:
 def carried_out(
     session: Session,
     plan: Plan,
-    old: Tree,
-    new: Tree,
+    trees: tuple[Tree, Tree],
     wanted: Sequence[Wanted],
     host: Host,
     *,
@@ -80,10 +79,10 @@ def carried_out(
 ) -> list[Outcome]:
     """Do what can be done, removals first; the outcome of every step that is not ``keep``, in the order of the plan.
 
-    ``old`` is the machine that runs, ``new`` the one that the plan leads to; ``wanted`` and ``host`` give new devices
+    ``trees`` are the machine that runs and the one that the plan leads to; ``wanted`` and ``host`` give new devices
     their host side.  Nothing half done stays behind: where a device is refused, its backends go again.
     """
-    work = _Live(session, old, new, {one.origin: one for one in wanted}, host, seconds)
+    work = _Live(session, *trees, {one.origin: one for one in wanted}, host, seconds)
     steps = [step for step in plan.steps if step.action is not Action.KEEP]
     done = {id(step): Outcome(step, work.attempt(step)) for step in work.in_order(steps)}
     return [done[id(step)] for step in steps]

@@ -71,15 +71,34 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _launch(args: argparse.Namespace, ready: Callable[[], None] | None) -> int:
-    from mdtool.files import write_file
-    from mdtool.launch import run as launch
-    from mdtool.launch.hints import exported_while_it_runs, hints_from_tree, tree_from_hints
+    from mdtool.launch.context import Context
     from mdtool.launch.prepare import free_port, prepared, wanted_by
-    from mdtool.reconcile import reconcile
     from mdtool.sources import guest_from_source
 
     way = way_of(args)
     guest = guest_from_source(args.guest, access_of(args))
+    tree = _up_to_date(args, guest)
+    if way.by_libvirt:
+        return _by_libvirt(guest, tree, wanted_by(guest, tree), args)
+
+    def prepare(runtime: Path | None, port: Callable[[int], int] = int) -> Prepared:
+        context = Context(rehearse=args.rehearse, runtime=runtime, port=port)
+        made = prepared(guest, tree, wanted_by(guest, tree), via=way.name, context=context)
+        warn_all(made.commandline.warnings if made.commandline is not None else ())
+        return made
+
+    if args.print:
+        return _print(prepare(None), args)
+    if args.rehearse and not (args.paused or args.qmp):  # with either, somebody wants to look at it
+        return _rehearse(prepare(None), args)
+    return _start(guest, tree, lambda runtime: prepare(runtime, free_port), args, ready)
+
+
+def _up_to_date(args: argparse.Namespace, guest: Guest) -> Tree:
+    """What QEMU is to be: the description, which the XML must not change.  Raises ConflictError where it would."""
+    from mdtool.launch.hints import tree_from_hints
+    from mdtool.reconcile import reconcile
+
     old = tree_from_hints(args.hints) if args.hints else _described(args)
     reconciled = reconcile(guest, old)
     warn_all(reconciled.warnings)
@@ -92,37 +111,30 @@ def _launch(args: argparse.Namespace, ready: Callable[[], None] | None) -> int:
             remedy=f"mdtool reconcile {args.guest} {args.description or ''}".rstrip(),
             rule="reconciled",
         )
-    if way.by_libvirt:
-        return _by_libvirt(guest, reconciled.tree, wanted_by(guest, reconciled.tree), args)
+    return reconciled.tree
 
-    def prepare(runtime: Path | None, port: Callable[[int], int] = int) -> Prepared:
-        made = prepared(
-            guest,
-            reconciled.tree,
-            wanted_by(guest, reconciled.tree),
-            via=way.name,
-            rehearse=args.rehearse,
-            runtime=runtime,
-            port=port,
-        )
-        warn_all(made.commandline.warnings if made.commandline is not None else ())
-        return made
 
-    if args.print:
-        from mdtool.launch.script import data_from_prepared, script_from_prepared
+def _print(made: Prepared, args: argparse.Namespace) -> int:
+    from mdtool.launch.script import data_from_prepared, script_from_prepared
 
-        made = prepare(None)
-        for error in made.commandline.refused if made.commandline is not None else ():
-            say(f"a launch would end with this: {error}")
-        script = script_from_prepared(made, paused=args.paused)
-        result((json.dumps(data_from_prepared(made), indent=1) if args.json else script) + "\n")
-        return 0
-    if args.rehearse and not (args.paused or args.qmp):  # with either, somebody wants to look at it
-        for name in ("pidfile", "log", "incoming", "daemonize", "user", "hints_out"):
-            if getattr(args, name):
-                what = f"--{name.replace('_', '-')}: a rehearsal starts, compares and ends"
-                raise InputError(what, remedy="leave it out, or let it stay with --paused", rule="rehearse")
-        return _rehearse(prepare(None), args)
+    for error in made.commandline.refused if made.commandline is not None else ():
+        say(f"a launch would end with this: {error}")
+    script = script_from_prepared(made, paused=args.paused)
+    result((json.dumps(data_from_prepared(made), indent=1) if args.json else script) + "\n")
+    return 0
+
+
+def _start(
+    guest: Guest,
+    tree: Tree,
+    prepare: Callable[[Path], Prepared],
+    args: argparse.Namespace,
+    ready: Callable[[], None] | None,
+) -> int:
+    """Start QEMU, compare, let the guest run, and keep its hints up to date where somebody wants them."""
+    from mdtool.files import write_file
+    from mdtool.launch import run as launch
+    from mdtool.launch.hints import exported_while_it_runs, hints_from_tree
 
     hints = Path(args.hints_out).absolute() if args.hints_out else None
     if hints is not None and not os.access(hints.parent, os.W_OK):  # later on a guest would have to end for it
@@ -131,13 +143,13 @@ def _launch(args: argparse.Namespace, ready: Callable[[], None] | None) -> int:
     def runs() -> None:
         if hints is not None:
             try:
-                write_file(hints, hints_from_tree(reconciled.tree))
+                write_file(hints, hints_from_tree(tree))
             except MdtoolError as error:
                 say(f"warning: {error.what}")
 
     def follow(qemu: QemuProcess) -> None:
         if hints is not None and os.path.isfile(args.guest):
-            exported_while_it_runs(qemu, Path(args.guest).absolute(), reconciled.tree, partial(write_file, hints), say)
+            exported_while_it_runs(qemu, Path(args.guest).absolute(), tree, partial(write_file, hints), say)
 
     settings = launch.Settings(
         paused=args.paused,
@@ -154,7 +166,7 @@ def _launch(args: argparse.Namespace, ready: Callable[[], None] | None) -> int:
         say=say,
     )
     try:
-        return launch.launched(guest, lambda runtime: prepare(runtime, free_port), settings)
+        return launch.launched(guest, prepare, settings)
     except launch.Differs as error:
         return shown(error.found, None, as_json=args.json, output_format=args.output_format)
 
@@ -210,6 +222,10 @@ def _rehearse(prepared: Prepared, args: argparse.Namespace) -> int:
     from mdtool.launch.rehearse import rehearsal
     from mdtool.launch.start import checked
 
+    for name in ("pidfile", "log", "incoming", "daemonize", "user", "hints_out"):
+        if getattr(args, name):
+            what = f"--{name.replace('_', '-')}: a rehearsal starts, compares and ends"
+            raise InputError(what, remedy="leave it out, or let it stay with --paused", rule="rehearse")
     with rehearsal(prepared, timeout=args.timeout, say=say) as qemu:
         found, compared = checked(qemu, prepared)
     if prepared.stands_in and not args.json:

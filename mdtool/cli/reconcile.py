@@ -186,7 +186,9 @@ def _live(args: argparse.Namespace, guest: Guest, old: Tree | None, new: Tree, p
     host = Host(guest, runtime_base() / guest.key, free_port)
     with session_from_source(args.live) as session:
         check_before(session, old)
-        outcomes = carried_out(session, plan, old, new, wanted_by(guest, new), host, seconds=args.timeout or UNPLUG_SECONDS)
+        outcomes = carried_out(
+            session, plan, (old, new), wanted_by(guest, new), host, seconds=args.timeout or UNPLUG_SECONDS
+        )
         if found := differences(session, new, outcomes):
             raise QemuError("plugged in, and not as described: " + "; ".join(found))
     return outcomes, as_far(old, new, outcomes)

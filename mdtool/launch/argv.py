@@ -19,7 +19,6 @@ import tempfile
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +36,7 @@ from mdtool.guest.xml import Element
 from mdtool.launch.backends import NO_DEVICE, backend_of, check_carried, implied_audio
 from mdtool.launch.backends.base import Backend, Host, Secret, numbered
 from mdtool.launch.backends.process import process_options
+from mdtool.launch.context import TO_SHOW, Context
 from mdtool.launch.rehearse_backends import implied_silence, rehearsed, rehearsed_option
 from mdtool.machine.buses.arguments import device_arguments
 from mdtool.machine.tree import BUILTIN, HAND, Place, Tree
@@ -110,100 +110,107 @@ class Commandline:
         return numbered(word, numbers)
 
 
-def argv_from_tree(
-    guest: Guest,
-    tree: Tree,
-    wanted: Sequence[Wanted],
-    *,
-    rehearse: bool = False,
-    qmp: str | None = None,
-    paused: bool = True,
-    binary: str | None = None,
-    runtime: Path | None = None,
-    now: datetime | None = None,
-    port: Callable[[int], int] = int,
-) -> Commandline:
+def argv_from_tree(guest: Guest, tree: Tree, wanted: Sequence[Wanted], context: Context = TO_SHOW) -> Commandline:
     """The command line that makes the machine of ``tree`` with the host side of ``guest``.
 
-    ``wanted`` links the XML's elements to the nodes, by origin.  ``rehearse`` puts null backends everywhere.  ``qmp``
-    is the path of a monitor socket that QEMU makes, ``runtime`` the guest's private folder, and ``port`` finds a free
-    TCP port.  Without ``runtime`` the command line is for showing: nothing of the host is looked at.
+    ``wanted`` links the XML's elements to the nodes, by origin.
 
-    Raises InputError for what direct launch does not know, and where XML and description are not of one mind.
-    In a command line for showing, what direct launch or this host cannot do is in ``refused``, and the devices are
-    there all the same.
+    Raises InputError for what direct launch does not know, and where XML and description disagree.  In a command line
+    for showing, what direct launch or this host cannot do is in ``refused``, and the devices are there all the same.
     """
-    printing = runtime is None
     host = Host(
         guest,
-        runtime or (Path(tempfile.gettempdir()) if rehearse else _runtime(guest)),
-        _each_once(port, guest),
-        _version(guest, binary, printing=printing),
+        context.runtime or (Path(tempfile.gettempdir()) if context.rehearse else _runtime(guest)),
+        _each_once(context.port, guest),
+        _version(guest, context.binary, printing=context.printing),
     )
     report = Report()
     nodes = {origin: place for place in tree.places if (origin := place.node.origin) and origin not in (BUILTIN, HAND)}
     _of_one_mind(nodes, wanted, report)
-    make = rehearsed if rehearse else backend_of
-    by_name: dict[str, Backend] = {}
-    positions: dict[str, Position] = {}
-    total = (implied_silence if rehearse else implied_audio)(host)
-    for element in guest.devices if not rehearse else ():
-        check_carried(element, report)
-    for element, found in _elements(guest, nodes, wanted):
-        with report.step():
-            made = make(element, found.node if found is not None else None, host)
-            positions.update(dict.fromkeys(_ids(made.options), element.position))
-            total += made
-            if found is not None:
-                by_name[found.name] = made
-                positions[found.node.id or found.name] = element.position
-    for want in wanted:
-        if want.origin in nodes and (told := want.facts.get("host")):
-            name = nodes[want.origin].name
-            by_name[name] = Backend(properties=told) + by_name.get(name, Backend())
-        if want.kind == "commandline" and want.position is not None:
-            positions[want.id or want.origin] = want.position
-    served: tuple[str, ...] = ()
-    with report.step():
-        served = process_options(guest, host.version, rehearse=rehearse)
-    if not rehearse:
-        check_domain(guest, report)
-    refused = _refused(report) if printing else ()
+    sides = _host_sides(host, nodes, wanted, context, report)
+    refused = _refused(report) if context.printing else ()
     report.done()
-    platform = platform_of(guest, tree, rehearse=rehearse, now=now, properties=total.machine, printing=printing)
-    devices, stand_ins = [], {}
-    for place in ordered(tree, [want.origin for want in wanted if want.kind == "commandline"]):
-        node = place.node
-        made = by_name.get(place.name, Backend())
-        arguments = {**device_arguments(place.bus.name if place.bus else None, node, place.parent), **made.properties}
-        if made.stand_in is not None:
-            arguments = {"driver": made.stand_in, **substitute_properties(made.stand_in, arguments)}
-            stand_ins[place.name] = made.stand_in
-        devices.append(Device(place.name, arguments, positions.get(node.id or place.name, node.position)))
-    outside = HostSide(host.runtime, guest.arch) if rehearse else None
+    total = sides.total
+    platform = platform_of(
+        guest,
+        tree,
+        rehearse=context.rehearse,
+        now=context.now,
+        properties=total.machine,
+        printing=context.printing,
+    )
+    outside = HostSide(host.runtime, guest.arch) if context.rehearse else None
     extra, environment = _passed_through(guest, wanted, outside)
     return Commandline(
-        binary=binary or emulator(guest, printing=printing),
+        binary=context.binary or emulator(guest, printing=context.printing),
         platform=(
             *_without(platform.words, set(_ids(total.options))),
-            *_display(guest, rehearse),
-            *_monitor(qmp),
-            *(("-S",) if paused else ()),
+            *_display(guest, context.rehearse),
+            *_monitor(context.qmp),
+            *(("-S",) if context.paused else ()),
         ),
-        backends=(*served, *_once(total.options)),
-        devices=tuple(devices),
+        backends=(*sides.served, *_once(total.options)),
+        devices=tuple(_devices(tree, wanted, sides)),
         extra=extra,
-        positions=positions,
+        positions=sides.positions,
         secrets=tuple({secret.name: secret for secret in total.secrets}.values()),
         processes=(*total.processes, *(outside.processes if outside is not None else ())),
         copies=platform.copies,
-        environment={**_zone(guest), **total.environment, **environment} if not rehearse else {},
-        stand_ins=stand_ins,
+        environment={} if context.rehearse else {**_zone(guest), **total.environment, **environment},
+        stand_ins={name: made.stand_in for name, made in sides.by_name.items() if made.stand_in is not None},
         left_out=platform.left_out,
         refused=(*refused, *platform.refused),
         spawns=total.spawns,
         warnings=tuple(report.warnings),
     )
+
+
+@dataclass
+class _Sides:
+    """The host side of all devices: ``total`` together, ``by_name`` of each node; ``served`` are options of the process."""
+
+    total: Backend
+    by_name: dict[str, Backend] = field(default_factory=dict)
+    positions: dict[str, Position] = field(default_factory=dict)
+    served: tuple[str, ...] = ()
+
+
+def _host_sides(
+    host: Host, nodes: Mapping[str, Place], wanted: Sequence[Wanted], context: Context, report: Report
+) -> _Sides:
+    guest = host.guest
+    sides = _Sides((implied_silence if context.rehearse else implied_audio)(host))
+    make = rehearsed if context.rehearse else backend_of
+    for element in guest.devices if not context.rehearse else ():
+        check_carried(element, report)
+    for element, found in _elements(guest, nodes, wanted):
+        with report.step():
+            made = make(element, found.node if found is not None else None, host)
+            sides.positions.update(dict.fromkeys(_ids(made.options), element.position))
+            sides.total += made
+            if found is not None:
+                sides.by_name[found.name] = made
+                sides.positions[found.node.id or found.name] = element.position
+    for want in wanted:
+        if want.origin in nodes and (properties := want.facts.get("host")):
+            name = nodes[want.origin].name
+            sides.by_name[name] = Backend(properties=properties) + sides.by_name.get(name, Backend())
+        if want.kind == "commandline" and want.position is not None:
+            sides.positions[want.id or want.origin] = want.position
+    with report.step():
+        sides.served = process_options(guest, host.version, rehearse=context.rehearse)
+    if not context.rehearse:
+        check_domain(guest, report)
+    return sides
+
+
+def _devices(tree: Tree, wanted: Sequence[Wanted], sides: _Sides) -> Iterator[Device]:
+    for place in ordered(tree, [want.origin for want in wanted if want.kind == "commandline"]):
+        node, made = place.node, sides.by_name.get(place.name, Backend())
+        arguments = {**device_arguments(place.bus.name if place.bus else None, node, place.parent), **made.properties}
+        if made.stand_in is not None:
+            arguments = {"driver": made.stand_in, **substitute_properties(made.stand_in, arguments)}
+        yield Device(place.name, arguments, sides.positions.get(node.id or place.name, node.position))
 
 
 # --- what goes with what -------------------------------------------------------------------------------------------

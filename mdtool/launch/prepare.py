@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import socket
 import subprocess
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from mdtool.commandline.option import Option, options_from_words, users, words_from_options
 from mdtool.errors import Position, QemuError
 from mdtool.guest.model import Guest, Wanted
+from mdtool.launch.context import TO_SHOW, Context
 from mdtool.launch.device import Handover
 from mdtool.launch.ways import DEFAULT, WAYS
 from mdtool.machine.tree import BUILTIN, HAND, Tree
@@ -52,23 +53,15 @@ class Prepared:
 
 
 def prepared(
-    guest: Guest,
-    tree: Tree,
-    wanted: Sequence[Wanted],
-    *,
-    via: str = DEFAULT,
-    rehearse: bool = False,
-    binary: str | None = None,
-    runtime: Path | None = None,
-    port: Callable[[int], int] = int,
+    guest: Guest, tree: Tree, wanted: Sequence[Wanted], *, via: str = DEFAULT, context: Context = TO_SHOW
 ) -> Prepared:
     """The launch of a description; touches nothing of the host.  Raises InputError with the XML's lines."""
     from mdtool.launch.argv import argv_from_tree
 
-    line = argv_from_tree(guest, tree, wanted, rehearse=rehearse, binary=binary, runtime=runtime, port=port)
+    line = argv_from_tree(guest, tree, wanted, context)
     devices = [word for made in line.devices for word in made.words]
     found = options_from_words([*line.platform, *line.backends, *devices, *line.extra])
-    if rehearse:
+    if context.rehearse:
         found = [_under_tcg(option) for option in found]
     places = {str(made.arguments["id"]): made.position for made in line.devices if "id" in made.arguments}
     places |= dict(line.positions)
@@ -82,7 +75,7 @@ def prepared(
         positions={name: place for name, place in {**behind, **places}.items() if place is not None},
         stands_in=frozenset({*line.stand_ins, *line.left_out}),
         commandline=line,
-        is_rehearsal=rehearse,
+        is_rehearsal=context.rehearse,
     )
 
 

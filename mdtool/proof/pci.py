@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from mdtool.proof.qtest import QTest
 
@@ -173,38 +173,37 @@ def enumerate_functions(qtest: QTest, way: Way, roots: Sequence[int] = (0,)) -> 
     ``roots`` are the numbers of the root buses (``extra_roots``), 0 first; no bridge gets one of those.  Where there
     are more bridges than numbers, the last ones stay closed.
     """
-    found: list[Found] = []
-    free = [number for number in range(1, BUSES) if number not in roots]
+    walk = _Walk(qtest, way, [number for number in range(1, BUSES) if number not in roots])
     for root in sorted(roots):
-        prefix = f"bus {root}: " if root else ""
-        _enumerate(qtest, way, root, prefix, (), free, found)
-    return found
+        walk.bus(root, f"bus {root}: " if root else "", ())
+    return walk.found
 
 
-def _enumerate(
-    qtest: QTest,
-    way: Way,
-    bus: int,
-    prefix: str,
-    bridges: tuple[tuple[int, int], ...],
-    free: list[int],
-    found: list[Found],
-) -> int:
-    """Append what is on ``bus`` and behind it, taking numbers from ``free``; returns the highest that it took."""
-    last = bus
-    for devfn, config in functions_on_bus(qtest, way, bus):
-        path = f"{prefix}{devfn >> 3:02x}.{devfn & 7}"
-        function = Function(path, config)
-        found.append(Found(bus, devfn, function, bridges))
-        if function.header != BRIDGE or not free:
-            continue
-        secondary = free.pop(0)
-        latency = config[0x1B] << 24
-        # Everything above goes down this bridge while what is behind it gets its numbers.
-        qtest.run(way.write(bus, devfn, BUS_NUMBERS, latency | 0xFF << 16 | secondary << 8 | bus))
-        last = _enumerate(qtest, way, secondary, f"{path}/", (*bridges, (bus, devfn)), free, found)
-        qtest.run(way.write(bus, devfn, BUS_NUMBERS, latency | last << 16 | secondary << 8 | bus))
-    return last
+@dataclass
+class _Walk:
+    """An enumeration under way: ``free`` are the bus numbers that no bridge has yet, ``found`` what was seen."""
+
+    qtest: QTest
+    way: Way
+    free: list[int]
+    found: list[Found] = field(default_factory=list)
+
+    def bus(self, number: int, prefix: str, bridges: tuple[tuple[int, int], ...]) -> int:
+        """Append what is on a bus and behind it; returns the highest number that it took."""
+        last = number
+        for devfn, config in functions_on_bus(self.qtest, self.way, number):
+            path = f"{prefix}{devfn >> 3:02x}.{devfn & 7}"
+            function = Function(path, config)
+            self.found.append(Found(number, devfn, function, bridges))
+            if function.header != BRIDGE or not self.free:
+                continue
+            secondary = self.free.pop(0)
+            numbers = (config[0x1B] << 24) | secondary << 8 | number  # with the latency timer as it was
+            # Everything above goes down this bridge while what is behind it gets its numbers.
+            self.qtest.run(self.way.write(number, devfn, BUS_NUMBERS, numbers | 0xFF << 16))
+            last = self.bus(secondary, f"{path}/", (*bridges, (number, devfn)))
+            self.qtest.run(self.way.write(number, devfn, BUS_NUMBERS, numbers | last << 16))
+        return last
 
 
 def extra_roots(qtest: QTest, way: Way, count: int) -> list[int]:

@@ -47,11 +47,17 @@ class Merged(NamedTuple):
     conflicts: tuple[Change, ...]
 
 
+class Before(NamedTuple):
+    """What is recorded of a survivor: what the XML last set, what the description has, what QEMU filled in."""
+
+    applied: Properties
+    described: Properties
+    pins: Properties
+
+
 def merged(
     now: Properties,
-    applied: Properties,
-    described: Properties,
-    pins: Properties,
+    before: Before,
     *,
     weak: frozenset[str] = frozenset(),
     prefer: str | None = None,
@@ -63,9 +69,10 @@ def merged(
     fill what is absent and never change what the description has.  ``prefer`` (``xml`` or ``description``) settles
     conflicts.  ``adopting`` says whether no XML was ever applied; without it, whether none of these properties was.
 
-    >>> merged({"bootindex": 2}, {"bootindex": 1}, {"bootindex": 1}, {}).changes
+    >>> merged({"bootindex": 2}, Before({"bootindex": 1}, {"bootindex": 1}, {})).changes
     (Change(name='bootindex', before=1, after=2),)
     """
+    applied, described, pins = before
     result: dict[str, Value] = dict(described)
     changes: list[Change] = []
     conflicts: list[Change] = []

@@ -28,7 +28,7 @@ from mdtool.machine.values import small_number
 from mdtool.reconcile.assemble import Parts, assembled, parts_of
 from mdtool.reconcile.collisions import check_collisions, check_depth
 from mdtool.reconcile.match import Match, Matching, matched, spot_key
-from mdtool.reconcile.merge import Change, merged, record, without_defaults
+from mdtool.reconcile.merge import Before, Change, merged, record, without_defaults
 from mdtool.reconcile.plan import Action, Plan, Reason, Step
 from mdtool.reconcile.roms import warn_of_shared_roms
 from mdtool.reconcile.sections import merged_sections
@@ -353,14 +353,13 @@ class _Reconciler:
                 changes.insert(0, Change("id", old.id, node.id))
                 self._check_id(parts, w, node)
             parts.put(node.id or place.name, bus or None, replace(node, applied=recorded))
-            return self._step(Action.REPLACE, place, w, where, changes, Reason.MODEL, self._hot(parts, bus))
+            made = Step(Action.REPLACE, place.name, w.driver, where, w.origin, tuple(changes), Reason.MODEL)
+            return replace(made, at=w.position, hot=self._hot(parts, bus), notices=True)
         node = replace(node, properties=without_defaults(node.properties, old.applied, {**old.pins, **old.properties}))
         recorded = record(node.properties, self._facts(w))
         merge = merged(
             node.properties,
-            old.applied,
-            old.properties,
-            old.pins,
+            Before(old.applied, old.properties, old.pins),
             weak=computed_properties(w, node),
             prefer=self.options.prefer,
         )
@@ -393,21 +392,8 @@ class _Reconciler:
         if moved and (before := self._had(w, bus, node.address)):
             reason, detail = Reason.REUSED, before
         action = Action.REPLACE if moved else Action.MODIFY if changes else Action.KEEP
-        step = self._step(action, place, w, where, changes, reason, self._hot(parts, bus))
-        return replace(step, detail=detail)
-
-    def _step(
-        self,
-        action: Action,
-        place: Place,
-        w: Wanted,
-        where: tuple[str, str],
-        changes: Sequence[Change],
-        reason: Reason | None,
-        hot: bool,
-    ) -> Step:
-        notices = action is not Action.KEEP
-        return Step(action, place.name, w.driver, where, w.origin, tuple(changes), reason, "", w.position, hot, notices)
+        made = Step(action, place.name, w.driver, where, w.origin, tuple(changes), reason, detail)
+        return replace(made, at=w.position, hot=self._hot(parts, bus), notices=action is not Action.KEEP)
 
     def _hot(self, parts: Parts, bus: str) -> bool:
         """Whether a running guest can be given a device on ``bus``: the bus is there and takes it, or can come first."""

@@ -12,7 +12,7 @@ from mdtool.guest.model import Guest
 from mdtool.guest.platform.machine import FEATURES
 from mdtool.machine.tree import BUILTIN, SECTIONS, Tree
 from mdtool.machine.values import nested, same
-from mdtool.reconcile.merge import ABSENT, merged, without_defaults
+from mdtool.reconcile.merge import ABSENT, Before, merged, without_defaults
 from mdtool.reconcile.plan import Action, Step
 
 
@@ -50,7 +50,7 @@ def merged_sections(
         if not fresh and (quiet := without_defaults(now, applied, have, _DEFAULTS.get(name, {}))) != now:
             now = quiet
             wanted = {**wanted, name: nested(now, "\0")}
-        merge = merged(now, applied, have, {}, prefer=prefer, adopting=not tree.applied)
+        merge = merged(now, Before(applied, have, {}), prefer=prefer, adopting=not tree.applied)
         for conflict in merge.conflicts:
             key = conflict.name.replace("\0", ".")
             what = f"{name}: {key} is {conflict.after} in the XML and {conflict.before} in the description"
