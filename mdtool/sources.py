@@ -25,7 +25,7 @@ from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mdtool.errors import InputError, QemuError, Warned
+from mdtool.errors import InputError, Position, QemuError, Warned
 from mdtool.files import bytes_from_file, is_standard, text_from_bytes
 from mdtool.machine.document import Document, document_from_text, is_description, is_xml
 
@@ -163,7 +163,11 @@ def guest_from_source(source: str, access: Access = DEFAULT) -> Guest:
     """Guest XML; ``access.qemu`` is its emulator where that is given.  Raises InputError."""
     from mdtool.guest.devices import guest_from_bytes
 
-    guest = guest_from_bytes(data_from_source(source, access), source)
+    data = data_from_source(source, access)
+    if is_description(data[:4096].decode(errors="replace")) and kind_of_data(data, source) is Kind.DESCRIPTION:
+        what = "this is a machine description, and no guest XML"
+        raise InputError(what, at=Position(source, 1), remedy="GUEST.xml comes before GUEST.yaml", rule="file-kind")
+    guest = guest_from_bytes(data, source)
     return at_home(guest, access)
 
 

@@ -21,11 +21,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """A file that fails would end git's diff or log of all the others: so nothing about its contents is an error."""
+    from mdtool.files import bytes_from_file, is_standard
     from mdtool.machine.document import document_from_text, is_description
     from mdtool.review.textconv import lines
 
     try:
-        data = Path(args.file).read_bytes()
+        data = bytes_from_file(args.file) if is_standard(args.file) else Path(args.file).read_bytes()
     except OSError as error:
         raise MdtoolError(f"cannot read {args.file}: {error.strerror}") from None
     text = data.decode(errors="replace")

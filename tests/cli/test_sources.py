@@ -124,6 +124,11 @@ def test_a_file_of_the_wrong_kind_is_not_repeated(folder: Path, capsys: pytest.C
         assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
+def test_exchanged_arguments_are_named(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert mdtool("reconcile", "g.yaml", "g.xml") == 2
+    assert "g.yaml:1:1: error: this is a machine description, and no guest XML" in capsys.readouterr().err
+
+
 def test_check_takes_folders(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Path("sub").mkdir()
     Path("sub/bad.yaml").write_text(Path("g.yaml").read_text().replace("id: net1", "id: net0"))
