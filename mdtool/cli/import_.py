@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import os
+import zlib
 from pathlib import Path
 
 from mdtool.cli.output import said_kept, say, warn_all, wrote
@@ -25,11 +27,14 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-o", "--output", metavar="GUEST.yaml", required=True, help="write the description there")
     run = "run the script, in an empty folder and with programs in QEMU's place that write down what they are told"
     parser.add_argument("--run", action="store_true", dest="runs", help=run)
+    vendor = "leave out what only a vendor's QEMU has (Proxmox's -id and +pve machine types), and say so"
+    parser.add_argument("--upstream", action="store_true", help=vendor)
     qemu_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     from mdtool.commandline.recorded import command_by_running
+    from mdtool.commandline.vendor import without_vendor
     from mdtool.errors import Report
     from mdtool.files import write_over
     from mdtool.importer import command_from_source, imported, with_binary
@@ -39,9 +44,18 @@ def run(args: argparse.Namespace) -> int:
         raise InputError("--xml - and -o -: standard output takes one of them", rule="standard-output")
     report = Report()
     command = command_by_running(args.source, report, say) if args.runs else command_from_source(args.source, report)
+    command = without_vendor(command, report) if args.upstream else command
     command = with_binary(command, access_of(args).binary(command.words[0].text))
-    made = imported(command, "guest" if is_standard(args.xml) else Path(args.xml).stem, report)
+    made = imported(command, _name(args.xml), report)
     warn_all(made.warnings)
     said_kept(write_over(args.xml, made.xml), write_over(args.output, yaml_from_tree(made.tree)))
     wrote(args.xml, args.output)
     return 0
+
+
+def _name(xml: str) -> str:
+    """The name of a guest whose command line says none: two of them in different folders do not share it."""
+    if is_standard(xml):
+        return "guest"
+    whole = os.path.realpath(xml)
+    return f"{Path(xml).stem}-{zlib.crc32(os.fsencode(whole)):08x}"

@@ -56,8 +56,10 @@ _ROOT_BUSES = ("pci.0", "pcie.0", "pci")
 
 def _providers(tree: Tree) -> Iterator[tuple[str, _Provider]]:
     q35 = "q35" in str(tree.machine.get("type", ""))
+    # A bridge may be called pci.0 where the root is pcie.0, as Proxmox calls one
+    roots = {bus.name for bus in tree.buses if bus.name in _ROOT_BUSES} or set(_ROOT_BUSES)
     for bus in tree.all_buses.values():
-        if bus.name in _ROOT_BUSES:
+        if bus.name in roots:
             yield bus.name, _Provider("pci", 0)
         elif re.fullmatch(r"ide\.\d+", bus.name):
             number = small_number(bus.name[4:])
@@ -78,7 +80,7 @@ def _providers(tree: Tree) -> Iterator[tuple[str, _Provider]]:
         if not type_:
             continue
         index = _index(node, type_)
-        for name in names - set(_ROOT_BUSES):
+        for name in names - roots:
             suffix = name.rpartition(".")[2]
             number = small_number(suffix) if name != node.id else 0
             yield name, _Provider(type_, index, model, number)

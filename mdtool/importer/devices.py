@@ -13,7 +13,7 @@ from mdtool.commandline.placeholder.drivers import SUBSTITUTES
 from mdtool.commandline.placeholder.hostside import Given, HostSide
 from mdtool.commandline.placeholder.options import BACKENDS
 from mdtool.errors import Position, QemuError
-from mdtool.importer.elements import Made
+from mdtool.importer.row import Made
 from mdtool.machine.buses import PCI_BUSES, provider_of
 from mdtool.machine.drivers import same_driver
 from mdtool.machine.roles import role

@@ -69,6 +69,7 @@ def with_sections(tree: Tree, said: Said, name: str) -> Tree:
         boot["kernel"] = True
         if said.value("append"):
             boot["append"] = said.value("append")
+    firmware: Section = {**({"kind": "bios"} if "bios" in said else {}), **tree.firmware}
     memory: Section = dict(tree.memory)
     if "max" in memory and (most := bytes_of(said.bag("m").get("maxmem"), MIB)) is not None:
         memory["max"] = most  # a placeholder may have less
@@ -81,6 +82,7 @@ def with_sections(tree: Tree, said: Said, name: str) -> Tree:
         machine=machine,
         cpu=_cpu(tree, said),
         memory=memory,
+        firmware=firmware,
         numa=numa,
         boot=boot,
         smbios=_smbios(said)[0],

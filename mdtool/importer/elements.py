@@ -8,99 +8,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
-from mdtool.commandline.placeholder.hostside import HostSide
 from mdtool.commandline.placeholder.options import on as is_on
-from mdtool.commandline.sizes import bytes_of
-from mdtool.errors import Report
 from mdtool.guest.elements.controller import COMPANIONS, DRIVERS
 from mdtool.importer import block, char, net
-from mdtool.importer.markup import Keys, NoWords, on, tag, text
+from mdtool.importer.host_devices import crypto, filesystem, host_pci, host_usb, memory, rng, shared_memory, tpm, vsock
+from mdtool.importer.markup import NoWords, on, tag, text
+from mdtool.importer.row import Made, One, Writer, boot_of, rom_of, thread_of, transport, virtio_model
 from mdtool.machine.values import number
-from mdtool.qemu.replies import RawBus, RawDevice
-
-
-class Made(NamedTuple):
-    """One element, and what its device is called from now on; ``used`` are the back ends that it speaks for."""
-
-    xml: str
-    id: str
-    used: tuple[str, ...] = ()
-
-
-@dataclass
-class One:
-    """A device on its way: as QEMU has it (``properties``, with those behind a virtio proxy), and ``keys``, what its
-    option says of the host, to be taken by the row that knows it; ``bag`` is all that its option says."""
-
-    bus: RawBus
-    device: RawDevice
-    driver: str
-    properties: Mapping[str, Any]
-    keys: Keys
-    bag: Mapping[str, Any] = field(default_factory=dict)
-
-    def behind(self, name: str) -> str:
-        """The name of the back end that its option names, or that a property holds; "" for none."""
-        self.keys.take(name)
-        return str(self.bag.get(name) or self.properties.get(name) or "").removeprefix("#").rpartition("/")[2]
-
-
-@dataclass
-class Writer:
-    """What rows need to know besides: the host side, the machine, and libvirt's counters."""
-
-    host: HostSide
-    machine: str
-    absolute: Callable[[str], str]
-    report: Report
-    counts: dict[str, int] = field(default_factory=dict)
-    indexes: dict[str, int] = field(default_factory=dict)
-    masters: dict[str, int] = field(default_factory=dict)  # bus of a USB controller -> its index
-    audios: dict[str, int] = field(default_factory=dict)
-
-    def made(self, one: One) -> Made | None:
-        """Its element; None where no row knows the driver.  Raises NoWords where the element cannot say its host side."""
-        for pattern, row in ROWS.items():
-            if pattern.fullmatch(one.driver):
-                before = dict(self.counts), dict(self.indexes)
-                try:
-                    found = row(self, one)
-                    one.keys.done()
-                except NoWords:
-                    self.counts, self.indexes = before
-                    raise
-                return found
-        return None
-
-    def count(self, name: str) -> int:
-        self.counts[name] = self.counts.get(name, -1) + 1
-        return self.counts[name]
-
-    def audio(self, one: One) -> str:
-        """<audio id=...> of a card."""
-        name = one.behind("audiodev")
-        return tag("audio", id=self.audios[name]) if name in self.audios else ""
-
 
 # --- rows ----------------------------------------------------------------------------------------------------------
-
-
-def _boot(one: One) -> str:
-    order = number(one.properties.get("bootindex"), -1)
-    return tag("boot", order=order) if order > 0 else ""
-
-
-def _virtio_model(driver: str, plain: str = "virtio") -> str:
-    """libvirt's word for a virtio device that is transitional or is not."""
-    return next((f"virtio-{end}" for end in ("non-transitional", "transitional") if driver.endswith(end)), plain)
-
-
-def _transport(one: One) -> str:
-    """The address type that tells virtio-mmio from PCI."""
-    return tag("address", type_="virtio-mmio") if one.bus.type == "virtio-bus" else ""
 
 
 def nic(writer: Writer, one: One) -> Made:
@@ -120,16 +38,10 @@ def nic(writer: Writer, one: One) -> Made:
         driver = tag("driver", **more)
         inner = inner.replace("<driver ", driver[:-2] + " ", 1) if "<driver " in inner else inner + driver
     model = re.sub(r"virtio-net-(pci|device|ccw).*", "virtio", one.driver)
-    model = _virtio_model(one.driver, model)
-    xml = tag("interface", tag("mac", address=one.properties["mac"]), inner, tag("model", type_=model), _boot(one),
-              _rom(one), _transport(one), type_=kind)  # fmt: skip
+    model = virtio_model(one.driver, model)
+    xml = tag("interface", tag("mac", address=one.properties["mac"]), inner, tag("model", type_=model), boot_of(one),
+              rom_of(one), transport(one), type_=kind)  # fmt: skip
     return Made(xml, f"net{writer.count('net')}", (name, str(bag.get("chardev", ""))))
-
-
-def _rom(one: One) -> str:
-    """An option ROM of the user's."""
-    path = one.keys.take("romfile")
-    return tag("rom", file=path) if path else ""
 
 
 _BUS = {"sd": "sd", "ide": "ide", "scsi": "scsi", "usb": "usb", "floppy": "fdc", "virtio": "virtio"}
@@ -156,7 +68,7 @@ def disk(writer: Writer, one: One) -> Made:
     write_cache = is_on(one.keys.take("write-cache", True))
     image = block.image(bag, named, writer.absolute, write_cache=write_cache)
     thread = one.keys.take("iothread")
-    driver = {**image.driver, "iothread": _thread(writer, thread), "ioeventfd": on(one.keys.switch("ioeventfd"))}
+    driver = {**image.driver, "iothread": thread_of(writer, thread), "ioeventfd": on(one.keys.switch("ioeventfd"))}
     prefix = _PREFIX.get(where, "sd")
     place = writer.count(prefix)
     if where == "ide":
@@ -176,11 +88,11 @@ def disk(writer: Writer, one: One) -> Made:
         text("serial", one.properties.get("serial"))
         if not re.fullmatch(r"QM\d{5}", str(one.properties.get("serial")))
         else "",
-        _boot(one),
-        _transport(one),
+        boot_of(one),
+        transport(one),
         type_=image.kind,
         device=kind,
-        model=_virtio_model(one.driver, "") or None,
+        model=virtio_model(one.driver, "") or None,
     )
     ids = {"virtio": f"virtio-disk{place}", "fdc": f"fdc0-0-{place}"}
     id = ids.get(where, f"{where}0-{place // 2}-{place % 2}" if where == "ide" else f"{where}0-0-{place}")
@@ -201,14 +113,6 @@ def _letters(place: int) -> str:
     while place >= 0:
         found, place = chr(ord("a") + place % 26) + found, place // 26 - 1
     return found
-
-
-def _thread(writer: Writer, name: Any) -> int | None:
-    """libvirt numbers its I/O threads; QEMU names them."""
-    if name is None:
-        return None
-    threads = [id for id, given in writer.host.objects.items() if given.bag.get("qom-type") == "iothread"]
-    return threads.index(str(name)) + 1 if name in threads else None
 
 
 def _source(writer: Writer, one: One) -> tuple[str, str, str]:
@@ -283,7 +187,7 @@ def channel(writer: Writer, one: One) -> Made:
 
 def redirection(writer: Writer, one: One) -> Made:
     kind, inner, name = _source(writer, one)
-    return Made(tag("redirdev", inner, _boot(one), bus="usb", type_=kind), f"redir{writer.count('redir')}", (name,))
+    return Made(tag("redirdev", inner, boot_of(one), bus="usb", type_=kind), f"redir{writer.count('redir')}", (name,))
 
 
 def smartcard(writer: Writer, one: One) -> Made:
@@ -317,7 +221,9 @@ def controller(writer: Writer, one: One) -> Made:
     else:
         index = writer.indexes[kind] = writer.indexes.get(kind, first) + 1
     writer.masters |= {bus.name: index for bus in one.device.buses if kind == "usb"}
-    driver = tag("driver", iothread=_thread(writer, one.keys.take("iothread")), ioeventfd=on(one.keys.switch("ioeventfd")))
+    driver = tag(
+        "driver", iothread=thread_of(writer, one.keys.take("iothread")), ioeventfd=on(one.keys.switch("ioeventfd"))
+    )
     inner = driver if driver != "<driver/>" else ""
     if one.driver == "ioh3420":
         inner += tag("model", name="ioh3420")
@@ -326,7 +232,7 @@ def controller(writer: Writer, one: One) -> Made:
     said = None if (kind, model) in (("virtio-serial", "virtio"), ("sata", "ahci"), ("ccid", "usb-ccid")) else model
     ids = {"pci": f"pci.{index}", "usb": "usb" if index == 0 else f"usb{index}"}
     id = ids.get(kind, f"{kind}{index}")
-    return Made(tag("controller", inner, master, _transport(one), type_=kind, index=index, model=said), id)
+    return Made(tag("controller", inner, master, transport(one), type_=kind, index=index, model=said), id)
 
 
 _NUMBERED_PORTS = ("pcie-root-port", "pcie-switch-downstream-port")
@@ -372,7 +278,7 @@ def input_(writer: Writer, one: One) -> Made:
         one.keys.take(key)
     kind = {"kbd": "keyboard", "input-host": "passthrough"}.get(kind, kind)
     source = tag("source", evdev=one.keys.take("evdev")) if kind == "passthrough" else ""
-    return Made(tag("input", source, _transport(one), type_=kind, bus=bus), f"input{writer.count('input')}")
+    return Made(tag("input", source, transport(one), type_=kind, bus=bus), f"input{writer.count('input')}")
 
 
 _SOUND = {
@@ -406,28 +312,6 @@ def with_codec(writer: Writer, card: str, one: One) -> str:
     return f"{before}{codec}{found}{after}</sound>"
 
 
-def rng(writer: Writer, one: One) -> Made:
-    name = one.behind("rng")
-    given = writer.host.objects.get(name)
-    keys = Keys(given.bag if given is not None else {"qom-type": "rng-builtin"})
-    kind = str(keys.take("qom-type"))
-    keys.take("id")
-    if kind == "rng-random":
-        backend = text("backend", keys.take("filename", "/dev/urandom"), model="random")
-    elif kind == "rng-builtin":
-        backend = tag("backend", model="builtin")
-    elif kind == "rng-egd" and (bag := writer.host.chars.get(str(keys.take("chardev")))) is not None:
-        type_, inner = char.character(bag.bag)
-        backend = tag("backend", inner, model="egd", type_=type_)
-    else:
-        raise NoWords(kind)
-    keys.done()
-    rate, period = number(one.keys.take("max-bytes")), one.keys.take("period")
-    limit = tag("rate", bytes=rate, period=period) if rate else ""
-    xml = tag("rng", limit, backend, _transport(one), model=_virtio_model(one.driver))
-    return Made(xml, f"rng{writer.count('rng')}", (name,))
-
-
 def watchdog(writer: Writer, one: One) -> Made:
     xml = tag("watchdog", model=one.driver, action=writer.host.watchdog)
     return Made(xml, f"watchdog{writer.count('watchdog')}")
@@ -437,135 +321,7 @@ def balloon(writer: Writer, one: One) -> Made:
     thread = one.keys.take("iothread")
     if thread:
         raise NoWords("iothread")
-    return Made(tag("memballoon", _transport(one), model=_virtio_model(one.driver)), f"balloon{writer.count('balloon')}")
-
-
-def tpm(writer: Writer, one: One) -> Made:
-    name = one.behind("tpmdev")
-    given = writer.host.tpms.get(name)
-    keys = Keys(given.bag if given is not None else {})
-    kind = keys.take("type")
-    keys.take("id")
-    used: tuple[str, ...] = (name,)
-    if kind == "passthrough":
-        inner = tag("backend", tag("device", path=keys.take("path", "/dev/tpm0")), type_="passthrough")
-    elif kind == "emulator" and (bag := writer.host.chars.get(chardev := str(keys.take("chardev")))) is not None:
-        type_, source = char.character(bag.bag)
-        if type_ != "unix":
-            raise NoWords("a TPM that is not behind a unix socket")
-        used += (chardev,)
-        inner = tag("backend", source.replace("<source ", "<source type='unix' ", 1), type_="external")
-    else:
-        raise NoWords(f"tpmdev {kind}")
-    keys.done()
-    return Made(tag("tpm", inner, model=one.driver.removesuffix("-device")), f"tpm{writer.count('tpm')}", used)
-
-
-_ACCESS = {"passthrough": "passthrough", "mapped": "mapped", "mapped-xattr": "mapped", "none": "squash"}
-
-
-def filesystem(writer: Writer, one: One) -> Made:
-    number_of, tag_of = writer.count("fs"), str(one.properties.get("mount_tag") or one.properties.get("tag") or "")
-    if one.driver.startswith("vhost-user-fs"):
-        name = one.behind("chardev").removeprefix("import-")
-        given = writer.host.chars.get(name)
-        keys = Keys(given.bag if given is not None else {})
-        path = keys.take("path")
-        for key in ("backend", "id"):
-            keys.take(key)
-        keys.done()
-        queue = one.properties.get("queue-size")
-        driver = tag("driver", type_="virtiofs", queue=queue if queue != 128 else None)
-        inner = (driver, tag("source", socket=path), tag("target", dir=tag_of), _boot(one))
-        return Made(tag("filesystem", *inner, type_="mount"), f"fs{number_of}", (name,))
-    name = one.behind("fsdev")
-    given = writer.host.folders.get(name) or writer.host.folders.get(tag_of)
-    keys = Keys(given.bag if given is not None else {})
-    if keys.take("fsdriver") != "local":
-        raise NoWords("an fsdev that is no folder")
-    keys.take("id")
-    mode = keys.one_of(_ACCESS, "security_model") or keys.one_of(_ACCESS, "security-model")
-    path = writer.absolute(str(keys.take("path")))
-    policy = keys.one_of({"immediate": "immediate"}, "writeout")
-    xml = tag(
-        "filesystem",
-        tag("driver", type_="path", wrpolicy=policy),
-        tag("source", dir=path),
-        tag("target", dir=tag_of),
-        tag("readonly") if _take_switch(keys, "readonly") else "",
-        type_="mount",
-        accessmode=mode,
-        multidevs=keys.take("multidevs"),
-        fmode=keys.take("fmode"),
-        dmode=keys.take("dmode"),
-        model=_virtio_model(one.driver, "") or None,
-    )
-    keys.done()
-    return Made(xml, f"fs{number_of}", (name,))
-
-
-def _take_switch(keys: Keys, name: str) -> bool:
-    return bool(keys.switch(name, False))
-
-
-def host_pci(writer: Writer, one: One) -> Made:
-    address = str(one.keys.take("host") or "")
-    match = re.fullmatch(r"(?:(\w{4}):)?(\w\w):(\w\w)\.(\w)", address)
-    if match is None:
-        raise NoWords("a passed-through device that is not named by its PCI address")
-    names = ("domain", "bus", "slot", "function")
-    where = tag("address", **{name: f"0x{part or '0000'}" for name, part in zip(names, match.groups(), strict=True)})
-    display = on(one.keys.switch("display"))
-    xml = tag(
-        "hostdev", tag("source", where), _boot(one), _rom(one), mode="subsystem", type_="pci", managed="no", display=display
-    )
-    return Made(xml, f"hostdev{writer.count('hostdev')}")
-
-
-def host_usb(writer: Writer, one: One) -> Made:
-    keys = one.keys
-    vendor, product, bus, address = (keys.take(key) for key in ("vendorid", "productid", "hostbus", "hostaddr"))
-    if bus and address:
-        source = tag("source", tag("address", bus=number(bus), device=number(address)))
-    elif vendor and product:
-        ids = (("vendor", vendor), ("product", product))
-        source = tag("source", *(tag(name, id=f"0x{number(value):04x}") for name, value in ids))
-    else:
-        raise NoWords("a USB device of the host that is named by neither ids nor address")
-    return Made(
-        tag("hostdev", source, _boot(one), mode="subsystem", type_="usb", managed="no"), f"hostdev{writer.count('hostdev')}"
-    )
-
-
-def vsock(writer: Writer, one: One) -> Made:
-    cid = tag("cid", auto="no", address=one.properties.get("guest-cid"))
-    return Made(tag("vsock", cid, model=_virtio_model(one.driver)), f"vsock{writer.count('vsock')}")
-
-
-def shared_memory(writer: Writer, one: One) -> Made:
-    name = one.behind("memdev")
-    given = writer.host.objects.get(name)
-    keys = Keys(given.bag if given is not None else {})
-    path, size = str(keys.take("mem-path")), bytes_of(keys.take("size"))
-    kind, shared = keys.take("qom-type"), keys.switch("share", False)
-    keys.take("id")
-    if kind != "memory-backend-file" or not path.startswith("/dev/shm/") or not shared or size is None or size % (1 << 20):
-        raise NoWords("shared memory that is no file of /dev/shm")
-    keys.done()
-    inner = (tag("model", type_="ivshmem-plain"), tag("size", str(size >> 20), unit="M"))
-    xml = tag("shmem", *inner, name=path.removeprefix("/dev/shm/"), role=one.keys.take("role"))
-    return Made(xml, f"shmem{writer.count('shmem')}", (name,))
-
-
-def memory(writer: Writer, one: One) -> Made:
-    name = one.behind("memdev")
-    given = writer.host.objects.get(name)
-    bag = given.bag if given is not None else {}
-    size = bytes_of(bag.get("size"))
-    if size is None or name != f"mem{one.device.id}":  # its name is in a migration's stream, and libvirt's is this one
-        raise NoWords(f"memory called {name}")
-    target = tag("target", tag("size", str(size), unit="b"), text("node", one.properties.get("node") or 0))
-    return Made(tag("memory", target, model="dimm"), f"dimm{writer.count('dimm')}", (name,))
+    return Made(tag("memballoon", transport(one), model=virtio_model(one.driver)), f"balloon{writer.count('balloon')}")
 
 
 def simple(element: str, prefix: str, **attributes: Any) -> Callable[[Writer, One], Made]:
@@ -573,7 +329,7 @@ def simple(element: str, prefix: str, **attributes: Any) -> Callable[[Writer, On
 
     def row(writer: Writer, one: One) -> Made:
         said = {key: value.format(driver=one.driver) for key, value in attributes.items()}
-        return Made(tag(element, _transport(one), **said), f"{prefix}{writer.count(prefix)}")
+        return Made(tag(element, transport(one), **said), f"{prefix}{writer.count(prefix)}")
 
     return row
 
@@ -581,16 +337,6 @@ def simple(element: str, prefix: str, **attributes: Any) -> Callable[[Writer, On
 def _iommu(writer: Writer, one: One) -> Made:
     model = {"intel-iommu": "intel", "amd-iommu": "amd"}.get(one.driver, "virtio")
     return Made(tag("iommu", model=model), f"iommu{writer.count('iommu')}")
-
-
-def crypto(writer: Writer, one: One) -> Made:
-    name = one.behind("cryptodev")
-    given = writer.host.objects.get(name)
-    kind = str(given.bag.get("qom-type")) if given is not None else "cryptodev-backend-builtin"
-    if not kind.endswith(("-builtin", "-lkcf")):
-        raise NoWords(kind)
-    backend = tag("backend", model=kind.rpartition("-")[2], queues=given.bag.get("queues") if given is not None else None)
-    return Made(tag("crypto", backend, model="virtio", type_="qemu"), f"crypto{writer.count('crypto')}", (name,))
 
 
 _NICS = (

@@ -47,6 +47,8 @@ def moved(things: Sequence[Thing], guest: Guest, tree: Tree) -> frozenset[int]:
         elements = [element for element in guest.devices if element.tag != "emulator"]
         made = zip((thing for thing in things if thing.made is not None), elements, strict=False)
         found = frozenset(id(thing.device) for thing, element in made if element.position.line in lines)
+        if not found:  # of no one element: libvirt knows no such machine, and each device stays an option
+            found = frozenset(id(thing.device) for thing in things if thing.made is not None and not thing.on_board)
         if not found:
             raise
         return found
