@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mdtool.compare import compare
+from mdtool.compare import EFFECTIVE, HOST, IDENTITY, Difference, compare, noticed
 from mdtool.machine.document import tree_from_file
 from mdtool.machine.tree import Bus, Node, Tree, Value
 
@@ -81,3 +81,14 @@ def test_a_guest_that_sees_another_value_is_not_the_described_one(name: str, val
     assert changed == {"it"}
     assert [(one.node, one.property) for one in compare(tree, machine)] == [("it", name)]
     assert compare(tree, tree) == []
+
+
+def test_what_the_guest_notices_and_what_it_does_not() -> None:
+    """A name on the host is nobody's to see; a MAC, a CPU's flag and a disk's geometry are, whoever chose them."""
+    seen = [
+        Difference("net0", "mac", "a", "b", IDENTITY),
+        Difference("cpu", "feature-words.1.ecx", 1, 2, EFFECTIVE),
+        Difference("disk0", "cyls", 1, 2, EFFECTIVE),
+    ]
+    unseen = [Difference("guest", "name", "a", "b", HOST), Difference("disk0", "write-cache", True, False, EFFECTIVE)]
+    assert noticed([*seen, *unseen]) == seen

@@ -313,17 +313,17 @@ def usb(model: str, mice: int) -> str:
 @pytest.mark.usefixtures("libvirt")
 @pytest.mark.parametrize("model", ["piix3-uhci", "piix4-uhci", "pci-ohci", "ehci", "nec-xhci", "qemu-xhci"])
 def test_the_first_hub_comes_where_libvirt_has_it(model: str, tmp_path: Path) -> None:
-    """Every mouse where libvirt puts it, up to the first that needs a hub; a port more or less moves devices."""
+    """Every mouse where libvirt puts it, on the controller and behind hubs; a port more or less moves devices."""
 
     def mice(argv: Iterable[str]) -> list[tuple[str, str]]:
         found = [line.split() for line in argv if "usb-mouse" in line or "usb-hub" in line]
         return [(words[1], next(word for word in words if word.startswith("port="))) for words in found]
 
+    hubs = False
     for number in range(1, 9):
         xml = usb(model, number)
         guest = guest_from_bytes(xml.encode(), "guest.xml")
         ours = lines(device_arguments(bus, node, None) for bus, node in placed(guest, settled(guest)))
         assert mice(ours.splitlines()) == mice(libvirts(xml, tmp_path).splitlines()), number
-        if "usb-hub" in ours:
-            return
-    raise AssertionError("no hub at all")
+        hubs = hubs or "usb-hub" in ours
+    assert hubs

@@ -8,8 +8,9 @@ from mdtool.guest.devices import guest_from_bytes
 from mdtool.guest.model import Wanted
 from mdtool.machine.tree import Bus, Node, Tree
 from mdtool.machine.writer import yaml_from_tree
-from mdtool.reconcile import Result, reconcile
+from mdtool.reconcile import Result, reconcile, updated
 from mdtool.reconcile.match import matched
+from mdtool.reconcile.plan import Reason
 
 
 def reconciled(old: Tree | None, *devices: str) -> Result:
@@ -102,3 +103,52 @@ def test_a_port_right_below_the_highest_one_stays() -> None:
     again = reconciled(first.tree, port(1), port(3), nic(1, at(3)))
     assert place(again, "controller/pci/2") == before
     assert not again.plan
+
+
+def test_who_gets_the_place_of_a_removed_device_is_named() -> None:
+    """A guest takes the newcomer for the old device and gives it its settings: the plan says whose place it is."""
+    first = reconciled(None, nic(1), nic(2, at(0, 0x10)))
+    (old,) = (p.node.id for p in first.tree.places if p.address == ("pcie.0", "10.0"))
+    again = reconciled(first.tree, nic(1), nic(3, at(0, 0x10)))
+    (added,) = (step for step in again.plan.steps if step.origin == "interface/52:54:00:00:00:03")
+    assert (added.reason, added.detail) == (Reason.REUSED, old)
+
+
+def test_a_dump_over_a_description_retires_what_went() -> None:
+    """Its place stays free, as after a reconcile; what is there still is not retired."""
+    first = reconciled(None, nic(1), nic(2), nic(3)).tree
+    second = place_of(first, "interface/52:54:00:00:00:02")
+    third = place_of(first, "interface/52:54:00:00:00:03")
+    dumped = without(without(first, second), third)
+    assert [(r.bus, r.address) for r in updated(first, dumped).retired] == [second, third]
+    assert updated(first, first).retired == ()
+
+
+def test_a_dump_over_a_description_has_what_is_new() -> None:
+    """A property that somebody set since, and that the description has not, is in it then."""
+    first = reconciled(None, nic(1)).tree
+
+    def set_since(node: Node) -> Node:
+        properties = {**node.properties, "rombar": 0} if node.driver == "e1000e" else node.properties
+        buses = tuple(replace(b, devices=tuple(map(set_since, b.devices))) for b in node.buses)
+        return replace(node, properties=properties, buses=buses)
+
+    dumped = replace(first, buses=tuple(replace(b, devices=tuple(map(set_since, b.devices))) for b in first.buses))
+    (node,) = (p.node for p in updated(first, dumped).places if p.node.driver == "e1000e")
+    assert node.properties == {"mac": "52:54:00:00:00:01", "rombar": 0}
+
+
+def place_of(tree: Tree, origin: str) -> tuple[str, str]:
+    (found,) = (p.address for p in tree.places if p.node.origin == origin)
+    assert found is not None
+    return found
+
+
+def without(tree: Tree, address: tuple[str, str]) -> Tree:
+    """The tree with nothing at an address."""
+
+    def kept(bus: Bus) -> Bus:
+        stay = [node for node in bus.devices if (bus.name, node.address) != address]
+        return replace(bus, devices=tuple(replace(node, buses=tuple(map(kept, node.buses))) for node in stay))
+
+    return replace(tree, buses=tuple(map(kept, tree.buses)))
