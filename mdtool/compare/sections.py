@@ -148,7 +148,7 @@ def _machine(pair: Pair) -> Findings:
             continue
         described = name not in want
         value = (have if described else want)[name]
-        if knowledge.is_usual(name, value):
+        if knowledge.is_usual(name, value, str(sides[0].machine.get("type", ""))):
             continue
         side, pins = (sides[0], pinned[0]) if described else (sides[1], pinned[1])
         both = name in chosen[0] or name in chosen[1]

@@ -98,4 +98,5 @@ def test_what_is_like_an_absent_key() -> None:
         False,
         None,
     )
+    assert (is_usual("nvdimm", True, "pseries-7.2"), is_usual("nvdimm", False, "pseries-7.2")) == (True, False)
     assert same_on_the_machine("acpi", "auto", "on") and not same_on_the_machine("acpi", "auto", "off")
