@@ -10,14 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from mdtool.errors import Position
 from mdtool.guest.model import Guest
 from mdtool.guest.xml import Element
 from mdtool.machine.document import tree_with
 from mdtool.machine.pci import pci_facts, properties_digest
-from mdtool.machine.tree import BUILTIN, HAND, Node, Place, Tree
+from mdtool.machine.tree import BUILTIN, HAND, Node, Place, Properties, Tree
 from mdtool.machine.values import same
 from mdtool.reconcile.assemble import assembled, parts_of
 from mdtool.reconcile.merge import ABSENT, Change
@@ -48,8 +48,8 @@ def followed(guest: Guest, before: Tree, after: Tree, plan: Plan) -> tuple[Tree,
     Starts two rehearsals (0.3 s each); raises QemuError where QEMU refuses one of the machines.
     """
     both = _without_newcomers(after, before)
-    was = _rehearsed(_as_before(guest, before), replace(both, **_explicit(before)))
-    now = _rehearsed(guest, replace(both, **_explicit(after)))
+    was, was_pins = _rehearsed(_as_before(guest, before), replace(both, **_explicit(before)))
+    now, now_pins = _rehearsed(guest, replace(both, **_explicit(after)))
     parts = parts_of(after)
     steps: list[Step] = []
     causes = [step for step in plan.steps if step.name in _SHOWN and step.where is None]
@@ -73,7 +73,15 @@ def followed(guest: Guest, before: Tree, after: Tree, plan: Plan) -> tuple[Tree,
                 steps.append(_step(Action.MODIFY, tree.by_name[name], seen, causes))
     said = {step.name for step in steps}
     kept = [step for step in plan.steps if step.name not in said or step.action is not Action.KEEP]
-    return tree_with(tree, changes), Plan((*kept, *sorted(steps, key=lambda step: step.name)))
+    tree = replace(tree_with(tree, changes), machine_pins=_followed_pins(tree.machine_pins, was_pins, now_pins))
+    return tree, Plan((*kept, *sorted(steps, key=lambda step: step.name)))
+
+
+def _followed_pins(pins: Properties, was: Properties, now: Properties) -> Properties:
+    """The machine's own properties, those that another section changes as it makes them."""
+    same_as_before = {name: value for name, value in pins.items() if same(was.get(name, ABSENT), now.get(name, ABSENT))}
+    changed = {name: value for name, value in now.items() if pins and name not in same_as_before and name in pins}
+    return {**same_as_before, **changed}
 
 
 def _without_newcomers(tree: Tree, before: Tree) -> Tree:
@@ -115,7 +123,14 @@ def _is_flash(system: Element) -> bool:
     return system.get("@firmware") == "efi" or system.get("loader/@type") == "pflash"
 
 
-def _rehearsed(guest: Guest, tree: Tree) -> dict[str, Place]:
+class _Made(NamedTuple):
+    """A machine as QEMU makes it: its nodes by name, and its own properties."""
+
+    places: dict[str, Place]
+    pins: Properties
+
+
+def _rehearsed(guest: Guest, tree: Tree) -> _Made:
     from mdtool.launch.context import Context
     from mdtool.launch.prepare import prepared, wanted_by
     from mdtool.launch.rehearse import rehearsal
@@ -132,8 +147,9 @@ def _rehearsed(guest: Guest, tree: Tree) -> dict[str, Place]:
     guest = replace(guest, domain=replace(guest.domain, children=children))
     plan = prepared(guest, tree, wanted, context=Context(rehearse=True))
     with rehearsal(plan) as qemu:
-        found = dump(qemu.session).by_name
-    return {name: place for name, place in found.items() if name not in plan.stands_in}
+        found = dump(qemu.session)
+    places = {name: place for name, place in found.by_name.items() if name not in plan.stands_in}
+    return _Made(places, found.machine_pins)
 
 
 def _as_made(node: Node, was: Node, now: Node) -> Node:

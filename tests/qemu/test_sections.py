@@ -127,7 +127,7 @@ def test_built_ins_follow(name: str, tmp_path: Path, capsys: pytest.CaptureFixtu
             found.setdefault(step["driver"], set()).update(change["name"] for change in step["changes"])
         for driver, changes in expected.items():
             assert driver in found and changes <= found[driver], (driver, found)
-        assert all(step["guest_notices"] and "follows from" in step["reason"] for step in own)
+        assert all(step["guest_notices"] and step["reason"] == "follows" and step["detail"] for step in own)
         assert all("g.xml:" in step["at"] for step in steps if step["driver"] == "")
         assert mdtool("launch", guest, description, "--rehearse") == 0, capsys.readouterr()
         assert planned(guest, description, capsys) == []
@@ -151,7 +151,7 @@ def test_a_launch_finds_out_what_did_not_follow(
     guest, description = tmp_path / "g.xml", tmp_path / "g.yaml"
     guest.write_text(PC.xml())
     assert mdtool("dump", guest, "--xml", guest, "-o", description) == 0
-    monkeypatch.setattr(builtins, "are_touched", lambda _before, _after: False)
+    monkeypatch.setattr("mdtool.apply.revise.are_touched", lambda _before, _after: False)
     guest.write_text(PC._replace(more="<pm><suspend-to-mem enabled='no'/></pm>").xml())
     assert [step["name"] for step in planned(guest, description, capsys)] == ["features"]
     assert mdtool("launch", guest, description, "--rehearse") == 1
