@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from mdtool.apply.restart import POWERDOWN_SECONDS, check_may_end, shut_down
 from mdtool.apply.wayback import Back, NoWayBack, noted
-from mdtool.commandline.option import options_from_words
+from mdtool.commandline.option import Option, options_from_words
 from mdtool.commandline.process import program_in
 from mdtool.compare import guest_visible
 from mdtool.errors import ConflictError, MdtoolError, Position, QemuError
@@ -167,15 +167,21 @@ class Relaunch:
         made = Prepared(Tree(), words[at], options, Handover(options), positions=self._positions(options))
         check_host(made, among=set(_texts(self.guest.domain)), timeout=self.settings.timeout)
 
-    def _positions(self, options: tuple[object, ...]) -> Mapping[str, Position]:
+    def _positions(self, options: Sequence[Option]) -> Mapping[str, Position]:
         """id of a back end of libvirt's -> the element that names its file."""
         found: dict[str, Position] = {}
         for option in options:
-            name, value = getattr(option, "id", None), str(getattr(option, "value", ""))
+            name, value = (
+                option.id if (option.value and "=" in option.value) or option.is_json else None,
+                option.value or "",
+            )
             for device in self.guest.devices:
                 sources = [text for path in _SOURCES if (text := device.get(path))]
                 if name and device.position and any(text in value for text in sources):
                     found.setdefault(name, device.position)
+            below = option.bag.get("file") if option.name == "blockdev" else None
+            if name and below in found:
+                found.setdefault(name, found[str(below)])
         return found
 
     # --- carried out ---------------------------------------------------------------------------------------------

@@ -89,7 +89,7 @@ def test_what_can_be_known_is_known_before(device: str, words: list[str], said: 
     done = again(guest, *words)
     assert done.returncode == 2 and said in done.stderr, done.stderr
     if device:
-        assert re.match(rf"{guest.xml}:\d+:\d+: error: ", done.stderr), done.stderr
+        assert re.search(rf"^{guest.xml}:\d+:\d+: error: ", done.stderr, re.M), done.stderr
     untouched(guest, pid, text)
 
 
@@ -231,18 +231,20 @@ def test_libvirt_starts_again_what_ran(taken: int, by_libvirt: Running) -> None:
     assert guest.mdtool("verify", guest.yaml, source).returncode == 0
 
 
-@pytest.mark.parametrize("device", ["missing", "network"])
+@pytest.mark.parametrize("device", ["missing", "garbage", "network"])
 def test_libvirts_guest_is_not_touched_for_what_it_would_refuse(device: str, by_libvirt: Running) -> None:
     guest = by_libvirt
     guest.write(NIC.format(n=1))
     first, text = launched_by(guest)
+    (guest.folder / "garbage").write_bytes(b"no image" * 10000)
     more = {
         "missing": disk(guest.folder / "missing"),
+        "garbage": disk(guest.folder / "garbage", "qcow2"),
         "network": "<interface type='network'><source network='no-such-network'/><model type='virtio'/></interface>",
     }[device]
     guest.write(NIC.format(n=1), more)
     done = guest.reconcile("--launch", "--source", f"libvirt:{guest.name}", "--connect", URI, "--timeout", "1", "--force")
-    assert done.returncode == 2 and re.match(rf"{guest.xml}:\d+:\d+: error: ", done.stderr), done.stderr
+    assert done.returncode == 2 and re.search(rf"^{guest.xml}:\d+:\d+: error: ", done.stderr, re.M), done.stderr
     assert guest.virsh("domid", guest.name).stdout == first and guest.yaml.read_bytes() == text
 
 
