@@ -6,8 +6,8 @@ sees otherwise is listed; the values that QEMU filled in for the old type give w
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mdtool.errors import InputError
 from mdtool.guest.machines import machine_of
@@ -22,8 +22,7 @@ if TYPE_CHECKING:
     from mdtool.compare import Difference
 
 
-@dataclass(frozen=True, slots=True)
-class Rebased:
+class Rebased(NamedTuple):
     """``tree``: the new machine; ``step``: what to say of it; ``differences``: what the guest sees otherwise."""
 
     tree: Tree

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 #: the chardev of the monitor that mdtool gives every QEMU that it starts
 MONITOR = "mdtool-qmp"
 
 
-@dataclass(frozen=True, slots=True)
-class Process:
+class Process(NamedTuple):
     """``argv`` starts it; ``ready`` is the socket that it makes once it listens, or None for one that makes none;
     ``folder`` keeps its state, and must be there before it starts."""
 

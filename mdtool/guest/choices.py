@@ -6,7 +6,8 @@ For a fresh guest the newest libvirt's choice counts.  For a described one the d
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import NamedTuple
 
 from mdtool.guest.model import Guest, Wanted
 from mdtool.machine.buses.providers import libvirt_index, provider_of
@@ -18,8 +19,7 @@ X86 = ("x86_64", "i686")
 ARM = ("aarch64", "armv7l", "armv6l")
 
 
-@dataclass(frozen=True, slots=True)
-class Choice:
+class Choice(NamedTuple):
     """One row: on these architectures (and on the machine ``virt`` alone, where ``virt``) libvirt takes ``now``.
 
     ``old`` is what libvirt ``until`` took; both were asked: ``virsh domxml-to-native``, QEMU with all models at hand.

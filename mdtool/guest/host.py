@@ -8,12 +8,10 @@ idle("libvirt's own notes")          nothing is to be carried out
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class HostRow:
+class HostRow(NamedTuple):
     """``why`` says what it is on the host, ``by`` the module of ``launch.backends`` that carries it out, "" for none.
 
     ``unless`` are values that ask for nothing, with which what only libvirt can do is nothing to do.

@@ -6,8 +6,7 @@ Choices on the command line, the launch itself, the tests and the benchmarks com
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from mdtool.errors import InputError
 
@@ -51,8 +50,7 @@ def _options(found: Sequence[Option], version: Callable[[], Version]) -> Handove
     return options.handover(found, version())
 
 
-@dataclass(frozen=True, slots=True)
-class Way:
+class Way(NamedTuple):
     """A row of the table.
 
     ``how``        in a few words, for the documentation

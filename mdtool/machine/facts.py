@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from mdtool.machine.buses.kinds import PCI_BUSES
 from mdtool.machine.buses.providers import buses_of
@@ -16,8 +15,7 @@ from mdtool.machine.tree import Node, Value
 from mdtool.machine.values import plain
 
 
-@dataclass(frozen=True, slots=True)
-class Property:
+class Property(NamedTuple):
     """One property of a driver: QEMU's type name, description and default, each None where QEMU says none."""
 
     type: str

@@ -8,15 +8,15 @@ domxml-to-native``).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from functools import lru_cache
+from types import MappingProxyType
+from typing import NamedTuple
 
 from mdtool.machine.tree import Tree
 from mdtool.machine.values import plain
 
 
-@dataclass(frozen=True, slots=True)
-class Family:
+class Family(NamedTuple):
     """One row.
 
     ``types``      machine types: the name itself and what begins with it and a ``-``
@@ -42,10 +42,10 @@ class Family:
     arches: tuple[str, ...] = ()
     aliases: tuple[str, ...] = ()
     buses: tuple[str, ...] = ()
-    devices: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
-    unless: Mapping[str, str] = field(default_factory=dict)
-    controllers: Mapping[tuple[str, str], tuple[int, int]] = field(default_factory=dict)
-    preferred: Mapping[tuple[str, str], tuple[int, ...]] = field(default_factory=dict)
+    devices: Mapping[str, Mapping[str, str]] = MappingProxyType({})
+    unless: Mapping[str, str] = MappingProxyType({})
+    controllers: Mapping[tuple[str, str], tuple[int, int]] = MappingProxyType({})
+    preferred: Mapping[tuple[str, str], tuple[int, ...]] = MappingProxyType({})
     video: int | None = None
     has_ide: bool = False
     has_isa: bool = False

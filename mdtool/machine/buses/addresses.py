@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 #: The highest index of a controller: libvirt makes all those below it that a drive's address takes for granted.
 MAX_INDEX = 1023
 
 
-@dataclass(frozen=True, slots=True)
-class Number:
+class Number(NamedTuple):
     """One number of an address.
 
     ``form``     how libvirt writes it; "" where it is not written back

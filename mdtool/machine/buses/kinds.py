@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from types import MappingProxyType
+from typing import Any, NamedTuple, Protocol
 
 from mdtool.machine.tree import Bus, Node, Value
 
@@ -33,8 +33,11 @@ Write = Callable[[str, Node], dict[str, Value]]
 Numbers = Callable[[str], dict[str, Any]]
 
 
-@dataclass(frozen=True, slots=True)
-class Form:
+#: matches no driver
+NOBODY = re.compile(r"(?!)")
+
+
+class Form(NamedTuple):
     """How an address looks, as a pattern and in words."""
 
     pattern: re.Pattern[str]
@@ -53,8 +56,7 @@ def _no_numbers(_: str) -> dict[str, Any]:
     return {}
 
 
-@dataclass(frozen=True, slots=True)
-class Kind:
+class Kind(NamedTuple):
     """One row.
 
     ``types``       QEMU's bus types; none for devices that sit on no bus
@@ -72,7 +74,7 @@ class Kind:
     """
 
     types: tuple[str, ...] = ()
-    devices: re.Pattern[str] = field(default_factory=lambda: re.compile(r"(?!)"))
+    devices: re.Pattern[str] = NOBODY
     address: str = ""
     controller: str = ""
     read: Read = no_address
@@ -82,7 +84,7 @@ class Kind:
     shared: bool = False
     named: bool = True
     hot_plug: bool = False
-    machine: Mapping[str, str] = field(default_factory=dict)
+    machine: Mapping[str, str] = MappingProxyType({})
 
 
 # --- how addresses are read and written --------------------------------------------------------------------------------
@@ -378,7 +380,7 @@ _NONE = Kind()
 
 PCI_BUSES = frozenset(PCI.types)
 #: buses about which these rows know enough to say that something cannot go there
-KNOWN_BUSES = frozenset(type_ for kind in KINDS.values() if kind.devices.pattern != r"(?!)" for type_ in kind.types)
+KNOWN_BUSES = frozenset(type_ for kind in KINDS.values() if kind.devices is not NOBODY for type_ in kind.types)
 #: where QEMU itself refuses a second device at one address
 EXCLUSIVE = frozenset(type_ for kind in KINDS.values() if kind.form and not kind.shared for type_ in kind.types)
 #: where it does not, and a guest is confused

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import NamedTuple
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,8 +18,7 @@ class Place:
     function: int
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
+class Target(NamedTuple):
     """A number of a PCI controller that must differ from every other's.
 
     ``fact``    its name among the facts of a controller
@@ -43,8 +44,7 @@ def _index(place: Place) -> int:
 _CHASSIS = Target("chassis", absent=_index)
 
 
-@dataclass(frozen=True, slots=True)
-class PciModel:
+class PciModel(NamedTuple):
     """One row.
 
     ``drivers``   QEMU's types, libvirt's choice first; none for what the machine has
@@ -61,7 +61,7 @@ class PciModel:
     first: int = 0
     last: int = 31
     is_port: bool = False
-    targets: Mapping[str, Target] = field(default_factory=dict)
+    targets: Mapping[str, Target] = MappingProxyType({})
 
 
 _BEHIND_PORT = frozenset({"pcie", "pcie-switch-upstream-port", "pcie-to-pci-bridge"})
