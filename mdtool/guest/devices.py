@@ -21,8 +21,9 @@ from mdtool.guest.elements.character import PORTS
 from mdtool.guest.elements.controller import indices
 from mdtool.guest.elements.disk import bus_of, floppy_boot
 from mdtool.guest.elements.outside import wanted_outside
+from mdtool.guest.engine import check_known, wanted_from_element
 from mdtool.guest.model import Guest, Wanted
-from mdtool.guest.table import Context, check_known, wanted_from_element
+from mdtool.guest.table import Context
 from mdtool.guest.xml import Element, element_from_bytes, utf8_from_xml
 from mdtool.machine.machines import PREFERRED
 from mdtool.machine.values import uuid_from_text

@@ -12,8 +12,8 @@ from dataclasses import replace
 
 from mdtool.errors import InputError, Report, choices
 from mdtool.guest.elements.outside import QEMU
+from mdtool.guest.engine import with_host_side
 from mdtool.guest.model import Guest, Wanted
-from mdtool.guest.table import with_host_side
 from mdtool.guest.xml import Element
 from mdtool.machine.tree import Value
 

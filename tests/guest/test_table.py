@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from mdtool.errors import InputError, Position, Report
+from mdtool.guest.convert import auto, number, one_of, switch, word
 from mdtool.guest.devices import (
     MAX_DEVICES,
     boot_order,
@@ -17,8 +18,8 @@ from mdtool.guest.devices import (
     wanted_from_guest,
 )
 from mdtool.guest.elements import ROWS
+from mdtool.guest.engine import driver_name
 from mdtool.guest.model import Guest, Spot, Wanted
-from mdtool.guest.table import auto, driver_name, number, one_of, switch, word
 from mdtool.machine.buses.arguments import device_arguments
 from mdtool.machine.tree import Node
 

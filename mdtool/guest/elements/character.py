@@ -6,9 +6,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from itertools import count
 
+from mdtool.guest.convert import number
 from mdtool.guest.host import HostRow, by_libvirt, carried, idle, tuned
 from mdtool.guest.model import Guest, Wanted
-from mdtool.guest.table import Context, Device, Prop, number
+from mdtool.guest.table import Context, Device, Prop
 from mdtool.guest.xml import Element
 
 #: What libvirt's chardev source may hold, all of it the host's.

@@ -7,21 +7,11 @@ from dataclasses import replace
 from itertools import count
 
 from mdtool.guest.allocation.controllers import is_placed, scsi_model
+from mdtool.guest.convert import kib, number, one_of, switch, up_to
+from mdtool.guest.engine import spot_from_element
 from mdtool.guest.host import carried
 from mdtool.guest.model import Guest, Wanted
-from mdtool.guest.table import (
-    VIRTIO,
-    Context,
-    Device,
-    Prop,
-    kib,
-    number,
-    one_of,
-    spot_from_element,
-    switch,
-    up_to,
-    virtio,
-)
+from mdtool.guest.table import VIRTIO, Context, Device, Prop, virtio
 from mdtool.guest.xml import Element
 from mdtool.machine.buses.addresses import MAX_INDEX
 from mdtool.machine.buses.pci import HOST_BRIDGE

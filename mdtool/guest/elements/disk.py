@@ -7,9 +7,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
+from mdtool.guest.convert import number, one_of, positive, switch
+from mdtool.guest.engine import part_of
 from mdtool.guest.host import by_libvirt, carried, idle, tuned
 from mdtool.guest.model import Wanted
-from mdtool.guest.table import VIRTIO, Context, Device, Prop, number, one_of, part_of, positive, switch, virtio
+from mdtool.guest.table import VIRTIO, Context, Device, Prop, virtio
 from mdtool.limits import MAX_INDEX
 from mdtool.machine.tree import Value
 

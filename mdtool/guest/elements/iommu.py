@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
+from mdtool.guest.convert import auto, number, switch
 from mdtool.guest.model import Spot, Wanted
-from mdtool.guest.table import Context, Device, Prop, auto, number, switch
+from mdtool.guest.table import Context, Device, Prop
 
 _INTEL = ("intel-iommu",)
 _AMD = ("amd-iommu",)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from mdtool.guest.table import VIRTIO, Device, Prop, number, switch, virtio
+from mdtool.guest.convert import number, switch
+from mdtool.guest.table import VIRTIO, Device, Prop, virtio
 
 MEMBALLOON = Device(
     "memballoon",

@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from mdtool.guest.convert import number, switch
 from mdtool.guest.host import carried, idle
 from mdtool.guest.model import Wanted
-from mdtool.guest.table import VIRTIO, Context, Device, Prop, number, switch
+from mdtool.guest.table import VIRTIO, Context, Device, Prop
 from mdtool.machine.values import uuid_from_text
 
 UNITS: Mapping[str, int] = {

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from itertools import pairwise
 
 from mdtool.errors import InputError
+from mdtool.guest.engine import with_host_side
 from mdtool.guest.model import Guest, Spot, Wanted
-from mdtool.guest.table import with_host_side
 from mdtool.guest.xml import Element
 from mdtool.machine.tree import Properties, Value
 from mdtool.machine.values import uuid_from_text

@@ -6,9 +6,10 @@ import re
 from dataclasses import replace
 
 from mdtool.errors import InputError
+from mdtool.guest.convert import number, positive
 from mdtool.guest.elements.character import SOURCE
 from mdtool.guest.model import Wanted
-from mdtool.guest.table import Context, Device, Prop, number, positive
+from mdtool.guest.table import Context, Device, Prop
 from mdtool.guest.xml import Element
 
 

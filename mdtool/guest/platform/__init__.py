@@ -123,12 +123,7 @@ def platform_of(
     report = Report()
     sections = sections_from_guest(guest, report)
     report.done()
-    for name in SECTIONS:
-        described = dict(getattr(tree, name))
-        if described:
-            sections[name] = (
-                described if name not in ("guest", "machine", "cpu", "memory") else _completed(described, sections[name])
-            )
+    sections |= _described(tree, sections)
     tcg = rehearse or guest.domain.get("@type") != "kvm"
     refused: list[MdtoolError] = []
     try:
@@ -243,10 +238,18 @@ def _not_rehearsed(sections: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
     return found
 
 
-def _completed(described: dict[str, Any], from_xml: dict[str, Any]) -> dict[str, Any]:
-    """A described section that may lack what QEMU cannot start without."""
-    needed: dict[str, Any] = {key: from_xml[key] for key in ("type", "arch", "name", "vcpus", "size") if key in from_xml}
-    return {**needed, **described}
+#: sections without which QEMU cannot start, and what of them a description may leave to the XML
+_COMPLETED = ("guest", "machine", "cpu", "memory")
+_NEEDED = ("type", "arch", "name", "vcpus", "size")
+
+
+def _described(tree: Tree, from_xml: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The sections that the description has."""
+    found = {name: dict(section) for name in SECTIONS if (section := getattr(tree, name))}
+    for name in _COMPLETED:
+        if name in found:
+            found[name] = {**{key: from_xml[name][key] for key in _NEEDED if key in from_xml[name]}, **found[name]}
+    return found
 
 
 def _accel(guest: Guest, *, tcg: bool) -> list[str]:

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from mdtool.commandline.placeholder.backends import TCG_MEMORY
@@ -91,7 +92,7 @@ def memory_options(guest: Guest, sections: Mapping[str, Mapping[str, Any]], *, r
         node = next((node["id"] for node in numa.get("nodes", ()) if node.get("memdev") == name), None)
         words += [
             "-object",
-            json.dumps(memory_object(guest, name, facts["size"], node=node, whole=whole, rehearse=rehearse)),
+            json.dumps(memory_object(guest, Piece(name, facts["size"], node, whole=whole), rehearse=rehearse)),
         ]
     for node in numa.get("nodes", ()):
         behind = f"memdev={node['memdev']}" if "memdev" in node else f"mem={node['memory'] // MIB}"
@@ -109,27 +110,30 @@ def memory_options(guest: Guest, sections: Mapping[str, Mapping[str, Any]], *, r
     return words
 
 
-def memory_object(
-    guest: Guest,
-    name: str,
-    size: int,
-    *,
-    node: int | None = None,
-    whole: bool = False,
-    rehearse: bool = False,
-    path: str | None = None,
-    element: Element | None = None,
-) -> Section:
-    """The ``-object`` of a piece of memory as <memoryBacking> wants it behind.
+@dataclass(frozen=True)
+class Piece:
+    """A piece of a guest's memory.
 
     ``node`` is its NUMA cell; ``whole`` says that it is all of the guest's memory, whose RAM block is then called as
     older machine types called it; ``path`` is a file of its own (nvdimm); ``element`` holds a <source> of its own.
     """
+
+    name: str
+    size: int
+    node: int | None = None
+    whole: bool = False
+    path: str | None = None
+    element: Element | None = None
+
+
+def memory_object(guest: Guest, piece: Piece, *, rehearse: bool = False) -> Section:
+    """The ``-object`` of a piece of memory as <memoryBacking> wants it behind."""
+    name, size, node, path = piece.name, piece.size, piece.node, piece.path
     made: Section = {"qom-type": RAM, "id": name, "size": size}
     if rehearse:  # memory that the host need not have
         return {**made, "reserve": False}
     backing = guest.domain.first("memoryBacking")
-    pages = _hugepages(guest, backing, node, element) if path is None else None
+    pages = _hugepages(guest, backing, node, piece.element) if path is None else None
     kind = backing.get("source/@type") if backing is not None else None
     access = _cell_access(guest, node) or (backing.get("access/@mode") if backing is not None else None)
     if access is not None and kind in (None, "anonymous"):
@@ -154,7 +158,7 @@ def memory_object(
         made = {"qom-type": "memory-backend-memfd", "id": name, "size": size}
     if path is None:
         made |= _host_nodes(guest, node)
-    if whole and made["qom-type"] != RAM:
+    if piece.whole and made["qom-type"] != RAM:
         made["x-use-canonical-path-for-ramblock-id"] = False
     if access is not None:
         made["share"] = access == "shared"

@@ -9,7 +9,7 @@ from __future__ import annotations
 from mdtool.commandline.companion import Process
 from mdtool.errors import InputError, Report
 from mdtool.guest.elements import ROWS
-from mdtool.guest.table import paths_of
+from mdtool.guest.engine import paths_of
 from mdtool.guest.xml import Element
 from mdtool.launch.backends.base import NOTHING, Backend, Host, Make, Secret, refused
 from mdtool.launch.backends.block import disk

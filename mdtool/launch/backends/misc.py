@@ -8,7 +8,7 @@ from pathlib import Path
 from mdtool.commandline.companion import Process
 from mdtool.errors import InputError, choices
 from mdtool.guest.model import Guest
-from mdtool.guest.platform.memory import memory_object, numbers_of
+from mdtool.guest.platform.memory import Piece, memory_object, numbers_of
 from mdtool.guest.platform.units import bytes_of, rounded
 from mdtool.guest.xml import Element
 from mdtool.launch.backends.base import (
@@ -194,7 +194,7 @@ def memory(element: Element, node: Node | None, host: Host) -> Backend:
     if label is not None and element.get("@model") == "nvdimm":
         pass  # the label is inside of the file and a part of its size
     path = element.get("source/path")
-    made = memory_object(host.guest, id, size, node=whole_text(element, "target/node"), path=path, element=element)
+    made = memory_object(host.guest, Piece(id, size, whole_text(element, "target/node"), path=path, element=element))
     if path is not None:
         made["share"] = element.get("@access") == "shared" if element.get("@access") else True
         if element.first("source/pmem") is not None:

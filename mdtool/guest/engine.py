@@ -1,0 +1,275 @@
+"""Reads device elements by the table: the devices that each asks for, and a word for what no row names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Set
+from dataclasses import replace
+from typing import Any
+
+from mdtool.errors import InputError, Report, choices
+from mdtool.guest.convert import number, text, up_to
+from mdtool.guest.model import Guest, Spot, Wanted
+from mdtool.guest.table import TRANSITIONAL, Choose, Context, Device, Prop
+from mdtool.guest.xml import Element
+from mdtool.machine.buses.addresses import ADDRESSES
+from mdtool.machine.buses.kinds import kind_of_driver
+from mdtool.machine.buses.providers import ENDINGS
+from mdtool.machine.roles import role
+from mdtool.machine.tree import Value
+
+
+def wanted_from_element(row: Device, context: Context) -> Iterator[Wanted]:
+    """The devices that an element asks for, by its row; faults go to ``context.report``."""
+    choice = _choice(row.choose, context) or _choice(row.absent, context)
+    drivers = row.drivers(context) if callable(row.drivers) else row.drivers
+    if choice not in drivers:
+        where = row.choose if isinstance(row.choose, str) else row.reads[0]
+        named = where.rpartition("@")[2] or "kind"
+        context.error(
+            where,
+            f"unknown {named} '{choice}'" if choice else f"no {named}",
+            expected=choices(drivers),
+            rule="driver-known",
+        )
+        return
+    spot = spot_from_element(context)
+    transport = virtio_transport(context.guest, spot)
+    driver = driver_name(drivers[choice], choice, transport)
+    facts: dict[str, Any] = {"choice": choice}
+    if drivers[choice].endswith("-*"):
+        facts["transport"] = transport
+    wanted = Wanted(
+        kind=row.element,
+        driver=driver,
+        origin="",
+        id=_user_alias(context),
+        alias=row.alias if isinstance(row.alias, str) else row.alias.get(choice, ""),
+        spot=spot,
+        properties={**row.always, **_common(context), **_values(row.props, context, driver)},
+        facts={**facts, **_values(row.facts, context, None), **_zpci(context), **context.numbered},
+        element=context.element,
+    )
+    if driver and "bootindex" in row.props and "boot" in context.numbered:
+        wanted = replace(wanted, properties={**wanted.properties, "bootindex": context.numbered["boot"]})
+    wanted = replace(
+        wanted,
+        origin="/".join([row.element, *_named(row.origin, context, choice, wanted.facts)]),
+        identities=tuple(_identities(row, context)),
+        identifying=frozenset(name for name in row.match if name in wanted.properties),
+    )
+    shaped = row.shape(context, wanted) if row.shape else wanted
+    if shaped is None:
+        return
+    _check_spot(context, shaped)
+    yield with_host_side(shaped)
+    for part in row.parts:
+        inner = list(context.element.all(part.element))
+        for count, element in enumerate(inner):
+            for found in wanted_from_element(part, replace(context, element=element)):
+                yield part_of(shaped, found, part.element, count)
+    if row.also:
+        yield from row.also(context, shaped)
+
+
+def with_host_side(wanted: Wanted) -> Wanted:
+    """``wanted`` with the properties that no guest sees, those of role ``host``, in its facts under ``host``.
+
+    QEMU is told them, and the description is not: ``max-bytes`` of an entropy source, ``ioeventfd`` of a disk.
+    """
+    own = {name: value for name, value in wanted.properties.items() if role(wanted.driver, name) == "host"}
+    if not own:
+        return wanted
+    seen = {name: value for name, value in wanted.properties.items() if name not in own}
+    return replace(wanted, properties=seen, facts={**wanted.facts, "host": {**wanted.facts.get("host", {}), **own}})
+
+
+def part_of(whole: Wanted, part: Wanted, name: str, count: int) -> Wanted:
+    """``part`` named after the device that it belongs to: ``sound/ich6/codec/0``."""
+    return replace(
+        part,
+        kind=f"{whole.kind}/{name}",
+        origin=f"{whole.origin}/{name}/{count}",
+        facts={**part.facts, "of": whole.origin, "number": count},
+    )
+
+
+def _choice(choose: Choose, context: Context) -> str:
+    if callable(choose):
+        return choose(context)
+    return context.get(choose) if "@" in choose else choose
+
+
+def _values(table: Mapping[str, str | Prop], context: Context, driver: str | None) -> dict[str, Value]:
+    """What the XML gives for a table of properties (``driver`` set) or of facts (None)."""
+    found: dict[str, Value] = {}
+    props = {name: Prop(prop) if isinstance(prop, str) else prop for name, prop in table.items()}
+    fitting = {prop.path for prop in props.values() if driver is None or prop.fits(driver)}
+    for name, prop in props.items():
+        given = context.element.get(prop.path)
+        if given is None:
+            continue
+        if driver == "" or (driver and not prop.fits(driver)):
+            if driver and prop.path not in fitting:
+                context.report.warn(
+                    f"{context.element.tag}: {prop.path} means nothing to {driver} and is left out",
+                    at=context.element.at(prop.path),
+                    rule="property-fits",
+                )
+            continue
+        try:
+            found[name] = prop.to(given)
+        except ValueError as expected:
+            context.error(prop.path, f"{prop.path} is '{given}'", expected=str(expected), rule="value-valid")
+    return found
+
+
+def _common(context: Context) -> dict[str, Value]:
+    return _values({"acpi-index": Prop("acpi/@index", number)}, context, None)
+
+
+def _zpci(context: Context) -> dict[str, Value]:
+    return _values({name: Prop(f"address/zpci/@{name}", number) for name in ("uid", "fid")}, context, None)
+
+
+def _user_alias(context: Context) -> str | None:
+    """The alias where a user chose it: libvirt takes none that does not begin with ``ua-``, and gives those itself."""
+    alias = context.get("alias/@name")
+    return alias if alias.startswith("ua-") else None
+
+
+def _named(paths: Iterable[str], context: Context, choice: str, facts: Mapping[str, Any]) -> Iterator[str]:
+    for path in paths:
+        value = choice if path == "choice" else str(facts[path]) if path in facts else context.get(path)
+        if value:
+            yield value
+
+
+def _identities(row: Device, context: Context) -> Iterator[str]:
+    for name, path in row.known_by.items():
+        value = context.get(path)
+        if value:
+            yield f"{name}/{value}"
+    if alias := context.get("alias/@name"):
+        yield f"alias/{alias}"
+
+
+# Places
+
+
+def spot_from_element(context: Context) -> Spot | None:
+    """The ``<address>`` as a Spot; None where there is none.
+
+    A source's own address (``source/address`` of a hostdev) is the host's and is not looked at.
+    """
+    address = context.element.first("address")
+    if address is None:
+        return None
+    kind = address.attributes.get("type", "")
+    if kind not in ADDRESSES:
+        context.error("address/@type", f"unknown address type '{kind}'", expected=choices(ADDRESSES), rule="address-type")
+        return None
+    found: dict[str, Any] = {}
+    for name, row in ADDRESSES[kind].items():
+        if name in address.attributes:
+            convert = text if row.text else number if row.highest is None else up_to(row.highest)
+            try:
+                found[name] = convert(address.attributes[name])
+            except ValueError as expected:
+                what = f"address {name} is '{address.attributes[name]}'"
+                context.error("address/@type", what, expected=str(expected), rule="value-valid")
+    if "multifunction" in address.attributes:
+        found["multifunction"] = address.attributes["multifunction"] == "on"
+    return Spot(kind, found)
+
+
+def _check_spot(context: Context, wanted: Wanted) -> None:
+    if wanted.spot is not None and wanted.spot.type not in (takes := address_types(context.guest, wanted)):
+        what = f"an address of type '{wanted.spot.type}' is none for {wanted.driver or wanted.facts['choice']}"
+        expected = f"type {choices(takes)}" if takes else "no <address>"
+        context.error(
+            "address/@type", what, expected=expected, remedy="leave it out, and one is found", rule="address-type"
+        )
+
+
+def address_types(guest: Guest, wanted: Wanted) -> Set[str]:
+    """The types of address that a device takes; those of what is the machine's own mean nothing, and libvirt takes any."""
+    takes: Set[str] = {kind_of_driver(wanted.driver).address} - {""}
+    if not wanted.driver:
+        takes = ADDRESSES.keys() - (set() if wanted.kind == "hostdev" else {"unassigned"})
+    elif wanted.facts.get("transport"):
+        takes = _TRANSPORTS.keys() - ({"virtio-mmio"} if wanted.driver.startswith(_NO_MMIO) else set())
+    elif wanted.driver == "ib700":
+        takes = set()  # an ISA device whose port is where it always was
+    if wanted.kind == "controller" and guest.arch.startswith(("arm", "aarch64")):
+        takes |= {"virtio-mmio"}  # libvirt gives it to any controller of a board without PCI
+    return takes if guest.arch in ("s390", "s390x") else takes - {"ccw"}
+
+
+_NO_MMIO = ("vhost-scsi", "virtio-mem", "virtio-pmem")
+
+
+def virtio_transport(guest: Guest, spot: Spot | None) -> str:
+    """How a virtio device reaches its guest: ``pci``, ``ccw`` or ``mmio``.
+
+    The address says it; without one, s390x has channels, the ARM and RISC-V boards without PCI have virtio-mmio slots,
+    and everything else PCI.
+    """
+    if spot is not None and spot.type in _TRANSPORTS:
+        return _TRANSPORTS[spot.type]
+    if guest.arch in ("s390", "s390x"):
+        return "ccw"
+    return "mmio" if guest.arch.startswith("arm") and guest.machine.startswith("vexpress") else "pci"
+
+
+_TRANSPORTS = {"pci": "pci", "ccw": "ccw", "virtio-mmio": "mmio"}
+
+
+def driver_name(driver: str, choice: str, transport: str) -> str:
+    """QEMU's type for a table entry.
+
+    >>> driver_name("virtio-net-*", "virtio-transitional", "pci")
+    'virtio-net-pci-transitional'
+    >>> driver_name("virtio-net-*", "virtio", "mmio")
+    'virtio-net-device'
+    """
+    if not driver.endswith("-*"):
+        return driver
+    model = choice.rpartition("/")[2]
+    ending = f"-{model.removeprefix('virtio-')}" if model in TRANSITIONAL and transport == "pci" else ""
+    return driver[:-1] + ENDINGS[transport] + ending
+
+
+# Completeness
+
+
+def check_known(row: Device, element: Element, report: Report) -> None:
+    """Warn of every attribute and child that the row does not name; an error for what it refuses."""
+    for path, place in paths_of(element):
+        how = row.use(path)
+        if how is None:
+            report.warn(
+                f"{element.tag}: mdtool does not know {path} and leaves it out",
+                at=place.position,
+                remedy="where a guest can see it, please report it",
+                rule="unknown-element",
+            )
+        elif how.startswith("refused: "):
+            report.error(
+                InputError(
+                    f"{element.tag}: {path} cannot be described: {how.removeprefix('refused: ')}",
+                    at=place.position,
+                    remedy="remove it, or run this guest without mdtool",
+                    rule="refused",
+                )
+            )
+
+
+def paths_of(element: Element, prefix: str = "") -> Iterator[tuple[str, Element]]:
+    """Every attribute, and every element that holds text or nothing at all, as (path, the element it stands on)."""
+    for name in element.attributes:
+        yield f"{prefix}@{name}", element
+    for child in element:
+        inner = f"{prefix}{child.tag}"
+        if child.text or not (child.attributes or child.children):
+            yield inner, child
+        yield from paths_of(child, f"{inner}/")
