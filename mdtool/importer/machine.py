@@ -179,11 +179,7 @@ class _Machine(GuestText):
         audios = {id: number for number, id in enumerate(self.host.audios, 1)}
         machine = str(raw.answers["type"]).removesuffix("-machine")
         writer = Writer(self.host, machine, self.absolute, report, audios=audios, rows=ROWS)
-        users = dict(raw.users)
-        for _, device in placed(raw.buses):  # what an earlier round named is named anew
-            if (before := self.names.get(id(device))) is not None:
-                users.pop(str(device.path), None)
-                device.path, device.id = before
+        users = self._unnamed(raw)
         taken = {device.id for _, device in placed(raw.buses)}
         found: list[Thing] = []
         givens = self._matched(raw)
@@ -236,6 +232,15 @@ class _Machine(GuestText):
             master = device.properties.get("masterbus")
             device.properties |= {"masterbus": self.buses[master]} if master in self.buses else {}
         return found, users
+
+    def _unnamed(self, raw: Raw) -> dict[str, str]:
+        """Who made what, without the names that an earlier round gave: they are given anew."""
+        users = dict(raw.users)
+        for _, device in placed(raw.buses):
+            if (before := self.names.get(id(device))) is not None:
+                users.pop(str(device.path), None)
+                device.path, device.id = before
+        return users
 
     def _by_default(self, bus: RawBus, device: RawDevice) -> bool:
         """Whether QEMU made a device because nobody said otherwise, and not as a part of another device."""
