@@ -37,7 +37,7 @@ def sections_from_options(options: Iterable[Option], hashed: Hashed = lambda _: 
     for option in said:
         try:
             if row := _ROWS.get(option.name):
-                sections = _joined(sections, row(option, hashed))
+                sections = joined(sections, row(option, hashed))
         except (LookupError, ValueError, TypeError, AttributeError):  # QEMU would refuse it, or never saw it
             what = f"-{option.name} {option.value}: not as QEMU takes it"
             raise InputError(what, at=option.position, rule="options-syntax") from None
@@ -47,21 +47,21 @@ def sections_from_options(options: Iterable[Option], hashed: Hashed = lambda _: 
     return {name: section for name, section in sections.items() if section}
 
 
-def _joined(one: Mapping[str, Any], two: Mapping[str, Any]) -> Section:
+def joined(one: Mapping[str, Any], two: Mapping[str, Any]) -> Section:
     """What is said twice: of lists both, of anything else the later."""
     found = {**one, **two}
     for key in one.keys() & two.keys():
         if isinstance(one[key], dict) and isinstance(two[key], dict):
-            found[key] = _joined(one[key], two[key])
+            found[key] = joined(one[key], two[key])
         elif isinstance(one[key], list) and isinstance(two[key], list):
             found[key] = [*one[key], *two[key]]
     return found
 
 
-def _value(text: Any) -> Any:
+def value_of(text: Any) -> Any:
     """A switch or a decimal number as such; anything else as it is.
 
-    >>> _value("on"), _value("40"), _value("0x1fff")
+    >>> value_of("on"), value_of("40"), value_of("0x1fff")
     (True, 40, '0x1fff')
     """
     if not isinstance(text, str):
@@ -92,7 +92,7 @@ def _machine(option: Option, _: Hashed) -> Section:
 def _global(option: Option, _: Hashed) -> Section:
     """``driver.property=value``, or the three as keys; how a guest migrates it does not see, and flash tells what it is."""
     bag = option.bag
-    name, value = f"{bag['driver']}.{bag['property']}", _value(bag.get("value", ""))
+    name, value = f"{bag['driver']}.{bag['property']}", value_of(bag.get("value", ""))
     is_guests = role(bag["driver"], bag["property"]) == "guest" and is_told(bag["property"], value)
     is_guests = is_guests and bag["driver"] != "migration" and name != "cfi.pflash01.secure"
     return {"features": {"globals": {name: value}}} if is_guests else {}
@@ -107,7 +107,7 @@ def _object(option: Option, _: Hashed) -> Section:
     kind, keys = _SECURITY.get(str(bag.get("qom-type")), ("", ()))
     if not kind:
         return {}
-    found = {key: _value(bag[key]) for key in keys if key in bag}
+    found = {key: value_of(bag[key]) for key in keys if key in bag}
     policy = {"policy": int(str(found["policy"]), 0)} if "policy" in found else {}
     return {"features": {"launch_security": {"type": kind, **found, **policy}}}
 
@@ -129,7 +129,7 @@ def _cpu(option: Option, _: Hashed) -> Section:
             value = "off" if name.startswith("-") else "on"
         name = name.removeprefix("+").removeprefix("-").replace("_", "-")
         if name and name not in _ABOUT_THE_HOST:
-            features[name] = value if name in _TEXTS else _value(value)
+            features[name] = value if name in _TEXTS else value_of(value)
     return {"cpu": ({"model": model} if model == "host" else {}) | ({"features": features} if features else {})}
 
 
@@ -137,24 +137,24 @@ def _numa(option: Option, _: Hashed) -> Section:
     bag = dict(option.bag)
     kind = bag.pop("type", None)
     if kind == "dist":
-        return {"numa": {"distances": [{key: _value(bag.get(key)) for key in ("src", "dst", "val")}]}}
+        return {"numa": {"distances": [{key: value_of(bag.get(key)) for key in ("src", "dst", "val")}]}}
     if kind == "node":
         return {"numa": {"nodes": [_node(bag)]}}
     if kind == "hmat-lb" and "target" in bag:
-        return {"numa": {"nodes": [{"id": _value(bag.pop("target")), "links": [_row(bag)]}]}}
+        return {"numa": {"nodes": [{"id": value_of(bag.pop("target")), "links": [_row(bag)]}]}}
     if kind == "hmat-cache" and "node-id" in bag:
-        return {"numa": {"nodes": [{"id": _value(bag.pop("node-id")), "caches": [_row(bag)]}]}}
+        return {"numa": {"nodes": [{"id": value_of(bag.pop("node-id")), "caches": [_row(bag)]}]}}
     return {}
 
 
 def _node(bag: Mapping[str, Any]) -> Section:
     """``-numa node``; without a number it is the next one."""
-    found: Section = {"id": _value(bag["nodeid"])} if "nodeid" in bag else {}
+    found: Section = {"id": value_of(bag["nodeid"])} if "nodeid" in bag else {}
     if "memdev" in bag:
         found["memdev"] = bag["memdev"]
     elif (size := bytes_of(bag.get("mem"), MIB)) is not None:
         found["memory"] = size
-    return found | ({"initiator": _value(bag["initiator"])} if "initiator" in bag else {})
+    return found | ({"initiator": value_of(bag["initiator"])} if "initiator" in bag else {})
 
 
 def _memory(option: Option, _: Hashed) -> Section:
@@ -164,7 +164,7 @@ def _memory(option: Option, _: Hashed) -> Section:
 
 
 def _row(bag: Mapping[str, Any]) -> Section:
-    return {key: _value(value) for key, value in bag.items()}
+    return {key: value_of(value) for key, value in bag.items()}
 
 
 #: -rtc clock= -> <timer name='rtc' track=>
@@ -239,7 +239,7 @@ def flash_of(options: Iterable[Option]) -> dict[str, Flash]:
 
 def _behind(bag: Section, nodes: Mapping[str, Section]) -> Flash:
     node = nodes.get(bag.get("node", ""), bag)
-    is_fixed = _value(node.get("read-only", node.get("readonly"))) is True
+    is_fixed = value_of(node.get("read-only", node.get("readonly"))) is True
     for _ in nodes:  # each names the one below it, or holds it
         below = node.get("file")
         node = below if isinstance(below, dict) else nodes.get(str(below), node)
@@ -261,3 +261,5 @@ _ROWS: Mapping[str, Callable[[Option, Hashed], Section]] = {
     "kernel": lambda _, __: {"boot": {"kernel": True}},
     "append": lambda option, _: {"boot": {"append": option.value}},
 }
+#: the options that say something of the platform
+READ = frozenset(_ROWS)

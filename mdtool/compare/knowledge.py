@@ -44,6 +44,7 @@ FACTS = (
     _row("boot.order", "monitor", "", "cad"),
     _row("boot.once boot.splash-time boot.reboot-timeout", "monitor xml"),
     _row("boot.kernel boot.append", "arguments xml", False, ""),
+    _row("smbios.files features.fw_cfg_files", "arguments"),
     _row("smbios features.fw_cfg", "arguments xml"),
     _row("features.globals", "arguments"),
     _row("clock.base", "arguments xml", "utc"),

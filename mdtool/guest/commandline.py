@@ -1,24 +1,22 @@
 """What ``<qemu:commandline>`` says: its options, and what they make of the description's sections.
 
-QEMU takes the last ``-cpu``, and of ``-smp``, ``-m`` and ``-machine`` the last value of each key.  What they say of the
-guest is part of its description.
+QEMU takes the last ``-cpu``, and of ``-smp``, ``-m``, ``-machine``, ``-rtc`` and ``-boot`` the last value of each key.
+What they say of the guest is part of its description: all that a running QEMU's arguments are read for.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from mdtool.commandline.option import Option, split
-from mdtool.commandline.sections import sections_from_options
+from mdtool.commandline.sections import READ, flash_of, joined, sections_from_options, value_of
 from mdtool.commandline.sizes import MIB, bytes_of
 from mdtool.errors import InputError
 from mdtool.guest.model import Guest
 from mdtool.guest.xml import Element
 
 QEMU_NS = "{http://libvirt.org/schemas/domain/qemu/1.0}"
-#: options that the description carries as a whole, so that it, and not the XML's words, is what reaches QEMU
-DESCRIBED = frozenset({"cpu", "smp", "m"})
 
 Sections = dict[str, dict[str, Any]]
 
@@ -47,23 +45,39 @@ def option_of(group: Sequence[Element]) -> Option | None:
     name, *values = map(text_of, group)
     if not name.startswith("-"):
         return None
-    return Option(name.lstrip("-"), values[0] if values else None, group[-1].position)
+    name = name.lstrip("-")
+    return Option("machine" if name == "M" else name, values[0] if values else None, group[-1].position)
 
 
 def with_commandline(guest: Guest, sections: Sections) -> Sections:
-    """The sections with what the options say of CPUs, memory and the machine.  Raises InputError for what QEMU refuses."""
-    found = sections
-    for group in groups(guest):
-        option = option_of(group)
-        make = _ROWS.get(option.name) if option is not None else None
-        if option is None or make is None or option.value is None:
+    """The sections with what the options say of the guest.  Raises InputError for what QEMU refuses."""
+    found, options = sections, [option for group in groups(guest) if (option := option_of(group)) is not None]
+    for option in options:
+        if option.value is None or option.name not in _ROWS.keys() | READ:
             continue
         try:
-            found = make(found, option)
+            found = _ROWS.get(option.name, _read)(found, option)
         except (LookupError, ValueError, TypeError, AttributeError):
             what = f"-{option.name} {option.value}: not as QEMU takes it"
             raise InputError(what, at=option.position, rule="options-syntax") from None
+    if "0" in flash_of(options):
+        found = {**found, "firmware": {**found.get("firmware", {}), "kind": "pflash"}}
     return found
+
+
+def undescribed(option: Option) -> Option | None:
+    """What the description does not carry of an option: that reaches QEMU in the XML's words; None where it carries all.
+
+    >>> undescribed(Option("fw_cfg", "opt/a,string=b")), undescribed(Option("smbios", "type=11,value=a,path=/b")).value
+    (None, 'type=11,path=/b')
+    """
+    row = _CARRIED.get(option.name)
+    return row(option) if row is not None and option.value is not None else option
+
+
+def _read(sections: Sections, option: Option) -> Sections:
+    """What a running QEMU's arguments are read for, by the same reader."""
+    return joined(sections, sections_from_options([option]))
 
 
 def _cpu(sections: Sections, option: Option) -> Sections:
@@ -123,4 +137,91 @@ def _machine(sections: Sections, option: Option) -> Sections:
     return {**sections, "machine": {**machine, "properties": dict(sorted(properties.items()))}}
 
 
-_ROWS = {"cpu": _cpu, "smp": _smp, "m": _memory, "machine": _machine, "M": _machine}
+def _rtc(sections: Sections, option: Option) -> Sections:
+    """A date is when the guest is started: it is no part of a description."""
+    said = sections_from_options([option]).get("clock", {})
+    clock = dict(sections.get("clock", {}))
+    if "base" in option.bag:
+        clock.pop("base", None)
+        clock.pop("offset", None)
+    else:
+        said.pop("base", None)
+    timers = dict(clock.get("timers", {}))
+    if rtc := {**timers.get("rtc", {}), **said.get("timers", {}).get("rtc", {})}:
+        timers["rtc"] = rtc
+    base = {"base": said["base"]} if "base" in said else {}
+    return {**sections, "clock": {**base, **clock, **({"timers": timers} if timers else {})}}
+
+
+#: keys of -boot that the description has; the others name files of the host
+_BOOT = frozenset({"order", "once", "menu", "splash-time", "reboot-timeout", "strict"})
+
+
+def _boot(sections: Sections, option: Option) -> Sections:
+    said = {key: text if key in ("order", "once") else value_of(text) for key, text in option.bag.items() if key in _BOOT}
+    return {**sections, "boot": {**sections.get("boot", {}), **said}}
+
+
+def _numa(sections: Sections, option: Option) -> Sections:
+    """Distances and ACPI's HMAT of the cells that the XML has."""
+    said, numa = sections_from_options([option]).get("numa", {}), dict(sections.get("numa", {}))
+    rows = {row["id"]: row for row in said.get("nodes", ()) if option.bag.get("type") != "node"}
+    if not numa.get("nodes"):
+        return sections
+    numa["nodes"] = [
+        {
+            **node,
+            **{key: [*node.get(key, ()), *row[key]] for row in (rows.get(node["id"], {}),) for key in row if key != "id"},
+        }
+        for node in numa["nodes"]
+    ]
+    if "distances" in said:
+        numa["distances"] = [*numa.get("distances", ()), *said["distances"]]
+    return {**sections, "numa": numa}
+
+
+_ROWS = {
+    "cpu": _cpu,
+    "smp": _smp,
+    "m": _memory,
+    "machine": _machine,
+    "rtc": _rtc,
+    "boot": _boot,
+    "numa": _numa,
+}
+
+
+# --- what the description carries as a whole, so that it, and not the XML's words, is what reaches QEMU ----------------
+
+
+def _without(option: Option, keys: frozenset[str]) -> Option | None:
+    left = {key: value for key, value in option.bag.items() if key not in keys}
+    return option.with_bag(left) if left else None
+
+
+def _date(option: Option) -> Option | None:
+    return None if option.bag.get("base", "utc") in ("utc", "localtime") else option
+
+
+def _file_of(option: Option) -> Option | None:
+    """``-smbios``: the file that it names; ``type`` says what of."""
+    bag = option.bag
+    if not bag.keys() & {"file", "path"}:
+        return None
+    return option.with_bag({key: bag[key] for key in ("type", "file", "path") if key in bag})
+
+
+def _unless_read(option: Option) -> Option | None:
+    return None if sections_from_options([option]) else option
+
+
+_CARRIED: Mapping[str, Callable[[Option], Option | None]] = {
+    "cpu": lambda _: None,
+    "smp": lambda _: None,
+    "m": lambda _: None,
+    "rtc": _date,
+    "boot": lambda option: _without(option, _BOOT),
+    "smbios": _file_of,
+    "fw_cfg": _unless_read,
+    "global": _unless_read,
+}

@@ -25,8 +25,9 @@ from typing import Any
 from mdtool.commandline.companion import Process
 from mdtool.commandline.placeholder.drivers import substitute_properties
 from mdtool.commandline.placeholder.hostside import HostSide
+from mdtool.commandline.placeholder.options import note_flash
 from mdtool.errors import InputError, MdtoolError, Position, Report, Warn
-from mdtool.guest.commandline import DESCRIBED, QEMU_NS, groups, option_of, text_of
+from mdtool.guest.commandline import QEMU_NS, groups, option_of, text_of, undescribed
 from mdtool.guest.machines import emulator, machines_of
 from mdtool.guest.model import Guest, Wanted
 from mdtool.guest.platform import check_domain, platform_of
@@ -466,11 +467,14 @@ def _passed_through(
         return (), {}
     environment = dict(map(_variable, _children(holder, "env")))
     words: list[str] = []
+    if outside is not None:
+        note_flash(filter(None, map(option_of, groups(guest))), outside)
     for group in groups(guest):
         made = option_of(group)
-        if any(id(argument) in taken for argument in group) or (made is not None and made.name in DESCRIBED):
+        left = undescribed(made) if made is not None else None
+        if any(id(argument) in taken for argument in group) or (made is not None and left is None):
             continue
-        said = [text_of(argument) for argument in group]
+        said = list(left.words) if left is not None else [text_of(argument) for argument in group]
         words += rehearsed_option(said, outside) if outside is not None else said
     return tuple(words), {} if outside is not None else environment
 

@@ -6,7 +6,7 @@ where it speaks of the host alone (the fates of ``commandline.table``).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -51,10 +51,7 @@ def without_host(options: Sequence[Option], host: HostSide) -> list[Option]:
     """The options with a placeholder wherever there was a back end; what there was goes to ``host``."""
     names = {option.name for option in options}
     host.snapshot, host.has_spice = "snapshot" in names, "spice" in names
-    for option in (option for option in options if option.name == "machine"):
-        for unit, bank in enumerate(("pflash0", "pflash1")):
-            if bank in option.bag:
-                host.flash[f"node:{option.bag[bank]}"] = Given(option, {"unit": unit})
+    note_flash(options, host)
     found = [Option("accel", "tcg"), Option("display", "none"), Option("monitor", "none")]
     if not {"net", "nic", "netdev", "nodefaults"} & names:
         found.append(Option("net", "nic"))  # the NIC that QEMU gives by default, without the network behind it
@@ -66,6 +63,14 @@ def without_host(options: Sequence[Option], host: HostSide) -> list[Option]:
     for option in options:
         found += without_host_one(option, host)
     return found
+
+
+def note_flash(options: Iterable[Option], host: HostSide) -> None:
+    """Write down which block nodes the machine has for flash: their size is the guest's."""
+    for option in (option for option in options if option.name == "machine"):
+        for unit, bank in enumerate(("pflash0", "pflash1")):
+            if bank in option.bag:
+                host.flash[f"node:{option.bag[bank]}"] = Given(option, {"unit": unit})
 
 
 def without_host_one(option: Option, host: HostSide) -> list[Option]:

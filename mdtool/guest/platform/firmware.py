@@ -20,6 +20,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from mdtool.commandline.placeholder.flash import flash_size
+from mdtool.commandline.placeholder.hostside import HostSide
+from mdtool.commandline.sections import joined
 from mdtool.errors import InputError, Report, choices
 from mdtool.guest.model import Guest
 from mdtool.guest.platform.units import escaped, number, on, switch
@@ -29,10 +32,6 @@ from mdtool.text import quoted
 
 Section = dict[str, Any]
 
-#: sizes of what a rehearsal puts in place of flash files that are not there: Debian's OVMF_CODE_4M.fd and
-#: OVMF_VARS_4M.fd
-_FLASH_SIZES = {"code": 3653632, "vars": 540672}
-_VIRT_FLASH = 64 * 1024 * 1024  # aarch64's virt has two banks of exactly that size
 DESCRIPTORS = (Path("/etc/qemu/firmware"), Path("/usr/share/qemu/firmware"))
 
 #: entries of <sysinfo> -> SMBIOS structures
@@ -103,8 +102,8 @@ def boot_options(guest: Guest, sections: Mapping[str, Mapping[str, Any]], *, reh
         for table in domain.all("os/acpi/table"):
             words += ["-acpitable", f"{_signature(table)}file={escaped(table.text)}"]
     tables = sections.get("smbios", {})
-    if tables.get("mode") == "host":
-        tables = {} if rehearse else host_smbios()
+    if tables.get("mode") == "host":  # and what <qemu:commandline> says over it
+        tables = tables if rehearse else joined(host_smbios(), tables)
     words += list(_smbios_options(tables))
     for name, value in sections.get("features", {}).get("fw_cfg", {}).items():
         words += ["-fw_cfg", f"name={escaped(name)},string={escaped(value)}"]
@@ -276,12 +275,7 @@ def _own_vars(guest: Guest) -> str:
 
 def _null_flash(guest: Guest, bank: str, part: str, path: str) -> Section:
     """Empty flash of the right size: the guest sees its size, and a rehearsal runs no firmware."""
-    try:
-        size = Path(path).stat().st_size
-    except OSError:
-        size = _FLASH_SIZES[part]
-    if guest.is_virt:
-        size = _VIRT_FLASH
+    size = flash_size({"filename": path}, 0 if part == "code" else 1, HostSide(Path(), guest.arch))
     return {"driver": "null-co", "node-name": bank, "size": size, "read-zeroes": True, "read-only": part == "code"}
 
 

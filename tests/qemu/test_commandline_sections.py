@@ -1,0 +1,101 @@
+"""What <qemu:commandline> says of the guest is described, launched and compared as one machine."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+from support import PATIENCE, run_mdtool
+
+from mdtool.commandline.option import Option
+from mdtool.errors import Report
+from mdtool.guest.commandline import undescribed
+from mdtool.guest.devices import guest_from_bytes
+from mdtool.guest.platform import sections_from_guest
+
+XML = (
+    "<domain type='qemu' xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'><name>g</name>"
+    "<memory unit='MiB'>128</memory><os><type arch='x86_64' machine='pc-q35-7.2'>hvm</type></os><devices/>"
+    "<qemu:commandline>{}</qemu:commandline></domain>"
+)
+#: options -> what the description has of them
+SAID = {
+    "-fw_cfg opt/a-64Mb,string=65536 -fw_cfg name=opt/b,string=x,,y": {
+        "features": {"fw_cfg": {"opt/a-64Mb": "65536", "opt/b": "x,y"}}
+    },
+    "-smbios type=1,manufacturer=Acme -smbios type=1,serial=7 -smbios type=11,value=a,value=b": {
+        "smbios": {"type1": {"manufacturer": "Acme", "serial": "7"}, "type11": ["a", "b"]}
+    },
+    "-smbios type=11,value=a,path={folder}/file -smbios file={folder}/table": {"smbios": {"type11": ["a"]}},
+    "-fw_cfg opt/f,file={folder}/file": {},
+    "-global e1000.autonegotiation=off -global driver=ICH9-LPC,property=disable_s3,value=1": {
+        "features": {"globals": {"e1000.autonegotiation": False, "ICH9-LPC.disable_s3": 1}}
+    },
+    "-boot dc,menu=on,splash-time=3000": {
+        "boot": {"strict": True, "order": "dc", "menu": True, "splash-time": 3000}
+    },
+    "-boot strict=off": {"boot": {"strict": False}},
+    "-rtc base=localtime,clock=vm": {"clock": {"base": "localtime", "timers": {"rtc": {"track": "guest"}}}},
+    "-rtc driftfix=slew": {"clock": {"base": "utc", "timers": {"rtc": {"tickpolicy": "catchup"}}}},
+    "-M hpet=off": {"machine": {"type": "pc-q35-7.2", "arch": "x86_64", "properties": {"acpi": "off", "hpet": False}}},
+    "-drive if=pflash,format=raw,readonly=on,file={folder}/code": {"firmware": {"kind": "pflash"}},
+    "-blockdev driver=file,node-name=c,filename={folder}/code,read-only=on -M pflash0=c": {"firmware": {"kind": "pflash"}},
+}  # fmt: skip
+
+
+def written(options: str, folder: Path) -> Path:
+    (folder / "file").write_text("text")
+    (folder / "table").write_bytes(bytes((201, 4, 0, 1, 0, 0)))
+    (folder / "code").write_bytes(bytes(1 << 20))
+    words = options.format(folder=folder).split()
+    path = folder / "g.xml"
+    path.write_text(XML.format("".join(f"<qemu:arg value='{word}'/>" for word in words)))
+    return path
+
+
+@pytest.mark.parametrize("options", SAID)
+def test_what_the_options_say_is_described_and_launched(options: str, tmp_path: Path) -> None:
+    xml, description = written(options, tmp_path), tmp_path / "g.yaml"
+    guest = guest_from_bytes(xml.read_bytes(), "g.xml")
+    sections = sections_from_guest(guest, Report())
+    assert {name: sections.get(name) for name in SAID[options]} == SAID[options]
+    done = run_mdtool("reconcile", xml, description)
+    assert done.returncode == 0, done.stderr
+    done = run_mdtool("launch", xml, description, "--rehearse")
+    assert done.returncode == 0, done.stdout + done.stderr
+    pidfile = tmp_path / "pid"
+    done = run_mdtool("launch", xml, description, "--paused", "--daemonize", "--pidfile", pidfile, "--qmp", tmp_path / "q")
+    try:
+        assert done.returncode == 0, done.stdout + done.stderr
+        for command in ("verify", "diff"):
+            done = run_mdtool(command, description, f"pid:{pidfile.read_text().strip()}")
+            assert done.returncode == 0, done.stdout + done.stderr
+    finally:
+        if pidfile.exists():
+            subprocess.run(["kill", "-9", pidfile.read_text().strip()], timeout=PATIENCE, check=False)
+
+
+def test_an_option_over_the_xml_is_what_counts() -> None:
+    said = "".join(f"<qemu:arg value='{word}'/>" for word in ("-rtc", "clock=vm", "-boot", "strict=off"))
+    xml = XML.format(said).replace("<devices/>", "<clock offset='localtime'/><devices/>")
+    sections = sections_from_guest(guest_from_bytes(xml.encode(), "g.xml"), Report())
+    assert sections["clock"] == {"base": "localtime", "timers": {"rtc": {"track": "guest"}}}
+    assert sections["boot"] == {"strict": False}
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "left"),
+    [
+        ("boot", "order=c,splash=/x", "splash=/x"),
+        ("fw_cfg", "opt/f,file=/x", "opt/f,file=/x"),
+        ("global", "e1000.romfile=/x", "e1000.romfile=/x"),
+        ("global", "e1000.autonegotiation=off", None),
+        ("rtc", "base=2006-06-17T16:01:21", "base=2006-06-17T16:01:21"),
+        ("rtc", "clock=vm", None),
+        ("smbios", "type=11,value=a,path=/x", "type=11,path=/x"),
+    ],
+)
+def test_what_is_of_the_host_reaches_qemu_as_it_is(name: str, value: str, left: str | None) -> None:
+    found = undescribed(Option(name, value))
+    assert (found and found.value) == left
