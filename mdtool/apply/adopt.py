@@ -82,7 +82,7 @@ def adopted(name: str, folder: Path, connect: str | None = None) -> str:
     virsh = Virsh(connect)
     domain = virsh.named(name)
     xml_file, yaml_file = files_of(name, folder)
-    xml = virsh("dumpxml", "--inactive", domain)
+    xml = virsh.public_xml(domain)
     running = virsh.state(domain) in RUNS
     with locked(yaml_file):
         if _is_edited(xml_file, yaml_file):
@@ -153,7 +153,7 @@ def status_of(name: str, folder: Path, known: Sequence[str] | None, connect: str
 
 def _against_libvirt(name: str, tree: Tree, virsh: Virsh) -> Status:
     domain = virsh.named(name)
-    if steps := differences(virsh("dumpxml", "--inactive", domain), tree):
+    if steps := differences(virsh.public_xml(domain), tree):
         return Status(name, State.AHEAD, tuple(steps))
     if virsh.state(domain) == SHUT_OFF:
         return Status(name, State.IN_STEP)

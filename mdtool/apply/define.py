@@ -6,8 +6,9 @@ from mdtool.apply.revise import Revision
 from mdtool.errors import ConflictError
 from mdtool.guest.model import Guest
 from mdtool.guest.xml import element_from_bytes
-from mdtool.launch.libvirt import overrides_by_hand, with_uuid, xml_for_libvirt
+from mdtool.launch.libvirt import define_with_secrets, overrides_by_hand, with_uuid, xml_for_libvirt
 from mdtool.launch.prepare import wanted_by
+from mdtool.launch.start import Say
 from mdtool.machine.tree import Tree
 from mdtool.qemu.virsh import Virsh
 
@@ -38,13 +39,17 @@ def check(virsh: Virsh, name: str) -> str | None:
     return virsh.state(domain)
 
 
-def define(revision: Revision, virsh: Virsh) -> None:
-    """Give libvirt the new machine.  Raises QemuError with libvirt's words where it refuses; it then has the old one."""
+def define(revision: Revision, virsh: Virsh, say: Say) -> None:
+    """Give libvirt the new machine; it keeps its secrets of the old one, and ``say`` takes what it loses.
+
+    Raises QemuError with libvirt's words where it refuses; it then has the old one.
+    """
     guest = revision.guest
     known = revision.tree.guest.get("uuid")
     if known is None and virsh.knows(guest.name):
         known = element_from_bytes(virsh.xml(virsh.named(guest.name), "--inactive").encode(), "libvirt").get("uuid")
-    virsh.define(xml_to_define(guest, revision.tree, str(known) if known else None))
+    made = xml_to_define(guest, revision.tree, str(known) if known else None)
+    define_with_secrets(virsh, guest.name, made, say)
 
 
 def differences(xml: str, tree: Tree) -> list[str]:

@@ -181,7 +181,7 @@ def _define(args: argparse.Namespace, revision: Revision, virsh: Virsh, state: s
     from mdtool.files import locked
 
     with locked(revision.request.target):
-        define(revision, virsh)
+        define(revision, virsh, say)
         said_kept(*write(revision.texts(), revision.request))
     say(coloured(f"defined {revision.guest.name}", "green"))
     return 1 if state == "running" and revision.plan else 0

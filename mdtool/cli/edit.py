@@ -156,7 +156,7 @@ def _written(target: Path, text: str, xml: Path, description: Path, args: argpar
             virsh, name = Virsh(args.connect), revision.guest.name
             state = None if args.no_define else _state(virsh, name)
             if state is not None:
-                define(revision, virsh)
+                define(revision, virsh, say)
         except BaseException:
             write_file(target, old)
             raise

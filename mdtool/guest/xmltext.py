@@ -21,11 +21,12 @@ _REST_OF_LINE = re.compile(rb"(?:[ \t]*<!--.*?-->)*", re.DOTALL)
 
 @dataclass(frozen=True, slots=True)
 class New:
-    """An element to add: attributes in order, and its children."""
+    """An element to add: attributes in order, and its children or its text."""
 
     tag: str
     attributes: Mapping[str, str] = field(default_factory=dict)
     children: Sequence[New] = ()
+    text: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +161,8 @@ class Edits:
         )
         name = new.tag.encode()
         if not new.children:
-            return b"<%s%s/>" % (name, attributes)
+            text = new.text.replace("&", "&amp;").replace("<", "&lt;").encode()
+            return b"<%s%s>%s</%s>" % (name, attributes, text, name) if text else b"<%s%s/>" % (name, attributes)
         inner = None if indentation is None else indentation + self._step
         after = b"" if indentation is None else self._newline + indentation
         return b"<%s%s>%s%s</%s>" % (name, attributes, self._lines(new.children, inner), after, name)

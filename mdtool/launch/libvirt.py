@@ -20,6 +20,7 @@ from mdtool.errors import ConflictError, MdtoolError, QemuError
 from mdtool.guest.alias import USER
 from mdtool.guest.model import Guest, Wanted
 from mdtool.guest.platform.units import SIZES
+from mdtool.guest.secrets import with_secrets
 from mdtool.guest.write import xml_with_places
 from mdtool.guest.xml import Element, element_from_bytes
 from mdtool.launch.run import Differs, Settings, alone, managed_save
@@ -256,9 +257,20 @@ def with_uuid(source: bytes, uuid: str) -> bytes:
     return source[:end] + f"<uuid>{uuid}</uuid>".encode() + source[end:]
 
 
+def define_with_secrets(virsh: Virsh, name: str, text: str, say: Say) -> None:
+    """Define a guest; secrets that libvirt has of it and does not show (a VNC password) stay."""
+    if virsh.knows(name):
+        domain = virsh.named(name)
+        public, full = (xml.encode() for xml in (virsh.public_xml(domain), virsh.xml(domain, "--inactive")))
+        text, lost = with_secrets(text.encode(), public, full)
+        for what in lost:
+            say(f"warning: libvirt loses {what}")
+    virsh.define(text)
+
+
 def _defined(virsh: Virsh, guest: Guest, text: str, say: Say) -> str:
     """Define the guest; what stands for it in virsh's commands."""
-    virsh.define(text)
+    define_with_secrets(virsh, guest.name, text, say)
     domain = virsh.named(guest.name)
     for fact in dropped(text.encode(), virsh.xml(domain, "--inactive").encode()):
         say(f"warning: libvirt did not keep {fact}")

@@ -81,6 +81,10 @@ class Virsh:
         """The domain XML, secrets included; ``--inactive`` for the one of its next start."""
         return self("dumpxml", *flags, "--security-info", domain)
 
+    def public_xml(self, domain: str) -> str:
+        """The domain XML of the next start, without secrets: what may go into a file."""
+        return self("dumpxml", "--inactive", domain)
+
     def define(self, xml: str) -> None:
         """Give libvirt an XML; a guest that runs has it from its next start on."""
         self("define", "/dev/stdin", text=xml)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import uuid
 from collections.abc import Iterator
@@ -114,3 +115,70 @@ def test_a_guest_of_libvirt_that_is_off_is_defined(defined: Path) -> None:
     other = run_mdtool("apply", defined, defined.with_suffix(".yaml"), "--source", "libvirt:other-guest", "--yes")
     assert other.returncode == 2
     assert "[other-guest]" in other.stderr
+
+
+def secret_of(name: str) -> list[str]:
+    """What libvirt keeps of a guest and shows only where it is asked for secrets, in lines."""
+    words = [require("virsh"), "-q", "dumpxml", "--inactive", name]
+    public, full = (
+        subprocess.run([*words, *more], capture_output=True, text=True, check=True).stdout.splitlines()
+        for more in ([], ["--security-info"])
+    )
+    return [line.strip() for line in full if line not in public]
+
+
+@pytest.fixture
+def with_password(defined: Path) -> Path:
+    """A guest whose VNC password libvirt has, adopted: no file has it."""
+    text = re.sub(
+        "<graphics[^>]*/>", "<graphics type='vnc' port='-1' autoport='yes' passwd='geheim'/>", defined.read_text()
+    )
+    defined.write_text(text)
+    subprocess.run([require("virsh"), "-q", "define", str(defined)], check=True)
+    defined.unlink()
+    done = run_mdtool("adopt", "--no-git", defined.stem, defined.parent)
+    assert done.returncode == 0, done.stderr
+    assert "passwd='geheim'" in secret_of(defined.stem)[0]
+    return defined
+
+
+@pytest.mark.parametrize("how", ["apply", "edit", "launch"])
+def test_a_secret_stays_that_libvirt_does_not_show(
+    how: str, with_password: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    xml, yaml = with_password, with_password.with_suffix(".yaml")
+    before = secret_of(xml.stem)
+    nic = NIC.format(n=7) + "</devices>"
+    if how == "edit":
+        (tmp_path / "nic.sed").write_text(f"s|</devices>|{nic}|\n")
+        monkeypatch.setenv("VISUAL", f"sed -i -f {tmp_path / 'nic.sed'}")
+        done = run_mdtool("edit", xml, "--yes")
+    else:
+        xml.write_text(xml.read_text().replace("</devices>", nic))
+    if how == "apply":
+        done = run_mdtool("apply", xml, yaml, "--source", f"libvirt:{xml.stem}", "--yes")
+    if how == "launch":
+        assert run_mdtool("reconcile", xml, yaml).returncode == 0
+        done = run_mdtool("launch", xml, yaml, "--via", "libvirt", "--paused")
+        subprocess.run([require("virsh"), "-q", "destroy", xml.stem], capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert secret_of(xml.stem) == before
+    text = subprocess.run([require("virsh"), "dumpxml", xml.stem], capture_output=True, text=True, check=True).stdout
+    assert ":00:07" in text, "it was defined"
+    assert "geheim" not in done.stdout + done.stderr
+    assert not any(b"geheim" in path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
+
+
+def test_without_its_secrets_libvirt_would_lose_them(with_password: Path) -> None:
+    """The negative control: what libvirt shows, defined again, takes the password away."""
+    subprocess.run([require("virsh"), "-q", "define", str(with_password)], check=True)
+    assert secret_of(with_password.stem) == []
+
+
+def test_a_new_password_of_the_xml_is_taken(with_password: Path) -> None:
+    text = with_password.read_text().replace("<graphics ", "<graphics passwd='neu' ")
+    with_password.write_text(text.replace("</devices>", NIC.format(n=7) + "</devices>"))
+    yaml = with_password.with_suffix(".yaml")
+    source = f"libvirt:{with_password.stem}"
+    assert run_mdtool("apply", with_password, yaml, "--source", source, "--yes").returncode == 0
+    assert "passwd='neu'" in secret_of(with_password.stem)[0]
