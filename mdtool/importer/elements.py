@@ -7,15 +7,17 @@ no words for a device's host side, the device stays an option, in <qemu:commandl
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from mdtool.commandline.placeholder.options import on as is_on
-from mdtool.guest.elements.controller import COMPANIONS, DRIVERS
+from mdtool.guest.elements.controller import COMPANIONS
 from mdtool.importer import block, char, net
 from mdtool.importer.host_devices import crypto, filesystem, host_pci, host_usb, memory, rng, shared_memory, tpm, vsock
 from mdtool.importer.markup import NoWords, on, tag, text
 from mdtool.importer.row import Made, One, Writer, boot_of, rom_of, thread_of, transport, virtio_model
+from mdtool.machine.buses.pci import HOST_BRIDGE
+from mdtool.machine.buses.providers import CONTROLLERS, provider_of
 from mdtool.machine.values import number
 
 # --- rows ----------------------------------------------------------------------------------------------------------
@@ -196,23 +198,13 @@ def smartcard(writer: Writer, one: One) -> Made:
     return Made(xml, f"smartcard{writer.count('smartcard')}", (name,))
 
 
-#: driver -> (type, model), of libvirt's controllers; nvme takes its drive as a disk would
-_CONTROLLERS: dict[str, tuple[str, str]] = {
-    "usb-ccid": ("ccid", "usb-ccid"),
-    "ich9-ahci": ("sata", "ahci"),
-    "ioh3420": ("pci", "pcie-root-port"),
-    "lsi53c895a": ("scsi", "lsilogic"),
-    **{f"virtio-{name}{end}": (kind, model) for end in ("", "-pci", "-ccw", "-device")
-       for name, kind, model in (("scsi", "scsi", "virtio-scsi"), ("serial", "virtio-serial", "virtio"))},
-    **{f"virtio-{name}-pci-{end}": (kind, f"virtio-{end}") for end in ("transitional", "non-transitional")
-       for name, kind in (("scsi", "scsi"), ("serial", "virtio-serial"))},
-    **{driver: (choice.partition("/")[0], choice.partition("/")[2]) for choice, driver in DRIVERS.items()
-       if driver and "*" not in driver and driver not in ("nvme", "usb-ccid")},
-}  # fmt: skip
+#: controllers without an element here: nvme takes its drive as a disk would, and the others would become another driver
+_NO_ELEMENT = ("nvme", HOST_BRIDGE, "pci-bridge-seat")
 
 
 def controller(writer: Writer, one: One) -> Made:
-    kind, model = _CONTROLLERS[one.driver]
+    row = provider_of(one.driver)
+    kind, model = row.type, row.model
     first = 0 if kind == "pci" or (kind == "sata" and "q35" in writer.machine) else -1
     master = ""
     if model in COMPANIONS and (owner := str(one.properties.get("masterbus", ""))) in writer.masters:
@@ -229,7 +221,7 @@ def controller(writer: Writer, one: One) -> Made:
         inner += tag("model", name="ioh3420")
     if kind == "pci":
         inner += _pci(one, model)
-    said = None if (kind, model) in (("virtio-serial", "virtio"), ("sata", "ahci"), ("ccid", "usb-ccid")) else model
+    said = model if row.written and (kind, model) != ("virtio-serial", "virtio") else None
     ids = {"pci": f"pci.{index}", "usb": "usb" if index == 0 else f"usb{index}"}
     id = ids.get(kind, f"{kind}{index}")
     return Made(tag("controller", inner, master, transport(one), type_=kind, index=index, model=said), id)
@@ -347,7 +339,7 @@ _ENDS = r"(-pci|-ccw|-device)(-(non-)?transitional)?"
 Row = Callable[[Writer, One], Made]
 
 
-def _of(names: Mapping[str, Any]) -> str:
+def _of(names: Iterable[str]) -> str:
     return "|".join(map(re.escape, names))
 
 
@@ -361,7 +353,7 @@ ROWS: Mapping[re.Pattern[str], Row] = {
         r"virtconsole|virtserialport": channel,
         r"usb-redir": redirection,
         r"ccid-card-passthru": smartcard,
-        _of(_CONTROLLERS): controller,
+        _of(driver for driver in CONTROLLERS if driver not in _NO_ELEMENT): controller,
         _of(_VIDEO): video,
         rf"usb-(tablet|mouse|kbd)|virtio-(tablet|mouse|keyboard|input-host){_ENDS}": input_,
         _of(_SOUND): sound,

@@ -14,45 +14,13 @@ from dataclasses import dataclass
 
 from mdtool.commandline.option import Option
 from mdtool.launch.device import Handover
+from mdtool.machine.buses.kinds import NO_HOT_PLUG, kind_of_driver
+from mdtool.machine.facts import kind_of
 
-#: drivers that QEMU itself marks as not hotpluggable, by the start of their names, and why one cares
+#: PCI devices that QEMU itself marks as not hotpluggable, beside ports, bridges and displays, and why one cares
 _FIXED = (
-    ("pci-bridge", "a bridge"),
-    ("pcie-", "a PCI Express port"),
-    ("ioh3420", "a PCI Express port"),
-    ("x3130-upstream", "a switch"),
-    ("xio3130-downstream", "a switch"),
-    ("pxb", "a root bus of its own"),
-    ("i82801b11-bridge", "a bridge"),
-    ("dmi-bridge", "a bridge"),
-    ("VGA", "a display"),
-    ("virtio-vga", "a display"),
-    ("cirrus-vga", "a display"),
-    ("vmware-svga", "a display"),
-    ("bochs-display", "a display"),
-    ("ramfb", "a display"),
-    ("virtio-gpu", "a display"),
-    ("secondary-vga", "a display"),
-    ("qxl", "a display"),
-    ("isa-", "ISA"),
-    ("tpm-", "a TPM"),
-    ("pvpanic", "the panic notifier"),
-    ("vmgenid", "a generation id"),
-    ("vmcoreinfo", "the core dump note"),
-    ("nvdimm", "memory"),
-    ("pc-dimm", "memory"),
-    ("hda-", "a codec"),
-    ("intel-iommu", "an IOMMU"),
-    ("amd-iommu", "an IOMMU"),
-    ("virtio-iommu", "an IOMMU"),
-    ("ide-", "IDE"),
-    ("floppy", "a floppy"),
-    ("usb-ehci", "with companions"),
-    ("ich9-usb-", "with companions"),
-)
-#: buses that take no plugged device, by name; a port or a bridge of ours makes the others
-_FIXED_BUSES = re.compile(
-    r"pcie\.0|ide\.\d+|isa\.0|.*sata.*|ich9-ahci.*|floppy-bus\.\d+|main-system-bus|i2c.*|virtio-mmio-bus\.\d+"
+    (re.compile(r".*-iommu"), "an IOMMU"),
+    (re.compile(r"usb-ehci|ich9-usb-"), "a controller with companions"),
 )
 
 
@@ -96,11 +64,13 @@ def handover(options: Sequence[Option], refused: Iterable[tuple[str, str]] = ())
 
 
 def _why_not(option: Option, driver: str, bus: str) -> str:
-    if _FIXED_BUSES.fullmatch(bus) or not bus:
+    if not bus or bus == NO_HOT_PLUG or not kind_of_driver(driver).hot_plug:
         return f"bus {bus or 'of the machine'} takes no plugged device"
     if not option.is_json:
         return "QMP takes its properties in JSON only"
-    return next((f"{what} cannot be plugged" for start, what in _FIXED if driver.startswith(start)), "")
+    if (kind := kind_of(driver)) in ("bridge", "display"):
+        return f"a {kind} cannot be plugged"
+    return next((f"{what} cannot be plugged" for pattern, what in _FIXED if pattern.match(driver)), "")
 
 
 #: what takes any bus of its kind where none is named -> the drivers that have one

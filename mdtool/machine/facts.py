@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from mdtool.machine.buses.kinds import PCI_BUSES
-from mdtool.machine.buses.providers import buses_of
+from mdtool.machine.buses.providers import buses_of, provider_of
 from mdtool.machine.tree import Node, Value
 from mdtool.machine.values import plain
 
@@ -142,24 +142,34 @@ def value_of(node: Node, name: str, absent: Value = None) -> Value:
     return node.properties.get(name, node.pins.get(name, absent))
 
 
-#: what a device is for, by its driver; the first row that matches wins
+#: what a device is for that provides a bus: its type -> the kind
+_KINDS_BY_BUS: Mapping[str, str] = {
+    **dict.fromkeys(PCI_BUSES, "bridge"),
+    **dict.fromkeys(("SCSI", "IDE", "floppy-bus", "nvme-bus"), "storage"),
+    **dict.fromkeys(("usb-bus", "ccid-bus"), "usb"),
+    "virtio-serial-bus": "serial",
+    "HDA": "sound",
+}
+#: what any other device is for, by its driver; the first row that matches wins
 KINDS: tuple[tuple[str, re.Pattern[str]], ...] = (
-    ("bridge", re.compile(r"pcie?-(root-port|pci-bridge|bridge)|pci-bridge|ioh3420|x3130|xio3130|i82801b11|pxb|.*pcihost")),
+    ("bridge", re.compile(r".*pcihost")),
     ("network", re.compile(r"virtio-net|e1000|rtl8139|ne2k|pcnet|vmxnet3|igb|i82|usb-net|spapr-vlan|tulip|rocker")),
-    ("storage", re.compile(r"virtio-(blk|scsi|9p|pmem)|vhost-(user-(blk|fs|scsi)|scsi)|scsi-|ide-|nvme|.*ahci|piix[34]-ide|"
-                           r"lsi|megasas|mptsas|pvscsi|am53|usb-(storage|bot|uas|mtp)|floppy|isa-fdc|sd-card|sdhci")),
+    ("storage", re.compile(r"virtio-(blk|9p|pmem)|vhost-(user-(blk|fs|scsi)|scsi)|scsi-|ide-|nvme|.*ahci|.*-ide$|"
+                           r"usb-(storage|mtp)|floppy|sd-card|sdhci")),
     ("display", re.compile(r"(secondary-)?VGA|.*-vga|virtio-gpu|bochs|qxl|cirrus|vmware-svga|ramfb|ati")),
-    ("usb", re.compile(r".*xhci|.*[eu]hci|pci-ohci|usb-(hub|host|redir|ccid)")),
+    ("usb", re.compile(r".*[xeuo]hci|ich9-usb-|usb-(hub|host|redir)")),
     ("input", re.compile(r"usb-(tablet|kbd|mouse|wacom)|virtio-(keyboard|mouse|tablet|input)|ps2|i8042|vmmouse")),
-    ("serial", re.compile(r"virtio-serial|virt(serialport|console)|isa-(serial|parallel)|usb-serial|pl011|spapr-vty|sclp")),
-    ("sound", re.compile(r".*hda|hda-|AC97|ES1370|sb16|usb-audio|virtio-sound")),
+    ("serial", re.compile(r"virt(serialport|console)|isa-(serial|parallel)|usb-serial|pl011|spapr-vty|sclp")),
+    ("sound", re.compile(r"hda-|AC97|ES1370|sb16|usb-audio|virtio-sound")),
     ("processor", re.compile(r".*-cpu$|pc-dimm|nvdimm|virtio-mem")),
 )  # fmt: skip
 
 
 def kind_of(driver: str) -> str:
     """
-    >>> kind_of("virtio-net-pci"), kind_of("mch")
-    ('network', 'other')
+    >>> kind_of("virtio-net-pci"), kind_of("pcie-root-port"), kind_of("mch")
+    ('network', 'bridge', 'other')
     """
+    if (kind := _KINDS_BY_BUS.get(provider_of(driver).bus)) is not None:
+        return kind
     return next((kind for kind, pattern in KINDS if pattern.match(driver)), "other")

@@ -12,7 +12,7 @@ from functools import lru_cache
 from types import MappingProxyType
 from typing import NamedTuple
 
-from mdtool.machine.tree import Tree
+from mdtool.machine.tree import Tree, Value
 from mdtool.machine.values import plain
 
 
@@ -26,7 +26,8 @@ class Family(NamedTuple):
     ``root_bus``   the name that QEMU gives to PCI bus 0
     ``buses``      all buses that it has, empty where these rows do not list them
     ``devices``    bus -> address -> its own device there (``1f.*``: the whole slot)
-    ``unless``     address -> the machine property (or section) that, being off, takes the device away
+    ``parts``      its own devices that can be left out -> the machine property that does it, and its value then
+    ``usb``        address on the root bus -> what the machine property ``usb`` brings there
     ``controllers``  libvirt's (type, model) of its own controllers of index 0 -> slot and function on the root bus
     ``preferred``  where real hardware has it: (type, model) of a controller, or ("sound", driver) -> slots
     ``video``      the slot of the primary video card, None where it takes the next that is free
@@ -43,7 +44,8 @@ class Family(NamedTuple):
     aliases: tuple[str, ...] = ()
     buses: tuple[str, ...] = ()
     devices: Mapping[str, Mapping[str, str]] = MappingProxyType({})
-    unless: Mapping[str, str] = MappingProxyType({})
+    parts: Mapping[str, tuple[str, Value]] = MappingProxyType({})
+    usb: Mapping[str, str] = MappingProxyType({})
     controllers: Mapping[tuple[str, str], tuple[int, int]] = MappingProxyType({})
     preferred: Mapping[tuple[str, str], tuple[int, ...]] = MappingProxyType({})
     video: int | None = None
@@ -56,10 +58,10 @@ class Family(NamedTuple):
     def reserved(self, tree: Tree) -> dict[str, dict[str, str]]:
         """{bus: {address: driver}} of this tree's machine."""
         properties = tree.machine.get("properties", {})
-        gone = {at for at, name in self.unless.items() if plain(properties.get(name, True)) == "off"}
-        found = {bus: {at: who for at, who in held.items() if at not in gone} for bus, held in self.devices.items()}
-        if ("usb", "piix3-uhci") in self.controllers and plain(properties.get("usb", False)) == "on":
-            found[self.root_bus]["01.2"] = "piix3-usb-uhci"
+        gone = {who for who, (name, _) in self.parts.items() if plain(properties.get(name, True)) == "off"}
+        found = {bus: {at: who for at, who in held.items() if who not in gone} for bus, held in self.devices.items()}
+        if self.usb and plain(properties.get("usb", False)) == "on":
+            found[self.root_bus] |= self.usb
         return found
 
     def slots(self) -> tuple[tuple[int, int], ...]:
@@ -69,6 +71,12 @@ class Family(NamedTuple):
 
 
 _ISA = ("isa.0", "main-system-bus")
+_PC_PARTS: Mapping[str, tuple[str, Value]] = {
+    "hpet": ("hpet", False),
+    "vmport": ("vmport", "off"),
+    "i8042": ("i8042", False),
+    "isa-pit": ("pit", "off"),
+}
 Q35 = Family(
     ("pc-q35",),
     "pcie-root",
@@ -76,7 +84,8 @@ Q35 = Family(
     aliases=("q35",),
     buses=("pcie.0", *_ISA, *(f"ide.{unit}" for unit in range(6))),
     devices={"pcie.0": {"00.0": "mch", "1f.0": "ICH9-LPC", "1f.2": "ich9-ahci", "1f.3": "ICH9-SMB"}},
-    unless={"1f.2": "sata", "1f.3": "smbus"},
+    parts={**_PC_PARTS, "ich9-ahci": ("sata", False), "ICH9-SMB": ("smbus", False)},
+    usb={**{f"1d.{n - 1}": f"ich9-usb-uhci{n}" for n in (1, 2, 3)}, "1d.7": "ich9-usb-ehci1"},
     controllers={("sata", "ahci"): (0x1F, 2)},
     preferred={
         ("usb", "ich9-uhci1"): (0x1D, 0x1A),
@@ -94,7 +103,8 @@ I440FX = Family(
     aliases=("pc",),
     buses=("pci.0", *_ISA, "ide.0", "ide.1", "floppy-bus.0"),
     devices={"pci.0": {"00.0": "i440FX", "01.0": "PIIX3", "01.1": "piix3-ide", "01.3": "PIIX4_PM"}},
-    unless={"01.3": "acpi"},
+    parts={**_PC_PARTS, "PIIX4_PM": ("acpi", "off")},
+    usb={"01.2": "piix3-usb-uhci"},
     controllers={
         **dict.fromkeys([("ide", "piix3"), ("ide", "piix4"), ("ide", "ich6")], (1, 1)),
         ("usb", "piix3-uhci"): (1, 2),

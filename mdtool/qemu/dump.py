@@ -15,6 +15,7 @@ from typing import Any
 from mdtool.errors import MonitorError, Warned
 from mdtool.machine.buses.kinds import FLASH, LOOSE, Read, kind_of_bus, kind_of_driver, no_address
 from mdtool.machine.document import tree_with
+from mdtool.machine.machines import family_of
 from mdtool.machine.pci import properties_digest
 from mdtool.machine.roles import NOT_THE_GUESTS, chosen, is_told, role
 from mdtool.machine.tree import BUILTIN, MONITOR, SECTIONS, Bus, Node, Tree, Value
@@ -198,20 +199,15 @@ def _cpu(answers: Mapping[str, Any]) -> dict[str, Value]:
     )
 
 
-#: what a PC has unless a machine property says otherwise: the built-in that shows it, the property and its value
-_PC_PARTS = (("hpet", "hpet", False), ("vmport", "vmport", "off"), ("i8042", "i8042", False), ("isa-pit", "pit", "off"))
-_Q35_PARTS = (*_PC_PARTS, ("ich9-ahci", "sata", False), ("ICH9-SMB", "smbus", False))
-_USB_CONTROLLERS = frozenset({"ich9-usb-ehci1", "piix3-usb-uhci"})
-
-
 def _machine_properties(raw: Raw) -> dict[str, Value]:
     """Machine properties that somebody chose and the guest sees, as far as the machine shows them."""
-    kind = str(raw.answers["type"])
+    family = family_of(str(raw.answers["type"]))
     builtin = {device.driver for _, device in placed(raw.buses) if device.path not in raw.users}
-    parts = _Q35_PARTS if kind.startswith("pc-q35") else _PC_PARTS if kind.startswith("pc-") else ()
-    found = {name: value for driver, name, value in parts if driver not in builtin}
-    if parts and builtin & _USB_CONTROLLERS:
-        found["usb"] = True
+    found: dict[str, Value] = {}
+    if family is not None:
+        found = {name: value for driver, (name, value) in family.parts.items() if driver not in builtin}
+        if builtin & set(family.usb.values()):
+            found["usb"] = True
     machine = raw.answers["machine"]
     for name, usual in (("acpi", ("on", "auto")), ("smm", ("auto",))):  # newer libvirts say acpi=on, which auto means
         if machine.get(name) not in (None, True, *usual):

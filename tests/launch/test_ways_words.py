@@ -88,14 +88,16 @@ def test_what_cannot_be_plugged_says_why() -> None:
             plugged("virtio-scsi-pci", "scsi0", bus="pci.2", addr="0x0"),
             plugged("scsi-hd", "disk", bus="scsi0.0", lun=0),
             device("isa-serial", "serial0"),
+            plugged("virtio-gpu-pci", "video0", bus="pci.4", addr="0x0"),
         ]
     )
     assert [a["id"] for a in made.additions] == ["scsi0", "disk"]
     assert list(made.notes) == [
         "pci.1 (pcie-root-port) is on the command line: bus pcie.0 takes no plugged device",
-        "codec (hda-duplex) is on the command line: a codec cannot be plugged",
+        "codec (hda-duplex) is on the command line: bus sound0.0 takes no plugged device",
         "pci.2 (pcie-root-port) is on the command line: bus pcie.0 takes no plugged device",
         "serial0 (isa-serial) is on the command line: bus of the machine takes no plugged device",
+        "video0 (virtio-gpu-pci) is on the command line: a display cannot be plugged",
         "sound0 (intel-hda) is on the command line: it carries codec",
     ]
 

@@ -69,7 +69,7 @@ class Kind(NamedTuple):
     ``form``        how an address looks, None where any text will do
     ``shared``      whether QEMU lets two devices have one address
     ``named``       whether ``-device`` is told the bus: where there is one alone, libvirt leaves it out
-    ``hot_plug``    whether devices come and go while the guest runs
+    ``hot_plug``    whether QEMU and libvirt let devices come and go while the guest runs
     ``machine``     names of such buses that machines have by themselves, up to the first dot: name -> bus type
     """
 

@@ -125,6 +125,8 @@ _BY_DRIVER: Mapping[str, Provider] = {
     if row.driver
     for driver in ([row.driver[:-1] + ending for ending in ENDINGS.values()] if row.driver.endswith("*") else [row.driver])
 }
+#: drivers that libvirt has a type of controller for
+CONTROLLERS = tuple(driver for driver, row in _BY_DRIVER.items() if row.type)
 _ON_BUS: Mapping[str, tuple[str, ...]] = {"isa-fdc": ("floppy-bus.0",)}  # named by the machine, not by an id
 
 
