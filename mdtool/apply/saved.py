@@ -2,7 +2,7 @@
 
 text = saved(revision)                     for mdtool reconcile --dry-run --json -o plan.json
 request = request_from_plan(data, access)  what to reconcile again
-check_same(data, revision)                 raises where that comes to something else
+check_same(data, revision, what)           raises where that comes to something else
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _REQUEST = ("guest", "description", "write_xml", "aliases", "machine", "minimal"
 
 
 def data_from_revision(revision: Revision) -> dict[str, Any]:
-    """The plan, the request that it comes of, and a hash of each file as it would be."""
+    """The plan, the request that it comes of, a hash of the guest XML and of each file as it would be."""
     request, texts = revision.request, revision.texts()
     return {
         **json_from_plan(revision.plan),
@@ -34,6 +34,7 @@ def data_from_revision(revision: Revision) -> dict[str, Any]:
             "options": request.options._asdict(),
             "connect": request.access.connect,
         },
+        "guest": hashlib.sha256(revision.guest.source).hexdigest(),
         "results": {path: _hash(text) for path, text in sorted(texts.items())},
     }
 
@@ -52,13 +53,13 @@ def request_from_plan(data: Mapping[str, Any], file: str, access: Access) -> Req
         raise InputError(f"{file}: the request of the plan is damaged: {error}", rule="plan-file") from None
 
 
-def check_same(data: Mapping[str, Any], revision: Revision, file: str) -> None:
-    """Raise ConflictError where XML or description changed since, so that something else would happen."""
+def check_same(data: Mapping[str, Any], revision: Revision, what: str) -> None:
+    """Raise ConflictError where XML or description changed since ``what`` was made, so that something else would happen."""
     now = json.loads(json.dumps(data_from_revision(revision)))
-    differing = [name for name in ("steps", "writes", "results") if data.get(name) != now[name]]
+    differing = [name for name in ("steps", "writes", "guest", "results") if data.get(name) != now[name]]
     if differing:
         raise ConflictError(
-            f"{file} is no longer what would happen: {revision.request.guest} or {revision.request.target} changed since",
+            f"{what} is no longer what would happen: {revision.request.guest} or {revision.request.target} changed since",
             remedy="make the plan anew, and look at it again",
             rule="plan-stale",
         )

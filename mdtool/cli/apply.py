@@ -10,6 +10,8 @@ from mdtool.cli.output import asked, coloured, say, warn_all
 from mdtool.cli.source import XML, access_of, source_arguments
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from mdtool.apply.revise import Request, Revision
     from mdtool.qemu.virsh import Virsh
     from mdtool.reconcile.plan import Step
@@ -68,6 +70,7 @@ def run(args: argparse.Namespace) -> int:
     by_libvirt = args.source.startswith("libvirt:")
     virsh, state = _libvirt(args, revision) if by_libvirt else (None, "running")
     texts = revision.texts()
+    agreed = _as_shown(revision)
     in_step = virsh is None or state is None or _is_defined(virsh, revision)
     if not revision.plan and not texts and in_step:
         say(_DONE)
@@ -77,8 +80,16 @@ def run(args: argparse.Namespace) -> int:
         say("nothing was done")
         return 1
     if virsh is not None and (state != "running" or not args.restart):
-        return _define(args, revision, virsh, state)
-    return _carry_out(args, request)
+        return _define(args, request, agreed, virsh, state)
+    return _carry_out(args, request, agreed)
+
+
+def _as_shown(revision: Revision) -> Callable[[Revision], None]:
+    """What raises ConflictError for a revision that is another one than was shown."""
+    from mdtool.apply.saved import check_same, data_from_revision
+
+    shown = json.loads(json.dumps(data_from_revision(revision)))
+    return lambda now: check_same(shown, now, "the plan that was shown")
 
 
 def _request(args: argparse.Namespace) -> Request:
@@ -173,21 +184,30 @@ def _how(args: argparse.Namespace, steps: list[Step], state: str | None) -> str:
     return "; ".join(parts) or "nothing is done in the guest"
 
 
-def _define(args: argparse.Namespace, revision: Revision, virsh: Virsh, state: str | None) -> int:
+def _define(
+    args: argparse.Namespace, request: Request, agreed: Callable[[Revision], None], virsh: Virsh, state: str | None
+) -> int:
     """libvirt first, which may refuse; a machine that libvirt has and no description is told by mdtool status."""
-    from mdtool.apply.define import define
-    from mdtool.apply.revise import write
+    from mdtool.apply.define import check, define
+    from mdtool.apply.revise import revised, write
     from mdtool.cli.output import said_kept
+    from mdtool.errors import ConflictError
     from mdtool.files import locked
 
-    with locked(revision.request.target):
+    with locked(request.target):
+        revision = revised(request)
+        agreed(revision)
+        if (now := check(virsh, revision.guest.name)) != state:
+            was = f"was {state or 'not there'} when the plan was shown"
+            what = f"libvirt's '{revision.guest.name}' is {now or 'gone'}, and {was}"
+            raise ConflictError(what, remedy="look at the plan again", rule="plan-stale")
         define(revision, virsh, say)
         said_kept(*write(revision.texts(), revision.request))
     say(coloured(f"defined {revision.guest.name}", "green"))
     return 1 if state == "running" and revision.plan else 0
 
 
-def _carry_out(args: argparse.Namespace, request: Request) -> int:
+def _carry_out(args: argparse.Namespace, request: Request, agreed: Callable[[Revision], None]) -> int:
     """By the same service as ``mdtool reconcile --live`` and ``--launch``."""
     from mdtool.cli import output_arguments, reconcile
 
@@ -205,5 +225,5 @@ def _carry_out(args: argparse.Namespace, request: Request) -> int:
     reconcile.arguments(parser)
     output_arguments(parser)
     words += ["--output-format", args.output_format]
-    parser.set_defaults(applied=True)
+    parser.set_defaults(applied=True, agreed=agreed)
     return reconcile.run(parser.parse_args(words))

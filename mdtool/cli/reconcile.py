@@ -91,6 +91,8 @@ def run(args: argparse.Namespace) -> int:
     with ExitStack() as lock:
         lock.enter_context(locked(request.target, *([request.write_xml] if request.write_xml else [])))
         revision = revised(request)
+        if (agreed := getattr(args, "agreed", None)) is not None:  # by mdtool apply, which let go of the lock to ask
+            agreed(revision)
         warn_all(revision.warnings)
         outcomes, tree = None, revision.tree
         changes = revision.plan and not args.dry_run

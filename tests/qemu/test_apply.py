@@ -6,7 +6,7 @@ import json
 import re
 import subprocess
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -14,7 +14,7 @@ import pytest
 from mdtool.files import text_from_file
 from tests.conftest import require
 from tests.qemu.test_live import NIC, Running, guest
-from tests.support import SAMPLES, run_mdtool
+from tests.support import SAMPLES, mdtool, run_mdtool
 
 __all__ = ["guest"]
 pytestmark = pytest.mark.usefixtures("qemu")
@@ -76,6 +76,42 @@ def test_a_saved_plan_is_applied_or_refused_where_it_is_another(guest: Running) 
     assert guest.verify()[0] == 0
 
 
+def meanwhile(monkeypatch: pytest.MonkeyPatch, work: Callable[[], object]) -> None:
+    """Somebody does something while a person thinks about the question, and then agrees."""
+
+    def agreed(_question: str, *, yes: bool = False) -> bool:
+        work()
+        return True
+
+    monkeypatch.setattr("mdtool.cli.apply.asked", agreed)
+
+
+@pytest.mark.parametrize("how", ["another disk", "the same disk of another file", "nothing"])
+def test_the_plan_that_is_carried_out_is_the_one_that_was_shown(
+    how: str, guest: Running, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    guest.write(NIC.format(n=1))
+    guest.launch()
+    disk = guest.disk("a", "sda", "scsi")
+    guest.write(NIC.format(n=1), disk)
+    before = text_from_file(guest.yaml)
+
+    def change() -> None:
+        others = {"another disk": [disk, guest.disk("b", "sdb", "scsi")], "nothing": [disk]}
+        guest.write(NIC.format(n=1), *others.get(how, [guest.disk("b", "sda", "scsi")]))
+
+    meanwhile(monkeypatch, change)
+    status = mdtool("apply", guest.xml, guest.yaml, "--source", guest.qmp)
+    if how == "nothing":
+        assert status == 0
+        assert text_from_file(guest.yaml) != before
+    else:
+        assert status == 2
+        assert "[plan-stale]" in capsys.readouterr().err
+        assert text_from_file(guest.yaml) == before
+    assert guest.verify()[0] == 0, "as the description says"
+
+
 def test_what_is_no_plan_is_refused(guest: Running) -> None:
     guest.write(NIC.format(n=1))
     assert guest.reconcile().returncode == 0
@@ -115,6 +151,19 @@ def test_a_guest_of_libvirt_that_is_off_is_defined(defined: Path) -> None:
     other = run_mdtool("apply", defined, defined.with_suffix(".yaml"), "--source", "libvirt:other-guest", "--yes")
     assert other.returncode == 2
     assert "[other-guest]" in other.stderr
+
+
+def test_libvirt_is_not_given_another_machine_than_was_shown(
+    defined: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = defined.read_text().replace("</devices>", NIC.format(n=7) + "</devices>")
+    meanwhile(monkeypatch, lambda: defined.write_text(text))
+    words = ("apply", defined, defined.with_suffix(".yaml"), "--source", f"libvirt:{defined.stem}")
+    assert mdtool(*words) == 2
+    assert "[plan-stale]" in capsys.readouterr().err
+    assert not defined.with_suffix(".yaml").exists()
+    known = subprocess.run([require("virsh"), "-q", "list", "--all", "--name"], capture_output=True, text=True, check=True)
+    assert defined.stem not in known.stdout
 
 
 def secret_of(name: str) -> list[str]:
