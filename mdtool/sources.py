@@ -18,7 +18,7 @@ from __future__ import annotations
 import os
 import shutil
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from enum import Enum
@@ -63,6 +63,7 @@ class Access:
     ``way``      how a monitor is read; None for the quickest that this QEMU has
     ``tree``     the description of guest XML, where it is not the one inside
     ``told``     whether to warn where a running QEMU's arguments, which say what no monitor tells, are out of reach
+    ``texts``    what is read in place of a file: a text that is not written yet
     ``warn``     takes what a person should know
     """
 
@@ -72,12 +73,15 @@ class Access:
     way: Way | None = None
     tree: Tree | None = None
     told: bool = True
+    texts: Mapping[str, bytes] = field(default_factory=dict, hash=False)
     warn: Warned = field(default=_silent)
 
     def binary(self, name: str) -> str | None:
         """The QEMU to start where a source names ``name``; None for that one itself.  QemuError where it is not there."""
         if self.root is None:
             if self.qemu is not None and shutil.which(self.qemu) is None:
+                if os.path.exists(self.qemu):
+                    raise QemuError(f"QEMU cannot be run: {self.qemu}: permission denied", rule="qemu-missing")
                 raise QemuError(f"QEMU is not there: {self.qemu}", remedy="name a QEMU binary", rule="qemu-missing")
             return self.qemu
         from mdtool.qemu.root import program
@@ -125,6 +129,8 @@ def kind_of_data(data: bytes, name: str = "") -> Kind:
 
 def data_from_source(source: str, access: Access = DEFAULT) -> bytes:
     """The bytes of a file, of standard input, of a file in git, or of the XML that libvirt keeps; raises InputError."""
+    if source in access.texts:
+        return access.texts[source]
     scheme, colon, rest = source.partition(":")
     if colon and scheme == "libvirt":
         from mdtool.qemu.virsh import Virsh

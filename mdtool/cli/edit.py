@@ -7,6 +7,7 @@ import os
 import shlex
 import subprocess
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -89,14 +90,13 @@ def _edited(
             text = without_marks(now)
             if text == before:
                 return None
-            scratch.write_text(text, encoding="utf-8")
             try:
-                return text, _revision(scratch, xml, description, args)
+                return text, _revision(text, xml, description, args)
             except MdtoolError as error:
                 if now == shown:  # left as it was, with its errors
                     raise
                 say(str(error))
-                shown = with_marks(text, error, str(scratch), xml=not args.description)
+                shown = with_marks(text, error, str(target), xml=not args.description)
 
 
 def _open(file: Path) -> None:
@@ -109,19 +109,17 @@ def _open(file: Path) -> None:
         raise MdtoolError(f"the editor {editor} ended with status {status}; nothing was written")
 
 
-def _revision(scratch: Path, xml: Path, description: Path, args: argparse.Namespace) -> Revision:
+def _revision(text: str, xml: Path, description: Path, args: argparse.Namespace) -> Revision:
+    """What the text leads to in place of the file that is edited, which errors name."""
     from mdtool.apply.edit import checked_description
     from mdtool.apply.revise import Request, revised
     from mdtool.cli.source import access_of
     from mdtool.reconcile import Options
 
-    guest, yaml = str(xml), str(description)
     if args.description:
-        checked_description(scratch.read_text(encoding="utf-8"), str(scratch))
-        yaml = str(scratch)
-    else:
-        guest = str(scratch)
-    return revised(Request(guest, yaml, options=Options(prefer=args.prefer), access=access_of(args)))
+        checked_description(text, str(description))
+    access = replace(access_of(args), texts={str(description if args.description else xml): text.encode()})
+    return revised(Request(str(xml), str(description), options=Options(prefer=args.prefer), access=access))
 
 
 def _show_diff(before: str, text: str, name: str) -> None:

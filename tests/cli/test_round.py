@@ -72,6 +72,8 @@ def test_an_edit_that_stays_wrong_writes_nothing(folder: Path, monkeypatch: pyte
     editor(folder, monkeypatch, ("</devices>", "<interface type='user'><mac address='zz'/></interface></devices>"))
     done = run_mdtool("edit", "web01", "--yes", "--no-define")
     assert done.returncode == 2
+    assert done.stderr.startswith("web01.xml:"), done.stderr
+    assert "mdtool-edit-" not in done.stderr, "the guest's own file is named"
     assert (Path("web01.xml").read_bytes(), Path("web01.yaml").read_bytes()) == before
     refused = editor(folder, monkeypatch, ("a", "a"), ("a", "a"), ("</devices>", f"{NIC.format(n=2)}</devices>"))
     assert refused
