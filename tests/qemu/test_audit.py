@@ -171,8 +171,17 @@ def test_json_and_table(described: Path, tmp_path: Path, capsys: pytest.CaptureF
     (tmp_path / "other.yaml").write_text(DESCRIPTION.replace("audited", "other"))
     assert main(["audit", str(tmp_path), "--qemu", QEMU]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].split() == ["DESCRIPTION", "MACHINE", "DIFFERENCES", "WORST", "FIXABLE", "FORWARD", "BACKWARD"]
-    assert [line.split()[-2:] for line in lines[1:]] == [["loads", "loads"]] * 2
+    assert lines[0].split() == [
+        "DESCRIPTION",
+        "MACHINE",
+        "DIFFERENCES",
+        "WORST",
+        "FIXABLE",
+        "FORWARD",
+        "BACKWARD",
+        "VERDICT",
+    ]
+    assert [line.split()[-3:] for line in lines[1:3]] == [["loads", "loads", "same"]] * 2
 
 
 def test_which_qemu_is_not_guessed(described: Path, capsys: pytest.CaptureFixture[str]) -> None:
