@@ -61,7 +61,8 @@ def with_commandline(guest: Guest, sections: Sections) -> Sections:
             what = f"-{option.name} {option.value}: not as QEMU takes it"
             raise InputError(what, at=option.position, rule="options-syntax") from None
     if "0" in flash_of(options):
-        found = {**found, "firmware": {**found.get("firmware", {}), "kind": "pflash"}}
+        secure = {"secure": True} if any(map(_is_secure, options)) else {}
+        found = {**found, "firmware": {**found.get("firmware", {}), "kind": "pflash", **secure}}
     return found
 
 
@@ -73,6 +74,12 @@ def undescribed(option: Option) -> Option | None:
     """
     row = _CARRIED.get(option.name)
     return row(option) if row is not None and option.value is not None else option
+
+
+def _is_secure(option: Option) -> bool:
+    """Whether flash can be written to in SMM alone."""
+    bag = option.bag if option.name == "global" else {}
+    return (bag.get("driver"), bag.get("property"), bag.get("value")) == ("cfi.pflash01", "secure", "on")
 
 
 def _read(sections: Sections, option: Option) -> Sections:

@@ -4,42 +4,22 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 from mdtool.commandline.option import Option, split
-from mdtool.commandline.placeholder.flash import path_of
 from mdtool.commandline.placeholder.hostside import HostSide
+from mdtool.commandline.sections import sections_from_options
 from mdtool.commandline.sizes import MIB, bytes_of
 from mdtool.errors import Report
+from mdtool.importer.flash import flash_options, flash_xml
 from mdtool.importer.markup import SWITCH, Keys, on, tag, text, yes
+from mdtool.importer.option_list import Said
 from mdtool.machine.tree import Tree
 
 Section = dict[str, Any]
-
-
-class Said:
-    """A command line's options by name."""
-
-    def __init__(self, options: Sequence[Option]) -> None:
-        self.options = options
-
-    def __contains__(self, name: str) -> bool:
-        return any(option.name == name for option in self.options)
-
-    def all(self, *names: str) -> list[Option]:
-        return [option for option in self.options if option.name in names]
-
-    def value(self, name: str) -> str | None:
-        """The argument of the last one; None where there is none."""
-        return next((option.value for option in reversed(self.options) if option.name == name), None)
-
-    def bag(self, name: str) -> Section:
-        """What all of a name say together, as QEMU merges them."""
-        return {key: value for option in self.all(name) for key, value in option.bag.items()}
-
 
 # --- the description's sections ------------------------------------------------------------------------------------
 
@@ -56,7 +36,8 @@ _ELSEWHERE = frozenset({
 def with_sections(tree: Tree, said: Said, name: str) -> Tree:
     """The dumped tree with what the options say of the guest and no monitor tells."""
     features: Section = dict(tree.features)
-    globals_ = {**dict(_globals(said)), **features.get("globals", {})}
+    chosen = sections_from_options(said.all("global")).get("features", {})
+    globals_ = {**chosen.get("globals", {}), **features.get("globals", {})}
     strings = {str(bag.get("name")): str(bag["string"]) for option in said.all("fw_cfg") if "string" in (bag := option.bag)}
     for key, values in (("globals", globals_), ("fw_cfg", strings)):
         if values:
@@ -106,12 +87,6 @@ def _machine_value(name: str, value: Any) -> Any:
     if str(value) in SWITCH:
         return on(SWITCH[str(value)]) if name in _WORDS else SWITCH[str(value)]
     return value
-
-
-def _globals(said: Said) -> Iterable[tuple[str, str]]:
-    for option in said.all("global"):
-        bag = option.bag
-        yield f"{bag.get('driver')}.{bag.get('property')}", str(bag.get("value", "on"))
 
 
 def _distance(bag: Mapping[str, Any]) -> Section:
@@ -320,9 +295,9 @@ def booting(
 ) -> tuple[str, bool]:
     """(the children of <os> after <type>, whether flash memory holds the firmware)."""
     arch = str(tree.machine["arch"])
-    inner, flash = "", _flash(said, host, absolute, report)
-    inner += flash
-    if not flash and (bios := said.value("bios") or said.bag("machine").get("firmware")):
+    flash, options = flash_xml(said, host, absolute, report), flash_options(said, host, absolute)
+    inner = flash
+    if not flash and not options and (bios := said.value("bios") or said.bag("machine").get("firmware")):
         inner += text("loader", absolute(str(bios)), type_="rom", readonly="yes")
     for name, element in (("kernel", "kernel"), ("initrd", "initrd"), ("append", "cmdline"), ("dtb", "dtb")):
         value = said.value(name)
@@ -336,35 +311,7 @@ def booting(
         inner += tag("bios", rebootTimeout=timeout)
     if _smbios(said)[1]:
         inner += tag("smbios", mode="sysinfo")
-    return inner, bool(flash)
-
-
-def _flash(said: Said, host: HostSide, absolute: Callable[[str], str], report: Report) -> str:
-    found = dict(host.flash)
-    for bank in ("pflash0", "pflash1"):
-        if (node := said.bag("machine").get(bank)) is not None and node in host.drives:
-            found[bank] = host.drives[node]
-    code, own = found.get("pflash0"), found.get("pflash1")
-    if code is None:
-        return ""
-    inner = ""
-    for given, element in ((code, "loader"), (own, "nvram")):
-        path = path_of(given.bag, host) if given is not None else None
-        if given is None or path is None:
-            continue
-        form = str(given.bag.get("format") or given.bag.get("driver") or "raw")
-        form = "raw" if form in ("file", "host_device") else form
-        said_form = form if form != "raw" else None
-        if element == "nvram":
-            inner += text(element, absolute(path), format=said_form)
-            continue
-        if not any(str(given.bag.get(key)) in ("on", "True", "true") for key in ("readonly", "read-only")):
-            what = f"-{given.option.name}: the firmware's flash is opened read-only from now on"
-            remedy = "keep the guest's own settings in a second flash, which is <nvram>"
-            report.warn(what, at=given.option.position, remedy=remedy, rule="firmware")
-        secure = any(name == "cfi.pflash01.secure" and value == "on" for name, value in _globals(said))
-        inner += text(element, absolute(path), readonly="yes", secure=yes(secure or None), type_="pflash", format=said_form)
-    return inner
+    return inner, bool(flash or options)
 
 
 def sysinfo(said: Said, absolute: Callable[[str], str]) -> tuple[str, list[Option]]:

@@ -19,7 +19,9 @@ from mdtool.importer.devices import (
     Thing,
 )
 from mdtool.importer.display import audio, graphics
+from mdtool.importer.flash import flash_options
 from mdtool.importer.markup import Keys, NoWords, tag
+from mdtool.importer.option_list import Said
 from mdtool.machine.tree import Tree
 from mdtool.qemu.commandline import arch_of, binary_of
 
@@ -34,7 +36,7 @@ class GuestText:
 
     def __init__(self, command: Command, given: Sequence[Option], host: HostSide, report: Report) -> None:
         self.command, self.given, self.host, self.report = command, given, host, report
-        self.said = domain.Said(given)
+        self.said = Said(given)
         self.binary = binary_of(command, report)
         host.arch = arch_of(self.binary)
         _, host.watchdog, self.left = domain.event_actions(self.said)
@@ -72,6 +74,7 @@ class GuestText:
         emulator = self.binary if self.binary.startswith("/") else shutil.which(self.binary) or f"/usr/bin/{self.binary}"
         body = "".join(f"    {element}\n" for element in elements)
         kept = [*backends, *(t.verbatim for t in things if t.verbatim is not None), *host.kept, *self.left, *left, *more]
+        kept += flash_options(said, host, self.absolute)
         uuid = f"  <uuid>{_escaped(str(said.value('uuid')))}</uuid>\n" if "uuid" in said else ""
         os_type = tag("type", "hvm", arch=_ARCH.get(arch, arch), machine=machine)
         parts = [domain.features(said, tree, arch, is_efi), domain.cpu(said, tree), domain.clock(said, tree)]
