@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mdtool.cli.output import coloured, say
+from mdtool.cli.source import MACHINE, connect_argument
 from mdtool.errors import InputError, Report
 
 if TYPE_CHECKING:
+    from mdtool.machine.tree import Tree
     from mdtool.proof.audit import Audit, Finding
 
 EXAMPLE = """\
@@ -22,16 +24,20 @@ example:
   mdtool audit web01.yaml --qemu qemu-system-x86_64 --qemu-root /srv/sid     a debootstrapped folder, without chroot
   mdtool audit web01.yaml --qemu-root /srv/sid --fix                         write what restores the old view
   mdtool audit guests/ --qemu-root /srv/sid                                  one table for a folder of descriptions
+  mdtool audit libvirt:web01 --qemu-root /srv/sid                            a guest that runs, without a description
 """
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("description", metavar="GUEST.yaml", nargs="+", help="descriptions, or folders of them")
+    parser.add_argument("sources", metavar="SOURCE", nargs="+", help=f"{MACHINE}; or a folder of descriptions")
+    connect_argument(parser)
     parser.add_argument("--qemu", metavar="BINARY", help="the new QEMU; default: the guest's architecture's, by name")
     parser.add_argument("--qemu-root", metavar="DIR", help="the folder that the new QEMU lives in, as / does")
     parser.add_argument("--against", metavar="BINARY", help="the old QEMU; default: the installed one")
     parser.add_argument("--against-root", metavar="DIR", help="the folder that the old QEMU lives in")
-    parser.add_argument("--fix", action="store_true", help="write the properties that restore the old view")
+    parser.add_argument(
+        "--fix", action="store_true", help="write the properties that restore the old view into the descriptions"
+    )
     parser.add_argument("--no-causes", action="store_true", help="do not look for responsible properties: quicker")
     parser.add_argument("--no-migration", action="store_true", help="do not try the state of one in the other")
     parser.add_argument(
@@ -50,11 +56,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from mdtool.proof.verdict import fails
 
-    files = _files(args.description)
+    files = _files(args.sources)
+    if args.fix:
+        _check_fixable(files)
     report = Report()
     audits = _audits(files, args, report)
     if args.json:
-        data = {str(file): found.data() for file, found in audits.items()}
+        data = {file: found.data() for file, found in audits.items()}
         print(json.dumps(next(iter(data.values())) if len(files) == 1 and data else data, indent=1))
     elif len(files) > 1:
         _table(audits)
@@ -69,12 +77,16 @@ def run(args: argparse.Namespace) -> int:
     return 1 if any(fails(found, args.fail_on) for found in audits.values()) else 0
 
 
-def _audits(files: list[Path], args: argparse.Namespace, report: Report) -> dict[Path, Audit]:
+def _audits(files: list[str], args: argparse.Namespace, report: Report) -> dict[str, Audit]:
     """The audit of each file, some at once; one that does not start keeps no other from being looked at."""
     jobs = args.jobs if args.jobs > 0 else min(2, os.cpu_count() or 1)
-    audits: dict[Path, Audit] = {}
+    audits: dict[str, Audit] = {}
+    trees: dict[str, Tree] = {}
+    for file in files:  # a rehearsal handles signals, which is the main thread's
+        with report.step():
+            trees[file] = _tree(file, args)
     with ThreadPoolExecutor(max_workers=min(jobs, len(files))) as pool:
-        running = {file: pool.submit(_audit, file, args) for file in files}
+        running = {file: pool.submit(_audit, tree, args) for file, tree in trees.items()}
         for number, (file, future) in enumerate(running.items(), 1):
             with report.step():
                 audits[file] = future.result()
@@ -83,25 +95,39 @@ def _audits(files: list[Path], args: argparse.Namespace, report: Report) -> dict
     return audits
 
 
-def _files(names: list[str]) -> list[Path]:
-    found: list[Path] = []
+def _files(names: list[str]) -> list[str]:
+    """The sources, with the descriptions of a folder in its place."""
+    found: list[str] = []
     for name in names:
         path = Path(name)
-        inside = sorted([*path.glob("*.yaml"), *path.glob("*.yml")]) if path.is_dir() else [path]
-        if not inside:
+        inside = sorted([*path.glob("*.yaml"), *path.glob("*.yml")]) if path.is_dir() else None
+        if inside is not None and not inside:
             raise InputError(f"no description in {path}", expected="files *.yaml", rule="audit-files")
-        found += inside
+        found += [name] if inside is None else map(str, inside)
     return found
 
 
-def _audit(file: Path, args: argparse.Namespace) -> Audit:
-    from mdtool.machine.document import tree_from_file
-    from mdtool.proof.audit import Qemu, audit
-    from mdtool.proof.standalone import binary_of
+def _check_fixable(files: list[str]) -> None:
+    from mdtool.sources import Kind, is_running, kind_of
+
+    for file in files:
+        if is_running(file) or not Path(file).is_file() or kind_of(file) is not Kind.DESCRIPTION:
+            raise InputError(f"--fix cannot write into {file}", expected="a file with a description", rule="audit-fix")
+
+
+def _tree(file: str, args: argparse.Namespace) -> Tree:
+    """The machine of a source; what is no description yet is made one by the old QEMU."""
+    from mdtool.sources import Access, tree_from_source
 
     if args.qemu is None and args.qemu_root is None:
         raise InputError("audit needs the QEMU to look at", expected="--qemu BINARY or --qemu-root DIR")
-    tree = tree_from_file(file)
+    return tree_from_source(file, Access(args.connect, args.against, args.against_root, warn=say))
+
+
+def _audit(tree: Tree, args: argparse.Namespace) -> Audit:
+    from mdtool.proof.audit import Qemu, audit
+    from mdtool.proof.standalone import binary_of
+
     name = binary_of(tree)
     old = Qemu(args.against or name, Path(args.against_root) if args.against_root else None)
     new = Qemu(args.qemu or name, Path(args.qemu_root) if args.qemu_root else None)
@@ -150,7 +176,7 @@ def _cause(finding: Finding) -> str:
     return "no property of a described device is behind it"
 
 
-def _table(audits: dict[Path, Audit]) -> None:
+def _table(audits: dict[str, Audit]) -> None:
     from mdtool.proof.verdict import verdict, worst
 
     rows: list[tuple[str, ...]] = [
@@ -162,7 +188,7 @@ def _table(audits: dict[Path, Audit]) -> None:
         fixable = sum(bool(finding.fixes) for finding in found.findings)
         rows.append(
             (
-                str(file),
+                file,
                 f"{found.type.name} {state}",
                 str(len(found.findings)),
                 worst(found) or "-",
@@ -176,12 +202,12 @@ def _table(audits: dict[Path, Audit]) -> None:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
-def _causes(audits: dict[Path, Audit], *, explained: bool) -> None:
+def _causes(audits: dict[str, Audit], *, explained: bool) -> None:
     """What differs, once over all guests; what is tried in vain is said once too."""
     from mdtool.proof.verdict import causes
 
     said: set[str] = set()
-    for one in causes({str(file): found for file, found in audits.items()}):
+    for one in causes(audits):
         who = f"{len(one.guests)} of {len(audits)} guests" if len(one.guests) > 1 else one.guests[0]
         print(coloured(f"{one.finding} [{one.level}]: {who}", "red"))
         if explained and (why := _cause(one.finding)) not in said:
@@ -189,7 +215,7 @@ def _causes(audits: dict[Path, Audit], *, explained: bool) -> None:
             said |= {why} if not one.finding.fixes else set()
 
 
-def _fix(file: Path, found: Audit) -> None:
+def _fix(file: str, found: Audit) -> None:
     from mdtool.files import locked, write_file
     from mdtool.machine.document import document_from_file
     from mdtool.proof.audit import reasons

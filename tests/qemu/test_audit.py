@@ -17,6 +17,7 @@ from conftest import other_root, require
 from mdtool.cli import main
 from mdtool.machine.document import tree_from_file
 from mdtool.proof.audit import Audit, Qemu, audit, machine_type_from_answer
+from tests.support import SAMPLES
 
 QEMU = "qemu-system-x86_64"
 DESCRIPTION = """\
@@ -187,6 +188,19 @@ def test_json_and_table(described: Path, tmp_path: Path, capsys: pytest.CaptureF
 def test_which_qemu_is_not_guessed(described: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["audit", str(described)]) == 2
     assert "expected --qemu BINARY or --qemu-root DIR" in capsys.readouterr().err
+
+
+def test_every_source_is_audited(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Guest XML needs no description; what restores the old view has nowhere to go there."""
+    require(QEMU)
+    monkeypatch.chdir(tmp_path)
+    Path("web01.xml").write_bytes((SAMPLES / "web01" / "guest.xml").read_bytes())
+    assert main(["audit", "web01.xml", "--qemu", QEMU, "--no-causes", "--no-migration"]) == 0
+    assert "0 differences that a guest sees" in capsys.readouterr().out
+    assert main(["audit", "web01.xml", "--qemu", QEMU, "--fix"]) == 2
+    assert "[audit-fix]" in capsys.readouterr().err
 
 
 def test_a_folder_without_descriptions(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
