@@ -179,9 +179,11 @@ def guest_from_source(source: str, access: Access = DEFAULT) -> Guest:
 
 def at_home(guest: Guest, access: Access) -> Guest:
     """The guest with the emulator that ``access`` names, where it names one."""
-    from mdtool.guest.machines import binary_name
+    from mdtool.guest.machines import binary_name, check_architecture
 
     binary = access.binary(guest.emulator or binary_name(guest))
+    if binary is not None:
+        check_architecture(guest, binary)
     return replace(guest, emulator=binary) if binary else guest
 
 

@@ -14,7 +14,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from mdtool.cache import cache_folder, keep
-from mdtool.errors import InputError, QemuError, choices
+from mdtool.errors import ConflictError, InputError, QemuError, choices
 from mdtool.guest.model import Guest
 from mdtool.machine.machines import PREFERRED, family_of
 
@@ -26,6 +26,8 @@ _VERSIONED = re.compile(r".+-\d+\.\d+(\.\d+)?$")
 _TARGETS = {"i686": "i386", "armv7l": "arm", "armv6l": "arm", "ppc64le": "ppc64"}
 #: i686 guests run on the 64 bit binary too, and distributions ship that one
 _STAND_INS = {"i386": "x86_64"}
+#: binaries that run the guests of a narrower one as well
+_WIDER = {**_STAND_INS, "arm": "aarch64", "ppc": "ppc64"}
 
 
 class Machine(NamedTuple):
@@ -82,6 +84,19 @@ def target_of(guest: Guest) -> str:
     path = guest.emulator or _on_path(guest.arch) or ""
     named = re.search(r"qemu-system-(\w+)$", path)
     return named[1] if named else _TARGETS.get(guest.arch, guest.arch)
+
+
+def check_architecture(guest: Guest, binary: str) -> None:
+    """Raise ConflictError where the name of a binary says that it is another architecture's than the guest's."""
+    wanted = _TARGETS.get(guest.arch, guest.arch)
+    named = re.search(r"qemu-system-(\w+)$", binary)
+    if named and named[1] not in (wanted, _WIDER.get(wanted)):
+        raise ConflictError(
+            f"{binary} is QEMU for {named[1]}, and the guest is an {guest.arch} one",
+            at=guest.domain.at("os/type"),
+            expected=f"qemu-system-{wanted}",
+            rule="qemu-architecture",
+        )
 
 
 def machine_of(guest: Guest) -> Machine:

@@ -68,7 +68,7 @@ def refused(*words: str | Path) -> str:
         ("/etc/passwd", "QEMU cannot be run: /etc/passwd: permission denied"),
         ("/", "QEMU cannot be run: /: permission denied"),
         ("no/such/qemu", "QEMU is not there: no/such/qemu"),
-        ("qemu-system-aarch64", "unsupported machine type"),
+        ("qemu-system-aarch64", "qemu-system-aarch64 is QEMU for aarch64, and the guest is an x86_64 one"),
     ],
 )
 def test_the_wrong_binary(binary: str, said: str) -> None:
