@@ -24,12 +24,23 @@ _LOADER = re.compile(r"(.*/)?ld[\w.-]*\.so[\w.]*")
 _OWN = re.compile(r"/(?:proc/self|dev)/(fd/\d+|stdin)")
 
 
+def arguments_of(pid: int | str, errors: str = "replace") -> list[str]:
+    """Every word that a process was started with, also of one that is no QEMU; ``errors`` is for bytes that are no UTF-8.
+
+    >>> len(arguments_of(os.getpid())) > 0
+    True
+
+    Raises OSError where they cannot be read.
+    """
+    return Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors=errors).split("\0")[:-1]
+
+
 def words_of(pid: int) -> list[str]:
     """The arguments of a QEMU, the program first.
 
     Raises OSError where they cannot be read, and LookupError where the process is none.
     """
-    words = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")[:-1]
+    words = arguments_of(pid)
     start = program_in(words)
     if start is None:
         raise LookupError(f"process {pid} is no QEMU")

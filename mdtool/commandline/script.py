@@ -18,6 +18,7 @@ from typing import Any
 from lark import Lark, Token, Tree, UnexpectedInput
 
 from mdtool.cache import parser_from_grammar
+from mdtool.commandline.process import arguments_of, program_in
 from mdtool.commandline.shell import ASSIGNMENT, SHELL_WORDS, Shell, Unknown, words_of
 from mdtool.errors import InputError, Position, Report
 from mdtool.files import bytes_from_file
@@ -287,27 +288,30 @@ def _of_process(source: str, report: Report) -> Command:
     """The arguments of a running QEMU: what was plugged or changed since is not in them, and that is said."""
     process = Path("/proc") / source[4:]
     try:
-        data = (process / "cmdline").read_bytes()
+        words = arguments_of(source[4:], errors="surrogateescape")
         folder, binary = os.readlink(process / "cwd"), os.readlink(process / "exe")
     except OSError as error:
         raise InputError(f"cannot read {process}: {error.strerror}", remedy="is it running, and yours?") from None
-    found = replace(_from_words(data, source), folder=folder)
+    start = program_in(words)
+    if start is None:
+        raise InputError(f"{source} is {os.path.basename(binary)}, and no QEMU", expected="a QEMU", rule="script-qemu")
+    found = replace(_from_words(words[start:], source), folder=folder)
     what = f"{source} is imported as it was started; what was plugged or unplugged since is not in its arguments"
     report.warn(what, remedy=f"mdtool diff GUEST.yaml {source} shows it, where QEMU has a free monitor", rule="process")
-    if not _QEMU.fullmatch(found.words[0].text):
-        raise InputError(f"{source} is {os.path.basename(binary)}, and no QEMU", expected="a QEMU", rule="script-qemu")
+    if start > 0:  # what runs is its loader
+        return found
     return replace(found, words=(replace(found.words[0], text=binary.removesuffix(" (deleted)")), *found.words[1:]))
 
 
 def _from_data(data: bytes, name: str, report: Report, folder: str) -> Command:
     if b"\0" in data:
-        return replace(_from_words(data, name), folder=folder)
+        words = data.decode(errors="surrogateescape").removesuffix("\0").split("\0")
+        return replace(_from_words(words, name), folder=folder)
     return command_from_script(data.decode(errors="surrogateescape"), name, report, folder)
 
 
-def _from_words(data: bytes, name: str) -> Command:
+def _from_words(words: Sequence[str], name: str) -> Command:
     """/proc/N/cmdline, or a copy: each word ends in a NUL.  A word's place is its number, in the column's place."""
-    words = data.decode(errors="surrogateescape").removesuffix("\0").split("\0")
     found = tuple(Word(text, Position(name, 1, number)) for number, text in enumerate(words, 1))
     for word in found:
         _readable(word)

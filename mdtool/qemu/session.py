@@ -27,7 +27,7 @@ from typing import Any, Protocol, TypeVar
 
 from qemu.qmp import ConnectError, ExecuteError, QMPClient
 
-from mdtool.commandline.process import peer_of, pid_of_libvirt
+from mdtool.commandline.process import arguments_of, peer_of, pid_of_libvirt
 from mdtool.errors import MdtoolError, MonitorError, QemuError
 from mdtool.limits import MAX_ANSWER
 from mdtool.qemu.virsh import Virsh, message
@@ -384,7 +384,7 @@ def _from_libvirt(rest: str, source: str, timeout: float, connect: str | None) -
 
 def _from_pid(rest: str, source: str, timeout: float, connect: str | None) -> Session:
     try:
-        words = Path(f"/proc/{int(rest)}/cmdline").read_bytes().decode(errors="replace").split("\0")
+        words = arguments_of(int(rest))
     except ValueError:
         raise MonitorError(f"{source}: not a number", expected="pid:N") from None
     except OSError as error:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -237,6 +238,19 @@ def test_a_running_qemu_is_imported_by_its_pid(tmp_path: Path) -> None:
     ][1:]
     with pytest.raises(InputError, match="no QEMU"):
         command_from_source(f"pid:{os.getpid()}", Report())
+
+
+def test_a_qemu_behind_its_loader_is_imported_by_its_pid() -> None:
+    loader, binary = Path("/lib64/ld-linux-x86-64.so.2"), shutil.which("qemu-system-x86_64")
+    if not loader.exists() or binary is None:
+        pytest.skip("no loader, or no QEMU")
+    process = subprocess.Popen([loader, binary, "-M", "none", "-display", "none", "-S"], stdin=subprocess.DEVNULL)
+    try:
+        command = command_from_source(f"pid:{process.pid}", Report())
+    finally:
+        process.kill()
+        process.wait()
+    assert [word.text for word in command.words][:3] == [binary, "-M", "none"]
 
 
 def test_stdin_is_a_source(tmp_path: Path) -> None:
