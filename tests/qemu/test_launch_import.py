@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 from mdtool.commandline.option import Option, words_from_options
+from mdtool.commandline.process import arguments_of
 from mdtool.compare import guest_visible
 from mdtool.errors import Errors, InputError, QemuError, Report
 from mdtool.guest.devices import guest_from_bytes
@@ -45,6 +46,7 @@ from mdtool.qemu.dump import dump
 from mdtool.qemu.process import QemuProcess
 from mdtool.reconcile import reconcile
 from mdtool.reconcile.plan import Action
+from tests.support_waiting import until
 
 SCRIPTS = Path(__file__).parents[1] / "importer"
 NAMES = sorted(path.stem for path in SCRIPTS.glob("*.sh"))
@@ -246,6 +248,7 @@ def test_a_qemu_behind_its_loader_is_imported_by_its_pid() -> None:
         pytest.skip("no loader, or no QEMU")
     process = subprocess.Popen([loader, binary, "-M", "none", "-display", "none", "-S"], stdin=subprocess.DEVNULL)
     try:
+        until(lambda: arguments_of(process.pid), of=process)  # the kernel writes them down after it began to execute
         command = command_from_source(f"pid:{process.pid}", Report())
     finally:
         process.kill()
