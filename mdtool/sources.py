@@ -64,6 +64,7 @@ class Access:
     ``tree``     the description of guest XML, where it is not the one inside
     ``told``     whether to warn where a running QEMU's arguments, which say what no monitor tells, are out of reach
     ``texts``    what is read in place of a file: a text that is not written yet
+    ``secrets``  whether libvirt's XML comes with its secrets: not where it goes into a file
     ``warn``     takes what a person should know
     """
 
@@ -73,6 +74,7 @@ class Access:
     way: Way | None = None
     tree: Tree | None = None
     told: bool = True
+    secrets: bool = True
     texts: Mapping[str, bytes] = field(default_factory=dict, hash=False)
     warn: Warned = field(default=_silent)
 
@@ -136,7 +138,8 @@ def data_from_source(source: str, access: Access = DEFAULT) -> bytes:
         from mdtool.qemu.virsh import Virsh
 
         virsh = Virsh(access.connect)
-        return virsh.xml(virsh.named(rest), "--inactive").encode()
+        name = virsh.named(rest)
+        return (virsh.xml(name, "--inactive") if access.secrets else virsh.public_xml(name)).encode()
     if is_running(source):
         remedy = "mdtool import makes guest XML of a process's command line" if scheme == "pid" else None
         raise InputError(

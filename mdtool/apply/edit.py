@@ -31,7 +31,7 @@ def without_marks(text: str) -> str:
 def with_marks(text: str, error: MdtoolError, file: str, *, xml: bool) -> str:
     """The text with a comment above each line that an error is about; errors without a line come first.
 
-    >>> print(with_marks("a: 1\\n", MdtoolError("no such key"), xml=False), end="")
+    >>> print(with_marks("a: 1\\n", MdtoolError("no such key"), "g.yaml", xml=False), end="")
     # mdtool: error: no such key
     a: 1
     """

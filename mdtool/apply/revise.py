@@ -126,7 +126,7 @@ class _Warnings:
 def revised(request: Request) -> Revision:
     """Reconcile; raises what reading, reconciling and, for another machine type, QEMU raise."""
     _check_streams(request)
-    access = request.access
+    access = replace(request.access, secrets=request.write_xml is None)
     guest = guest_from_source(request.guest, access)
     old = described(request, guest)
     before = old.tree if old else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 
 from mdtool.cli.output import wrote
 from mdtool.cli.source import DESCRIPTION, XML, access_of, connect_argument
@@ -34,7 +35,7 @@ def run(args: argparse.Namespace) -> int:
 
     if bool(args.description) == args.remove:
         raise InputError("nothing to embed", expected="a description, or --remove")
-    access = access_of(args)
+    access = replace(access_of(args), secrets=args.output is None)
     text = document_from_source(args.description, access).text if args.description else None
     in_libvirt = args.guest.startswith("libvirt:")
     target = args.output or (STANDARD if in_libvirt else args.guest)

@@ -57,7 +57,11 @@ def test_numbers_stay(tmp_path: Path, capsys: pytest.CaptureFixture[str], adopte
     assert main(["launch", str(xml), str(described), "--rehearse"]) == 0
     assert "0 differences that a guest sees" in capsys.readouterr().out
     described.write_text(described.read_text().replace("'0002'", "'0009'", 1))
-    assert main(["reconcile", str(tmp_path / "out.xml"), str(described)]) == 2  # another uid than the XML's
+    assert main(["reconcile", str(tmp_path / "out.xml"), str(described)]) == 0  # the XML is as it was written
+    assert "'0009'" in described.read_text()
+    other = (tmp_path / "out.xml").read_text().replace("0x0002", "0x0005")
+    (tmp_path / "out.xml").write_text(other)
+    assert main(["reconcile", str(tmp_path / "out.xml"), str(described)]) == 2  # both changed
     assert "zpci" in capsys.readouterr().err
 
 
