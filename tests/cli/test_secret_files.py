@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tests.support import run_mdtool
 
-SECRET = "opensesame"
+SECRET = "sesame81"  # VNC takes eight characters
 GUEST = """<domain type='qemu'><name>{name}</name><uuid>{uuid}</uuid><memory unit='MiB'>64</memory><vcpu>1</vcpu>
 <os><type arch='x86_64' machine='pc-q35-7.2'>hvm</type></os>
 <devices><graphics type='vnc' port='-1' autoport='yes' passwd='{secret}'/></devices></domain>"""
