@@ -248,7 +248,7 @@ def test_a_qemu_behind_its_loader_is_imported_by_its_pid() -> None:
         pytest.skip("no loader, or no QEMU")
     process = subprocess.Popen([loader, binary, "-M", "none", "-display", "none", "-S"], stdin=subprocess.DEVNULL)
     try:
-        until(lambda: arguments_of(process.pid), of=process)  # the kernel writes them down after it began to execute
+        until(lambda: "-S" in arguments_of(process.pid), of=process)
         command = command_from_source(f"pid:{process.pid}", Report())
     finally:
         process.kill()
