@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import NamedTuple
 
@@ -15,7 +15,7 @@ from mdtool.machine.positions import Positions, place_at, positions
 from mdtool.machine.tree import Place, Tree
 from mdtool.qemu.introspect import Knowledge
 from mdtool.reconcile import Result, reconcile
-from mdtool.reconcile.plan import Action, Step
+from mdtool.reconcile.plan import Action, Plan
 from mdtool.review.check import checked
 from mdtool.review.names import names
 from mdtool.review.plan import text_from_step
@@ -32,7 +32,8 @@ class Source(NamedTuple):
 class Pair:
     """A description and its guest XML, either of which may be missing or unreadable.
 
-    ``findings`` are errors and warnings of both, each with a position in one of them.
+    ``findings`` are errors and warnings of both, each with a position in one of them; ``where`` has the positions of
+    the description.
     """
 
     description: Source | None = None
@@ -43,14 +44,11 @@ class Pair:
     findings: tuple[MdtoolError, ...] = ()
     knowledge: Knowledge | None = None
     wanted: tuple[Wanted, ...] = field(default=(), repr=False)
+    where: Positions = field(default_factory=dict, repr=False)
 
     @property
     def tree(self) -> Tree | None:
         return self.document.tree if self.document is not None else None
-
-    @cached_property
-    def where(self) -> Positions:
-        return positions(self.document) if self.document is not None else {}
 
     @cached_property
     def elements(self) -> Mapping[str, Wanted]:
@@ -97,11 +95,13 @@ def paired(description: Source | None, xml: Source | None, knowledge: Knowledge 
             result = reconcile(guest, document.tree if document is not None else None)
             for warning in result.warnings:
                 report.error(warning)
-    pair = Pair(description, xml, document, guest, result, knowledge=knowledge, wanted=tuple(wanted))
-    findings = [*_flat(report.errors), *(_steps(pair) if document is not None else ())]
+    where = positions(document) if document is not None else {}
+    findings = list(_flat(report.errors))
+    if description is not None and document is not None and result is not None:
+        findings += _steps(result.plan, description.file, where)
     fallback = description or xml
     placed = tuple(_placed(error, fallback.file if fallback else "") for error in findings)
-    return Pair(description, xml, document, guest, result, placed, knowledge, tuple(wanted))
+    return Pair(description, xml, document, guest, result, placed, knowledge, tuple(wanted), where)
 
 
 def _flat(errors: Iterable[MdtoolError]) -> Iterator[MdtoolError]:
@@ -118,24 +118,17 @@ def _placed(error: MdtoolError, file: str) -> MdtoolError:
     return error
 
 
-def _steps(pair: Pair) -> Iterator[Warn]:
+def _steps(plan: Plan, file: str, where: Positions) -> Iterator[Warn]:
     """What reconcile would change: at the node, and at the XML element where there is one."""
-    if pair.result is None or pair.description is None:
-        return
-    for step in pair.result.plan.steps:
+    for step in plan.steps:
         if step.action is Action.KEEP:
             continue
-        what = f"not reconciled with the guest XML: {' '.join(_step_text(step).split())}"
+        what = f"not reconciled with the guest XML: {' '.join(text_from_step(replace(step, at=None)).split())}"
         bus = step.where[0] if step.where else ""
-        at = pair.where.get((step.name, "")) or pair.where.get((bus, "bus")) or Position(pair.description.file, 1)
+        at = where.get((step.name, "")) or where.get((bus, "bus")) or Position(file, 1)
         yield Warn(what, at=at, rule="not-reconciled")
         if step.at is not None:
             yield Warn(what, at=step.at, rule="not-reconciled")
-
-
-def _step_text(step: Step) -> str:
-    text = text_from_step(step)
-    return text.replace(f"{step.at}; ", "") if step.at else text
 
 
 def _offset(text: str, line: int, column: int) -> int:
