@@ -13,6 +13,8 @@ from lsprotocol import types as lsp
 from pygls.lsp.client import LanguageClient
 
 from mdtool.guest.devices import guest_from_bytes
+from mdtool.integrations.lsp import server
+from mdtool.integrations.lsp.analysis import Source
 from mdtool.machine.document import tree_with
 from mdtool.machine.writer import yaml_from_tree
 from mdtool.reconcile import reconcile
@@ -77,10 +79,10 @@ class Editor(LanguageClient):
         return [diagnostic.code for diagnostic in self.told.get(uri, [])]
 
 
-def in_editor(folder: Path, job: Callable[[Editor], Awaitable[None]]) -> None:
+def in_editor(folder: Path, job: Callable[[Editor], Awaitable[None]], *words: str) -> None:
     async def session() -> None:
         editor = Editor()
-        await editor.start_io(sys.executable, "-m", "mdtool", "lsp")
+        await editor.start_io(sys.executable, "-m", "mdtool", "lsp", *words)
         try:
             await editor.initialize_async(lsp.InitializeParams(lsp.ClientCapabilities(), root_uri=folder.as_uri()))
             editor.initialized(lsp.InitializedParams())
@@ -294,3 +296,28 @@ def test_a_hostile_document_does_not_end_the_server(tmp_path: Path) -> None:
             await editor.until(lambda: editor.codes(uri) == [])
 
     in_editor(tmp_path, job)
+
+
+@pytest.mark.parametrize("binary", ["/bin/false", "/no/such/qemu"])
+def test_a_qemu_that_dies_or_is_not_there_costs_what_only_it_knows(tmp_path: Path, binary: str) -> None:
+    good = described(xml(1))
+
+    async def job(editor: Editor) -> None:
+        uri = editor.open(tmp_path / "web01.yaml", good)
+        await editor.until(lambda: uri in editor.told)
+        for _ in range(3):
+            editor.change(uri, good.replace("id: net0", "id: 0net"))
+            await editor.until(lambda: editor.codes(uri) == ["schema-pattern"])
+            editor.change(uri, good)
+            await editor.until(lambda: editor.codes(uri) == [])
+
+    in_editor(tmp_path, job, "--qemu", binary)
+
+
+def test_a_fault_of_mdtool_itself_is_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(server, "paired", broken)
+    pair = server._paired(Source("/x/web01.yaml", "mdtool: machine/1"), None, None)
+    assert [(error.rule, str(error.at)) for error in pair.findings] == [("internal", "/x/web01.yaml:1:1")]
