@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -44,6 +43,7 @@ from mdtool.machine.writer import yaml_from_tree
 from mdtool.proof.migration import refusal, save_state
 from mdtool.qemu.dump import dump
 from mdtool.qemu.process import QemuProcess
+from mdtool.qemu.root import rooted
 from mdtool.reconcile import reconcile
 from mdtool.reconcile.plan import Action
 from tests.support_waiting import until
@@ -243,17 +243,16 @@ def test_a_running_qemu_is_imported_by_its_pid(tmp_path: Path) -> None:
 
 
 def test_a_qemu_behind_its_loader_is_imported_by_its_pid() -> None:
-    loader, binary = Path("/lib64/ld-linux-x86-64.so.2"), shutil.which("qemu-system-x86_64")
-    if not loader.exists() or binary is None:
-        pytest.skip("no loader, or no QEMU")
-    process = subprocess.Popen([loader, binary, "-M", "none", "-display", "none", "-S"], stdin=subprocess.DEVNULL)
+    command, environment = rooted(["qemu-system-x86_64", "-M", "none", "-display", "none", "-S"], "/")
+    process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL)
     try:
         until(lambda: "-S" in arguments_of(process.pid), of=process)
-        command = command_from_source(f"pid:{process.pid}", Report())
+        read = command_from_source(f"pid:{process.pid}", Report())
     finally:
         process.kill()
         process.wait()
-    assert [word.text for word in command.words][:3] == [binary, "-M", "none"]
+    words = [word.text for word in read.words]
+    assert Path(words[0]).name == "qemu-system-x86_64" and words[-5:] == ["-M", "none", "-display", "none", "-S"]
 
 
 def test_stdin_is_a_source(tmp_path: Path) -> None:
