@@ -6,7 +6,6 @@ Sources are those of the commands (``mdtool.sources``); what cannot be done rais
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 
 from mdtool.compare import Difference, comparison, guest_visible
 from mdtool.errors import MdtoolError, Report, Warn
@@ -19,6 +18,7 @@ from mdtool.machine.tree import Tree
 from mdtool.machine.writer import yaml_from_tree
 from mdtool.reconcile import Options, reconcile
 from mdtool.reconcile.plan import Plan, Step
+from mdtool.records import dataclass
 from mdtool.review.check import Checked, checked
 from mdtool.sources import Access, document_from_source, guest_from_source, tree_from_source
 

@@ -19,8 +19,9 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import NamedTuple
+
+from mdtool.records import dataclass, field
 
 #: takes a sentence that a user should read, and goes on
 Warned = Callable[[str], None]

@@ -11,11 +11,11 @@ import stat
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from mdtool.errors import InputError, MdtoolError, Position
 from mdtool.limits import MAX_BYTES
+from mdtool.records import dataclass, field
 
 #: the name of standard input, and where a command writes its result, of standard output
 STANDARD = "-"

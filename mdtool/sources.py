@@ -20,7 +20,6 @@ import shutil
 import stat
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,6 +27,7 @@ from typing import TYPE_CHECKING
 from mdtool.errors import InputError, Position, QemuError, Warned
 from mdtool.files import bytes_from_file, is_standard, text_from_bytes
 from mdtool.machine.document import Document, document_from_text, is_description, is_xml
+from mdtool.records import dataclass, field, replace
 
 if TYPE_CHECKING:
     from mdtool.guest.model import Guest

@@ -1,14 +1,41 @@
-"""Text that somebody else chose, made fit to be seen: the one place that escapes what a terminal would obey."""
+"""Text that somebody else chose: patterns of it, and how it is made fit to be seen.
+
+This is the one place that escapes what a terminal would obey.
+"""
 
 from __future__ import annotations
 
 import re
+from typing import Any, AnyStr
 
 from mdtool.limits import MAX_QUOTED
 
+
+class _Pattern:
+    def __init__(self, *arguments: Any) -> None:
+        self._arguments = arguments
+
+    def __getattr__(self, name: str) -> Any:
+        compiled = re.compile(*self._arguments)
+        for method in ("fullmatch", "match", "search", "sub", "findall", "finditer"):
+            setattr(self, method, getattr(compiled, method))
+        return getattr(compiled, name)
+
+
+def pattern(text: AnyStr, flags: int = 0) -> re.Pattern[AnyStr]:
+    """A regular expression of a table, compiled when it is first used: a command uses few of them.
+
+    >>> pattern("[0-9]+").fullmatch("42")[0]
+    '42'
+    """
+    lazy: Any = _Pattern(text, flags)
+    compiled: re.Pattern[AnyStr] = lazy
+    return compiled
+
+
 #: what a terminal obeys or hides: control characters but line break and tab, marks that turn the direction of writing
 #: round, separators of lines that no editor shows as such, and halves of characters
-_OBEYED = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
+_OBEYED = pattern("[\0-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
 
 
 def printable(text: str) -> str:

@@ -7,7 +7,6 @@ status_of(name, folder, ...)     one guest of the folder, held against libvirt a
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -27,6 +26,7 @@ from mdtool.qemu.session import session_from_source
 from mdtool.qemu.virsh import Virsh
 from mdtool.reconcile import linked, reconcile, updated
 from mdtool.reconcile.plan import Action, Plan
+from mdtool.records import dataclass
 from mdtool.review.plan import summary
 from mdtool.sources import Access, tree_from_source
 

@@ -9,9 +9,10 @@ from mdtool.errors import Errors, MdtoolError
 from mdtool.machine.document import Document, document_from_text
 from mdtool.review.check import checked
 from mdtool.sources import Kind, kind_of_data
+from mdtool.text import pattern
 
 _XML_MARK, _YAML_MARK = "<!-- mdtool: ", "# mdtool: "
-_MARKED = re.compile(r"^[ \t]*(<!-- mdtool: .*? -->|# mdtool: .*)\r?\n", re.MULTILINE)
+_MARKED = pattern(r"^[ \t]*(<!-- mdtool: .*? -->|# mdtool: .*)\r?\n", re.MULTILINE)
 
 
 def is_xml(path: Path) -> bool:

@@ -10,7 +10,6 @@ import json
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from mdtool.errors import ConflictError, InputError, MdtoolError
@@ -19,6 +18,7 @@ from mdtool.machine.tree import Place, Tree
 from mdtool.reconcile.assemble import assembled, parts_of
 from mdtool.reconcile.merge import ABSENT
 from mdtool.reconcile.plan import Action, Plan, Step
+from mdtool.records import dataclass, field, replace
 
 if TYPE_CHECKING:
     from mdtool.guest.model import Wanted

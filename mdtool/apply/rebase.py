@@ -6,7 +6,6 @@ sees otherwise is listed; the values that QEMU filled in for the old type give w
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mdtool.errors import InputError
@@ -17,6 +16,7 @@ from mdtool.machine.tree import BUILTIN, Node, Tree
 from mdtool.reconcile.assemble import assembled, parts_of
 from mdtool.reconcile.merge import Change
 from mdtool.reconcile.plan import Action, Reason, Step
+from mdtool.records import replace
 
 if TYPE_CHECKING:
     from mdtool.compare import Difference

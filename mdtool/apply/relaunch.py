@@ -11,7 +11,6 @@ import re
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from mdtool.apply.restart import POWERDOWN_SECONDS, check_may_end, shut_down
@@ -37,6 +36,7 @@ from mdtool.qemu.account import account
 from mdtool.qemu.runtime import GuestDirectory, runtime_base
 from mdtool.qemu.session import Session, session_from_source
 from mdtool.qemu.virsh import Virsh
+from mdtool.records import dataclass, field, replace
 
 
 @dataclass

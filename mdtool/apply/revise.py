@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from mdtool.apply.builtins import are_touched, followed
@@ -27,6 +26,7 @@ from mdtool.machine.writer import yaml_from_tree
 from mdtool.reconcile import Options, reconcile
 from mdtool.reconcile.minimal import minimal
 from mdtool.reconcile.plan import Plan
+from mdtool.records import dataclass, field, replace
 from mdtool.review.embed import with_embedded
 from mdtool.sources import DEFAULT, Access, document_from_source, embedded_document, guest_from_source
 

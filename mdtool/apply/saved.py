@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import fields
 from typing import Any
 
 from mdtool.apply.revise import Request, Revision
@@ -47,8 +46,7 @@ def request_from_plan(data: Mapping[str, Any], file: str, access: Access) -> Req
         raise InputError(f"{file} is no plan that can be applied", remedy=remedy, rule="plan-file")
     try:
         options = Options(**asked["options"])
-        known = {field.name for field in fields(Request)}
-        return Request(**{name: asked[name] for name in _REQUEST if name in known}, options=options, access=access)
+        return Request(**{name: asked[name] for name in _REQUEST}, options=options, access=access)
     except (KeyError, TypeError) as error:
         raise InputError(f"{file}: the request of the plan is damaged: {error}", rule="plan-file") from None
 

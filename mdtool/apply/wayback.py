@@ -11,7 +11,6 @@ import pwd
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -34,12 +33,14 @@ from mdtool.qemu.dump import dump
 from mdtool.qemu.runtime import runtime_base
 from mdtool.qemu.session import Refused, Session, session_from_source
 from mdtool.qemu.virsh import Virsh
+from mdtool.records import dataclass, replace
+from mdtool.text import pattern
 
 #: options of a process that are no part of the machine, or that mdtool gives anew
 _LEFT = frozenset({"S", "daemonize", "incoming"})
-_SECRET = re.compile(r"/dev/fd/(\d+)")
+_SECRET = pattern(r"/dev/fd/(\d+)")
 #: descriptors that nobody can open a second time
-_DESCRIPTOR = re.compile(r"(?:^|,)(?:vhost)?fds?=|\"(?:vhost)?fds?\":|/dev/fdset/")
+_DESCRIPTOR = pattern(r"(?:^|,)(?:vhost)?fds?=|\"(?:vhost)?fds?\":|/dev/fdset/")
 
 
 class NoWayBack(MdtoolError):

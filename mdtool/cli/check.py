@@ -6,7 +6,6 @@ import argparse
 import os
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +13,7 @@ from mdtool.cli.findings import Finding, from_error, write
 from mdtool.cli.output import say
 from mdtool.cli.source import access_of, connect_argument
 from mdtool.errors import InputError, MdtoolError, Position, Report
+from mdtool.records import replace
 
 if TYPE_CHECKING:
     from mdtool.qemu.introspect import Knowledge

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from importlib import import_module
 
 from mdtool import __version__
 from mdtool.cli import COMMANDS, output_arguments
+from mdtool.records import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 import json
 import os
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from mdtool.cli.output import say, warn_all
 from mdtool.cli.source import MACHINE, XML, access_of, source_arguments
 from mdtool.files import STANDARD, locked, write_file
+from mdtool.records import replace
 
 if TYPE_CHECKING:
     from mdtool.guest.model import Guest

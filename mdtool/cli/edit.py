@@ -7,13 +7,13 @@ import os
 import shlex
 import subprocess
 import tempfile
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mdtool.cli.output import asked, say, warn_all, wrote
 from mdtool.cli.source import source_arguments
 from mdtool.errors import InputError, MdtoolError
+from mdtool.records import replace
 
 if TYPE_CHECKING:
     from mdtool.apply.revise import Revision

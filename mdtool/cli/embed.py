@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import replace
 
 from mdtool.cli.output import wrote
 from mdtool.cli.source import DESCRIPTION, XML, access_of, connect_argument
 from mdtool.errors import InputError
 from mdtool.files import STANDARD
+from mdtool.records import replace
 
 EXAMPLE = """\
 example:

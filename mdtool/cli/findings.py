@@ -15,12 +15,12 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TextIO
 
 from mdtool import __version__
 from mdtool.cli.output import coloured
 from mdtool.errors import Errors, MdtoolError, Position
+from mdtool.records import dataclass
 from mdtool.text import printable
 
 if TYPE_CHECKING:

@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import codecs
 import os
-import re
 import sys
 import unicodedata
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any, TextIO, cast
 
 from mdtool.errors import InputError, Warn
 from mdtool.files import is_standard
-from mdtool.text import printable
+from mdtool.records import dataclass
+from mdtool.text import pattern, printable
 
 #: ``--output-format``; the writers are in ``cli.findings``
 FORMATS = ("text", "json", "github", "gitlab", "sarif", "junit")
@@ -55,7 +54,7 @@ def _in_colour(stream: TextIO) -> bool:
 _CODES = {"red": "31", "green": "32", "yellow": "33", "blue": "34", "dim": "2", "bold": "1"}
 #: around the codes of our own colours until they are written, so that nothing else can pass for one
 _OWN = f"\0{os.urandom(8).hex()}:"
-_COLOUR = re.compile(f"{_OWN}([0-9]+)m")
+_COLOUR = pattern(f"{_OWN}([0-9]+)m")
 
 
 #: characters that drawings and messages use, in ASCII; others are written as \\N escapes
@@ -152,7 +151,7 @@ def result(text: str | bytes) -> None:
 
 
 #: what --quiet leaves
-_URGENT = re.compile(r"(^|: )(error|warning): ")
+_URGENT = pattern(r"(^|: )(error|warning): ")
 
 
 def say(text: str) -> None:

@@ -9,14 +9,15 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
 from typing import Any
 
 from mdtool.commandline.table import IMPLIED, OPTIONS, creates
 from mdtool.errors import InputError, Position
+from mdtool.records import dataclass, replace
+from mdtool.text import pattern
 
 #: the short form of -global; the driver's name may have dots
-_GLOBAL = re.compile(r"(?P<driver>[^=,]+)\.(?P<property>[^=.,]+)=(?P<value>.*)", re.S)
+_GLOBAL = pattern(r"(?P<driver>[^=,]+)\.(?P<property>[^=.,]+)=(?P<value>.*)", re.S)
 #: other spellings of an option
 _SAME = {"M": "machine"}
 
@@ -111,8 +112,8 @@ def words_from_options(options: Iterable[Option]) -> list[str]:
     return [word for option in options for word in option.words]
 
 
-_PART = re.compile(r"((?:[^,]+|,,)*+)(?:,|\Z)")
-_KEYED = re.compile(r"([^=,]+)=(.*)", re.S)
+_PART = pattern(r"((?:[^,]+|,,)*+)(?:,|\Z)")
+_KEYED = pattern(r"([^=,]+)=(.*)", re.S)
 
 
 def split(text: str) -> list[str]:

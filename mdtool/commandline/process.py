@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-import re
 import socket
 import stat
 import struct
@@ -17,11 +16,12 @@ from pathlib import Path
 
 from mdtool.commandline.option import Option, options_from_words
 from mdtool.errors import MdtoolError, Warned
+from mdtool.text import pattern
 
-PROGRAM = re.compile(r"(.*/)?\.?(qemu-system-[\w-]+|qemu-kvm|kvm|qemu)(-wrapped)?")
-_LOADER = re.compile(r"(.*/)?ld[\w.-]*\.so[\w.]*")
+PROGRAM = pattern(r"(.*/)?\.?(qemu-system-[\w-]+|qemu-kvm|kvm|qemu)(-wrapped)?")
+_LOADER = pattern(r"(.*/)?ld[\w.-]*\.so[\w.]*")
 #: names of a process for its own files
-_OWN = re.compile(r"/(?:proc/self|dev)/(fd/\d+|stdin)")
+_OWN = pattern(r"/(?:proc/self|dev)/(fd/\d+|stdin)")
 
 
 def arguments_of(pid: int | str, errors: str = "replace") -> list[str]:

@@ -7,7 +7,6 @@ would do as root (``sudo``, ``doas``, ``pkexec``) it does as who runs mdtool.
 from __future__ import annotations
 
 import os
-import re
 import signal
 import subprocess
 import tempfile
@@ -18,10 +17,11 @@ from pathlib import Path
 from mdtool.commandline.script import Command, Word
 from mdtool.errors import InputError, Position, Report, Warned
 from mdtool.files import text_from_file
+from mdtool.text import pattern
 
 SECONDS = 60
 _PROGRAMS = ("qemu-kvm", "kvm", "qemu")
-_WHOLE_PATH = re.compile(r"(?<![\w$}*])/[\w./+-]*/(qemu-system-[\w-]+|qemu-kvm|kvm)(?![\w/-])")
+_WHOLE_PATH = pattern(r"(?<![\w$}*])/[\w./+-]*/(qemu-system-[\w-]+|qemu-kvm|kvm)(?![\w/-])")
 #: writes the folder, standard input where QEMU reads it, and the words, each with a NUL behind it
 _RECORD = """#!/bin/sh
 for word; do [ "$word" = -version ] || [ "$word" = --version ] || [ "$word" = --help ] || [ "$word" = -help ] || continue

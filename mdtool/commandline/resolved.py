@@ -10,7 +10,6 @@ import json
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from mdtool.commandline.config import options_from_config
@@ -18,6 +17,8 @@ from mdtool.commandline.option import Option, grouped
 from mdtool.commandline.script import Command, grammar
 from mdtool.commandline.table import GONE, LOST, OPTIONS, is_keyed
 from mdtool.errors import InputError, Report
+from mdtool.records import replace
+from mdtool.text import pattern
 
 
 def options_from_command(command: Command, report: Report) -> list[Option]:
@@ -122,11 +123,11 @@ def _set(options: Sequence[Option]) -> list[Option]:
 #: keys whose value lets whoever reads it in; libvirt hands cookies to QEMU as secrets, too
 _SECRET_KEYS = frozenset({"password", "passwd", "cookie", "proxy-password", "key"})
 #: the same in JSON that is none, of which nothing can be taken apart
-_IN_BROKEN_JSON = re.compile(
+_IN_BROKEN_JSON = pattern(
     r"""(["'](?:[^"']*\.)?(?:password|passwd|cookie|proxy-password|key)["']\s*:\s*)(?:"[^"]*"?|'[^']*'?)"""
 )
 #: a secret in the midst of a text: the part before it, and the secret
-_INSIDE = re.compile(r"([a-z]://[^/@,\s:%]*[:%])[^/@,\s]+(?=@)|(:(?:key|password)=)[^:,\s]+")
+_INSIDE = pattern(r"([a-z]://[^/@,\s:%]*[:%])[^/@,\s]+(?=@)|(:(?:key|password)=)[^:,\s]+")
 _FILE = "keep it in a file that only you can read: -object secret,id=ID,file=PATH, and password-secret=ID"
 #: where a secret goes, by option
 _WAYS = {

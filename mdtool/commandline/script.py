@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from itertools import dropwhile
 from pathlib import Path
@@ -22,8 +21,10 @@ from mdtool.commandline.process import arguments_of, program_in
 from mdtool.commandline.shell import ASSIGNMENT, SHELL_WORDS, Shell, Unknown, words_of
 from mdtool.errors import InputError, Position, Report
 from mdtool.files import bytes_from_file
+from mdtool.records import dataclass, field, replace
+from mdtool.text import pattern
 
-_QEMU = re.compile(r"(.*/)?(qemu-system-[\w-]+|qemu-kvm|kvm|qemu)")
+_QEMU = pattern(r"(.*/)?(qemu-system-[\w-]+|qemu-kvm|kvm|qemu)")
 #: programs that run another one
 _WRAPPERS = frozenset({"nice", "ionice", "taskset", "numactl", "chrt", "cgexec", "systemd-run", "prlimit", "unshare",
                        "stdbuf", "strace", "firejail", "runuser", "su", "setpriv", "ip", "timeout", "xvfb-run",
@@ -246,7 +247,7 @@ def _command(command: Tree[Token], start: int, shell: Shell) -> Command:
     return Command(tuple(found), shell.folder, environment, stdin)
 
 
-_UNREADABLE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
+_UNREADABLE = pattern(r"[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
 
 
 def _readable(word: Word) -> None:

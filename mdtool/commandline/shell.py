@@ -9,23 +9,24 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from itertools import dropwhile
 from typing import Any
 
 from lark import Token, Tree
 
 from mdtool.errors import Position, Report
+from mdtool.records import dataclass, field
+from mdtool.text import pattern
 
 NAME = r"[A-Za-z_]\w*"
-ASSIGNMENT = re.compile(rf"({NAME})(\+?)=(.*)", re.S)
-_ELEMENT = re.compile(rf"({NAME})\[")
-_EXPANSION = re.compile(rf"({NAME})(?:\[[@*]\])?(?:(:?[-=])(.*))?", re.S)
+ASSIGNMENT = pattern(rf"({NAME})(\+?)=(.*)", re.S)
+_ELEMENT = pattern(rf"({NAME})\[")
+_EXPANSION = pattern(rf"({NAME})(?:\[[@*]\])?(?:(:?[-=])(.*))?", re.S)
 #: words that may stand before the command that a line runs
 SHELL_WORDS = frozenset({"exec", "then", "else", "elif", "do", "{", "!", "time", "command", "builtin", "export", "nohup",
                          "setsid", "sudo", "doas", "env", "in"})  # fmt: skip
 #: the folder of the script itself, as scripts go there
-_OWN_FOLDER = re.compile(r"""["']?\$\(\s*dirname\s+["']?\$(\{?BASH_SOURCE(\[0\])?\}?|0)["']?\s*\)["']?""")
+_OWN_FOLDER = pattern(r"""["']?\$\(\s*dirname\s+["']?\$(\{?BASH_SOURCE(\[0\])?\}?|0)["']?\s*\)["']?""")
 _HERE = "\0"
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
+from mdtool.text import pattern
+
 MIB = 1 << 20
-_SIZE = re.compile(r"(0x[0-9a-f]+|\d+(?:\.\d+)?)(?:([bkmgtpe])(?:i?b)?)?")
+_SIZE = pattern(r"(0x[0-9a-f]+|\d+(?:\.\d+)?)(?:([bkmgtpe])(?:i?b)?)?")
 
 
 def bytes_of(value: Any, unit: int = 1) -> int | None:

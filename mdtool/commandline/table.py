@@ -15,9 +15,10 @@ where a command line is imported:
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import NamedTuple
+
+from mdtool.text import pattern
 
 GUEST, HOST, KEPT, OURS, LOST, GONE = "guest", "host", "kept", "ours", "lost", "gone"
 
@@ -44,7 +45,7 @@ class Row(NamedTuple):
 
 
 #: NAME! takes no argument, NAME: takes key=value, NAME:KEY has an implied first key, and >KIND is what it creates
-_NOTATION = re.compile(r"(?P<name>[\w-]+)(?P<flag>!)?(?P<keyed>:(?P<implied>[\w-]*))?(?:>(?P<creates>\w+))?")
+_NOTATION = pattern(r"(?P<name>[\w-]+)(?P<flag>!)?(?P<keyed>:(?P<implied>[\w-]*))?(?:>(?P<creates>\w+))?")
 
 
 def _rows(fate: str, notation: str, says: str = "") -> dict[str, Row]:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import re
-from dataclasses import replace
-
 from mdtool.commandline.script import Command, Word
 from mdtool.errors import Report
+from mdtool.records import replace
+from mdtool.text import pattern
 
 #: option -> whose it is; each takes an argument
 _OPTIONS = {"-id": "Proxmox"}
-_MACHINE = re.compile(r"\+pve\d+")
+_MACHINE = pattern(r"\+pve\d+")
 
 
 def without_vendor(command: Command, report: Report) -> Command:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from mdtool.errors import Position
 from mdtool.machine.values import natural, plain
+from mdtool.records import dataclass, field
 from mdtool.text import one_line
 
 # Severities, the worst first.

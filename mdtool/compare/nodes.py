@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 from mdtool.compare import knowledge
@@ -26,6 +25,7 @@ from mdtool.machine.roles import STRINGS, UNCHOSEN, chosen, role
 from mdtool.machine.tree import BUILTIN, MONITOR, Node, Place, Properties, Tree, Value
 from mdtool.machine.values import number, same
 from mdtool.machine.writer import address_key
+from mdtool.records import dataclass, field
 
 #: (driver, property) that show what firmware did, not what the machine is
 _SET_BY_FIRMWARE = frozenset({("q35-pcihost", "MCFG")})

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from mdtool.compare import knowledge
@@ -12,6 +11,7 @@ from mdtool.machine.drivers import same_cpu_model
 from mdtool.machine.roles import NOT_THE_GUESTS
 from mdtool.machine.tree import ARGUMENTS, SECTIONS, Properties, Tree, Value
 from mdtool.machine.values import same
+from mdtool.records import dataclass
 
 #: keys that say how a description came to be
 _ABOUT_THE_DUMP = frozenset({"machine.qemu"})

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import replace
 
 from mdtool.guest.allocation.controllers import index_of, model_of, type_of
 from mdtool.guest.allocation.order import arrays, disk_number, wholes
 from mdtool.guest.model import Wanted
 from mdtool.machine.values import small_number
+from mdtool.records import replace
 
 USER = "ua-"  # how an alias begins that a user chose; libvirt takes no other from an inactive guest
 

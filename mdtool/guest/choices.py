@@ -6,7 +6,6 @@ For a fresh guest the newest libvirt's choice counts.  For a described one the d
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import NamedTuple
 
 from mdtool.guest.model import Guest, Wanted
@@ -14,6 +13,7 @@ from mdtool.machine.buses.providers import libvirt_index, provider_of
 from mdtool.machine.drivers import same_driver
 from mdtool.machine.machines import VIRT, family_of
 from mdtool.machine.tree import Node, Tree
+from mdtool.records import replace
 
 X86 = ("x86_64", "i686")
 ARM = ("aarch64", "armv7l", "armv6l")

@@ -7,7 +7,6 @@ addresses are given out in it.  Nothing is placed here (see ``allocate``).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
 
 from mdtool.errors import InputError
 from mdtool.guest.allocation.controllers import implied, index_of, scsi_model, transport, type_of
@@ -15,6 +14,7 @@ from mdtool.guest.allocation.drives import bus_of, wish_of
 from mdtool.guest.allocation.zpci import with_zpci
 from mdtool.guest.elements.disk import floppy_boot
 from mdtool.guest.model import Guest, Wanted
+from mdtool.records import replace
 
 Rule = Callable[[Guest, Sequence[Wanted]], Iterator[Wanted]]
 

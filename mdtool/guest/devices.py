@@ -9,7 +9,6 @@ What no element says, and libvirt adds all the same, is not here (see ``guest.de
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +26,7 @@ from mdtool.guest.table import Context
 from mdtool.guest.xml import Element, element_from_bytes, utf8_from_xml
 from mdtool.machine.machines import PREFERRED
 from mdtool.machine.values import uuid_from_text
+from mdtool.records import replace
 from mdtool.text import quoted
 
 MAX_DEVICES = 10_000

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Set
-from dataclasses import replace
 from typing import Any
 
 from mdtool.errors import InputError, Report, choices
@@ -16,6 +15,7 @@ from mdtool.machine.buses.kinds import kind_of_driver
 from mdtool.machine.buses.providers import ENDINGS
 from mdtool.machine.roles import role
 from mdtool.machine.tree import Value
+from mdtool.records import replace
 
 
 def wanted_from_element(row: Device, context: Context) -> Iterator[Wanted]:

@@ -17,10 +17,11 @@ from mdtool.cache import cache_folder, keep
 from mdtool.errors import ConflictError, InputError, QemuError, choices
 from mdtool.guest.model import Guest
 from mdtool.machine.machines import PREFERRED, family_of
+from mdtool.text import pattern
 
 _REMEDY = "name a QEMU binary in <emulator>, or with --qemu"
 _SECONDS = 20.0  # QEMU answers in 0.05 s; a loaded host takes longer, a hanging one must not hold mdtool
-_VERSIONED = re.compile(r".+-\d+\.\d+(\.\d+)?$")
+_VERSIONED = pattern(r".+-\d+\.\d+(\.\d+)?$")
 
 #: libvirt's architecture -> QEMU's, where they differ
 _TARGETS = {"i686": "i386", "armv7l": "arm", "armv6l": "arm", "ppc64le": "ppc64"}

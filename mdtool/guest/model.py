@@ -16,7 +16,6 @@ The stages that work on them, all pure functions:
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any
 
@@ -25,6 +24,7 @@ from mdtool.guest.xml import Element
 from mdtool.machine.machines import I440FX, Q35, VIRT, Family, family_of
 from mdtool.machine.tree import Properties
 from mdtool.machine.values import uuid_from_text
+from mdtool.records import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
 
 from mdtool.errors import InputError, Report, choices
 from mdtool.guest.elements.outside import QEMU
@@ -16,6 +15,7 @@ from mdtool.guest.engine import with_host_side
 from mdtool.guest.model import Guest, Wanted
 from mdtool.guest.xml import Element
 from mdtool.machine.tree import Value
+from mdtool.records import replace
 
 _TYPES: Mapping[str, Callable[[str], Value]] = {
     "string": str,

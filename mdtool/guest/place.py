@@ -8,7 +8,6 @@ The way back, from nodes to libvirt's places, is ``guest.spots``; what a bus is 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from typing import Any
 
 from mdtool.guest.allocation.controllers import index_of, is_placed, model_of, type_of
@@ -18,6 +17,7 @@ from mdtool.machine.buses.kinds import KINDS, Kind, isa_port, kind_of_driver
 from mdtool.machine.buses.pci import HOST_BRIDGE, PCI_MODELS, Place, targets_of
 from mdtool.machine.buses.providers import NARROW, buses_of, is_companion
 from mdtool.machine.tree import Node, Value
+from mdtool.records import dataclass, field, replace
 
 _OMITTED = object()  # in place of a property that the address says already
 

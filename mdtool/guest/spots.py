@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
 from typing import Any
 
 from mdtool.guest.model import Spot, Wanted
@@ -13,6 +12,7 @@ from mdtool.machine.buses.pci import targets_of
 from mdtool.machine.buses.providers import NARROW, buses_of, controller_of, libvirt_index
 from mdtool.machine.tree import BUILTIN, Node, Tree
 from mdtool.machine.values import small_number
+from mdtool.records import dataclass, replace
 
 
 def spot_from_node(bus_name: str, node: Node, tree: Tree) -> Spot | None:

@@ -33,7 +33,6 @@ Facts (``Wanted.facts``), for allocation and placing, none of them a property:
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import cached_property
 from typing import Any, TypeVar
@@ -45,6 +44,7 @@ from mdtool.guest.model import Guest, Wanted
 from mdtool.guest.xml import Element
 from mdtool.machine.roles import role
 from mdtool.machine.tree import Value
+from mdtool.records import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)

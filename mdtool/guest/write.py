@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 from mdtool.guest.alias import USER
 from mdtool.guest.model import Guest, Spot, Wanted
@@ -19,6 +18,7 @@ from mdtool.machine.buses.addresses import ADDRESSES
 from mdtool.machine.buses.pci import PCI_MODELS, targets_of
 from mdtool.machine.buses.providers import provider_of
 from mdtool.machine.tree import BUILTIN, HAND, Node, Place, Tree, Value
+from mdtool.records import dataclass
 
 #: Address types that are written only where the XML has one: the model, or the port's number, says the place.
 _ONLY_CHANGED = frozenset({"isa"})

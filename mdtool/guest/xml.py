@@ -9,20 +9,20 @@ from __future__ import annotations
 import codecs
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from xml.parsers import expat
 
 from mdtool.errors import InputError, Position
 from mdtool.files import bytes_from_file
 from mdtool.limits import MAX_ELEMENTS_DEEP, MAX_VALUES
-from mdtool.text import one_line, quoted
+from mdtool.records import dataclass, field
+from mdtool.text import one_line, pattern, quoted
 
 #: a start tag that is an end tag, too: expat does not tell it from a pair
-_EMPTY = re.compile(rb"<[^\s/>]+(?:\s+[^\s=/>]+\s*=\s*(?:\"[^\"]*\"|'[^']*'))*\s*/>")
-_DECLARED = re.compile(r"""(<\?xml[^>]*?encoding\s*=\s*["'])([A-Za-z][\w.:-]*)(["'])""")
+_EMPTY = pattern(rb"<[^\s/>]+(?:\s+[^\s=/>]+\s*=\s*(?:\"[^\"]*\"|'[^']*'))*\s*/>")
+_DECLARED = pattern(r"""(<\?xml[^>]*?encoding\s*=\s*["'])([A-Za-z][\w.:-]*)(["'])""")
 #: by Python's names: character sets that libvirt reads, too, and in which ASCII is ASCII (not so in UTF-7)
-_CHARSETS = re.compile(
+_CHARSETS = pattern(
     r"ascii|iso8859-\d+|cp125\d|koi8-[rut]|gbk|gb2312|gb18030|big5(hkscs)?|euc_(jp|kr)|shift_jis|cp932|cp949"
 )
 

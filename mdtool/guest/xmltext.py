@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import cached_property
 
 from mdtool.guest.xml import Element, utf8_from_xml
+from mdtool.records import dataclass, field
+from mdtool.text import pattern
 
-_NAME = re.compile(rb"<[^\s/>]+")
-_ATTRIBUTE = re.compile(rb"\s+([^\s=/>]+)\s*=\s*(\"[^\"]*\"|'[^']*')")
-_END = re.compile(rb"\s*(/?)>")
-_REST_OF_LINE = re.compile(rb"(?:[ \t]*<!--.*?-->)*", re.DOTALL)
+_NAME = pattern(rb"<[^\s/>]+")
+_ATTRIBUTE = pattern(rb"\s+([^\s=/>]+)\s*=\s*(\"[^\"]*\"|'[^']*')")
+_END = pattern(rb"\s*(/?)>")
+_REST_OF_LINE = pattern(rb"(?:[ \t]*<!--.*?-->)*", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)

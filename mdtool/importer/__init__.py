@@ -17,14 +17,13 @@ that it has words for, with the host side that the options name.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from mdtool.commandline.placeholder.hostside import HostSide
 from mdtool.commandline.placeholder.options import without_host
 from mdtool.commandline.resolved import bag_by_grammar, options_from_command
 from mdtool.commandline.script import Command, Word, command_from_script, command_from_source
 from mdtool.errors import Report
 from mdtool.importer.machine import Imported, imported
+from mdtool.records import replace
 
 
 def with_binary(command: Command, binary: str | None) -> Command:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from typing import Any
 
 from mdtool.commandline.option import Option
@@ -19,6 +18,7 @@ from mdtool.machine.drivers import same_driver
 from mdtool.machine.roles import role
 from mdtool.qemu.replies import FOLDED, Raw, RawBus, RawDevice
 from mdtool.qemu.session import Session
+from mdtool.records import dataclass, field
 
 
 @dataclass

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -18,6 +17,8 @@ from mdtool.importer.flash import flash_options, flash_xml
 from mdtool.importer.markup import SWITCH, Keys, on, tag, text, yes
 from mdtool.importer.option_list import Said
 from mdtool.machine.tree import Tree
+from mdtool.records import replace
+from mdtool.text import pattern
 
 Section = dict[str, Any]
 
@@ -211,7 +212,7 @@ _LIBVIRTS = {name.replace("_", "-"): name for name in
              ("ds_cpl", "tsc_adjust", "fxsr_opt", "lahf_lm", "cmp_legacy", "nodeid_msr", "perfctr_core",
               "perfctr_nb")}  # fmt: skip
 #: switches of QEMU's CPUs that are no features of a CPU to libvirt
-_NO_FEATURE = re.compile(
+_NO_FEATURE = pattern(
     r"hv-.*|kvm-pv-.*|kvm-.*|x-.*|migratable|vendor|kvmclock|enforce|check|host-.*|l3-cache|legacy-cache|fill-mtrr-mask"
     r"|tcg-cpuid|lmce|vmware-.*|xen-.*|cpuid-0xb|full-cpuid-auto-level|start-powered-off|aarch64|sve\d+|sme\d+|pauth.*|min|max"
 )
@@ -343,7 +344,7 @@ def memory(said: Said, tree: Tree, host: HostSide, plugged: int, report: Report)
     return found + (f"  {tag('memoryBacking', inner)}\n" if inner else "")
 
 
-_PAGES = re.compile(r"/dev/hugepages(?:(\d+)([GM]))?(/.*)?|/hugetlbfs.*|/.*/hugepages.*")
+_PAGES = pattern(r"/dev/hugepages(?:(\d+)([GM]))?(/.*)?|/hugetlbfs.*|/.*/hugepages.*")
 
 
 def _backing(said: Said, host: HostSide, report: Report) -> str:

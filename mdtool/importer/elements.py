@@ -19,6 +19,7 @@ from mdtool.importer.row import Made, One, Writer, boot_of, rom_of, thread_of, t
 from mdtool.machine.buses.pci import HOST_BRIDGE
 from mdtool.machine.buses.providers import CONTROLLERS, provider_of
 from mdtool.machine.values import number
+from mdtool.text import pattern
 
 # --- rows ----------------------------------------------------------------------------------------------------------
 
@@ -345,8 +346,8 @@ def _of(names: Iterable[str]) -> str:
 
 #: driver -> its row
 ROWS: Mapping[re.Pattern[str], Row] = {
-    re.compile(pattern): row
-    for pattern, row in {
+    pattern(text): row
+    for text, row in {
         _NICS: nic,
         rf"sd-card|ide-(hd|cd)|scsi-(hd|cd|block)|virtio-blk{_ENDS}|usb-storage|floppy": disk,
         r"isa-parallel|sclpconsole|sclplmconsole|" + _of(_SERIALS): serial,

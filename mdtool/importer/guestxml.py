@@ -6,7 +6,6 @@ import os
 import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from mdtool.commandline.option import Option, text_from_bag
@@ -24,6 +23,7 @@ from mdtool.importer.markup import Keys, NoWords, tag
 from mdtool.importer.option_list import Said
 from mdtool.machine.tree import Tree
 from mdtool.qemu.commandline import arch_of, binary_of
+from mdtool.records import replace
 
 _ARCH = {"arm": "armv7l", "i386": "i686"}
 

@@ -12,7 +12,6 @@ import json
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +49,7 @@ from mdtool.qemu.dump import tree_from_raw
 from mdtool.qemu.read import read
 from mdtool.qemu.replies import FOLDED, Raw, RawBus, RawDevice, placed
 from mdtool.reconcile import reconcile
+from mdtool.records import dataclass, replace
 
 _ROUNDS = 6  # in each of them some devices lose their elements, and what sits on them in the next
 _TAKEN_APART = frozenset({"driver", "id", "bus", "addr"})

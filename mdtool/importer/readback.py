@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from mdtool.errors import Errors, MdtoolError, QemuError, Report
@@ -16,6 +15,7 @@ from mdtool.machine.tree import HAND, Node, Tree
 from mdtool.machine.values import same
 from mdtool.reconcile import linked, reconcile
 from mdtool.reconcile.plan import Action
+from mdtool.records import replace
 
 
 def _elements_of(things: Sequence[Thing], guest: Guest, wanted: Sequence[Wanted]) -> Iterator[tuple[Thing, Wanted | None]]:

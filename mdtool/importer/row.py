@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from mdtool.commandline.placeholder.hostside import HostSide
@@ -12,6 +11,7 @@ from mdtool.errors import Report
 from mdtool.importer.markup import Keys, NoWords, tag
 from mdtool.machine.values import number
 from mdtool.qemu.replies import RawBus, RawDevice
+from mdtool.records import dataclass, field
 
 
 class Made(NamedTuple):

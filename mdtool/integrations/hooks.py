@@ -12,10 +12,8 @@ The protocols, as their documentation has them:
 from __future__ import annotations
 
 import json
-import re
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +22,13 @@ from mdtool.files import bytes_from_file, write_file
 from mdtool.guest.devices import guest_from_bytes
 from mdtool.integrations.placement import Placement, Store, placed
 from mdtool.launch.hints import hints_from_text, hints_from_tree
+from mdtool.records import dataclass, replace
 from mdtool.review.plan import text_from_plan
+from mdtool.text import pattern
 
 #: the annotation of a VirtualMachineInstance that holds its hints
 ANNOTATION = "mdtool/hints"
-_KUBERNETES_NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
+_KUBERNETES_NAME = pattern(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
 
 
 @dataclass(frozen=True)

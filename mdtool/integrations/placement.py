@@ -10,10 +10,8 @@ A store is a folder with a description or hints for each guest, or the text of h
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Iterator
 from contextlib import chdir, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from mdtool.errors import InputError, Report
@@ -26,10 +24,12 @@ from mdtool.machine.edit import rewritten
 from mdtool.machine.tree import Tree
 from mdtool.reconcile import reconcile
 from mdtool.reconcile.plan import Plan
+from mdtool.records import dataclass
 from mdtool.sources import data_from_source
+from mdtool.text import pattern
 
 #: names that are a file's name as they stand; others are replaced by their hash
-_FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}")
+_FILE_NAME = pattern(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}")
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,6 @@ import shutil
 import tempfile
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +40,7 @@ from mdtool.launch.context import TO_SHOW, Context
 from mdtool.launch.rehearse_backends import implied_silence, rehearsed, rehearsed_option
 from mdtool.machine.buses.arguments import device_arguments
 from mdtool.machine.tree import BUILTIN, HAND, Place, Tree
+from mdtool.records import dataclass, field
 from mdtool.text import quoted
 
 HOST_RULES = frozenset({"host-side", "kvm", "firmware", "missing"})

@@ -6,10 +6,10 @@ The command line is made so; there is nothing to change in it.  The other ways s
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from mdtool.commandline.option import Option
+from mdtool.records import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,6 @@ from __future__ import annotations
 import json
 import signal
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +24,7 @@ from mdtool.machine.buses import bus_of_the_machine
 from mdtool.machine.schema import validate_hints
 from mdtool.machine.tree import BUILTIN, HAND, Bus, Node, Place, Retired, Tree
 from mdtool.machine.writer import data_from_retired
+from mdtool.records import replace
 
 if TYPE_CHECKING:
     from mdtool.qemu.process import QemuProcess

@@ -10,17 +10,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 from mdtool.commandline.option import Option
 from mdtool.launch.device import Handover
 from mdtool.machine.buses.kinds import NO_HOT_PLUG, kind_of_driver
 from mdtool.machine.facts import kind_of
+from mdtool.records import dataclass
+from mdtool.text import pattern
 
 #: PCI devices that QEMU itself marks as not hotpluggable, beside ports, bridges and displays, and why one cares
 _FIXED = (
-    (re.compile(r".*-iommu"), "an IOMMU"),
-    (re.compile(r"usb-ehci|ich9-usb-"), "a controller with companions"),
+    (pattern(r".*-iommu"), "an IOMMU"),
+    (pattern(r"usb-ehci|ich9-usb-"), "a controller with companions"),
 )
 
 

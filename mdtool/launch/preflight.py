@@ -9,7 +9,6 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from mdtool.launch.start import descriptor
 from mdtool.qemu.account import Account
 from mdtool.qemu.process import START_SECONDS, QemuProcess
 from mdtool.qemu.runtime import runtime_base
+from mdtool.records import dataclass, field
 
 # --- what the options name -----------------------------------------------------------------------------------------
 

@@ -7,7 +7,6 @@ import socket
 import subprocess
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +17,7 @@ from mdtool.launch.context import TO_SHOW, Context
 from mdtool.launch.device import Handover
 from mdtool.launch.ways import DEFAULT, WAYS
 from mdtool.machine.tree import BUILTIN, HAND, Tree
+from mdtool.records import dataclass, field, replace
 
 if TYPE_CHECKING:
     from mdtool.launch.argv import Commandline

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 from mdtool.commandline.option import Option
@@ -27,6 +26,7 @@ from mdtool.launch.backends.block import is_empty, is_readonly, node_name, polic
 from mdtool.launch.backends.char import builtin_id
 from mdtool.launch.backends.display import audio_ids, board_audio
 from mdtool.machine.tree import Node
+from mdtool.records import replace
 
 
 def rehearsed(element: Element, node: Node | None, host: Host) -> Backend:

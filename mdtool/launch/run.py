@@ -15,7 +15,6 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +28,7 @@ from mdtool.launch.start import Say, checked, silent, started
 from mdtool.qemu.account import account
 from mdtool.qemu.process import FORBIDDEN, START_SECONDS, QemuProcess
 from mdtool.qemu.runtime import GuestDirectory, run_by_libvirt, saved_by_libvirt
+from mdtool.records import dataclass
 
 
 @dataclass(frozen=True)

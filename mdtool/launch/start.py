@@ -7,7 +7,6 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +17,7 @@ from mdtool.launch.backends.base import numbered
 from mdtool.launch.prepare import Prepared
 from mdtool.launch.ways import WAYS
 from mdtool.qemu.process import QemuProcess
+from mdtool.records import replace
 
 if TYPE_CHECKING:
     from mdtool.launch.backends.base import Secret

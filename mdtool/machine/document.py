@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +21,11 @@ from mdtool.machine.tree import SECTIONS, Bus, Node, Retired, Tree
 from mdtool.machine.values import uuid_from_text
 from mdtool.machine.writer import BAGS, MACHINE_PINS, PINS_FORMAT, SOURCE
 from mdtool.machine.yaml import composed, items, plain_data, position
-from mdtool.text import quoted
+from mdtool.records import dataclass, replace
+from mdtool.text import pattern, quoted
 
 #: what JSON can say in the pins, and no device can have: numbers without end, half characters, NUL
-_NOT_PINS = re.compile(
+_NOT_PINS = pattern(
     rf"[:\[,]\s*-?(?:[0-9]{{{MAX_DIGITS + 1},}}|[0-9.]+[eE][+-]?[0-9]{{3,}}|NaN|Infinity)"
     r"|(?<!\\)(?:\\\\)*\\u(?:0000|[dD][89abAB]..(?!\\u[dD][c-fC-F])|(?<!\\u[dD][89abAB]..\\u)[dD][c-fC-F])"
 )
@@ -72,7 +72,7 @@ def is_xml(text: str) -> bool:
     return text.lstrip("\ufeff \t\r\n").startswith("<")
 
 
-_DESCRIPTION = re.compile(r"^mdtool:\s*['\"]?machine/", re.MULTILINE)
+_DESCRIPTION = pattern(r"^mdtool:\s*['\"]?machine/", re.MULTILINE)
 
 
 def is_description(text: str) -> bool:

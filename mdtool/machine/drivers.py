@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+from mdtool.text import pattern
 
 #: names that QEMU takes for a driver, and the driver
 ALIASES = {
@@ -57,7 +57,7 @@ def same_driver(one: str, other: str) -> bool:
     return bool(first and second and first["kind"] == second["kind"] and same_cpu_model(first["model"], second["model"]))
 
 
-_CPU = re.compile(r"(?P<model>.+?)-(?P<kind>(x86_64|i386|arm|s390x|powerpc64|powerpc|riscv|loongarch)-cpu|spapr-cpu-core)")
+_CPU = pattern(r"(?P<model>.+?)-(?P<kind>(x86_64|i386|arm|s390x|powerpc64|powerpc|riscv|loongarch)-cpu|spapr-cpu-core)")
 
 #: names of x86 CPU models by the version that each is (query-cpu-definitions, alias-of); any other one is its own -v1
 CPU_VERSIONS = {

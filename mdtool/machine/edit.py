@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 from mdtool.machine import writer, yaml
 from mdtool.machine.document import Document, document_from_text
 from mdtool.machine.tree import SECTIONS, Bus, Node, Tree, node_name
 from mdtool.machine.writer import by_address, data_from_bus, data_from_node, data_from_retired
+from mdtool.records import dataclass, field
 
 GONE: Any = object()  # None is a value, YAML's null
 

@@ -13,6 +13,7 @@ from mdtool.machine.buses.kinds import PCI_BUSES
 from mdtool.machine.buses.providers import buses_of, provider_of
 from mdtool.machine.tree import Node, Value
 from mdtool.machine.values import plain
+from mdtool.text import pattern
 
 
 class Property(NamedTuple):
@@ -32,7 +33,7 @@ def buses_for(bus: str) -> frozenset[str]:
 
 
 #: drivers that provide no bus at all, whatever a description says
-_ENDPOINTS = re.compile(
+_ENDPOINTS = pattern(
     r"virtio-(net|blk|gpu|vga|rng|balloon|input|keyboard|tablet|mouse|9p|crypto|iommu|mem|pmem)|e1000|rtl8139|"
     r"VGA$|bochs-display|cirrus-vga|i6300esb|usb-(tablet|kbd|mouse|hub|wacom-tablet|serial|net)$|scsi-(hd|cd)|ide-(hd|cd)|"
     r"virt(serialport|console)|isa-serial"
@@ -49,18 +50,18 @@ def provided(node: Node) -> Mapping[str, str] | None:
 # --- one of a kind ---------------------------------------------------------------------------------------------------
 
 SINGLE: Mapping[str, re.Pattern[str]] = {
-    "balloon": re.compile(r"virtio-balloon(-(pci|ccw|device))?(-(non-)?transitional)?"),
-    "vmcoreinfo": re.compile("vmcoreinfo"),
-    "vmgenid": re.compile("vmgenid"),
-    "IOMMU": re.compile("intel-iommu|amd-iommu"),
-    "ISA pvpanic": re.compile("pvpanic"),
+    "balloon": pattern(r"virtio-balloon(-(pci|ccw|device))?(-(non-)?transitional)?"),
+    "vmcoreinfo": pattern("vmcoreinfo"),
+    "vmgenid": pattern("vmgenid"),
+    "IOMMU": pattern("intel-iommu|amd-iommu"),
+    "ISA pvpanic": pattern("pvpanic"),
 }
 
 # --- values ----------------------------------------------------------------------------------------------------------
 
-MAC = re.compile(r"[0-9a-fA-F]{2}([:-][0-9a-fA-F]{2}){5}")
+MAC = pattern(r"[0-9a-fA-F]{2}([:-][0-9a-fA-F]{2}){5}")
 #: devices that come with a machine or a CPU model, and that no list of drivers names
-FROM_MACHINE = re.compile(r"-cpu$|-core$|^pc-dimm$|^nvdimm$")
+FROM_MACHINE = pattern(r"-cpu$|-core$|^pc-dimm$|^nvdimm$")
 RANGES: Mapping[str, tuple[int, int]] = {
     "uint8": (0, 2**8 - 1),
     "uint16": (0, 2**16 - 1),
@@ -69,8 +70,8 @@ RANGES: Mapping[str, tuple[int, int]] = {
     "int32": (-(2**31), 2**31 - 1),
     "int64": (-(2**63), 2**63 - 1),
 }
-_ENUM = re.compile(r"(?:^|, )([a-z0-9_]+(?:/[a-z0-9_]+)+)$")
-_SIZE = re.compile(r"([0-9]+(\.[0-9]+)?)[bkmgtpeBKMGTPE]?|0x[0-9a-fA-F]+")
+_ENUM = pattern(r"(?:^|, )([a-z0-9_]+(?:/[a-z0-9_]+)+)$")
+_SIZE = pattern(r"([0-9]+(\.[0-9]+)?)[bkmgtpeBKMGTPE]?|0x[0-9a-fA-F]+")
 _PLAIN_TYPES = frozenset({"bool", "str", "size", "string", *RANGES})
 #: values that a driver itself refuses, whatever their type says
 _REFUSES: Mapping[tuple[str, str], tuple[Callable[[int], bool], str]] = {
@@ -152,16 +153,16 @@ _KINDS_BY_BUS: Mapping[str, str] = {
 }
 #: what any other device is for, by its driver; the first row that matches wins
 KINDS: tuple[tuple[str, re.Pattern[str]], ...] = (
-    ("bridge", re.compile(r".*pcihost")),
-    ("network", re.compile(r"virtio-net|e1000|rtl8139|ne2k|pcnet|vmxnet3|igb|i82|usb-net|spapr-vlan|tulip|rocker")),
-    ("storage", re.compile(r"virtio-(blk|9p|pmem)|vhost-(user-(blk|fs|scsi)|scsi)|scsi-|ide-|nvme|.*ahci|.*-ide$|"
+    ("bridge", pattern(r".*pcihost")),
+    ("network", pattern(r"virtio-net|e1000|rtl8139|ne2k|pcnet|vmxnet3|igb|i82|usb-net|spapr-vlan|tulip|rocker")),
+    ("storage", pattern(r"virtio-(blk|9p|pmem)|vhost-(user-(blk|fs|scsi)|scsi)|scsi-|ide-|nvme|.*ahci|.*-ide$|"
                            r"usb-(storage|mtp)|floppy|sd-card|sdhci")),
-    ("display", re.compile(r"(secondary-)?VGA|.*-vga|virtio-gpu|bochs|qxl|cirrus|vmware-svga|ramfb|ati")),
-    ("usb", re.compile(r".*[xeuo]hci|ich9-usb-|usb-(hub|host|redir)")),
-    ("input", re.compile(r"usb-(tablet|kbd|mouse|wacom)|virtio-(keyboard|mouse|tablet|input)|ps2|i8042|vmmouse")),
-    ("serial", re.compile(r"virt(serialport|console)|isa-(serial|parallel)|usb-serial|pl011|spapr-vty|sclp")),
-    ("sound", re.compile(r"hda-|AC97|ES1370|sb16|usb-audio|virtio-sound")),
-    ("processor", re.compile(r".*-cpu$|pc-dimm|nvdimm|virtio-mem")),
+    ("display", pattern(r"(secondary-)?VGA|.*-vga|virtio-gpu|bochs|qxl|cirrus|vmware-svga|ramfb|ati")),
+    ("usb", pattern(r".*[xeuo]hci|ich9-usb-|usb-(hub|host|redir)")),
+    ("input", pattern(r"usb-(tablet|kbd|mouse|wacom)|virtio-(keyboard|mouse|tablet|input)|ps2|i8042|vmmouse")),
+    ("serial", pattern(r"virt(serialport|console)|isa-(serial|parallel)|usb-serial|pl011|spapr-vty|sclp")),
+    ("sound", pattern(r"hda-|AC97|ES1370|sb16|usb-audio|virtio-sound")),
+    ("processor", pattern(r".*-cpu$|pc-dimm|nvdimm|virtio-mem")),
 )  # fmt: skip
 
 

@@ -11,11 +11,11 @@ tables of QEMU 7.2 to 11.1 (``DEFINE_PROP_*`` in hw/) and what each of them does
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Literal
 
 from mdtool.machine.tree import Value
+from mdtool.text import pattern
 
 Role = Literal["guest", "host", "effective", "state"]
 
@@ -197,7 +197,7 @@ NOT_THE_GUESTS = frozenset({
 })  # fmt: skip
 
 #: serials that QEMU numbers itself
-NUMBERED = re.compile(r"QM\d{5}")
+NUMBERED = pattern(r"QM\d{5}")
 
 #: strings that a guest reads, and that every version of QEMU has: where a dump has none, it was empty
 STRINGS = frozenset({

@@ -8,11 +8,11 @@ node together with the bus it sits on.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 from mdtool.errors import Position
+from mdtool.records import dataclass, field
 
 type_of_value = (str, int, float, bool, type(None), list, dict)
 #: A property value: str, int, float, bool, None (QEMU's ``<null>``), or a list or a dict of them.

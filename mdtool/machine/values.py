@@ -12,8 +12,9 @@ from typing import Any
 
 from mdtool.limits import MAX_DIGITS, MAX_INDEX
 from mdtool.machine.tree import Value
+from mdtool.text import pattern
 
-_NUMBER = re.compile(r"[-+]?(0x[0-9a-fA-F]+|[0-9]+)")
+_NUMBER = pattern(r"[-+]?(0x[0-9a-fA-F]+|[0-9]+)")
 DIGITS = frozenset("0123456789")
 _TRUE, _FALSE = frozenset({"on", "true", "yes"}), frozenset({"off", "false", "no"})
 
@@ -59,9 +60,9 @@ def number(value: Value, absent: int = 0) -> int:
         return absent
 
 
-_UUID = re.compile(r"\s*((?:[- ]*[0-9a-fA-F]{2}){16})\s*")
+_UUID = pattern(r"\s*((?:[- ]*[0-9a-fA-F]{2}){16})\s*")
 #: a uuid as QEMU and libvirt print it, but for capitals
-_UUID_PRINTED = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+_UUID_PRINTED = pattern(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
 
 def uuid_from_text(text: str) -> str:

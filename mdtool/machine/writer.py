@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from typing import Any
 
 from mdtool.machine.pci import pci_facts
 from mdtool.machine.tree import SECTIONS, Bus, Node, Retired, Tree
 from mdtool.machine.values import natural
-from mdtool.text import printable_json
+from mdtool.records import replace
+from mdtool.text import pattern, printable_json
 
 MACHINE_FORMAT = "machine/1"
 PINS_FORMAT = "pins/1"
@@ -158,7 +158,7 @@ def _json(value: Any) -> str:
     return printable_json(json.dumps(value, ensure_ascii=False, sort_keys=True))
 
 
-_SAFE = re.compile(r"[A-Za-z_][A-Za-z0-9_./+@:-]*|[0-9]+(\.[0-9]+){2,}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_SAFE = pattern(r"[A-Za-z_][A-Za-z0-9_./+@:-]*|[0-9]+(\.[0-9]+){2,}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 #: words that some YAML reader takes for a boolean or null
 _NOT_STRINGS = frozenset({"y", "n", "yes", "no", "on", "off", "true", "false", "null"})
 

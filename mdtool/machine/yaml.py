@@ -9,7 +9,7 @@ from typing import Any
 
 from mdtool.errors import InputError, Position
 from mdtool.limits import MAX_BYTES, MAX_COLLECTIONS_DEEP, MAX_DIGITS, MAX_SLOW_BYTES, MAX_VALUES
-from mdtool.text import quoted
+from mdtool.text import pattern, quoted
 
 
 def composed(text: str, file: str) -> Any:
@@ -90,8 +90,8 @@ def _check_events(events: Iterable[Any], file: str) -> None:
 
 
 #: a text that may hold an alias, a number of very many digits, or a character that no other program takes
-_UNUSUAL = re.compile(rf"[0-9a-fA-F]{{{MAX_DIGITS + 1}}}|[0-9][eE][+-]?[0-9]{{3}}|\\[uUx0]|\*|[\0\ud800-\udfff]")
-_NO_TEXT = re.compile("[\0\ud800-\udfff]")
+_UNUSUAL = pattern(rf"[0-9a-fA-F]{{{MAX_DIGITS + 1}}}|[0-9][eE][+-]?[0-9]{{3}}|\\[uUx0]|\*|[\0\ud800-\udfff]")
+_NO_TEXT = pattern("[\0\ud800-\udfff]")
 
 
 def _check_values(root: Any, file: str) -> None:
@@ -158,8 +158,8 @@ def items(node: Any) -> Iterator[tuple[str, Any, Any]]:
         yield str(key.value), key, value
 
 
-_INT = re.compile(r"[-+]?(0|[1-9][0-9]*)|0x[0-9a-fA-F]+")
-_FLOAT = re.compile(r"[-+]?[0-9]+\.[0-9]+([eE][-+]?[0-9]+)?")
+_INT = pattern(r"[-+]?(0|[1-9][0-9]*)|0x[0-9a-fA-F]+")
+_FLOAT = pattern(r"[-+]?[0-9]+\.[0-9]+([eE][-+]?[0-9]+)?")
 _WORDS = {"true": True, "false": False, "null": None, "~": None, "": None}
 
 

@@ -7,10 +7,10 @@ which bytes are pointers that firmware fills in.  What firmware computes is no d
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 
 from mdtool.proof.aml import AmlError, namespace
 from mdtool.proof.qtest import QTest
+from mdtool.records import dataclass
 
 TABLES, LOADER = "etc/acpi/tables", "etc/table-loader"
 POINTER, CHECKSUM = 2, 3

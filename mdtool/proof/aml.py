@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 
 from mdtool.errors import MdtoolError
+from mdtool.records import dataclass, field
 
 
 class AmlError(MdtoolError):

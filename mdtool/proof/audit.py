@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +27,8 @@ from mdtool.proof.standalone import Alone, argv_from_description
 from mdtool.proof.stream import Loaded, Machine, loads
 from mdtool.qemu.dump import dump
 from mdtool.qemu.session import Refused
+from mdtool.records import dataclass, replace
+from mdtool.text import pattern
 
 Say = Callable[[str], None]
 
@@ -228,7 +229,7 @@ def _seen(tree: Tree, qemu: Qemu) -> Seen:
             tree = smaller
 
 
-_NOT_FOUND = re.compile(r"Property '(?P<type>[^']+)\.(?P<name>[^'.]+)' not found|Invalid parameter '(?P<option>[^']+)'")
+_NOT_FOUND = pattern(r"Property '(?P<type>[^']+)\.(?P<name>[^'.]+)' not found|Invalid parameter '(?P<option>[^']+)'")
 
 
 def _blaming(loaded: Loaded, tree: Tree) -> Loaded:
@@ -288,7 +289,7 @@ def grouped(changes: Iterable[Change]) -> list[list[Change]]:
 
 # --- machine types ---------------------------------------------------------------------------------------------------
 
-_VERSION = re.compile(r"-(\d+)\.(\d+)(?:\.\d+)?$")
+_VERSION = pattern(r"-(\d+)\.(\d+)(?:\.\d+)?$")
 
 
 def machine_type(name: str, qemu: Qemu) -> MachineType:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from mdtool.errors import MdtoolError
@@ -27,6 +26,7 @@ from mdtool.proof.probe import probed
 from mdtool.proof.rewrite import with_properties
 from mdtool.proof.standalone import argv_from_description
 from mdtool.qemu.session import Session
+from mdtool.records import dataclass, field, replace
 
 MOST_TRIALS = 60  # for one difference; a start takes 0.3 s
 AT_ONCE = 2 * (os.cpu_count() or 1)

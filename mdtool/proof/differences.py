@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
 from typing import Any
 
 from mdtool.compare import ADDRESS, FIRMWARE, IDENTITY, PCI, PROPERTY, SEVERITIES
@@ -11,6 +10,7 @@ from mdtool.proof.acpi import pci_path
 from mdtool.proof.fingerprint import Facts, Fingerprint
 from mdtool.proof.pci import Function
 from mdtool.proof.pcifields import Field, bits_to_text, fields
+from mdtool.records import dataclass, replace
 
 #: fields that a driver binds to
 _IDS = frozenset(

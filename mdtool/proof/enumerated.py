@@ -8,7 +8,6 @@ affair and in no description: a root bus is known by what is on it, and everythi
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from typing import Any
 
 from mdtool.compare import (
@@ -27,6 +26,7 @@ from mdtool.compare import (
 )
 from mdtool.machine.tree import BUILTIN, Bus, Node, Tree
 from mdtool.qemu.session import Refused, Session
+from mdtool.records import dataclass, field, replace
 
 Answer = Mapping[str, Any]
 

@@ -17,7 +17,6 @@ import json
 import zlib
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -28,6 +27,7 @@ from mdtool.proof import acpi, cpuid, fdt, fwcfg, pci, smbios, virtio
 from mdtool.proof.pcifields import capability_names, class_name, fields
 from mdtool.proof.probe import Probe, probed
 from mdtool.qemu.session import Refused
+from mdtool.records import dataclass, field, replace
 
 FORMAT = "fingerprint/1"
 ROM_WINDOW = 0xE0000000  # free PCI memory on pc and q35, above ECAM (0xb0000000) and below the I/O APIC

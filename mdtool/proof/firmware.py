@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mdtool.commandline.option import Option, options_from_words, text_from_bag, words_from_options
 from mdtool.commandline.process import sha256_of
+from mdtool.records import dataclass, replace
 
 if TYPE_CHECKING:
     from mdtool.guest.model import Guest

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
 
 from mdtool.proof.qtest import QTest
+from mdtool.records import dataclass, replace
 
 SIGNATURE, UUID, RAM_SIZE, CPUS, MAX_CPUS, DIRECTORY = 0x00, 0x02, 0x03, 0x05, 0x0F, 0x19
 SELECT, READ, ERROR = 0x08, 0x02, 0x01

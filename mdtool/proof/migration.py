@@ -7,7 +7,6 @@ and that path is the way to a node.
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import socket
 import tempfile
@@ -15,7 +14,6 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +27,8 @@ from mdtool.machine.tree import Tree
 from mdtool.proof.standalone import argv_from_description, binary_of
 from mdtool.qemu.process import QemuProcess
 from mdtool.qemu.session import Refused, Session
+from mdtool.records import dataclass
+from mdtool.text import pattern
 
 SECONDS = 120.0
 #: run states in which a guest does not move, so that its state can be taken without harm
@@ -203,12 +203,12 @@ def _behind(tree: Tree, name: str | None) -> Iterator[str]:
         yield from (other for other, way in listed.items() if way[: len(listed[name])] == listed[name])
 
 
-_PCI_PATH = re.compile(
+_PCI_PATH = pattern(
     r"\b[0-9a-f]{4}:[0-9a-f]{2}:(?P<rest>[0-9a-f]{2}\.[0-7](?::[0-9a-f]{2}\.[0-7])*)/(?:(?P<on>[0-9.:]+)/)?"
 )
-_BLOCK = re.compile(r"(?:ramblock \"|Size mismatch: |Length mismatch: )(?P<name>[^\":]+)")
-_SECTION = re.compile(r"savevm section or instance '(?P<name>[^'/]+)'")
-_MACHINE = re.compile(r"Machine type received|Received SMBIOS|target page bits")
+_BLOCK = pattern(r"(?:ramblock \"|Size mismatch: |Length mismatch: )(?P<name>[^\":]+)")
+_SECTION = pattern(r"savevm section or instance '(?P<name>[^'/]+)'")
+_MACHINE = pattern(r"Machine type received|Received SMBIOS|target page bits")
 #: what a section that has no path is about: a section of the description
 _SECTIONS = {"cpu_common": "cpu", "cpu": "cpu", "apic": "cpu", "spapr_cpu": "cpu"}
 #: and the driver of the only devices that have such a one

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import re
-
 from mdtool.machine.tree import Place, Tree
+from mdtool.text import pattern
 
-_PCI = re.compile(r"([0-9a-f]{2}\.[0-7])$")
+_PCI = pattern(r"([0-9a-f]{2}\.[0-7])$")
 _PXB = ("pxb", "pxb-pcie", "pxb-cxl")
 
 

@@ -13,9 +13,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
 
 from mdtool.proof.qtest import QTest
+from mdtool.records import dataclass, field, replace
 
 BUSES, SLOTS, FUNCTIONS = 256, 32, 8
 COMMAND, HEADER_TYPE, BAR0, BUS_NUMBERS, MEMORY_WINDOW = 0x04, 0x0E, 0x10, 0x18, 0x20

@@ -6,7 +6,8 @@ Names and offsets are those of the PCI and PCI Express base specifications, in t
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+
+from mdtool.records import dataclass
 
 Row = tuple[int, int, str]  # offset, bytes, name
 

@@ -14,7 +14,6 @@ import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
@@ -23,6 +22,7 @@ from mdtool.proof.qtest import QTest
 from mdtool.qemu.process import die_with
 from mdtool.qemu.root import rooted
 from mdtool.qemu.session import Session, session_from_source
+from mdtool.records import dataclass
 
 SECONDS = 30.0  # QEMU answers within 0.2 s; this long only where a disk image or a huge memory has to be made
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 
 from mdtool.errors import InputError
 from mdtool.machine.document import Document, document_from_text
 from mdtool.machine.edit import rewritten
 from mdtool.machine.tree import Bus, Node, Properties, Tree, node_name
+from mdtool.records import replace
 
 
 def with_properties(tree: Tree, name: str, properties: Properties) -> Tree:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+
+from mdtool.records import dataclass
 
 TABLES, ANCHOR = "etc/smbios/smbios-tables", "etc/smbios/smbios-anchor"
 END = 127

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 from mdtool.commandline.placeholder.backends import placeholder
@@ -22,6 +21,8 @@ from mdtool.launch.argv import ordered
 from mdtool.machine.buses.arguments import device_arguments
 from mdtool.machine.tree import Node, Tree
 from mdtool.proof.firmware import Image, image_from_hash, why_missing, words_with_image
+from mdtool.records import dataclass, field
+from mdtool.text import pattern
 
 #: libvirt spells an architecture as uname does
 _LIBVIRT_ARCH = {"arm": "armv7l", "i386": "i686"}
@@ -173,16 +174,16 @@ def _sound(_node: Node, _name: str, _tree: Tree) -> Behind:
 
 
 BEHIND: tuple[tuple[re.Pattern[str], Callable[[Node, str, Tree], Behind]], ...] = (
-    (re.compile(r"(scsi|ide)-(hd|cd|block|generic)$|floppy$|nvme$|usb-storage$|sd-card$"), _disk),
-    (re.compile(r"(virtio|vhost-user)-blk"), _disk),
+    (pattern(r"(scsi|ide)-(hd|cd|block|generic)$|floppy$|nvme$|usb-storage$|sd-card$"), _disk),
+    (pattern(r"(virtio|vhost-user)-blk"), _disk),
     (
-        re.compile(r"virtio-net|e1000|igb$|rtl8139$|i8255|ne2k|pcnet$|vmxnet3$|usb-net$|tulip$|spapr-vlan$"),
+        pattern(r"virtio-net|e1000|igb$|rtl8139$|i8255|ne2k|pcnet$|vmxnet3$|usb-net$|tulip$|spapr-vlan$"),
         _of_kind("netdev"),
     ),
-    (re.compile(r"(isa|pci|usb)-serial$|isa-parallel$|isa-debugcon$|virt(console|serialport)$"), _of_kind("chardev")),
-    (re.compile(r"usb-redir$|ccid-card-|spapr-vty$|sclp(lm)?console$"), _of_kind("chardev")),
-    (re.compile(r"pc-dimm$|nvdimm$|virtio-mem|ivshmem"), _memory),
-    (re.compile(r"virtio-9p|vhost-user-fs"), _of_kind("fsdev")),
-    (re.compile(r"virtio-crypto"), _of_kind("cryptodev")),
-    (re.compile(r"hda-(duplex|micro|output)$|AC97$|ES1370$|sb16$|usb-audio$|virtio-sound"), _sound),
+    (pattern(r"(isa|pci|usb)-serial$|isa-parallel$|isa-debugcon$|virt(console|serialport)$"), _of_kind("chardev")),
+    (pattern(r"usb-redir$|ccid-card-|spapr-vty$|sclp(lm)?console$"), _of_kind("chardev")),
+    (pattern(r"pc-dimm$|nvdimm$|virtio-mem|ivshmem"), _memory),
+    (pattern(r"virtio-9p|vhost-user-fs"), _of_kind("fsdev")),
+    (pattern(r"virtio-crypto"), _of_kind("cryptodev")),
+    (pattern(r"hda-(duplex|micro|output)$|AC97$|ES1370$|sb16$|usb-audio$|virtio-sound"), _sound),
 )

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from mdtool.errors import QemuError
 from mdtool.proof.migration import wait_until
 from mdtool.proof.probe import probed
+from mdtool.records import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,10 +5,11 @@ The text form has hashes where values are long, so that it says which device and
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 
-_WORD = re.compile(r'[^\s="]+=(?:"[^"]*"|[^"]\S*)?|\S+')
+from mdtool.text import pattern
+
+_WORD = pattern(r'[^\s="]+=(?:"[^"]*"|[^"]\S*)?|\S+')
 
 
 def text_changes(old: str, new: str) -> Iterator[str]:

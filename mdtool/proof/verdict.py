@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from mdtool.compare import ADDRESS, FIRMWARE, IDENTITY, PCI, PROPERTY
 from mdtool.proof.audit import Audit, Finding
 from mdtool.proof.differences import Change
+from mdtool.records import dataclass
 
 TEXT = "text"  # which build of a firmware or ROM it is: versions, dates, hashes
 #: what ``--fail-on`` names, the worst first; each includes what is before it

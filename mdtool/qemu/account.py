@@ -6,10 +6,10 @@ import os
 import pwd
 import re
 import shutil
-from dataclasses import dataclass
 from pathlib import Path
 
 from mdtool.errors import QemuError
+from mdtool.records import dataclass
 
 
 @dataclass(frozen=True, slots=True)

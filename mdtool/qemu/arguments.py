@@ -10,7 +10,6 @@ comparison: another monitor of the same machine may be one whose process is out 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from mdtool.commandline.option import Option
@@ -20,6 +19,7 @@ from mdtool.errors import MdtoolError, Warned
 from mdtool.machine.tree import SOURCES, Tree
 from mdtool.qemu.dump import NO_UUID, over
 from mdtool.qemu.session import Session
+from mdtool.records import replace
 
 if TYPE_CHECKING:
     from mdtool.guest.model import Guest

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import replace
 from typing import Any
 
 from mdtool.errors import MonitorError, Warned
@@ -24,6 +23,7 @@ from mdtool.machine.writer import canonical
 from mdtool.qemu.read import Way, read
 from mdtool.qemu.replies import CONTENTS, FOLDED, Raw, RawBus, RawDevice, placed
 from mdtool.qemu.session import Session
+from mdtool.records import replace
 
 NO_UUID = "00000000-0000-0000-0000-000000000000"
 

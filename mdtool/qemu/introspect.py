@@ -15,19 +15,20 @@ import shutil
 import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from typing import Any
 
 from mdtool.cache import cache_folder, keep
 from mdtool.errors import QemuError
 from mdtool.machine.facts import Property
+from mdtool.records import dataclass, field
+from mdtool.text import pattern
 
 FORMAT = 2  # of the cache: another number, and old answers are asked again
 SECONDS = 60.0
 _WORDS = ("-machine", "none", "-nodefaults", "-no-user-config", "-display", "none", "-S", "-qmp", "stdio")
 #: device types that no description names: 130 CPU models with 400 flags each are nine tenths of what QEMU says
-_LEFT_OUT = re.compile(r"-cpu$|-core$")
+_LEFT_OUT = pattern(r"-cpu$|-core$")
 
 
 @dataclass(frozen=True)
@@ -165,7 +166,7 @@ def conversation(path: str, commands: Iterable[Mapping[str, Any]]) -> tuple[dict
     return said, done.stderr
 
 
-_QDM = re.compile(
+_QDM = pattern(
     r'^name "(?P<name>[^"]+)"(?:, bus (?P<bus>[^,\r\n]+))?(?:, alias "(?P<alias>[^"]+)")?(?:, desc "(?P<desc>[^"]*)")?'
     r"(?P<no>, no-user)?",
     re.MULTILINE,

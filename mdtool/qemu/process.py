@@ -23,7 +23,6 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Self
@@ -33,6 +32,7 @@ from mdtool.errors import MdtoolError, MonitorError, Position, QemuError
 from mdtool.qemu.account import Account
 from mdtool.qemu.refusals import error_from_words
 from mdtool.qemu.runtime import runtime_base
+from mdtool.records import dataclass, field
 
 if TYPE_CHECKING:
     from mdtool.qemu.session import Session

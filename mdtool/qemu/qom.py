@@ -16,6 +16,7 @@ from mdtool.machine.tree import Value
 from mdtool.qemu.phases import Task, or_none, told
 from mdtool.qemu.replies import FOLDED, RawBus, RawDevice
 from mdtool.qemu.session import Refused
+from mdtool.text import pattern
 
 #: QOM properties that somebody sets, the guest sees and `info qtree` does not show, since they are none of qdev's
 BESIDES_QDEV: Mapping[str, tuple[str, ...]] = {
@@ -26,7 +27,7 @@ BESIDES_QDEV: Mapping[str, tuple[str, ...]] = {
     "realview_sysctl": ("db-voltage", "db-clock"),  # which QEMU 8.2 to 10.0 print as a sorted set
 }
 _BOOTABLE = frozenset({"drive", "netdev", "mac"})
-_BOOTABLE_DRIVERS = re.compile(r"vfio-pci|vfio-ccw|usb-host|usb-redir|vhost-user-(blk|fs)-.*|vhost-(user-)?scsi-.*")
+_BOOTABLE_DRIVERS = pattern(r"vfio-pci|vfio-ccw|usb-host|usb-redir|vhost-user-(blk|fs)-.*|vhost-(user-)?scsi-.*")
 
 #: path -> {property: (type, value)}
 Bags = Mapping[str, Mapping[str, tuple[str, Any]]]

@@ -20,7 +20,7 @@ from mdtool.qemu.phases import Task, asked, or_none, together, told
 from mdtool.qemu.qtree import buses_from_qtree
 from mdtool.qemu.replies import CONTENTS, Raw, RawBus, RawDevice, placed
 from mdtool.qemu.session import Question, Session
-from mdtool.text import quoted
+from mdtool.text import pattern, quoted
 
 
 class Way(Enum):
@@ -92,7 +92,7 @@ def _hmp(line: str) -> Question:
 
 
 #: types of objects that no bus has, however many of them there are
-_ON_NO_BUS = re.compile(r"memory-region|irq|container|.*-cpu")
+_ON_NO_BUS = pattern(r"memory-region|irq|container|.*-cpu")
 
 
 def check_is_there(buses: Iterable[RawBus], qom_tree: str, source: str) -> None:

@@ -7,13 +7,14 @@ import re
 from collections.abc import Mapping
 
 from mdtool.errors import Position, QemuError
+from mdtool.text import pattern
 
-_LINE = re.compile(r"^(?:\S*qemu\S*|\S*?): ?(?P<rest>.*)$")
-_STAMP = re.compile(r"^\d{4}-\d\d-\d\dT[\d:.]+Z ", re.MULTILINE)  # -msg timestamp=on
-_WARNING = re.compile(r"^\S+?: (?:\S+ .*?: )?(warning|info): (?!Spice: .* failed)|^char device redirected to ")
-_CONFIG = re.compile(r"(?P<file>/\S+?):(?P<line>[0-9]{1,9}): (?P<rest>.*)", re.DOTALL)
-_OPTION = re.compile(r"(?P<option>-[\w-]+) (?P<value>\{.*?\}|\S+): (?P<rest>.*)", re.DOTALL)
-_ID = re.compile(r'"?\b(?:id|node-name)"?\s*[=:]\s*"?([\w.-]+)')
+_LINE = pattern(r"^(?:\S*qemu\S*|\S*?): ?(?P<rest>.*)$")
+_STAMP = pattern(r"^\d{4}-\d\d-\d\dT[\d:.]+Z ", re.MULTILINE)  # -msg timestamp=on
+_WARNING = pattern(r"^\S+?: (?:\S+ .*?: )?(warning|info): (?!Spice: .* failed)|^char device redirected to ")
+_CONFIG = pattern(r"(?P<file>/\S+?):(?P<line>[0-9]{1,9}): (?P<rest>.*)", re.DOTALL)
+_OPTION = pattern(r"(?P<option>-[\w-]+) (?P<value>\{.*?\}|\S+): (?P<rest>.*)", re.DOTALL)
+_ID = pattern(r'"?\b(?:id|node-name)"?\s*[=:]\s*"?([\w.-]+)')
 #: what a refusal means, and what to do: (words of QEMU's, remedy)
 _REMEDIES = (
     (

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 from mdtool.machine.tree import Value
+from mdtool.records import dataclass, field
 
 #: what flash memory holds, as a property of its own making
 CONTENTS = "sha256"

@@ -11,12 +11,12 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from mdtool.errors import ConflictError, MdtoolError
+from mdtool.records import dataclass
 
 LOCK_SECONDS = 5.0  # how long a QEMU that was killed may hold its lock
 

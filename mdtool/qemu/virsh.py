@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import os
 import subprocess
-from dataclasses import dataclass
 
 from mdtool.errors import MonitorError, QemuError
+from mdtool.records import dataclass
 
 SECONDS = 90.0  # a start of a guest with much memory takes its time
 

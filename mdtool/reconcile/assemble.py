@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
 
 from mdtool.machine.buses.kinds import bus_of_the_machine
 from mdtool.machine.tree import Bus, Node, Tree
+from mdtool.records import dataclass, field, replace
 
 
 @dataclass

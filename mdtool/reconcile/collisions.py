@@ -5,7 +5,6 @@ The XML may ask for it, and a hand may write it; QEMU would refuse the second de
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
@@ -15,6 +14,7 @@ from mdtool.machine.buses.kinds import EXCLUSIVE
 from mdtool.machine.buses.pci import is_port
 from mdtool.machine.machines import family_of
 from mdtool.machine.tree import BUILTIN, Bus, Place, Tree
+from mdtool.text import pattern
 
 
 class _Thing(NamedTuple):
@@ -96,7 +96,7 @@ def check_collisions(tree: Tree, positions: Mapping[str, Position | None], repor
                 )
 
 
-_PCI_ADDRESS = re.compile(r"([0-9A-Fa-f]{1,2})(?:\.[0-7])?")
+_PCI_ADDRESS = pattern(r"([0-9A-Fa-f]{1,2})(?:\.[0-7])?")
 
 
 def _is_brought(place: Place) -> bool:

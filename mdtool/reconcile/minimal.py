@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 
 from mdtool.machine.tree import BUILTIN, Bus, Node, Tree
+from mdtool.records import replace
 
 #: properties that say where a device is, or follow from it
 _OF_THE_PLACE = frozenset({"multifunction", "port", "addr"})

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
 from mdtool.errors import Position
 from mdtool.reconcile.merge import ABSENT, Change
+from mdtool.records import dataclass
 
 
 class Action(Enum):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from mdtool.errors import ConflictError, MdtoolError, Report, Warn
@@ -33,6 +32,7 @@ from mdtool.reconcile.plan import Action, Plan, Reason, Step
 from mdtool.reconcile.roms import warn_of_shared_roms
 from mdtool.reconcile.sections import merged_sections
 from mdtool.reconcile.survivors import computed_properties, is_renamed, recorded_again, same_slot, with_facts
+from mdtool.records import dataclass, field, replace
 
 
 class Result(NamedTuple):

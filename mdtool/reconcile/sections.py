@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Container, Mapping
-from dataclasses import replace
 from typing import Any
 
 from mdtool.errors import ConflictError, Position, Report
@@ -14,6 +13,7 @@ from mdtool.machine.tree import BUILTIN, SECTIONS, Tree
 from mdtool.machine.values import nested, same
 from mdtool.reconcile.merge import ABSENT, Before, merged, without_defaults
 from mdtool.reconcile.plan import Action, Step
+from mdtool.records import replace
 
 
 def merged_sections(

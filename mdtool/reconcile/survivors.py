@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from mdtool.guest.allocation.needs import need_of
 from mdtool.guest.model import Spot, Wanted
 from mdtool.machine.buses.addresses import key_names
 from mdtool.machine.buses.kinds import kind_of_driver
 from mdtool.machine.drivers import same_driver
 from mdtool.machine.tree import Node, Properties
+from mdtool.records import replace
 
 
 def with_facts(have: Spot | None, want: Spot | None) -> Spot | None:

@@ -7,13 +7,13 @@ set, which addresses are kept for removed devices, nor how a person writes a num
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import Any
 
 from mdtool.machine.document import tree_with
 from mdtool.machine.drivers import same_driver
 from mdtool.machine.tree import BUILTIN, HAND, SECTIONS, Node, Place, Properties, Retired, Tree, Value
 from mdtool.machine.values import same
+from mdtool.records import replace
 
 
 def updated(old: Tree, dumped: Tree) -> Tree:

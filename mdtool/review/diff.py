@@ -6,12 +6,12 @@ It is the comparison of ``mdtool.compare``, in the words of a change from one to
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
 from typing import Any
 
 from mdtool.compare import GUEST_VISIBLE, HOST, SEVERITIES, Difference, Omitted, comparison, is_partial, matched
 from mdtool.machine.tree import Place, Tree, Value
 from mdtool.machine.values import natural, plain
+from mdtool.records import dataclass
 from mdtool.text import one_line
 
 ADDED, REMOVED, MOVED, REPLACED, RENAMED, CHANGED = "added", "removed", "moved", "replaced", "renamed", "changed"

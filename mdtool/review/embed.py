@@ -6,17 +6,17 @@ is a CDATA section, so that people can still read it; lines end in LF, as XML ma
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 from mdtool.errors import InputError
 from mdtool.files import bytes_from_file
 from mdtool.guest.xml import Element, element_from_bytes, utf8_from_xml
+from mdtool.text import pattern
 
 NAMESPACE = "urn:mdtool:machine:1"
 TAG = f"{{{NAMESPACE}}}machine"
 #: what XML 1.0 cannot hold, not even escaped
-_UNSPEAKABLE = re.compile("[\0-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
+_UNSPEAKABLE = pattern("[\0-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
 #: behind which element of a domain that has no <metadata> it goes, the last of them that there is
 _BEHIND = ("name", "uuid", "genid", "title", "description")
 

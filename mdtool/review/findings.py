@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
 from mdtool.machine.machines import Family, family_of
 from mdtool.machine.tree import BUILTIN, Place, Tree
+from mdtool.records import dataclass
 
 if TYPE_CHECKING:
     from mdtool.qemu.introspect import Knowledge

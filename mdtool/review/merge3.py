@@ -12,7 +12,6 @@ import re
 import subprocess
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,6 +25,7 @@ from mdtool.machine.tree import SECTIONS, Bus, Node, Place, Retired, Tree, Value
 from mdtool.machine.values import natural, number, same
 from mdtool.machine.writer import canonical, yaml_from_tree
 from mdtool.reconcile.assemble import Parts, assembled, parts_of
+from mdtool.records import dataclass, field, replace
 from mdtool.review.check import checked
 from mdtool.review.show import shown
 

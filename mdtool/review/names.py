@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 
 from mdtool.machine.buses import EXPANDERS, PCI_BUSES, is_port
 from mdtool.machine.facts import kind_of, value_of
 from mdtool.machine.machines import family_of
 from mdtool.machine.tree import BUILTIN, Bus, Node, Place, Tree
 from mdtool.machine.values import is_on, natural, number
-from mdtool.text import one_line
+from mdtool.records import dataclass
+from mdtool.text import one_line, pattern
 
 NIC, DISK = "nic", "disk"
 
@@ -180,7 +180,7 @@ def _slot_numbers(tree: Tree, spots: Mapping[str, Spot]) -> frozenset[tuple[str,
 
 
 #: devices that nobody can unplug from a PCI bus
-_FIXED = re.compile(
+_FIXED = pattern(
     r"pci-bridge|pcie-|ioh3420|x3130|xio3130|i82801b11|VGA$|cirrus-vga|qxl-vga|virtio-vga|vmware-svga|(piix[34]|ich9)-usb-uhci"
 )
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import replace
 
 from mdtool.machine.tree import Tree
 from mdtool.machine.values import natural
 from mdtool.reconcile.plan import Action, Plan, Reason, Step
+from mdtool.records import replace
 from mdtool.review.names import names
 from mdtool.text import one_line
 

@@ -8,7 +8,6 @@ text        items -> lines for a terminal
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -16,6 +15,7 @@ from mdtool.machine.facts import kind_of
 from mdtool.machine.tree import BUILTIN, Bus, Node, Place, Tree, node_name
 from mdtool.machine.values import plain
 from mdtool.machine.writer import address_key
+from mdtool.records import dataclass, field, replace
 from mdtool.review.diff import ADDED, MOVED, REMOVED, SYMBOLS, Change, Diff, diff, paired, where
 from mdtool.text import one_line
 

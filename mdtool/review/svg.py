@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from xml.sax.saxutils import escape, quoteattr
 
+from mdtool.records import dataclass, field
 from mdtool.review.diff import SYMBOLS
 from mdtool.review.show import Item
 

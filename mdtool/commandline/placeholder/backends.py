@@ -5,7 +5,6 @@ placeholder("netdev", "n0")  ->  -netdev '{"type": "hubport", "id": "n0", "hubid
 
 from __future__ import annotations
 
-import re
 import sys
 import zlib
 from collections.abc import Callable, Mapping
@@ -15,6 +14,7 @@ from typing import Any
 from mdtool.commandline.companion import Process
 from mdtool.commandline.option import Option, is_flat, text_from_bag
 from mdtool.commandline.table import IMPLIED
+from mdtool.text import pattern
 
 #: the program that answers in place of another process; never imported here: it brings sockets and threads
 _SERVER = str(Path(__file__).with_name("server.py"))
@@ -98,4 +98,4 @@ def cpu_without_host(text: str) -> str:
 
 
 #: features of a CPU that KVM alone has: TCG ignores some and refuses others, by model and version
-_KVMS = re.compile(r"[+-]?(hv[-_]|kvm|xen-|migratable|host-)")
+_KVMS = pattern(r"[+-]?(hv[-_]|kvm|xen-|migratable|host-)")

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from mdtool.commandline.companion import Process
 from mdtool.commandline.option import Option
 from mdtool.commandline.placeholder.backends import companion
+from mdtool.records import dataclass, field
 
 
 @dataclass(frozen=True)

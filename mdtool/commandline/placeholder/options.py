@@ -7,7 +7,6 @@ where it speaks of the host alone (the fates of ``commandline.table``).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from mdtool.commandline.chardev import char_from_text
@@ -30,6 +29,7 @@ from mdtool.commandline.sizes import MIB, bytes_of
 from mdtool.commandline.table import GUEST, KEPT, OPTIONS
 from mdtool.machine.roles import role
 from mdtool.machine.values import nested
+from mdtool.records import replace
 
 SHORT_DRIVES: Mapping[str, Mapping[str, str]] = {
     **{f"hd{letter}": {"if": "", "index": str(n), "media": "disk"} for n, letter in enumerate("abcd")},

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from itertools import count
 from typing import NamedTuple
 
@@ -13,6 +12,7 @@ from mdtool.guest.allocation.occupied import Occupied
 from mdtool.guest.allocation.order import disk_number
 from mdtool.guest.model import Guest, Spot, Wanted
 from mdtool.machine.buses.providers import NARROW
+from mdtool.records import replace
 
 
 class Layout(NamedTuple):

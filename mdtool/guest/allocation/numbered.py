@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import replace
 from itertools import count
 
 from mdtool.errors import InputError
@@ -11,6 +10,7 @@ from mdtool.guest.allocation.controllers import implied, index_of, type_of
 from mdtool.guest.allocation.occupied import Occupied
 from mdtool.guest.allocation.order import arrays
 from mdtool.guest.model import Guest, Spot, Wanted
+from mdtool.records import replace
 
 SERIAL_PORTS = 31  # of a virtio-serial controller: port 0 is for a console
 

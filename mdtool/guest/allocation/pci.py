@@ -8,7 +8,6 @@ hot-plugged: never onto pcie.0 but behind a root port, or, where they are conven
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from functools import cached_property
 from itertools import count
 
@@ -20,6 +19,7 @@ from mdtool.guest.allocation.order import Arrays, arrays, controllers_in_order
 from mdtool.guest.allocation.pci_buses import Buses, Full, out_of_slots
 from mdtool.guest.model import Guest, Spot, Wanted
 from mdtool.machine.buses.pci import EXPANDERS, HOST_BRIDGE
+from mdtool.records import replace
 
 #: USB controllers of one slot: model -> function.
 USB2 = {"ich9-ehci1": 7, "ich9-uhci1": 0, "ich9-uhci2": 1, "ich9-uhci3": 2}

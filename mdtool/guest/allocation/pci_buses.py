@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 from mdtool.errors import InputError
 from mdtool.guest.allocation.controllers import index_of, is_placed, model_of, type_of
@@ -11,6 +10,7 @@ from mdtool.guest.allocation.needs import KINDS, Need, need_of
 from mdtool.guest.allocation.occupied import NOTHING, Occupied
 from mdtool.guest.model import Spot, Wanted
 from mdtool.machine.buses.pci import PCI_MODELS, PciModel
+from mdtool.records import dataclass, field
 
 _NOBODYS = PciModel((), "", frozenset(), last=0)  # a bus that belongs to no wanted controller: nothing new goes there
 _COLLECTED = {kind: number for number, kind in enumerate(KINDS)}

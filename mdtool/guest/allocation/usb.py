@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 
 from mdtool.errors import InputError
 from mdtool.guest.allocation.controllers import index_of, model_of, type_of
 from mdtool.guest.allocation.occupied import Occupied
 from mdtool.guest.model import Spot, Wanted
+from mdtool.records import dataclass, field, replace
 
 HUB_PORTS = 8
 

@@ -7,13 +7,13 @@ Its numbers are what a guest sees in place of an address: Linux takes ``uid`` fo
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from itertools import count
 
 from mdtool.guest.allocation.needs import KINDS, need_of
 from mdtool.guest.allocation.occupied import Occupied
 from mdtool.guest.allocation.order import arrays
 from mdtool.guest.model import Guest, Spot, Wanted
+from mdtool.records import replace
 
 
 def with_zpci(guest: Guest, wanted: Sequence[Wanted]) -> list[Wanted]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from itertools import count
 
 from mdtool.guest.convert import number
@@ -11,6 +10,7 @@ from mdtool.guest.host import HostRow, by_libvirt, carried, idle, tuned
 from mdtool.guest.model import Guest, Wanted
 from mdtool.guest.table import Context, Device, Prop
 from mdtool.guest.xml import Element
+from mdtool.records import replace
 
 #: What libvirt's chardev source may hold, all of it the host's.
 SOURCE: Mapping[str, HostRow] = {

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from itertools import count
 
 from mdtool.guest.allocation.controllers import is_placed, scsi_model
@@ -16,6 +15,7 @@ from mdtool.guest.xml import Element
 from mdtool.machine.buses.addresses import MAX_INDEX
 from mdtool.machine.buses.pci import HOST_BRIDGE
 from mdtool.machine.buses.providers import DRIVERS as CONTROLLERS
+from mdtool.records import replace
 
 COMPANIONS = ("ich9-uhci1", "ich9-uhci2", "ich9-uhci3")
 

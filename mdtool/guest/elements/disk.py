@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
 from typing import Any
 
 from mdtool.guest.convert import number, one_of, positive, switch
@@ -14,6 +13,8 @@ from mdtool.guest.model import Wanted
 from mdtool.guest.table import VIRTIO, Context, Device, Prop, virtio
 from mdtool.limits import MAX_INDEX
 from mdtool.machine.tree import Value
+from mdtool.records import replace
+from mdtool.text import pattern
 
 #: The letters before the number in a target's name -> the bus that libvirt takes for it.
 PREFIXES = {"nvme": "nvme", "hd": "ide", "sd": "scsi", "vd": "virtio", "fd": "fdc", "xvd": "xen", "ubd": "uml"}
@@ -105,7 +106,7 @@ def _shape(context: Context, wanted: Wanted) -> Wanted:
     return replace(wanted, facts=facts, properties=properties, alias=ALIASES.get(bus, bus))
 
 
-NVME = re.compile(r"nvme([0-9]{1,4})n([1-9][0-9]{0,3})$")
+NVME = pattern(r"nvme([0-9]{1,4})n([1-9][0-9]{0,3})$")
 
 
 def _check_nvme(context: Context) -> None:

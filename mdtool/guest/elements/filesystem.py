@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from mdtool.guest.convert import number, positive
 from mdtool.guest.host import by_libvirt, carried, idle
 from mdtool.guest.model import Wanted
 from mdtool.guest.table import VIRTIO, Context, Device, Prop, virtio
+from mdtool.records import replace
 
 
 def _choice(context: Context) -> str:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from mdtool.guest.convert import positive
 from mdtool.guest.elements.rom import ROM, ROM_HOST, without_rom
 from mdtool.guest.host import by_libvirt, carried, idle
 from mdtool.guest.model import Wanted
 from mdtool.guest.table import Context, Device, Prop, virtio
 from mdtool.machine.values import uuid_from_text
+from mdtool.records import replace
 
 DRIVERS = {
     "pci": "vfio-pci",

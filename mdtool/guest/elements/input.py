@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from mdtool.guest.host import carried
 from mdtool.guest.model import Wanted
 from mdtool.guest.table import VIRTIO, Context, Device
+from mdtool.records import replace
 
 
 def default_bus(context: Context) -> str:

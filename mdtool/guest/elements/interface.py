@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 
 from mdtool.guest.convert import number, positive, switch
 from mdtool.guest.elements.rom import ROM, ROM_HOST, without_rom
@@ -11,6 +10,7 @@ from mdtool.guest.engine import spot_from_element, virtio_transport
 from mdtool.guest.host import by_libvirt, carried, idle
 from mdtool.guest.model import Wanted
 from mdtool.guest.table import VIRTIO, Context, Device, Prop, virtio
+from mdtool.records import replace
 
 #: Models that are QEMU types under their own names.
 PLAIN = (

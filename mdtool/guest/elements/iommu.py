@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 from mdtool.guest.convert import auto, number, switch
 from mdtool.guest.model import Spot, Wanted
 from mdtool.guest.table import Context, Device, Prop
+from mdtool.records import replace
 
 _INTEL = ("intel-iommu",)
 _AMD = ("amd-iommu",)

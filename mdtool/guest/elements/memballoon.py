@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from mdtool.guest.convert import number, switch
 from mdtool.guest.table import VIRTIO, Device, Prop, virtio
+from mdtool.records import replace
 
 MEMBALLOON = Device(
     "memballoon",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 from mdtool.guest.convert import number, switch
@@ -12,6 +11,7 @@ from mdtool.guest.host import carried, idle
 from mdtool.guest.model import Wanted
 from mdtool.guest.table import VIRTIO, Context, Device, Prop
 from mdtool.machine.values import uuid_from_text
+from mdtool.records import replace
 
 UNITS: Mapping[str, int] = {
     "b": 1, "bytes": 1, "KB": 10**3, "k": 2**10, "KiB": 2**10, "MB": 10**6, "M": 2**20, "MiB": 2**20, "GB": 10**9,

@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from itertools import pairwise
 
@@ -14,7 +13,7 @@ from mdtool.guest.model import Guest, Spot, Wanted
 from mdtool.guest.xml import Element
 from mdtool.machine.tree import Properties, Value
 from mdtool.machine.values import uuid_from_text
-from mdtool.text import quoted
+from mdtool.text import pattern, quoted
 
 QEMU = "{http://libvirt.org/schemas/domain/qemu/1.0}"
 
@@ -50,7 +49,7 @@ def _generation(guest: Guest) -> str:
 
 
 #: a PCI address as -device takes it: ``0x1c``, ``1c.0``
-_ADDR = re.compile(r"(?:0x)?([0-9a-f]{1,2})(?:\.(?:0x)?([0-7]))?")
+_ADDR = pattern(r"(?:0x)?([0-9a-f]{1,2})(?:\.(?:0x)?([0-7]))?")
 
 
 def _from_argument(element: Element) -> Wanted:

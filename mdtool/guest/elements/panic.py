@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from mdtool.guest.choices import PANIC_MODEL, chosen
 from mdtool.guest.model import Wanted
 from mdtool.guest.table import Context, Device
+from mdtool.records import replace
 
 
 def _shape(context: Context, wanted: Wanted) -> Wanted | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 
 from mdtool.errors import InputError
 from mdtool.guest.convert import number, positive
@@ -11,6 +10,7 @@ from mdtool.guest.elements.character import SOURCE
 from mdtool.guest.model import Wanted
 from mdtool.guest.table import Context, Device, Prop
 from mdtool.guest.xml import Element
+from mdtool.records import replace
 
 
 def filter_rule(element: Element) -> str:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from mdtool.guest.convert import number
 from mdtool.guest.elements.character import SOURCE
 from mdtool.guest.host import carried
 from mdtool.guest.model import Wanted
 from mdtool.guest.table import VIRTIO, Context, Device, Prop, virtio
+from mdtool.records import replace
 
 
 def _shape(_: Context, wanted: Wanted) -> Wanted:

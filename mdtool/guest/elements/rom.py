@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 from mdtool.guest.convert import word
 from mdtool.guest.host import HostRow, carried
 from mdtool.guest.model import Wanted
 from mdtool.guest.table import Context, Prop
+from mdtool.records import replace
 
 ROM: Mapping[str, str | Prop] = {"rombar": Prop("rom/@bar", word(on=1, off=0))}  # a number to QEMU
 ROM_HOST: Mapping[str, HostRow] = {"rom/@file": carried("__init__", "where the ROM's file is")}

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from mdtool.guest.convert import number, switch, word
 from mdtool.guest.host import carried
 from mdtool.guest.model import Wanted
 from mdtool.guest.table import Context, Device, Prop
+from mdtool.records import replace
 
 
 def _shape(_: Context, wanted: Wanted) -> Wanted:

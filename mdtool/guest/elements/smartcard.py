@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from mdtool.guest.elements.character import SOURCE
 from mdtool.guest.model import Wanted
 from mdtool.guest.table import Context, Device
+from mdtool.records import replace
 
 DEFAULT_DATABASE = "/etc/pki/nssdb"
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 from mdtool.guest.convert import number, switch
 from mdtool.guest.engine import part_of
 from mdtool.guest.host import carried
 from mdtool.guest.model import Wanted
 from mdtool.guest.table import VIRTIO, Context, Device, Prop
+from mdtool.records import replace
 
 CODECS = {"duplex": "hda-duplex", "micro": "hda-micro", "output": "hda-output"}
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from mdtool.errors import choices
 from mdtool.guest.convert import number, switch
 from mdtool.guest.host import by_libvirt, idle
 from mdtool.guest.model import Wanted
 from mdtool.guest.table import VIRTIO, Context, Device, Prop
+from mdtool.records import replace
 
 #: Where the first virtio card is ``virtio-vga``: libvirt asks QEMU whether it has that type, and these have.
 VGA = ("x86_64", "i686", "riscv64")

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from mdtool.guest.convert import number
 from mdtool.guest.model import Wanted
 from mdtool.guest.table import VIRTIO, Context, Device, Prop, virtio
 from mdtool.machine.tree import Value
+from mdtool.records import replace
 
 
 def guest_number(value: str) -> Value:

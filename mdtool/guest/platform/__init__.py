@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -29,6 +28,7 @@ from mdtool.guest.platform.memory import RAM, memory_options, memory_sections
 from mdtool.guest.platform.units import MIB, bytes_of, names
 from mdtool.guest.xml import Element
 from mdtool.machine.tree import SECTIONS, Tree
+from mdtool.records import dataclass, field
 
 __all__ = ["Platform", "check_domain", "iothreads", "platform_argv", "platform_of", "sections_from_guest"]
 

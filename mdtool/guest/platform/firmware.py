@@ -16,7 +16,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,6 +27,7 @@ from mdtool.guest.model import Guest
 from mdtool.guest.platform.units import escaped, number, on, switch
 from mdtool.guest.xml import Element
 from mdtool.machine.values import uuid_from_text
+from mdtool.records import dataclass, field
 from mdtool.text import quoted
 
 Section = dict[str, Any]

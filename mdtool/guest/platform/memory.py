@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from mdtool.commandline.placeholder.backends import TCG_MEMORY
@@ -28,6 +27,7 @@ from mdtool.guest.model import Guest
 from mdtool.guest.platform.units import KIB, MIB, bytes_of, number, rounded
 from mdtool.guest.xml import Element
 from mdtool.machine.values import ranges
+from mdtool.records import dataclass
 
 Section = dict[str, Any]
 RAM = "memory-backend-ram"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import NamedTuple
 
@@ -16,6 +15,7 @@ from mdtool.machine.tree import Place, Tree
 from mdtool.qemu.introspect import Knowledge
 from mdtool.reconcile import Result, reconcile
 from mdtool.reconcile.plan import Action, Plan
+from mdtool.records import dataclass, field, replace
 from mdtool.review.check import checked
 from mdtool.review.names import names
 from mdtool.review.plan import text_from_step

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from mdtool.guest.elements import ROWS
@@ -18,7 +16,9 @@ from mdtool.machine.tree import Bus, Tree
 from mdtool.machine.values import natural, plain
 from mdtool.machine.writer import scalar
 from mdtool.qemu.introspect import Driver
+from mdtool.records import dataclass
 from mdtool.review.free import free_addresses
+from mdtool.text import pattern
 
 MOST = 200  # items of one list
 
@@ -126,10 +126,10 @@ def _resolved(schema: Any) -> Any:
 
 # --- guest XML -------------------------------------------------------------------------------------------------------
 
-_IN_VALUE = re.compile(
+_IN_VALUE = pattern(
     r"<(?P<tag>[\w-]+)(?:\s+[\w:-]+\s*=\s*(?:'[^']*'|\"[^\"]*\"))*\s+(?P<name>[\w:-]+)\s*=\s*['\"](?P<word>[^'\"]*)$"
 )
-_OPEN = re.compile(r"<(/?)([\w:.-]+)(?:\s[^<>]*?)?(/?)>")
+_OPEN = pattern(r"<(/?)([\w:.-]+)(?:\s[^<>]*?)?(/?)>")
 
 
 def xml_completions(pair: Pair, text: str, offset: int) -> list[Item]:

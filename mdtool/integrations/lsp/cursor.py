@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
+from mdtool.records import dataclass
+from mdtool.text import pattern
+
 #: ``- key: value``, ``key:``; a key may be quoted
-_LINE = re.compile(
+_LINE = pattern(
     r"(?P<pad> *)(?P<item>- +|-$)?(?:(?P<key>'[^']*'|\"[^\"]*\"|[^\s:#'\"{\[][^:#]*?) *:(?: +(?P<value>.*))?$)?"
 )
-_COMMENT = re.compile(r"(^|\s)#.*$")
+_COMMENT = pattern(r"(^|\s)#.*$")
 ITEM = "-"  # stands for an item of a list in a path
 
 
@@ -141,7 +142,7 @@ def _fields(lines: Sequence[Line], first: int, indent: int) -> dict[str, str]:
     return found
 
 
-_PAIR = re.compile(r"\s*(?P<key>'[^']*'|\"[^\"]*\"|[^\s:,{}]+)\s*:\s*(?P<value>'[^']*'?|\"[^\"]*\"?|[^,{}]*)$")
+_PAIR = pattern(r"\s*(?P<key>'[^']*'|\"[^\"]*\"|[^\s:,{}]+)\s*:\s*(?P<value>'[^']*'?|\"[^\"]*\"?|[^,{}]*)$")
 
 
 def _in_flow(cursor: Cursor, value: str) -> Cursor:

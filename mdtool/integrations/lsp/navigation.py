@@ -5,15 +5,16 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from mdtool.errors import InputError, Position
 from mdtool.integrations.lsp.analysis import Pair
 from mdtool.machine.tree import Bus, Node, Place
 from mdtool.machine.values import plain
+from mdtool.records import dataclass
+from mdtool.text import pattern
 
-_ID = re.compile(r"[A-Za-z][A-Za-z0-9_.-]*")
+_ID = pattern(r"[A-Za-z][A-Za-z0-9_.-]*")
 
 
 class Span(NamedTuple):

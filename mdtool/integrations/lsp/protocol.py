@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from lsprotocol import types as lsp
@@ -11,6 +10,7 @@ from pygls import uris
 from mdtool.errors import MdtoolError, Position
 from mdtool.integrations.lsp.completion import Item
 from mdtool.integrations.lsp.navigation import Edit, Span, Symbol
+from mdtool.text import pattern
 
 _SEVERITIES = {"error": lsp.DiagnosticSeverity.Error, "warning": lsp.DiagnosticSeverity.Warning}
 _KINDS = {
@@ -27,7 +27,7 @@ _SYMBOLS = {
     "device": lsp.SymbolKind.Object,
 }
 #: what a finding's mark covers: a word, a quoted text, a tag
-_TOKEN = re.compile(r"'[^']*'|\"[^\"]*\"|<?[^\s,{}\[\]>]+")
+_TOKEN = pattern(r"'[^']*'|\"[^\"]*\"|<?[^\s,{}\[\]>]+")
 
 
 def file_of(uri: str) -> str:

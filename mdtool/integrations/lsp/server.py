@@ -27,11 +27,12 @@ from mdtool.integrations.lsp.navigation import definition, foldings, outline, re
 from mdtool.machine.document import document_from_text
 from mdtool.machine.tree import Tree
 from mdtool.qemu.introspect import Knowledge, binary_of, knowledge
+from mdtool.text import pattern
 
-_DESCRIPTION = re.compile(r"^mdtool:\s*['\"]?machine/", re.MULTILINE)
-_DOMAIN = re.compile(r"<domain[\s>]")
-_ARCH = re.compile(r"^machine:.*?\barch:\s*['\"]?(\w+)", re.MULTILINE | re.DOTALL)
-_VALUE_END = re.compile(r"[,}]")
+_DESCRIPTION = pattern(r"^mdtool:\s*['\"]?machine/", re.MULTILINE)
+_DOMAIN = pattern(r"<domain[\s>]")
+_ARCH = pattern(r"^machine:.*?\barch:\s*['\"]?(\w+)", re.MULTILINE | re.DOTALL)
+_VALUE_END = pattern(r"[,}]")
 _YAML, _XML = (".yaml", ".yml"), (".xml",)
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,8 @@ from mdtool.errors import InputError
 from mdtool.guest.model import Guest
 from mdtool.guest.xml import Element
 from mdtool.machine.tree import Node
+from mdtool.records import dataclass, field
+from mdtool.text import pattern
 
 Properties = Mapping[str, Any]
 
@@ -182,7 +183,7 @@ def secret_object(secret: Secret) -> tuple[str, str]:
 
 #: how every word begins that may hold a placeholder: no text of a guest, whose quotes JSON escapes, can begin so
 SECRET_WORD = '{"qom-type": "secret"'
-_PLACEHOLDER = re.compile(r"(?<=/dev/fd/)<fd:([^>]+)>")
+_PLACEHOLDER = pattern(r"(?<=/dev/fd/)<fd:([^>]+)>")
 
 
 def numbered(word: str, numbers: Mapping[str, int]) -> str:

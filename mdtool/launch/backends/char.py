@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 
 from mdtool.guest.xml import Element
 from mdtool.launch.backends.base import (
@@ -20,6 +19,7 @@ from mdtool.launch.backends.base import (
     switch,
 )
 from mdtool.machine.tree import Node
+from mdtool.records import replace
 
 Words = tuple[str, ...]
 

@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
 from mdtool.machine.tree import Bus, Node, Value
+from mdtool.text import pattern
 
 
 class Reported(Protocol):
@@ -34,7 +35,7 @@ Numbers = Callable[[str], dict[str, Any]]
 
 
 #: matches no driver
-NOBODY = re.compile(r"(?!)")
+NOBODY = pattern(r"(?!)")
 
 
 class Form(NamedTuple):
@@ -106,7 +107,7 @@ def _hexadecimal(name: str) -> Write:
     return lambda address, _: {name: int(address, 16)}
 
 
-PCI_ADDRESS = re.compile(r"([0-9a-f]{2})\.([0-7])$")
+PCI_ADDRESS = pattern(r"([0-9a-f]{2})\.([0-7])$")
 
 
 def _pci_arguments(address: str, _: Node) -> dict[str, Value]:
@@ -191,11 +192,11 @@ def _mmio(device: Reported) -> tuple[str | None, tuple[str, ...]]:
 
 # --- the rows ----------------------------------------------------------------------------------------------------------
 
-_NUMBER = Form(re.compile(r"[0-9]+"), "a number")
+_NUMBER = Form(pattern(r"[0-9]+"), "a number")
 
 PCI = Kind(
     ("PCI", "PCIE", "CXL", "pxb-bus", "pxb-pcie-bus", "pxb-cxl-bus"),
-    re.compile(
+    pattern(
         r".*-pci(-(non-)?transitional)?$|e1000|virtio-vga|(secondary-)?VGA$|cirrus-vga|vmware-svga|bochs-display|ati-vga|"
         r"qxl|ne2k_pci|rtl8139|pcnet|i82|vmxnet3|igb$|tulip|rocker|ich9-(ahci|usb|intel-hda)|ahci$|piix[34]-|nvme$|"
         r"qemu-xhci|nec-usb-xhci|(ich9-)?usb-[eu]hci|usb-ehci|pci-|pcie-|ioh3420|x3130|xio3130|i6300esb|ES1370|AC97|"
@@ -207,7 +208,7 @@ PCI = Kind(
     read=_property("addr"),
     write=_pci_arguments,
     numbers=lambda address: {"slot": int(address[:2], 16), "function": int(address[3])},
-    form=Form(re.compile(r"[01][0-9a-f]\.[0-7]"), "slot.function: '05.0', slots 00 to 1f, functions 0 to 7"),
+    form=Form(pattern(r"[01][0-9a-f]\.[0-7]"), "slot.function: '05.0', slots 00 to 1f, functions 0 to 7"),
     hot_plug=True,
     machine={"pcie": "PCIE", "pci": "PCI"},
 )
@@ -221,30 +222,30 @@ NO_HOT_PLUG = "pcie.0"
 KINDS: Mapping[str, Kind] = {
     "usb": Kind(
         ("usb-bus",),
-        re.compile(r"usb-(?!ehci|xhci)|u2f-"),
+        pattern(r"usb-(?!ehci|xhci)|u2f-"),
         address="usb",
         controller="usb",
         read=_usb,
         write=lambda address, _: {"port": address},
         numbers=lambda address: {"port": address},
-        form=Form(re.compile(r"[0-9]+(\.[0-9]+)*"), "a port: '1', behind a hub '1.2'"),
+        form=Form(pattern(r"[0-9]+(\.[0-9]+)*"), "a port: '1', behind a hub '1.2'"),
         hot_plug=True,
         machine={"usb-bus": "usb-bus"},
     ),
     "scsi": Kind(
         ("SCSI",),
-        re.compile(r"scsi-"),
+        pattern(r"scsi-"),
         address="drive",
         controller="scsi",
         read=_scsi,
         write=_scsi_arguments,
         numbers=_scsi_numbers,
-        form=Form(re.compile(r"[0-9]+:[0-9]+:[0-9]+"), "channel:id:lun: '0:1:0'"),
+        form=Form(pattern(r"[0-9]+:[0-9]+:[0-9]+"), "channel:id:lun: '0:1:0'"),
         hot_plug=True,
     ),
     "ide": Kind(
         ("IDE",),
-        re.compile(r"ide-(hd|cd|cf|drive)"),
+        pattern(r"ide-(hd|cd|cf|drive)"),
         address="drive",
         controller="sata",
         read=_property("unit"),
@@ -255,7 +256,7 @@ KINDS: Mapping[str, Kind] = {
     ),
     "floppy": Kind(
         ("floppy-bus",),
-        re.compile(r"floppy$"),
+        pattern(r"floppy$"),
         address="drive",
         controller="fdc",
         read=_property("unit"),
@@ -267,7 +268,7 @@ KINDS: Mapping[str, Kind] = {
     ),
     "virtio-serial": Kind(
         ("virtio-serial-bus",),
-        re.compile(r"virtserialport|virtconsole"),
+        pattern(r"virtserialport|virtconsole"),
         address="virtio-serial",
         controller="virtio-serial",
         read=_property("nr"),
@@ -278,62 +279,62 @@ KINDS: Mapping[str, Kind] = {
     ),
     "ccid": Kind(
         ("ccid-bus",),
-        re.compile(r"ccid-card-"),
+        pattern(r"ccid-card-"),
         address="ccid",
         controller="ccid",
         read=_property("slot"),
         numbers=lambda address: {"slot": int(address)},
         form=_NUMBER,
     ),
-    "hda": Kind(("HDA",), re.compile(r"hda-"), read=_property("cad"), write=_decimal("cad"), form=_NUMBER, shared=True),
+    "hda": Kind(("HDA",), pattern(r"hda-"), read=_property("cad"), write=_decimal("cad"), form=_NUMBER, shared=True),
     "isa": Kind(
         ("ISA",),
-        re.compile(r"isa-|pvpanic$|ib700|sb16|adlib|cs4231a|gus|ne2k_isa|tpm-tis$|vmport|vmmouse|applesmc|pcspk"),
+        pattern(r"isa-|pvpanic$|ib700|sb16|adlib|cs4231a|gus|ne2k_isa|tpm-tis$|vmport|vmmouse|applesmc|pcspk"),
         address="isa",
         read=_isa,
         write=lambda address, node: {isa_port(node.driver): int(address, 16)},
         numbers=lambda address: {"iobase": int(address, 16)},
-        form=Form(re.compile(r"[0-9a-f]+"), "iobase in hexadecimal: '3f8'"),
+        form=Form(pattern(r"[0-9a-f]+"), "iobase in hexadecimal: '3f8'"),
         shared=True,
         named=False,
         machine={"isa": "ISA"},
     ),
     "ccw": Kind(
         ("virtual-css-bus",),
-        re.compile(r".*-ccw$"),
+        pattern(r".*-ccw$"),
         address="ccw",
         controller="ccw",
         read=_ccw,
         write=lambda address, _: {"devno": address},
         numbers=_ccw_numbers,
-        form=Form(re.compile(r"[0-9a-f]{2}\.[0-3]\.[0-9a-f]{4}"), "cssid.ssid.devno: 'fe.0.0001'"),
+        form=Form(pattern(r"[0-9a-f]{2}\.[0-3]\.[0-9a-f]{4}"), "cssid.ssid.devno: 'fe.0.0001'"),
         named=False,
         hot_plug=True,
         machine={"virtual-css": "virtual-css-bus"},
     ),
     "spapr-vio": Kind(
         ("spapr-vio-bus",),
-        re.compile(r"spapr-(vlan|vscsi|vty|nvram|tpm|rng)"),
+        pattern(r"spapr-(vlan|vscsi|vty|nvram|tpm|rng)"),
         address="spapr-vio",
         read=_property("reg", "{:x}"),
         write=_hexadecimal("reg"),
         numbers=lambda address: {"reg": int(address, 16)},
-        form=Form(re.compile(r"[0-9a-f]+"), "reg in hexadecimal: '71000001'"),
+        form=Form(pattern(r"[0-9a-f]+"), "reg in hexadecimal: '71000001'"),
         named=False,
         machine={"spapr-vio": "spapr-vio-bus"},
     ),
     "dimm": Kind(
         (),
-        re.compile(r"pc-dimm|nvdimm"),
+        pattern(r"pc-dimm|nvdimm"),
         address="dimm",
         write=_decimal("slot"),
         numbers=lambda address: {"slot": int(address)},
         named=False,
     ),
-    "cpu": Kind((), re.compile(r".*-cpu$"), write=_cpu_arguments, named=False),
+    "cpu": Kind((), pattern(r".*-cpu$"), write=_cpu_arguments, named=False),
     "zpci": Kind(
         ("s390-pcibus",),
-        re.compile("zpci$"),
+        pattern("zpci$"),
         address="zpci",
         read=_property("uid", "{:04x}"),
         write=_hexadecimal("uid"),
@@ -343,13 +344,13 @@ KINDS: Mapping[str, Kind] = {
     ),
     "mmio": Kind(
         ("virtio-mmio-bus",),
-        re.compile(r"(virtio|vhost)-.*-device$"),
+        pattern(r"(virtio|vhost)-.*-device$"),
         address="virtio-mmio",
         machine={"virtio-mmio-bus": "virtio-mmio-bus"},
     ),
     "system": Kind(
         ("System",),
-        re.compile(
+        pattern(
             r"ramfb|intel-iommu|amd-iommu|arm-smmuv3|tpm-crb|tpm-tis-device|vmcoreinfo|vmgenid|pvpanic-mmio|loader|generic-sdhci"
         ),
         read=_mmio,
@@ -358,7 +359,7 @@ KINDS: Mapping[str, Kind] = {
     ),
     "nvme": Kind(
         ("nvme-bus",),
-        re.compile(r"nvme-ns$"),
+        pattern(r"nvme-ns$"),
         address="drive",
         controller="nvme",
         read=_property("nsid"),

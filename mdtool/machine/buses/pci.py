@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import NamedTuple
+
+from mdtool.records import dataclass
+from mdtool.text import pattern
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,9 +123,9 @@ _PORTS = frozenset(driver for row in PCI_MODELS.values() if row.is_port for driv
     "cxl-downstream",
 }
 #: What may be plugged into an expander that holds ports and bridges only.
-BRIDGES = re.compile(r"pci-bridge|pcie-|ioh3420$|x3130-upstream$|i82801b11-bridge$|cxl-rp$|dec-21154")
+BRIDGES = pattern(r"pci-bridge|pcie-|ioh3420$|x3130-upstream$|i82801b11-bridge$|cxl-rp$|dec-21154")
 #: Devices that are of PCI Express wherever they are plugged in.
-EXPRESS = re.compile(r"pcie-(root-port|pci-bridge)$|ioh3420$|x3130-upstream$|xio3130-downstream$|e1000e$|igb$")
+EXPRESS = pattern(r"pcie-(root-port|pci-bridge)$|ioh3420$|x3130-upstream$|xio3130-downstream$|e1000e$|igb$")
 
 
 def is_port(driver: str) -> bool:

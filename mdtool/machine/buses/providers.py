@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import lru_cache
 
 from mdtool.machine.buses.pci import CXL, HOST_BRIDGE, PCI_MODELS
 from mdtool.machine.tree import BUILTIN, HAND, Bus, Node
 from mdtool.machine.values import small_number
+from mdtool.records import dataclass
+from mdtool.text import pattern
 
 #: How a virtio device's type ends, by how it reaches the guest.
 ENDINGS = {"pci": "pci", "ccw": "ccw", "mmio": "device"}
@@ -111,7 +112,7 @@ _NO_MODEL = Provider("")
 NARROW = frozenset(row.model for row in PROVIDERS if row.narrow and row.model)
 
 #: USB controllers that serve slow devices on another one's bus.
-_COMPANION = re.compile(r"ich9-usb-uhci[1-6]$")
+_COMPANION = pattern(r"ich9-usb-uhci[1-6]$")
 
 #: (libvirt's type, model) -> QEMU's type; "" for what the machine has.
 DRIVERS: dict[tuple[str, str], str] = {}

@@ -1,0 +1,69 @@
+"""``mdtool.records``: what the standard library's dataclasses do, they do."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import pickle
+import subprocess
+import sys
+
+import pytest
+
+from mdtool import records
+from mdtool.machine.tree import Node
+
+
+@records.dataclass(frozen=True, slots=True)
+class Frozen:
+    name: str
+    numbers: list[int] = records.field(default_factory=list, hash=False)
+    place: str | None = records.field(default=None, compare=False, repr=False)
+
+
+@records.dataclass(order=True)
+class Open:
+    first: int
+    second: int = 2
+    late: int = records.field(default=3, init=False)
+
+    def __post_init__(self) -> None:
+        self.sum = self.first + self.second
+
+
+def test_a_record_is_made_compared_and_shown_as_a_dataclass_is():
+    one = Frozen("a", place="b")
+    assert one == Frozen("a") and hash(one) == hash(Frozen("a")) and one != Frozen("b") and one != ("a", [], "b")
+    assert repr(one) == "Frozen(name='a', numbers=[])"
+    assert one.numbers is not Frozen("a").numbers
+    assert Open(1).sum == 3 and Open(1).late == 3 and Open(1) < Open(second=1, first=2)
+    with pytest.raises(TypeError, match="missing 1 required positional argument: 'name'"):
+        Frozen()
+    with pytest.raises(TypeError, match="unhashable"):
+        hash(Open(1))
+
+
+def test_a_frozen_record_stays_as_it_is():
+    one = Frozen("a")
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        one.name = "b"
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        del one.name
+    assert not hasattr(one, "__dict__")
+
+
+def test_a_record_is_copied_and_pickled():
+    one = Frozen("a", [1], "b")
+    for other in (copy.deepcopy(one), pickle.loads(pickle.dumps(one)), records.replace(one)):
+        assert other == one and other.place == "b"
+    assert records.replace(one, name="c") == dataclasses.replace(one, name="c") == Frozen("c", [1])
+
+
+def test_the_standard_library_takes_a_record_for_a_dataclass():
+    assert [one.name for one in dataclasses.fields(Node)][:2] == ["driver", "id"]
+    assert dataclasses.asdict(Frozen("a")) == {"name": "a", "numbers": [], "place": None}
+
+
+def test_records_cost_no_inspection():
+    code = "import sys, mdtool.machine.tree; sys.exit('dataclasses' in sys.modules or 'inspect' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
