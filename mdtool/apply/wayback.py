@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 from mdtool.commandline.companion import MONITOR, Process
 from mdtool.commandline.option import Option, options_from_words
-from mdtool.commandline.process import opened, program_in, words_of
+from mdtool.commandline.process import arguments_of, opened, program_in, words_of
 from mdtool.compare import comparison, guest_visible
 from mdtool.errors import MdtoolError, QemuError
 from mdtool.guest.model import Guest
@@ -193,7 +193,7 @@ def _helpers(pid: int, private: Path) -> Iterator[Process]:
     parent = re.search(r"^PPid:\s*(\d+)", Path(f"/proc/{pid}/status").read_text(), re.M)
     for child in _children(int(parent[1])) if parent else ():
         with suppress(OSError):
-            words = [os.fsdecode(word) for word in Path(f"/proc/{child}/cmdline").read_bytes().split(b"\0")[:-1]]
+            words = arguments_of(child, "surrogateescape")
             socket = re.search(rf"{re.escape(str(private))}/[^,\s]+", " ".join(words))
             if child != pid and socket:
                 yield Process(tuple(words), ready=Path(socket[0]))

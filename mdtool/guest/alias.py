@@ -5,40 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 
 from mdtool.guest.allocation.controllers import index_of, model_of, type_of
-from mdtool.guest.allocation.order import arrays, disk_number, wholes
+from mdtool.guest.allocation.order import arrays, target_of, wholes
+from mdtool.guest.disk_buses import disk_number
 from mdtool.guest.model import Wanted
 from mdtool.machine.values import small_number
 from mdtool.records import replace
 
 USER = "ua-"  # how an alias begins that a user chose; libvirt takes no other from an inactive guest
-
-#: Kind -> the prefix of ids that end in the device's position among its kind.
-PREFIXES: Mapping[str, str] = {
-    "interface": "net",
-    "filesystem": "fs",
-    "sound": "sound",
-    "hostdev": "hostdev",
-    "redirdev": "redir",
-    "video": "video",
-    "input": "input",
-    "parallel": "parallel",
-    "serial": "serial",
-    "channel": "channel",
-    "console": "console",
-    "hub": "hub",
-    "shmem": "shmem",
-    "smartcard": "smartcard",
-    "watchdog": "watchdog",
-    "memballoon": "balloon",
-    "rng": "rng",
-    "tpm": "tpm",
-    "vsock": "vsock",
-    "iommu": "iommu",
-    "crypto": "crypto",
-    "panic": "panic",
-    "nvram": "nvram",
-    "pstore": "pstore",
-}
 
 #: SCSI controllers on whose drives libvirt writes no target: a unit is all that a drive has there.
 _NARROW = ("lsilogic",)
@@ -67,21 +40,19 @@ def with_ids(wanted: Sequence[Wanted], taken: Collection[str] = ()) -> list[Want
         counted = [at for at in positions if not (kind in _UNCOUNTED and user_alias(wanted[at].id))]
         for number, at in enumerate(counted):
             one = wanted[at]
-            if at not in kept and one.driver not in ANONYMOUS and one.kind not in (*_PARTS, "commandline"):
+            if at not in kept and one.driver not in ANONYMOUS and "/" not in one.kind and one.kind != "commandline":
                 prefix, wish = _name(one, kind, number, narrow)
                 ids[at] = names.give(prefix, wish)
     for at, whole in wholes(wanted).items():
-        if at not in kept and wanted[at].kind in _PARTS:
+        if at not in kept:  # ``sound0-codec1``
             number = wanted[at].facts.get("number", 0)
-            ids[at] = names.give(f"{ids.get(whole)}-{_PARTS[wanted[at].kind]}", number if isinstance(number, int) else None)
+            part = wanted[at].kind.partition("/")[2]
+            ids[at] = names.give(f"{ids.get(whole)}-{part}", number if isinstance(number, int) else None)
     return [replace(one, id=ids.get(at)) for at, one in enumerate(wanted)]
 
 
 #: Kinds where a device with a user's alias takes no number: the NIC after ``ua-net`` is ``net0``.
 _UNCOUNTED = frozenset({"interface", "filesystem", "rng"})
-
-#: Devices that are parts of others, and are named after them: ``sound0-codec1``.
-_PARTS = {"sound/codec": "codec", "disk/device": "device"}
 
 
 def user_alias(name: str | None) -> str | None:
@@ -103,7 +74,7 @@ def _name(one: Wanted, kind: str, number: int, narrow: Collection[int]) -> tuple
     named = _BY_KIND.get(kind)
     if named is not None:
         return named(one, narrow) if kind == "disk" else named(one, ())
-    return PREFIXES.get(kind) or one.alias or kind, number
+    return one.alias or kind, number
 
 
 def _controller(one: Wanted, _: Collection[int]) -> tuple[str, int | None]:
@@ -118,7 +89,7 @@ def _controller(one: Wanted, _: Collection[int]) -> tuple[str, int | None]:
 def _disk(one: Wanted, narrow: Collection[int]) -> tuple[str, int | None]:
     bus, spot = str(one.facts.get("bus", "")), one.spot
     if spot is None or spot.type != "drive":
-        return f"{bus}-disk", max(disk_number(one), 0)
+        return f"{bus}-disk", max(disk_number(target_of(one)), 0)
     controller = spot.get("controller", 0)
     target = f"{spot.get('target', 0)}-" if bus == "scsi" and controller not in narrow else ""
     return f"{bus}{controller}-{spot.get('bus', 0)}-{target}", spot.get("unit", 0)
@@ -135,6 +106,11 @@ _BY_KIND: Mapping[str, Callable[[Wanted, Collection[int]], tuple[str, int | None
     "memory": _memory,
     "zpci": lambda one, _: ("zpci", one.spot["uid"] if one.spot is not None else 0),
 }
+
+
+def is_counted(one: Wanted) -> bool:
+    """Whether an id ends in the device's position among its kind, ``net0``, and not in its place."""
+    return one.kind not in _BY_KIND and "/" not in one.kind
 
 
 class _Names:

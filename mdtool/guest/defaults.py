@@ -12,8 +12,10 @@ from mdtool.errors import InputError
 from mdtool.guest.allocation.controllers import implied, index_of, scsi_model, transport, type_of
 from mdtool.guest.allocation.drives import bus_of, wish_of
 from mdtool.guest.allocation.zpci import with_zpci
+from mdtool.guest.disk_buses import LAYOUTS
 from mdtool.guest.elements.disk import floppy_boot
 from mdtool.guest.model import Guest, Wanted
+from mdtool.machine.buses.providers import DEFAULT_MODELS
 from mdtool.records import replace
 
 Rule = Callable[[Guest, Sequence[Wanted]], Iterator[Wanted]]
@@ -201,7 +203,7 @@ def _drives(type_: str) -> Rule:
 
     def rule(guest: Guest, wanted: Sequence[Wanted]) -> Iterator[Wanted]:
         highest = max((wish_of(one) for one in wanted if bus_of(one) == type_ and one.kind == "disk"), default=-1)
-        model = {"scsi": scsi_model(guest), "fdc": "isa-fdc", "ide": "piix3", "sata": "ahci", "nvme": "nvme"}[type_]
+        model = scsi_model(guest) if type_ == "scsi" else DEFAULT_MODELS[type_]
         boot = floppy_boot(wanted) if type_ == "fdc" else {}
         for one in _up_to(guest, wanted, type_, model, highest):
             yield replace(one, properties=boot) if boot else one
@@ -244,11 +246,7 @@ RULES: tuple[Rule, ...] = (
     _memballoon,
     _input,
     _video,
-    _drives("scsi"),
-    _drives("fdc"),
-    _drives("ide"),
-    _drives("sata"),
-    _drives("nvme"),
+    *map(_drives, LAYOUTS),
     _virtio_serial,
     _readers,
 )

@@ -15,6 +15,7 @@ from typing import Any
 from mdtool.errors import InputError, Report
 from mdtool.files import bytes_from_file
 from mdtool.guest.checks import check_together
+from mdtool.guest.disk_buses import disk_number
 from mdtool.guest.elements import ROWS
 from mdtool.guest.elements.character import PORTS
 from mdtool.guest.elements.controller import indices
@@ -157,24 +158,8 @@ def disks_in_order(guest: Guest, disks: Iterable[Element]) -> list[Element]:
     return [
         element
         for on_bus in buses.values()
-        for element in sorted(on_bus, key=lambda disk: target_index(disk.get("target/@dev") or ""))
+        for element in sorted(on_bus, key=lambda disk: disk_number(disk.get("target/@dev") or ""))
     ]
-
-
-def target_index(name: str) -> int:
-    """The number of a disk target: ``vda`` 0, ``vdz`` 25, ``vdaa`` 26; -1 for a name that is none.
-
-    >>> target_index("sdc"), target_index("xvdab1")
-    (2, 27)
-    """
-    for prefix in ("xvd", "ubd", "hd", "sd", "vd", "fd"):
-        if name.startswith(prefix):
-            letters = name[len(prefix) :].rstrip("0123456789")
-            index = 0
-            for letter in letters:
-                index = index * 26 + ord(letter) - ord("a") + 1
-            return index - 1
-    return -1
 
 
 def numbered(guest: Guest, by_tag: Mapping[str, list[Element]]) -> Mapping[int, Mapping[str, Any]]:

@@ -12,6 +12,7 @@ from typing import Any
 
 from mdtool.guest.allocation.controllers import index_of, is_placed, model_of, type_of
 from mdtool.guest.allocation.order import wholes
+from mdtool.guest.disk_buses import DISK_BUSES, NARROW_AT, DiskBus
 from mdtool.guest.model import Guest, Spot, Wanted
 from mdtool.machine.buses.kinds import KINDS, Kind, isa_port, kind_of_driver
 from mdtool.machine.buses.pci import HOST_BRIDGE, PCI_MODELS, Place, targets_of
@@ -154,17 +155,9 @@ class _Names:
             return str(one.facts.get("bus", bus_name)), address, extra
         index, bus, target, unit = (spot.get(name, 0) for name in ("controller", "bus", "target", "unit"))
         type_ = "scsi" if one.kind == "hostdev" else str(one.facts.get("bus") or self._drive_bus(one.driver))
-        id = self.controller(type_, index)
-        if type_ == "scsi":
-            narrow = self.models.get(index) in NARROW
-            return (f"{id}.{bus}", f"0:{unit}:0", {}) if narrow else (f"{id}.0", f"{bus}:{target}:{unit}", {})
-        if type_ == "nvme":
-            return id, str(unit + 1), {}
-        if type_ == "sata":
-            return f"{id}.{unit}", "0", {}
-        if type_ == "fdc":
-            return "floppy-bus.0", str(unit), {}
-        return f"{id}.{bus}", str(unit), {}
+        narrow = type_ == "scsi" and self.models.get(index) in NARROW
+        row = DISK_BUSES.get(type_, DiskBus(""))
+        return *(NARROW_AT if narrow else row.at)(self.controller(type_, index), bus, target, unit), {}
 
     def _drive_bus(self, driver: str) -> str:
         """The bus of a drive that no <disk> asks for: one of <qemu:commandline>."""

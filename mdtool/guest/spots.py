@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from mdtool.guest.model import Spot, Wanted
-from mdtool.machine.buses.kinds import KINDS, PCI_ADDRESS, kind_of_bus, kind_of_driver
+from mdtool.machine.buses.kinds import KINDS, PCI_ADDRESS, Kind, kind_of_bus, kind_of_driver
 from mdtool.machine.buses.pci import targets_of
 from mdtool.machine.buses.providers import NARROW, buses_of, controller_of, libvirt_index
 from mdtool.machine.tree import BUILTIN, Node, Tree
@@ -93,10 +93,7 @@ def _index(node: Node, type_: str) -> int | None:
 
 
 #: The kind of bus of libvirt's types of controllers other than PCI.
-_ON: Mapping[str, str] = {
-    **{name: name for name in ("scsi", "ide", "usb", "virtio-serial", "ccid", "ccw", "nvme")},
-    "fdc": "floppy",
-}
+_ON: Mapping[str, Kind] = {kind.controller: kind for kind in KINDS.values()} | {"ide": KINDS["ide"]}
 
 
 def _on_controller(provider: _Provider, index: int, node: Node) -> Spot | None:
@@ -106,7 +103,7 @@ def _on_controller(provider: _Provider, index: int, node: Node) -> Spot | None:
         return Spot("drive", {"controller": index, "bus": 0, "target": 0, "unit": provider.bus})
     if node.address is None or provider.type not in _ON:
         return None
-    kind = KINDS[_ON[provider.type]]
+    kind = _ON[provider.type]
     try:
         numbers = kind.numbers(node.address)
     except ValueError:

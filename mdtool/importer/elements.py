@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from mdtool.commandline.placeholder.options import on as is_on
+from mdtool.guest.disk_buses import DISK_BUSES
 from mdtool.guest.elements.controller import COMPANIONS
 from mdtool.importer import block, char, net
 from mdtool.importer.host_devices import crypto, filesystem, host_pci, host_usb, memory, rng, shared_memory, tpm, vsock
@@ -48,7 +49,6 @@ def nic(writer: Writer, one: One) -> Made:
 
 
 _BUS = {"sd": "sd", "ide": "ide", "scsi": "scsi", "usb": "usb", "floppy": "fdc", "virtio": "virtio"}
-_PREFIX = {"virtio": "vd", "ide": "hd", "fdc": "fd"}
 
 
 def disk(writer: Writer, one: One) -> Made:
@@ -72,7 +72,7 @@ def disk(writer: Writer, one: One) -> Made:
     image = block.image(bag, named, writer.absolute, write_cache=write_cache)
     thread = one.keys.take("iothread")
     driver = {**image.driver, "iothread": thread_of(writer, thread), "ioeventfd": on(one.keys.switch("ioeventfd"))}
-    prefix = _PREFIX.get(where, "sd")
+    prefix = DISK_BUSES[where].target
     place = writer.count(prefix)
     if where == "ide":
         place = int(one.bus.name.rpartition(".")[2]) * 2 + number(one.properties.get("unit"))

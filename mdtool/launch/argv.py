@@ -39,6 +39,7 @@ from mdtool.launch.backends.process import process_options
 from mdtool.launch.context import TO_SHOW, Context
 from mdtool.launch.rehearse_backends import implied_silence, rehearsed, rehearsed_option
 from mdtool.machine.buses.arguments import device_arguments
+from mdtool.machine.buses.providers import TYPES
 from mdtool.machine.tree import BUILTIN, HAND, Place, Tree
 from mdtool.records import dataclass, field
 from mdtool.text import quoted
@@ -327,7 +328,6 @@ _NAME_A_BUS = ("masterbus", "primary-bus", "bus", "subsys", "endpoint", "bmc")
 #: an amd-iommu makes a PCI function of its own in the first slot that is free: after what has a place, and before the
 #: host's devices, which look for it
 _LATE = {"amd-iommu": 1, "vfio-pci": 2, "vfio-pci-nohotplug": 2}
-_CONTROLLERS = ("pci", "usb", "scsi", "ide", "sata", "fdc", "virtio-serial", "ccid")
 
 
 def ordered(tree: Tree, written: Sequence[str] = ()) -> list[Place]:
@@ -379,7 +379,7 @@ def _rank(place: Place) -> tuple[Any, ...]:
     master = str(place.node.properties.get("masterbus", "")).partition(".")[0]  # a companion follows its controller
     return (
         _ORDER.index(kind) if kind in _ORDER else len(_ORDER),
-        _CONTROLLERS.index(inner) if kind == "controller" and inner in _CONTROLLERS else len(_CONTROLLERS),
+        TYPES.index(inner) if kind == "controller" and inner in TYPES else len(TYPES),
         _natural(place.node.id or master),
         _natural(place.name),
     )

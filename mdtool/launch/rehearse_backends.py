@@ -25,6 +25,7 @@ from mdtool.launch.backends.base import NOTHING, Backend, Host, Make, listed, op
 from mdtool.launch.backends.block import is_empty, is_readonly, node_name, policies, sd_index
 from mdtool.launch.backends.char import builtin_id
 from mdtool.launch.backends.display import audio_ids, board_audio
+from mdtool.machine.buses.providers import provider_of
 from mdtool.machine.tree import Node
 from mdtool.records import replace
 
@@ -46,7 +47,7 @@ def _disk(element: Element, node: Node | None, host: Host) -> Backend:
     if element.get("target/@bus") == "sd":
         facts = {"driver": "null-co", "size": SIZES["sd"], "read-zeroes": True}
         return Backend(listed("-drive", **{"if": "sd"}, index=sd_index(element), **facts))
-    if is_empty(element) or (node is not None and node.driver == "usb-bot"):
+    if is_empty(element) or (node is not None and provider_of(node.driver).whole):
         return NOTHING
     size = SIZES.get(element.get("@device") or "disk", DISK_SIZE)
     name, readonly = node_name(element), is_readonly(element)

@@ -15,6 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from mdtool.commandline.process import arguments_of
 from mdtool.errors import ConflictError, MdtoolError
 from mdtool.records import dataclass
 
@@ -133,8 +134,7 @@ def run_by_libvirt(name: str, uuid: str | None) -> int | None:
     for base in (Path("/run/libvirt/qemu"), *([Path(own, "libvirt/qemu/run")] if own else [])):
         with suppress(OSError, ValueError):
             pid = int((base / f"{name}.pid").read_text())
-            words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-            if uuid is None or uuid.lower().encode() in words:
+            if uuid is None or uuid.lower() in arguments_of(pid):
                 return pid
     return None
 

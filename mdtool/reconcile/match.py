@@ -23,6 +23,7 @@ from typing import NamedTuple
 
 from mdtool.guest.model import Spot, Wanted
 from mdtool.machine.buses.addresses import key_names
+from mdtool.machine.buses.providers import provider_of
 from mdtool.machine.drivers import canonical_driver, same_driver
 from mdtool.machine.tree import BUILTIN, HAND, Node, Place, Tree
 from mdtool.machine.values import same
@@ -179,9 +180,7 @@ def _marks_of_node(node: Node) -> list[object]:
 
 def _is_part(place: Place) -> bool:
     """Whether a device sits on another's own bus: the codecs of a sound card, the drive of a USB storage device."""
-    return place.bus is not None and (
-        place.bus.type == "HDA" or (place.parent is not None and place.parent.driver in ("usb-bot", "usb-uas"))
-    )
+    return place.parent is not None and provider_of(place.parent.driver).whole
 
 
 def _whole(w: Wanted) -> str:

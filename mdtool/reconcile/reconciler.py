@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from mdtool.errors import ConflictError, MdtoolError, Report, Warn
-from mdtool.guest.alias import PREFIXES, with_ids
+from mdtool.guest.alias import is_counted, with_ids
 from mdtool.guest.allocate import allocate
 from mdtool.guest.allocation.occupied import Occupied
 from mdtool.guest.choices import as_described, with_described_model
@@ -168,7 +168,7 @@ class _Reconciler:
         w = with_described_model(w, node)
         have = with_facts(self.spots.get(match.place.name), w.spot)
         if not same_slot(w, node):  # another kind of slot: a new device, that goes where libvirt would put it
-            return replace(w, id=node.id) if w.kind in PREFIXES else w
+            return replace(w, id=node.id) if is_counted(w) else w
         if have is None:
             return replace(w, id=node.id or w.id)
         want = spot_key(w.spot)

@@ -14,7 +14,6 @@ from mdtool.guest.devices import (
     disks_in_order,
     guest_from_bytes,
     tagged,
-    target_index,
     wanted_from_guest,
 )
 from mdtool.guest.elements import ROWS
@@ -276,10 +275,6 @@ def test_without_any_order_the_first_disk_boots() -> None:
     assert [one.properties.get("bootindex") for one in wanted_of(disks.format(""))[0]] == [1, None]
     ordered = wanted_of(disks.format("") + "<redirdev type='spicevmc'><boot order='1'/></redirdev>")[0]
     assert [one.properties.get("bootindex") for one in ordered] == [None, None, 1]
-
-
-def test_target_index() -> None:
-    assert [target_index(name) for name in ("vda", "vdz", "vdaa", "hdb1", "xvdc", "nothing")] == [0, 25, 26, 1, 2, -1]
 
 
 def test_disks_in_order() -> None:

@@ -2,48 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import count
-from typing import NamedTuple
 
 from mdtool.errors import InputError
 from mdtool.guest.allocation.controllers import implied, index_of, model_of, scsi_model, type_of
 from mdtool.guest.allocation.occupied import Occupied
-from mdtool.guest.allocation.order import disk_number
+from mdtool.guest.allocation.order import target_of
+from mdtool.guest.disk_buses import LAYOUTS, disk_number
 from mdtool.guest.model import Guest, Spot, Wanted
-from mdtool.machine.buses.providers import NARROW
+from mdtool.machine.buses.providers import DEFAULT_MODELS, NARROW
 from mdtool.records import replace
-
-
-class Layout(NamedTuple):
-    """How many drives a controller has: on each of its buses, and on how many buses; ``alone``: there is one controller."""
-
-    units: int
-    buses: int = 1
-    alone: bool = False
-
-    def place(self, number: int) -> tuple[int, int, int]:
-        """(controller, bus, unit) of a drive's number.
-
-        >>> Layout(2, buses=2).place(7)
-        (1, 1, 1)
-        """
-        controller, rest = divmod(number, self.units * self.buses)
-        bus, unit = divmod(rest, self.units)
-        return controller, bus, unit
-
-
-#: More namespaces than an NVMe controller of QEMU's has: a target names controller and namespace.
-NAMESPACES = 256
-
-#: By libvirt's reckoning every SCSI bus is a narrow one: seven drives and the controller itself.
-LAYOUTS: Mapping[str, Layout] = {
-    "scsi": Layout(7),
-    "ide": Layout(2, buses=2, alone=True),
-    "sata": Layout(6),
-    "fdc": Layout(2, alone=True),
-    "nvme": Layout(NAMESPACES),
-}
 
 _Key = tuple[str, int, int, int, int]
 
@@ -60,7 +29,7 @@ def wish_of(wanted: Wanted) -> int:
     """The controller that a drive is for: that of its address, or the one that its number leads to; 0 by default."""
     if wanted.spot is not None and wanted.spot.type == "drive":
         return int(wanted.spot.get("controller", 0))
-    number = disk_number(wanted)
+    number = disk_number(target_of(wanted))
     return LAYOUTS[bus_of(wanted)].place(number)[0] if number >= 0 and wanted.kind == "disk" else 0
 
 
@@ -91,7 +60,8 @@ def with_drive_places(guest: Guest, wanted: Sequence[Wanted], occupied: Occupied
         start = number + 1 if one.kind == "hostdev" else start
         taken.add(_key(bus, spot))
         devices[at] = replace(one, spot=spot)
-    for type_, model in (("scsi", _model_for_hostdevs(guest, devices)), ("sata", "ahci"), ("nvme", "nvme")):
+    for type_ in (type_ for type_, layout in LAYOUTS.items() if not layout.alone):
+        model = _model_for_hostdevs(guest, devices) if type_ == "scsi" else DEFAULT_MODELS[type_]
         have = {index_of(one) for one in devices if type_of(one) == type_}
         used = {wish_of(one) for one in devices if bus_of(one) == type_}
         devices += [implied(guest, type_, model, index) for index in sorted(used - have)]
@@ -133,7 +103,7 @@ def _numbers(one: Wanted, bus: str, start: int) -> Iterator[int]:
     units = LAYOUTS[bus].units
     if one.kind == "hostdev":
         yield from count(start)
-    first = max(disk_number(one), 0)
+    first = max(disk_number(target_of(one)), 0)
     if LAYOUTS[bus].alone:
         places = range(units * LAYOUTS[bus].buses)
         if first in places:  # libvirt too refuses a fifth drive of the one controller
@@ -147,7 +117,7 @@ def _no_unit(one: Wanted, bus: str) -> InputError:
     layout = LAYOUTS[bus]
     return InputError(
         f"{one.kind}: no place for {one.origin}; free: 0 of {layout.units * layout.buses} on the {bus} controller"
-        if disk_number(one) < layout.units * layout.buses
+        if disk_number(target_of(one)) < layout.units * layout.buses
         else f"{one.kind}: no place for {one.origin}: the {bus} controller has {layout.units * layout.buses}",
         at=one.position,
         remedy="put it on another bus: <target bus='sata'/> or <target bus='virtio'/>",

@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 from mdtool.guest.allocation.controllers import index_of, model_of, type_of
 from mdtool.guest.model import Wanted
-from mdtool.machine.buses.pci import PCI_MODELS, ROOTS
+from mdtool.machine.buses.kinds import PCI
+from mdtool.machine.buses.pci import EXPRESS_ENDPOINTS, PCI_MODELS, ROOTS
 
 
 class Need(NamedTuple):
@@ -23,20 +24,6 @@ class Need(NamedTuple):
         """Whether it takes single functions of a slot whose other functions are of its kind."""
         return self.kind == "pcie-root-port"
 
-
-#: Endpoints that are PCI Express devices; virtio is one where its driver is not transitional.
-_EXPRESS = frozenset({
-    "e1000e", "igb", "nec-usb-xhci", "qemu-xhci", "vfio-pci", "vfio-pci-nohotplug", "nvme", "bochs-display",
-})  # fmt: skip
-
-#: Controllers that are PCI devices, beside those of type ``pci``.
-_CONTROLLERS = frozenset({"usb", "scsi", "virtio-serial", "sata", "ide", "nvme"})
-
-#: Conventional PCI devices by driver, for the kinds whose other drivers sit elsewhere.
-_CONVENTIONAL = frozenset({
-    "ES1370", "AC97", "intel-hda", "ich9-intel-hda", "i6300esb", "pci-serial", "ivshmem-plain", "ivshmem-doorbell",
-    "VGA", "cirrus-vga", "vmware-svga", "qxl", "qxl-vga", "secondary-vga", "ati-vga", "acpi-erst",
-})  # fmt: skip
 
 #: Network devices that libvirt knows as conventional PCI ones; one that it does not know at all it takes for Express.
 _CONVENTIONAL_NICS = frozenset({"e1000", "rtl8139", "vmxnet3", "lan9118"})
@@ -74,9 +61,9 @@ def need_of(wanted: Wanted) -> Need | None:
         return Need("pcie") if "-pci" in driver or driver.startswith(("virtio-vga", "vhost-user-vga")) else None
     if driver == "pvpanic-pci":
         return Need("integrated")
-    if driver in _EXPRESS:
+    if driver in EXPRESS_ENDPOINTS:
         return Need("pcie")
     if wanted.kind == "interface" and driver not in _NO_PCI_NICS:
         return Need("pci" if driver in _CONVENTIONAL_NICS else "pcie")
-    conventional = driver in _CONVENTIONAL or (type_ in _CONTROLLERS and driver != "spapr-vscsi")
+    conventional = not driver or PCI.devices.match(driver)
     return Need("pci") if conventional else None

@@ -8,7 +8,7 @@ from itertools import count
 from mdtool.errors import InputError
 from mdtool.guest.allocation.controllers import implied, index_of, type_of
 from mdtool.guest.allocation.occupied import Occupied
-from mdtool.guest.allocation.order import arrays
+from mdtool.guest.allocation.order import arrays, ranked
 from mdtool.guest.model import Guest, Spot, Wanted
 from mdtool.records import replace
 
@@ -110,8 +110,8 @@ def with_channel_places(wanted: Sequence[Wanted], occupied: Occupied) -> list[Wa
     taken = _taken("ccw", ("cssid", "ssid", "devno"), wanted, occupied)
     devno = -1
     kinds = arrays(devices)
-    for kind in (*_CCW_KINDS, *sorted(set(kinds) - set(_CCW_KINDS))):
-        for at in kinds.get(kind, ()):
+    for kind in ranked(kinds, _CCW_KINDS):
+        for at in kinds[kind]:
             if not devices[at].driver.endswith("-ccw") or (devices[at].spot or Spot("ccw")).get("devno") is not None:
                 continue
             devno = _next_number(taken, lambda number: (0xFE, 0, number), devno + 1)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from mdtool.guest.allocation.controllers import index_of, type_of
+from mdtool.guest.disk_buses import disk_number
 from mdtool.guest.model import Wanted
 
 Arrays = dict[str, list[int]]
@@ -69,25 +69,21 @@ def _disks(wanted: Sequence[Wanted], positions: Sequence[int]) -> list[int]:
     buses: dict[str, list[int]] = {}
     for at in positions:
         buses.setdefault(str(wanted[at].facts.get("bus", "")), []).append(at)
-    return [at for group in buses.values() for at in sorted(group, key=lambda at: disk_number(wanted[at]))]
+    return [at for group in buses.values() for at in sorted(group, key=lambda at: disk_number(target_of(wanted[at])))]
 
 
-def disk_number(wanted: Wanted) -> int:
-    """The number in a disk's target: 0 for ``vda``, 27 for ``sdab``, 1 for ``hdb``; -1 for a name that has none.
+def ranked(kinds: Iterable[str], ranks: Sequence[str]) -> list[str]:
+    """Kinds in libvirt's order, those that have no rank in it by name at the end.
 
-    >>> disk_number(Wanted("disk", "", "disk/vdc", facts={"target": "vdc"}))
-    2
+    >>> ranked(["rng", "pstore", "disk"], ("disk", "rng"))
+    ['disk', 'rng', 'pstore']
     """
-    target = str(wanted.facts.get("target", ""))
-    if nvme := re.match(r"nvme(\d{1,4})n([1-9]\d{0,3})$", target):
-        return int(nvme[1]) * 256 + int(nvme[2]) - 1
-    match = re.match(r"(?:fd|hd|sd|vd|xvd|ubd)([a-z]+)\d*$", target)
-    if not match:
-        return -1
-    number = 0
-    for letter in match[1]:
-        number = number * 26 + ord(letter) - ord("a") + 1
-    return number - 1
+    return sorted(kinds, key=lambda kind: (ranks.index(kind) if kind in ranks else len(ranks), kind))
+
+
+def target_of(wanted: Wanted) -> str:
+    """The name of a disk's target, ``vdb``; "" for what has none."""
+    return str(wanted.facts.get("target", ""))
 
 
 def wholes(wanted: Sequence[Wanted]) -> dict[int, int]:

@@ -15,7 +15,7 @@ from mdtool.errors import InputError
 from mdtool.guest.allocation.controllers import implied, index_of, is_placed, model_of, type_of
 from mdtool.guest.allocation.needs import Need, need_of
 from mdtool.guest.allocation.occupied import Occupied
-from mdtool.guest.allocation.order import Arrays, arrays, controllers_in_order
+from mdtool.guest.allocation.order import Arrays, arrays, controllers_in_order, ranked
 from mdtool.guest.allocation.pci_buses import Buses, Full, out_of_slots
 from mdtool.guest.model import Guest, Spot, Wanted
 from mdtool.machine.buses.pci import EXPANDERS, HOST_BRIDGE
@@ -69,7 +69,7 @@ class _Pass:
         for at in self.order["controller"]:
             if type_of(self.devices[at]) != "pci" and self.wants(at):
                 self._controller(at)
-        for kind in _AFTER:
+        for kind in ranked(set(self.order) - {*_BEFORE, "controller", "commandline"}, _AFTER):
             self._plain(kind)
 
     def _plain(self, kind: str) -> None:

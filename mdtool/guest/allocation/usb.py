@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from mdtool.errors import InputError
 from mdtool.guest.allocation.controllers import index_of, model_of, type_of
 from mdtool.guest.allocation.occupied import Occupied
+from mdtool.guest.allocation.order import ranked
 from mdtool.guest.model import Spot, Wanted
 from mdtool.records import dataclass, field, replace
 
@@ -103,8 +104,8 @@ def _in_order(devices: Sequence[Wanted]) -> Iterator[int]:
     for at, one in enumerate(devices):
         if is_usb(one):
             kinds.setdefault(one.kind, []).append(at)
-    for kind in (*_KINDS, *sorted(set(kinds) - set(_KINDS))):
-        yield from kinds.get(kind, ())
+    for kind in ranked(kinds, _KINDS):
+        yield from kinds[kind]
 
 
 def _controllers(devices: Sequence[Wanted]) -> Mapping[int, int]:

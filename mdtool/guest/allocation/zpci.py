@@ -11,7 +11,7 @@ from itertools import count
 
 from mdtool.guest.allocation.needs import KINDS, need_of
 from mdtool.guest.allocation.occupied import Occupied
-from mdtool.guest.allocation.order import arrays
+from mdtool.guest.allocation.order import arrays, ranked
 from mdtool.guest.model import Guest, Spot, Wanted
 from mdtool.records import replace
 
@@ -70,7 +70,7 @@ def _in_order(devices: Sequence[Wanted]) -> Iterator[int]:
     """The positions of zpci devices, in the order in which libvirt looks at what they stand beside."""
     zpci = {one.facts["for"]: at for at, one in enumerate(devices) if one.driver == "zpci"}
     kinds = arrays(devices)
-    for kind in (*KINDS, *sorted(set(kinds) - set(KINDS))):
-        for at in kinds.get(kind, ()):
+    for kind in ranked(kinds, KINDS):
+        for at in kinds[kind]:
             if devices[at].origin in zpci:
                 yield zpci[devices[at].origin]

@@ -14,6 +14,7 @@ from mdtool.guest.table import VIRTIO, Context, Device, Prop, virtio
 from mdtool.guest.xml import Element
 from mdtool.machine.buses.addresses import MAX_INDEX
 from mdtool.machine.buses.pci import HOST_BRIDGE
+from mdtool.machine.buses.providers import DEFAULT_MODELS
 from mdtool.machine.buses.providers import DRIVERS as CONTROLLERS
 from mdtool.records import replace
 
@@ -25,9 +26,6 @@ DRIVERS = {
     **{f"scsi/{'virtio-scsi' if model == 'virtio' else model}": driver for model, driver in virtio("virtio-scsi").items()},
     **{f"virtio-serial/{model}": driver for model, driver in virtio("virtio-serial").items()},
 }
-
-_MODELS = {"sata": "ahci", "ide": "piix3", "fdc": "isa-fdc", "ccid": "usb-ccid", "virtio-serial": "virtio", "isa": "isa",
-           "nvme": "nvme"}  # fmt: skip
 
 
 def _choice(context: Context) -> str:
@@ -53,7 +51,7 @@ def default_model(guest: Guest, kind: str, index: int = 0) -> str:
         return scsi_model(guest, index)
     if kind == "pci" and index == 0:
         return guest.family.root if guest.family is not None else ""
-    return _MODELS.get(kind, "")
+    return DEFAULT_MODELS.get(kind, "") if kind != "pci" else ""
 
 
 def _shape(context: Context, wanted: Wanted) -> Wanted:

@@ -2,60 +2,33 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from mdtool.guest.convert import number, one_of, positive, switch
+from mdtool.guest.disk_buses import DISK_BUSES, NAMESPACES, NARROW_UNITS, bus_meant_by, disk_number, nvme_target
 from mdtool.guest.engine import part_of
 from mdtool.guest.host import by_libvirt, carried, idle, tuned
 from mdtool.guest.model import Wanted
-from mdtool.guest.table import VIRTIO, Context, Device, Prop, virtio
+from mdtool.guest.table import VIRTIO, Context, Device, Prop
 from mdtool.limits import MAX_INDEX
 from mdtool.machine.tree import Value
 from mdtool.records import replace
-from mdtool.text import pattern
 
-#: The letters before the number in a target's name -> the bus that libvirt takes for it.
-PREFIXES = {"nvme": "nvme", "hd": "ide", "sd": "scsi", "vd": "virtio", "fd": "fdc", "xvd": "xen", "ubd": "uml"}
-
-DRIVERS: Mapping[str, str] = {
-    **{f"virtio/{device}/{model}": driver for model, driver in virtio("virtio-blk").items() for device in ("disk", "lun")},
-    **{f"vhostuser/disk/{model}": driver for model, driver in virtio("vhost-user-blk").items()},
-    "ide/disk": "ide-hd",
-    "ide/cdrom": "ide-cd",
-    "sata/disk": "ide-hd",
-    "sata/cdrom": "ide-cd",
-    "scsi/disk": "scsi-hd",
-    "scsi/cdrom": "scsi-cd",
-    "scsi/lun": "scsi-block",
-    "usb/disk": "usb-storage",
-    "usb/cdrom": "usb-storage",
-    "usb-bot/disk": "usb-bot",
-    "usb-bot/cdrom": "usb-bot",
-    "nvme/disk": "nvme-ns",
-    "fdc/floppy": "floppy",
-    "sd/disk": "",
-}
+#: bus and device, for virtio with its model too -> QEMU's type
+DRIVERS = {f"{bus}/{choice}": driver for bus, row in DISK_BUSES.items() for choice, driver in row.drivers.items()}
 
 
 def bus_of(context: Context) -> str:
     """The disk's bus: what the XML says, or what its target's name means."""
-    name = context.get("target/@dev")
-    prefix = next((prefix for prefix in PREFIXES if name.startswith(prefix)), "")
-    return context.get("target/@bus") or ("fdc" if context.get("@device") == "floppy" else PREFIXES.get(prefix, ""))
-
-
-UNITS = 7  # disks of one SCSI controller
+    fallback = "fdc" if context.get("@device") == "floppy" else bus_meant_by(context.get("target/@dev"))
+    return context.get("target/@bus") or fallback
 
 
 def _target(name: str) -> Value:
-    """The target's name; controllers are made up to the number that its letters say."""
-    letters = re.match(r"(?:xvd|[a-z]{2})([a-z]*)", name)
-    index = 0
-    for letter in letters[1][:8] if letters else "":
-        index = index * 26 + ord(letter) - ord("a") + 1
-    if index > MAX_INDEX * UNITS:
+    """The target's name; controllers are made up to the number that it says."""
+    units = NAMESPACES if nvme_target(name) else NARROW_UNITS
+    if disk_number(name) >= MAX_INDEX * units:
         raise ValueError("a name such as sda or vdab")
     return name
 
@@ -103,14 +76,11 @@ def _shape(context: Context, wanted: Wanted) -> Wanted:
     if bus == "nvme":
         _check_nvme(context)
         facts["serial"] = properties.pop("serial", "")  # the controller's, where that has none
-    return replace(wanted, facts=facts, properties=properties, alias=ALIASES.get(bus, bus))
-
-
-NVME = pattern(r"nvme([0-9]{1,4})n([1-9][0-9]{0,3})$")
+    return replace(wanted, facts=facts, properties=properties, alias=DISK_BUSES[bus].alias or bus)
 
 
 def _check_nvme(context: Context) -> None:
-    if not NVME.match(context.get("target/@dev")):
+    if not nvme_target(context.get("target/@dev")):
         what = f"'{context.get('target/@dev')}' is no target on an NVMe controller"
         context.error("target/@dev", what, expected="controller and namespace: nvme0n1", rule="value-valid")
 
@@ -140,8 +110,6 @@ def drive_of(floppy: Wanted) -> int:
     letter = str(floppy.facts.get("target", ""))[2:3]
     return int(floppy.spot.get("unit", 0) if floppy.spot is not None else letter == "b")
 
-
-ALIASES = {"virtio": "virtio-disk", "usb": "usb-disk"}
 
 _BLK = ("virtio-blk-*", "vhost-user-blk-*")
 _SCSI = ("scsi-hd", "scsi-cd", "scsi-block", "usb-bot")  # on usb-bot sits a SCSI drive

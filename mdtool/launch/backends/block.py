@@ -35,6 +35,7 @@ from mdtool.launch.backends.base import (
     whole,
 )
 from mdtool.launch.backends.layers import is_transient, layers_over, top_layer
+from mdtool.machine.buses.providers import provider_of
 from mdtool.machine.tree import Node
 
 Facts = dict[str, Any]
@@ -58,7 +59,7 @@ _STATISTICS = (10, 1)  # the QEMU whose disks count by intervals
 def disk(element: Element, node: Node | None, host: Host) -> Backend:
     """The stack of a <disk>, and ``drive`` with what goes with it; no drive for an empty tray."""
     kind = element.get("@type") or "file"
-    if node is not None and node.driver == "usb-bot":
+    if node is not None and provider_of(node.driver).whole:
         return NOTHING  # the drive on it has the medium
     if kind == "vhostuser":
         return _vhost_user(element, node, host)

@@ -197,10 +197,10 @@ _NUMBER = Form(pattern(r"[0-9]+"), "a number")
 PCI = Kind(
     ("PCI", "PCIE", "CXL", "pxb-bus", "pxb-pcie-bus", "pxb-cxl-bus"),
     pattern(
-        r".*-pci(-(non-)?transitional)?$|e1000|virtio-vga|(secondary-)?VGA$|cirrus-vga|vmware-svga|bochs-display|ati-vga|"
+        r".*-pci(-(non-)?transitional)?$|e1000|virtio-vga|(secondary-)?(VGA|vga)$|cirrus-vga|vmware-svga|bochs-display|ati-vga|"
         r"qxl|ne2k_pci|rtl8139|pcnet|i82|vmxnet3|igb$|tulip|rocker|ich9-(ahci|usb|intel-hda)|ahci$|piix[34]-|nvme$|"
         r"qemu-xhci|nec-usb-xhci|(ich9-)?usb-[eu]hci|usb-ehci|pci-|pcie-|ioh3420|x3130|xio3130|i6300esb|ES1370|AC97|"
-        r"intel-hda|megasas|mptsas|lsi53|lsi$|pvscsi|am53c974|dc-?390|ivshmem|edu$|sdhci-pci|pxb|"
+        r"intel-hda|megasas|mptsas|lsi53|lsi$|pvscsi|am53c974|dc-?390|ivshmem|edu$|sdhci-pci|pxb|acpi-erst$|vt82c686b-usb|"
         r"vfio-pci(-nohotplug)?$"
     ),
     address="pci",

@@ -124,6 +124,10 @@ _PORTS = frozenset(driver for row in PCI_MODELS.values() if row.is_port for driv
 }
 #: What may be plugged into an expander that holds ports and bridges only.
 BRIDGES = pattern(r"pci-bridge|pcie-|ioh3420$|x3130-upstream$|i82801b11-bridge$|cxl-rp$|dec-21154")
+#: Devices that libvirt plugs behind a PCI Express port; virtio devices are of them, but for transitional ones.
+EXPRESS_ENDPOINTS = frozenset({
+    "e1000e", "igb", "nec-usb-xhci", "qemu-xhci", "vfio-pci", "vfio-pci-nohotplug", "nvme", "bochs-display",
+})  # fmt: skip
 #: Devices that are of PCI Express wherever they are plugged in.
 EXPRESS = pattern(r"pcie-(root-port|pci-bridge)$|ioh3420$|x3130-upstream$|xio3130-downstream$|e1000e$|igb$")
 

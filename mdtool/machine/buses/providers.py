@@ -26,6 +26,7 @@ class Provider:
     ``count``   how many buses
     ``named``   whether its one bus is named by the id alone, and not by the id and a number
     ``narrow``  whether a SCSI drive's unit is all of its place there
+    ``whole``   whether what sits on its bus are its parts, and of the same element of guest XML
     ``written`` whether libvirt's XML has a word for the model; ``ahci`` is mdtool's own
     """
 
@@ -37,6 +38,7 @@ class Provider:
     named: bool = False
     narrow: bool = False
     written: bool = True
+    whole: bool = False
 
     def names(self, id: str) -> tuple[str, ...]:
         """The names of the buses of the device with this id.
@@ -55,7 +57,7 @@ def _pci() -> tuple[Provider, ...]:
     )
 
 
-#: libvirt's choice of a driver for a model comes before others of the same model.
+#: in libvirt's order of types on its command line; its choice of a driver for a model comes before others of the model
 PROVIDERS: tuple[Provider, ...] = (
     *_pci(),
     Provider(HOST_BRIDGE, "PCI", "pci", "pci-root"),
@@ -87,24 +89,24 @@ PROVIDERS: tuple[Provider, ...] = (
     Provider("dc-390", "SCSI", "scsi", "dc390", narrow=True),
     Provider("spapr-vscsi", "SCSI", "scsi", "ibmvscsi"),
     Provider("", "", "scsi", "ncr53c90", narrow=True),
-    Provider("usb-bot", "SCSI"),
-    Provider("usb-uas", "SCSI"),
-    Provider("virtio-serial-*", "virtio-serial-bus", "virtio-serial", "virtio"),
-    Provider("virtio-serial-pci-transitional", "virtio-serial-bus", "virtio-serial", "virtio-transitional"),
-    Provider("virtio-serial-pci-non-transitional", "virtio-serial-bus", "virtio-serial", "virtio-non-transitional"),
-    Provider("usb-ccid", "ccid-bus", "ccid", "usb-ccid", written=False),
+    Provider("usb-bot", "SCSI", whole=True),
+    Provider("usb-uas", "SCSI", whole=True),
     Provider("", "", "ide", "piix3"),
     Provider("", "", "ide", "piix4"),
     Provider("", "", "ide", "ich6"),
     Provider("piix3-ide", "IDE", count=2),
     Provider("piix4-ide", "IDE", count=2),
-    Provider("isa-fdc", "floppy-bus", "fdc", "isa-fdc", written=False),
     Provider("ahci", "IDE", "sata", "ahci", count=6, written=False),
     Provider("ich9-ahci", "IDE", "sata", "ahci", count=6, written=False),
+    Provider("isa-fdc", "floppy-bus", "fdc", "isa-fdc", written=False),
+    Provider("virtio-serial-*", "virtio-serial-bus", "virtio-serial", "virtio"),
+    Provider("virtio-serial-pci-transitional", "virtio-serial-bus", "virtio-serial", "virtio-transitional"),
+    Provider("virtio-serial-pci-non-transitional", "virtio-serial-bus", "virtio-serial", "virtio-non-transitional"),
+    Provider("usb-ccid", "ccid-bus", "ccid", "usb-ccid", written=False),
     Provider("", "", "isa", "isa", written=False),
     Provider("nvme", "nvme-bus", "nvme", "nvme", named=True, written=False),
-    Provider("intel-hda", "HDA"),
-    Provider("ich9-intel-hda", "HDA"),
+    Provider("intel-hda", "HDA", whole=True),
+    Provider("ich9-intel-hda", "HDA", whole=True),
     Provider("tpci200", "IndustryPack"),
 )
 _NO_MODEL = Provider("")
@@ -120,12 +122,19 @@ for _row in PROVIDERS:
     if _row.type:
         DRIVERS.setdefault((_row.type, _row.model), _row.driver)
 
+#: libvirt's type -> the model of a controller whose XML names none, where neither machine nor index decides
+DEFAULT_MODELS: dict[str, str] = {}
+for _type, _model in DRIVERS:
+    DEFAULT_MODELS.setdefault(_type, _model)
+
 _BY_DRIVER: Mapping[str, Provider] = {
     driver: row
     for row in reversed(PROVIDERS)
     if row.driver
     for driver in ([row.driver[:-1] + ending for ending in ENDINGS.values()] if row.driver.endswith("*") else [row.driver])
 }
+#: libvirt's types of controllers, in its order
+TYPES = tuple(DEFAULT_MODELS)
 #: drivers that libvirt has a type of controller for
 CONTROLLERS = tuple(driver for driver, row in _BY_DRIVER.items() if row.type)
 _ON_BUS: Mapping[str, tuple[str, ...]] = {"isa-fdc": ("floppy-bus.0",)}  # named by the machine, not by an id
