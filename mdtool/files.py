@@ -19,6 +19,8 @@ from mdtool.records import dataclass, field
 
 #: the name of standard input, and where a command writes its result, of standard output
 STANDARD = "-"
+#: and what the system calls them
+_STREAMS = frozenset({STANDARD, *(f"/dev/{name}" for name in ("stdin", "stdout", "fd/0", "fd/1"))})
 #: what was read of standard input and of pipes, which can be read once; only while ``pipes_kept``
 _kept: dict[object, bytes] | None = None
 
@@ -60,13 +62,13 @@ def _read(path: str | Path) -> bytes:
 
 def _pipe(path: str | Path) -> object:
     """What a pipe, a terminal or a socket is known by; None for a file that can be read again."""
-    held = os.fstat(0) if str(path) == STANDARD else os.stat(path)
-    return None if stat.S_ISREG(held.st_mode) and str(path) != STANDARD else (held.st_dev, held.st_ino)
+    held = os.fstat(0) if is_standard(path) else os.stat(path)
+    return None if stat.S_ISREG(held.st_mode) and not is_standard(path) else (held.st_dev, held.st_ino)
 
 
 def is_standard(path: str | Path | None) -> bool:
-    """Whether a file argument is ``-``, standard input or output."""
-    return str(path) == STANDARD
+    """Whether a file argument is standard input or output: ``-``, /dev/stdin, /dev/stdout."""
+    return str(path) in _STREAMS
 
 
 def text_from_file(path: str | Path) -> str:
@@ -88,7 +90,7 @@ def write_file(path: str | Path, text: str | bytes) -> None:
     """Replace ``path`` atomically: a new file beside it, synced, renamed over it.
 
     Owner, group, mode, ACL and extended attributes of an existing file are kept, a symbolic link is followed, and a device
-    or a pipe (/dev/null, /dev/stdout) is written to, as standard output is for ``-``.  MdtoolError where it cannot be
+    or a pipe (/dev/null) is written to, as standard output is for ``-``.  MdtoolError where it cannot be
     written, where one of these cannot be kept, or where the file has a second name (a hard link), which would go on naming
     the old text; the old file is then untouched and nothing is left beside it.
     """
@@ -258,7 +260,7 @@ def locked(*paths: str | Path) -> Iterator[None]:
 
     The lock is on the file itself (on its folder where there is none yet), so that no lock file is left behind.  A writer
     that waited may find another file under the name, since files are replaced by renaming: it starts over with that one.
-    Standard output (``-``) needs no lock.
+    Standard output needs no lock.
     """
     named = {Path(os.path.realpath(path)): path for path in paths if not is_standard(path)}
     held: set[tuple[int, int]] = set()  # two names may be one file, or two new files of one folder

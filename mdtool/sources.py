@@ -24,7 +24,7 @@ from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mdtool.errors import InputError, Position, QemuError, Warned
+from mdtool.errors import InputError, QemuError, Warned
 from mdtool.files import bytes_from_file, is_standard, text_from_bytes
 from mdtool.machine.document import Document, document_from_text, is_description, is_xml
 from mdtool.records import dataclass, field, replace
@@ -109,6 +109,33 @@ def is_running(source: str) -> bool:
         return False
 
 
+def is_file(source: str) -> bool:
+    """Whether a source is a file, there or not, or a standard stream: something that can be written.
+
+    >>> is_file("new.yaml"), is_file("HEAD:web01.yaml"), is_file("libvirt:web01"), is_file("./a:b.yaml")
+    (True, False, False, True)
+    """
+    if is_running(source):
+        return False
+    return is_standard(source) or ":" not in source or os.path.exists(source) or os.path.isdir(os.path.dirname(source))
+
+
+def is_revision(source: str) -> bool:
+    """Whether a source is a file in git, and neither a file here, a machine, libvirt's nor a command line.
+
+    >>> is_revision("HEAD:start.sh"), is_revision("pid:7"), is_revision("qemu-system-x86_64 -chardev socket,path=a:b")
+    (True, False, False)
+    """
+    return not is_file(source) and source.partition(":")[0] not in RUNNING and len(source.split()) == 1 and ":" in source
+
+
+def check_output(source: str) -> None:
+    """Raise InputError where the result of a command would go to what is no file."""
+    if not is_file(source):
+        what = f"{source} is not a file, and cannot be written"
+        raise InputError(what, remedy="name the file for the result with -o", rule="output")
+
+
 def kind_of(source: str, access: Access = DEFAULT) -> Kind:
     """What a source is; reads it where it is no monitor.  Raises InputError where it cannot be read."""
     return Kind.RUNNING if is_running(source) else kind_of_data(data_from_source(source, access), source)
@@ -172,11 +199,7 @@ def guest_from_source(source: str, access: Access = DEFAULT) -> Guest:
     """Guest XML; ``access.qemu`` is its emulator where that is given.  Raises InputError."""
     from mdtool.guest.devices import guest_from_bytes
 
-    data = data_from_source(source, access)
-    if is_description(data[:4096].decode(errors="replace")) and kind_of_data(data, source) is Kind.DESCRIPTION:
-        what = "this is a machine description, and no guest XML"
-        raise InputError(what, at=Position(source, 1), remedy="GUEST.xml comes before GUEST.yaml", rule="file-kind")
-    guest = guest_from_bytes(data, source)
+    guest = guest_from_bytes(data_from_source(source, access), source)
     return at_home(guest, access)
 
 
@@ -241,7 +264,8 @@ def _described(source: str, access: Access) -> Tree:
 def _commandline(source: str, access: Access) -> Tree:
     from mdtool.qemu.commandline import dumped_commandline
 
-    return dumped_commandline(source, way=access.way, warn=access.warn, binary=access.binary)
+    data = data_from_source(source, access)
+    return dumped_commandline(source, data, way=access.way, warn=access.warn, binary=access.binary)
 
 
 def _rehearsed(source: str, access: Access) -> Tree:

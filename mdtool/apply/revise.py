@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from pathlib import Path
+from contextlib import suppress
 
 from mdtool.apply.builtins import are_touched, followed
 from mdtool.apply.rebase import Rebased, bare, rebased
@@ -28,7 +28,16 @@ from mdtool.reconcile.minimal import minimal
 from mdtool.reconcile.plan import Plan
 from mdtool.records import dataclass, field, replace
 from mdtool.review.embed import with_embedded
-from mdtool.sources import DEFAULT, Access, document_from_source, embedded_document, guest_from_source
+from mdtool.sources import (
+    DEFAULT,
+    Access,
+    check_output,
+    data_from_source,
+    document_from_source,
+    embedded_document,
+    guest_from_source,
+    is_file,
+)
 
 
 @dataclass(frozen=True)
@@ -110,7 +119,7 @@ class Revision:
             found[request.target] = text
         if self.xml is not None and not (request.inside and request.rewrites_guest):
             found[str(request.write_xml)] = self.xml
-        return {path: new for path, new in found.items() if is_standard(path) or not _is_so(path, new)}
+        return {path: new for path, new in found.items() if is_standard(path) or not _is_so(path, new, request.access)}
 
 
 @dataclass
@@ -150,7 +159,7 @@ def described(request: Request, guest: Guest) -> Document | None:
     if request.description is None:
         return embedded_document(guest.source, request.guest)
     name = request.description
-    if not is_standard(name) and not os.path.exists(name) and (os.path.dirname(name) or ":" not in name):
+    if is_file(name) and not is_standard(name) and not os.path.exists(name):
         return None
     document = document_from_source(name, replace(request.access, warn=lambda _: None))
     if document.file != name:  # inside of another XML
@@ -172,6 +181,13 @@ def write_one(path: str, text: str, request: Request) -> str | None:
     return write_over(path, text)
 
 
+def check_outputs(request: Request) -> None:
+    """Raise InputError where what a request leads to could not be written."""
+    for path in (request.target, request.write_xml):
+        if path is not None:
+            check_output(path)
+
+
 def _check_streams(request: Request) -> None:
     """Standard input is one file, and so is standard output."""
     if is_standard(request.guest) and is_standard(request.description):
@@ -182,15 +198,17 @@ def _check_streams(request: Request) -> None:
 
 
 def _same_file(one: str, other: str) -> bool:
-    return one == other or os.path.realpath(one) == os.path.realpath(other)
+    both_streams = is_standard(one) and is_standard(other)
+    return one == other or both_streams or os.path.realpath(one) == os.path.realpath(other)
 
 
-def _is_so(path: str, text: str) -> bool:
-    """Whether a file holds a text already."""
-    try:
-        return os.path.isfile(path) and Path(path).read_bytes() == text.encode()
-    except OSError:
+def _is_so(path: str, text: str, access: Access) -> bool:
+    """Whether a file, or the revision of one in git, holds a text already."""
+    if is_file(path) and not os.path.isfile(path):
         return False
+    with suppress(InputError):
+        return data_from_source(path, replace(access, texts={})) == text.encode()
+    return False
 
 
 def _bare(request: Request, guest: Guest, old: Tree | None) -> Tree:

@@ -61,9 +61,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from mdtool.apply.revise import revised
+    from mdtool.apply.revise import check_outputs, revised
 
     request = _request(args)
+    check_outputs(request)
     revision = revised(request)
     _check_saved(args, revision)
     warn_all(revision.warnings)

@@ -31,7 +31,7 @@ def run(args: argparse.Namespace) -> int:
     from mdtool.files import locked, write_file
     from mdtool.qemu.virsh import Virsh
     from mdtool.review.embed import with_embedded
-    from mdtool.sources import data_from_source, document_from_source
+    from mdtool.sources import check_output, data_from_source, document_from_source
 
     if bool(args.description) == args.remove:
         raise InputError("nothing to embed", expected="a description, or --remove")
@@ -39,6 +39,7 @@ def run(args: argparse.Namespace) -> int:
     text = document_from_source(args.description, access).text if args.description else None
     in_libvirt = args.guest.startswith("libvirt:")
     target = args.output or (STANDARD if in_libvirt else args.guest)
+    check_output(target)
     with locked(target):
         xml = with_embedded(data_from_source(args.guest, access), text, args.guest)
         if in_libvirt and not args.output:

@@ -21,7 +21,7 @@ example:
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    source = "a script, pid:N, a copy of /proc/N/cmdline, - for stdin, or the command line itself in one argument"
+    source = "a script, REV:PATH, pid:N, a copy of /proc/N/cmdline, - for stdin, or the command line itself in one argument"
     parser.add_argument("source", metavar="COMMANDLINE", help=source)
     parser.add_argument("--xml", metavar="GUEST.xml", required=True, help="write the guest XML there")
     parser.add_argument("-o", "--output", metavar="GUEST.yaml", required=True, help="write the description there")
@@ -34,16 +34,23 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from mdtool.commandline.recorded import command_by_running
+    from mdtool.commandline.script import command_from_data
     from mdtool.commandline.vendor import without_vendor
     from mdtool.errors import Report
     from mdtool.files import write_over
     from mdtool.importer import command_from_source, imported, with_binary
     from mdtool.machine.writer import yaml_from_tree
+    from mdtool.sources import data_from_source, is_revision
 
     if is_standard(args.xml) and is_standard(args.output):
         raise InputError("--xml - and -o -: standard output takes one of them", rule="standard-output")
     report = Report()
-    command = command_by_running(args.source, report, say) if args.runs else command_from_source(args.source, report)
+    if args.runs:
+        command = command_by_running(args.source, report, say)
+    elif is_revision(args.source):
+        command = command_from_data(data_from_source(args.source), args.source, report)
+    else:
+        command = command_from_source(args.source, report)
     command = without_vendor(command, report) if args.upstream else command
     command = with_binary(command, access_of(args).binary(command.words[0].text))
     made = imported(command, _name(args.xml), report)

@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from mdtool.cli.output import coloured, said_kept, say, warn_all, wrote
-from mdtool.cli.source import XML, access_of, qemu_arguments
+from mdtool.cli.source import XML, access_of, source_arguments
 from mdtool.files import is_standard, write_file
 
 if TYPE_CHECKING:
@@ -73,15 +73,15 @@ def _more_arguments(parser: argparse.ArgumentParser) -> None:
         add(f"--{name}", metavar=name.upper(), help=hidden)
     for name in _LAUNCH_FLAGS:
         add(f"--{name}", action="store_true", help=hidden)
-    qemu_arguments(parser)
+    source_arguments(parser)
 
 
-_LAUNCH = ("qmp", "pidfile", "log", "connect")
+_LAUNCH = ("qmp", "pidfile", "log")
 _LAUNCH_FLAGS = ("daemonize", "paused")
 
 
 def run(args: argparse.Namespace) -> int:
-    from mdtool.apply.revise import revised, write
+    from mdtool.apply.revise import check_outputs, revised, write
     from mdtool.files import locked
 
     if (args.live or args.source) and not getattr(args, "applied", False):
@@ -89,7 +89,9 @@ def run(args: argparse.Namespace) -> int:
     request = _request(args)
     launch_args = _launch_arguments(args, request.target) if args.launch else None
     with ExitStack() as lock:
-        lock.enter_context(locked(request.target, *([request.write_xml] if request.write_xml else [])))
+        if not args.dry_run:
+            check_outputs(request)
+            lock.enter_context(locked(request.target, *([request.write_xml] if request.write_xml else [])))
         revision = revised(request)
         if (agreed := getattr(args, "agreed", None)) is not None:  # by mdtool apply, which let go of the lock to ask
             agreed(revision)
@@ -204,7 +206,7 @@ def _launch_arguments(args: argparse.Namespace, target: str) -> argparse.Namespa
         args.qmp = args.source  # where it was reached before it is reached again
     if args.source and args.via is None and args.source.startswith("libvirt:"):
         args.via = "libvirt"
-    values = {name: getattr(args, name.replace("-", "_")) for name in ("via", "qemu", "qemu-root", *_LAUNCH)}
+    values = {name: getattr(args, name.replace("-", "_")) for name in ("via", "connect", "qemu", "qemu-root", *_LAUNCH)}
     words = [f"--{name}={value}" for name, value in values.items() if value is not None]
     words += [f"--{name}" for name in _LAUNCH_FLAGS if getattr(args, name)]
     parser = argparse.ArgumentParser(prog="mdtool launch")

@@ -20,7 +20,7 @@ from mdtool.cache import parser_from_grammar
 from mdtool.commandline.process import arguments_of, program_in
 from mdtool.commandline.shell import ASSIGNMENT, SHELL_WORDS, Shell, Unknown, words_of
 from mdtool.errors import InputError, Position, Report
-from mdtool.files import bytes_from_file
+from mdtool.files import bytes_from_file, is_standard
 from mdtool.records import dataclass, field, replace
 from mdtool.text import pattern
 
@@ -273,8 +273,8 @@ def command_from_source(source: str, report: Report) -> Command:
     """
     if re.fullmatch(r"pid:\d+", source):
         return _of_process(source, report)
-    if source == "-":
-        return _from_data(bytes_from_file(source), "stdin", report, os.getcwd())
+    if is_standard(source):
+        return command_from_data(bytes_from_file(source), "stdin", report)
     if re.match(r"\S*\s+-", source) and not os.path.exists(source[:4096]):
         return command_from_script(source, "command line", report, os.getcwd())
     try:
@@ -282,7 +282,7 @@ def command_from_source(source: str, report: Report) -> Command:
     except (InputError, ValueError) as error:
         why = error.what.rpartition(": ")[2] if isinstance(error, InputError) else "a name with a NUL"
         raise InputError(f"cannot read {source[:200]!r}: {why}", expected="a script, pid:N, or a command line") from None
-    return _from_data(data, source, report, os.getcwd())
+    return command_from_data(data, source, report)
 
 
 def _of_process(source: str, report: Report) -> Command:
@@ -304,7 +304,9 @@ def _of_process(source: str, report: Report) -> Command:
     return replace(found, words=(replace(found.words[0], text=binary.removesuffix(" (deleted)")), *found.words[1:]))
 
 
-def _from_data(data: bytes, name: str, report: Report, folder: str) -> Command:
+def command_from_data(data: bytes, name: str, report: Report) -> Command:
+    """The command line of a script or of a copy of /proc/N/cmdline that ``name`` is; its folder is this one."""
+    folder = os.getcwd()
     if b"\0" in data:
         words = data.decode(errors="surrogateescape").removesuffix("\0").split("\0")
         return replace(_from_words(words, name), folder=folder)
@@ -319,4 +321,4 @@ def _from_words(words: Sequence[str], name: str) -> Command:
     return Command(found)
 
 
-__all__ = ["Command", "Word", "command_from_script", "command_from_source", "grammar"]
+__all__ = ["Command", "Word", "command_from_data", "command_from_script", "command_from_source", "grammar"]

@@ -156,8 +156,7 @@ def element_from_bytes(data: bytes, file: str) -> Element:
     try:
         parser.Parse(data, True)
     except expat.ExpatError as error:
-        where = Position(file, error.lineno, error.offset + 1)
-        raise InputError(f"not XML: {expat.ErrorString(error.code)}", at=where, rule="xml-syntax") from None
+        raise _syntax_error(error, None if root else data, file) from None
     except (UnicodeError, ValueError) as error:
         raise InputError(f"not XML: {error}", at=Position(file, 1), rule="xml-syntax") from None
     domain = root[0]
@@ -166,6 +165,17 @@ def element_from_bytes(data: bytes, file: str) -> Element:
             f"<{one_line(domain.tag)}> is not a guest", at=domain.position, expected="<domain>", rule="xml-domain"
         )
     return domain
+
+
+def _syntax_error(error: expat.ExpatError, data: bytes | None, file: str) -> InputError:
+    """What is wrong; ``data`` is of a file that may be of another kind."""
+    from mdtool.machine.document import kind_in_words
+
+    if data is not None and (kind := kind_in_words(data.decode(errors="replace"))):
+        what = f"this is {kind}, and no guest XML"
+        return InputError(what, at=Position(file, 1), expected="<domain ...>", rule="file-kind")
+    where = Position(file, error.lineno, error.offset + 1)
+    return InputError(f"not XML: {expat.ErrorString(error.code)}", at=where, rule="xml-syntax")
 
 
 def _qualified(name: str) -> str:

@@ -60,6 +60,9 @@ def document_from_text(text: str, file: str) -> Document:
     check_kind(text, file)
     end = _end_of_tree_document(text)
     root = composed(text[:end], file)
+    if root.id != "mapping":
+        what, begins = "this is no machine description", "a file that begins with mdtool: machine/1"
+        raise InputError(what, at=Position(file, 1), expected=begins, rule="file-kind")
     validate_machine(root, text[:end], file)
     tree = _tree(root, file)
     pins = _pins(text[end:], text[:end].count("\n"), file)
@@ -80,16 +83,34 @@ def is_description(text: str) -> bool:
     return _DESCRIPTION.search(text) is not None
 
 
+#: beginning of a file of another kind -> what it is, and what to do with it
+_OTHER_KINDS = (
+    (r"[\ufeff\s]*<", "XML", "a description is made of it with mdtool reconcile {} GUEST.yaml"),
+    (r"#!|(?:\S*/)?qemu-system-", "a script", "a description is made of it with mdtool dump {}, or with mdtool import"),
+    (r"\s*\{\s*\"mdtool\":\s*\"plan/", "a saved plan", "carry it out with mdtool apply {} --source SOURCE"),
+    (r"\s*\{\s*\"mdtool\":\s*\"fingerprint/", "a fingerprint", "compare it with mdtool fingerprint SOURCE --against {}"),
+    (
+        r"\s*\{\s*\"mdtool\":\s*\"hints/",
+        "a file of hints",
+        "apply them with mdtool hints apply GUEST.xml {}",
+    ),
+)
+
+
+def kind_in_words(text: str) -> str | None:
+    """What a text is that is no XML: ``a machine description``, ``a script``, ...; None where nobody can say."""
+    if not text.strip():
+        return "an empty file"
+    other = (what for begins, what, _ in _OTHER_KINDS[1:] if re.match(begins, text))
+    return "a machine description" if is_description(text) else next(other, None)
+
+
 def check_kind(text: str, file: str) -> None:
     """Raise InputError where the text is another kind of file: its parser's words would explain nothing."""
-    if is_xml(text):
-        remedy = f"a description is made of it with mdtool reconcile {file} GUEST.yaml"
-        raise InputError("this is XML, and no machine description", at=Position(file, 1), remedy=remedy, rule="file-kind")
-    if text.startswith("#!"):
-        remedy = f"a description is made of it with mdtool dump {file}, or with mdtool import"
-        raise InputError(
-            "this is a script, and no machine description", at=Position(file, 1), remedy=remedy, rule="file-kind"
-        )
+    for begins, what, remedy in _OTHER_KINDS:
+        if re.match(begins, text):
+            what, remedy = f"this is {what}, and no machine description", remedy.format(file)
+            raise InputError(what, at=Position(file, 1), remedy=remedy, rule="file-kind")
 
 
 def _end_of_tree_document(text: str) -> int:

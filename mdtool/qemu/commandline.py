@@ -21,7 +21,7 @@ from mdtool.commandline.placeholder.hostside import HostSide, in_folder
 from mdtool.commandline.placeholder.options import without_host
 from mdtool.commandline.process import sha256_of
 from mdtool.commandline.resolved import options_from_command
-from mdtool.commandline.script import Command, command_from_source
+from mdtool.commandline.script import Command, command_from_data
 from mdtool.commandline.sections import sections_from_options
 from mdtool.errors import InputError, Report, Warned
 from mdtool.machine.document import tree_with
@@ -61,10 +61,10 @@ def arch_of(binary: str) -> str:
     return found[1] if found else os.uname().machine
 
 
-def command_from_file(path: str, report: Report) -> Command:
-    """The command line of a script or of a file with nothing else.  Raises InputError with line and column."""
+def command_from_text(data: bytes, file: str, report: Report) -> Command:
+    """The command line of a script or of a text with nothing else.  Raises InputError with line and column."""
     try:
-        return command_from_source(path, report)
+        return command_from_data(data, file, report)
     except InputError as error:
         if error.rule != "script-qemu":
             raise
@@ -100,17 +100,18 @@ def _as_given(tree: Tree, behind: Mapping[str, Option]) -> Tree:
 
 def dumped_commandline(
     path: str,
+    data: bytes,
     *,
     way: Way | None = None,
     warn: Warned = lambda _: None,
     binary: Callable[[str], str | None] = lambda _: None,
 ) -> Tree:
-    """The machine that a file's QEMU command line makes, with what only the options tell.
+    """The machine that the QEMU command line of ``path`` makes, with what only the options tell.
 
     ``binary`` takes the program's name and may name another one.
     """
     report = Report()
-    command = command_from_file(path, report)
+    command = command_from_text(data, path, report)
     given = options_from_command(command, report)
     program = binary(command.words[0].text) or binary_of(command, report)
     for warning in report.warnings:

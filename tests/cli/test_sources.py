@@ -85,10 +85,48 @@ def test_one_stream_is_one_file(folder: Path, words: tuple[str, ...], told: str)
     assert told in done.stderr.decode()
 
 
-def test_a_revision_is_read_of_git(folder: Path) -> None:
-    identity = ("-c", "user.name=a", "-c", "user.email=a@example.org")
-    for words in (("init", "-q"), ("add", "-A"), (*identity, "commit", "-qm", "x")):
+@pytest.mark.parametrize("words", [("reconcile", "g.xml", "g.yaml", "--write-xml"), ("reconcile", "g.xml", "g.yaml", "-o")])
+def test_the_system_s_name_of_standard_output_is_the_same(folder: Path, words: tuple[str, ...]) -> None:
+    done = piped(b"", *words, "/dev/stdout")
+    assert done.stdout == piped(b"", *words, "-").stdout
+    assert b"kept" in done.stderr
+
+
+def test_what_is_read_of_standard_input_is_written_to_standard_output(folder: Path) -> None:
+    with Path("g.xml").open("rb") as file:  # a file behind it, which is not written
+        command = [sys.executable, "-m", "mdtool", "embed", "/dev/stdin", "g.yaml"]
+        done = subprocess.run(command, stdin=file, capture_output=True, timeout=60, check=True)
+    assert b"machine/1" in done.stdout
+    assert Path("g.xml").read_bytes() == GUEST.read_bytes()
+
+
+def _committed() -> None:
+    for words in (("init", "-q"), ("add", "-A"), ("-c", "user.email=a@b", "-c", "user.name=a", "commit", "-qm", "all")):
         subprocess.run(["git", *words], check=True)
+
+
+def test_a_revision_is_read_and_never_written(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "sub").mkdir()
+    Path("sub/g.yaml").write_bytes(Path("g.yaml").read_bytes())
+    Path("start.sh").write_text("qemu-system-x86_64 -nodefaults -m 64\n")
+    _committed()
+    for words in (
+        ("reconcile", "g.xml", "HEAD:g.yaml"),
+        ("reconcile", "HEAD:g.xml"),
+        ("embed", "HEAD:g.xml", "g.yaml"),
+        ("reconcile", "g.xml", "g.yaml", "--write-xml", "HEAD:g.xml"),
+    ):
+        assert mdtool(*words) == 2
+        assert "is not a file, and cannot be written" in capsys.readouterr().err
+    for name in ("HEAD:g.yaml", "HEAD:sub/g.yaml"):
+        assert mdtool("reconcile", "g.xml", name, "--dry-run") == 0
+    assert mdtool("dump", "HEAD:start.sh", "-o", "start.yaml") == 0
+    assert mdtool("import", "HEAD:start.sh", "--xml", "start.xml", "-o", "start.yaml") == 0
+    assert not [path for path in folder.iterdir() if ":" in path.name]
+
+
+def test_a_revision_is_read_of_git(folder: Path) -> None:
+    _committed()
     assert mdtool("launch", "HEAD:g.xml", "HEAD:g.yaml", "--print") == 0
     assert mdtool("check", "HEAD:g.yaml") == 0
     assert mdtool("reconcile", "HEAD:g.xml", "g.yaml", "--dry-run") == 0
@@ -122,6 +160,29 @@ def test_a_file_of_the_wrong_kind_is_not_repeated(folder: Path, capsys: pytest.C
         captured = capsys.readouterr()
         assert len(captured.out + captured.err) < 400
         assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ("qemu-system-x86_64 -m 64\n", "a script"),
+        ('{\n "mdtool": "plan/1"}', "a saved plan"),
+        ('{"mdtool": "hints/1"}', "a file of hints"),
+        ("", "empty"),
+        ("words and words " * 9999, "no machine description"),
+    ],
+)
+def test_other_kinds_are_named(folder: Path, text: str, kind: str, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("other").write_text(text)
+    for words in (("launch", "g.xml", "other", "--print"), ("embed", "g.xml", "other"), ("check", "other")):
+        assert mdtool(*words) == 2
+        told = capsys.readouterr()
+        assert kind in told.out + told.err
+        assert len(told.out + told.err) < 400
+    if "no machine" not in kind:
+        for command in ("extract", "reconcile"):
+            assert mdtool(command, "other") == 2
+            assert kind in capsys.readouterr().err
 
 
 def test_exchanged_arguments_are_named(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -43,6 +43,6 @@ def test_a_command_line_is_imported_whole(name: str, tmp_path: Path) -> None:
     assert [step for step in reconcile(guest, made.tree).plan.steps if step.action is not Action.KEEP] == []
     script = tmp_path / "start.sh"
     script.write_text(shlex.join(word.text for word in command.words) + "\n")
-    tree = dumped_commandline(str(script))
+    tree = dumped_commandline(str(script), script.read_bytes())
     found = guest_visible(compare(made.tree, tree))
     assert [str(one) for one in found if one.property != "masterbus"] == []  # which names a bus by its device's id

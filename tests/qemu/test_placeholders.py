@@ -65,7 +65,7 @@ def test_a_script_is_dumped_and_imported_alike(name: str, tmp_path: Path) -> Non
     script = tmp_path / "start.sh"
     script.write_text(f"qemu-system-x86_64 -M q35 {ALIKE[name]}\n")
     made = imported(command_from_source(str(script), Report()), "web")
-    tree = dumped_commandline(str(script))
+    tree = dumped_commandline(str(script), script.read_bytes())
     assert facts(tree) == facts(made.tree)
     assert tree.memory == made.tree.memory
 
@@ -75,7 +75,7 @@ def test_a_short_drive_goes_where_the_machine_has_them(arch: str, tmp_path: Path
     script = tmp_path / "start.sh"
     machine = "-M virt" if arch == "aarch64" else ""
     script.write_text(f"qemu-system-{arch} {machine} -cdrom /nonexistent.iso\n")
-    drivers = {place.node.driver for place in dumped_commandline(str(script)).places}
+    drivers = {place.node.driver for place in dumped_commandline(str(script), script.read_bytes()).places}
     assert drivers & {"scsi-cd", "virtio-blk-ccw", "virtio-blk-pci", "virtio-blk-device", "ide-cd"}
 
 
