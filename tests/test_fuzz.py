@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from mdtool.errors import InputError, MdtoolError
 
 #: inputs for each parser: a minute for all of them together
-COUNTS = {"guest": 150, "reconcile": 150, "yaml": 250, "xml": 400}
+COUNTS = {"guest": 150, "reconcile": 150, "yaml": 250, "xml": 400, "merge": 60, "editor": 80, "rehearsed": 300}
 MANY = 500
 
 
