@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mdtool.compare import EFFECTIVE, HOST, IDENTITY, Difference, compare, noticed
+from mdtool.compare import EFFECTIVE, HOST, IDENTITY, Difference, compare, guest_visible, noticed
 from mdtool.machine.document import tree_from_file
 from mdtool.machine.tree import Bus, Node, Tree, Value
 
@@ -92,3 +92,21 @@ def test_what_the_guest_notices_and_what_it_does_not() -> None:
     ]
     unseen = [Difference("guest", "name", "a", "b", HOST), Difference("disk0", "write-cache", True, False, EFFECTIVE)]
     assert noticed([*seen, *unseen]) == seen
+
+
+@pytest.mark.parametrize(
+    ("driver", "name", "stops"),
+    [
+        ("Nehalem-x86_64-cpu", "stepping", True),
+        ("cortex-a57-arm-cpu", "midr", True),
+        ("Nehalem-x86_64-cpu", "vendor", False),
+        ("Nehalem-x86_64-cpu", "level", False),
+        ("host-x86_64-cpu", "stepping", False),
+        ("max-arm-cpu", "midr", False),
+    ],
+)
+def test_a_launch_stops_for_another_cpu_and_not_for_another_host(driver: str, name: str, stops: bool) -> None:
+    one, two = (Tree(devices=(Node(driver, address="0", effective={"identity": {name: value}}),)) for value in (1, 2))
+    found = compare(one, two)
+    assert [d.property for d in found] == [f"identity.{name}"] == [d.property for d in noticed(found)]
+    assert bool(guest_visible(found)) is stops

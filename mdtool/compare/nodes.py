@@ -37,6 +37,13 @@ _ARE_THE_ADDRESS = frozenset({"iobase", "addr", "port", "nr", "unit", "slot"})
 _AUTO = "auto"
 #: identities that ``auto`` has QEMU choose
 _CHOSEN_BY_QEMU = frozenset({"guid", "uuid"})
+#: CPU models that are whatever the host has
+_HOST_MODELS = ("host-", "max-")
+#: what KVM takes of the host's CPU for any model, and levels that follow from the flags that the host offers
+_OF_THE_HOST = frozenset({
+    "vendor", "tsc-frequency", "ucode-rev", "phys-bits", "guest-phys-bits", "level", "level-func7", "xlevel", "xlevel2",
+    "avx10-version",
+})  # fmt: skip
 
 
 @dataclass(slots=True)
@@ -196,7 +203,18 @@ def _effective(want: Place, have: Place, tally: Tally) -> Iterator[Difference]:
             continue
         tally.features += 1
         if not same(value, made[name]):
-            yield Difference(want.name, name, value, made[name], EFFECTIVE, want.node.position)
+            severity = PROPERTY if _is_the_models(want.node.driver, name) else EFFECTIVE
+            yield Difference(want.name, name, value, made[name], severity, want.node.position)
+
+
+def _is_the_models(driver: str, name: str) -> bool:
+    """Whether a value is what the CPU model and the command line make of it, on every host.
+
+    >>> _is_the_models("Nehalem-x86_64-cpu", "identity.stepping"), _is_the_models("host-x86_64-cpu", "identity.stepping")
+    (True, False)
+    """
+    kind, _, key = name.partition(".")
+    return kind == "identity" and key not in _OF_THE_HOST and not driver.startswith(_HOST_MODELS)
 
 
 def _flat(bag: Properties, path: str = "") -> dict[str, Any]:

@@ -37,8 +37,8 @@ def _is_text(change: Change) -> bool:
 
 
 def worst(audit: Audit) -> str | None:
-    """The worst level of an audit; IDENTITY where the machine cannot move at all; None where nothing differs."""
-    if not audit.type.known or (audit.forward is not None and not audit.forward.ok):
+    """The worst level of an audit; IDENTITY where the machine cannot move, or not back; None where nothing differs."""
+    if not audit.type.known or _stuck(audit):
         return IDENTITY
     return min(map(level, audit.findings), key=LEVELS.index, default=None)
 
@@ -48,11 +48,19 @@ def verdict(audit: Audit) -> str:
     if not audit.type.known:
         return GONE
     levels = {level(finding) for finding in audit.findings}
-    if audit.forward is not None and not audit.forward.ok:
-        return f"{DIFFERS}: its state does not load" + (f", {_listed(levels)}" if levels else "")
+    if stuck := _stuck(audit):
+        return f"{DIFFERS}: {stuck}" + (f", {_listed(levels)}" if levels else "")
     if not levels:
         return SAME
     return SAME_BUT_TEXT if levels == {TEXT} else f"{DIFFERS}: {_listed(levels)}"
+
+
+def _stuck(audit: Audit) -> str:
+    """Which way a state does not go; "" where it goes both, or was not tried."""
+    for loaded, words in ((audit.forward, "its state does not load"), (audit.backward, "its state does not load back")):
+        if loaded is not None and not loaded.ok:
+            return words
+    return ""
 
 
 def _listed(levels: Iterable[str]) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from mdtool.compare import ADDRESS, FIRMWARE, IDENTITY, PCI, PROPERTY
@@ -35,6 +37,11 @@ def audit(*changes: Change, known: bool = True, forward: Loaded | None = None) -
         (audit(TABLE, SLOT, MOVED), f"{DIFFERS}: address, property, firmware", ADDRESS),
         (audit(known=False), GONE, IDENTITY),
         (audit(forward=Loaded(False, "no")), f"{DIFFERS}: its state does not load", IDENTITY),
+        (
+            replace(audit(ROM), backward=Loaded(False, "no")),
+            f"{DIFFERS}: its state does not load back, text",
+            IDENTITY,
+        ),
     ],
 )
 def test_the_verdict(found: Audit, said: str, level: str | None) -> None:
