@@ -17,8 +17,9 @@ from typing import Any, NamedTuple
 from mdtool.commandline.option import Option, split
 from mdtool.commandline.sizes import MIB, bytes_of
 from mdtool.errors import InputError
+from mdtool.limits import MAX_DIGITS
 from mdtool.machine.roles import NOT_THE_GUESTS, ON_OFF_AUTO, is_told, role
-from mdtool.machine.values import nested
+from mdtool.machine.values import nested, number
 
 Section = dict[str, Any]
 #: a file as QEMU names it -> the SHA-256 of what is in it, None where that cannot be read
@@ -68,7 +69,7 @@ def value_of(text: Any) -> Any:
         return text
     if text in _ON or text in _OFF:
         return text in _ON
-    return int(text) if re.fullmatch(r"-?(0|[1-9]\d*)", text) else text
+    return int(text) if len(text) <= MAX_DIGITS and re.fullmatch(r"-?(0|[1-9][0-9]*)", text) else text
 
 
 # --- the machine ---------------------------------------------------------------------------------------------------
@@ -108,7 +109,7 @@ def _object(option: Option, _: Hashed) -> Section:
     if not kind:
         return {}
     found = {key: value_of(bag[key]) for key in keys if key in bag}
-    policy = {"policy": int(str(found["policy"]), 0)} if "policy" in found else {}
+    policy = {"policy": number(found["policy"])} if "policy" in found else {}
     return {"features": {"launch_security": {"type": kind, **found, **policy}}}
 
 

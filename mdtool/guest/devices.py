@@ -26,7 +26,7 @@ from mdtool.guest.model import Guest, Wanted
 from mdtool.guest.table import Context
 from mdtool.guest.xml import Element, element_from_bytes, utf8_from_xml
 from mdtool.machine.machines import PREFERRED
-from mdtool.machine.values import uuid_from_text
+from mdtool.machine.values import decimal, uuid_from_text
 from mdtool.records import replace
 from mdtool.text import quoted
 
@@ -194,7 +194,7 @@ def reserved_scsi(hostdevs: Iterable[Element]) -> int:
     libvirt adds them while it reads the XML, before it numbers the controllers that have no index.
     """
     wishes = (one.get("address/@controller") or "0" for one in hostdevs if one.get("@type") == "scsi")
-    return max((int(wish) + 1 for wish in wishes if wish.isdecimal()), default=0)
+    return max((index + 1 for wish in wishes if (index := decimal(wish)) is not None), default=0)
 
 
 #: <boot dev=> -> the elements that it means, each the first of its kind.

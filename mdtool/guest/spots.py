@@ -11,7 +11,7 @@ from mdtool.machine.buses.kinds import KINDS, PCI_ADDRESS, Kind, kind_of_bus, ki
 from mdtool.machine.buses.pci import targets_of
 from mdtool.machine.buses.providers import NARROW, buses_of, controller_of, libvirt_index
 from mdtool.machine.tree import BUILTIN, Node, Tree
-from mdtool.machine.values import small_number
+from mdtool.machine.values import decimal, small_number
 from mdtool.records import dataclass, replace
 
 
@@ -173,9 +173,8 @@ def indices_taken(nodes: Iterable[Node]) -> frozenset[int]:
     for node in nodes:
         if targets_of(node.driver) or controller_of(node.driver)[0] == "pci":
             have = {**node.pins, **node.properties}
-            found |= {int(have[name]) for name in ("chassis", "chassis_nr") if str(have.get(name, "")).isdigit()}
-            if match := re.fullmatch(r"pci\.(\d+)", node.id or ""):
-                found.add(int(match[1]))
+            words = [str(have.get("chassis", "")), str(have.get("chassis_nr", "")), (node.id or "").removeprefix("pci.")]
+            found |= {index for word in words if (index := decimal(word)) is not None}
     return frozenset(found)
 
 

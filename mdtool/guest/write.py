@@ -18,6 +18,7 @@ from mdtool.machine.buses.addresses import ADDRESSES
 from mdtool.machine.buses.pci import PCI_MODELS, targets_of
 from mdtool.machine.buses.providers import provider_of
 from mdtool.machine.tree import BUILTIN, HAND, Node, Place, Tree, Value
+from mdtool.machine.values import number
 from mdtool.records import dataclass
 
 #: Address types that are written only where the XML has one: the model, or the port's number, says the place.
@@ -145,7 +146,7 @@ def _spot(tree: Tree, place: Place) -> Spot | None:
     """libvirt's place of a node, with a memory device's base where the description has it."""
     spot = spot_from_node(place.bus.name if place.bus else "", place.node, tree)
     if spot is not None and spot.type == "dimm" and (base := _known(place.node, "addr")) is not None:
-        return Spot("dimm", {**spot.numbers, "base": int(str(base), 0)})
+        return Spot("dimm", {**spot.numbers, "base": number(base)})
     return spot
 
 
@@ -180,9 +181,9 @@ def _attributes(spot: Spot) -> dict[str, str]:
 def _target_of(node: Node) -> dict[str, str]:
     """The attributes of a PCI controller's <target>."""
     return {
-        target.attribute: target.form.format(int(str(value), 0))
+        target.attribute: target.form.format(value)
         for name, target in targets_of(node.driver).items()
-        if (value := _known(node, name)) is not None
+        if (value := number(_known(node, name), -1)) >= 0
     }
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from mdtool.importer.markup import Keys, NoWords, on, tag, yes
+from mdtool.machine.values import number
 
 #: (type, children)
 Character = tuple[str, str]
@@ -45,9 +46,9 @@ def _socket(keys: Keys) -> Character:
     path, telnet = keys.take("path"), keys.switch("telnet", False)
     again = ""
     if (seconds := keys.take("reconnect")) is None and (ms := keys.take("reconnect-ms")) is not None:
-        if int(ms) % 1000:
+        seconds, rest = divmod(number(ms, 1), 1000)
+        if rest:
             raise NoWords("reconnect-ms")
-        seconds = int(ms) // 1000
     if seconds not in (None, "0", 0):
         again = tag("reconnect", enabled=yes(True), timeout=seconds)
     mode = "bind" if server else "connect"

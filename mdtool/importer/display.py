@@ -7,6 +7,7 @@ from typing import Any
 
 from mdtool.commandline.option import Option
 from mdtool.importer.markup import Keys, NoWords, tag, yes
+from mdtool.machine.values import decimal
 
 _VNC = 5900
 _AUDIO = {
@@ -67,10 +68,10 @@ def _vnc(option: Option, keymap: str | None) -> str:
         return tag("graphics", protected, type_="vnc", **facts)
     if address.startswith("unix:"):
         return tag("graphics", tag("listen", type_="socket", socket=address[5:]), type_="vnc", **facts)
-    if not display.isdigit():
+    if (number := decimal(display)) is None:
         raise NoWords(address)
     where = tag("listen", type_="address", address=host.strip("[]") or "0.0.0.0")
-    return tag("graphics", where, type_="vnc", port=_VNC + int(display), autoport="no", **facts)
+    return tag("graphics", where, type_="vnc", port=_VNC + number, autoport="no", **facts)
 
 
 def _spice(option: Option, keymap: str | None) -> str:

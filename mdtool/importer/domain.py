@@ -17,6 +17,7 @@ from mdtool.importer.flash import flash_options, flash_xml
 from mdtool.importer.markup import SWITCH, Keys, on, tag, text, yes
 from mdtool.importer.option_list import Said
 from mdtool.machine.tree import Tree
+from mdtool.machine.values import decimal, number
 from mdtool.records import replace
 from mdtool.text import pattern
 
@@ -91,7 +92,7 @@ def _machine_value(name: str, value: Any) -> Any:
 
 
 def _distance(bag: Mapping[str, Any]) -> Section:
-    return {key: int(bag[key]) for key in ("src", "dst", "val") if str(bag.get(key, "")).isdigit()}
+    return {key: found for key in ("src", "dst", "val") if (found := decimal(str(bag.get(key, "")))) is not None}
 
 
 def cpu_words(said: Said) -> tuple[str | None, dict[str, Any]]:
@@ -161,8 +162,8 @@ def _smbios(said: Said) -> tuple[Section, str, list[Option]]:
                 section[f"type{kind}"] = bag
         else:
             left.append(option)
-    for number, name in _TABLES.items():
-        rows = section.get(f"type{number}", [])
+    for kind, name in _TABLES.items():
+        rows = section.get(f"type{kind}", [])
         for row in rows if isinstance(rows, list) else [rows]:
             xml += tag(name, *(text("entry", value, name=key) for key, value in row.items()))
     if "type11" in section:
@@ -201,7 +202,7 @@ def _hyperv(features: Mapping[str, Any]) -> str:
         if f"hv-{name}" in features:
             inner += tag(name, state=on(bool(features[f"hv-{name}"])))
     if "hv-spinlocks" in features:
-        inner += tag("spinlocks", state="on", retries=int(str(features["hv-spinlocks"]), 0))
+        inner += tag("spinlocks", state="on", retries=number(features["hv-spinlocks"]))
     if "hv-vendor-id" in features:
         inner += tag("vendor_id", state="on", value=features["hv-vendor-id"])
     return tag("hyperv", inner, mode="custom") if inner else ""

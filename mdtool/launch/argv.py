@@ -41,6 +41,7 @@ from mdtool.launch.rehearse_backends import implied_silence, rehearsed, rehearse
 from mdtool.machine.buses.arguments import device_arguments
 from mdtool.machine.buses.providers import TYPES
 from mdtool.machine.tree import BUILTIN, HAND, Place, Tree
+from mdtool.machine.values import natural
 from mdtool.records import dataclass, field
 from mdtool.text import quoted
 
@@ -380,14 +381,9 @@ def _rank(place: Place) -> tuple[Any, ...]:
     return (
         _ORDER.index(kind) if kind in _ORDER else len(_ORDER),
         TYPES.index(inner) if kind == "controller" and inner in TYPES else len(TYPES),
-        _natural(place.node.id or master),
-        _natural(place.name),
+        natural(place.node.id or master),
+        natural(place.name),
     )
-
-
-def _natural(text: str) -> list[tuple[int, str]]:
-    """``net10`` after ``net9``."""
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", text)]
 
 
 # --- the rest ------------------------------------------------------------------------------------------------------

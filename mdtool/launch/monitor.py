@@ -15,6 +15,7 @@ from mdtool.commandline.option import Option
 from mdtool.launch.device import Handover
 from mdtool.machine.buses.kinds import NO_HOT_PLUG, kind_of_driver
 from mdtool.machine.facts import kind_of
+from mdtool.machine.values import number
 from mdtool.records import dataclass
 from mdtool.text import pattern
 
@@ -120,7 +121,7 @@ def _slot(held: _Held) -> str:
 
 def _function(held: _Held) -> int:
     text = str(held.option.bag.get("addr", "")).partition(".")[2]
-    return int(text, 0) if text else 0
+    return number(text)
 
 
 def is_refusal(words: str) -> bool:

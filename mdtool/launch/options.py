@@ -13,6 +13,7 @@ from typing import Any
 
 from mdtool.commandline.option import Option, text_from_bag
 from mdtool.launch.device import Handover
+from mdtool.machine.values import number
 
 #: driver -> model of ``-net nic``
 _MODELS = {
@@ -65,7 +66,7 @@ def _nic(bag: dict[str, Any]) -> Option | str:
     if bag.get("bus") not in _ROOTS:
         return f"-net nic reaches bus 0 alone, and this one sits on {bag.get('bus')}"
     slot, _, function = str(bag.get("addr", "")).partition(".")
-    if not slot or (function and int(function, 0)):
+    if not slot or number(function):
         return "-net nic knows slots and no functions"
     if more := sorted(bag.keys() - _SAID):
         return f"-net nic cannot say {', '.join(more)}"

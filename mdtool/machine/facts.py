@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from mdtool.machine.buses.kinds import PCI_BUSES
 from mdtool.machine.buses.providers import buses_of, provider_of
 from mdtool.machine.tree import Node, Value
-from mdtool.machine.values import plain
+from mdtool.machine.values import number, plain
 from mdtool.text import pattern
 
 
@@ -101,7 +101,7 @@ def refused(driver: str, name: str, known: Property, value: Value) -> str | None
         return None
     if known.type in RANGES:
         low, high = RANGES[known.type]
-        if not re.fullmatch(r"-?[0-9]+", text) or not low <= int(text) <= high:
+        if not re.fullmatch(r"-?[0-9]{1,40}", text) or not low <= int(text) <= high:
             return f"a number from {low} to {high}"
         rule = next((rule for (start, key), rule in _REFUSES.items() if key == name and driver.startswith(start)), None)
         return None if rule is None or rule[0](int(text)) else rule[1]
@@ -109,7 +109,7 @@ def refused(driver: str, name: str, known: Property, value: Value) -> str | None
         if not _SIZE.fullmatch(text):
             return "a size: 65536, 64k"
         is_block = known.description is not None and "power of two between 512" in known.description
-        size = int(text) if text.isdigit() else 512
+        size = number(text, 512)
         return (
             "a power of two from 512 to 2097152" if is_block and (size & (size - 1) or not 512 <= size <= 2**21) else None
         )

@@ -54,10 +54,18 @@ def is_on(value: Value) -> bool:
 
 def number(value: Value, absent: int = 0) -> int:
     """A value as a number, however it is spelled; ``absent`` where it is none."""
-    try:
-        return int(str(plain(value)), 0)
-    except ValueError:
-        return absent
+    text = str(plain(value))
+    found = decimal(text.removeprefix("-"))
+    return absent if found is None else -found if text.startswith("-") else found
+
+
+def decimal(text: str) -> int | None:
+    """A number of decimal digits alone; None for any other text, and for one with more digits than any number of QEMU's.
+
+    >>> decimal("042"), decimal("-1"), decimal("\u00b2"), decimal("9" * 5000)
+    (42, None, None, None)
+    """
+    return int(text) if 0 < len(text) <= MAX_DIGITS and DIGITS.issuperset(text) else None
 
 
 _UUID = pattern(r"\s*((?:[- ]*[0-9a-fA-F]{2}){16})\s*")

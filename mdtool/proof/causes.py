@@ -16,7 +16,7 @@ from pathlib import Path
 from mdtool.errors import MdtoolError
 from mdtool.machine.roles import role
 from mdtool.machine.tree import BUILTIN, Tree, Value
-from mdtool.machine.values import same
+from mdtool.machine.values import decimal, same
 from mdtool.proof.cpuid import PROPERTIES
 from mdtool.proof.differences import Change, compare
 from mdtool.proof.fingerprint import Fingerprint, fingerprint_from_argv
@@ -196,7 +196,7 @@ def _cpu(change: Change) -> Iterator[Trial]:
         if flags:
             yield tuple(Fix(CPU, word[1:], word[0] == "-") for word in flags)
     elif change.field in PROPERTIES and change.old is not None:
-        yield (Fix(CPU, change.field, int(change.old) if change.old.isdigit() else change.old),)
+        yield (Fix(CPU, change.field, change.old if (old := decimal(change.old)) is None else old),)
 
 
 def filled(old: Tree, new: Tree) -> Iterator[tuple[str, str, Value, Value]]:

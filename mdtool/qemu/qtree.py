@@ -5,6 +5,7 @@ The one answer of a QEMU before 10.1 that holds every qdev property of every dev
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any
@@ -50,7 +51,7 @@ def _scalar(text: str) -> Value:
     if text.startswith('"'):
         return text[1:-1]
     head = text.partition(" ")[0]
-    return int(head) if head.lstrip("-").isdigit() else text
+    return int(head) if re.fullmatch("-?[0-9]{1,40}", head) else text
 
 
 def _numbers(text: str) -> list[int]:

@@ -22,7 +22,7 @@ from mdtool.machine.document import Document, document_from_text
 from mdtool.machine.edit import rewritten
 from mdtool.machine.pci import pci_facts
 from mdtool.machine.tree import SECTIONS, Bus, Node, Place, Retired, Tree, Value
-from mdtool.machine.values import natural, number, same
+from mdtool.machine.values import decimal, natural, number, same
 from mdtool.machine.writer import canonical, yaml_from_tree
 from mdtool.reconcile.assemble import Parts, assembled, parts_of
 from mdtool.records import dataclass, field, replace
@@ -375,7 +375,7 @@ def _next_name(name: str, taken: Iterable[str | None]) -> str:
     """
     used = set(taken)
     family, digits = re.fullmatch(r"(.*?)(\d*)", name).groups()  # type: ignore[union-attr]
-    count = int(digits or 0) + 1
+    count = (decimal(digits) or 0) + 1
     while f"{family}{count}" in used:
         count += 1
     return f"{family}{count}"

@@ -15,7 +15,7 @@ from mdtool.machine.buses import EXPANDERS, PCI_BUSES, is_port
 from mdtool.machine.facts import kind_of, value_of
 from mdtool.machine.machines import family_of
 from mdtool.machine.tree import BUILTIN, Bus, Node, Place, Tree
-from mdtool.machine.values import is_on, natural, number
+from mdtool.machine.values import decimal, is_on, natural, number
 from mdtool.records import dataclass
 from mdtool.text import one_line, pattern
 
@@ -231,7 +231,7 @@ def _tail(place: Place) -> str | None:
     if re.match(r"scsi-(hd|cd|block)", node.driver) and node.address:
         return f"-scsi-0:{node.address}"
     if re.match(r"ide-(hd|cd)", node.driver):
-        port = int(re.sub(r".*\D", "", bus) or 0) + 1
+        port = (decimal(re.sub(r".*\D", "", bus)) or 0) + 1
         return f"-ata-{port}.{node.address or 0}"
     if node.driver == "usb-storage" and node.address:
         return f"-usb-0:{node.address}:1.0-scsi-0:0:0:0"

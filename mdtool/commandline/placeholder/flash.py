@@ -8,7 +8,7 @@ from typing import Any
 
 from mdtool.commandline.placeholder.hostside import HostSide
 from mdtool.commandline.sizes import bytes_of
-from mdtool.machine.values import nested
+from mdtool.machine.values import nested, number
 
 #: bytes; of flash files that are not there (Debian's OVMF 4M), and of ARM's virt, whose banks are of one size
 _MISSING, _VIRT = (3653632, 540672), 64 << 20
@@ -17,7 +17,7 @@ _QCOW2 = b"QFI\xfb"
 
 def flash_unit(drive: Mapping[str, Any], host: HostSide) -> int:
     """The bank of a -drive: its ``unit`` or ``index``, else the first free one."""
-    return int(drive.get("unit", drive.get("index", len(host.flash))))
+    return number(drive.get("unit", drive.get("index")), len(host.flash))
 
 
 def flash_size(bag: Mapping[str, Any], unit: int, host: HostSide) -> int:

@@ -10,6 +10,7 @@ from mdtool.guest.host import HostRow, by_libvirt, carried, idle, tuned
 from mdtool.guest.model import Guest, Wanted
 from mdtool.guest.table import Context, Device, Prop
 from mdtool.guest.xml import Element
+from mdtool.machine.values import decimal
 from mdtool.records import replace
 
 #: What libvirt's chardev source may hold, all of it the host's.
@@ -228,4 +229,4 @@ PORTS: Mapping[str, Callable[[list[Element]], dict[int, int]]] = {
 
 
 def _given_ports(elements: list[Element]) -> dict[int, int]:
-    return {id(one): int(port) for one in elements if (port := one.get("target/@port") or "").isdecimal()}
+    return {id(one): port for one in elements if (port := decimal(one.get("target/@port") or "")) is not None}

@@ -16,6 +16,7 @@ from mdtool.machine.buses.addresses import MAX_INDEX
 from mdtool.machine.buses.pci import HOST_BRIDGE
 from mdtool.machine.buses.providers import DEFAULT_MODELS
 from mdtool.machine.buses.providers import DRIVERS as CONTROLLERS
+from mdtool.machine.values import decimal
 from mdtool.records import replace
 
 COMPANIONS = ("ich9-uhci1", "ich9-uhci2", "ich9-uhci3")
@@ -168,8 +169,8 @@ def indices(controllers: list[Element], reserved: int = 0) -> Mapping[int, int]:
 
     for element in controllers:
         given = element.attributes.get("index", "")
-        if given.isdecimal():
-            note(element, int(given))
+        if (index := decimal(given)) is not None:
+            note(element, index)
     before: Element | None = None
     lowest = {"scsi": reserved}  # everything below is taken
     for element in controllers:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from mdtool.guest.convert import auto, number, switch
 from mdtool.guest.model import Spot, Wanted
 from mdtool.guest.table import Context, Device, Prop
+from mdtool.machine.values import decimal
 from mdtool.records import replace
 
 _INTEL = ("intel-iommu",)
@@ -36,7 +37,7 @@ def _granule(context: Context) -> str:
     size = context.get("driver/granule/@size")
     units = {"": "k", "KiB": "k", "k": "k", "MiB": "m", "M": "m"}
     unit = context.get("driver/granule/@unit")
-    if size and (unit not in units or not size.isdecimal()):
+    if size and (unit not in units or decimal(size) is None):
         context.error("driver/granule", f"granule '{size} {unit}'", expected="a number and KiB", rule="value-valid")
     return f"{size}{units.get(unit, 'k')}" if size else ""
 

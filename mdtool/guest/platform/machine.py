@@ -23,6 +23,7 @@ from mdtool.guest.platform.units import MIB, bytes_of, number, on, switch
 from mdtool.guest.xml import Element
 from mdtool.limits import MAX_THREADS
 from mdtool.machine.roles import ON_OFF_AUTO
+from mdtool.machine.values import decimal
 
 Section = dict[str, Any]
 
@@ -192,8 +193,9 @@ def _devices(guest: Guest) -> Section:
 
 def _loadparm(guest: Guest) -> str | None:
     """What the firmware of s390x boots from the first of the devices: QEMU has one of them, on the machine."""
-    boots = [boot for device in guest.devices for boot in device.all("boot") if (boot.get("@order") or "").isdecimal()]
-    first = min(boots, key=lambda boot: int(boot.get("@order") or 0), default=guest.domain.first("os/boot"))
+    boots = [(decimal(boot.get("@order") or ""), boot) for device in guest.devices for boot in device.all("boot")]
+    ordered = [(order, boot) for order, boot in boots if order is not None]
+    first = min(ordered, key=lambda one: one[0])[1] if ordered else guest.domain.first("os/boot")
     return first.get("@loadparm") if first is not None else None
 
 

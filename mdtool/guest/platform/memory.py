@@ -26,7 +26,7 @@ from mdtool.guest.machines import Machine, machine_of
 from mdtool.guest.model import Guest
 from mdtool.guest.platform.units import KIB, MIB, bytes_of, number, rounded
 from mdtool.guest.xml import Element
-from mdtool.machine.values import ranges
+from mdtool.machine.values import decimal, ranges
 from mdtool.records import dataclass
 
 Section = dict[str, Any]
@@ -304,8 +304,9 @@ def numbers_of(ranges: str) -> list[int]:
     found: set[int] = set()
     for part in ranges.split(","):
         first, _, last = part.strip().removeprefix("^").partition("-")
-        if first.isdigit() and (not last or last.isdigit()):
-            row = set(range(int(first), min(int(last or first), int(first) + 65535) + 1))
+        low, high = decimal(first), decimal(last or first)
+        if low is not None and high is not None:
+            row = set(range(low, min(high, low + 65535) + 1))
             found = found - row if part.strip().startswith("^") else found | row
     return sorted(found)
 

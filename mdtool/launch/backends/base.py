@@ -18,6 +18,7 @@ from mdtool.errors import InputError
 from mdtool.guest.model import Guest
 from mdtool.guest.xml import Element
 from mdtool.machine.tree import Node
+from mdtool.machine.values import decimal
 from mdtool.records import dataclass, field
 from mdtool.text import pattern
 
@@ -148,9 +149,9 @@ def _key(name: str) -> str:
 
 def reconnecting(seconds: str | None, host: Host) -> dict[str, int]:
     """How often a socket chardev tries again; QEMU 9.2 counts milliseconds, and 10 knows nothing else."""
-    if seconds is None or not seconds.isdigit():
+    if (found := decimal(seconds or "")) is None:
         return {}
-    return {"reconnect-ms": int(seconds) * 1000} if host.version >= (9, 2) else {"reconnect": int(seconds)}
+    return {"reconnect-ms": found * 1000} if host.version >= (9, 2) else {"reconnect": found}
 
 
 def threads(element: Element, host: Host, *, mapped_since: tuple[int, int] = (9, 0)) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from mdtool.launch.backends.base import (
 )
 from mdtool.launch.backends.char import chardev
 from mdtool.machine.tree import Node
-from mdtool.machine.values import uuid_from_text
+from mdtool.machine.values import decimal, uuid_from_text
 
 
 def _id(node: Node | None) -> str:
@@ -218,7 +218,7 @@ def memory(element: Element, node: Node | None, host: Host) -> Backend:
 
 def whole_text(element: Element, path: str) -> int | None:
     holder = element.first(path)
-    return int(holder.text) if holder is not None and holder.text.isdigit() else None
+    return decimal(holder.text) if holder is not None else None
 
 
 def crypto(element: Element, node: Node | None, host: Host) -> Backend:

@@ -22,6 +22,7 @@ from mdtool.launch.backends.base import (
 )
 from mdtool.launch.backends.hostdev import pci_name
 from mdtool.machine.tree import Node
+from mdtool.machine.values import DIGITS, decimal
 
 #: the setuid program by which a user without privileges gets a tap on a bridge; QEMU's own default path is the same
 _BRIDGE_HELPER = "/usr/lib/qemu/qemu-bridge-helper"
@@ -219,5 +220,5 @@ def _number(id: str) -> int:
     >>> _number("hostnet12")
     12
     """
-    digits = "".join(filter(str.isdigit, id))
-    return int(digits) % 2**31 if digits else sum(id.encode())
+    digits = decimal("".join(filter(DIGITS.__contains__, id)))
+    return sum(id.encode()) if digits is None else digits % 2**31
