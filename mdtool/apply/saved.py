@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from mdtool.apply.revise import Request, Revision
@@ -61,6 +61,12 @@ def check_same(data: Mapping[str, Any], revision: Revision, what: str) -> None:
             remedy="make the plan anew, and look at it again",
             rule="plan-stale",
         )
+
+
+def as_shown(revision: Revision) -> Callable[[Revision], None]:
+    """What raises ConflictError for a revision that comes to something else than the one that was shown."""
+    shown = json.loads(json.dumps(data_from_revision(revision)))
+    return lambda now: check_same(shown, now, "the plan that was shown")
 
 
 def _hash(text: str) -> str:

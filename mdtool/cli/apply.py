@@ -62,6 +62,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from mdtool.apply.revise import check_outputs, revised
+    from mdtool.apply.saved import as_shown
 
     request = _request(args)
     check_outputs(request)
@@ -71,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
     by_libvirt = args.source.startswith("libvirt:")
     virsh, state = _libvirt(args, revision) if by_libvirt else (None, "running")
     texts = revision.texts()
-    agreed = _as_shown(revision)
+    agreed = as_shown(revision)
     in_step = virsh is None or state is None or _is_defined(virsh, revision)
     if not revision.plan and not texts and in_step:
         say(_DONE)
@@ -83,14 +84,6 @@ def run(args: argparse.Namespace) -> int:
     if virsh is not None and (state != "running" or not args.restart):
         return _define(args, request, agreed, virsh, state)
     return _carry_out(args, request, agreed)
-
-
-def _as_shown(revision: Revision) -> Callable[[Revision], None]:
-    """What raises ConflictError for a revision that is another one than was shown."""
-    from mdtool.apply.saved import check_same, data_from_revision
-
-    shown = json.loads(json.dumps(data_from_revision(revision)))
-    return lambda now: check_same(shown, now, "the plan that was shown")
 
 
 def _request(args: argparse.Namespace) -> Request:

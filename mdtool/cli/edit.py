@@ -5,8 +5,13 @@ from __future__ import annotations
 import argparse
 import os
 import shlex
+import shutil
 import subprocess
+import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,9 +30,10 @@ example:
   mdtool edit web01 --description                       web01.yaml
   mdtool edit guests/web01.yaml
 
-What is wrong is shown as a comment at its line, and the editor opens again; leaving the text as it is then ends it, and
-nothing is written.  The plan is shown before anything is; a guest of libvirt is defined.
+What is wrong is shown as a comment at its line, and the editor opens again; leaving the text as it is then ends it, nothing
+is written, and your text is kept.  The plan is shown before anything is; a guest of libvirt is defined.
 """
+_TURNS = 5  # of an editor that nobody sits at
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,19 +49,40 @@ def run(args: argparse.Namespace) -> int:
     xml, description = _files(args)
     target = description if args.description else xml
     before = target.read_text(encoding="utf-8")
-    edited = _edited(target, before, xml, description, args)
-    if edited is None:
-        say("nothing changed")
-        return 0
-    text, revision = edited
-    if args.description:
-        _show_diff(before, text, str(target))
-    warn_all(revision.warnings)
-    _show_plan(revision)
-    if not asked("write this?", yes=args.yes):
-        say("nothing was written")
-        return 1
-    return _written(target, text, xml, description, args)
+    with _scratch(target, before) as scratch:
+        edited = _edited(scratch, target, before, xml, description, args)
+        if edited is None:
+            say("nothing changed")
+            return 0
+        text, revision = edited
+        if args.description:
+            _show_diff(before, text, str(target))
+        warn_all(revision.warnings)
+        _show_plan(revision)
+        if not asked("write this?", yes=args.yes):
+            say("nothing was written")
+            return 1
+        return _carried_out(text, before, revision, (target, xml, description), args)
+
+
+@contextmanager
+def _scratch(target: Path, before: str) -> Iterator[Path]:
+    """The file that is edited; it stays where an error keeps a changed text from being written."""
+    from mdtool.apply.edit import without_marks
+
+    scratch, kept = Path(tempfile.mkdtemp(prefix="mdtool-edit-"), target.name), False
+    scratch.write_text(before, encoding="utf-8")
+    try:
+        yield scratch
+    except MdtoolError:
+        text = without_marks(scratch.read_text(encoding="utf-8"))
+        if kept := text != before:
+            scratch.write_text(text, encoding="utf-8")
+            say(f"nothing was written; your text is kept as {scratch}")
+        raise
+    finally:
+        if not kept:
+            shutil.rmtree(scratch.parent)
 
 
 def _files(args: argparse.Namespace) -> tuple[Path, Path]:
@@ -75,28 +102,35 @@ def _files(args: argparse.Namespace) -> tuple[Path, Path]:
 
 
 def _edited(
-    target: Path, before: str, xml: Path, description: Path, args: argparse.Namespace
+    scratch: Path, target: Path, before: str, xml: Path, description: Path, args: argparse.Namespace
 ) -> tuple[str, Revision] | None:
     """The new text once nothing is wrong with it, and what it leads to; None where it is the old one."""
     from mdtool.apply.edit import with_marks, without_marks
 
-    with tempfile.TemporaryDirectory(prefix="mdtool-edit-") as folder:
-        scratch = Path(folder, target.name)
-        shown = before
-        while True:
+    shown = before
+    for turn in count(1):
+        _open(scratch)
+        now = scratch.read_text(encoding="utf-8")
+        text = without_marks(now)
+        if text == before:
+            return None
+        try:
+            return text, _revision(text, xml, description, args)
+        except MdtoolError as error:
+            if now == shown or not _again(turn, error):
+                raise
+            shown = with_marks(text, error, str(target), xml=not args.description)
             scratch.write_text(shown, encoding="utf-8")
-            _open(scratch)
-            now = scratch.read_text(encoding="utf-8")
-            text = without_marks(now)
-            if text == before:
-                return None
-            try:
-                return text, _revision(text, xml, description, args)
-            except MdtoolError as error:
-                if now == shown:  # left as it was, with its errors
-                    raise
-                say(str(error))
-                shown = with_marks(text, error, str(target), xml=not args.description)
+    raise AssertionError  # count() has no end
+
+
+def _again(turn: int, error: MdtoolError) -> bool:
+    """Whether the editor opens again: asked on a terminal; an editor that is a program gets a few turns."""
+    if not sys.stdin.isatty():
+        say(str(error))
+        return turn < _TURNS
+    print(f"{error}\nedit again? [Y/n] ", end="", file=sys.stderr, flush=True)
+    return sys.stdin.readline().strip().lower() in ("", "y", "yes")
 
 
 def _open(file: Path) -> None:
@@ -136,31 +170,29 @@ def _show_plan(revision: Revision) -> None:
     say(text_from_plan(plan, lambda text, _colour: text))
 
 
-def _written(target: Path, text: str, xml: Path, description: Path, args: argparse.Namespace) -> int:
-    """What was edited, what follows from it, and libvirt; the files are as they were where libvirt refuses."""
+def _carried_out(text: str, before: str, shown: Revision, files: tuple[Path, Path, Path], args: argparse.Namespace) -> int:
+    """libvirt first, which may refuse; then what was edited and what follows from it, all of it or nothing."""
     from mdtool.apply.define import define
-    from mdtool.apply.revise import Request, revised, write
-    from mdtool.cli.source import access_of
-    from mdtool.files import locked, write_file
+    from mdtool.apply.saved import as_shown
+    from mdtool.errors import ConflictError
+    from mdtool.files import Rewrite, locked
     from mdtool.qemu.virsh import Virsh
-    from mdtool.reconcile import Options
 
+    target, xml, description = files
+    agreed = as_shown(shown)
     with locked(xml, description):
-        old = target.read_text(encoding="utf-8")
-        write_file(target, text)
-        try:
-            options = Options(prefer=args.prefer)
-            revision = revised(Request(str(xml), str(description), options=options, access=access_of(args)))
-            virsh, name = Virsh(args.connect), revision.guest.name
-            state = None if args.no_define else _state(virsh, name)
-            if state is not None:
-                define(revision, virsh, say)
-        except BaseException:
-            write_file(target, old)
-            raise
-        texts = revision.texts()
-        write(texts, revision.request)
-    wrote(str(target), *(path for path in texts if path != str(target)))
+        if target.read_text(encoding="utf-8") != before:
+            raise ConflictError(f"{target} was changed by somebody else since it was opened", rule="plan-stale")
+        revision = _revision(text, xml, description, args)
+        agreed(revision)
+        rewrite = Rewrite({str(target): text, **revision.texts()})
+        rewrite.check()
+        virsh, name = Virsh(args.connect), revision.guest.name
+        state = None if args.no_define else _state(virsh, name)
+        if state is not None:
+            define(revision, virsh, say)
+        rewrite.write()
+    wrote(*rewrite.texts)
     if state is not None:
         runs = "; the guest that runs keeps its hardware until its next power cycle" if state != "shut off" else ""
         say(f"defined {name}{runs}")

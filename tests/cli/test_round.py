@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import uuid
@@ -23,6 +24,7 @@ NIC = "<interface type='user'><mac address='52:54:00:99:00:0{n}'/><model type='v
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """web01.xml and web01.yaml, in step."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
     Path("web01.xml").write_bytes((SAMPLES / "web01" / "guest.xml").read_bytes())
     assert mdtool("reconcile", "web01.xml", "web01.yaml") == 0
     return tmp_path
@@ -73,7 +75,7 @@ def test_an_edit_that_stays_wrong_writes_nothing(folder: Path, monkeypatch: pyte
     done = run_mdtool("edit", "web01", "--yes", "--no-define")
     assert done.returncode == 2
     assert done.stderr.startswith("web01.xml:"), done.stderr
-    assert "mdtool-edit-" not in done.stderr, "the guest's own file is named"
+    assert done.stderr.count("mdtool-edit-") == 1, "the guest's own file is named, and the one that is kept"
     assert (Path("web01.xml").read_bytes(), Path("web01.yaml").read_bytes()) == before
     refused = editor(folder, monkeypatch, ("a", "a"), ("a", "a"), ("</devices>", f"{NIC.format(n=2)}</devices>"))
     assert refused
@@ -81,6 +83,34 @@ def test_an_edit_that_stays_wrong_writes_nothing(folder: Path, monkeypatch: pyte
     assert done.returncode == 2
     assert "--yes" in done.stderr
     assert (Path("web01.xml").read_bytes(), Path("web01.yaml").read_bytes()) == before
+
+
+def test_an_editor_that_never_mends_it_has_an_end(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The text is another one each time, and the error stays; what was written is not lost."""
+    wrong = "<interface type='user'><mac address='zz'/></interface></devices>"
+    editor(folder, monkeypatch, *[("</devices>", wrong)] * 20)
+    done = run_mdtool("edit", "web01", "--yes", "--no-define")
+    assert done.returncode == 2
+    assert len(list(folder.glob("seen-*"))) < 10
+    kept = Path(re.search(r"kept as (\S+)", done.stderr)[1])  # type: ignore[index]
+    assert kept.read_text().count(wrong) > 1
+    assert "<!-- mdtool:" not in kept.read_text()
+
+
+def test_the_plan_that_was_shown_is_carried_out_or_none(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody else reconciles between the look at the plan and the answer."""
+    editor(folder, monkeypatch, ("</devices>", f"{NIC.format(n=1)}</devices>"))
+    other = Path("web01.xml").read_text().replace("</devices>", f"{NIC.format(n=2)}</devices>")
+
+    def agreed(_question: str, **_more: object) -> bool:
+        Path("other.xml").write_text(other)
+        return mdtool("reconcile", "other.xml", "web01.yaml") == 0
+
+    monkeypatch.setattr("mdtool.cli.edit.asked", agreed)
+    before = Path("web01.xml").read_bytes()
+    assert mdtool("edit", "web01", "--no-define") == 2
+    assert Path("web01.xml").read_bytes() == before
+    assert "99:00:01" not in Path("web01.yaml").read_text()
 
 
 def test_a_description_is_edited_beside_its_xml(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
