@@ -166,7 +166,7 @@ def data_from_source(source: str, access: Access = DEFAULT) -> bytes:
 
         virsh = Virsh(access.connect)
         name = virsh.named(rest)
-        return (virsh.xml(name, "--inactive") if access.secrets else virsh.public_xml(name)).encode()
+        return (virsh.xml(name, "--inactive") if access.secrets else virsh.xml_for_file(name)).encode()
     if is_running(source):
         remedy = "mdtool import makes guest XML of a process's command line" if scheme == "pid" else None
         raise InputError(

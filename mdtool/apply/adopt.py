@@ -82,7 +82,7 @@ def adopted(name: str, folder: Path, connect: str | None = None) -> str:
     virsh = Virsh(connect)
     domain = virsh.named(name)
     xml_file, yaml_file = files_of(name, folder)
-    xml = virsh.public_xml(domain)
+    xml = virsh.xml_for_file(domain)
     running = virsh.state(domain) in RUNS
     with locked(yaml_file):
         if _is_edited(xml_file, yaml_file):

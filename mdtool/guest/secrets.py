@@ -18,7 +18,7 @@ def with_secrets(source: bytes, public: bytes, full: bytes) -> tuple[str, list[s
     """``source`` with the secrets of the same elements, and what of them has no place there any more, in words.
 
     ``full`` and ``public`` are libvirt's XML of the guest with and without secrets.  A secret that ``source`` has itself
-    stays; one of an element that is gone goes with it.
+    stays, unless it is empty; one of an element that is gone goes with it.
 
     >>> public = b"<domain><devices><graphics type='vnc' port='-1'/></devices></domain>"
     >>> full = b"<domain><devices><graphics type='vnc' port='-1' passwd='x'/></devices></domain>"
@@ -31,10 +31,33 @@ def with_secrets(source: bytes, public: bytes, full: bytes) -> tuple[str, list[s
     return edits.text(), lost
 
 
+def without_secrets(public: bytes, full: bytes) -> str:
+    """``public`` as it may go into a file: a secret is there, and empty, so that nobody takes it for a guest without.
+
+    libvirt lets nobody in where a password is empty, and ``with_secrets`` puts it back.
+
+    >>> full = b"<domain><devices><graphics type='vnc' port='-1' passwd='x'/></devices></domain>"
+    >>> without_secrets(b"<domain><devices><graphics type='vnc' port='-1'/></devices></domain>", full)
+    "<domain><devices><graphics type='vnc' port='-1' passwd=''/></devices></domain>"
+    """
+    root = element_from_bytes(public, "libvirt")
+    edits = Edits(public, root)
+    _empty(edits, root, element_from_bytes(full, "libvirt"))
+    return edits.text()
+
+
+def _empty(edits: Edits, into: Element, full: Element) -> None:
+    edits.set(into, {name: "" for name in full.attributes if name not in into.attributes})
+    there = _by_identity(full)
+    for identity, child in _by_identity(into).items():
+        if identity in there:
+            _empty(edits, child, there[identity])
+
+
 def _put_back(edits: Edits, into: Element, public: Element, full: Element) -> Iterator[str]:
     shown, there = _by_identity(public), _by_identity(into)
     secret = {name: value for name, value in full.attributes.items() if name not in public.attributes}
-    edits.set(into, {name: value for name, value in secret.items() if name not in into.attributes})
+    edits.set(into, {name: value for name, value in secret.items() if not into.attributes.get(name)})
     missing = []
     for identity, child in _by_identity(full).items():
         if identity in shown:

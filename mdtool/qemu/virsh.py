@@ -82,8 +82,14 @@ class Virsh:
         return self("dumpxml", *flags, "--security-info", domain)
 
     def public_xml(self, domain: str) -> str:
-        """The domain XML of the next start, without secrets: what may go into a file."""
+        """The domain XML of the next start, without secrets."""
         return self("dumpxml", "--inactive", domain)
+
+    def xml_for_file(self, domain: str) -> str:
+        """The same, with an empty text where a secret is."""
+        from mdtool.guest.secrets import without_secrets
+
+        return without_secrets(self.public_xml(domain).encode(), self.xml(domain, "--inactive").encode())
 
     def define(self, xml: str) -> None:
         """Give libvirt an XML; a guest that runs has it from its next start on."""

@@ -32,6 +32,12 @@ def test_no_secret_in_a_file(libvirt: str, tmp_path: Path) -> None:
         files = sorted(path.name for path in tmp_path.iterdir())
         assert files == ["embedded.xml", "g.yaml", "places.xml"]
         assert not [path.name for path in tmp_path.iterdir() if SECRET in path.read_text()]
+        started = run_mdtool("launch", tmp_path / "places.xml", tmp_path / "g.yaml", "--print")
+        assert started.returncode == 2
+        assert "places.xml:" in started.stderr and "the password is empty" in started.stderr  # and VNC open to nobody
+        assert run_mdtool("launch", tmp_path / "places.xml", tmp_path / "g.yaml", "--rehearse").returncode == 0
+        words = ("apply", tmp_path / "places.xml", tmp_path / "g.yaml", "--source", f"libvirt:{name}", "--yes")
+        assert run_mdtool(*words).returncode == 0
         assert run_mdtool("embed", f"libvirt:{name}", tmp_path / "g.yaml").returncode == 0  # into libvirt itself
         kept = subprocess.run(
             ["virsh", "-q", "dumpxml", "--security-info", name], capture_output=True, text=True, check=True

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from mdtool.errors import InputError
 from mdtool.guest.xml import Element
 from mdtool.launch.backends.base import (
     NOTHING,
@@ -69,8 +70,7 @@ def _vnc(element: Element, host: Host) -> Backend:
     else:
         port = _port(element, "port", host, _VNC_BASE)
         display = f"{_bracketed(where or '')}:{(port if port is not None else host.port(_VNC_BASE)) - _VNC_BASE}"
-    password = element.get("@passwd")
-    secrets = (Secret("vnc-password", value=password),) if password else ()
+    secrets = _password(element, "vnc-password")
     websocket = whole(element, "@websocket")
     words = listed(
         "-vnc",
@@ -100,8 +100,7 @@ def _spice(element: Element, host: Host) -> Backend:
         if tls is not None and tls > 0:
             raise ref_tls(element)
         facts = {"port": port or 0, "addr": where}
-    password = element.get("@passwd")
-    secrets = (Secret("spice-password", value=password),) if password else ()
+    secrets = _password(element, "spice-password")
     gl = element.first("gl")
     facts |= {
         "password-secret": secrets[0].name if secrets else None,
@@ -119,6 +118,16 @@ def _spice(element: Element, host: Host) -> Backend:
         "seamless-migration": True,
     }
     return Backend((*(w for s in secrets for w in secret_object(s)), *listed("-spice", **facts)), secrets=secrets)
+
+
+def _password(element: Element, name: str) -> tuple[Secret, ...]:
+    """The password as a secret; raises InputError for an empty one, by which libvirt lets nobody in."""
+    password = element.get("@passwd")
+    if password == "":
+        what = "the password is empty: libvirt has it, or lets nobody in; without one, QEMU would let in everybody"
+        remedy = "write it into this XML, or start the guest with --via libvirt"
+        raise InputError(what, at=element.position, remedy=remedy, rule="empty-password")
+    return (Secret(name, value=password),) if password else ()
 
 
 def ref_tls(element: Element) -> Exception:
