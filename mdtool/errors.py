@@ -112,6 +112,15 @@ def unexpected(error: BaseException) -> InternalError:
     return InternalError(f"{what}; {remedy}", rule="internal")
 
 
+def as_error(error: Exception) -> MdtoolError:
+    """Any exception as an error that a user is told: its own, the system's (a full disk), an unexpected one."""
+    if isinstance(error, MdtoolError):
+        return error
+    if isinstance(error, OSError):
+        return MdtoolError(f"{error.filename or 'output'}: {error.strerror}")
+    return unexpected(error)
+
+
 class Errors(MdtoolError):
     """Several errors at once, in the order of their positions; ``errors`` is never empty."""
 

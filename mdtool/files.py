@@ -54,10 +54,16 @@ def bytes_from_file(path: str | Path) -> bytes:
 
 def _read(path: str | Path) -> bytes:
     with nullcontext(sys.stdin.buffer) if is_standard(path) else open(path, "rb") as stream:
-        data = stream.read(MAX_BYTES + 1)
+        data = stream.read(_CHUNK)  # as much memory as is asked for is set aside, and most files are small
+        if len(data) == _CHUNK:
+            data += stream.read(MAX_BYTES + 1 - _CHUNK)
     if len(data) > MAX_BYTES:
         raise InputError(f"{path} is larger than {MAX_BYTES >> 20} MiB", rule="limit-size")
     return data
+
+
+#: bytes of a file that are read first
+_CHUNK = 1 << 20
 
 
 def _pipe(path: str | Path) -> object:

@@ -17,7 +17,7 @@ from typing import NoReturn
 
 from mdtool import __version__
 from mdtool.cli.output import FORMATS, chosen_output
-from mdtool.errors import MdtoolError, unexpected
+from mdtool.errors import MdtoolError, as_error
 from mdtool.files import pipes_kept
 
 #: command: what --help says of it; the module is ``mdtool.cli.COMMAND`` with - as _ (and ``import_`` for import)
@@ -81,17 +81,13 @@ def main(argv: list[str] | None = None) -> int:
             status = _run(sys.argv[1:] if argv is None else argv)
             sys.stdout.flush()
             return status
-        except MdtoolError as error:
-            print(error, file=sys.stderr)
         except BrokenPipeError:  # the reader of our output went away: not a fault of anyone's
             pass
-        except OSError as error:  # a full disk behind stdout, for one
-            print(MdtoolError(f"{error.filename or 'output'}: {error.strerror}"), file=sys.stderr)
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr)
             return 130
         except Exception as error:
-            print(unexpected(error), file=sys.stderr)
+            print(as_error(error), file=sys.stderr)
         return 2
 
 
@@ -117,17 +113,30 @@ def _run(arguments: Sequence[str]) -> int:
             command.epilog = module.EXAMPLE
             module.arguments(command)
             output_arguments(command)
-            command.set_defaults(run=module.run)
+            command.set_defaults(run=module.run, guests=getattr(module, "GUESTS", None))
     args = parser.parse_args(arguments)
     try:
         with chosen_output(args.color, quiet=args.quiet), pipes_kept():
-            status: int = args.run(args)
-        return status
+            return _done(args)
     except MdtoolError as error:
         from mdtool.cli.findings import from_error, write
 
         write(from_error(error), args.output_format, sys.stderr)
         return 2
+
+
+def _done(args: argparse.Namespace) -> int:
+    """The command's exit status: for one guest, or for all that its arguments name."""
+    status: int
+    if args.guests is not None:
+        from mdtool.cli.source import names_many
+
+        if names_many(args, args.guests):
+            from mdtool.cli import many
+
+            return many.run(args.run, args, many.calls(args, args.guests), args.guests)
+    status = args.run(args)
+    return status
 
 
 def output_arguments(parser: argparse.ArgumentParser) -> None:

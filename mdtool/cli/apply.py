@@ -7,7 +7,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from mdtool.cli.output import asked, coloured, say, warn_all
-from mdtool.cli.source import XML, access_of, source_arguments
+from mdtool.cli.source import PAIRS, XML, Guests, access_of, source_arguments
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,9 +23,11 @@ example:
   mdtool apply web01.xml web01.yaml --source libvirt:web01              define it, for its next start
   mdtool reconcile web01.xml web01.yaml --dry-run --json -o plan.json   a plan to look at, and later
   mdtool apply plan.json --source libvirt:web01 --restart --yes         carried out, or refused where it is another by now
+  mdtool apply guests/ --source libvirt: --yes                          guest by guest, up to the first that fails
 
 Nothing is done before the plan was shown and agreed to: on a terminal by an answer, else with --yes.
 """
+GUESTS = Guests(PAIRS, ("guest", "description", "more"), {"write_xml": ".xml"}, one_by_one=True)
 _DONE = "nothing to do: the guest has this hardware, as far as its description knows"
 
 
@@ -35,7 +37,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("guest", metavar="GUEST.xml", help=f"the guest as it should be: {XML}; or a saved plan")
     add("description", metavar="GUEST.yaml", nargs="?", help="its description; without it, the one inside of GUEST.xml")
-    add("--source", metavar="SOURCE", required=True, help="the guest: a QMP socket, tcp:HOST:PORT, pid:N or libvirt:NAME")
+    add("more", metavar="MORE", nargs="*", help="further guest XML, and folders of XML and descriptions")
+    add(
+        "--source",
+        metavar="SOURCE",
+        required=True,
+        help="the guest: a QMP socket, tcp:HOST:PORT, pid:N, libvirt:NAME (libvirt:)",
+    )
     add("--restart", action="store_true", help="power the guest down and start it with its new hardware")
     add("--force", action="store_true", help="with --restart: end a guest that does not power down")
     add(

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mdtool.cli.many import DESCRIPTIONS, files_in
 from mdtool.cli.output import coloured, say
 from mdtool.cli.source import MACHINE, connect_argument
 from mdtool.errors import InputError, Report
@@ -97,14 +98,7 @@ def _audits(files: list[str], args: argparse.Namespace, report: Report) -> dict[
 
 def _files(names: list[str]) -> list[str]:
     """The sources, with the descriptions of a folder in its place."""
-    found: list[str] = []
-    for name in names:
-        path = Path(name)
-        inside = sorted([*path.glob("*.yaml"), *path.glob("*.yml")]) if path.is_dir() else None
-        if inside is not None and not inside:
-            raise InputError(f"no description in {path}", expected="files *.yaml", rule="audit-files")
-        found += [name] if inside is None else map(str, inside)
-    return found
+    return [file for name in names for file in files_in(name, DESCRIPTIONS)]
 
 
 def _check_fixable(files: list[str]) -> None:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 from collections import Counter
-from collections.abc import Iterator
-from pathlib import Path
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple
 
-from mdtool.cli.findings import Finding, from_error, write
-from mdtool.cli.output import say
+from mdtool.cli.findings import Finding, data, from_error, write
+from mdtool.cli.many import each, files_in, is_one_of_ours, lost
+from mdtool.cli.output import progress, say
 from mdtool.cli.source import access_of, connect_argument
-from mdtool.errors import InputError, MdtoolError, Position, Report
+from mdtool.errors import InputError, MdtoolError, Position, Report, as_error
 from mdtool.records import replace
 
 if TYPE_CHECKING:
@@ -52,59 +53,57 @@ def run(args: argparse.Namespace) -> int:
     form = "json" if args.json else args.output_format
     found: list[Finding] = []
     counts: Counter[str] = Counter()
-    for name in _files(args.sources):
-        if args.ignore_others and not _is_one_of_ours(name):
-            continue
-        if args.fix:
-            _fix(name, args)
-        errors, warnings = _checked(name, args)
-        if args.strict:
-            errors, warnings = sorted([*errors, *warnings], key=lambda e: (e.at is not None, e.at)), []
-        here = [one for error in errors for one in from_error(error, "error")]
-        here += [one for error in warnings for one in from_error(error)]
-        counts.update(one.severity for one in here)
+    names = [name for source in args.sources for name in files_in(source)]
+    names = [name for name in names if not args.ignore_others or is_one_of_ours(name)]
+    for number, (name, notes, here) in enumerate(each(partial(_one, args), names, _lost), 1):
+        progress(number, len(names))
+        here_counts = Counter(one.severity for one in here)
+        counts.update(here_counts)
         found += here
+        for note in notes:
+            say(f"{name}: {note}")
         if form == "text":
             write(here, form)
-            if not errors:
-                say(f"{name}: no errors" + (f", {len(warnings)} warnings" if warnings else ""))
-    if form != "text":
+            if not here_counts["error"]:
+                say(f"{name}: no errors" + (f", {len(here)} warnings" if here else ""))
+        elif form == "jsonl":
+            status = 2 if here_counts["error"] else 0
+            print(json.dumps({"guest": name, "status": status, "result": [data(one) for one in here]}))
+    progress(0, 0)
+    if form not in ("text", "jsonl"):
         write(found, form)
     elif len(found) > 1:
         say(f"{counts['error']} errors, {counts['warning']} warnings")
     return 2 if counts["error"] else 0
 
 
-def _files(sources: list[str]) -> Iterator[str]:
-    """The sources; of a folder what is in it and below it, hidden folders aside."""
-    for source in sources:
-        if not os.path.isdir(source):
-            yield source
-            continue
-        found = sorted(
-            str(path)
-            for path in Path(source).rglob("*")
-            if path.suffix in (".yaml", ".yml", ".xml")
-            and not any(part.startswith(".") for part in path.relative_to(source).parts)
-            and _is_one_of_ours(str(path))
-        )
-        if not found:
-            raise InputError(f"no description and no guest XML in {source}", expected="files *.yaml, *.yml, *.xml")
-        yield from found
+class _One(NamedTuple):
+    """One source: what was done to it or left out, and what was found."""
+
+    name: str
+    notes: list[str]
+    found: list[Finding]
 
 
-def _is_one_of_ours(name: str) -> bool:
-    from mdtool.machine.document import is_description, is_xml
-    from mdtool.sources import data_from_source
-
+def _one(args: argparse.Namespace, name: str) -> _One:
+    notes: list[str] = []
     try:
-        text = data_from_source(name).decode(errors="replace")
-    except MdtoolError:
-        return True  # which is then said
-    return is_description(text) or (is_xml(text) and "<domain" in text)
+        if args.fix:
+            _fix(name, args, notes)
+        errors, warnings = _checked(name, args, notes)
+    except Exception as error:
+        errors, warnings = [as_error(error)], []
+    if args.strict:
+        errors, warnings = sorted([*errors, *warnings], key=lambda e: (e.at is not None, e.at)), []
+    here = [one for error in errors for one in from_error(error, "error")]
+    return _One(name, notes, here + [one for error in warnings for one in from_error(error)])
 
 
-def _fix(name: str, args: argparse.Namespace) -> None:
+def _lost(name: str) -> _One:
+    return _One(name, [], from_error(lost(name)))
+
+
+def _fix(name: str, args: argparse.Namespace, notes: list[str]) -> None:
     """Mend a description file in place; what is no description, or no file, is left alone."""
     from mdtool.files import bytes_from_file, locked, write_file
     from mdtool.machine.document import document_from_file
@@ -121,11 +120,10 @@ def _fix(name: str, args: argparse.Namespace) -> None:
                 write_file(name, mended.text)
     except InputError:
         return  # what cannot be read is among the findings
-    for line in done:
-        say(f"{name}: {line}")
+    notes += done
 
 
-def _checked(name: str, args: argparse.Namespace) -> tuple[list[MdtoolError], list[MdtoolError]]:
+def _checked(name: str, args: argparse.Namespace, notes: list[str]) -> tuple[list[MdtoolError], list[MdtoolError]]:
     from mdtool.review.check import checked
     from mdtool.sources import (
         Kind,
@@ -150,7 +148,7 @@ def _checked(name: str, args: argparse.Namespace) -> tuple[list[MdtoolError], li
             document = document_from_source(name, access)
         found = checked(document, _knowledge(str(document.tree.machine.get("arch", "x86_64")), args))
         if args.output_format == "text" and (left := [f"{one.name} ({one.failed})" for one in found.skipped if one.failed]):
-            say(f"{name}: not checked, since a check that they build on found errors: {', '.join(left)}")
+            notes.append(f"not checked, since a check that they build on found errors: {', '.join(left)}")
         return [*found.errors], sorted([*document.stray, *found.warnings], key=lambda one: one.at or Position("", 0))
     return report.errors, []
 

@@ -6,7 +6,7 @@ import argparse
 import json
 
 from mdtool.cli.output import coloured, result
-from mdtool.cli.source import MACHINE, access_of, source_arguments
+from mdtool.cli.source import MACHINE, SIDES, Guests, access_of, source_arguments
 
 EXAMPLE = """\
 example:
@@ -15,15 +15,17 @@ example:
   mdtool diff v1.0:web01.yaml v2.0:web01.yaml           between two tags
   mdtool diff main:web01.yaml web01.yaml --format markdown     for a pull request's comment
   mdtool diff web01.yaml libvirt:web01                  a description and a running machine
+  mdtool diff old/ new/                                 each description of a folder, with the one of its name
 
 Exit status: 0 nothing differs, 1 something does, 2 an error.
 """
+GUESTS = Guests(SIDES, ("old", "new"))
 _COLOURS = {"added": "green", "removed": "red"}
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("old", metavar="OLD", help=MACHINE)
-    parser.add_argument("new", metavar="NEW", help="the same")
+    parser.add_argument("old", metavar="OLD", help=f"{MACHINE}; or a folder of descriptions")
+    parser.add_argument("new", metavar="NEW", help="the same; for a folder another one, or libvirt:")
     parser.add_argument("--json", action="store_true", help="the differences as JSON")
     parser.add_argument(
         "--all", action="store_true", help="also what no guest can see: names, the host side, retired addresses"

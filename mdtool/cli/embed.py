@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from mdtool.cli.output import wrote
-from mdtool.cli.source import DESCRIPTION, XML, access_of, connect_argument
+from mdtool.cli.source import DESCRIPTION, PAIRS, XML, Guests, access_of, connect_argument
 from mdtool.errors import InputError
 from mdtool.files import STANDARD
 from mdtool.records import replace
@@ -16,12 +16,15 @@ example:
   mdtool embed web01.xml web01.yaml -o - | virsh define /dev/stdin
   mdtool embed libvirt:web01 web01.yaml                 into the XML that libvirt keeps
   mdtool embed --remove web01.xml                       take it out again
+  mdtool embed guests/ -o defined/                      every NAME.xml of a folder with the NAME.yaml beside it
 """
+GUESTS = Guests(PAIRS, ("guest", "description", "more"), {"output": ".xml"})
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("guest", metavar="GUEST.xml", help=XML)
     parser.add_argument("description", metavar="GUEST.yaml", nargs="?", help=DESCRIPTION)
+    parser.add_argument("more", metavar="MORE", nargs="*", help="further guest XML, and folders of XML and descriptions")
     parser.add_argument("-o", "--output", metavar="OUT", help="write there (- for stdout) and leave GUEST.xml alone")
     parser.add_argument("--remove", action="store_true", help="take the description out")
     connect_argument(parser)

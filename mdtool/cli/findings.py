@@ -2,6 +2,7 @@
 
 text     file:line:column, with the source line and a caret on a terminal
 json     a list of objects
+jsonl    an object a line; of a command for many guests, a guest a line
 github   workflow commands, shown beside the lines of a pull request
 gitlab   a Code Quality report
 sarif    SARIF 2.1.0, for code scanning
@@ -120,6 +121,10 @@ def _json(findings: Sequence[Finding]) -> str:
     return json.dumps([data(found) for found in findings], indent=1)
 
 
+def _jsonl(findings: Sequence[Finding]) -> str:
+    return "\n".join(json.dumps(data(found)) for found in findings)
+
+
 def _github(findings: Sequence[Finding]) -> str:
     """https://docs.github.com/actions/reference/workflow-commands-for-github-actions"""
 
@@ -214,6 +219,7 @@ def _junit(findings: Sequence[Finding]) -> str:
 #: ``--output-format`` -> what writes all findings at once; text is written as it comes
 WRITERS: Mapping[str, Callable[[Sequence[Finding]], str]] = {
     "json": _json,
+    "jsonl": _jsonl,
     "github": _github,
     "gitlab": _gitlab,
     "sarif": _sarif,

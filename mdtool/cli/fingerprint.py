@@ -6,7 +6,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 from mdtool.cli.output import coloured, say
-from mdtool.cli.source import MACHINE, access_of, source_arguments
+from mdtool.cli.source import EACH, MACHINE, Guests, access_of, source_arguments
 
 if TYPE_CHECKING:
     from mdtool.machine.tree import Tree
@@ -19,12 +19,14 @@ example:
   mdtool fingerprint web01.xml --json -o before.json            every byte of configuration space, every ACPI object
   mdtool fingerprint web01.yaml --against before.json --asl     the lines of ACPI code that differ too, by iasl
   mdtool fingerprint libvirt:web01 --against web01.fingerprint  a running guest, by another machine like it
+  mdtool fingerprint guests/ -o fingerprints/                   every description of a folder
 """
+GUESTS = Guests(EACH, ("guest",), {"output": ".fingerprint"})
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    guest = f"{MACHINE}; what runs is looked at by another machine like it"
-    parser.add_argument("guest", metavar="SOURCE", help=guest)
+    guest = f"{MACHINE}; folders of descriptions; what runs is looked at by another machine like it"
+    parser.add_argument("guest", metavar="SOURCE", nargs="+", help=guest)
     parser.add_argument("--description", metavar="GUEST.yaml", help="with a guest XML: the description of its machine")
     parser.add_argument("--hints", metavar="FILE", help="with a guest XML: addresses from this file instead")
     parser.add_argument("--via", metavar="WAY", help="with a guest XML: the way of 'launch --via' to start it")

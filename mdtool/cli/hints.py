@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 
-from mdtool.cli.source import MACHINE, XML, access_of, source_arguments
+from mdtool.cli.source import EACH, MACHINE, XML, Guests, access_of, source_arguments
 
 EXAMPLE = """\
 example:
@@ -13,13 +13,15 @@ example:
   mdtool hints apply web01.hints - <fresh.xml >web01.xml   put them into XML that has none
   mdtool hints apply web01.hints fresh.xml --update     and keep what the guest is now in web01.hints
   mdtool launch fresh.xml --hints web01.hints           start such a guest
+  mdtool hints export guests/ -o hints/                 every description of a folder
 """
+GUESTS = Guests(EACH, ("description",), {"output": ".hints"})
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     export = actions.add_parser("export", help="write the addresses of a description as an opaque file")
-    export.add_argument("description", metavar="SOURCE", help=MACHINE)
+    export.add_argument("description", metavar="SOURCE", nargs="+", help=f"{MACHINE}; folders of descriptions")
     export.add_argument("-o", "--output", metavar="FILE", help="write there; stdout without it")
     source_arguments(export)
     apply = actions.add_parser("apply", help="put the addresses of a hints file into guest XML")

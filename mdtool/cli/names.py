@@ -7,17 +7,19 @@ import json
 from dataclasses import asdict
 
 from mdtool.cli.output import coloured
-from mdtool.cli.source import MACHINE, access_of, source_arguments
+from mdtool.cli.source import EACH, MACHINE, Guests, access_of, source_arguments
 
 EXAMPLE = """\
 example:
   mdtool names web01.yaml                               what a Linux guest calls its NICs and disks
   mdtool names web01.yaml --against HEAD:web01.yaml     which names an edit changes; exit 1 where it changes any
+  mdtool names guests/ --output-format jsonl            every description of a folder
 """
+GUESTS = Guests(EACH, ("source",))
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("source", metavar="SOURCE", help=MACHINE)
+    parser.add_argument("source", metavar="SOURCE", nargs="+", help=f"{MACHINE}; folders of descriptions")
     parser.add_argument("--against", metavar="OLD", help="show the names that changed since")
     parser.add_argument("--json", action="store_true", help="as JSON")
     source_arguments(parser)

@@ -20,7 +20,7 @@ from mdtool.records import dataclass
 from mdtool.text import pattern, printable
 
 #: ``--output-format``; the writers are in ``cli.findings``
-FORMATS = ("text", "json", "github", "gitlab", "sarif", "junit")
+FORMATS = ("text", "json", "jsonl", "github", "gitlab", "sarif", "junit")
 
 
 @dataclass
@@ -167,6 +167,12 @@ def say(text: str) -> None:
         os.write(sys.stderr.fileno(), f"{text}\n".encode(sys.stderr.encoding or "utf-8", "mdtool"))
     except (OSError, ValueError):  # no descriptor behind it, or nobody reads
         print(text, file=sys.stderr)
+
+
+def progress(done: int, total: int) -> None:
+    """How far it is, on a line of a terminal that the next message replaces; of a ``total`` of 0 nothing is left."""
+    if not _chosen.quiet and sys.stderr.isatty():
+        os.write(sys.stderr.fileno(), f"\r{done} of {total}\x1b[K\r".encode() if total else b"\r\x1b[K")
 
 
 def wrote(*paths: str) -> None:

@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from mdtool.cli.output import coloured, said_kept, say, warn_all, wrote
-from mdtool.cli.source import XML, access_of, source_arguments
+from mdtool.cli.source import PAIRS, XML, Guests, access_of, source_arguments
 from mdtool.files import is_standard, write_file
 
 if TYPE_CHECKING:
@@ -30,13 +30,17 @@ example:
   mdtool reconcile web01.xml                         the same for a description inside of the XML (mdtool embed)
   mdtool reconcile web01.xml web01.yaml --write-xml web01.xml     and give the XML every address, for libvirt
   mdtool reconcile web01.xml web01.yaml --dry-run --json -o plan.json      a plan for mdtool apply
+  mdtool reconcile guests/ --output-format jsonl     every NAME.xml of a folder with the NAME.yaml beside it
 """
+GUESTS = Guests(PAIRS, ("guest", "description", "more"), {"output": ".yaml", "write_xml": ".xml"})
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("guest", metavar="GUEST.xml", help=f"the guest as it should be: {XML}")
     says = "its description, made where it does not exist; without it, the one inside of GUEST.xml (mdtool embed); - too"
     parser.add_argument("description", metavar="GUEST.yaml", nargs="?", help=says)
+    says = "further guests: guest XML, each with its description beside it, and folders of both"
+    parser.add_argument("more", metavar="MORE", nargs="*", help=says)
     parser.add_argument(
         "-o",
         "--output",

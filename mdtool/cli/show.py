@@ -6,7 +6,7 @@ import argparse
 import shutil
 
 from mdtool.cli.output import coloured, wrote
-from mdtool.cli.source import MACHINE, access_of, source_arguments
+from mdtool.cli.source import EACH, MACHINE, Guests, access_of, source_arguments
 
 EXAMPLE = """\
 example:
@@ -16,12 +16,14 @@ example:
   mdtool show web01.yaml --against HEAD:web01.yaml      with what changed since the last commit
   mdtool show web01.yaml --plan web01.xml               with what a reconcile would change
   mdtool show web01.yaml --html web01.html              a page to look at, one file
+  mdtool show guests/ --html pages/                     a page a guest
 """
+GUESTS = Guests(EACH, ("source",), {"svg": ".svg", "html": ".html"})
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("source", metavar="SOURCE", help=MACHINE)
+    add("source", metavar="SOURCE", nargs="+", help=f"{MACHINE}; folders of descriptions")
     add("--against", metavar="OLD", help="mark what differs from this one")
     add("--plan", metavar="GUEST.xml", help="mark what a reconcile with this guest XML would change")
     add("--changed", action="store_true", help="only what differs (with --against or --plan)")

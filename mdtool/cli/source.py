@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING
+import os
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from mdtool.sources import Access
@@ -11,6 +13,49 @@ if TYPE_CHECKING:
 MACHINE = "a description, guest XML, a QEMU command line, -, REV:PATH, a QMP socket, tcp:HOST:PORT, pid:N or libvirt:NAME"
 XML = "guest XML (libvirt domain XML): a file, -, REV:PATH or libvirt:NAME"
 DESCRIPTION = "a description: a file, -, REV:PATH, or guest XML or libvirt:NAME with one inside"
+
+
+EACH, PAIRS, SIDES = "each", "pairs", "sides"
+#: for many guests: the guest of libvirt with the name of each description
+LIBVIRT = "libvirt:"
+
+
+class Guests(NamedTuple):
+    """How a command's arguments name many guests; its module has one as ``GUESTS``.
+
+    ``kind``        EACH: one argument, as many sources as one likes; a folder stands for the descriptions in and below it.
+                    PAIRS: guest XML, description and more; a folder stands for each NAME.xml with the NAME.yaml beside it.
+                    SIDES: two; a folder of descriptions, and a second folder, or LIBVIRT
+    ``names``       these arguments
+    ``files``       option that names a file -> the suffix of each guest's own, in the folder that it names for many guests
+    ``one_by_one``  whether the next guest waits for the last one, and stays as it is where that one failed
+    """
+
+    kind: str
+    names: tuple[str, ...]
+    files: Mapping[str, str] = {}
+    one_by_one: bool = False
+
+
+def words_of(args: argparse.Namespace, names: Sequence[str]) -> list[str]:
+    """What arguments say, those with many words and those with one alike."""
+    values = [value if isinstance(value, list) else [value] for name in names if (value := getattr(args, name, None))]
+    return [word for value in values for word in value]
+
+
+def names_many(args: argparse.Namespace, guests: Guests) -> bool:
+    """Whether the arguments name many guests; where they do not, an argument is the one word that it has."""
+    words = words_of(args, guests.names)
+    folders = [os.path.isdir(word) for word in words]
+    if guests.kind == SIDES:
+        return folders[0]
+    if any(folders) or len(words) > (1 if guests.kind == EACH else 2):
+        return True
+    if guests.kind == PAIRS:
+        return len(words) == 2 and all(word.endswith(".xml") for word in words)
+    for word in words:
+        setattr(args, guests.names[0], word)
+    return False
 
 
 def connect_argument(parser: argparse.ArgumentParser) -> None:

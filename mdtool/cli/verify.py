@@ -7,7 +7,7 @@ import json
 from typing import TYPE_CHECKING
 
 from mdtool.cli.launch import data_from_result, shown
-from mdtool.cli.source import DESCRIPTION, access_of, connect_argument
+from mdtool.cli.source import DESCRIPTION, SIDES, Guests, access_of, connect_argument
 
 if TYPE_CHECKING:
     from mdtool.compare import Compared, Difference
@@ -21,13 +21,15 @@ example:
   mdtool verify web01.yaml libvirt:web01 --json
   mdtool verify web01.yaml web01.xml                    a rehearsal of the guest XML
   mdtool verify web01.yaml /run/web01.qmp --migration   and whether its state would load into the described machine
+  mdtool verify guests/ libvirt: --output-format jsonl  every description of a folder, against the guest of its name
 """
+GUESTS = Guests(SIDES, ("description", "source"))
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     source = "the machine: a QMP socket, tcp:HOST:PORT, pid:N, libvirt:NAME, or guest XML to rehearse (a file, -, REV:PATH)"
-    parser.add_argument("description", metavar="GUEST.yaml", help=DESCRIPTION)
-    parser.add_argument("source", metavar="SOURCE", help=source)
+    parser.add_argument("description", metavar="GUEST.yaml", help=f"{DESCRIPTION}; or a folder of them")
+    parser.add_argument("source", metavar="SOURCE", help=f"{source}; libvirt: or a folder for many")
     parser.add_argument("--json", action="store_true", help="the differences as JSON")
     parser.add_argument("--strict", action="store_true", help="exit with 1 also where something was not compared")
     parser.add_argument("--migration", action="store_true", help="try to load its state into the described machine")

@@ -1,0 +1,298 @@
+"""A command for many guests in one process: folders and many files in place of one, on all cores, an answer a guest.
+
+calls(args, guests)    the guests that arguments name, by a command's ``source.Guests``
+run(command, ...)      the command for all of them
+each(work, items)      any other work, for commands that put all results into one
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import io
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar, cast
+
+from mdtool.cli.findings import Finding, data, from_error, write
+from mdtool.cli.output import Guarded, chosen_output, progress, say
+from mdtool.cli.source import EACH, LIBVIRT, PAIRS, SIDES, Guests, words_of
+from mdtool.errors import InputError, MdtoolError, as_error
+from mdtool.records import replace
+
+DESCRIPTIONS, XML = (".yaml", ".yml"), (".xml",)
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+class Call(NamedTuple):
+    """One guest: what its answer is called, and the arguments that are its own."""
+
+    name: str
+    own: dict[str, Any]
+
+
+class Answer(NamedTuple):
+    """What a command said of one guest."""
+
+    name: str
+    status: int
+    output: bytes = b""
+    messages: str = ""
+    errors: tuple[Finding, ...] = ()
+
+
+# --- which guests ----------------------------------------------------------------------------------------------------
+
+
+def files_in(source: str, suffixes: Sequence[str] = (*DESCRIPTIONS, *XML)) -> list[str]:
+    """A source that is no folder; of a folder the descriptions and guest XML in it and below it, hidden ones aside.
+
+    Raises InputError for a folder without any.
+    """
+    if not os.path.isdir(source):
+        return [source]
+    found = sorted(
+        str(path)
+        for path in Path(source).rglob("*")
+        if path.suffix in suffixes
+        and not any(part.startswith(".") for part in path.relative_to(source).parts)
+        and is_one_of_ours(str(path))
+    )
+    if not found:
+        what = "description and no guest XML" if len(suffixes) > 2 else "description"
+        raise InputError(
+            f"no {what} in {source}", expected="files " + ", ".join(f"*{one}" for one in suffixes), rule="folder"
+        )
+    return found
+
+
+def is_one_of_ours(name: str) -> bool:
+    """Whether a file is a description or guest XML; one that cannot be read is, which is then said."""
+    from mdtool.machine.document import is_description, is_xml
+    from mdtool.sources import data_from_source
+
+    try:
+        text = data_from_source(name).decode(errors="replace")
+    except MdtoolError:
+        return True
+    return is_description(text) or (is_xml(text) and "<domain" in text)
+
+
+def calls(args: argparse.Namespace, guests: Guests) -> list[Call]:
+    """A call a guest."""
+    found = _KINDS[guests.kind](args, guests.names)
+    taken: dict[str, str] = {}
+    for call in found:
+        for option, suffix in guests.files.items():
+            if folder := getattr(args, option, None):
+                call.own[option] = _own_file(call.name, folder, ".json" if getattr(args, "dry_run", False) else suffix)
+                if (other := taken.setdefault(call.own[option], call.name)) != call.name:
+                    raise InputError(
+                        f"{call.own[option]} would be written for {other} and for {call.name}", rule="many-files"
+                    )
+        if getattr(args, "source", None) == LIBVIRT:
+            call.own["source"] = LIBVIRT + Path(call.name).stem
+    return found
+
+
+def _own_file(name: str, folder: str, suffix: str) -> str:
+    if not os.path.isdir(folder):
+        raise InputError(f"{folder} is no folder", expected="for many guests, a folder for a file each", rule="many-files")
+    return os.path.join(folder, Path(name).stem + suffix)
+
+
+def _each(args: argparse.Namespace, names: Sequence[str]) -> list[Call]:
+    (name,) = names
+    return [Call(file, {name: file}) for source in getattr(args, name) for file in files_in(source, DESCRIPTIONS)]
+
+
+def _pairs(args: argparse.Namespace, names: Sequence[str]) -> list[Call]:
+    guest, description, more = names
+    words = words_of(args, names)
+    found: dict[str, Call] = {}
+    for word in words:
+        for file in files_in(word):
+            stem, suffix = os.path.splitext(file)
+            beside = next((stem + one for one in DESCRIPTIONS if os.path.exists(stem + one)), stem + DESCRIPTIONS[0])
+            if suffix in DESCRIPTIONS and not os.path.exists(stem + XML[0]) and os.path.isdir(word):
+                say(f"warning: {file}: there is no {Path(stem).name}.xml beside it, and it is left alone")
+                continue
+            xml = stem + XML[0] if suffix in DESCRIPTIONS else file
+            own: dict[str, Any] = {guest: xml, description: None if _is_inside(xml, beside) else beside, more: []}
+            found.setdefault(xml, Call(xml, own))
+    return [*found.values()]
+
+
+def _is_inside(xml: str, beside: str) -> bool:
+    """Whether the description of a guest is the one inside of its XML."""
+    from mdtool.sources import data_from_source, embedded_document
+
+    if os.path.exists(beside):
+        return False
+    with suppress(MdtoolError):
+        return embedded_document(data_from_source(xml), xml) is not None
+    return False  # which the command says
+
+
+def _sides(args: argparse.Namespace, names: Sequence[str]) -> list[Call]:
+    left, right = words_of(args, names)
+    if right != LIBVIRT and not os.path.isdir(right):
+        raise InputError(f"{right} is one machine, and {left} a folder", expected=f"a folder, or {LIBVIRT}", rule="folder")
+    return [Call(file, {names[0]: file, names[1]: _other(file, left, right)}) for file in files_in(left, DESCRIPTIONS)]
+
+
+def _other(file: str, left: str, right: str) -> str:
+    if right == LIBVIRT:
+        return LIBVIRT + Path(file).stem
+    there = Path(right, os.path.relpath(file, left))
+    others = (one for one in (there, there.with_suffix(".xml")) if one.exists() and not one.samefile(file))
+    return str(next(others, there))
+
+
+_KINDS = {EACH: _each, PAIRS: _pairs, SIDES: _sides}
+
+
+# --- all of them -----------------------------------------------------------------------------------------------------
+
+
+def each(work: Callable[[T], R], items: Sequence[T], lost: Callable[[T], R], *, one_by_one: bool = False) -> Iterator[R]:
+    """``work`` of every item, in their order, in as many processes as there are cores.
+
+    The first item is worked on here: what it imports is there for the processes, which are forked after it.  ``work``
+    raises nothing; ``lost`` stands for the result of an item that ended its process (by want of memory, say).
+    """
+    jobs = 1 if one_by_one else min(len(os.sched_getaffinity(0)), len(items) - 1)
+    here = len(items) if jobs < 2 else 1
+    yield from map(work, items[:here])
+    gc.freeze()
+    left = items[here:]
+    while left:
+        done = 0
+        for result in _pooled(work, left, jobs):
+            yield result
+            done += 1
+        left = left[done:]
+        if left:  # a process ended: by this one, or by another one that was worked on at the same time
+            yield next(_pooled(work, left[:1], 1), None) or lost(left[0])
+            left = left[1:]
+
+
+def _pooled(work: Callable[[T], R], items: Sequence[T], jobs: int) -> Iterator[R]:
+    """Results in order, up to the first one that is lost with its process."""
+    from concurrent.futures import ProcessPoolExecutor
+    from concurrent.futures.process import BrokenProcessPool
+    from multiprocessing import get_context
+
+    pool = ProcessPoolExecutor(jobs, get_context("fork"), _ready)
+    try:
+        yield from pool.map(work, items, chunksize=max(1, min(8, len(items) // (jobs * 4))))
+    except BrokenProcessPool:
+        return
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _ready() -> None:
+    """In a new process: an interrupt is its parent's, and so is standard input."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    sys.stdin = open(os.devnull)  # noqa: SIM115 (for as long as the process lives)
+    gc.set_threshold(50_000)
+
+
+def run(command: Callable[[argparse.Namespace], int], args: argparse.Namespace, found: list[Call], guests: Guests) -> int:
+    """Run a command for every guest; the worst exit status of all."""
+    form = "jsonl" if getattr(args, "json", False) or args.output_format == "json" else args.output_format
+    if form not in ("text", "jsonl", "github"):
+        raise InputError(
+            f"--output-format {form} is one document, and these are many guests", expected="text, jsonl or github"
+        )
+    worst, counts = 0, [0, 0, 0]
+    work = partial(_answered, command, args, form)
+    for number, answer in enumerate(each(work, found, _lost, one_by_one=guests.one_by_one), 1):
+        progress(number, len(found))
+        _put(answer, form)
+        worst = max(worst, answer.status)
+        counts[min(answer.status, 2)] += 1
+        if guests.one_by_one and answer.status == 2 and number < len(found):
+            say(f"warning: stopped: {len(found) - number} guests are as they were, {found[number].name} the first of them")
+            break
+    progress(0, 0)
+    say(f"{len(found)} guests: {counts[0]} as they should be, {counts[1]} with differences, {counts[2]} with errors")
+    return worst
+
+
+def lost(name: str) -> MdtoolError:
+    """What is said of a guest that took its process with it."""
+    return MdtoolError(f"{name}: the process that worked on it ended", remedy="was there enough memory?", rule="lost")
+
+
+def _lost(call: Call) -> Answer:
+    return Answer(call.name, 2, errors=tuple(from_error(lost(call.name))))
+
+
+def _answered(command: Callable[[argparse.Namespace], int], args: argparse.Namespace, form: str, call: Call) -> Answer:
+    own = argparse.Namespace(**{**vars(args), **call.own})
+    if form == "jsonl":
+        own.output_format = "text" if hasattr(own, "json") else "json"
+        own.json = True
+    errors: list[Finding] = []
+    with _captured() as (output, messages), chosen_output("never", quiet=args.quiet):
+        try:
+            status = command(own)
+        except Exception as error:
+            status = 2
+            errors = [
+                one if one.at else replace(one, what=f"{call.name}: {one.what}") for one in from_error(as_error(error))
+            ]
+    return Answer(call.name, status, output.getvalue(), messages.getvalue().decode(errors="replace"), tuple(errors))
+
+
+@contextmanager
+def _captured() -> Iterator[tuple[io.BytesIO, io.BytesIO]]:
+    """What is printed inside, in place of printing it."""
+    before = sys.stdout, sys.stderr
+    taken = io.BytesIO(), io.BytesIO()
+    streams = [io.TextIOWrapper(one, encoding="utf-8", errors="surrogateescape", write_through=True) for one in taken]
+    sys.stdout, sys.stderr = (cast("Any", Guarded(stream)) for stream in streams)
+    try:
+        yield taken
+    finally:
+        sys.stdout, sys.stderr = before
+        for stream in streams:
+            stream.detach()
+
+
+def _put(answer: Answer, form: str) -> None:
+    """One answer: a line of JSON, or what the command printed under the guest's name."""
+    if form == "jsonl":
+        row: dict[str, Any] = {"guest": answer.name, "status": answer.status, "result": _parsed(answer.output)}
+        row |= {"messages": answer.messages.splitlines()} if answer.messages else {}
+        row |= {"errors": [data(one) for one in answer.errors]} if answer.errors else {}
+        print(json.dumps(row))
+        return
+    text = answer.output.decode(errors="surrogateescape").rstrip("\n")
+    if form == "github":
+        print(text, end="\n" if text else "")
+    elif text:
+        print(f"{answer.name}: {text}" if "\n" not in text else f"{answer.name}:\n{text}")
+    for line in answer.messages.splitlines():
+        say(line if answer.name in line else f"{answer.name}: {line}")
+    sys.stdout.flush()  # an error comes after what came before it
+    write(answer.errors, form, sys.stderr)
+
+
+def _parsed(output: bytes) -> Any:
+    """A result as the command printed it: as JSON where it is, else as text."""
+    if not output:
+        return None
+    try:
+        return json.loads(output)
+    except ValueError:
+        return output.decode(errors="replace")

@@ -1,0 +1,121 @@
+"""Commands for many guests: an answer a guest, in order, whatever becomes of another one."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mdtool.cli import many
+from tests.support_waiting import PATIENCE
+
+GUEST = """<domain type='qemu'><name>{name}</name><uuid>00000000-0000-4000-8000-{number:012}</uuid>
+<memory unit='MiB'>64</memory><vcpu>1</vcpu><os><type arch='x86_64' machine='pc-q35-7.2'>hvm</type></os>
+<devices>{nics}</devices></domain>"""
+NIC = "<interface type='user'><mac address='52:54:00:00:00:{n:02x}'/><model type='virtio'/></interface>"
+
+
+def guest(number: int, nics: Sequence[int] = (1, 2)) -> str:
+    return GUEST.format(name=f"g{number}", number=number, nics="".join(NIC.format(n=n) for n in nics))
+
+
+def mdtool(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "mdtool", *words]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=PATIENCE)
+
+
+def lines(done: subprocess.CompletedProcess[str]) -> dict[str, dict[str, Any]]:
+    return {row["guest"]: row for row in map(json.loads, done.stdout.splitlines())}
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Five guests described in one go, one of them in a folder below."""
+    folder = tmp_path_factory.mktemp("guests")
+    (folder / "below").mkdir()
+    for number in range(5):
+        (folder / ("below" if number == 4 else ".") / f"g{number}.xml").write_text(guest(number))
+    done = mdtool(folder, "reconcile", ".")
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.fixture
+def guests(made: Path, tmp_path: Path) -> Path:
+    subprocess.run(["cp", "-r", f"{made}/.", str(tmp_path)], check=True)
+    return tmp_path
+
+
+def test_a_folder_is_reconciled_and_an_error_is_one_guests(guests: Path) -> None:
+    """One guest edited, one new, one broken, one description without XML: each has its own answer, in order."""
+    (guests / "g1.xml").write_text(guest(1, (2, 3)))
+    (guests / "g2.xml").write_text("<domain><")
+    (guests / "g5.xml").write_text(guest(5))
+    (guests / "g3.xml").unlink()
+    before = (guests / "g0.yaml").stat().st_mtime_ns
+    dry = mdtool(guests, "reconcile", "--dry-run", ".", "--output-format", "jsonl")
+    assert dry.returncode == 2 and not (guests / "g5.yaml").exists()
+    found = lines(dry)
+    assert {name: row["status"] for name, row in found.items()} == {
+        "below/g4.xml": 0, "g0.xml": 0, "g1.xml": 1, "g2.xml": 2, "g5.xml": 1,
+    }  # fmt: skip
+    assert [step["name"] for step in found["g1.xml"]["result"]["steps"] if step["action"] == "add"] == ["net2"]
+    assert found["g2.xml"]["errors"][0]["file"] == "g2.xml" and found["g2.xml"]["errors"][0]["rule"] == "xml-syntax"
+    assert "g3.xml" in dry.stderr and "5 guests" in dry.stderr
+    real = mdtool(guests, "reconcile", ".")
+    assert real.returncode == 2 and real.stderr.count("error:") == 1 and "g2.xml:1:" in real.stderr
+    assert (guests / "g5.yaml").exists() and (guests / "g0.yaml").stat().st_mtime_ns == before
+    again = lines(mdtool(guests, "reconcile", "--dry-run", "--json", "g0.xml", "g1.xml", "g5.xml"))
+    assert [row["status"] for row in again.values()] == [0, 0, 0]
+
+
+def test_commands_take_a_folder(guests: Path) -> None:
+    (guests / "g2.yaml").write_text("mdtool: machine/1\n")
+    for words, statuses in (
+        (["check"], {0, 2}),
+        (["names"], {0, 2}),
+        (["show"], {0, 2}),
+        (["diff", "below"], {0}),
+    ):
+        done = mdtool(guests, words[0], "." if len(words) == 1 else words[1], *words[1:], "--output-format", "jsonl")
+        assert {row["status"] for row in lines(done).values()} == statuses, words
+    assert mdtool(guests, "check", ".").stderr.count("no errors") == 9
+    hints = mdtool(guests, "hints", "export", ".", "-o", "below")
+    assert hints.returncode == 2 and len(list(guests.glob("below/*.hints"))) == 4
+    assert mdtool(guests, "show", ".", "--html", "none").stderr.startswith("error: none is no folder")
+    assert "one document" in mdtool(guests, "names", ".", "--output-format", "sarif").stdout
+
+
+def test_files_of_two_guests_are_never_one(guests: Path) -> None:
+    (guests / "below" / "g0.xml").write_text(guest(0))
+    (guests / "out").mkdir()
+    done = mdtool(guests, "reconcile", ".", "-o", "out")
+    assert done.returncode == 2 and "out/g0.yaml would be written for" in done.stderr and not list(guests.glob("out/*"))
+
+
+def test_a_process_that_ends_takes_one_guest_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
+    items = list(range(40))
+    assert list(many.each(_work, items, lambda item: -item)) == [-item if item in (7, 23) else item for item in items]
+
+
+def _work(item: int) -> int:
+    if item in (7, 23):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return item
+
+
+def test_one_by_one_stops_at_the_first_failure(guests: Path) -> None:
+    """apply: guests after the one that failed are as they were; here none has a monitor at all."""
+    done = mdtool(guests, "apply", ".", "--source", str(guests / "none.qmp"), "--yes", "--output-format", "jsonl")
+    assert done.returncode == 2 and len(lines(done)) <= len(list(guests.rglob("*.xml")))
+    (guests / "below" / "g4.xml").write_text(guest(4, (1, 7)))
+    done = mdtool(guests, "apply", ".", "--source", str(guests / "none.qmp"), "--yes", "--output-format", "jsonl")
+    assert [row["status"] for row in lines(done).values()] == [2] and "4 guests are as they were" in done.stderr
