@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import os
 import select
+import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
 from typing import Protocol
 
 PATIENCE = 600.0  # seconds
@@ -48,3 +51,32 @@ def _exits(pid: int, seconds: float) -> bool:
         return True
     with open(descriptor, "rb") as process:
         return bool(select.select([process], [], [], seconds)[0])
+
+
+def children(pid: int | str = "self") -> set[int]:
+    """The processes that one started and that are still there; a thread that ends meanwhile started none of them."""
+    found: set[int] = set()
+    for path in Path(f"/proc/{pid}/task").glob("*/children"):
+        with suppress(OSError):
+            found |= set(map(int, path.read_text().split()))
+    return found
+
+
+def child_called(name: str, of: int) -> int:
+    """The child of a process whose program's name begins so; others may end while they are looked at."""
+    for pid in children(of):
+        with suppress(OSError):
+            if Path(f"/proc/{pid}/comm").read_text().startswith(name[:15]):
+                return pid
+    raise AssertionError(f"process {of} has no child {name}")
+
+
+@contextmanager
+def reserved_ports(count: int) -> Iterator[list[int]]:
+    """TCP ports that nobody else is given meanwhile: bound here, and a QEMU may listen on them all the same."""
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for one in sockets:
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            one.bind(("127.0.0.1", 0))
+        yield [one.getsockname()[1] for one in sockets]

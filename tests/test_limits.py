@@ -78,6 +78,8 @@ GUESTS = {
     "bytes": (lambda: XML % f"<description>{'x' * limits.MAX_BYTES}</description>", "limit-size"),
     "entities": (lambda: "<!DOCTYPE domain [<!ENTITY a 'a'>]>" + XML % "&a;", "xml-dtd"),
 }
+#: of CPU time, for a machine that is ten times slower than one where each takes two at most; what grows too fast takes minutes
+SECONDS = 20
 MEASURED = """
 import re, sys, time
 from mdtool import cli
@@ -106,7 +108,7 @@ def test_a_hostile_file_gets_an_error_and_no_more(name: str, text: Callable[[], 
     assert str(path) in "".join(said)
     assert max(map(len, "".join(said).splitlines())) < 600
     seconds, megabytes = map(float, measured.split())
-    assert seconds < 2 and megabytes < 200
+    assert seconds < SECONDS and megabytes < 200
 
 
 def test_what_is_within_the_limits_is_read() -> None:
@@ -208,7 +210,7 @@ def test_reconcile_reads_what_it_rewrites_under_the_lock(options: list[str], tmp
         other.write_text(path.read_text().replace("</name>", "</name><title>the other writer</title>"))
         os.replace(other, path)
         os.close(lock)
-        said, _ = child.communicate(timeout=60)
+        said, _ = child.communicate(timeout=300)
     finally:
         child.kill()
     assert child.returncode == 0, said

@@ -54,7 +54,7 @@ def test_the_wheel_works_in_an_empty_environment(qemu: str, tmp_path: Path) -> N
         text=True,
         cwd=tmp_path,
         env=environment,
-        timeout=60,
+        timeout=300,
     )
     assert done.returncode == 0, done.stderr
     assert "i440FX" in done.stdout

@@ -15,12 +15,13 @@ from mdtool.guest.engine import with_host_side
 from mdtool.guest.model import Guest, Wanted
 from mdtool.guest.xml import Element
 from mdtool.machine.tree import Value
+from mdtool.machine.values import integer
 from mdtool.records import replace
 
 _TYPES: Mapping[str, Callable[[str], Value]] = {
     "string": str,
-    "signed": lambda text: int(text, 0),
-    "unsigned": lambda text: int(text, 0),
+    "signed": integer,
+    "unsigned": integer,
     "bool": lambda text: {"true": True, "false": False}[text],
     "remove": lambda _: None,
 }

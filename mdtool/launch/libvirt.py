@@ -30,7 +30,7 @@ from mdtool.machine.buses.arguments import device_arguments
 from mdtool.machine.buses.providers import controller_of, libvirt_index
 from mdtool.machine.document import tree_with
 from mdtool.machine.tree import HAND, Tree, Value
-from mdtool.machine.values import same
+from mdtool.machine.values import integer, same
 from mdtool.qemu.refusals import error_from_words
 from mdtool.qemu.virsh import Virsh
 
@@ -157,7 +157,7 @@ def _plain(text: str, unit: str | None) -> str:
     ('16', '1048576', 'on')
     """
     with suppress(ValueError):
-        return str(int(text, 0) * SIZES.get((unit or "b").lower(), 1))
+        return str(integer(text) * SIZES.get((unit or "b").lower(), 1))
     return text
 
 

@@ -59,6 +59,13 @@ def number(value: Value, absent: int = 0) -> int:
     return absent if found is None else -found if text.startswith("-") else found
 
 
+def integer(text: str, base: int = 0) -> int:
+    """``int(text, base)``; more digits than any number of QEMU's has are a ValueError too."""
+    if len(text) > MAX_DIGITS:
+        raise ValueError(f"more than {MAX_DIGITS} digits")
+    return int(text, base)
+
+
 def decimal(text: str) -> int | None:
     """A number of decimal digits alone; None for any other text, and for one with more digits than any number of QEMU's.
 

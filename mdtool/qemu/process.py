@@ -21,8 +21,8 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Self
@@ -128,10 +128,10 @@ class QemuProcess:
             "-mon",
             f"chardev={MONITOR},mode=control",
         ]
-        with self._open_log() as log:
+        with self._open_log() as log, _signals_wait() as mask:
             self._log_start = log.tell()
-            self._process = self._popen(words, log, (*self.pass_fds, listener.fileno()))
-        live.append(self)
+            self._process = self._popen(words, log, (*self.pass_fds, listener.fileno()), mask)
+            live.append(self)
         listener.close()
         self.meanwhile()
         self._session = self._greeted()
@@ -144,8 +144,15 @@ class QemuProcess:
         log.seek(0, os.SEEK_END)
         return log
 
-    def _popen(self, words: Sequence[str], log: IO[bytes], fds: Sequence[int]) -> subprocess.Popen[bytes]:
+    def _popen(
+        self, words: Sequence[str], log: IO[bytes], fds: Sequence[int], mask: Iterable[int]
+    ) -> subprocess.Popen[bytes]:
         parent = os.getpid()
+
+        def in_the_child() -> None:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+            die_with(parent, self.death_signal)
+
         user = self.user if os.geteuid() == 0 else None  # who is not root is that user already
         try:
             return subprocess.Popen(
@@ -161,7 +168,7 @@ class QemuProcess:
                 env={**os.environ, **self.environment},
                 # ctrl-C is for mdtool, which asks the guest to power down; with a shared terminal QEMU stays in front.
                 start_new_session=not self.stdio,
-                preexec_fn=lambda: die_with(parent, self.death_signal),
+                preexec_fn=in_the_child,
             )
         except (FileNotFoundError, NotADirectoryError):
             remedy = "install the QEMU of that architecture (Debian: qemu-system-x86, qemu-system-arm)"
@@ -370,6 +377,16 @@ def die_with(parent: int, number: int) -> None:
     _libc.prctl(_PR_SET_PDEATHSIG, number, 0, 0, 0)
     if os.getppid() != parent:  # it died between fork and prctl
         os._exit(1)
+
+
+@contextmanager
+def _signals_wait() -> Iterator[Iterable[int]]:
+    """Signals that end a launch wait until the QEMU that is being started can be ended; yields the mask from before."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGHUP, signal.SIGINT))
+    try:
+        yield before
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _end_process(process: subprocess.Popen[bytes]) -> None:

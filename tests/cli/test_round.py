@@ -154,7 +154,7 @@ def test_status_of_files(folder: Path) -> None:
 
 
 def virsh(*words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([require("virsh"), "-q", *words], capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run([require("virsh"), "-q", *words], capture_output=True, text=True, timeout=300, check=False)
 
 
 @pytest.fixture

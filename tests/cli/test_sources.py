@@ -27,7 +27,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def piped(text: str | bytes, *words: str, **more: str) -> subprocess.CompletedProcess[bytes]:
     data = text.encode() if isinstance(text, str) else text
     command = [sys.executable, "-m", "mdtool", *words]
-    return subprocess.run(command, input=data, capture_output=True, timeout=60, env={**os.environ, **more})
+    return subprocess.run(command, input=data, capture_output=True, timeout=300, env={**os.environ, **more})
 
 
 # --- standard input and output ---------------------------------------------------------------------------------------
@@ -95,7 +95,7 @@ def test_the_system_s_name_of_standard_output_is_the_same(folder: Path, words: t
 def test_what_is_read_of_standard_input_is_written_to_standard_output(folder: Path) -> None:
     with Path("g.xml").open("rb") as file:  # a file behind it, which is not written
         command = [sys.executable, "-m", "mdtool", "embed", "/dev/stdin", "g.yaml"]
-        done = subprocess.run(command, stdin=file, capture_output=True, timeout=60, check=True)
+        done = subprocess.run(command, stdin=file, capture_output=True, timeout=300, check=True)
     assert b"machine/1" in done.stdout
     assert Path("g.xml").read_bytes() == GUEST.read_bytes()
 

@@ -63,17 +63,17 @@ def libvirts(xml: str, folder: Path) -> str:
     binary = require(f"qemu-system-{'arm' if arch[1] == 'armv7l' else arch[1]}")
     emulator = f"<devices>\n    <emulator>{binary}</emulator>"
     path.write_text(xml.replace("<name>guest</name>", f"<name>{name}</name>").replace("<devices>", emulator, 1))
-    subprocess.run([*virsh, "define", path], check=True, timeout=60)
+    subprocess.run([*virsh, "define", path], check=True, timeout=300)
     try:
         said = subprocess.run(
             [*virsh, "domxml-to-native", "qemu-argv", "--domain", name],
             capture_output=True,
             text=True,
             check=True,
-            timeout=60,
+            timeout=300,
         )
     finally:
-        subprocess.run([*virsh, "undefine", "--nvram", name], check=True, timeout=60)
+        subprocess.run([*virsh, "undefine", "--nvram", name], check=True, timeout=300)
     words = shlex.split(said.stdout)
     return lines(json.loads(value) for flag, value in itertools.pairwise(words) if flag == "-device" and value[0] == "{")
 

@@ -31,7 +31,7 @@ def properties_of(binary: str, drivers: list[str]) -> dict[str, set[str]]:
         input="".join(json.dumps(one) + "\n" for one in [*asked, {"execute": "quit"}]),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=True,
     )
     answers = [json.loads(line) for line in said.stdout.splitlines()]

@@ -56,7 +56,7 @@ def asked(argv: list[str], *commands: dict[str, Any]) -> list[Any]:
         input="".join(map(json.dumps, sent)),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
     )
     answers = [json.loads(line) for line in said.stdout.splitlines()]
     assert len(answers) > 2, said.stderr

@@ -89,7 +89,7 @@ console.log(JSON.stringify({ answer, words: started[0] }));
 
 def test_the_extension_starts_the_server() -> None:
     words = [require("node"), "-e", STUB, str(EXTENSION / "extension.js")]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(words, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     seen = json.loads(done.stdout)
     assert seen["answer"] == "started" and seen["words"][2] == {"command": "mdtool", "args": ["lsp"]}

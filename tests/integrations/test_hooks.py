@@ -65,7 +65,7 @@ def hook(*words: str | Path, stdin: str = "", **environment: str) -> subprocess.
         capture_output=True,
         text=True,
         env={**os.environ, **environment},
-        timeout=120,
+        timeout=300,
     )
 
 

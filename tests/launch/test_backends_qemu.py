@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +16,7 @@ from conftest import require
 from support_backends import guest_of, line_of
 
 from mdtool.launch.argv import Commandline
-from tests.support_waiting import PATIENCE, until
+from tests.support_waiting import PATIENCE, reserved_ports, until
 
 
 @contextmanager
@@ -64,13 +63,6 @@ def answers(line: Commandline, *commands: dict[str, Any]) -> list[Any]:
     assert len(results) == len(sent), said.stderr
     assert results[1]["status"] == "prelaunch"
     return results[2:-1]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def everything(folder: Path, ports: list[int]) -> str:
@@ -146,14 +138,15 @@ def test_qemu_takes_every_backend_of_this_host(qemu: str, tmp_path: Path) -> Non
     nbd = subprocess.Popen(server)
     try:
         until((tmp_path / "nbd").exists, of=nbd)
-        line = line_of(guest_of(everything(tmp_path, [free_port() for _ in range(6)]), OUTSIDE), runtime=tmp_path)
-        blocks, chardevs, vnc, memory = answers(
-            line,
-            {"execute": "query-named-block-nodes", "arguments": {"flat": True}},
-            {"execute": "query-chardev"},
-            {"execute": "query-vnc"},
-            {"execute": "query-memdev"},
-        )
+        with reserved_ports(6) as ports:
+            line = line_of(guest_of(everything(tmp_path, ports), OUTSIDE), runtime=tmp_path)
+            blocks, chardevs, vnc, memory = answers(
+                line,
+                {"execute": "query-named-block-nodes", "arguments": {"flat": True}},
+                {"execute": "query-chardev"},
+                {"execute": "query-vnc"},
+                {"execute": "query-memdev"},
+            )
     finally:
         nbd.terminate()
         nbd.wait(timeout=PATIENCE)

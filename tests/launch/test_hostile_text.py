@@ -80,7 +80,7 @@ def test_no_text_is_a_command_to_the_shell(via: str, text: str, tmp_path: Path, 
     stub.chmod(0o755)
     script = printed(xml, via, tmp_path, capsysbinary, "--qemu", str(stub))
     (tmp_path / "vnc0").write_text("")
-    subprocess.run(["sh", "-s"], input=script, cwd=tmp_path, capture_output=True, check=False, timeout=60)
+    subprocess.run(["sh", "-s"], input=script, cwd=tmp_path, capture_output=True, check=False, timeout=300)
     assert not (tmp_path / "RAN").exists()
 
 

@@ -134,7 +134,7 @@ def defined(libvirt: str, tmp_path: Path) -> Iterator[Path]:
     path = tmp_path / f"{name}.xml"
     path.write_text(text[:start] + text[text.index("</disk>") + 8 :])
     yield path
-    subprocess.run([require("virsh"), "-q", "undefine", name], capture_output=True, timeout=60, check=False)
+    subprocess.run([require("virsh"), "-q", "undefine", name], capture_output=True, timeout=300, check=False)
 
 
 def test_a_guest_of_libvirt_that_is_off_is_defined(defined: Path) -> None:

@@ -6,7 +6,6 @@ import hashlib
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import uuid
@@ -35,7 +34,7 @@ from mdtool.qemu.dump import dump
 from mdtool.qemu.session import session_from_source
 from tests.support_dump import binary_of, recording, running, serving
 from tests.support_launch import MACHINES, prepared
-from tests.support_waiting import PATIENCE, until
+from tests.support_waiting import PATIENCE, child_called, reserved_ports, until
 
 CASES = Path(__file__).parent.parent / "cases"
 SECTIONS = ("machine", "cpu", "memory", "numa", "firmware", "boot", "smbios", "features", "clock", "objects")
@@ -247,9 +246,7 @@ def guest(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
         mdtool = subprocess.Popen(words, cwd=folder, stdout=log, stderr=log)
     try:
         until(lambda: "as described" in (folder / "log").read_text(), of=mdtool, told=(folder / "log").read_text)
-        children = Path(f"/proc/{mdtool.pid}/task/{mdtool.pid}/children").read_text().split()
-        (pid,) = (pid for pid in map(int, children) if b"qemu-system" in Path(f"/proc/{pid}/cmdline").read_bytes())
-        yield Running(folder, folder / "q", pid)
+        yield Running(folder, folder / "q", child_called("qemu-system", mdtool.pid))
     finally:
         mdtool.send_signal(signal.SIGTERM)
         mdtool.wait(PATIENCE)
@@ -367,11 +364,8 @@ SAID = "-machine pc-i440fx-7.2 -m 16 -smbios type=1,serial=abc -fw_cfg opt/a,str
 
 def test_arguments_out_of_sight_are_a_line_and_no_failure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Behind a relay, behind TCP: another process listens there, or nobody knows which."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    options = f"{SAID} -qmp tcp:127.0.0.1:{port},server=on,wait=off"
-    with running(binary_of("x86_64"), options, tmp_path) as path:
+    tcp = f"{SAID} -qmp tcp:127.0.0.1:%d,server=on,wait=off"
+    with reserved_ports(1) as (port,), running(binary_of("x86_64"), tcp % port, tmp_path) as path:
         assert main(["dump", path]) == 0
         direct = capsys.readouterr()
         assert main(["dump", f"tcp:127.0.0.1:{port}"]) == 0
@@ -490,7 +484,7 @@ def test_a_qemu_is_known_by_its_words() -> None:
 def test_a_dump_of_a_monitor_loads_nothing_of_guest_xml() -> None:
     """The table of elements costs half as much time as all the rest."""
     code = "import sys, mdtool.cli.dump, mdtool.qemu.arguments; print([m for m in sys.modules if m.startswith('mdtool.guest')])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=True)
     assert done.stdout.strip() == "[]"
 
 

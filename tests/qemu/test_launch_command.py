@@ -20,7 +20,7 @@ import pytest
 from mdtool.launch.ways import DIRECT
 from mdtool.qemu.session import session_from_source
 from tests.conftest import lacking
-from tests.support_waiting import PATIENCE, alive, gone, until
+from tests.support_waiting import PATIENCE, alive, child_called, gone, until
 
 SAMPLES = Path(__file__).parents[2] / "samples"
 #: a q35 and a pc guest
@@ -345,11 +345,7 @@ def with_tpm(guest: Path) -> Path:
 def test_a_helper_and_qemu_go_together(end: str, guest: Path, runtime: Path) -> None:
     state = with_tpm(guest)
     launch = Launch(guest, "web01.yaml")
-    helper = next(
-        int(pid)
-        for pid in Path(f"/proc/{launch.process.pid}/task/{launch.process.pid}/children").read_text().split()
-        if Path(f"/proc/{pid}/comm").read_text().strip() == "swtpm"
-    )
+    helper = child_called("swtpm", launch.process.pid)
     assert launch.pid != helper and alive(helper)
     match end:
         case "mdtool is killed":
@@ -439,7 +435,7 @@ def test_a_message_may_come_in_the_midst_of_another() -> None:
             say(str(number))
         signal.setitimer(signal.ITIMER_REAL, 0)
     """
-    done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr[-500:]
     said = done.stderr.splitlines()
     assert "handler" in said and [line for line in said if line != "handler"] == [str(n) for n in range(20000)]

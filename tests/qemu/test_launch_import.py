@@ -194,10 +194,10 @@ def test_libvirt_takes_the_xml(tmp_path: Path) -> None:
         xml.write_text(re.sub("<name>.*</name>", f"<name>{guest}</name>", (SCRIPTS / f"{name}.xml").read_text(), count=1))
         try:
             for words in (["define", xml], ["domxml-to-native", "qemu-argv", "--domain", guest]):
-                done = subprocess.run(["virsh", "-q", *words], capture_output=True, text=True, timeout=30, check=False)
+                done = subprocess.run(["virsh", "-q", *words], capture_output=True, text=True, timeout=300, check=False)
                 assert done.returncode == 0, f"{name}: {done.stderr}"
         finally:
-            subprocess.run(["virsh", "-q", "undefine", "--nvram", guest], capture_output=True, timeout=30, check=False)
+            subprocess.run(["virsh", "-q", "undefine", "--nvram", guest], capture_output=True, timeout=300, check=False)
 
 
 def test_the_command_imports_and_its_files_agree(tmp_path: Path) -> None:
@@ -205,7 +205,7 @@ def test_the_command_imports_and_its_files_agree(tmp_path: Path) -> None:
     script.write_text((SCRIPTS / "webserver.sh").read_text())
     for words in (["import", script, "--xml", xml, "-o", description], ["reconcile", xml, description, "--dry-run"]):
         command = [sys.executable, "-m", "mdtool", *map(str, words)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -258,7 +258,7 @@ def test_a_qemu_behind_its_loader_is_imported_by_its_pid() -> None:
 def test_stdin_is_a_source(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "mdtool", "import", "-", "--xml", "g.xml", "-o", "g.yaml"]
     text = "qemu-system-x86_64 -nodefaults -m 64 -display none -drive file=d.img,if=virtio\n"
-    done = subprocess.run(command, cwd=tmp_path, input=text, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, cwd=tmp_path, input=text, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     assert f"file='{tmp_path}/d.img'" in (tmp_path / "g.xml").read_text()
 
@@ -302,13 +302,13 @@ def test_every_option_of_this_qemu_has_a_row() -> None:
     """And takes an argument where QEMU takes one."""
     from mdtool.commandline.table import OPTIONS
 
-    text = subprocess.run(["qemu-system-x86_64", "-help"], capture_output=True, text=True, timeout=20, check=True).stdout
+    text = subprocess.run(["qemu-system-x86_64", "-help"], capture_output=True, text=True, timeout=300, check=True).stdout
     names = {name for found in re.findall(r"^-{1,2}([\w/-]+)", text, re.M) for name in found.replace("/-", " ").split()}
     assert names - OPTIONS.keys() - {"M"} == set()
     takes = {}
     for name in names:  # QEMU looks at all options before it looks at any, and the first one ends it
         words = ["qemu-system-x86_64", "-version", f"-{name}"]
-        done = subprocess.run(words, capture_output=True, text=True, timeout=20, check=False)
+        done = subprocess.run(words, capture_output=True, text=True, timeout=300, check=False)
         takes[name] = "requires an argument" in done.stderr
     assert takes == {name: name == "M" or OPTIONS[name].argument for name in names}
 

@@ -11,15 +11,17 @@ import tempfile
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from mdtool.errors import ConflictError, Position, QemuError
 from mdtool.launch.backends.base import Process
+from mdtool.launch.signals import signals_end_it
 from mdtool.qemu.process import QemuProcess
 from mdtool.qemu.refusals import error_from_words
 from mdtool.qemu.runtime import GuestDirectory
-from tests.support_waiting import PATIENCE, alive, gone
+from tests.support_waiting import PATIENCE, alive, children, gone, until
 
 QEMU = "qemu-system-x86_64"
 PLAIN = [QEMU, "-nodefaults", "-no-user-config", "-display", "none", "-machine", "pc-q35-7.2,accel=tcg", "-m", "32"]
@@ -35,11 +37,6 @@ def runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     assert [path for path in base.rglob("*") if path.name != "mdtool"] == []
     assert children() <= before  # the keeper of the tests' libvirtd is one of them
     shutil.rmtree(base)
-
-
-def children() -> set[str]:
-    """The processes that this one started and that are still there."""
-    return {pid for path in Path("/proc/self/task").glob("*/children") for pid in path.read_text().split()}
 
 
 def script(path: Path, body: str) -> str:
@@ -98,10 +95,11 @@ def test_qemu_that_hangs_is_ended_in_the_stated_time(tmp_path: Path, monkeypatch
     """It does not end by itself, and a signal to end it does not hear."""
     monkeypatch.setattr("mdtool.qemu.process.END_SECONDS", 0.5)
     hangs = script(
-        tmp_path / "qemu", f"echo $$ > {tmp_path}/pid; trap '' TERM; echo starting >&2; while :; do sleep 1; done"
+        tmp_path / "qemu",
+        f"echo $$ > {tmp_path}/pid; trap '' TERM; echo starting >&2; : > {tmp_path}/said; while :; do sleep 1; done",
     )
     with pytest.raises(QemuError, match=r"did not greet on its monitor within 2 s and was ended; it said: starting"):
-        QemuProcess([hangs], timeout=2).__enter__()
+        QemuProcess([hangs], timeout=2, meanwhile=lambda: until((tmp_path / "said").exists)).__enter__()
     assert not alive(int((tmp_path / "pid").read_text()))
 
 
@@ -249,3 +247,21 @@ def test_timestamps_and_chatter_are_no_errors() -> None:
 def test_warnings_are_no_errors() -> None:
     said = "qemu-system-x86_64: warning: TCG lacks it\nqemu-system-x86_64: -device x: 'x' is no device"
     assert error_from_words(said, {}).what == "QEMU refused to start: -device x: 'x' is no device"
+
+
+def test_a_signal_waits_until_what_is_started_can_be_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It comes when QEMU is there and nobody holds it yet; and QEMU is deaf to the signal of its parent's death."""
+    real = subprocess.Popen
+
+    def signalled(*words: Any, **settings: Any) -> subprocess.Popen[bytes]:
+        process = real(*words, **settings)
+        until((tmp_path / "pid").exists, of=process)
+        os.kill(os.getpid(), signal.SIGTERM)
+        return process
+
+    hangs = script(tmp_path / "qemu", f"echo $$ > {tmp_path}/new; mv {tmp_path}/new {tmp_path}/pid; kill -STOP $$")
+    monkeypatch.setattr("mdtool.qemu.process.subprocess.Popen", signalled)
+    with pytest.raises(SystemExit) as ended, signals_end_it(), QemuProcess([hangs], timeout=PATIENCE):
+        pass
+    assert ended.value.code == 128 + signal.SIGTERM
+    assert gone(int((tmp_path / "pid").read_text()))

@@ -28,7 +28,7 @@ import pytest
 from mdtool.commandline.option import options_from_words, words_from_options
 from mdtool.launch.file import handover
 from mdtool.qemu.session import session_from_source
-from tests.support_waiting import PATIENCE, until
+from tests.support_waiting import PATIENCE, reserved_ports, until
 
 pytestmark = pytest.mark.usefixtures("qemu")
 
@@ -43,19 +43,11 @@ def listening(path: Path) -> socket.socket:
     return listener
 
 
-def free_ports(count: int) -> list[int]:
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
-
-
 class Busy:
     """A QEMU with every kind of host side, and the peers of its client sockets."""
 
     def __init__(self, folder: Path, stack: ExitStack, how: str) -> None:
-        self.folder, self.ports = folder, free_ports(5)
+        self.folder, self.ports = folder, stack.enter_context(reserved_ports(5))
         self.qmp, self.second = folder / "qmp", folder / "qmp2"
         self.peers = {name: stack.enter_context(listening(folder / name)) for name in ("client", "reconnect", "hub")}
         self.taken: dict[str, list[socket.socket]] = {name: [] for name in self.peers}

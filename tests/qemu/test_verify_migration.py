@@ -20,7 +20,7 @@ from tests.support_launch import MACHINES, device, prepared
 
 def mdtool(*words: str | Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "mdtool", *map(str, words)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
 
 
 @pytest.fixture

@@ -59,7 +59,7 @@ MACHINES = {"q35": q35, "pc": pc}
 
 def mdtool(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "mdtool", "verify", str(folder / "guest.yaml"), str(folder / "guest.qmp"), *words]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
 
 
 @pytest.mark.parametrize("name", MACHINES)

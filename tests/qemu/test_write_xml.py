@@ -56,7 +56,7 @@ class Virsh:
         self.name = f"mdtool-{uuid.uuid4().hex[:12]}"
 
     def call(self, *words: str) -> subprocess.CompletedProcess[bytes]:
-        return subprocess.run(["virsh", "-c", URI, "-q", *words], capture_output=True, timeout=60, check=False)
+        return subprocess.run(["virsh", "-c", URI, "-q", *words], capture_output=True, timeout=300, check=False)
 
     def canonical(self, xml: str, folder: Path) -> bytes:
         """What libvirt makes of a guest XML that is defined."""

@@ -151,7 +151,7 @@ def _text(value: Any) -> str:
 
 def refusal(binary: str, edit: Edit) -> str:
     """What QEMU says where it refuses; '' where it takes the machine."""
-    done = subprocess.run([binary, *edit.words()], input=QUIT, capture_output=True, text=True, timeout=20)
+    done = subprocess.run([binary, *edit.words()], input=QUIT, capture_output=True, text=True, timeout=300)
     if done.returncode == 0:
         return ""
     return next((line for line in reversed(done.stderr.splitlines()) if "warning" not in line), "refused")

@@ -27,7 +27,7 @@ def test_the_page(page: str, least: int, tmp_path: Path) -> None:
     ran = 0
     for command, status, shown in steps((DOCS / page).read_text()):
         done = subprocess.run(
-            ["bash", "-c", command], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60
+            ["bash", "-c", command], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300
         )
         assert done.returncode == status, f"$ {command}\n{done.stdout}{done.stderr}"
         assert matches(shown, done.stdout.splitlines()), f"$ {command}\n{done.stdout}"

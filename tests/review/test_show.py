@@ -168,7 +168,7 @@ def run_in_browser(chromium: str, page: str, script: str, folder: Path, *options
         "--disable-quic",
     ]
     words = [chromium, "--headless", "--no-sandbox", "--disable-gpu", *quiet, f"--user-data-dir={folder}/profile", *options]
-    done = subprocess.run([*words, "--dump-dom", path.as_uri()], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([*words, "--dump-dom", path.as_uri()], capture_output=True, text=True, timeout=300)
     said = re.search(r'data-said="([^"]*)"', done.stdout)
     assert said, done.stderr[-2000:]
     found: dict[str, object] = json.loads(unescape(said[1]))

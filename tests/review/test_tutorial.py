@@ -56,7 +56,7 @@ def test_the_tutorial(tmp_path: Path) -> None:
     ran = 0
     for command, status, shown in steps(PAGE.read_text()):
         done = subprocess.run(
-            ["bash", "-c", command], cwd=folder, env=environment, capture_output=True, text=True, timeout=60
+            ["bash", "-c", command], cwd=folder, env=environment, capture_output=True, text=True, timeout=300
         )
         assert done.returncode == status, f"$ {command}\n{done.stdout}{done.stderr}"
         assert matches(shown, done.stdout.splitlines()), f"$ {command}\n{done.stdout}"

@@ -7,7 +7,7 @@ from mdtool.guest.elements.rom import ROM, ROM_HOST, without_rom
 from mdtool.guest.host import by_libvirt, carried, idle
 from mdtool.guest.model import Wanted
 from mdtool.guest.table import Context, Device, Prop, virtio
-from mdtool.machine.values import uuid_from_text
+from mdtool.machine.values import integer, uuid_from_text
 from mdtool.records import replace
 
 DRIVERS = {
@@ -39,7 +39,7 @@ def source_of(context: Context) -> str:
     given = address.attributes if address is not None else {}
 
     def number_of(name: str) -> int:
-        return int(given.get(name, "0"), 0)
+        return integer(given.get(name, "0"))
 
     try:
         match context.get("@type"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from mdtool.errors import InputError, choices
 from mdtool.guest.xml import Element
+from mdtool.machine.values import integer
 
 KIB = 1024
 MIB = 1024**2
@@ -34,7 +35,7 @@ def number(element: Element, path: str, *, base: int = 10) -> int | None:
     if text is None or text == "":
         return None
     try:
-        return int(text, 0 if text.lower().startswith("0x") else base)
+        return integer(text, 0 if text.lower().startswith("0x") else base)
     except ValueError:
         raise InputError(f"{text!r} is not a number", at=element.at(path), expected="a number", rule="number") from None
 
@@ -45,7 +46,7 @@ def bytes_of(text: str | None, unit: str | None, element: Element) -> int:
     if factor is None:
         raise InputError(f"unknown unit {unit!r}", at=element.position, expected=choices(SIZES), rule="unit")
     try:
-        return int(text or "") * factor
+        return integer(text or "", 10) * factor
     except ValueError:
         raise InputError(
             f"<{element.tag}>: {text!r} is not a number", at=element.position, expected="a number", rule="number"

@@ -18,7 +18,7 @@ from mdtool.errors import InputError
 from mdtool.guest.model import Guest
 from mdtool.guest.xml import Element
 from mdtool.machine.tree import Node
-from mdtool.machine.values import decimal
+from mdtool.machine.values import decimal, integer
 from mdtool.records import dataclass, field
 from mdtool.text import pattern
 
@@ -223,7 +223,7 @@ def whole(element: Element, path: str) -> int | None:
     if text is None or text == "":
         return None
     try:
-        return int(text, 0)
+        return integer(text)
     except ValueError:
         raise InputError(f"{text!r} is not a number", at=element.at(path), expected="a number", rule="number") from None
 
