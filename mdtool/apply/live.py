@@ -45,8 +45,29 @@ class Outcome:
         return {"name": self.step.name, "action": self.step.action.name.lower(), "done": not self.left, "why": self.left}
 
 
-class _Left(Exception):
+class Left(Exception):
     """A step that cannot be done now, and why."""
+
+
+def hot(step: Step) -> None:
+    """Raise Left for what a running guest cannot be given."""
+    if step.hot is False:
+        fixed = "it is no plugged device" if step.driver else "it is fixed when the machine starts"
+        raise Left("QEMU does not hot-plug on that bus" if step.where and step.where[0] else fixed)
+
+
+def in_order(steps: Sequence[Step], old: Tree, new: Tree) -> list[Step]:
+    """Removals first; what is on a bus goes before what provides it, and comes after it."""
+    from mdtool.launch.argv import ordered
+
+    leaves = {place.name: -number for number, place in enumerate(old.places)}
+    roots = {place.name: number for number, place in enumerate(ordered(new))}
+    gone = [step for step in steps if step.action is Action.REMOVE]
+    rest = [step for step in steps if step.action is not Action.REMOVE]
+    return [
+        *sorted(gone, key=lambda step: leaves.get(step.name, 0)),
+        *sorted(rest, key=lambda step: roots.get(step.name, -1)),
+    ]
 
 
 def check_before(session: Session, old: Tree) -> None:
@@ -57,7 +78,7 @@ def check_before(session: Session, old: Tree) -> None:
     if session.source.startswith("libvirt:"):
         raise InputError(
             f"{session.source}: libvirt keeps its own account of the guest's devices",
-            remedy="reconcile with --write-xml, and give libvirt the elements with virsh attach-device and detach-device",
+            remedy=f"mdtool apply GUEST.xml GUEST.yaml --source {session.source} changes it through libvirt",
             rule="live",
         )
     if found := guest_visible(comparison(old, dump(session))[0]):
@@ -84,7 +105,7 @@ def carried_out(
     """
     work = _Live(session, *trees, {one.origin: one for one in wanted}, host, seconds)
     steps = [step for step in plan.steps if step.action is not Action.KEEP]
-    done = {id(step): Outcome(step, work.attempt(step)) for step in work.in_order(steps)}
+    done = {id(step): Outcome(step, work.attempt(step)) for step in in_order(steps, *trees)}
     return [done[id(step)] for step in steps]
 
 
@@ -132,24 +153,11 @@ class _Live:
     def __post_init__(self) -> None:
         self.there = set(self.old.all_buses)
 
-    def in_order(self, steps: Sequence[Step]) -> list[Step]:
-        """What is on a bus goes before what provides it, and comes after it."""
-        from mdtool.launch.argv import ordered
-
-        leaves = {place.name: -number for number, place in enumerate(self.old.places)}
-        roots = {place.name: number for number, place in enumerate(ordered(self.new))}
-        gone = [step for step in steps if step.action is Action.REMOVE]
-        rest = [step for step in steps if step.action is not Action.REMOVE]
-        return [
-            *sorted(gone, key=lambda step: leaves.get(step.name, 0)),
-            *sorted(rest, key=lambda step: roots.get(step.name, -1)),
-        ]
-
     def attempt(self, step: Step) -> str:
         """Why a step was left; "" where it was done."""
         try:
             _WAYS[step.action](self, step)
-        except _Left as why:
+        except Left as why:
             return str(why)
         except MdtoolError as error:
             return error.what
@@ -160,15 +168,15 @@ class _Live:
     def add(self, step: Step) -> None:
         place = self._place(self.new, step)
         self._bus_of(place)
-        _hot(step)
+        hot(step)
         self._plug(place)
 
     def remove(self, step: Step) -> None:
-        _hot(step)
+        hot(step)
         self._unplug(self._place(self.old, step))
 
     def replace(self, step: Step) -> None:
-        _hot(step)
+        hot(step)
         before, after = self._place(self.old, step), self._place(self.new, step)
         self._bus_of(after)
         self._unplug(before)
@@ -177,7 +185,7 @@ class _Live:
     def modify(self, step: Step) -> None:
         """The boot order can change while the guest runs; any other property is fixed when the device is made."""
         if any(change.name != "bootindex" for change in step.changes) or not step.driver:
-            raise _Left("a device's properties are fixed when it is made")
+            raise Left("a device's properties are fixed when it is made")
         for change in step.changes:
             value = -1 if change.after is ABSENT else int(change.after)
             path = f"/machine/peripheral/{step.name}"
@@ -194,7 +202,7 @@ class _Live:
                 undo.append(self._backend_added(flag, value))
             arguments = device_arguments(place.bus.name if place.bus else None, place.node)
             self.session.execute("device_add", {**arguments, **made.properties})
-        except (MdtoolError, _Left):
+        except (MdtoolError, Left):
             for back in reversed(undo):
                 _try(back)
             raise
@@ -202,7 +210,7 @@ class _Live:
 
     def _bus_of(self, place: Place) -> None:
         if place.bus is not None and place.bus.name not in self.there:
-            raise _Left(f"its bus {place.bus.name} is not there before a power cycle")
+            raise Left(f"its bus {place.bus.name} is not there before a power cycle")
 
     def _backend(self, place: Place) -> Backend:
         from mdtool.launch.backends import backend_of
@@ -213,18 +221,18 @@ class _Live:
             return Backend()
         made = Backend(properties=one.facts.get("host", {})) + backend_of(one.element, place.node, self.host)
         if made.secrets or made.processes or made.machine:
-            raise _Left("its host side has to be set up before QEMU starts")
+            raise Left("its host side has to be set up before QEMU starts")
         return made
 
     def _backend_added(self, flag: str, value: str) -> Callable[[], object]:
         """Give QEMU one backend; returns how to take it back."""
         if flag == "-chardev":
             if said := self.session.hmp(f"chardev-add {value}").strip():
-                raise _Left(f"QEMU refused chardev-add: {said}")
+                raise Left(f"QEMU refused chardev-add: {said}")
             id = re.search(r"(?:^|,)id=([^,]+)", value)
             return lambda: self.session.execute("chardev-remove", {"id": id[1] if id else ""})
         if flag not in _BACKENDS or not value.startswith("{"):
-            raise _Left(f"QEMU takes {flag} at its start alone")
+            raise Left(f"QEMU takes {flag} at its start alone")
         add, remove, key = _BACKENDS[flag]
         arguments = json.loads(value)
         self.session.execute(add, arguments)
@@ -236,7 +244,7 @@ class _Live:
     def _unplug(self, place: Place) -> None:
         id = place.node.id
         if id is None:
-            raise _Left("it has no id")
+            raise Left("it has no id")
         behind = list(self._behind(id))
         self.session.events()
         self.session.execute("device_del", {"id": id})
@@ -253,10 +261,10 @@ class _Live:
                 if name == id and event["event"] == "DEVICE_DELETED":
                     return
                 if name == id and event["event"] in ("DEVICE_UNPLUG_GUEST_ERROR", "MEM_UNPLUG_ERROR"):
-                    raise _Left("the guest refused to let go of it")
+                    raise Left("the guest refused to let go of it")
             if id not in {one["name"] for one in self.session.execute("qom-list", {"path": "/machine/peripheral"})}:
                 return
-        raise _Left(f"the guest did not let go of it within {self.seconds:g} s; it may still do so")
+        raise Left(f"the guest did not let go of it within {self.seconds:g} s; it may still do so")
 
     def _behind(self, id: str) -> Iterator[Callable[[], object]]:
         """How to remove what stands behind a device, once it is gone."""
@@ -271,13 +279,8 @@ class _Live:
     def _place(self, tree: Tree, step: Step) -> Place:
         found = tree.by_name.get(step.name)
         if found is None:
-            raise _Left("it is known by another id then")
+            raise Left("it is known by another id then")
         return found
-
-
-def _hot(step: Step) -> None:
-    if step.hot is False:
-        raise _Left("QEMU does not hot-plug on that bus" if step.where and step.where[0] else "it is no plugged device")
 
 
 _WAYS: Mapping[Action, Callable[[_Live, Step], None]] = {

@@ -12,15 +12,16 @@ from mdtool.cli.source import PAIRS, XML, Guests, access_of, source_arguments
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from mdtool.apply.live_libvirt import Pending
     from mdtool.apply.revise import Request, Revision
     from mdtool.qemu.virsh import Virsh
-    from mdtool.reconcile.plan import Step
+    from mdtool.reconcile.plan import Plan, Step
 
 EXAMPLE = """\
 example:
   mdtool apply web01.xml web01.yaml --source /run/web01.qmp             do what can be done live; exit 1 where some is left
   mdtool apply web01.xml web01.yaml --source /run/web01.qmp --restart   power it down, start it with its new hardware
-  mdtool apply web01.xml web01.yaml --source libvirt:web01              define it, for its next start
+  mdtool apply web01.xml web01.yaml --source libvirt:web01              the same, and define it for its next start
   mdtool reconcile web01.xml web01.yaml --dry-run --json -o plan.json   a plan to look at, and later
   mdtool apply plan.json --source libvirt:web01 --restart --yes         carried out, or refused where it is another by now
   mdtool apply guests/ --source libvirt: --yes                          guest by guest, up to the first that fails
@@ -69,6 +70,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from mdtool.apply.adopt import RUNS
+    from mdtool.apply.live_libvirt import pending_of
     from mdtool.apply.revise import check_outputs, revised
     from mdtool.apply.saved import as_shown
 
@@ -77,21 +80,32 @@ def run(args: argparse.Namespace) -> int:
     revision = revised(request)
     _check_saved(args, revision)
     warn_all(revision.warnings)
-    by_libvirt = args.source.startswith("libvirt:")
-    virsh, state = _libvirt(args, revision) if by_libvirt else (None, "running")
+    virsh, state = _libvirt(args, revision) if args.source.startswith("libvirt:") else (None, "running")
+    pending = pending_of(revision, virsh) if virsh is not None and state in RUNS else None
     texts = revision.texts()
-    agreed = as_shown(revision)
     in_step = virsh is None or state is None or _is_defined(virsh, revision)
-    if not revision.plan and not texts and in_step:
+    if not revision.plan and not texts and in_step and not _differs(args, revision, pending):
         say(_DONE)
         return 0
-    _preview(args, revision, state)
+    _preview(args, revision, pending, state)
     if not asked("apply this?", yes=args.yes):
         say("nothing was done")
         return 1
-    if virsh is not None and (state != "running" or not args.restart):
-        return _define(args, request, agreed, virsh, state)
-    return _carry_out(args, request, agreed)
+    if virsh is not None and not (state in RUNS and args.restart):
+        return _define(args, request, as_shown(revision), virsh, state, pending)
+    return _carry_out(args, request, as_shown(revision))
+
+
+def _differs(args: argparse.Namespace, revision: Revision, pending: Pending | None) -> bool:
+    """Whether a machine that runs is not the described one, though nothing is to be reconciled: an edit came before."""
+    if pending is not None or not args.restart:
+        return pending is not None and bool(pending.steps)
+    from mdtool.compare import comparison, guest_visible
+    from mdtool.qemu.dump import dump
+    from mdtool.qemu.session import session_from_source
+
+    with session_from_source(args.source, connect=args.connect) as session:
+        return bool(guest_visible(comparison(revision.tree, dump(session))[0]))
 
 
 def _request(args: argparse.Namespace) -> Request:
@@ -153,60 +167,89 @@ def _is_defined(virsh: Virsh, revision: Revision) -> bool:
     return not differences(virsh.xml(virsh.named(revision.guest.name), "--inactive"), revision.tree)
 
 
-def _preview(args: argparse.Namespace, revision: Revision, state: str | None) -> None:
+def _preview(args: argparse.Namespace, revision: Revision, pending: Pending | None, state: str | None) -> None:
     """What a person wants to know first: what the guest notices, what is done live, what needs a power cycle, how long."""
     from mdtool.reconcile.plan import Action
-    from mdtool.review.plan import text_from_plan, with_names
 
-    plan = with_names(revision.plan, revision.before, revision.tree) if revision.plan else revision.plan
-    say(text_from_plan(plan, lambda text, _colour: text))
+    plan = _shown(revision, pending)
+    say(_text(plan, revision, pending))
     steps = [step for step in plan.steps if step.action is not Action.KEEP]
     noticed = [step.name for step in steps if step.notices or step.action is not Action.MODIFY]
     say("the guest will notice: " + (", ".join(noticed) or "nothing"))
     for path in revision.texts():
         say(f"written: {path}")
-    say(_how(args, steps, state))
+    say(_how(args, steps, state, is_live=pending is not None))
 
 
-def _how(args: argparse.Namespace, steps: list[Step], state: str | None) -> str:
+def _shown(revision: Revision, pending: Pending | None) -> Plan:
+    """The plan for the machine that runs, where libvirt runs one."""
+    return pending.plan if pending is not None and pending.plan else revision.plan
+
+
+def _text(plan: Plan, revision: Revision, pending: Pending | None) -> str:
+    from mdtool.review.plan import text_from_plan, with_names
+
+    old, new = (pending.running, pending.tree) if pending is not None else (revision.before, revision.tree)
+    return text_from_plan(with_names(plan, old, new) if plan else plan)
+
+
+def _how(args: argparse.Namespace, steps: list[Step], state: str | None, *, is_live: bool) -> str:
     name = args.source.partition(":")[2]
-    if args.source.startswith("libvirt:") and state != "running":
+    of_libvirt = args.source.startswith("libvirt:")
+    if of_libvirt and not is_live:
         return (
             f"libvirt's '{name}' is {state or 'not there yet'}: it is defined, and has the new hardware from its next start"
         )
     seconds = args.timeout
     if args.restart:
         return f"the guest is powered down (up to {seconds or 120:g} s) and started with its new hardware"
-    if args.source.startswith("libvirt:"):
-        return f"libvirt's '{name}' is defined; the guest that runs needs a power cycle (--restart), and keeps its hardware"
+    parts = [f"libvirt's '{name}' is defined, for its next start"] if of_libvirt else []
     live = [step.name for step in steps if step.hot]
     cold = [step.name for step in steps if not step.hot]
-    parts = [f"live: {', '.join(live)} (up to {seconds or 20:g} s each to let go)"] if live else []
+    parts += [f"live: {', '.join(live)} (up to {seconds or 20:g} s each to let go)"] if live else []
     parts += [f"needs a power cycle (--restart), and is left: {', '.join(cold)}"] if cold else []
     return "; ".join(parts) or "nothing is done in the guest"
 
 
 def _define(
-    args: argparse.Namespace, request: Request, agreed: Callable[[Revision], None], virsh: Virsh, state: str | None
+    args: argparse.Namespace,
+    request: Request,
+    agreed: Callable[[Revision], None],
+    virsh: Virsh,
+    state: str | None,
+    pending: Pending | None,
 ) -> int:
-    """libvirt first, which may refuse; a machine that libvirt has and no description is told by mdtool status."""
+    """libvirt first, which may refuse; then what can be done live.  What is left is told by mdtool status."""
     from mdtool.apply.define import check, define
+    from mdtool.apply.live import UNPLUG_SECONDS
+    from mdtool.apply.live_libvirt import carried_out, pending_of
     from mdtool.apply.revise import revised, write
     from mdtool.cli.output import said_kept
     from mdtool.errors import ConflictError
     from mdtool.files import locked
+    from mdtool.reconcile.plan import json_from_plan
 
     with locked(request.target):
         revision = revised(request)
         agreed(revision)
-        if (now := check(virsh, revision.guest.name)) != state:
-            was = f"was {state or 'not there'} when the plan was shown"
+        now = check(virsh, revision.guest.name)
+        same = pending is None or (now == state and pending_of(revision, virsh).plan == pending.plan)
+        if now != state or not same:
+            was = f"was {state or 'not there'} with other hardware when the plan was shown"
             what = f"libvirt's '{revision.guest.name}' is {now or 'gone'}, and {was}"
             raise ConflictError(what, remedy="look at the plan again", rule="plan-stale")
         define(revision, virsh, say)
-        said_kept(*write(revision.texts(), revision.request))
-    say(coloured(f"defined {revision.guest.name}", "green"))
-    return 1 if state == "running" and revision.plan else 0
+        texts = revision.texts()
+        said_kept(*write(texts, revision.request))
+        say(coloured(f"defined {revision.guest.name}", "green"))
+        outcomes = carried_out(pending, seconds=args.timeout or UNPLUG_SECONDS) if pending is not None else []
+    if args.json:
+        done = {"writes": sorted(texts), "live": [outcome.data() for outcome in outcomes]}
+        print(json.dumps({**json_from_plan(_shown(revision, pending)), **done}, indent=2))
+    else:
+        for outcome in outcomes:
+            print(outcome)
+    return 1 if any(outcome.left for outcome in outcomes) else 0
 
 
 def _carry_out(args: argparse.Namespace, request: Request, agreed: Callable[[Revision], None]) -> int:
@@ -227,5 +270,5 @@ def _carry_out(args: argparse.Namespace, request: Request, agreed: Callable[[Rev
     reconcile.arguments(parser)
     output_arguments(parser)
     words += ["--output-format", args.output_format]
-    parser.set_defaults(applied=True, agreed=agreed)
+    parser.set_defaults(applied=True, agreed=agreed, forced=args.restart)
     return reconcile.run(parser.parse_args(words))

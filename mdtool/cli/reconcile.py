@@ -101,7 +101,7 @@ def run(args: argparse.Namespace) -> int:
             agreed(revision)
         warn_all(revision.warnings)
         outcomes, tree = None, revision.tree
-        changes = revision.plan and not args.dry_run
+        changes = (revision.plan or getattr(args, "forced", False)) and not args.dry_run
         if changes and args.live:
             outcomes, tree = _live(args, revision.guest, revision.before, tree, revision.plan)
         texts = revision.texts(tree)

@@ -217,3 +217,33 @@ def test_the_round(guests: list[str], tmp_path: Path, monkeypatch: pytest.Monkey
     assert states()[off] == "in-step"
     virsh("undefine", off)
     assert states()[off] == "gone"
+
+
+def test_apply_changes_a_guest_that_libvirt_runs(guests: list[str], tmp_path: Path) -> None:
+    """What can be plugged is, at the described address; a device that the guest holds and memory wait for a restart."""
+    folder, name = tmp_path / "guests", guests[0]
+    assert run_mdtool("adopt", name, folder, "--no-git").returncode == 0
+    xml, description = folder / f"{name}.xml", folder / f"{name}.yaml"
+    words = ("apply", xml, description, "--source", f"libvirt:{name}", "--yes", "--timeout", "0.3")
+
+    def state() -> str:
+        rows = json.loads(run_mdtool("status", folder, "--json").stdout)
+        return str(next(row["state"] for row in rows if row["name"] == name))
+
+    text = xml.read_text()
+    xml.write_text(text.replace("</devices>", f"{NIC.format(n=7)}</devices>"))
+    done = run_mdtool(*words)
+    assert (done.returncode, done.stdout.split()[-4:]) == (0, ["in", "the", "running", "guest"]), done.stderr
+    assert "52:54:00:99:00:07" in virsh("dumpxml", name).stdout
+    assert state() == "in-step"
+    xml.write_text(text.replace("524288", "393216"))  # without the NIC
+    done = run_mdtool(*words, "--json")
+    assert done.returncode == 1, done.stderr
+    left = {row["name"]: row["why"] for row in json.loads(done.stdout)["live"]}
+    assert "fixed when the machine starts" in left["memory"]
+    assert any("did not let go" in why for why in left.values())  # it is paused
+    assert state() == "power-cycle"
+    done = run_mdtool(*words, "--restart", "--force")
+    assert done.returncode == 0, done.stderr
+    assert state() == "in-step"
+    assert "nothing to do" in run_mdtool(*words, "--restart").stderr
