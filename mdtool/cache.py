@@ -5,10 +5,14 @@ A cache that cannot be read or written costs time and nothing else.
 
 from __future__ import annotations
 
+import marshal
 import os
+import sys
 from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from zlib import crc32
 
 from mdtool.errors import MdtoolError
 from mdtool.files import locked
@@ -24,12 +28,12 @@ def cache_folder() -> Path:
     return Path(base) / "mdtool"
 
 
-def keep(path: Path, text: str) -> None:
+def keep(path: Path, data: str | bytes) -> None:
     """Write a file of the cache, whole or not at all."""
     with suppress(OSError):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         scratch = path.with_name(f".{path.name}.{os.getpid()}")
-        scratch.write_text(text)
+        scratch.write_bytes(data if isinstance(data, bytes) else data.encode(errors="surrogateescape"))
         scratch.replace(path)
 
 
@@ -76,3 +80,45 @@ def remember_hash(mark: str) -> None:
     with suppress(OSError):
         kept = path.read_text().split()
     keep(path, "\n".join([*kept[1 - _MOST :], mark]) + "\n")
+
+
+# --- what was made of a text ------------------------------------------------------------------------------------------
+
+_MOST_TEXTS = 2048  # of a kind; then the older half goes
+
+
+def known(kind: str, text: str, *code: str) -> Any:
+    """What ``remember`` was given for exactly this text; None where that is not known.
+
+    ``code`` are the folders of what made it: whatever an older state of them made is forgotten.
+    """
+    with suppress(OSError, ValueError, EOFError, TypeError):
+        path = _path_of(kind, text)
+        if _is_ours(path.parent) and _is_ours(path):
+            stamp, known_text, data = marshal.loads(path.read_bytes())
+            if known_text == text and stamp == _stamp(*code):
+                return data
+    return None
+
+
+def remember(kind: str, text: str, data: Any, *code: str) -> None:
+    """Keep what was made of a text: None, numbers, strings, and lists, tuples, sets and dicts of these."""
+    with suppress(OSError, ValueError):
+        path = _path_of(kind, text)
+        keep(path, marshal.dumps((_stamp(*code), text, data)))
+        kept = [entry for entry in os.scandir(path.parent) if entry.is_file()]
+        if len(kept) > _MOST_TEXTS:
+            for entry in sorted(kept, key=lambda entry: entry.stat().st_mtime_ns)[: _MOST_TEXTS // 2]:
+                os.unlink(entry)
+
+
+def _path_of(kind: str, text: str) -> Path:
+    """Two texts may meet in one file: the text inside says whose it is."""
+    return cache_folder() / kind / f"{crc32(text.encode(errors='surrogatepass')):08x}{len(text):x}"
+
+
+@lru_cache
+def _stamp(*code: str) -> tuple[Any, ...]:
+    files = (entry for folder in code for entry in os.scandir(folder) if entry.name.endswith((".py", ".lark")))
+    found = [(entry.name, entry.stat()) for entry in files]
+    return sys.version, sorted((name, stat.st_mtime_ns, stat.st_size) for name, stat in found)

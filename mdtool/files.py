@@ -6,7 +6,6 @@ import errno
 import fcntl
 import os
 import pwd
-import shutil
 import stat
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -243,9 +242,11 @@ def write_over(path: str | Path, text: str) -> str | None:
     """
     kept = None
     if not is_standard(path) and os.path.isfile(path) and bytes_from_file(path) not in (b"", text.encode()):
+        from shutil import copy2  # slow to import, and few commands keep a file
+
         kept = f"{path}~"
         try:
-            shutil.copy2(path, kept)
+            copy2(path, kept)
         except OSError as error:
             raise MdtoolError(f"cannot write {kept}: {error.strerror}") from None
     write_file(path, text)

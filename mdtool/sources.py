@@ -16,7 +16,6 @@ data_from_source       the bytes of either
 from __future__ import annotations
 
 import os
-import shutil
 import stat
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -26,7 +25,7 @@ from typing import TYPE_CHECKING
 
 from mdtool.errors import InputError, QemuError, Warned
 from mdtool.files import bytes_from_file, is_standard, text_from_bytes
-from mdtool.machine.document import Document, document_from_text, is_description, is_xml
+from mdtool.machine.document import Document, document_from_known_text, document_from_text, is_description, is_xml
 from mdtool.records import dataclass, field, replace
 
 if TYPE_CHECKING:
@@ -81,7 +80,7 @@ class Access:
     def binary(self, name: str) -> str | None:
         """The QEMU to start where a source names ``name``; None for that one itself.  QemuError where it is not there."""
         if self.root is None:
-            if self.qemu is not None and shutil.which(self.qemu) is None:
+            if self.qemu is not None and not _is_program(self.qemu):
                 if os.path.exists(self.qemu):
                     raise QemuError(f"QEMU cannot be run: {self.qemu}: permission denied", rule="qemu-missing")
                 raise QemuError(f"QEMU is not there: {self.qemu}", remedy="name a QEMU binary", rule="qemu-missing")
@@ -179,6 +178,12 @@ def data_from_source(source: str, access: Access = DEFAULT) -> bytes:
     return _from_git(source)
 
 
+def _is_program(name: str) -> bool:
+    from shutil import which  # it brings the compression libraries
+
+    return which(name) is not None
+
+
 def _from_git(revision: str) -> bytes:
     """``REV:PATH`` as git has it; raises InputError with git's own words."""
     commit, _, path = revision.partition(":")
@@ -225,7 +230,7 @@ def document_from_source(source: str, access: Access = DEFAULT) -> Document:
                 rule="source",
             )
     else:
-        document = document_from_text(text_from_bytes(data, source), source)
+        document = document_from_known_text(text_from_bytes(data, source), source)
     for warning in document.stray:
         access.warn(str(warning))
     return document

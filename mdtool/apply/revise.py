@@ -12,9 +12,9 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from mdtool.apply.builtins import are_touched, followed
-from mdtool.apply.rebase import Rebased, bare, rebased
 from mdtool.errors import InputError, MdtoolError, Report, Warn
 from mdtool.files import is_standard, write_file, write_over
 from mdtool.guest.devices import guest_from_bytes, wanted_from_guest
@@ -24,10 +24,8 @@ from mdtool.machine.edit import rewritten
 from mdtool.machine.tree import Tree
 from mdtool.machine.writer import yaml_from_tree
 from mdtool.reconcile import Options, reconcile
-from mdtool.reconcile.minimal import minimal
 from mdtool.reconcile.plan import Plan
 from mdtool.records import dataclass, field, replace
-from mdtool.review.embed import with_embedded
 from mdtool.sources import (
     DEFAULT,
     Access,
@@ -38,6 +36,9 @@ from mdtool.sources import (
     guest_from_source,
     is_file,
 )
+
+if TYPE_CHECKING:
+    from mdtool.apply.rebase import Rebased
 
 
 @dataclass(frozen=True)
@@ -109,10 +110,15 @@ class Revision:
         """File -> its new text, for each file that is not so already; ``tree`` is what a live change got to."""
         request = self.request
         tree = tree if tree is not None else self.tree
-        tree = minimal(tree) if request.minimal else tree
+        if request.minimal:
+            from mdtool.reconcile.minimal import minimal
+
+            tree = minimal(tree)
         text = rewritten(self.old, tree) if self.old else yaml_from_tree(tree)
         found: dict[str, str] = {}
         if request.inside:
+            from mdtool.review.embed import with_embedded
+
             into = self.xml if self.xml is not None and request.rewrites_guest else self.guest.source
             found[request.target] = with_embedded(into, text, request.guest)
         else:
@@ -141,7 +147,11 @@ def revised(request: Request) -> Revision:
     before = old.tree if old else None
     result = reconcile(guest, _bare(request, guest, before) if request.machine else before, request.options)
     warnings = _Warnings([*(old.stray if old else ()), *result.warnings])
-    rebase = rebased(guest, before, result.tree) if request.machine and before else None
+    rebase = None
+    if request.machine and before:
+        from mdtool.apply.rebase import rebased
+
+        rebase = rebased(guest, before, result.tree)
     plan = Plan((rebase.step, *result.plan.steps)) if rebase else result.plan
     tree, xml = rebase.tree if rebase else result.tree, None
     if rebase is None and before is not None:
@@ -214,6 +224,8 @@ def _is_so(path: str, text: str, access: Access) -> bool:
 def _bare(request: Request, guest: Guest, old: Tree | None) -> Tree:
     if old is None:
         raise InputError(f"{request.description} is not there: there is no machine type to change")
+    from mdtool.apply.rebase import bare
+
     return bare(guest, old, str(request.machine))
 
 

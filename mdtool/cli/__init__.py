@@ -12,8 +12,9 @@ import os
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import cache
 from importlib import import_module
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from mdtool import __version__
 from mdtool.cli.output import FORMATS, chosen_output
@@ -92,28 +93,18 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _run(arguments: Sequence[str]) -> int:
+    wanted = next((word for word in arguments if not word.startswith("-")), None)
     parser = argparse.ArgumentParser(
         prog="mdtool",
         description="Machine descriptions for QEMU: keep a guest's hardware in a file, in git, and unchanged.",
         epilog="example: mdtool dump /run/qemu/web01.qmp -o web01.yaml",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=Formatter,
     )
     parser.add_argument("--version", action="version", version=f"mdtool {__version__}")
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    wanted = next((word for word in arguments if not word.startswith("-")), None)
+    made: Any = lambda **options: _parser_of(str(wanted), options) if options["prog"] == f"mdtool {wanted}" else parser  # noqa: E731
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=made)
     for name, says in COMMANDS.items():
-        command = commands.add_parser(
-            name,
-            help=says,
-            description=says[0].upper() + says[1:] + ".",
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )
-        if name == wanted:
-            module = import_module(f"mdtool.cli.{name.replace('-', '_')}{'_' if name == 'import' else ''}")
-            command.epilog = module.EXAMPLE
-            module.arguments(command)
-            output_arguments(command)
-            command.set_defaults(run=module.run, guests=getattr(module, "GUESTS", None))
+        commands.add_parser(name, help=says, description=says[0].upper() + says[1:] + ".")
     args = parser.parse_args(arguments)
     try:
         with chosen_output(args.color, quiet=args.quiet), pipes_kept():
@@ -137,6 +128,31 @@ def _done(args: argparse.Namespace) -> int:
             return many.run(args.run, args, many.calls(args, args.guests), args.guests)
     status = args.run(args)
     return status
+
+
+def _parser_of(name: str, options: dict[str, Any]) -> argparse.ArgumentParser:
+    """The parser of the one command that runs: to make those of all takes longer than many a command."""
+    module = import_module(f"mdtool.cli.{name.replace('-', '_')}{'_' if name == 'import' else ''}")
+    command = argparse.ArgumentParser(**options, epilog=module.EXAMPLE, formatter_class=Formatter)
+    module.arguments(command)
+    output_arguments(command)
+    command.set_defaults(run=module.run, guests=getattr(module, "GUESTS", None))
+    return command
+
+
+class Formatter(argparse.RawDescriptionHelpFormatter):
+    """Help as it is written; argparse makes one for each argument, and would ask for the terminal's width each time."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, width=_width())
+
+
+@cache
+def _width() -> int:
+    try:
+        return int(os.environ.get("COLUMNS", 0)) or os.get_terminal_size(1).columns - 2
+    except (ValueError, OSError):  # no terminal
+        return 78
 
 
 def output_arguments(parser: argparse.ArgumentParser) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import codecs
 import os
 import sys
-import unicodedata
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, TextIO, cast
@@ -89,6 +88,8 @@ def in_ascii(char: str) -> str:
     """
     if char in _ASCII:
         return _ASCII[char]
+    import unicodedata
+
     base = unicodedata.normalize("NFKD", char).encode("ascii", "ignore").decode()
     return base or char.encode("ascii", "backslashreplace").decode()
 

@@ -16,18 +16,13 @@ from mdtool.errors import InputError
 from mdtool.guest.model import Guest
 from mdtool.guest.xml import Element
 
-QEMU_NS = "{http://libvirt.org/schemas/domain/qemu/1.0}"
-
 Sections = dict[str, dict[str, Any]]
 
 
 def groups(guest: Guest) -> Iterator[list[Element]]:
     """The arguments, each option with its value where it has one."""
-    holder = next((child for child in guest.domain if child.tag == f"{QEMU_NS}commandline"), None)
     group: list[Element] = []
-    for argument in holder or ():
-        if argument.tag != f"{QEMU_NS}arg":
-            continue
+    for argument in guest.arguments:
         if group and (text_of(argument).startswith("-") or len(group) == 2):
             yield group
             group = []

@@ -16,7 +16,6 @@ The stages that work on them, all pure functions:
 from __future__ import annotations
 
 from collections.abc import Mapping
-from hashlib import sha256
 from typing import Any
 
 from mdtool.errors import Position
@@ -25,6 +24,8 @@ from mdtool.machine.machines import I440FX, Q35, VIRT, Family, family_of
 from mdtool.machine.tree import Properties
 from mdtool.machine.values import uuid_from_text
 from mdtool.records import dataclass, field
+
+QEMU_NS = "{http://libvirt.org/schemas/domain/qemu/1.0}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,12 +126,25 @@ class Guest:
         """
         if self.uuid is not None:
             return self.uuid
+        from hashlib import sha256  # few guests have no uuid
+
         return uuid_from_text(sha256(b"mdtool guest:" + self.name.encode(errors="surrogateescape")).hexdigest()[:32])
 
     @property
     def devices(self) -> list[Element]:
         holder = self.domain.first("devices")
         return list(holder) if holder is not None else []
+
+    @property
+    def arguments(self) -> list[Element]:
+        """The words of ``<qemu:commandline>``; none in most guests."""
+        return [
+            word
+            for holder in self.domain
+            if holder.tag == f"{QEMU_NS}commandline"
+            for word in holder
+            if word.tag == f"{QEMU_NS}arg"
+        ]
 
     @property
     def family(self) -> Family | None:

@@ -10,9 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from mdtool.errors import InputError, Report, choices
-from mdtool.guest.elements.outside import QEMU
 from mdtool.guest.engine import with_host_side
-from mdtool.guest.model import Guest, Wanted
+from mdtool.guest.model import QEMU_NS, Guest, Wanted
 from mdtool.guest.xml import Element
 from mdtool.machine.tree import Value
 from mdtool.machine.values import integer
@@ -61,7 +60,7 @@ def _inside(elements: Sequence[Element], *tags: str) -> Iterator[Element]:
     """Elements by a path of tags of QEMU's namespace."""
     for element in elements:
         for child in element:
-            if child.tag == QEMU + tags[0]:
+            if child.tag == QEMU_NS + tags[0]:
                 if len(tags) == 1:
                     yield child
                 else:

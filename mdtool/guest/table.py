@@ -33,7 +33,6 @@ Facts (``Wanted.facts``), for allocation and placing, none of them a property:
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from fnmatch import fnmatchcase
 from functools import cached_property
 from typing import Any, TypeVar
 
@@ -59,7 +58,16 @@ class Prop:
     drivers: tuple[str, ...] = ()
 
     def fits(self, driver: str) -> bool:
-        return not self.drivers or any(fnmatchcase(driver, pattern) for pattern in self.drivers)
+        return not self.drivers or any(is_like(driver, pattern) for pattern in self.drivers)
+
+
+def is_like(driver: str, pattern: str) -> bool:
+    """Whether a driver is what a table calls ``virtio-net-*``, or the very one.
+
+    >>> is_like("virtio-net-pci", "virtio-net-*"), is_like("virtio-net-pci", "virtio-net")
+    (True, False)
+    """
+    return driver.startswith(pattern[:-1]) if pattern.endswith("*") else driver == pattern
 
 
 @dataclass(frozen=True)

@@ -26,9 +26,9 @@ from mdtool.commandline.placeholder.drivers import substitute_properties
 from mdtool.commandline.placeholder.hostside import HostSide
 from mdtool.commandline.placeholder.options import note_flash
 from mdtool.errors import InputError, MdtoolError, Position, Report, Warn
-from mdtool.guest.commandline import QEMU_NS, groups, option_of, text_of, undescribed
+from mdtool.guest.commandline import groups, option_of, text_of, undescribed
 from mdtool.guest.machines import emulator, machines_of
-from mdtool.guest.model import Guest, Wanted
+from mdtool.guest.model import QEMU_NS, Guest, Wanted
 from mdtool.guest.platform import check_domain, platform_of
 from mdtool.guest.platform.firmware import Copy
 from mdtool.guest.platform.units import names

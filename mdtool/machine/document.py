@@ -15,12 +15,10 @@ from typing import Any
 
 from mdtool.errors import InputError, Position, Warn
 from mdtool.files import text_from_file
-from mdtool.limits import MAX_DIGITS, MAX_INDEX
-from mdtool.machine.schema import machine_schema, validate_machine, validate_pins
-from mdtool.machine.tree import SECTIONS, Bus, Node, Retired, Tree
-from mdtool.machine.values import uuid_from_text
+from mdtool.limits import MAX_DIGITS
+from mdtool.machine.kept import keep_tree, known_tree
+from mdtool.machine.tree import Node, Tree
 from mdtool.machine.writer import BAGS, MACHINE_PINS, PINS_FORMAT, SOURCE
-from mdtool.machine.yaml import composed, items, plain_data, position
 from mdtool.records import dataclass, replace
 from mdtool.text import pattern, quoted
 
@@ -35,39 +33,52 @@ _NOT_PINS = pattern(
 class Document:
     """A description as read: its tree, and what ``edit`` needs to change the text in place.
 
-    ``root`` is the composed YAML node of the tree document, ``end`` the offset in ``text`` where that document ends.
+    ``end`` is the offset in ``text`` where the tree document ends.
     ``stray`` warns of pins whose node was renamed or removed by hand: they mean nothing, and the next write drops them.
     """
 
     tree: Tree
     file: str
     text: str
-    root: Any
     end: int
     stray: tuple[Warn, ...] = ()
+
+    @property
+    def root(self) -> Any:
+        """The composed YAML node of the tree document."""
+        from mdtool.machine.yaml import composed
+
+        return composed(self.text[: self.end], self.file)
 
 
 def document_from_file(path: str | Path) -> Document:
     """Read and check a description; raises InputError (or Errors, sorted) with file, line and column."""
-    return document_from_text(text_from_file(path), str(path))
+    return document_from_known_text(text_from_file(path), str(path))
 
 
 def tree_from_file(path: str | Path) -> Tree:
     return document_from_file(path).tree
 
 
+def document_from_known_text(text: str, file: str) -> Document:
+    """``document_from_text`` for the text of a file, which was read before or will be read again: the cache keeps it."""
+    if (known := known_tree(text, file)) is not None:
+        return Document(known[0], file, text, known[1])
+    document = document_from_text(text, file)
+    if not document.stray:
+        keep_tree(document.tree, text, document.end)
+    return document
+
+
 def document_from_text(text: str, file: str) -> Document:
+    from mdtool.machine.parse import tree_from_yaml  # with it comes the YAML library, which the cache saves
+
     check_kind(text, file)
     end = _end_of_tree_document(text)
-    root = composed(text[:end], file)
-    if root.id != "mapping":
-        what, begins = "this is no machine description", "a file that begins with mdtool: machine/1"
-        raise InputError(what, at=Position(file, 1), expected=begins, rule="file-kind")
-    validate_machine(root, text[:end], file)
-    tree = _tree(root, file)
+    tree = tree_from_yaml(text[:end], file)
     pins = _pins(text[end:], text[:end].count("\n"), file)
     stray = tuple(_stray(pins, tree, text, end, file))
-    return Document(_with_pins(tree, pins), file, text, root, end, stray)
+    return Document(_with_pins(tree, pins), file, text, end, stray)
 
 
 def is_xml(text: str) -> bool:
@@ -123,80 +134,6 @@ def _end_of_tree_document(text: str) -> int:
     return len(text)
 
 
-def _tree(root: Any, file: str) -> Tree:
-    found = {key: value for key, _, value in items(root)}
-    sections = {name: _strings_kept(name, plain_data(found[name])) for name in SECTIONS if name in found}
-    if "uuid" in sections.get("guest", {}):
-        sections["guest"]["uuid"] = uuid_from_text(sections["guest"]["uuid"])
-    return Tree(
-        **sections,
-        buses=_buses(found.get("buses"), file),
-        devices=tuple(_node(item, file) for item in found["devices"].value) if "devices" in found else (),
-        retired=tuple(
-            Retired(**{key: str(value.value) for key, _, value in items(item)}) for item in found["retired"].value
-        )
-        if "retired" in found
-        else (),
-    )
-
-
-def _strings_kept(section: str, data: Any) -> Any:
-    """Values whose schema says string are text, however they were spelled (``qemu: 7.2`` is a version, not a number)."""
-    known = machine_schema()["properties"][section]
-    while "$ref" in known:
-        known = machine_schema()["$defs"][known["$ref"].rpartition("/")[2]]
-    return {
-        key: str(value)
-        if known.get("properties", {}).get(key, {}).get("type") == "string" and not isinstance(value, (dict, list))
-        else value
-        for key, value in data.items()
-    }
-
-
-def _buses(node: Any, file: str) -> tuple[Bus, ...]:
-    return tuple(_bus(name, value, file) for name, _, value in items(node)) if node is not None else ()
-
-
-def _bus(name: str, node: Any, file: str) -> Bus:
-    found = {key: value for key, _, value in items(node)}
-    return Bus(
-        name=name,
-        type=str(found["type"].value),
-        host=str(found["host"].value) if "host" in found else None,
-        devices=tuple(_node(item, file) for item in found["devices"].value) if "devices" in found else (),
-        position=position(node, file),
-    )
-
-
-def _node(node: Any, file: str) -> Node:
-    found = {key: value for key, _, value in items(node)}
-
-    def word(key: str) -> str | None:
-        return str(found[key].value) if key in found else None
-
-    if "origin" in found:
-        _check_origin(found["origin"], file)
-    return Node(
-        driver=str(found["driver"].value),
-        id=word("id"),
-        address=word("address"),
-        origin=word("origin"),
-        properties=plain_data(found["properties"]) if "properties" in found else {},
-        buses=_buses(found.get("buses"), file),
-        position=position(node, file),
-    )
-
-
-def _check_origin(node: Any, file: str) -> None:
-    """The origin of a controller ends with its index, up to which lists are filled: held against what there can be."""
-    origin = str(node.value)
-    index = re.match(r"controller/[^/]*/([0-9]{1,9}(?![0-9]))?", origin)
-    if index is not None and not 0 <= int(index[1] or -1) <= MAX_INDEX:
-        what = f"{quoted(origin)} is the origin of no controller"
-        expected = f"controller/TYPE/INDEX, with an index up to {MAX_INDEX}"
-        raise InputError(what, at=position(node, file), expected=expected, rule="origin-index")
-
-
 def _pins(text: str, lines_before: int, file: str) -> dict[str, Any]:
     if not text:
         return {}
@@ -218,6 +155,8 @@ def _pins(text: str, lines_before: int, file: str) -> dict[str, Any]:
     if not isinstance(pins, dict) or pins.pop("mdtool", None) != PINS_FORMAT:
         where = Position(file, lines_before + 1)
         raise InputError("the second document is no pins document", at=where, expected=f'"mdtool": "{PINS_FORMAT}"')
+    from mdtool.machine.schema import validate_pins
+
     validate_pins({"mdtool": PINS_FORMAT, **pins}, body, file, lines_before + 1)
     return pins
 

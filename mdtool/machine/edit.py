@@ -33,10 +33,13 @@ def rewritten(old: Document, tree: Tree) -> str:
         if text == plain:
             return old.text
         return _BOM * old.text.startswith(_BOM) + (text.replace("\n", "\r\n") if "\r\n" in old.text else text)
-    editor = _Editor(old)
-    editor.tree(old.root, old.tree, writer.canonical(tree))
-    text = editor.result()
-    pins = writer.pins_text(writer.canonical(tree))
+    new = writer.canonical(tree)
+    text = old.text[: old.end]
+    if new != old.tree:
+        editor = _Editor(old)
+        editor.tree(old.root, old.tree, new)
+        text = editor.result()
+    pins = writer.pins_text(new)
     return text + pins if pins.strip() != old.text[old.end :].strip() else text + old.text[old.end :]
 
 

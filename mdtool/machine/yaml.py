@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from math import isfinite
 from typing import Any
 
@@ -12,6 +13,7 @@ from mdtool.limits import MAX_BYTES, MAX_COLLECTIONS_DEEP, MAX_DIGITS, MAX_SLOW_
 from mdtool.text import pattern, quoted
 
 
+@lru_cache(maxsize=4)  # who edits a description asks for its nodes again
 def composed(text: str, file: str) -> Any:
     """The root node, from libyaml; where that refuses, from ruamel's own parser, which has the last word.
 

@@ -56,7 +56,7 @@ def batch(warn: Warned) -> Reader:
         answers = told((yield [("qom-list-get", {"paths": asked})])[0])
         for path, answer in zip(asked, answers, strict=True):
             for entry in answer["properties"]:
-                if "value" not in entry and not _is_structure(entry["type"]):
+                if "value" not in entry and not is_structure(entry["type"]):
                     warn(f"{path}: QEMU cannot say its {entry['name']}")
         return {
             path: {entry["name"]: (entry["type"], entry.get("value")) for entry in answer["properties"]}
@@ -81,14 +81,15 @@ def one_by_one(warn: Warned) -> Reader:
             value = f"{path}/{name}" if kind.startswith("child<") else next(values)
             if not isinstance(value, Refused):
                 bags[path][name] = (kind, value)
-            elif not _is_structure(kind) and not name.startswith("legacy-"):
+            elif not is_structure(kind) and not name.startswith("legacy-"):
                 warn(f"{path}: {value.what}")
         return bags
 
     return read
 
 
-def _is_structure(kind: str) -> bool:
+def is_structure(kind: str) -> bool:
+    """Whether a property of that type is an object or a structure, as far as its name says so."""
     return kind.startswith(("child<", "link<", "struct "))
 
 
@@ -161,7 +162,7 @@ def loose(users: Mapping[str, str], read: Reader) -> Task[list[RawDevice]]:
             properties={
                 name: plain(name, kind, value)
                 for name, (kind, value) in bag.items()
-                if name not in _OBJECT and not _is_structure(kind) and not name.startswith("legacy-")
+                if name not in _OBJECT and not is_structure(kind) and not name.startswith("legacy-")
             },
             path=path,
         )
@@ -173,10 +174,10 @@ def plain_values(path: str, *, batch: bool) -> Task[dict[str, Value]]:
     """The properties of an object that are a switch, a number or a string: of a CPU its features and what it is."""
     if batch:
         (answer,) = told((yield [("qom-list-get", {"paths": [path]})])[0])
-        found = {entry["name"]: entry.get("value") for entry in answer["properties"] if not _is_structure(entry["type"])}
+        found = {entry["name"]: entry.get("value") for entry in answer["properties"] if not is_structure(entry["type"])}
     else:
         entries = told((yield [("qom-list", {"path": path})])[0])
-        names = [e["name"] for e in entries if not _is_structure(e["type"]) and e["name"] not in _OBJECT]
+        names = [e["name"] for e in entries if not is_structure(e["type"]) and e["name"] not in _OBJECT]
         values = yield [("qom-get", {"path": path, "property": name}) for name in names]
         found = dict(zip(names, map(or_none, values), strict=True))
     return {

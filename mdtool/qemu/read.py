@@ -10,16 +10,19 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from enum import Enum
+from pathlib import Path
 from typing import Any
 
+from mdtool.cache import known, remember
 from mdtool.commandline.process import sha256_of
 from mdtool.errors import MonitorError, Warned
 from mdtool.machine.buses.kinds import FLASH
+from mdtool.machine.roles import NOT_THE_GUESTS
 from mdtool.qemu import qom
 from mdtool.qemu.phases import Task, asked, or_none, together, told
-from mdtool.qemu.qtree import buses_from_qtree
-from mdtool.qemu.replies import CONTENTS, Raw, RawBus, RawDevice, placed
+from mdtool.qemu.replies import CONTENTS, Raw, RawBus, RawDevice, buses_from_data, data_from_buses, placed
 from mdtool.qemu.session import Question, Session
+from mdtool.resources import resource
 from mdtool.text import pattern, quoted
 
 
@@ -70,7 +73,7 @@ def read(session: Session, way: Way | None = None, warn: Warned = lambda _: None
         for entry in answers[folder] or ()
         if entry["type"].startswith("child<")
     }
-    buses = buses_from_qtree(qtree, f"{session.source}: info qtree")
+    buses = _buses(qtree, f"{session.source}: info qtree")
     check_is_there(buses, qom_tree, session.source)
     _forget_made_up_ids(buses, users)
     reader = (qom.batch if way is Way.BATCH else qom.one_by_one)(warn)
@@ -80,11 +83,23 @@ def read(session: Session, way: Way | None = None, warn: Warned = lambda _: None
         together(
             _devices(values, buses, users, answers, reader),
             _cpu(answers, batch=way is Way.BATCH),
-            _machine_values(answers["machine"] or ()),
+            _machine_values(answers["machine"] or (), batch=way is Way.BATCH),
             _hash_flash(buses if session.local else [], session.pid),
         ),
     )
     return Raw(session.version, buses, users, answers | cpu | {"machine": machine}, loose)
+
+
+def _buses(text: str, source: str) -> list[RawBus]:
+    """``info qtree`` as data; that of a machine that was read before is in the cache."""
+    code = str(Path(__file__).parent), str(resource("grammar", "qtree.lark").parent)
+    if (data := known("qtree", text, *code)) is not None:
+        return buses_from_data(data)
+    from mdtool.qemu.qtree import buses_from_qtree  # with it comes the parser library, which the cache saves
+
+    buses = buses_from_qtree(text, source)
+    remember("qtree", text, data_from_buses(buses), *code)
+    return buses
 
 
 def _hmp(line: str) -> Question:
@@ -170,11 +185,13 @@ def _cpu(answers: Mapping[str, Any], *, batch: bool) -> Task[dict[str, Any]]:
         return {"cpus": cpus}
     if answers["target"]["arch"] in ("x86_64", "i386"):
         name, features = "feature-words", _one("qom-get", {"path": first, "property": "feature-words"})
-        identity = _values(first, X86_IDENTITY)
+        identity = _values(first, X86_IDENTITY, batch=batch)
     else:
         name, features, identity = "features", qom.plain_values(first, batch=batch), _nothing()
-    kind, found, identity = yield from together(_one("qom-get", {"path": first, "property": "type"}), features, identity)
-    cpus = [{"type": kind, **cpu} for cpu in cpus]
+    known = next((cpu["type"] for cpu in cpus if "type" in cpu), None)
+    kind = _one("qom-get", {"path": first, "property": "type"}) if known is None else _nothing()
+    kind, found, identity = yield from together(kind, features, identity)
+    cpus = [{"type": known or kind, **cpu} for cpu in cpus]
     if name == "feature-words":
         return {"cpus": cpus, name: found, "cpu identity": identity}
     values = {key: value for key, value in found.items() if key not in NO_IDENTITY}
@@ -205,17 +222,31 @@ def _nothing() -> Task[dict[str, Any]]:
     return {}
 
 
-def _values(path: str, names: Sequence[str]) -> Task[dict[str, Any]]:
+def _values(path: str, names: Sequence[str], *, batch: bool) -> Task[dict[str, Any]]:
     """Some properties of an object; those that this QEMU does not have are absent."""
+    if batch:
+        (answer,) = told((yield [("qom-list-get", {"paths": [path]})])[0])
+        values = {entry["name"]: entry.get("value") for entry in answer["properties"]}
+        return {name: values[name] for name in names if values.get(name) is not None}
     answers = yield [("qom-get", {"path": path, "property": name}) for name in names]
     found = zip(names, map(or_none, answers), strict=True)
     return {name: value for name, value in found if value is not None}
 
 
-def _machine_values(entries: Sequence[Mapping[str, str]]) -> Task[dict[str, Any]]:
-    """Every property of the machine that is a switch, a number or a string, host side and all."""
-    names = [entry["name"] for entry in entries if not entry["type"].startswith(("child<", "link<"))]
-    found = yield from _values("/machine", names)
+#: types of the machine's properties that are structures
+_STRUCTURES = frozenset({
+    "SMPConfiguration", "BootConfiguration", "MemorySizeConfiguration", "SgxEPC", "CXLFixedMemoryWindow",
+})  # fmt: skip
+
+
+def _machine_values(entries: Sequence[Mapping[str, str]], *, batch: bool) -> Task[dict[str, Any]]:
+    """The properties of the machine that are a switch, a number or a string, and the guest's affair."""
+    names = [
+        entry["name"]
+        for entry in entries
+        if entry["name"] not in NOT_THE_GUESTS and not qom.is_structure(entry["type"]) and entry["type"] not in _STRUCTURES
+    ]
+    found = yield from _values("/machine", names, batch=batch)
     return {name: value for name, value in found.items() if isinstance(value, (bool, int, str))}
 
 

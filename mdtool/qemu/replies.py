@@ -68,3 +68,32 @@ def placed(buses: Iterable[RawBus]) -> Iterator[tuple[RawBus, RawDevice]]:
         for device in bus.devices:
             yield bus, device
             yield from placed(device.buses)
+
+
+def data_from_buses(buses: Iterable[RawBus]) -> list[Any]:
+    """Buses as ``info qtree`` gives them, before anything else is asked, as lists that a cache takes."""
+    return [
+        (
+            bus.name,
+            bus.type,
+            [
+                (one.driver, one.id, one.properties, data_from_buses(one.buses), one.port, one.mmio, one.pci, one.repeated)
+                for one in bus.devices
+            ],
+        )
+        for bus in buses
+    ]
+
+
+def buses_from_data(data: Iterable[Any]) -> list[RawBus]:
+    return [
+        RawBus(
+            name,
+            type_,
+            [
+                RawDevice(driver, id_, properties, buses_from_data(buses), port, mmio, pci, repeated=repeated)
+                for driver, id_, properties, buses, port, mmio, pci, repeated in devices
+            ],
+        )
+        for name, type_, devices in data
+    ]

@@ -25,11 +25,12 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from qemu.qmp import ConnectError, ExecuteError, QMPClient
+from qemu.qmp import ConnectError, ExecuteError
 
 from mdtool.commandline.process import arguments_of, peer_of, pid_of_libvirt
 from mdtool.errors import MdtoolError, MonitorError, QemuError
 from mdtool.limits import MAX_ANSWER
+from mdtool.qemu.client import Client
 from mdtool.qemu.virsh import Virsh, message
 
 GREETING_TIMEOUT = 4.0  # seconds; a monitor greets at once, or its QEMU is busy with another client
@@ -133,7 +134,7 @@ class _Qmp:
         self._source = source
         self.address = address
         self._loop = asyncio.new_event_loop()
-        self._client = _client()
+        self._client = Client()
         self._events: deque[dict[str, Any]] = deque(maxlen=KEPT_EVENTS)
         self._client.events.event_filter = self._seen  # the default listener, whose own queue has no end
         try:
@@ -250,15 +251,6 @@ class _Qmp:
                 task.cancel()
             self._loop.run_until_complete(asyncio.sleep(0))
             self._loop.close()
-
-
-def _client() -> QMPClient:
-    try:
-        return QMPClient("mdtool", readbuflen=MAX_ANSWER)
-    except TypeError:  # qemu.qmp 0.0.3, which Debian has, knows it by another name
-        client = QMPClient("mdtool")
-        client._limit = MAX_ANSWER  # type: ignore[attr-defined]
-        return client
 
 
 def _told_connect(error: BaseException, source: str, timeout: float) -> BaseException:

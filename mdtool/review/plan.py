@@ -13,7 +13,6 @@ from mdtool.machine.tree import Tree
 from mdtool.machine.values import natural
 from mdtool.reconcile.plan import Action, Plan, Reason, Step
 from mdtool.records import replace
-from mdtool.review.names import names
 from mdtool.text import one_line
 
 _SUMS = {
@@ -80,6 +79,8 @@ def summary(plan: Plan) -> str:
 
 def with_names(plan: Plan, old: Tree | None, new: Tree) -> Plan:
     """The plan with what the guest calls each device; a step whose device is called otherwise is one that it notices."""
+    from mdtool.review.names import names
+
     before = {named.node: named.name for named in names(old)} if old is not None else {}
     after = {named.node: named.name for named in names(new)}
     now = {place.node.origin: place.name for place in new.places if place.node.origin is not None}

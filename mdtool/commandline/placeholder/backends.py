@@ -24,10 +24,6 @@ Bag = dict[str, Any]
 DISK_SIZE = 16 * 1024**3
 #: bytes, by what is not a hard disk; a card's size is a power of two
 SIZES = {"cdrom": 4 * 1024**2, "floppy": 1474560, "sd": 1024**3}
-#: bytes; TCG's x86 CPUs address 40 bits, and some of that is devices
-TCG_MEMORY = 512 * 1024**3
-#: the interrupt controller of ARM's virt where the host's own is wanted
-TCG_GIC = "3"
 
 
 def hub_of(name: str) -> int:

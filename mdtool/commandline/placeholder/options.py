@@ -15,8 +15,6 @@ from mdtool.commandline.option import Option, text_from_bag
 from mdtool.commandline.placeholder.backends import (
     DISK_SIZE,
     SIZES,
-    TCG_GIC,
-    TCG_MEMORY,
     cpu_without_host,
     hub_of,
     option_from_bag,
@@ -27,6 +25,7 @@ from mdtool.commandline.placeholder.flash import flash_size, flash_unit, path_of
 from mdtool.commandline.placeholder.hostside import Given, HostSide
 from mdtool.commandline.sizes import MIB, bytes_of
 from mdtool.commandline.table import GUEST, KEPT, OPTIONS
+from mdtool.commandline.tcg import TCG_GIC, TCG_MEMORY
 from mdtool.machine.roles import role
 from mdtool.machine.values import nested
 from mdtool.records import replace

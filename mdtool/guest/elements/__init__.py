@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from fnmatch import fnmatchcase
 from functools import cache
 
 from mdtool.guest.elements.character import CHANNEL, CONSOLE, PARALLEL, SERIAL
@@ -31,7 +30,7 @@ from mdtool.guest.elements.tpm import TPM
 from mdtool.guest.elements.video import PRIMARY, VIDEO
 from mdtool.guest.elements.vsock import VSOCK
 from mdtool.guest.elements.watchdog import WATCHDOG
-from mdtool.guest.table import Device
+from mdtool.guest.table import Device, is_like
 
 #: Tag -> row, for every element that may stand under <devices>.
 ROWS: Mapping[str, Device] = {
@@ -51,7 +50,7 @@ def can_make(driver: str) -> bool:
     >>> can_make("virtio-blk-pci"), can_make("edu")
     (True, False)
     """
-    return any(fnmatchcase(driver, pattern) for pattern in _PATTERNS)
+    return any(is_like(driver, pattern) for pattern in _PATTERNS)
 
 
 _PATTERNS = frozenset(

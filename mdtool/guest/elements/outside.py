@@ -15,8 +15,6 @@ from mdtool.machine.tree import Properties, Value
 from mdtool.machine.values import uuid_from_text
 from mdtool.text import pattern, quoted
 
-QEMU = "{http://libvirt.org/schemas/domain/qemu/1.0}"
-
 
 def wanted_outside(guest: Guest) -> Iterator[Wanted]:
     """libvirt gives the generation id an id of its own and the other none.
@@ -36,10 +34,9 @@ def wanted_outside(guest: Guest) -> Iterator[Wanted]:
     info = guest.domain.first("features/vmcoreinfo")
     if info is not None and info.get("@state") != "off":
         yield Wanted("vmcoreinfo", "vmcoreinfo", "vmcoreinfo", element=info)
-    for holder in (child for child in guest.domain if child.tag == f"{QEMU}commandline"):
-        for flag, value in pairwise(child for child in holder if child.tag == f"{QEMU}arg"):
-            if (flag.get("@value") or "").lstrip("-") == "device" and value.get("@value"):
-                yield _from_argument(value)
+    for flag, value in pairwise(guest.arguments):
+        if (flag.get("@value") or "").lstrip("-") == "device" and value.get("@value"):
+            yield _from_argument(value)
 
 
 def _generation(guest: Guest) -> str:

@@ -11,12 +11,10 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from mdtool.commandline.placeholder.backends import TCG_MEMORY
+from mdtool.commandline.tcg import TCG_MEMORY
 from mdtool.errors import InputError, MdtoolError, Report, choices
-from mdtool.guest.commandline import with_commandline
 from mdtool.guest.machines import machine_of
 from mdtool.guest.model import Guest
 from mdtool.guest.platform.clock import clock_options, clock_section
@@ -29,6 +27,9 @@ from mdtool.guest.platform.units import MIB, bytes_of, names
 from mdtool.guest.xml import Element
 from mdtool.machine.tree import SECTIONS, Tree
 from mdtool.records import dataclass, field
+
+if TYPE_CHECKING:
+    from datetime import datetime
 
 __all__ = ["Platform", "check_domain", "iothreads", "platform_argv", "platform_of", "sections_from_guest"]
 
@@ -94,8 +95,11 @@ def sections_from_guest(guest: Guest, report: Report) -> dict[str, dict[str, Any
     with report.step():
         if security := _launch_security(guest):
             sections["features"] = {**sections.get("features", {}), "launch_security": security}
-    with report.step():
-        sections = with_commandline(guest, sections)
+    if guest.arguments:
+        from mdtool.guest.commandline import with_commandline  # few guests have one
+
+        with report.step():
+            sections = with_commandline(guest, sections)
     _unknown(guest, report)
     return {name: sections[name] for name in SECTIONS if sections.get(name)}
 
@@ -156,7 +160,7 @@ def platform_of(
     if uuid is not None:
         words += ["-uuid", uuid]
     words += ["-no-user-config", "-nodefaults"]
-    words += clock_options(sections.get("clock", {}), now or datetime.now(UTC))
+    words += clock_options(sections.get("clock", {}), now)
     words += _actions(guest)
     words += loader.words
     words += boot_options(guest, sections, rehearse=rehearse)

@@ -12,13 +12,15 @@ here.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mdtool.errors import InputError, Report, choices
 from mdtool.guest.model import Guest
 from mdtool.guest.platform.units import number
 from mdtool.guest.xml import Element
+
+if TYPE_CHECKING:
+    from datetime import datetime
 
 Section = dict[str, Any]
 
@@ -47,12 +49,17 @@ def clock_section(guest: Guest, report: Report) -> Section:
     return section
 
 
-def clock_options(section: Mapping[str, Any], now: datetime) -> list[str]:
-    """``-rtc``; ``now`` (in UTC) matters only where the clock has an offset."""
+def clock_options(section: Mapping[str, Any], now: datetime | None) -> list[str]:
+    """``-rtc``; ``now`` (in UTC, None for the host's clock) matters only where the clock has an offset."""
     base, offset = section.get("base", "utc"), section.get("offset", 0)
     if isinstance(base, int):
+        from datetime import UTC, datetime
+
         text = datetime.fromtimestamp(base, UTC).strftime("%Y-%m-%dT%H:%M:%S")
     elif offset:
+        from datetime import UTC, datetime, timedelta
+
+        now = now or datetime.now(UTC)
         start = (now.astimezone() if base == "localtime" else now) + timedelta(seconds=offset)
         text = start.strftime("%Y-%m-%dT%H:%M:%S")
     else:

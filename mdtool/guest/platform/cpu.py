@@ -15,7 +15,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from mdtool.commandline.placeholder.backends import cpu_without_host
 from mdtool.errors import InputError, Report, choices
 from mdtool.guest.machines import machine_of
 from mdtool.guest.model import Guest
@@ -76,7 +75,11 @@ def cpu_options(guest: Guest, section: Mapping[str, Any], *, tcg: bool, rehearse
     if model is not None:
         switches = section.get("features", {})
         text = ",".join([model, *(f"{name}={_spelled(value)}" for name, value in switches.items())])
-        words += ["-cpu", cpu_without_host(text) if rehearse else text]
+        if rehearse:
+            from mdtool.commandline.placeholder.backends import cpu_without_host
+
+            text = cpu_without_host(text)
+        words += ["-cpu", text]
     vcpus, maximum = section.get("vcpus", 1), section.get("maxcpus")
     smp = [str(vcpus)]
     if maximum:

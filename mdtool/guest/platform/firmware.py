@@ -19,9 +19,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from mdtool.commandline.placeholder.flash import flash_size
-from mdtool.commandline.placeholder.hostside import HostSide
-from mdtool.commandline.sections import joined
 from mdtool.errors import InputError, Report, choices
 from mdtool.guest.model import Guest
 from mdtool.guest.platform.units import escaped, number, on, switch
@@ -103,6 +100,8 @@ def boot_options(guest: Guest, sections: Mapping[str, Mapping[str, Any]], *, reh
             words += ["-acpitable", f"{_signature(table)}file={escaped(table.text)}"]
     tables = sections.get("smbios", {})
     if tables.get("mode") == "host":  # and what <qemu:commandline> says over it
+        from mdtool.commandline.sections import joined
+
         tables = tables if rehearse else joined(host_smbios(), tables)
     words += list(_smbios_options(tables))
     for name, value in sections.get("features", {}).get("fw_cfg", {}).items():
@@ -275,6 +274,9 @@ def _own_vars(guest: Guest) -> str:
 
 def _null_flash(guest: Guest, bank: str, part: str, path: str) -> Section:
     """Empty flash of the right size: the guest sees its size, and a rehearsal runs no firmware."""
+    from mdtool.commandline.placeholder.flash import flash_size
+    from mdtool.commandline.placeholder.hostside import HostSide
+
     size = flash_size({"filename": path}, 0 if part == "code" else 1, HostSide(Path(), guest.arch))
     return {"driver": "null-co", "node-name": bank, "size": size, "read-zeroes": True, "read-only": part == "code"}
 

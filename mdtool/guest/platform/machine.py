@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-from mdtool.commandline.placeholder.backends import TCG_GIC
+from mdtool.commandline.tcg import TCG_GIC
 from mdtool.errors import InputError, Report, choices
 from mdtool.guest.devices import wanted_from_guest
 from mdtool.guest.elements.disk import floppy_boot

@@ -20,7 +20,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from mdtool.commandline.placeholder.backends import TCG_MEMORY
+from mdtool.commandline.tcg import TCG_MEMORY
 from mdtool.errors import InputError, Report, choices
 from mdtool.guest.machines import Machine, machine_of
 from mdtool.guest.model import Guest

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
@@ -388,6 +389,7 @@ EXCLUSIVE = frozenset(type_ for kind in KINDS.values() if kind.form and not kind
 SHARED = frozenset(type_ for kind in KINDS.values() if kind.shared for type_ in kind.types)
 
 
+@lru_cache(1024)
 def kind_of_driver(driver: str) -> Kind:
     """The kind of bus that a driver sits on; PCI where no row knows better."""
     return next((kind for kind in KINDS.values() if kind.devices.match(driver)), PCI)

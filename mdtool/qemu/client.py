@@ -1,0 +1,38 @@
+"""``qemu.qmp``'s client, for many small commands at once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from qemu.qmp import Message, QMPClient
+
+from mdtool.limits import MAX_ANSWER
+
+
+class Client(QMPClient):
+    """Sends all commands that wait in one write, so that QEMU wakes up once for them, and keeps no log of what was said:
+    the library writes each message anew for its log, which takes as long as all the rest.
+    """
+
+    def __init__(self) -> None:
+        try:
+            super().__init__("mdtool", readbuflen=MAX_ANSWER)
+        except TypeError:  # qemu.qmp 0.0.3, which Debian has, knows it by another name
+            super().__init__("mdtool")
+            self._limit = MAX_ANSWER
+        self._unsent: list[bytes] = []
+
+    def _do_send(self, msg: Message) -> None:
+        self._unsent.append(bytes(msg))
+        waiting: Any = getattr(self, "_outgoing", None)
+        if waiting is None or waiting.empty():
+            whole = b"".join(self._unsent)
+            self._unsent.clear()
+            assert self._writer is not None
+            self._writer.write(whole)
+
+    def _cb_outbound(self, msg: Message) -> Message:
+        return msg
+
+    def _cb_inbound(self, msg: Message) -> Message:
+        return msg
