@@ -61,6 +61,7 @@ def program() -> NoReturn:
     """
     status = 2
     try:
+        _open_what_is_closed()
         try:
             status = main()
         finally:
@@ -72,6 +73,14 @@ def program() -> NoReturn:
         os.write(2, b"error: mdtool failed, and could not say why [internal]\n")
     finally:
         os._exit(status)
+
+
+def _open_what_is_closed() -> None:
+    """A standard stream that was closed gets a descriptor on which it fails; else the first file opened would be it."""
+    for number, name, flags in ((0, "stdin", os.O_WRONLY), (1, "stdout", os.O_RDONLY), (2, "stderr", os.O_WRONLY)):
+        if getattr(sys, name) is None:
+            os.open(os.devnull, flags)  # the lowest number that is free
+            setattr(sys, name, open(number, "w" if number else "r", closefd=False))  # noqa: SIM115
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from mdtool.cli.output import asked, say, warn_all, wrote
 from mdtool.cli.source import source_arguments
 from mdtool.errors import InputError, MdtoolError
+from mdtool.files import text_from_file
 from mdtool.records import replace
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     xml, description = _files(args)
     target = description if args.description else xml
-    before = target.read_text(encoding="utf-8")
+    before = text_from_file(target)
     with _scratch(target, before) as scratch:
         edited = _edited(scratch, target, before, xml, description, args)
         if edited is None:
@@ -75,9 +76,9 @@ def _scratch(target: Path, before: str) -> Iterator[Path]:
     try:
         yield scratch
     except MdtoolError:
-        text = without_marks(scratch.read_text(encoding="utf-8"))
+        text = without_marks(scratch.read_text(encoding="utf-8", errors="surrogateescape"))
         if kept := text != before:
-            scratch.write_text(text, encoding="utf-8")
+            scratch.write_text(text, encoding="utf-8", errors="surrogateescape")
             say(f"nothing was written; your text is kept as {scratch}")
         raise
     finally:
@@ -110,7 +111,7 @@ def _edited(
     shown = before
     for turn in count(1):
         _open(scratch)
-        now = scratch.read_text(encoding="utf-8")
+        now = text_from_file(scratch)
         text = without_marks(now)
         if text == before:
             return None
@@ -181,7 +182,7 @@ def _carried_out(text: str, before: str, shown: Revision, files: tuple[Path, Pat
     target, xml, description = files
     agreed = as_shown(shown)
     with locked(xml, description):
-        if target.read_text(encoding="utf-8") != before:
+        if text_from_file(target) != before:
             raise ConflictError(f"{target} was changed by somebody else since it was opened", rule="plan-stale")
         revision = _revision(text, xml, description, args)
         agreed(revision)

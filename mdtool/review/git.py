@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mdtool.errors import MdtoolError
-from mdtool.files import write_file
+from mdtool.files import text_from_file, write_file
 
 PATTERNS = ("*.yaml",)  # a file that is no description is merged and shown by lines, as ever
 
@@ -42,7 +42,7 @@ def set_up(patterns: Sequence[str] = PATTERNS, *, everywhere: bool = False, remo
             _git("config", scope, name, value)
     done.append(f"git config {scope}: {'removed ' if remove else ''}diff.mdtool and merge.mdtool")
     path = _attributes(everywhere)
-    old = path.read_text() if path.exists() else ""
+    old = text_from_file(path) if path.exists() else ""
     ours = [f"{pattern} diff=mdtool merge=mdtool" for pattern in patterns]
     kept = [line for line in old.splitlines() if "merge=mdtool" not in line]
     new = "".join(f"{line}\n" for line in (kept if remove else [*kept, *ours]))
