@@ -14,15 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 from mdtool.errors import ConflictError, InputError, MdtoolError
 from mdtool.machine.buses.arguments import device_arguments
-from mdtool.machine.tree import Place, Tree
+from mdtool.machine.tree import Node, Place, Tree
 from mdtool.reconcile.assemble import assembled, parts_of
 from mdtool.reconcile.merge import ABSENT
 from mdtool.reconcile.plan import Action, Plan, Step
 from mdtool.records import dataclass, field, replace
 
 if TYPE_CHECKING:
-    from mdtool.guest.model import Wanted
-    from mdtool.launch.backends.base import Backend, Host
+    from mdtool.launch.backends.base import Backend
     from mdtool.qemu.session import Session
 
 UNPLUG_SECONDS = 20.0  # a guest lets go of a device within a few; one that runs no operating system never does
@@ -93,17 +92,16 @@ def carried_out(
     session: Session,
     plan: Plan,
     trees: tuple[Tree, Tree],
-    wanted: Sequence[Wanted],
-    host: Host,
+    behind: Callable[[Node], Backend],
     *,
     seconds: float = UNPLUG_SECONDS,
 ) -> list[Outcome]:
     """Do what can be done, removals first; the outcome of every step that is not ``keep``, in the order of the plan.
 
-    ``trees`` are the machine that runs and the one that the plan leads to; ``wanted`` and ``host`` give new devices
-    their host side.  Nothing half done stays behind: where a device is refused, its backends go again.
+    ``trees`` are the machine that runs and the one that the plan leads to; ``behind`` gives a new device its host side,
+    which no description has.  Nothing half done stays behind: where a device is refused, its backends go again.
     """
-    work = _Live(session, *trees, {one.origin: one for one in wanted}, host, seconds)
+    work = _Live(session, *trees, behind, seconds)
     steps = [step for step in plan.steps if step.action is not Action.KEEP]
     done = {id(step): Outcome(step, work.attempt(step)) for step in in_order(steps, *trees)}
     return [done[id(step)] for step in steps]
@@ -145,8 +143,7 @@ class _Live:
     session: Session
     old: Tree
     new: Tree
-    wanted: Mapping[str, Wanted]
-    host: Host
+    behind: Callable[[Node], Backend]
     seconds: float
     there: set[str] = field(default_factory=set)
 
@@ -213,13 +210,7 @@ class _Live:
             raise Left(f"its bus {place.bus.name} is not there before a power cycle")
 
     def _backend(self, place: Place) -> Backend:
-        from mdtool.launch.backends import backend_of
-        from mdtool.launch.backends.base import Backend
-
-        one = self.wanted.get(place.node.origin or "")
-        if one is None or one.element is None:
-            return Backend()
-        made = Backend(properties=one.facts.get("host", {})) + backend_of(one.element, place.node, self.host)
+        made = self.behind(place.node)
         if made.secrets or made.processes or made.machine:
             raise Left("its host side has to be set up before QEMU starts")
         return made

@@ -183,6 +183,7 @@ def _live(args: argparse.Namespace, guest: Guest, old: Tree | None, new: Tree, p
     """What was done, and the machine that runs now."""
     from mdtool.apply.live import UNPLUG_SECONDS, as_far, carried_out, check_before, differences
     from mdtool.errors import InputError, QemuError
+    from mdtool.launch.backends import backends_of
     from mdtool.launch.backends.base import Host
     from mdtool.launch.prepare import free_port, wanted_by
     from mdtool.qemu.runtime import runtime_base
@@ -191,12 +192,10 @@ def _live(args: argparse.Namespace, guest: Guest, old: Tree | None, new: Tree, p
     if old is None:
         remedy = f"describe it first: mdtool dump {args.live} --xml {args.guest} -o {args.description}"
         raise InputError(f"{args.description} is not there, and --live changes a described guest", remedy=remedy)
-    host = Host(guest, runtime_base() / guest.key, free_port)
+    behind = backends_of(wanted_by(guest, new), Host(guest, runtime_base() / guest.key, free_port))
     with session_from_source(args.live) as session:
         check_before(session, old)
-        outcomes = carried_out(
-            session, plan, (old, new), wanted_by(guest, new), host, seconds=args.timeout or UNPLUG_SECONDS
-        )
+        outcomes = carried_out(session, plan, (old, new), behind, seconds=args.timeout or UNPLUG_SECONDS)
         if found := differences(session, new, outcomes):
             raise QemuError("plugged in, and not as described: " + "; ".join(found))
     return outcomes, as_far(old, new, outcomes)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from mdtool.errors import InputError
-from mdtool.guest.allocation.controllers import implied, index_of, scsi_model, transport, type_of
+from mdtool.guest.allocation.controllers import implied, index_of, scsi_model, type_of
 from mdtool.guest.allocation.drives import bus_of, wish_of
 from mdtool.guest.allocation.zpci import with_zpci
 from mdtool.guest.disk_buses import LAYOUTS
@@ -122,14 +122,6 @@ def _has(guest: Guest, tag: str) -> bool:
     return any(element.tag == tag for element in guest.devices)
 
 
-def is_x86(guest: Guest) -> bool:
-    return guest.arch in ("x86_64", "i686", "i386")
-
-
-def is_ppc(guest: Guest) -> bool:
-    return guest.arch in ("ppc64", "ppc64le")
-
-
 def pci_root(guest: Guest) -> str:
     """The model of PCI controller 0, "" for a machine without PCI.
 
@@ -146,7 +138,7 @@ def _scsi_for_hostdevs(guest: Guest, wanted: Sequence[Wanted]) -> Iterator[Wante
 
 
 def _usb(guest: Guest, wanted: Sequence[Wanted]) -> Iterator[Wanted]:
-    model = "qemu-xhci" if guest.is_q35 or is_ppc(guest) else "piix3-uhci" if is_x86(guest) else ""
+    model = "qemu-xhci" if guest.is_q35 or guest.is_ppc else "piix3-uhci" if guest.is_x86 else ""
     if model and 0 not in _have(wanted, "usb"):
         yield implied(guest, "usb", guest.known.get(("usb", 0), model), 0)
 
@@ -164,7 +156,7 @@ def _root(guest: Guest, wanted: Sequence[Wanted]) -> Iterator[Wanted]:
 
 def _input(guest: Guest, wanted: Sequence[Wanted]) -> Iterator[Wanted]:
     """The machine's own mouse and keyboard; on POWER, whose screen needs them, USB ones, where a tablet is a mouse too."""
-    bus = "ps2" if is_x86(guest) else "usb" if is_ppc(guest) and _has(guest, "graphics") else ""
+    bus = "ps2" if guest.is_x86 else "usb" if guest.is_ppc and _has(guest, "graphics") else ""
     have = {(one.facts.get("bus"), one.facts.get("type")) for one in wanted if one.kind == "input"}
     if (bus, "tablet") in have:
         have.add((bus, "mouse"))
@@ -180,20 +172,20 @@ def _video(guest: Guest, _: Sequence[Wanted]) -> Iterator[Wanted]:
     """A screen needs a graphics card."""
     if not _has(guest, "graphics") or _has(guest, "video"):
         return
-    if is_x86(guest) or (guest.arch.startswith("arm") and not guest.is_virt):
+    if guest.is_x86 or (guest.arch.startswith("arm") and not guest.is_virt):
         model, driver, properties = "cirrus", "cirrus-vga", {}
-    elif is_ppc(guest):
+    elif guest.is_ppc:
         model, driver, properties = "vga", "VGA", {"vgamem_mb": 16}
     else:
-        name = "virtio-vga" if guest.arch == "riscv64" else f"virtio-gpu-{transport(guest)}"
+        name = "virtio-vga" if guest.arch == "riscv64" else f"virtio-gpu-{guest.transport}"
         model, driver, properties = "virtio", name, {"max_outputs": 1}
     facts = {"choice": model, "model": model, "primary": True}
     yield Wanted("video", driver, f"video/{model}", alias="video", facts=facts, properties=properties)
 
 
 def _memballoon(guest: Guest, _: Sequence[Wanted]) -> Iterator[Wanted]:
-    bus = transport(guest)
-    if not guest.arch.startswith(("arm", "aarch64")) and not _has(guest, "memballoon"):
+    bus = guest.transport
+    if not guest.is_arm and not _has(guest, "memballoon"):
         facts = {"choice": "virtio", "transport": bus}
         yield Wanted("memballoon", f"virtio-balloon-{bus}", "memballoon", alias="balloon", facts=facts)
 

@@ -200,9 +200,9 @@ def address_types(guest: Guest, wanted: Wanted) -> Set[str]:
         takes = _TRANSPORTS.keys() - ({"virtio-mmio"} if wanted.driver.startswith(_NO_MMIO) else set())
     elif wanted.driver == "ib700":
         takes = set()  # an ISA device whose port is where it always was
-    if wanted.kind == "controller" and guest.arch.startswith(("arm", "aarch64")):
+    if wanted.kind == "controller" and guest.is_arm:
         takes |= {"virtio-mmio"}  # libvirt gives it to any controller of a board without PCI
-    return takes if guest.arch in ("s390", "s390x") else takes - {"ccw"}
+    return takes if guest.is_s390 else takes - {"ccw"}
 
 
 _NO_MMIO = ("vhost-scsi", "virtio-mem", "virtio-pmem")
@@ -211,14 +211,9 @@ _NO_MMIO = ("vhost-scsi", "virtio-mem", "virtio-pmem")
 def virtio_transport(guest: Guest, spot: Spot | None) -> str:
     """How a virtio device reaches its guest: ``pci``, ``ccw`` or ``mmio``.
 
-    The address says it; without one, s390x has channels, the ARM and RISC-V boards without PCI have virtio-mmio slots,
-    and everything else PCI.
+    The address says it; without one, the machine.
     """
-    if spot is not None and spot.type in _TRANSPORTS:
-        return _TRANSPORTS[spot.type]
-    if guest.arch in ("s390", "s390x"):
-        return "ccw"
-    return "mmio" if guest.arch.startswith("arm") and guest.machine.startswith("vexpress") else "pci"
+    return _TRANSPORTS[spot.type] if spot is not None and spot.type in _TRANSPORTS else guest.transport
 
 
 _TRANSPORTS = {"pci": "pci", "ccw": "ccw", "virtio-mmio": "mmio"}

@@ -152,6 +152,29 @@ class Guest:
         return family_of(self.machine, self.arch)
 
     @property
+    def is_x86(self) -> bool:
+        return self.arch in ("x86_64", "i686", "i386")
+
+    @property
+    def is_arm(self) -> bool:
+        return self.arch.startswith(("arm", "aarch64"))
+
+    @property
+    def is_ppc(self) -> bool:
+        return self.arch.startswith("ppc64")
+
+    @property
+    def is_s390(self) -> bool:
+        return self.arch in ("s390", "s390x")
+
+    @property
+    def transport(self) -> str:
+        """How a virtio device reaches a guest that says nothing of it: ``pci``, ``ccw`` or ``mmio``."""
+        if self.is_s390:
+            return "ccw"
+        return "mmio" if self.is_arm and self.machine.startswith("vexpress") else "pci"
+
+    @property
     def is_q35(self) -> bool:
         return self.family is Q35
 

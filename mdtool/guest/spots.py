@@ -121,7 +121,7 @@ def _on_pci(index: int, node: Node) -> Spot | None:
     if not match:
         return None
     numbers: dict[str, Any] = {"domain": 0, "bus": index, "slot": int(match[1], 16), "function": int(match[2])}
-    multifunction = node.properties.get("multifunction", node.pins.get("multifunction"))
+    multifunction = node.value("multifunction")
     if multifunction in (True, "on"):
         numbers["multifunction"] = True
     elif node.properties.get("multifunction") in (False, "off"):
@@ -146,7 +146,7 @@ def _on_named_bus(bus_name: str, node: Node) -> Spot | None:
     except ValueError:
         return None
     if name == "zpci":
-        numbers["fid"] = node.properties.get("fid", node.pins.get("fid"))
+        numbers["fid"] = node.value("fid")
     return Spot(name, numbers)
 
 

@@ -145,7 +145,7 @@ class _Writer:
 def _spot(tree: Tree, place: Place) -> Spot | None:
     """libvirt's place of a node, with a memory device's base where the description has it."""
     spot = spot_from_node(place.bus.name if place.bus else "", place.node, tree)
-    if spot is not None and spot.type == "dimm" and (base := _known(place.node, "addr")) is not None:
+    if spot is not None and spot.type == "dimm" and (base := place.node.value("addr")) is not None:
         return Spot("dimm", {**spot.numbers, "base": number(base)})
     return spot
 
@@ -163,7 +163,7 @@ def _built_in(guest: Guest, one: Wanted) -> Spot | None:
 def _beside(tree: Tree) -> Mapping[Value, New]:
     """Id of a device -> the <zpci> in its <address>, for each that has a zpci device of s390x beside it."""
     return {
-        node.properties.get("target"): New("zpci", {"uid": f"0x{node.address}", "fid": f"0x{_known(node, 'fid') or 0:08x}"})
+        node.properties.get("target"): New("zpci", {"uid": f"0x{node.address}", "fid": f"0x{node.value('fid') or 0:08x}"})
         for place in tree.places
         if (node := place.node).driver == "zpci" and node.address is not None
     }
@@ -183,7 +183,7 @@ def _target_of(node: Node) -> dict[str, str]:
     return {
         target.attribute: target.form.format(value)
         for name, target in targets_of(node.driver).items()
-        if (value := number(_known(node, name), -1)) >= 0
+        if (value := number(node.value(name), -1)) >= 0
     }
 
 
@@ -193,10 +193,6 @@ def _alias_of(node: Node, aliases: str) -> str | None:
     if aliases == "own" or node.id.startswith(USER):
         return node.id
     return USER + re.sub(r"[^a-zA-Z0-9_-]", "-", node.id)  # libvirt drops an alias with any other character
-
-
-def _known(node: Node, name: str) -> Value:
-    return node.properties.get(name, node.pins.get(name))
 
 
 def _equal(have: str | None, want: str) -> bool:

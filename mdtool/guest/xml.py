@@ -9,11 +9,9 @@ from __future__ import annotations
 import codecs
 import re
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from xml.parsers import expat
 
 from mdtool.errors import InputError, Position
-from mdtool.files import bytes_from_file
 from mdtool.limits import MAX_ELEMENTS_DEEP, MAX_VALUES
 from mdtool.records import dataclass, field
 from mdtool.text import one_line, pattern, quoted
@@ -68,16 +66,6 @@ class Element:
         head = path.rpartition("@")[0].rstrip("/") if "@" in path else path
         holder = self.first(head) if head else self
         return holder.position if holder is not None else self.position
-
-
-def element_from_file(path: str | Path) -> Element:
-    """Read guest XML; raises InputError with line and column where it is none, or has a DTD or entities."""
-    return element_from_bytes(bytes_from_file(path), str(path))
-
-
-def xml_from_file(path: str | Path) -> bytes:
-    """The text of a guest XML in UTF-8, whatever the file is in; for those that change it."""
-    return utf8_from_xml(bytes_from_file(path), str(path))
 
 
 def utf8_from_xml(data: bytes, file: str) -> bytes:

@@ -13,7 +13,8 @@ from mdtool.commandline.placeholder.hostside import Given, HostSide
 from mdtool.commandline.placeholder.options import BACKENDS
 from mdtool.errors import Position, QemuError
 from mdtool.importer.row import Made
-from mdtool.machine.buses import PCI_BUSES, provider_of
+from mdtool.machine.buses.kinds import PCI_BUSES
+from mdtool.machine.buses.providers import provider_of
 from mdtool.machine.drivers import same_driver
 from mdtool.machine.roles import role
 from mdtool.qemu.replies import FOLDED, Raw, RawBus, RawDevice

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from mdtool.compare import compare
 from mdtool.errors import InputError, MdtoolError, MonitorError, Position, Report
 from mdtool.files import text_from_file
-from mdtool.machine.buses import bus_of_the_machine
+from mdtool.machine.buses.kinds import bus_of_the_machine
 from mdtool.machine.schema import validate_hints
 from mdtool.machine.tree import BUILTIN, HAND, Bus, Node, Place, Retired, Tree
 from mdtool.machine.writer import data_from_retired

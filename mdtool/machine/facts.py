@@ -138,11 +138,6 @@ def near(word: str, words: Iterable[str]) -> list[str]:
     return difflib.get_close_matches(word, list(words), n=5, cutoff=0.6)
 
 
-def value_of(node: Node, name: str, absent: Value = None) -> Value:
-    """A property as the guest will have it: chosen, or pinned."""
-    return node.properties.get(name, node.pins.get(name, absent))
-
-
 #: what a device is for that provides a bus: its type -> the kind
 _KINDS_BY_BUS: Mapping[str, str] = {
     **dict.fromkeys(PCI_BUSES, "bridge"),

@@ -14,7 +14,6 @@ from typing import Any
 from mdtool.errors import Position
 from mdtool.records import dataclass, field
 
-type_of_value = (str, int, float, bool, type(None), list, dict)
 #: A property value: str, int, float, bool, None (QEMU's ``<null>``), or a list or a dict of them.
 Value = Any
 Properties = Mapping[str, Value]
@@ -59,6 +58,14 @@ class Node:
     buses: tuple[Bus, ...] = ()
     position: Position | None = field(default=None, compare=False, repr=False)
     empty: frozenset[str] = field(default=frozenset(), compare=False, repr=False)
+
+    def value(self, name: str, absent: Any = None) -> Any:
+        """A property as the guest will have it: chosen, or pinned.
+
+        >>> Node("e1000", "n", properties={"mac": "x"}, pins={"mac": "y", "rombar": 1}).value("mac")
+        'x'
+        """
+        return self.properties.get(name, self.pins.get(name, absent))
 
     def __str__(self) -> str:
         where = f" at {self.address}" if self.address is not None else ""

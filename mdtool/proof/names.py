@@ -32,7 +32,7 @@ def _path(place: Place, provider: dict[str, Place]) -> str | None:
     if above is None:
         return place.node.address
     if above.node.driver in _PXB:
-        number = above.node.properties.get("bus_nr", above.node.pins.get("bus_nr", 0))
+        number = above.node.value("bus_nr", 0)
         return f"bus {number}: {place.node.address}"
     head = _path(above, provider)
     return f"{head}/{place.node.address}" if head is not None else None

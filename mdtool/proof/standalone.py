@@ -7,12 +7,11 @@ null one stands there: the same that a rehearsal of a guest XML has.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from mdtool.commandline.placeholder.backends import placeholder
-from mdtool.commandline.placeholder.drivers import SUBSTITUTES, substitute_properties
+from mdtool.commandline.placeholder.drivers import SUBSTITUTES, names_behind, substitute_properties
 from mdtool.errors import InputError, Position
 from mdtool.guest.model import Guest
 from mdtool.guest.platform import platform_of
@@ -22,7 +21,6 @@ from mdtool.machine.buses.arguments import device_arguments
 from mdtool.machine.tree import Node, Tree
 from mdtool.proof.firmware import Image, image_from_hash, why_missing, words_with_image
 from mdtool.records import dataclass, field
-from mdtool.text import pattern
 
 #: libvirt spells an architecture as uname does
 _LIBVIRT_ARCH = {"arm": "armv7l", "i386": "i686"}
@@ -138,7 +136,10 @@ def _cell(node: Mapping[str, Any], here: Position) -> Element:
 
 
 def _behind(node: Node, name: str, tree: Tree) -> Behind:
-    return next((make(node, name, tree) for pattern, make in BEHIND if pattern.match(node.driver)), NOTHING)
+    kind = names_behind(node.driver)
+    if kind is None:
+        return NOTHING
+    return _BEHIND[kind](node, name, tree) if kind in _BEHIND else _placed(kind, f"behind-{name}")
 
 
 NOTHING = Behind([], {})
@@ -147,10 +148,6 @@ NOTHING = Behind([], {})
 def _placed(kind: str, name: str, **facts: Any) -> Behind:
     """The placeholder of a kind, and the property that names it."""
     return Behind(list(placeholder(kind, name, **facts).words), {kind: name})
-
-
-def _of_kind(kind: str) -> Callable[[Node, str, Tree], Behind]:
-    return lambda _node, name, _tree: _placed(kind, f"behind-{name}")
 
 
 def _disk(node: Node, name: str, _tree: Tree) -> Behind:
@@ -169,21 +166,8 @@ def _memory(node: Node, name: str, tree: Tree) -> Behind:
     return _placed("memdev", id, size=size, share=True)
 
 
-def _sound(_node: Node, _name: str, _tree: Tree) -> Behind:
-    return Behind([], {"audiodev": "audio0"})
-
-
-BEHIND: tuple[tuple[re.Pattern[str], Callable[[Node, str, Tree], Behind]], ...] = (
-    (pattern(r"(scsi|ide)-(hd|cd|block|generic)$|floppy$|nvme$|usb-storage$|sd-card$"), _disk),
-    (pattern(r"(virtio|vhost-user)-blk"), _disk),
-    (
-        pattern(r"virtio-net|e1000|igb$|rtl8139$|i8255|ne2k|pcnet$|vmxnet3$|usb-net$|tulip$|spapr-vlan$"),
-        _of_kind("netdev"),
-    ),
-    (pattern(r"(isa|pci|usb)-serial$|isa-parallel$|isa-debugcon$|virt(console|serialport)$"), _of_kind("chardev")),
-    (pattern(r"usb-redir$|ccid-card-|spapr-vty$|sclp(lm)?console$"), _of_kind("chardev")),
-    (pattern(r"pc-dimm$|nvdimm$|virtio-mem|ivshmem"), _memory),
-    (pattern(r"virtio-9p|vhost-user-fs"), _of_kind("fsdev")),
-    (pattern(r"virtio-crypto"), _of_kind("cryptodev")),
-    (pattern(r"hda-(duplex|micro|output)$|AC97$|ES1370$|sb16$|usb-audio$|virtio-sound"), _sound),
-)
+_BEHIND: Mapping[str, Callable[[Node, str, Tree], Behind]] = {
+    "drive": _disk,
+    "memdev": _memory,
+    "audiodev": lambda _node, _name, _tree: Behind([], {"audiodev": "audio0"}),
+}

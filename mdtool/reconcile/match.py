@@ -148,10 +148,6 @@ def _some(value: object) -> list[object]:
     return [] if value is None else [value]
 
 
-def _known(node: Node, name: str) -> object:
-    return node.properties.get(name, node.pins.get(name))
-
-
 def _identity_of_wanted(w: Wanted) -> list[object]:
     names = sorted(w.identifying & w.properties.keys())
     return [tuple((name, str(w.properties[name]).lower()) for name in names)] if names else []
@@ -160,7 +156,7 @@ def _identity_of_wanted(w: Wanted) -> list[object]:
 def _identity_of_node(node: Node, left: Mapping[str, Wanted]) -> list[object]:
     found: list[object] = []
     for names in {tuple(sorted(w.identifying & w.properties.keys())) for w in left.values()}:
-        values = [_known(node, name) for name in names]
+        values = [node.value(name) for name in names]
         if names and all(value is not None for value in values):
             found.append(tuple((name, str(value).lower()) for name, value in zip(names, values, strict=True)))
     return found
@@ -175,7 +171,7 @@ def _marks_of_wanted(w: Wanted) -> list[object]:
 
 
 def _marks_of_node(node: Node) -> list[object]:
-    return [f"{name}/{value}" for name in _MARKS if (value := _known(node, name))]
+    return [f"{name}/{value}" for name in _MARKS if (value := node.value(name))]
 
 
 def _is_part(place: Place) -> bool:
@@ -210,7 +206,7 @@ def _aliases(w: Wanted, predicted: Mapping[str, str]) -> list[object]:
 def _contradicts(w: Wanted, node: Node) -> bool:
     """Whether the node's identity is another one than the element's."""
     return any(
-        _known(node, name) is not None and not same(str(_known(node, name)).lower(), str(w.properties[name]).lower())
+        node.value(name) is not None and not same(str(node.value(name)).lower(), str(w.properties[name]).lower())
         for name in w.identifying & w.properties.keys()
     )
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from mdtool.errors import Position, Report
-from mdtool.machine.tree import Node, Place, Tree
+from mdtool.machine.tree import Place, Tree
 from mdtool.machine.values import plain
 
 #: driver -> the ROM that QEMU gives it, where nobody says another and no dump has told
@@ -47,10 +47,6 @@ def warn_of_shared_roms(tree: Tree, positions: Mapping[str, Position | None], re
 def _handed_over(tree: Tree) -> Iterator[tuple[Place, str]]:
     """Devices whose ROM the firmware gets by its name, and the name."""
     for place in tree.places:
-        file = str(_said(place.node, "romfile", _ROMS.get(place.node.driver, "")))
-        if file and plain(_said(place.node, "rombar", 1)) in ("0", "off"):
+        file = str(place.node.value("romfile", _ROMS.get(place.node.driver, "")))
+        if file and plain(place.node.value("rombar", 1)) in ("0", "off"):
             yield place, file
-
-
-def _said(node: Node, name: str, absent: object) -> object:
-    return node.properties.get(name, node.pins.get(name, absent))

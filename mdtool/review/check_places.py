@@ -8,10 +8,9 @@ from typing import Any
 
 from mdtool.errors import choices
 from mdtool.machine import facts
-from mdtool.machine.buses import EXCLUSIVE, KNOWN_BUSES, PCI_BUSES, PORTS_ONLY, SHARED, form_of, homes, is_port
+from mdtool.machine.buses.kinds import EXCLUSIVE, KNOWN_BUSES, PCI_BUSES, PORTS_ONLY, SHARED, form_of, homes
 from mdtool.machine.buses.limits import LIMITS, usb_ports, usb_speeds
-from mdtool.machine.buses.pci import BRIDGES, EXPRESS
-from mdtool.machine.facts import value_of
+from mdtool.machine.buses.pci import BRIDGES, EXPRESS, is_port
 from mdtool.machine.tree import BUILTIN, Bus, Place
 from mdtool.machine.values import is_on, natural
 from mdtool.machine.writer import address_key
@@ -149,7 +148,7 @@ def address_reserved(subject: Subject) -> Iterator[Finding]:
 
 def multifunction(subject: Subject) -> Iterator[Finding]:
     for name, zero, others in _slots(subject):
-        if zero is not None and others and not is_on(value_of(zero.node, "multifunction")):
+        if zero is not None and others and not is_on(zero.node.value("multifunction")):
             first = others[0]
             what = f"{first.name}: {name} {first.node.address} shares a slot with {zero.name}, whose function 0 is alone"
             remedy = f"give {zero.name} the property multifunction: true"

@@ -7,8 +7,7 @@ from typing import Any
 
 from mdtool.errors import choices
 from mdtool.machine import facts
-from mdtool.machine.buses import is_port
-from mdtool.machine.facts import value_of
+from mdtool.machine.buses.pci import is_port
 from mdtool.machine.machines import ALIASES
 from mdtool.machine.roles import role
 from mdtool.machine.tree import Place, Value
@@ -25,10 +24,8 @@ def id_unique(subject: Subject) -> Iterator[Finding]:
 def chassis_unique(subject: Subject) -> Iterator[Finding]:
     """QEMU refuses two PCI Express ports of one chassis and slot."""
     ports = (place for place in subject.mine if is_port(place.node.driver))
-    keyed = (
-        (p, "properties.chassis", (number(value_of(p.node, "chassis")), number(value_of(p.node, "slot")))) for p in ports
-    )
-    taken = {number(value_of(p.node, "chassis")) for p in subject.mine if is_port(p.node.driver)}
+    keyed = ((p, "properties.chassis", (number(p.node.value("chassis")), number(p.node.value("slot")))) for p in ports)
+    taken = {number(p.node.value("chassis")) for p in subject.mine if is_port(p.node.driver)}
     free = next(count for count in range(1, 1000) if count not in taken)
     for finding in _unique(keyed, "its (chassis, slot) {value}"):
         yield Finding(finding.node, finding.key, finding.what, f"a free one: {free}")
@@ -36,14 +33,14 @@ def chassis_unique(subject: Subject) -> Iterator[Finding]:
 
 @each_node
 def chassis_given(subject: Subject, place: Place) -> Iterator[Finding]:
-    if place.node.driver == "pci-bridge" and not number(value_of(place.node, "chassis_nr")):
+    if place.node.driver == "pci-bridge" and not number(place.node.value("chassis_nr")):
         what = f"{place.name}: a pci-bridge needs a chassis_nr above 0"
         yield Finding(place.name, "properties.chassis_nr", what)
 
 
 def bridge_unique(subject: Subject) -> Iterator[Finding]:
     bridges = (p for p in subject.mine if p.node.driver == "pci-bridge")
-    keyed = ((p, "properties.chassis_nr", number(value_of(p.node, "chassis_nr"))) for p in bridges)
+    keyed = ((p, "properties.chassis_nr", number(p.node.value("chassis_nr"))) for p in bridges)
     yield from _unique(keyed, "the chassis_nr {value}")
 
 
@@ -111,7 +108,7 @@ def mac_form(subject: Subject, place: Place) -> Iterator[Finding]:
 
 @each_node
 def block_size(subject: Subject, place: Place) -> Iterator[Finding]:
-    sizes = [number(value_of(place.node, f"{name}_block_size"), 512) for name in ("logical", "physical")]
+    sizes = [number(place.node.value(f"{name}_block_size"), 512) for name in ("logical", "physical")]
     if "logical_block_size" in place.node.properties and sizes[0] > max(sizes[1], 512):
         what = f"{place.name}: its logical_block_size {sizes[0]} is above its physical_block_size {sizes[1]}"
         yield Finding(place.name, "properties.logical_block_size", what, "a physical_block_size at least as large")

@@ -52,7 +52,7 @@ def _free_number(name: str) -> Mend:
     """A number that no other device has."""
 
     def mend(tree: Tree, place: Place, _: MdtoolError) -> Iterator[Fix]:
-        taken = {str(p.node.properties.get(name, p.node.pins.get(name))) for p in tree.places}
+        taken = {str(p.node.value(name)) for p in tree.places}
         free = next(count for count in range(1, len(tree.places) + 2) if str(count) not in taken)
         change = {"properties": {**place.node.properties, name: free}}
         yield Fix(f"give {place.name} {name}: {free}", tree_with(tree, {place.name: change}))

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from mdtool.machine.buses import PCI_BUSES, is_port
+from mdtool.machine.buses.kinds import PCI_BUSES
 from mdtool.machine.buses.limits import LIMITS, usb_ports, usb_speeds
+from mdtool.machine.buses.pci import is_port
 from mdtool.machine.machines import family_of
 from mdtool.machine.tree import Bus, Node, Place, Tree
 from mdtool.machine.values import number

@@ -16,8 +16,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mdtool.errors import MdtoolError
-from mdtool.machine.buses import EXCLUSIVE, PCI_BUSES, buses_of, is_port
+from mdtool.machine.buses.kinds import EXCLUSIVE, PCI_BUSES
 from mdtool.machine.buses.limits import usb_ports, usb_speeds
+from mdtool.machine.buses.pci import is_port
+from mdtool.machine.buses.providers import buses_of
 from mdtool.machine.document import Document, document_from_text
 from mdtool.machine.edit import rewritten
 from mdtool.machine.pci import pci_facts

@@ -11,8 +11,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 
-from mdtool.machine.buses import EXPANDERS, PCI_BUSES, is_port
-from mdtool.machine.facts import kind_of, value_of
+from mdtool.machine.buses.kinds import EXPANDERS, PCI_BUSES
+from mdtool.machine.buses.pci import is_port
+from mdtool.machine.facts import kind_of
 from mdtool.machine.machines import family_of
 from mdtool.machine.tree import BUILTIN, Bus, Node, Place, Tree
 from mdtool.machine.values import decimal, is_on, natural, number
@@ -102,7 +103,7 @@ def pci_spots(tree: Tree) -> Mapping[str, Spot]:
                     last = walk(inner, last + 1, last + 1)
             beyond = tree.all_buses.get(node.id or "")
             if beyond is not None and beyond.type in EXPANDERS:
-                first = number(value_of(node, "bus_nr")) + (beyond.type == "pxb-bus")  # behind a bridge of its own
+                first = number(node.value("bus_nr")) + (beyond.type == "pxb-bus")  # behind a bridge of its own
                 walk(beyond, first, first)
         return last
 
@@ -120,7 +121,7 @@ def _nic(tree: Tree, place: Place, spots: Mapping[str, Spot], numbers: frozenset
     if kind_of(node.driver) != "network" or place.bus is None:
         return None
     if place.bus.type == "usb-bus":
-        mac = re.sub("[:-]", "", str(value_of(node, "mac", ""))).lower()
+        mac = re.sub("[:-]", "", str(node.value("mac", ""))).lower()
         return Named(place.name, NIC, node.driver, f"enx{mac}", "USB: the MAC") if mac else None
     if place.bus.type == "virtual-css-bus" and node.address is not None:
         return Named(place.name, NIC, node.driver, f"enc{node.address.rpartition('.')[2].lstrip('0')}", "CCW device number")
@@ -130,10 +131,10 @@ def _nic(tree: Tree, place: Place, spots: Mapping[str, Spot], numbers: frozenset
     if spot is None:
         return None
     bus, slot, function = spot
-    index = number(value_of(node, "acpi-index"))
+    index = number(node.value("acpi-index"))
     if index and _takes_index(tree, place):
         return Named(place.name, NIC, node.driver, f"eno{index}", "acpi-index")
-    end = f"f{function}" if function or is_on(value_of(node, "multifunction")) else ""
+    end = f"f{function}" if function or is_on(node.value("multifunction")) else ""
     if (place.bus.name, slot) in numbers:
         return Named(place.name, NIC, node.driver, f"ens{slot}{end}", "number of the ACPI hotplug slot")
     if (port := _port_number(tree, place)) > 0:
@@ -198,11 +199,11 @@ def _port_number(tree: Tree, place: Place) -> int:
     port = place.parent
     if port is None or not is_port(port.driver) or _is_pc(tree):
         return 0
-    return number(value_of(port, "slot"))
+    return number(port.value("slot"))
 
 
 def _free_index(tree: Tree) -> int:
-    used = {number(value_of(place.node, "acpi-index")) for place in tree.places}
+    used = {number(place.node.value("acpi-index")) for place in tree.places}
     return next(count for count in range(1, 16383) if count not in used)
 
 

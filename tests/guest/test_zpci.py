@@ -8,7 +8,7 @@ import pytest
 from conftest import require
 
 from mdtool.cli import main
-from mdtool.guest.xml import element_from_file
+from mdtool.guest.xml import element_from_bytes
 from mdtool.machine.document import tree_from_file
 from mdtool.machine.tree import Tree
 from mdtool.review.names import names
@@ -49,7 +49,7 @@ def test_numbers_stay(tmp_path: Path, capsys: pytest.CaptureFixture[str], adopte
     new = numbers(tree_from_file(described))
     assert "net0" not in new and new.pop("net1") == ("0002", 1)
     assert new == {"net2": ("0003", 0)}  # the uid of the one that went is retired
-    written = element_from_file(tmp_path / "out.xml").first("devices")
+    written = element_from_bytes((tmp_path / "out.xml").read_bytes(), "out.xml").first("devices")
     assert written is not None
     assert [nic.get("address/zpci/@uid") for nic in written.all("interface")] == ["0x0002", "0x0003"]
 

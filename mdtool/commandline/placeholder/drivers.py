@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
+
+from mdtool.text import pattern
 
 #: driver -> what keeps its place on its bus
 SUBSTITUTES: Mapping[str, str] = {
@@ -31,6 +34,19 @@ SUBSTITUTES: Mapping[str, str] = {
     "ivshmem-doorbell": "ivshmem-plain",
     "ccid-card-emulated": "ccid-card-passthru",
 }
+#: the property by which a device names its back end, of ``backends.ROWS`` -> the drivers that do not exist without one
+_NAMES: Mapping[str, re.Pattern[str]] = {
+    "drive": pattern(r"(scsi|ide)-(hd|cd|block|generic)$|floppy$|nvme$|usb-storage$|sd-card$|(virtio|vhost-user)-blk"),
+    "netdev": pattern(r"virtio-net|e1000|igb$|rtl8139$|i8255|ne2k|pcnet$|vmxnet3$|usb-net$|tulip$|spapr-vlan$"),
+    "chardev": pattern(
+        r"(isa|pci|usb)-serial$|isa-parallel$|isa-debugcon$|virt(console|serialport)$|"
+        r"usb-redir$|ccid-card-|spapr-vty$|sclp(lm)?console$"
+    ),
+    "memdev": pattern(r"pc-dimm$|nvdimm$|virtio-mem|ivshmem"),
+    "fsdev": pattern(r"virtio-9p|vhost-user-fs"),
+    "cryptodev": pattern(r"virtio-crypto"),
+    "audiodev": pattern(r"hda-(duplex|micro|output)$|AC97$|ES1370$|sb16$|usb-audio$|virtio-sound"),
+}
 #: drivers whose chardev leads to a vhost-user process
 VHOST_USER = frozenset(
     {f"vhost-user-{kind}{end}" for kind in ("fs", "blk", "scsi") for end in ("-pci", "-device", "")}
@@ -52,3 +68,12 @@ def substitute_properties(driver: str, properties: Mapping[str, Any]) -> dict[st
     """The properties of a device that ``driver``, which keeps its place, takes."""
     lacks = _LACKS.get(driver, frozenset())
     return {name: value for name, value in properties.items() if name in KEPT and name not in lacks}
+
+
+def names_behind(driver: str) -> str | None:
+    """The property by which a device names its back end; None for one that has none.
+
+    >>> names_behind("virtio-blk-pci"), names_behind("e1000e"), names_behind("qemu-xhci")
+    ('drive', 'netdev', None)
+    """
+    return next((name for name, drivers in _NAMES.items() if drivers.match(driver)), None)

@@ -41,8 +41,6 @@ SHORT_DRIVES: Mapping[str, Mapping[str, str]] = {
 }
 _KEPT_OF_DRIVE = ("if", "index", "bus", "unit", "media", "id", "readonly", "read-only", "serial", "cyls", "heads", "secs",
                   "trans", "addr", "werror", "rerror")  # fmt: skip
-#: devices with which QEMU makes no default of a kind (its default_list): driver -> the option that would have made it
-INSTEAD_OF_DEFAULT = {"isa-serial": "serial", "isa-parallel": "parallel"}
 Rows = Iterator[Option]
 
 

@@ -9,13 +9,6 @@ from mdtool.guest.model import Guest, Spot, Wanted
 from mdtool.machine.buses.providers import DRIVERS, ENDINGS
 
 
-def transport(guest: Guest) -> str:
-    """How a virtio device reaches a guest that says nothing of it: ``pci``, ``ccw`` or ``mmio``."""
-    if guest.arch in ("s390", "s390x"):
-        return "ccw"
-    return "mmio" if guest.arch.startswith(("arm", "aarch64")) and guest.machine.startswith("vexpress") else "pci"
-
-
 def scsi_model(guest: Guest, index: int = 0) -> str:
     """The SCSI controller that libvirt adds for drives without one, or that the description has."""
     return guest.known.get(("scsi", index)) or chosen(SCSI_MODEL, guest.arch, guest.machine, "lsilogic")
@@ -25,7 +18,7 @@ def implied(guest: Guest, type_: str, model: str, index: int, **facts: Any) -> W
     """A controller that the XML leaves out: ``controller/pci/3``."""
     driver = DRIVERS[type_, model]
     if driver.endswith("-*"):
-        facts["transport"] = transport(guest)
+        facts["transport"] = guest.transport
         driver = driver[:-1] + ENDINGS[facts["transport"]]
     if (type_ == "sata" and guest.is_q35 and index == 0) or (type_ == "fdc" and not guest.is_q35):
         driver = ""  # the chipset's own

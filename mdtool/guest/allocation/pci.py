@@ -179,7 +179,7 @@ def with_pci_places(guest: Guest, wanted: Sequence[Wanted], occupied: Occupied) 
     On ARM's boards without PCI, and on a machine that no row knows and whose XML names no root, nothing is placed: QEMU
     has the last word on what it finds there.
     """
-    open_ = guest.family is None or guest.arch.startswith(("arm", "aarch64"))
+    open_ = guest.family is None or guest.is_arm
     if open_ and not any(type_of(one) == "pci" for one in wanted):
         return list(wanted)
     try:

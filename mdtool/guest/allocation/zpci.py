@@ -22,7 +22,7 @@ def with_zpci(guest: Guest, wanted: Sequence[Wanted]) -> list[Wanted]:
     Its origin is ``zpci/`` and that of the device, which is its fact ``for`` too; ``uid`` is its place.
     """
     devices = list(wanted)
-    if guest.arch not in ("s390", "s390x"):
+    if not guest.is_s390:
         return devices
     there = {one.origin for one in devices}
     for one in wanted:

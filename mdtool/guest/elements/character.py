@@ -63,13 +63,13 @@ def default_serial(guest: Guest) -> str:
 
     The boards of ARM and RISC-V have theirs built in.
     """
-    if guest.arch in ("s390", "s390x"):
+    if guest.is_s390:
         return "sclpconsole"
-    if guest.arch.startswith("ppc64"):
+    if guest.is_ppc:
         return "spapr-vty"
     if guest.arch.startswith("riscv"):
         return "16550a"
-    return "isa-serial" if guest.arch in ("x86_64", "i686") else "pl011"
+    return "isa-serial" if guest.is_x86 else "pl011"
 
 
 ISA_PORTS = 4

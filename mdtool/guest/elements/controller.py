@@ -45,9 +45,9 @@ def default_model(guest: Guest, kind: str, index: int = 0) -> str:
     if kind == "usb" and (kind, index) in guest.known:
         return guest.known[kind, index]
     if kind == "usb":
-        if guest.arch in ("s390", "s390x"):
+        if guest.is_s390:
             return "none"
-        return "qemu-xhci" if guest.arch == "aarch64" or guest.arch.startswith("ppc64") else "piix3-uhci"
+        return "qemu-xhci" if guest.arch == "aarch64" or guest.is_ppc else "piix3-uhci"
     if kind == "scsi":
         return scsi_model(guest, index)
     if kind == "pci" and index == 0:
@@ -62,7 +62,7 @@ def _shape(context: Context, wanted: Wanted) -> Wanted:
     driver = wanted.driver
     if kind == "pci" and driver:
         driver = context.get("model/@name") or driver
-    if kind == "pci" and model == "pci-root" and facts["index"] and context.guest.arch.startswith("ppc64"):
+    if kind == "pci" and model == "pci-root" and facts["index"] and context.guest.is_ppc:
         driver = HOST_BRIDGE
     if kind == "sata" and facts["index"] == 0 and context.guest.is_q35:
         driver = ""  # the chipset's own

@@ -13,9 +13,9 @@ def default_bus(context: Context) -> str:
     guest, kind = context.guest, context.get("@type")
     if kind in ("passthrough", "evdev"):
         return "virtio" if kind == "passthrough" else ""
-    if guest.arch in ("s390", "s390x"):
+    if guest.is_s390:
         return "virtio"
-    return "ps2" if kind in ("mouse", "keyboard") and guest.arch in ("x86_64", "i686") else "usb"
+    return "ps2" if kind in ("mouse", "keyboard") and guest.is_x86 else "usb"
 
 
 def _choice(context: Context) -> str:

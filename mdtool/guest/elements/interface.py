@@ -38,7 +38,7 @@ def mac(value: str) -> str:
 def default_model(context: Context) -> str:
     """The model that libvirt takes where the XML names none."""
     guest = context.guest
-    if guest.arch.startswith("arm") or guest.arch == "aarch64":
+    if guest.is_arm:
         return "smc91c111" if guest.machine == "versatilepb" else "virtio" if guest.is_virt else "lan9118"
     return "virtio" if guest.arch.startswith(("s390", "riscv")) else "rtl8139"
 
@@ -47,7 +47,7 @@ def drivers(context: Context) -> dict[str, str]:
     """Model -> driver.  libvirt hands a model that it does not know to QEMU as it stands."""
     known = {**{model: model for model in PLAIN}, **virtio("virtio-net"), "hostdev": "vfio-pci"}
     guest = context.guest
-    if (guest.arch.startswith("arm") or guest.arch == "aarch64") and not guest.is_virt:
+    if guest.is_arm and not guest.is_virt:
         on_bus = virtio("virtio-net") if virtio_transport(guest, spot_from_element(context)) == "mmio" else {}
         has_pci = guest.machine == "versatilepb"
         known |= dict.fromkeys(BOARD if has_pci else known.keys() - on_bus.keys() - {"hostdev"} | set(BOARD), "")

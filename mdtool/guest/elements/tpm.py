@@ -8,12 +8,12 @@ from mdtool.guest.table import Context, Device
 
 
 def default_model(context: Context) -> str:
-    return "tpm-spapr" if context.guest.arch.startswith("ppc64") else "tpm-tis"
+    return "tpm-spapr" if context.guest.is_ppc else "tpm-tis"
 
 
 def drivers(context: Context) -> dict[str, str]:
     """ARM machines have the module on the system bus, where QEMU calls it tpm-tis-device."""
-    tis = "tpm-tis" if context.guest.arch in ("x86_64", "i686") else "tpm-tis-device"
+    tis = "tpm-tis" if context.guest.is_x86 else "tpm-tis-device"
     return {"tpm-tis": tis, "tpm-crb": "tpm-crb", "tpm-spapr": "tpm-spapr", "spapr-tpm-proxy": "spapr-tpm-proxy"}
 
 

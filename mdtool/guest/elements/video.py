@@ -33,9 +33,9 @@ QXL = 64 * MIB
 def default_model(context: Context) -> str:
     """The model that libvirt takes where the XML names none (``<video/>``); SPICE does not make it QXL."""
     guest = context.guest
-    if guest.arch == "s390x" or guest.is_virt:
+    if guest.is_s390 or guest.is_virt:
         return "virtio"
-    return "vga" if guest.arch.startswith("ppc64") else "cirrus"
+    return "vga" if guest.is_ppc else "cirrus"
 
 
 def _shape(context: Context, wanted: Wanted) -> Wanted:

@@ -134,7 +134,7 @@ def _from_features(guest: Guest) -> Section:
 
 def _acpi(guest: Guest) -> Section:
     """libvirt switches ACPI off where <acpi/> is missing, on the machines that have had a switch ever since."""
-    switchable = guest.arch in ("x86_64", "i686") or (guest.is_virt and guest.arch == "aarch64")
+    switchable = guest.is_x86 or (guest.is_virt and guest.arch == "aarch64")
     return {} if not switchable or guest.domain.first("features/acpi") is not None else {"acpi": "off"}
 
 
@@ -172,7 +172,7 @@ def _devices(guest: Guest) -> Section:
             what, remedy = "<bios useserial='yes'> needs a serial port", "add <serial type='pty'/>"
             raise InputError(what, at=guest.domain.at("os/bios"), remedy=remedy, rule="bios-serial")
         found["graphics"] = False
-    for cipher in guest.domain.all("keywrap/cipher") if guest.arch == "s390x" else ():
+    for cipher in guest.domain.all("keywrap/cipher") if guest.is_s390 else ():
         found[f"{cipher.get('@name')}-key-wrap"] = bool(switch(cipher, "@state"))
     if guest.domain.first("features/virtualization") is not None:
         found["virtualization"] = True
@@ -182,7 +182,7 @@ def _devices(guest: Guest) -> Section:
             found["nvdimm"] = True
         if device.tag == "iommu" and model == "smmuv3" and device.get("driver/@pciBus") is None:
             found["iommu"] = "smmuv3"
-    if guest.arch == "s390x" and (loadparm := _loadparm(guest)):
+    if guest.is_s390 and (loadparm := _loadparm(guest)):
         found["loadparm"] = loadparm
     if any(cell.first("cache") is not None for cell in guest.domain.all("cpu/numa/cell")) or guest.domain.first(
         "cpu/numa/interconnects"
@@ -239,7 +239,7 @@ def _globals(guest: Guest) -> Iterator[tuple[str, Any]]:
         yield "mch.extended-tseg-mbytes", bytes_of(size.text, size.get("@unit") or "MiB", size) // MIB
     for device in guest.devices:
         yield from _hole(device, guest)
-        if device.tag == "nvram" and guest.arch.startswith("ppc64"):
+        if device.tag == "nvram" and guest.is_ppc:
             reg = number(device, "address/@reg")
             yield "spapr-nvram.reg", f"{_NVRAM if reg is None else reg:#x}"
     if guest.is_i440fx:

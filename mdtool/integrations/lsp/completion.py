@@ -9,7 +9,7 @@ from mdtool.guest.elements import ROWS
 from mdtool.integrations.lsp.analysis import Pair
 from mdtool.integrations.lsp.cursor import ITEM, Cursor
 from mdtool.machine import facts
-from mdtool.machine.buses import KNOWN_BUSES, homes
+from mdtool.machine.buses.kinds import KNOWN_BUSES, homes
 from mdtool.machine.roles import role
 from mdtool.machine.schema import machine_schema
 from mdtool.machine.tree import Bus, Tree

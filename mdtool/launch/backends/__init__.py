@@ -6,10 +6,13 @@ What direct launch does not know is an InputError at the element that points to 
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+
 from mdtool.commandline.companion import Process
 from mdtool.errors import InputError, Report
 from mdtool.guest.elements import ROWS
 from mdtool.guest.engine import paths_of
+from mdtool.guest.model import Wanted
 from mdtool.guest.xml import Element
 from mdtool.launch.backends.base import NOTHING, Backend, Host, Make, Secret, refused
 from mdtool.launch.backends.block import disk
@@ -78,6 +81,19 @@ def backend_of(element: Element, node: Node | None, host: Host) -> Backend:
     return make(element, node, host) + _option_rom(element, node)
 
 
+def backends_of(wanted: Iterable[Wanted], host: Host) -> Callable[[Node], Backend]:
+    """The host side of each node of a machine, by the element that asks for it; nothing for a node that none does."""
+    by_origin = {one.origin: one for one in wanted}
+
+    def backend_of_node(node: Node) -> Backend:
+        one = by_origin.get(node.origin or "")
+        if one is None or one.element is None:
+            return NOTHING
+        return Backend(properties=one.facts.get("host", {})) + backend_of(one.element, node, host)
+
+    return backend_of_node
+
+
 def check_carried(element: Element, report: Report) -> None:
     """To ``report``: what libvirt alone carries out of an element; the table says what that is."""
     row = ROWS.get(element.tag)
@@ -103,6 +119,7 @@ def _option_rom(element: Element, node: Node | None) -> Backend:
 
 
 __all__ = [
-    "BACKENDS", "NOTHING", "NO_DEVICE", "Backend", "Host", "Process", "Secret", "backend_of", "check_carried",
+    "BACKENDS", "NOTHING", "NO_DEVICE", "Backend", "Host", "Process", "Secret", "backend_of", "backends_of",
+    "check_carried",
     "implied_audio",
 ]  # fmt: skip

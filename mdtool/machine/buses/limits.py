@@ -130,5 +130,5 @@ def _controller_ports(node: Node) -> dict[str, frozenset[str]]:
 
 def _count(node: Node, name: str, absent: int) -> int:
     """A number among the properties; ``absent`` where there is none, or what is there is no number."""
-    text = str(plain(node.properties.get(name, node.pins.get(name, absent))))
+    text = str(plain(node.value(name, absent)))
     return int(text) if re.fullmatch(r"-?[0-9]+", text) else absent
