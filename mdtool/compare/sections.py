@@ -100,16 +100,12 @@ def _one(pair: Pair, section: str, name: str, value: Any, *, described: bool) ->
     if knowledge.says_nothing(full, value) or (full.startswith("cpu.features.") and pair.shows_cpu and not pair.alike):
         yield None  # what a feature does that one side has no word of is in what the CPU offers
         return
-    whole = pair.absence(full, value, described=described)
-    if isinstance(value, Mapping) and value and whole is not None:
+    if isinstance(value, Mapping) and value:
         for key, inner in value.items():
             yield from _one(pair, section, f"{name}.{key}", inner, described=described)
-    elif whole is not None:
-        yield full, whole
-    elif isinstance(value, Mapping):
-        for key, inner in value.items():
-            yield from _one(pair, section, f"{name}.{key}", inner, described=described)
-    elif value not in (None, [], ()):
+    elif (why := pair.absence(full, value, described=described)) is not None:
+        yield full, why
+    elif value not in (None, [], (), {}):
         severity = HOST if section == "objects" else _severity(section, name)
         want, have = (None, value) if described else (value, None)
         yield Difference(section, name, want, have, severity)

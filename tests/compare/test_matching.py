@@ -9,6 +9,7 @@ import pytest
 
 from mdtool.compare import EFFECTIVE, IDENTITY, Difference, comparison, guest_visible, noticed
 from mdtool.errors import Position
+from mdtool.machine.roles import UNCHOSEN
 from mdtool.machine.tree import ARGUMENTS, BUILTIN, MONITOR, Bus, Node, Tree
 
 HERE = Position("guest.yaml", 3)
@@ -74,6 +75,23 @@ def disk(serial: str | None, *, source: tuple[str, ...], written: bool) -> Tree:
     return Tree(devices=(node,), source=source, machine={"qemu": "7.2.22"})
 
 
+#: properties of disks, NICs, screens, ports and what keeps old machine types alike, beside those that people choose
+_SEEN = (
+    "x-pcie-lnksta-dllla x-disable-legacy-check x-native-hotplug x-mtu-bypass-backend x-ats-page-aligned "
+    "physical_block_size logical_block_size rotation_rate discard_granularity min_io_size opt_io_size "
+    "num-queues queue-size rx_queue_size vectors event_idx iommu_platform packed speed power_controller_present "
+    "vgamem_mb ram_size vram64_size_mb max_outputs edid rombar romfile max_ports p2 p3 firstport masterbus"
+)
+
+
+@pytest.mark.parametrize("name", sorted({*_SEEN.split(), *UNCHOSEN} - {"addr", "slot", "port"}))
+def test_every_property_of_the_guests_counts(name: str) -> None:
+    """Whether somebody chose it or QEMU filled it in, and whatever it is called."""
+    for bag in ("properties", "pins"):
+        one, two = (Tree(devices=(Node("some-device", id="d", **{bag: {name: value}}),)) for value in (11, 12))
+        assert [(d.node, d.property, d.want, d.have) for d in found(one, two)] == [("d", name, 11, 12)]
+
+
 def test_an_empty_string_is_a_value() -> None:
     described, bare = (disk(serial, source=(MONITOR,), written=True) for serial in ("AAA", None))
     lost, came = (disk(serial, source=(MONITOR,), written=False) for serial in (None, "QQQ"))
@@ -122,6 +140,8 @@ def test_a_number_that_qemu_gives_is_none_of_xml() -> None:
             devices=(Node(driver, id="d", properties={"serial": "42"}, pins={"msos-desc": True}),), source=(MONITOR,)
         )
         assert [d.property for d in found(described, seen)] == named, driver
+        by_hand = replace(described, devices=(replace(described.devices[0], origin=None),))  # no XML says what it has not
+        assert found(by_hand, seen) == [], driver
 
 
 def test_what_no_property_sets_is_reported_and_stops_nobody() -> None:
@@ -145,3 +165,35 @@ def test_machine_properties() -> None:
     from_xml = Tree(applied={"@machine": {}})
     assert [d.property for d in found(from_xml, machine({"nvdimm": True}, source=(MONITOR,)))] == ["properties.nvdimm"]
     assert found(from_xml, machine({"cap-htm": True, "nvdimm": False}, source=(MONITOR,))) == []
+
+
+@pytest.mark.parametrize(
+    ("sources", "pins", "chosen", "counts"),
+    [
+        ((MONITOR, ARGUMENTS), {"acpi": "on"}, {"cap-htm": True}, True),  # its arguments would have said so
+        ((MONITOR,), {"acpi": "on"}, {"cap-htm": True}, False),  # this QEMU may have it, and not show it
+        ((MONITOR, ARGUMENTS), {"acpi": "on"}, {}, False),  # nobody chose it: another QEMU fills in more
+        ((MONITOR,), {}, {"cap-htm": True}, False),
+    ],
+)
+def test_a_machine_property_that_one_side_has(
+    sources: tuple[str, ...], pins: dict[str, Any], chosen: dict[str, Any], counts: bool
+) -> None:
+    lacks = Tree(machine={"properties": {}, "qemu": "7.2.22"}, machine_pins=pins, source=sources)
+    shown = {} if chosen else {"cap-htm": True}
+    has = Tree(machine={"properties": chosen}, machine_pins={**pins, **shown}, source=sources)
+    for one, two in ((has, lacks), (lacks, has)):
+        differences, looked_at = comparison(one, two)
+        assert [d.property for d in guest_visible(differences)] == (["properties.cap-htm"] if counts else [])
+        assert [fact for fact, why in looked_at.unknown_facts if why] == ([] if counts else ["machine.properties.cap-htm"])
+
+
+def test_of_a_group_each_fact_is_known_or_not_by_itself() -> None:
+    """Arguments tell a timer of the clock's and not what a source that nobody names might have beside it."""
+    has = Tree(clock={"timers": {"rtc": {"tickpolicy": "catchup"}, "other": {"present": True}}})
+    lacks = Tree(source=(ARGUMENTS,))
+    for one, two in ((has, lacks), (lacks, has)):
+        if one is has:
+            differences, looked_at = comparison(one, two)
+            assert [d.property for d in differences] == ["timers.rtc.tickpolicy"]
+            assert [fact for fact, _ in looked_at.unknown_facts] == ["clock.timers.other.present"]

@@ -23,8 +23,6 @@ PORTS: Mapping[str, int] = {
     "ich9-ehci1": 6,
     "nec-xhci": 4,
     "qemu-xhci": 4,
-    "qusb1": 8,
-    "qusb2": 8,
 }
 
 #: Kinds in the order in which they get their ports.
