@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mdtool.apply.revise import Revision
-from mdtool.errors import ConflictError
+from mdtool.errors import ConflictError, MdtoolError
 from mdtool.guest.model import Guest
 from mdtool.guest.xml import element_from_bytes
 from mdtool.launch.libvirt import define_with_secrets, overrides_by_hand, with_uuid, xml_for_libvirt
@@ -11,8 +11,6 @@ from mdtool.launch.prepare import wanted_by
 from mdtool.launch.start import Say
 from mdtool.machine.tree import Tree
 from mdtool.qemu.virsh import Virsh
-
-SHUT_OFF = "shut off"
 
 
 def xml_to_define(guest: Guest, tree: Tree, uuid: str | None = None) -> str:
@@ -52,15 +50,19 @@ def define(revision: Revision, virsh: Virsh, say: Say) -> None:
     define_with_secrets(virsh, guest.name, made, say)
 
 
-def differences(xml: str, tree: Tree) -> list[str]:
-    """What libvirt's XML of a guest makes otherwise than ``tree``: the plan to get from one to the other, a line a step."""
-    from mdtool.errors import MdtoolError
+def steps_between(xml: bytes, tree: Tree, file: str) -> list[str]:
+    """What guest XML makes otherwise than ``tree``: the plan to get from one to the other, a line a step."""
     from mdtool.guest.devices import guest_from_bytes
     from mdtool.reconcile import reconcile
     from mdtool.reconcile.plan import Action
 
+    plan = reconcile(guest_from_bytes(xml, file), tree).plan
+    return [f"{step.action.value} {step.name}" for step in plan.steps if step.action is not Action.KEEP]
+
+
+def differences(xml: str, tree: Tree) -> list[str]:
+    """The same of libvirt's XML of a guest; what is wrong with it where it cannot be read."""
     try:
-        plan = reconcile(guest_from_bytes(xml.encode(), "libvirt"), tree).plan
+        return steps_between(xml.encode(), tree, "libvirt")
     except MdtoolError as error:
         return [error.what]
-    return [f"{step.action.value} {step.name}" for step in plan.steps if step.action is not Action.KEEP]

@@ -32,11 +32,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from mdtool.apply.adopt import adopted, guests_of
+    from mdtool.apply.adopt import adopted
     from mdtool.qemu.virsh import Virsh
 
     folder = Path(args.folder)
-    known = guests_of(Virsh(args.connect))
+    known = Virsh(args.connect).names()
     if unknown := [name for name in args.names if name not in known]:
         raise InputError(f"libvirt has no guest '{unknown[0]}'", expected=", ".join(known) or "none", rule="guest-name")
     names = args.names or known

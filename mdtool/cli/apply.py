@@ -70,10 +70,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from mdtool.apply.adopt import RUNS
     from mdtool.apply.live_libvirt import pending_of
     from mdtool.apply.revise import check_outputs, revised
     from mdtool.apply.saved import as_shown
+    from mdtool.qemu.virsh import RUNS
 
     request = _request(args)
     check_outputs(request)

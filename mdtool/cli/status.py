@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from mdtool.cli.output import coloured, say
@@ -26,7 +25,6 @@ example:
 
 Exit status: 0 all are in step, 1 some are not, 2 an error.
 """
-_WORKERS = 8
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,21 +35,19 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from mdtool.apply.adopt import State, guests_of, names_in, status_of
+    from mdtool.apply.status import State, names_in, statuses
     from mdtool.qemu.virsh import Virsh
 
-    folder = Path(args.folder)
+    folder, virsh = Path(args.folder), Virsh(args.connect)
     if not folder.is_dir():
         raise InputError(f"{folder} is no folder")
-    known = None
+    held = None
     if not args.offline:
         try:
-            known = guests_of(Virsh(args.connect))
+            held = virsh.held()
         except MdtoolError as error:
             say(f"warning: libvirt is not looked at: {error.what}")
-    names = sorted({*names_in(folder), *(known or ())})
-    with ThreadPoolExecutor(_WORKERS) as pool:
-        found = list(pool.map(lambda name: status_of(name, folder, known, args.connect), names))
+    found = statuses(folder, sorted({*names_in(folder), *(held or ())}), held, virsh)
     if args.json:
         print(json.dumps([one.data() for one in found], indent=1))
     else:

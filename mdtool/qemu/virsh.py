@@ -8,11 +8,28 @@ from __future__ import annotations
 
 import os
 import subprocess
+from typing import NamedTuple
 
 from mdtool.errors import MonitorError, QemuError
 from mdtool.records import dataclass
 
 SECONDS = 90.0  # a start of a guest with much memory takes its time
+
+
+#: libvirt's words for a guest that has a QEMU
+RUNS = ("running", "paused", "idle", "in shutdown", "pmsuspended")
+_AT_ONCE = 100  # guests that one virsh is asked for
+
+
+_ASKED = ("domstate", "dumpxml --inactive", "dumpxml")
+
+
+class Held(NamedTuple):
+    """What libvirt has of a guest, without secrets: the XML of its next start, and of the guest that runs."""
+
+    state: str
+    kept: str
+    live: str
 
 
 @dataclass(frozen=True)
@@ -64,6 +81,27 @@ class Virsh:
             if found.strip() == name:
                 return uuid
         raise QemuError(f"libvirt has no guest '{name}'", remedy="virsh list --all shows the names", rule="libvirt-refuses")
+
+    def names(self) -> list[str]:
+        """All guests that libvirt has, running or not."""
+        return sorted(line for line in self("list", "--all", "--name").split("\n") if line.strip())
+
+    def held(self) -> dict[str, Held]:
+        """What libvirt has of all of its guests; a virsh takes longer to start than to answer, so one asks for many."""
+        rows = [
+            line.strip().partition(" ") for line in self("list", "--all", "--uuid", "--name").splitlines() if line.strip()
+        ]
+        end = os.urandom(8).hex()  # nothing that an XML has in it
+        found: dict[str, Held] = {}
+        for first in range(0, len(rows), _AT_ONCE):
+            part = rows[first : first + _AT_ONCE]
+            asked = (f"{command} {uuid}; echo {end}" for uuid, _, _ in part for command in _ASKED)
+            told = self("; ".join(asked)).split(end)
+            for number, (_, _, name) in enumerate(part):
+                state, kept, live = told[number * len(_ASKED) : (number + 1) * len(_ASKED)]
+                if state.strip():  # it may be gone since
+                    found[name.strip()] = Held(state.strip(), kept, live)
+        return found
 
     def knows(self, name: str) -> bool:
         return name in self("list", "--all", "--name").split("\n")

@@ -150,6 +150,25 @@ def test_status_of_files(folder: Path) -> None:
     assert run_mdtool("status", "--offline").stdout.count("\n") == 3
 
 
+def test_status_looks_again_where_a_text_changed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A guest that was in step is not read again, until its XML or its description is another text."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
+    looked = []
+    from mdtool.apply import define
+
+    found = define.steps_between
+    monkeypatch.setattr(define, "steps_between", lambda *given: looked.append(given[2]) or found(*given))
+    for expected in (1, 1):
+        assert mdtool("status", "--offline") == 0
+        assert len(looked) == expected
+    for path in (Path("web01.xml"), Path("web01.yaml")):
+        path.write_text(path.read_text() + "\n")
+        looked.clear()
+        for _ in range(2):
+            assert mdtool("status", "--offline") == 0
+        assert len(looked) == 1
+
+
 # --- libvirt ---------------------------------------------------------------------------------------------------------
 
 
