@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mdtool.errors import InputError, QemuError, Warned
 from mdtool.files import bytes_from_file, is_standard, text_from_bytes
@@ -215,7 +215,14 @@ def at_home(guest: Guest, access: Access) -> Guest:
     binary = access.binary(guest.emulator or binary_name(guest))
     if binary is not None:
         check_architecture(guest, binary)
-    return replace(guest, emulator=binary) if binary else guest
+    guest = replace(guest, emulator=binary) if binary else guest
+
+    def host_model() -> Mapping[str, Any] | None:
+        from mdtool.qemu import host_model as host
+
+        return host.host_model(guest, access.connect, ask_libvirt=access.root is None)
+
+    return replace(guest, host_model=host_model)
 
 
 def document_from_source(source: str, access: Access = DEFAULT) -> Document:

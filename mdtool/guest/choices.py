@@ -5,6 +5,7 @@ For a fresh guest the newest libvirt's choice counts.  For a described one the d
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -47,6 +48,39 @@ PANIC_MODEL = (
 )
 
 
+#: the machine types of QEMUs that came before libvirt 9.1, the first one that chooses as the newest does what follows
+_OLDER = re.compile(r"-[1-7]\.\d+$")
+#: CPU features that libvirt takes out of the models that once had them
+REMOVED_FEATURES = {
+    "monitor": "Dhyana EPYC EPYC-IBPB Opteron_G3",
+    "intel-pt": "Icelake-Client Icelake-Client-noTSX Icelake-Server Icelake-Server-noTSX",
+}
+#: the same, since 12.8 or a bit earlier
+REMOVED_LATER = {
+    "mpx": "Cascadelake-Server Cascadelake-Server-noTSX Icelake-Server Icelake-Server-noTSX Skylake-Client "
+    "Skylake-Client-IBRS Skylake-Client-noTSX-IBRS Skylake-Server Skylake-Server-IBRS Skylake-Server-noTSX-IBRS"
+}
+
+
+def is_later(machine: str) -> bool:
+    """Whether a versioned machine type is younger than libvirt 9.0, which then is not what starts its guests.
+
+    >>> is_later("pc-q35-7.2"), is_later("pc-q35-8.0"), is_later("pc-i440fx-2.12"), is_later("virt-11.1")
+    (False, True, False, True)
+    """
+    return bool(re.search(r"-\d+\.\d+$", machine)) and not _OLDER.search(machine)
+
+
+def removed_features(model: str | None, machine: str) -> list[str]:
+    """The features that libvirt takes out of a CPU model.
+
+    >>> removed_features("EPYC", "pc-q35-7.2"), removed_features("Icelake-Server", "pc-q35-11.1")
+    (['monitor'], ['intel-pt', 'mpx'])
+    """
+    rows = {**REMOVED_FEATURES, **(REMOVED_LATER if is_later(machine) else {})}
+    return [feature for feature, models in rows.items() if model in models.split()]
+
+
 def chosen(rows: tuple[Choice, ...], arch: str, machine: str, absent: str) -> str:
     """The newest libvirt's choice.
 
@@ -69,14 +103,19 @@ MODELS: Mapping[str, str] = {
 
 
 def as_described(guest: Guest, tree: Tree) -> Guest:
-    """``guest`` with the models of the controllers that ``tree`` has, for what its XML leaves open."""
+    """``guest`` with the CPU and the models of the controllers that ``tree`` has, for what its XML leaves open."""
     known: dict[tuple[str, int], str] = {}
     for place in tree.places:
         row = provider_of(place.node.driver)
         index = libvirt_index(place.node, row.type) if row.type in ("scsi", "usb") else None
         if index is not None and not row.model.startswith("ich9-"):  # those come in sets, which the XML lists
             known.setdefault((row.type, index), row.model)
-    return replace(guest, known=known) if known else guest
+    guest = replace(guest, known=known, applied=tree.applied)
+    if "model" not in tree.cpu:
+        return guest
+    # what runs is one of the CPUs that host-model stands for, and stays that one on every host
+    cpu = {"model": tree.cpu["model"], "features": tree.applied.get("@cpu", {}).get("features", {})}
+    return replace(guest, host_model=lambda: cpu)
 
 
 def with_described_model(wanted: Wanted, node: Node) -> Wanted:

@@ -15,7 +15,7 @@ The stages that work on them, all pure functions:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from mdtool.errors import Position
@@ -96,6 +96,10 @@ class Wanted:
         return self.element.position if self.element is not None else None
 
 
+def unknown() -> None:
+    """For ``Guest.host_model`` where nobody can be asked."""
+
+
 @dataclass(frozen=True, slots=True)
 class Guest:
     """A guest XML as read.
@@ -103,6 +107,11 @@ class Guest:
     ``arch`` is libvirt's (``x86_64``, ``aarch64``, ``armv7l``, ``s390x``, ``ppc64``, ``riscv64``); ``machine`` is what the
     XML says (``pc``, ``q35``, ``pc-q35-7.2``, ``virt-7.2``), not yet resolved to a versioned type; ``emulator`` is None
     where the XML names none; ``source`` is its text in UTF-8.
+
+    ``host_model`` says which CPU ``host-model`` stands for on this host (``{"model": ..., "features": {...}}``), None where
+    that is not known; where the machine is described, it is the described one.
+
+    ``applied`` is what the XML last set of the description's sections, None for a fresh guest.
 
     ``known`` are the models of the controllers, by type and index, that its description has: what the XML leaves open, the
     machine that is described has chosen.
@@ -116,7 +125,16 @@ class Guest:
     machine: str
     emulator: str | None
     source: bytes = field(default=b"", compare=False, repr=False)
+    host_model: Callable[[], Mapping[str, Any] | None] = field(default=unknown, compare=False, repr=False)
+    applied: Mapping[str, Any] | None = field(default=None, compare=False, repr=False)
     known: Mapping[tuple[str, int], str] = field(default_factory=dict, compare=False, repr=False)
+
+    def implies(self, section: str, *path: str) -> bool:
+        """Whether libvirt's own choice is to be there: in a fresh guest, and where an earlier reconcile set it."""
+        found: Any = self.applied
+        for key in (f"@{section}", *path):
+            found = found.get(key) if isinstance(found, Mapping) else None
+        return self.applied is None or found is not None
 
     @property
     def key(self) -> str:

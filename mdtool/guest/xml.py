@@ -96,7 +96,7 @@ def utf8_from_xml(data: bytes, file: str) -> bytes:
     return _DECLARED.sub(r"\1UTF-8\3", text.removeprefix("\ufeff"), count=1).encode(errors="surrogatepass")
 
 
-def element_from_bytes(data: bytes, file: str) -> Element:
+def element_from_bytes(data: bytes, file: str, tag: str = "domain") -> Element:
     data = utf8_from_xml(data, file)
     parser = expat.ParserCreate(namespace_separator="}")
     parser.buffer_text = True
@@ -147,12 +147,10 @@ def element_from_bytes(data: bytes, file: str) -> Element:
         raise _syntax_error(error, None if root else data, file) from None
     except (UnicodeError, ValueError) as error:
         raise InputError(f"not XML: {error}", at=Position(file, 1), rule="xml-syntax") from None
-    domain = root[0]
-    if domain.tag != "domain":
-        raise InputError(
-            f"<{one_line(domain.tag)}> is not a guest", at=domain.position, expected="<domain>", rule="xml-domain"
-        )
-    return domain
+    if root[0].tag != tag:
+        what = f"<{one_line(root[0].tag)}> is not a guest"
+        raise InputError(what, at=root[0].position, expected=f"<{tag}>", rule="xml-domain")
+    return root[0]
 
 
 def _syntax_error(error: expat.ExpatError, data: bytes | None, file: str) -> InputError:

@@ -81,11 +81,20 @@ CPU_VERSIONS = {
 }
 
 
+#: the names by which libvirt calls a POWER machine's default CPU
+_POWER = {"power8_v2.0": "POWER8", "power9_v2.0": "POWER9", "power10_v2.0": "POWER10"}
+
+
+def cpu_model_name(model: str | None) -> str | None:
+    """What libvirt calls a model that QEMU names by its version."""
+    return _POWER.get(model, model) if model is not None else None
+
+
 def same_cpu_model(one: str, other: str) -> bool:
     """Whether two names are one CPU model.
 
-    >>> same_cpu_model("Haswell-noTSX", "Haswell-v2"), same_cpu_model("EPYC", "EPYC-v1"), same_cpu_model("EPYC", "max")
+    >>> same_cpu_model("EPYC", "EPYC-v1"), same_cpu_model("POWER9", "power9_v2.0"), same_cpu_model("EPYC", "max")
     (True, True, False)
     """
-    names = [CPU_VERSIONS.get(name, name).removesuffix("-v1").lower() for name in (one, other)]
+    names = [_POWER.get(name, CPU_VERSIONS.get(name, name)).removesuffix("-v1").lower() for name in (one, other)]
     return names[0] == names[1]

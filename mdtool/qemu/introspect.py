@@ -26,7 +26,7 @@ from mdtool.text import pattern
 
 FORMAT = 2  # of the cache: another number, and old answers are asked again
 SECONDS = 60.0
-_WORDS = ("-machine", "none", "-nodefaults", "-no-user-config", "-display", "none", "-S", "-qmp", "stdio")
+_WORDS = ("-nodefaults", "-no-user-config", "-display", "none", "-S", "-qmp", "stdio")
 #: device types that no description names: 130 CPU models with 400 flags each are nine tenths of what QEMU says
 _LEFT_OUT = pattern(r"-cpu$|-core$")
 
@@ -142,12 +142,12 @@ def _properties(path: str, names: Sequence[str]) -> dict[str, Any]:
     return found
 
 
-def conversation(path: str, commands: Iterable[Mapping[str, Any]]) -> tuple[dict[str, Any], str]:
+def conversation(path: str, commands: Iterable[Mapping[str, Any]], *, accel: str = "") -> tuple[dict[str, Any], str]:
     """Ask a scratch process all at once: ({id of a command: what it returned, None for an error}, stderr)."""
     texts = ['{"execute": "qmp_capabilities"}', *map(json.dumps, commands), '{"execute": "quit"}']
     try:
         done = subprocess.run(
-            [path, *_WORDS],
+            [path, "-machine", f"none,accel={accel}" if accel else "none", *_WORDS],
             input="\n".join(texts),
             capture_output=True,
             text=True,

@@ -8,7 +8,9 @@ from typing import Any
 
 from mdtool.errors import ConflictError, Position, Report
 from mdtool.guest.model import Guest
+from mdtool.guest.platform.cpu import is_host_model
 from mdtool.guest.platform.machine import FEATURES
+from mdtool.machine.drivers import same_cpu_model
 from mdtool.machine.tree import BUILTIN, SECTIONS, Tree
 from mdtool.machine.values import nested, same
 from mdtool.reconcile.merge import ABSENT, Before, merged, without_defaults
@@ -29,10 +31,10 @@ def merged_sections(
             _keep_machine_type(guest, tree, now, report)
         have = flat(getattr(tree, name))
         applied = flat(tree.applied.get(f"@{name}", {}))
-        if name == "cpu" and guest.domain.get("cpu/@mode") == "host-model" and "model" in have:
-            now = _chosen_by_libvirt(now, applied)
+        if name == "cpu" and same_cpu_model(str(now.get("model")), str(have.get("model"))):
+            now["model"] = have["model"]  # another name of it
             wanted = {**wanted, name: nested(now, "\0")}
-        if name == "cpu" and "model" not in have:
+        if name == "cpu" and "model" not in have and is_host_model(guest.domain) and guest.host_model() is None:
             _warn_of_a_host_s_choice(guest, report)
         if name == "numa" and not tree.applied:
             have = _with_what_only_xml_tells(have, now)
@@ -75,21 +77,10 @@ def _warn_of_a_host_s_choice(guest: Guest, report: Report) -> None:
     """A CPU of which libvirt works out model and features when it starts the guest: no description says which yet."""
     if guest.domain.get("cpu/@mode") == "host-model":
         what = "<cpu mode='host-model'>: libvirt chooses a model when it starts the guest; described is the host's own CPU"
-    elif guest.domain.get("cpu/@match") == "minimum":
-        what = "<cpu match='minimum'>: libvirt adds what the host has when the guest starts; described is the model alone"
     else:
-        return
+        what = "<cpu match='minimum'>: libvirt adds what the host has when the guest starts; described is the model alone"
     remedy = "dump the guest while libvirt runs it, or name the model with match='exact'"
     report.warn(what, at=guest.domain.at("cpu"), remedy=remedy, rule="host-model")
-
-
-def _chosen_by_libvirt(now: Mapping[str, Any], applied: Mapping[str, Any]) -> dict[str, Any]:
-    """The cpu section of a host-model: which model with which features that is libvirt works out when it starts the guest.
-
-    What runs is one of the machines that it stands for, and the running guest's XML, which says which, is the same guest's.
-    """
-    found = {key: value for key, value in applied.items() if key == "model" or key.startswith("features\0")}
-    return {**found, **{key: value for key, value in now.items() if key != "model"}}
 
 
 #: keys of a NUMA node that no monitor tells

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from mdtool.guest.devices import guest_from_bytes
 from mdtool.guest.model import Guest
 from mdtool.guest.platform import platform_argv, platform_of, sections_from_guest
 from mdtool.machine.tree import Tree
+from mdtool.reconcile import reconcile
 
 NOON = datetime(2030, 1, 2, 12, 0, 0, tzinfo=UTC)
 
@@ -93,6 +95,10 @@ def test_a_plain_guest_says_little() -> None:
         ("<cpu><model>Haswell</model><maxphysaddr mode='emulate' bits='42'/></cpu>", "cpu/features/phys-bits", 42),
         ("<features><apic eoi='on'/></features>", "cpu/features/kvm-pv-eoi", True),
         ("<features><kvm><hidden state='on'/></kvm></features>", "cpu/features/kvm", False),
+        ("<features><xen><e820_host state='on'/></xen></features>", "cpu/features", None),
+        ("<cpu><model>EPYC</model></cpu>", "cpu/features", {"monitor": False}),
+        ("<cpu><model>EPYC</model><feature policy='require' name='monitor'/></cpu>", "cpu/features", {"monitor": True}),
+        ("<cpu mode='host-passthrough'/>", "cpu/features", {"migratable": True}),
         (
             "<features><hyperv><spinlocks state='on' retries='8191'/></hyperv></features>",
             "cpu/features/hv-spinlocks",
@@ -312,6 +318,37 @@ def test_the_host_s_smbios_is_the_host_s(tmp_path: Path, monkeypatch: pytest.Mon
 )
 def test_an_option_that_is_no_device(inside: str, expected: str) -> None:
     assert expected in words(guest(inside))
+
+
+def test_libvirt_s_own_choices_are_those_of_a_fresh_guest() -> None:
+    """The watchdog of a q35 younger than libvirt 9.0, and what such a libvirt takes out of a CPU model."""
+    young = guest("<cpu><model>Skylake-Client</model></cpu>", machine="pc-q35-8.0")
+    made = sections(young)
+    assert made["cpu"]["features"] == {"mpx": False}
+    assert made["features"]["globals"] == {"ICH9-LPC.noreboot": False}
+    first = reconcile(young, None).tree
+    assert not reconcile(young, first).plan
+    older = replace(first, cpu={"model": "Skylake-Client", "vcpus": 1}, features={}, applied={})  # described without them
+    assert "features" not in reconcile(young, older).tree.cpu
+    assert "globals" not in reconcile(young, older).tree.features
+
+
+@pytest.mark.parametrize(
+    ("inside", "expected"),
+    [
+        ("<cell memory='256' unit='MiB' memAccess='shared' discard='yes'/>", '"discard-data": true'),
+        ("<cell memory='256' unit='MiB' discard='yes'/>", '"memory-backend-ram", "id": "ram-node0", "size": 268435456}'),
+    ],
+)
+def test_the_memory_of_a_cell(inside: str, expected: str) -> None:
+    assert expected in words(guest(f"<maxMemory slots='1' unit='GiB'>1</maxMemory><cpu><numa>{inside}</numa></cpu>"))
+
+
+def test_threads_that_fill_memory_run_where_it_is() -> None:
+    backing = "<memoryBacking><allocation mode='immediate' threads='2'/></memoryBacking>"
+    argv = words(guest(f"{backing}<numatune><memory mode='strict' nodeset='0'/></numatune>"))
+    assert '-object {"qom-type": "thread-context", "id": "tc-pc.ram", "node-affinity": [0]} -object' in argv
+    assert '"prealloc-context": "tc-pc.ram"' in argv
 
 
 def test_an_unknown_acpi_table_is_refused() -> None:

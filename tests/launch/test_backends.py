@@ -456,7 +456,10 @@ def test_what_runs_beside_qemu() -> None:
 
 def test_memory_devices_have_their_memory_behind_them() -> None:
     devices = (
-        "<memory model='dimm'><target><size unit='MiB'>64</size><node>0</node></target></memory>"
+        "<memory model='dimm'><source><pagesize unit='KiB'>4</pagesize></source>"
+        "<target><size unit='MiB'>64</size><node>0</node></target></memory>"
+        "<memory model='dimm' access='shared' discard='yes'>"
+        "<target><size unit='MiB'>64</size><node>0</node></target></memory>"
         "<memory model='nvdimm'><source><path>/nv</path></source><target><size unit='MiB'>64</size><node>0</node>"
         "</target></memory>"
     )
@@ -468,8 +471,10 @@ def test_memory_devices_have_their_memory_behind_them() -> None:
         v["id"]: v for _, v in pairs(line_of(guest_of(devices, cells)).backends) if isinstance(v, dict) and "qom-type" in v
     }
     assert told["memdimm0"]["qom-type"] == "memory-backend-ram"
-    assert told["memnvdimm1"]["mem-path"] == "/nv"
-    assert told["memnvdimm1"]["share"] is True
+    shared = {"qom-type": "memory-backend-file", "share": True, "discard-data": True}
+    assert shared.items() <= told["memdimm1"].items()
+    assert told["memnvdimm2"]["mem-path"] == "/nv"
+    assert told["memnvdimm2"]["share"] is True
 
 
 def test_the_cache_mode_decides_the_drive_s_write_cache() -> None:

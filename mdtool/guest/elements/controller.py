@@ -64,6 +64,7 @@ def _shape(context: Context, wanted: Wanted) -> Wanted:
         driver = context.get("model/@name") or driver
     if kind == "pci" and model == "pci-root" and facts["index"] and context.guest.is_ppc:
         driver = HOST_BRIDGE
+        properties |= {"numa_node": node} if (node := facts.get("node")) is not None else {}
     if kind == "sata" and facts["index"] == 0 and context.guest.is_q35:
         driver = ""  # the chipset's own
     if kind == "fdc":
@@ -114,7 +115,7 @@ CONTROLLER = Device(
     props={
         "hotplug": Prop("target/@hotplug", switch),
         "mem-reserve": Prop("target/@memReserve", kib, _RESERVING),
-        "numa_node": Prop("target/node", number, ("pxb", "pxb-pcie", HOST_BRIDGE)),
+        "numa_node": Prop("target/node", number, ("pxb", "pxb-pcie")),
         "cmd_per_lun": Prop("driver/@cmd_per_lun", number, _SCSI),
         "max_sectors": Prop("driver/@max_sectors", number, _SCSI),
         "num_queues": Prop("driver/@queues", number, _SCSI),

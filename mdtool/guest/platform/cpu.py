@@ -16,10 +16,12 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from mdtool.errors import InputError, Report, choices
+from mdtool.guest.choices import removed_features
 from mdtool.guest.machines import machine_of
 from mdtool.guest.model import Guest
 from mdtool.guest.platform.units import names, number, on, switch
 from mdtool.guest.xml import Element
+from mdtool.machine.drivers import cpu_model_name
 
 Section = dict[str, Any]
 
@@ -72,6 +74,8 @@ def cpu_options(guest: Guest, section: Mapping[str, Any], *, tcg: bool, rehearse
     model = section.get("model")
     if model == "host" and tcg:
         model = "max"
+    if guest.arch.startswith("riscv") and guest.domain.first("cpu/model") is None and model == machine_of(guest).cpu:
+        model = None  # libvirt leaves it to QEMU
     if model is not None:
         switches = section.get("features", {})
         text = ",".join([model, *(f"{name}={_spelled(value)}" for name, value in switches.items())])
@@ -128,7 +132,14 @@ def _topology(cpu: Element | None, maximum: int) -> dict[str, int]:
     return {level: count for level, count in counts.items() if level in _ALWAYS or count > 1}
 
 
+def is_host_model(domain: Element) -> bool:
+    """Whether libvirt works out model and features when it starts the guest."""
+    return domain.get("cpu/@mode") == "host-model" or domain.get("cpu/@match") == "minimum"
+
+
 def _model(guest: Guest, cpu: Element | None) -> str | None:
+    if is_host_model(guest.domain) and (host := guest.host_model()) is not None:
+        return str(host["model"])
     mode = cpu.get("@mode") if cpu is not None else None
     if mode in _MODES:
         return _MODES[mode]
@@ -137,7 +148,7 @@ def _model(guest: Guest, cpu: Element | None) -> str | None:
         return named
     if guest.domain.get("@type") == "kvm" and not guest.arch.startswith(("x86", "i", "s390", "ppc64")):
         return "host"  # KVM of ARM and RISC-V runs no other
-    return machine_of(guest).cpu
+    return cpu_model_name(machine_of(guest).cpu)
 
 
 def _cpu_features(guest: Guest, cpu: Element | None, model: str | None) -> Section:
@@ -150,6 +161,19 @@ def _cpu_features(guest: Guest, cpu: Element | None, model: str | None) -> Secti
     migratable = switch(cpu, "@migratable")
     if migratable is not None and model in ("host", "max"):
         found["migratable"] = migratable
+    elif model == "host" and guest.arch in ("x86_64", "i686"):
+        found["migratable"] = True  # libvirt says so where the XML does not
+    if cpu.get("model") == model:  # no host-model, whose features are all listed
+        removed = removed_features(model, machine_of(guest).name)
+        found |= {name: False for name in removed if guest.implies("cpu", "features", name)}
+    if is_host_model(guest.domain) and (host := guest.host_model()) is not None:
+        found |= host["features"]
+    return {**found, **features_of(cpu)}
+
+
+def features_of(cpu: Element) -> dict[str, bool]:
+    """The ``<feature>`` elements in QEMU's words; raises InputError."""
+    found: dict[str, bool] = {}
     for feature in cpu.all("feature"):
         name, policy = feature.get("@name") or "", feature.get("@policy") or "require"
         if policy not in _POLICIES:
@@ -197,7 +221,6 @@ _SWITCHES: dict[str, tuple[str, bool]] = {
     "features/kvm/hint-dedicated/@state": ("kvm-hint-dedicated", False),
     "features/kvm/poll-control/@state": ("kvm-poll-control", False),
     "features/kvm/pv-ipi/@state": ("kvm-pv-ipi", False),
-    "features/xen/e820_host/@state": ("xen-e820-host", False),
 }
 
 

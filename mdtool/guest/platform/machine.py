@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from mdtool.commandline.tcg import TCG_GIC
 from mdtool.errors import InputError, Report, choices
+from mdtool.guest.choices import is_later
 from mdtool.guest.devices import wanted_from_guest
 from mdtool.guest.elements.disk import floppy_boot
 from mdtool.guest.machines import machine_of, target_of
@@ -231,6 +232,8 @@ def _globals(guest: Guest) -> Iterator[tuple[str, Any]]:
             what, remedy = "the watchdog itco is one of q35's chipset", "another model, or a q35 machine type"
             raise InputError(what, at=domain.at("devices/watchdog"), remedy=remedy, rule="watchdog")
         yield "ICH9-LPC.noreboot", False
+    elif guest.is_q35 and is_later(machine_of(guest).name) and guest.implies("features", "globals", "ICH9-LPC.noreboot"):
+        yield "ICH9-LPC.noreboot", False  # libvirt adds that watchdog
     for timer in domain.all("clock/timer"):
         if timer.get("@name") == "pit" and timer.get("@tickpolicy") in ("delay", "discard"):
             yield "kvm-pit.lost_tick_policy", timer.get("@tickpolicy")

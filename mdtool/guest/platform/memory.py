@@ -17,6 +17,7 @@ or anonymous memory is behind one is the host's, and the description says ``memo
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -31,6 +32,7 @@ from mdtool.records import dataclass
 
 Section = dict[str, Any]
 RAM = "memory-backend-ram"
+PAGE = os.sysconf("SC_PAGE_SIZE")  # asking for pages of that size is asking for ordinary memory
 FILES = "/dev/shm"  # a folder: QEMU makes a file there that no name leads to, and that goes with it
 
 
@@ -90,10 +92,7 @@ def memory_options(guest: Guest, sections: Mapping[str, Mapping[str, Any]], *, r
             continue
         whole = name == machine_of(guest).ram
         node = next((node["id"] for node in numa.get("nodes", ()) if node.get("memdev") == name), None)
-        words += [
-            "-object",
-            json.dumps(memory_object(guest, Piece(name, facts["size"], node, whole=whole), rehearse=rehearse)),
-        ]
+        words += memory_words(memory_object(guest, Piece(name, facts["size"], node, whole=whole), rehearse=rehearse))
     for node in numa.get("nodes", ()):
         behind = f"memdev={node['memdev']}" if "memdev" in node else f"mem={node['memory'] // MIB}"
         cpus = [f"cpus={cpus}" for cpus in str(node["cpus"]).split(",")] if node.get("cpus") else []
@@ -135,7 +134,12 @@ def memory_object(guest: Guest, piece: Piece, *, rehearse: bool = False) -> Sect
     backing = guest.domain.first("memoryBacking")
     pages = _hugepages(guest, backing, node, piece.element) if path is None else None
     kind = backing.get("source/@type") if backing is not None else None
-    access = _cell_access(guest, node) or (backing.get("access/@mode") if backing is not None else None)
+    own = piece.element if piece.element is not None else _cell_of(guest, node)
+    said = "@access" if piece.element is not None else "@memAccess"
+    access = (own.get(said) if own is not None else None) or guest.domain.get("memoryBacking/access/@mode")
+    discards = (own.get("@discard") if own is not None else None) or (
+        "yes" if guest.domain.first("memoryBacking/discard") is not None else None
+    )
     if access is not None and kind in (None, "anonymous"):
         kind = "file"  # other processes map a file, and nothing else
     if pages is not None and kind == "memfd":
@@ -162,14 +166,24 @@ def memory_object(guest: Guest, piece: Piece, *, rehearse: bool = False) -> Sect
         made["x-use-canonical-path-for-ramblock-id"] = False
     if access is not None:
         made["share"] = access == "shared"
+    if discards == "yes" and made["qom-type"] == "memory-backend-file":
+        made["discard-data"] = True
     if backing is not None:
-        if backing.first("discard") is not None and made["qom-type"] == "memory-backend-file":
-            made["discard-data"] = True
         if backing.get("allocation/@mode") == "immediate":
             made["prealloc"] = True
         if made.get("prealloc") and (threads := number(backing, "allocation/@threads")):
             made["prealloc-threads"] = threads
     return made
+
+
+def memory_words(made: Section) -> list[str]:
+    """``-object`` of a piece of memory, behind the one of the threads that fill it, which run where its memory is."""
+    context = []
+    if "prealloc-threads" in made and "host-nodes" in made:
+        name = f"tc-{made['id']}"
+        context = ["-object", json.dumps({"qom-type": "thread-context", "id": name, "node-affinity": made["host-nodes"]})]
+        made = {**made, "prealloc-context": name}
+    return [*context, "-object", json.dumps(made)]
 
 
 def _initial(guest: Guest) -> int:
@@ -311,11 +325,12 @@ def numbers_of(ranges: str) -> list[int]:
     return sorted(found)
 
 
-def _cell_access(guest: Guest, node: int | None) -> str | None:
+def _cell_of(guest: Guest, node: int | None) -> Element | None:
+    """The <cell> of a NUMA node; None where the memory is of none."""
     for index, cell in enumerate(guest.domain.all("cpu/numa/cell")):
         own = number(cell, "@id")
         if (index if own is None else own) == node:
-            return cell.get("@memAccess")
+            return cell
     return None
 
 
@@ -323,7 +338,8 @@ def _hugepages(guest: Guest, backing: Element | None, node: int | None, element:
     """The size of the pages in bytes, 0 for the host's default; None for ordinary pages."""
     own = element.first("source/pagesize") if element is not None else None
     if own is not None:
-        return bytes_of(own.text, own.get("@unit"), own)
+        size = bytes_of(own.text, own.get("@unit"), own)
+        return size if size != PAGE else None
     pages = backing.first("hugepages") if backing is not None else None
     if pages is None:
         return None
@@ -333,7 +349,8 @@ def _hugepages(guest: Guest, backing: Element | None, node: int | None, element:
             chosen = page
     if chosen is None:
         return 0 if pages.first("page") is None else None
-    return bytes_of(chosen.get("@size"), chosen.get("@unit"), chosen)
+    size = bytes_of(chosen.get("@size"), chosen.get("@unit"), chosen)
+    return size if size != PAGE else None
 
 
 def _folder(size: int | None) -> str:

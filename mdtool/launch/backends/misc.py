@@ -9,7 +9,7 @@ from mdtool.commandline.companion import Process
 from mdtool.errors import InputError, choices
 from mdtool.guest.model import Guest
 from mdtool.guest.platform.memory import Piece, memory_object, numbers_of
-from mdtool.guest.platform.units import bytes_of, rounded
+from mdtool.guest.platform.units import MIB, bytes_of, rounded
 from mdtool.guest.xml import Element
 from mdtool.launch.backends.base import (
     NOTHING,
@@ -151,12 +151,12 @@ def input_(element: Element, node: Node | None, host: Host) -> Backend:
         return Backend(properties={"evdev": given(element, "source/@evdev")})
     if element.get("@type") != "evdev":
         return NOTHING
-    index = [d for d in host.guest.devices if d.tag == "input" and d.get("@type") == "evdev"].index(element)
+    index = [d for d in host.guest.devices if d.tag == "input"].index(element)
     toggle = element.get("source/@grabToggle")
     words = option(
         "-object",
         qom_type="input-linux",
-        id=f"evdev{index}",
+        id=element.get("alias/@name") or f"input{index}",
         evdev=given(element, "source/@dev"),
         repeat=switch(element, "source/@repeat"),
         grab_all=True if element.get("source/@grab") == "all" else None,
@@ -191,8 +191,9 @@ def memory(element: Element, node: Node | None, host: Host) -> Backend:
         raise InputError("<memory> without <size>", at=element.position, expected="<target><size>", rule="missing")
     size = rounded(bytes_of(holder.text, holder.get("@unit"), holder), host.guest.arch)
     label = element.first("target/label/size")
-    if label is not None and element.get("@model") == "nvdimm":
-        pass  # the label is inside of the file and a part of its size
+    if label is not None and element.get("@model") == "nvdimm" and host.guest.arch.startswith("ppc64"):
+        more = bytes_of(label.text, label.get("@unit"), label)  # what is left of the file has whole blocks
+        size = (size - more) // (256 * MIB) * (256 * MIB) + more
     path = element.get("source/path")
     made = memory_object(host.guest, Piece(id, size, whole_text(element, "target/node"), path=path, element=element))
     if path is not None:
@@ -202,10 +203,6 @@ def memory(element: Element, node: Node | None, host: Host) -> Backend:
         align = element.first("source/alignsize")
         if align is not None:
             made["align"] = bytes_of(align.text, align.get("@unit"), align)
-    elif element.get("@access"):
-        made["share"] = element.get("@access") == "shared"
-    if switch(element, "@discard") and made["qom-type"] == "memory-backend-file":
-        made["discard-data"] = True
     if nodes := element.get("source/nodemask"):
         made |= {"host-nodes": numbers_of(nodes), "policy": "bind"}
     if element.get("@model") == "virtio-mem":
