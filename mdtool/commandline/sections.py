@@ -14,12 +14,12 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
-from mdtool.commandline.option import Option, split
+from mdtool.commandline.option import Option, bag_from_text, split
 from mdtool.commandline.sizes import MIB, bytes_of
 from mdtool.errors import InputError
 from mdtool.limits import MAX_DIGITS
 from mdtool.machine.roles import NOT_THE_GUESTS, ON_OFF_AUTO, is_told, role
-from mdtool.machine.values import nested, number
+from mdtool.machine.values import integer, nested
 
 Section = dict[str, Any]
 #: a file as QEMU names it -> the SHA-256 of what is in it, None where that cannot be read
@@ -109,7 +109,7 @@ def _object(option: Option, _: Hashed) -> Section:
     if not kind:
         return {}
     found = {key: value_of(bag[key]) for key in keys if key in bag}
-    policy = {"policy": number(found["policy"])} if "policy" in found else {}
+    policy = {"policy": integer(str(found["policy"]))} if "policy" in found else {}
     return {"features": {"launch_security": {"type": kind, **found, **policy}}}
 
 
@@ -210,6 +210,21 @@ def _fw_cfg(option: Option, hashed: Hashed) -> Section:
     return {"features": {"fw_cfg_files": {bag["name"]: hash}}} if hash else {}
 
 
+def _acpi_table(option: Option, hashed: Hashed) -> Section:
+    """The header's fields that are chosen, and what is in the files."""
+    header = dict(option.bag)
+    files = [file for key in ("file", "data") for file in str(header.pop(key, "")).split(":") if file]
+    hashes = [hash for file in files if (hash := hashed(file))]
+    return {"features": {"acpi_tables": [{**header, "sha256": hashes}]}} if hashes else {}
+
+
+def _option_rom(option: Option, hashed: Hashed) -> Section:
+    """``NAME`` or ``romfile=NAME,bootindex=N``."""
+    bag = bag_from_text(option.value or "", "romfile")
+    hash = hashed(str(bag.pop("romfile", "")))
+    return {"features": {"option_roms": [{**bag, "sha256": hash}]}} if hash else {}
+
+
 def _bios(option: Option, hashed: Hashed) -> Section:
     hash = hashed(option.value or "")
     return {"firmware": {"kind": "bios", **({"sha256": hash} if hash else {})}}
@@ -259,6 +274,9 @@ _ROWS: Mapping[str, Callable[[Option, Hashed], Section]] = {
     "smbios": _smbios,
     "fw_cfg": _fw_cfg,
     "bios": _bios,
+    "acpitable": _acpi_table,
+    "option-rom": _option_rom,
+    "prom-env": lambda option, _: {"features": {"prom_env": [option.value]}},
     "kernel": lambda _, __: {"boot": {"kernel": True}},
     "append": lambda option, _: {"boot": {"append": option.value}},
 }

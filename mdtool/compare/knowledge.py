@@ -31,6 +31,7 @@ def _row(keys: str, tells: str, *unset: Value) -> Fact:
 FACTS = (
     _row("guest.name guest.uuid", "monitor"),
     _row("machine.type machine.arch", "monitor xml"),
+    _row("cpu.features.kvm", "arguments", True),
     _row("cpu.features", "arguments"),
     _row("cpu.model cpu.vcpus cpu.maxcpus cpu.topology", "monitor", 1),
     _row("memory.slots memory.max", "monitor xml", 0),
@@ -46,7 +47,7 @@ FACTS = (
     _row("boot.kernel boot.append", "arguments xml", False, ""),
     _row("smbios.files features.fw_cfg_files", "arguments"),
     _row("smbios features.fw_cfg", "arguments xml"),
-    _row("features.globals", "arguments"),
+    _row("features.globals features.acpi_tables features.option_roms features.prom_env", "arguments"),
     _row("clock.base", "arguments xml", "utc"),
     _row("clock.timers.rtc", "arguments"),
 )

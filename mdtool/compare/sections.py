@@ -97,7 +97,8 @@ def _both(pair: Pair, section: str, name: str, want: Any, have: Any) -> Findings
 def _one(pair: Pair, section: str, name: str, value: Any, *, described: bool) -> Findings:
     """A fact that one side has; ``described``: the machine has it, and the description does not."""
     full = f"{section}.{name}"
-    if knowledge.says_nothing(full, value) or (full.startswith("cpu.features.") and pair.shows_cpu and not pair.alike):
+    shown = full.startswith("cpu.features.") and pair.shows_cpu and not pair.alike and not _is_hidden(full)
+    if shown or knowledge.says_nothing(full, value):
         yield None  # what a feature does that one side has no word of is in what the CPU offers
         return
     if isinstance(value, Mapping) and value:
@@ -109,6 +110,12 @@ def _one(pair: Pair, section: str, name: str, value: Any, *, described: bool) ->
         severity = HOST if section == "objects" else _severity(section, name)
         want, have = (None, value) if described else (value, None)
         yield Difference(section, name, want, have, severity)
+
+
+def _is_hidden(path: str) -> bool:
+    """Whether QEMU shows a feature of an x86 CPU nowhere among what the CPU offers."""
+    name = path.removeprefix("cpu.features.")
+    return name.startswith("hv-") or name in ("kvm", "vmware-cpuid-freq")
 
 
 def _severity(section: str, name: str) -> str:

@@ -25,13 +25,13 @@ class Machine(NamedTuple):
 
 
 def rows(text: str) -> tuple[Fault, ...]:
-    """``old => new : node : why`` a line; an empty ``old`` adds ``new``."""
+    """``old => new : node : why`` a line; an empty ``old`` adds ``new``; FILE is some file that can be read."""
     found = []
     for line in text.strip().splitlines():
         change, _, rest = line.strip().partition(" : ")
         old, _, new = change.partition("=>")
         node, _, why = rest.partition(" : ")
-        found.append(Fault(old.strip(), new.strip(), node.strip(), why.strip()))
+        found.append(Fault(old.strip(), new.strip().replace("FILE", __file__), node.strip(), why.strip()))
     return tuple(found)
 
 
@@ -120,6 +120,14 @@ Q35 = Machine(
     -boot order=cd,menu=off => -boot order=cd,menu=off,splash-time=5 : boot
     -boot order=cd,menu=off => -boot order=cd,menu=off,once=n : boot
     => -global ICH9-LPC.disable_s3=1 : features
+    => -acpitable sig=TEST,data=FILE : features
+    => -option-rom FILE : features
+    => -device intel-iommu : intel-iommu@main-system-bus
+    => -device pxb-pcie,id=pxb,bus=pcie.0,addr=0xb,bus_nr=100 : pxb
+    -cpu Nehalem => -cpu Nehalem,hv-relaxed=on : cpu
+    -cpu Nehalem => -cpu Nehalem,kvm=off : cpu
+    rombar=1 => rombar=1,speed=1000 : net0
+    rombar=1 => rombar=1,tx=bh : host : when the host sends
     => -global ICH9-LPC.noreboot=off : ICH9-LPC@pcie.0/1f.0
     mac=52:54:00:00:00:01 => mac=52:54:00:00:00:02 : net0
     rombar=1 => rombar=0 : net0
@@ -324,6 +332,7 @@ PSERIES = Machine(
     -machine pseries-7.2 => -machine pseries-7.2,cap-large-decr=off : machine
     -machine pseries-7.2 => -machine pseries-7.2,cap-ccf-assist=off : machine
     -machine pseries-7.2 => -machine pseries-7.2,cap-fwnmi=off : machine
+    => -prom-env auto-boot?=false : features
     -machine pseries-7.2 => -machine pseries-7.2,ic-mode=xics : machine
     -machine pseries-7.2 => -machine pseries-7.2,host-serial=H : machine
     -m 256M => -m 512M : memory
