@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from mdtool.errors import ConflictError, InputError, MdtoolError
+from mdtool.errors import ConflictError, InputError, MdtoolError, QemuError
 from mdtool.machine.buses.arguments import device_arguments
 from mdtool.machine.tree import Node, Place, Tree
 from mdtool.reconcile.assemble import assembled, parts_of
@@ -21,6 +21,7 @@ from mdtool.reconcile.plan import Action, Plan, Step
 from mdtool.records import dataclass, field, replace
 
 if TYPE_CHECKING:
+    from mdtool.apply.revise import Revision
     from mdtool.launch.backends.base import Backend
     from mdtool.qemu.session import Session
 
@@ -136,6 +137,32 @@ def differences(session: Session, new: Tree, outcomes: Iterable[Outcome]) -> lis
     plugged = {o.step.name for o in outcomes if not o.left and o.step.action is not Action.REMOVE}
     found = guest_visible(comparison(new, dump(session))[0]) if plugged else []
     return [str(one) for one in found if one.node in plugged]
+
+
+def plugged(revision: Revision, source: str, seconds: float = UNPLUG_SECONDS) -> tuple[list[Outcome], Tree]:
+    """Do in the guest at ``source`` what can be done of a revision's plan: what was done, and the machine that runs then.
+
+    Raises InputError where the guest has no description yet, ConflictError where another machine runs than the described
+    one, and QemuError where a device is there and is not as described.
+    """
+    from mdtool.launch.backends import backends_of
+    from mdtool.launch.backends.base import Host
+    from mdtool.launch.prepare import free_port, wanted_by
+    from mdtool.qemu.runtime import runtime_base
+    from mdtool.qemu.session import session_from_source
+
+    guest, old, new = revision.guest, revision.before, revision.tree
+    if old is None:
+        request = revision.request
+        remedy = f"describe it first: mdtool dump {source} --xml {request.guest} -o {request.description}"
+        raise InputError(f"{request.description} is not there, and only a described guest is changed live", remedy=remedy)
+    behind = backends_of(wanted_by(guest, new), Host(guest, runtime_base() / guest.key, free_port))
+    with session_from_source(source) as session:
+        check_before(session, old)
+        outcomes = carried_out(session, revision.plan, (old, new), behind, seconds=seconds)
+        if found := differences(session, new, outcomes):
+            raise QemuError("plugged in, and not as described: " + "; ".join(found))
+    return outcomes, as_far(old, new, outcomes)
 
 
 @dataclass

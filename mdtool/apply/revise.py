@@ -4,7 +4,7 @@
     texts = revision.texts()             what would be written, by file; empty where nothing would
     write(texts)
 
-Nothing here touches a guest: ``apply.change`` does, between the two.
+Nothing here touches a guest: ``apply.live`` and ``apply.relaunch`` do, between the two.
 """
 
 from __future__ import annotations
@@ -68,6 +68,11 @@ class Request:
     def target(self) -> str:
         """The file that holds the new description."""
         return self.output or self.description or self.guest
+
+    @property
+    def outputs(self) -> list[str]:
+        """The files that may be written."""
+        return [self.target, *([self.write_xml] if self.write_xml is not None else [])]
 
     @property
     def inside(self) -> bool:
@@ -193,9 +198,8 @@ def write_one(path: str, text: str, request: Request) -> str | None:
 
 def check_outputs(request: Request) -> None:
     """Raise InputError where what a request leads to could not be written."""
-    for path in (request.target, request.write_xml):
-        if path is not None:
-            check_output(path)
+    for path in request.outputs:
+        check_output(path)
 
 
 def _check_streams(request: Request) -> None:

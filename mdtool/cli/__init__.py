@@ -10,14 +10,17 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from argparse import ArgumentParser
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import cache
 from importlib import import_module
+from types import ModuleType
 from typing import Any, NoReturn
 
 from mdtool import __version__
-from mdtool.cli.output import FORMATS, chosen_output
+from mdtool.cli.options import output_arguments
+from mdtool.cli.output import chosen_output
 from mdtool.errors import MdtoolError, as_error
 from mdtool.files import pipes_kept
 
@@ -49,6 +52,9 @@ COMMANDS = {
     "lsp": "the language server that editors start, for descriptions and guest XML",
     "completion": "print completion for bash, zsh or fish, or the manual page",
 }
+#: commands that only show something, and ask nobody: their output may go through a pager
+_SHOWN = "audit check diff dump extract fingerprint names schema show status textconv verify"
+PAGED = frozenset(_SHOWN.split())
 
 
 def program() -> NoReturn:
@@ -102,21 +108,10 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _run(arguments: Sequence[str]) -> int:
-    wanted = next((word for word in arguments if not word.startswith("-")), None)
-    parser = argparse.ArgumentParser(
-        prog="mdtool",
-        description="Machine descriptions for QEMU: keep a guest's hardware in a file, in git, and unchanged.",
-        epilog="example: mdtool dump /run/qemu/web01.qmp -o web01.yaml",
-        formatter_class=Formatter,
-    )
-    parser.add_argument("--version", action="version", version=f"mdtool {__version__}")
-    made: Any = lambda **options: _parser_of(str(wanted), options) if options["prog"] == f"mdtool {wanted}" else parser  # noqa: E731
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=made)
-    for name, says in COMMANDS.items():
-        commands.add_parser(name, help=says, description=says[0].upper() + says[1:] + ".")
-    args = parser.parse_args(arguments)
+    wanted = next((word for word in arguments if not word.startswith("-")), "")
+    args = parser(wanted).parse_args(arguments)
     try:
-        with chosen_output(args.color, quiet=args.quiet), pipes_kept():
+        with chosen_output(args.color, quiet=args.quiet), _pager(args), pipes_kept():
             return _done(args)
     except MdtoolError as error:
         from mdtool.cli.findings import from_error, write
@@ -139,14 +134,16 @@ def _done(args: argparse.Namespace) -> int:
     return status
 
 
-def _parser_of(name: str, options: dict[str, Any]) -> argparse.ArgumentParser:
-    """The parser of the one command that runs: to make those of all takes longer than many a command."""
-    module = import_module(f"mdtool.cli.{name.replace('-', '_')}{'_' if name == 'import' else ''}")
-    command = argparse.ArgumentParser(**options, epilog=module.EXAMPLE, formatter_class=Formatter)
-    module.arguments(command)
-    output_arguments(command)
-    command.set_defaults(run=module.run, guests=getattr(module, "GUESTS", None))
-    return command
+def _pager(args: argparse.Namespace) -> AbstractContextManager[None]:
+    if args.no_pager or not (args.command in PAGED or getattr(args, "dry_run", False)) or not sys.stdout.isatty():
+        return nullcontext()
+    from mdtool.cli.pager import paged
+
+    return paged()
+
+
+def module_of(command: str) -> ModuleType:
+    return import_module(f"mdtool.cli.{command.replace('-', '_')}{'_' if command == 'import' else ''}")
 
 
 class Formatter(argparse.RawDescriptionHelpFormatter):
@@ -164,10 +161,32 @@ def _width() -> int:
         return 78
 
 
-def output_arguments(parser: argparse.ArgumentParser) -> None:
-    """What every command takes: how it says what it says."""
-    group = parser.add_argument_group("output")
-    says = "findings and errors for a person, a program or a forge"
-    group.add_argument("--output-format", choices=FORMATS, default="text", help=says)
-    group.add_argument("--color", choices=("auto", "always", "never"), default="auto", help="colour on a terminal (auto)")
-    group.add_argument("-q", "--quiet", action="store_true", help="no progress and no notes; warnings and errors stay")
+def parser(only: str | None = None, kind: type[ArgumentParser] = ArgumentParser) -> ArgumentParser:
+    """The parser of the whole command line; with ``only``, the other commands are names without arguments.
+
+    To make the parsers of all commands takes longer than many a command.
+    """
+
+    def command_parser(**options: Any) -> ArgumentParser:
+        name = options["prog"].removeprefix("mdtool ")
+        if only not in (None, name):
+            return made
+        module = module_of(name)
+        command = kind(**options, epilog=module.EXAMPLE, formatter_class=Formatter)
+        module.arguments(command)
+        output_arguments(command)
+        command.set_defaults(run=module.run, guests=getattr(module, "GUESTS", None))
+        return command
+
+    made = kind(
+        prog="mdtool",
+        description="Machine descriptions for QEMU: keep a guest's hardware in a file, in git, and unchanged.",
+        epilog="example: mdtool dump /run/qemu/web01.qmp -o web01.yaml",
+        formatter_class=Formatter,
+    )
+    made.add_argument("--version", action="version", version=f"mdtool {__version__}", help="show the version and exit")
+    maker: Any = command_parser  # argparse asks for a class, and calls it
+    commands = made.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=maker)
+    for name, says in COMMANDS.items():
+        commands.add_parser(name, help=says, description=says[0].upper() + says[1:] + ".")
+    return made

@@ -1,4 +1,4 @@
-"""``mdtool adopt [NAME...] DIR``"""
+"""``mdtool adopt [GUEST...] DIR``"""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _WORKERS = 4
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("names", metavar="NAME", nargs="*", help="guests of libvirt; all of them without")
+    parser.add_argument("names", metavar="GUEST", nargs="*", help="guests of libvirt; all of them without")
     parser.add_argument(
         "folder", metavar="DIR", help="where NAME.xml and NAME.yaml go; made, with git, where it is not there"
     )

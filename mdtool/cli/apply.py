@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
-from mdtool.cli.output import asked, coloured, say, warn_all
-from mdtool.cli.source import PAIRS, XML, Guests, access_of, source_arguments
+from mdtool.cli import launch
+from mdtool.cli.options import LAUNCH, REVISION, options, via_option
+from mdtool.cli.output import asked, coloured, said_kept, say, warn_all
+from mdtool.cli.plan import show_plan
+from mdtool.cli.source import MORE, PAIRS, XML, Guests, access_of, request_of, source_arguments
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from mdtool.apply.live_libvirt import Pending
+    from mdtool.apply.relaunch import Relaunch
     from mdtool.apply.revise import Request, Revision
     from mdtool.qemu.virsh import Virsh
     from mdtool.reconcile.plan import Plan, Step
@@ -33,39 +39,22 @@ _DONE = "nothing to do: the guest has this hardware, as far as its description k
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    from mdtool.launch.ways import WAYS
-
     add = parser.add_argument
     add("guest", metavar="GUEST.xml", help=f"the guest as it should be: {XML}; or a saved plan")
     add("description", metavar="GUEST.yaml", nargs="?", help="its description; without it, the one inside of GUEST.xml")
-    add("more", metavar="MORE", nargs="*", help="further guest XML, and folders of XML and descriptions")
-    add(
-        "--source",
-        metavar="SOURCE",
-        required=True,
-        help="the guest: a QMP socket, tcp:HOST:PORT, pid:N, libvirt:NAME (libvirt:)",
-    )
+    add("more", metavar="MORE", nargs="*", help=MORE)
+    says = "the guest: a QMP socket, tcp:HOST:PORT, pid:N or libvirt:NAME; libvirt: for many"
+    add("--source", metavar="SOURCE", required=True, help=says)
     add("--restart", action="store_true", help="power the guest down and start it with its new hardware")
     add("--force", action="store_true", help="with --restart: end a guest that does not power down")
-    add(
-        "--timeout",
-        metavar="SECONDS",
-        type=float,
-        help="how long: to let go of a device (20), to power down (120)",
-    )
-    add("-y", "--yes", action="store_true", help="do not ask")
-    add("--json", action="store_true", help="the plan and what became of it as JSON on stdout")
-    add("--prefer", choices=("xml", "description"), help="which one wins where both changed")
-    add("--forget", action="store_true", help="clear the addresses kept for removed devices")
-    add("--prune", action="store_true", help="remove ports and controllers that nothing uses any more")
-    add("--write-xml", metavar="FILE", help="write the XML with every address filled in; may be GUEST.xml")
-    add("--rebase-machine", metavar="TYPE", help="change the machine type")
-    add("--strict", action="store_true", help="what the XML says and mdtool leaves out is an error")
-    add("--via", choices=list(WAYS), help="with --restart: as for mdtool launch --via")
-    for name in ("qmp", "pidfile", "log"):
-        add(f"--{name}", metavar=name.upper(), help=f"with --restart: as for mdtool launch --{name}")
-    for name in ("daemonize", "paused"):
-        add(f"--{name}", action="store_true", help=f"with --restart: as for mdtool launch --{name}")
+    says = "how long to wait for the guest: to release a device (20), to power down (120)"
+    add("--timeout", metavar="SECONDS", type=float, help=says)
+    options(parser, "--yes")
+    options(parser, "--json", help="the plan and what became of it as JSON on stdout")
+    options(parser, *REVISION)
+    with_restart = parser.add_argument_group("with --restart, as for mdtool launch")
+    via_option(with_restart)
+    options(with_restart, *LAUNCH)
     source_arguments(parser)
 
 
@@ -93,7 +82,7 @@ def run(args: argparse.Namespace) -> int:
         return 1
     if virsh is not None and not (state in RUNS and args.restart):
         return _define(args, request, as_shown(revision), virsh, state, pending)
-    return _carry_out(args, request, as_shown(revision))
+    return carry_out(args, request, as_shown(revision), forced=True)
 
 
 def _differs(args: argparse.Namespace, revision: Revision, pending: Pending | None) -> bool:
@@ -109,21 +98,10 @@ def _differs(args: argparse.Namespace, revision: Revision, pending: Pending | No
 
 
 def _request(args: argparse.Namespace) -> Request:
-    from mdtool.apply.revise import Request
     from mdtool.apply.saved import request_from_plan
-    from mdtool.reconcile import Options
 
-    access = access_of(args)
-    if (data := _plan(args)) is not None:
-        return request_from_plan(data, args.guest, access)
-    return Request(
-        guest=args.guest,
-        description=args.description,
-        write_xml=args.write_xml,
-        machine=args.rebase_machine,
-        options=Options(prefer=args.prefer, forget=args.forget, prune=args.prune, strict=args.strict),
-        access=access,
-    )
+    data = _plan(args)
+    return request_of(args) if data is None else request_from_plan(data, args.guest, access_of(args))
 
 
 def _plan(args: argparse.Namespace) -> dict[str, Any] | None:
@@ -224,7 +202,6 @@ def _define(
     from mdtool.apply.live import UNPLUG_SECONDS
     from mdtool.apply.live_libvirt import carried_out, pending_of
     from mdtool.apply.revise import revised, write
-    from mdtool.cli.output import said_kept
     from mdtool.errors import ConflictError
     from mdtool.files import locked
     from mdtool.reconcile.plan import json_from_plan
@@ -252,23 +229,87 @@ def _define(
     return 1 if any(outcome.left for outcome in outcomes) else 0
 
 
-def _carry_out(args: argparse.Namespace, request: Request, agreed: Callable[[Revision], None]) -> int:
-    """By the same service as ``mdtool reconcile --live`` and ``--launch``."""
-    from mdtool.cli import output_arguments, reconcile
+def carry_out(
+    args: argparse.Namespace,
+    request: Request,
+    agreed: Callable[[Revision], None] = lambda _: None,
+    *,
+    forced: bool = False,
+) -> int:
+    """The request in the guest at ``args.source``: live, or with ``args.restart`` by a power cycle.
 
-    words = [request.guest, *([request.description] if request.description else [])]
-    words += ["--launch", "--source", args.source] if args.restart else ["--live", args.source]
-    options = request.options
-    given = {"prefer": options.prefer, "write-xml": request.write_xml, "rebase-machine": request.machine}
-    given |= {"aliases": request.aliases, "qemu-root": args.qemu_root}
-    given |= {name: getattr(args, name) for name in ("timeout", "via", "qmp", "pidfile", "log", "connect", "qemu")}
-    words += [word for name, value in given.items() if value is not None for word in (f"--{name}", str(value))]
-    flags = {"forget": options.forget, "prune": options.prune, "strict": options.strict, "minimal": request.minimal}
-    flags |= {name: getattr(args, name) for name in ("force", "json", "daemonize", "paused")}
-    words += [f"--{name}" for name, value in flags.items() if value]
-    parser = argparse.ArgumentParser(prog="mdtool apply")
-    reconcile.arguments(parser)
-    output_arguments(parser)
-    words += ["--output-format", args.output_format]
-    parser.set_defaults(applied=True, agreed=agreed, forced=args.restart)
-    return reconcile.run(parser.parse_args(words))
+    ``forced`` is for a power cycle without a plan: the guest that runs is not as its description already says.
+    """
+    from mdtool.apply.live import UNPLUG_SECONDS, plugged
+    from mdtool.apply.revise import check_outputs, revised, write
+    from mdtool.files import locked
+
+    started = launch.arguments_for(args, request) if args.restart else None
+    with ExitStack() as lock:
+        check_outputs(request)
+        lock.enter_context(locked(*request.outputs))
+        revision = revised(request)
+        agreed(revision)
+        warn_all(revision.warnings)
+        if started is not None and (revision.plan or forced):
+            return _power_cycle(args, started, revision, lock)
+        outcomes, tree = None, revision.tree
+        if started is None and revision.plan:
+            outcomes, tree = plugged(revision, args.source, args.timeout or UNPLUG_SECONDS)
+        texts = revision.texts(tree)
+        said_kept(*write(texts, request))
+    show_plan(args, revision, texts, outcomes)
+    if started is not None:
+        say("nothing changed: the guest runs on")
+    return 1 if any(outcome.left for outcome in outcomes or ()) else 0
+
+
+def _power_cycle(args: argparse.Namespace, started: argparse.Namespace, revision: Revision, lock: ExitStack) -> int:
+    """The exit status; where the new machine is not as described, what differs is printed as a launch prints it."""
+    from mdtool.launch.run import Differs
+
+    texts = revision.texts()
+    relaunch = _relaunch(args, started, revision, texts, lock)
+    relaunch.check()
+    show_plan(args, revision, texts)
+    relaunch.shut_down()
+
+    def start(ready: Callable[[int], None] | None) -> int:
+        relaunch.ready = ready
+        try:
+            return relaunch.start()
+        except Differs as error:
+            return launch.show(args, error.found)
+
+    if not args.daemonize:
+        return start(None)
+    from mdtool.qemu.background import daemonized
+
+    return daemonized(start)
+
+
+def _relaunch(
+    args: argparse.Namespace, started: argparse.Namespace, revision: Revision, texts: Mapping[str, str], lock: ExitStack
+) -> Relaunch:
+    from mdtool.apply.relaunch import Relaunch
+    from mdtool.apply.restart import POWERDOWN_SECONDS
+    from mdtool.apply.revise import write_one
+    from mdtool.files import Rewrite
+
+    def may_end(why: str) -> bool:
+        if args.force or not sys.stdin.isatty():
+            return bool(args.force)
+        return asked(f"{why}; end it as pulling the plug would?")
+
+    return Relaunch(
+        revision.guest,
+        revision.tree,
+        launch.way_of(started),
+        args.source,
+        Rewrite(texts, lambda path, text: said_kept(write_one(path, text, revision.request))),
+        launch.settings_of(started),
+        connect=args.connect,
+        seconds=args.timeout or POWERDOWN_SECONDS,
+        may_end=may_end,
+        written=lock.close,
+    )

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mdtool.cli.many import DESCRIPTIONS, files_in
+from mdtool.cli.options import options
 from mdtool.cli.output import coloured, say
 from mdtool.cli.source import MACHINE, connect_argument
 from mdtool.errors import InputError, Report
@@ -51,7 +52,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--jobs", metavar="N", type=int, default=0, help="guests looked at at once (2, or fewer processors)"
     )
-    parser.add_argument("--json", action="store_true", help="the whole report as JSON")
+    options(parser, "--json", help="the whole report as JSON")
 
 
 def run(args: argparse.Namespace) -> int:

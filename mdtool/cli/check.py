@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from mdtool.cli.findings import Finding, data, from_error, write
 from mdtool.cli.many import each, files_in, is_one_of_ours, lost
+from mdtool.cli.options import options
 from mdtool.cli.output import progress, say
-from mdtool.cli.source import access_of, connect_argument
+from mdtool.cli.source import access_of, connect_argument, facts_arguments, facts_binary
 from mdtool.errors import InputError, MdtoolError, Position, Report, as_error
 from mdtool.records import replace
 
@@ -34,14 +35,13 @@ Exit status: 0 no errors (warnings are shown), 2 errors; with --strict warnings 
 def arguments(parser: argparse.ArgumentParser) -> None:
     says = "descriptions and guest XML: files, folders of them, -, REV:PATH, libvirt:NAME"
     parser.add_argument("sources", metavar="SOURCE", nargs="*", help=says)
-    parser.add_argument("--qemu", metavar="BINARY", help="ask this QEMU what it has; 'auto' finds one")
-    parser.add_argument("--qemu-root", metavar="DIR", help="the folder that this QEMU lives in, as / does")
+    facts_arguments(parser)
     connect_argument(parser)
     parser.add_argument("--strict", action="store_true", help="warnings are errors")
     says = "mend descriptions where there is one right answer, and say what was done"
     parser.add_argument("--fix", action="store_true", help=says)
     parser.add_argument("--ignore-others", action="store_true", help="leave files alone that are no machine descriptions")
-    parser.add_argument("--json", action="store_true", help="what was found, as JSON")
+    options(parser, "--json", help="what was found, as JSON")
     parser.add_argument("--list", action="store_true", help="explain every check and end")
 
 
@@ -154,15 +154,11 @@ def _checked(name: str, args: argparse.Namespace, notes: list[str]) -> tuple[lis
 
 
 def _knowledge(arch: str, args: argparse.Namespace) -> Knowledge | None:
-    if args.qemu is None and args.qemu_root is None:
+    if (binary := facts_binary(args, arch)) is None:
         return None
-    from mdtool.qemu.introspect import binary_of, knowledge
-    from mdtool.qemu.root import program
+    from mdtool.qemu.introspect import knowledge
 
-    if args.qemu_root is not None:
-        name = None if args.qemu == "auto" else args.qemu
-        return knowledge(program(name or f"qemu-system-{arch}", args.qemu_root))
-    return knowledge(binary_of(arch) if args.qemu == "auto" else args.qemu)
+    return knowledge(binary)
 
 
 def _list() -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 
+from mdtool.cli.options import options
 from mdtool.cli.output import coloured, result
 from mdtool.cli.source import MACHINE, SIDES, Guests, access_of, source_arguments
 
@@ -25,8 +26,8 @@ _COLOURS = {"added": "green", "removed": "red"}
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("old", metavar="OLD", help=f"{MACHINE}; or a folder of descriptions")
-    parser.add_argument("new", metavar="NEW", help="the same; for a folder another one, or libvirt:")
-    parser.add_argument("--json", action="store_true", help="the differences as JSON")
+    parser.add_argument("new", metavar="NEW", help=f"{MACHINE}; for a folder another one, or libvirt:")
+    options(parser, "--json", help="the differences as JSON")
     parser.add_argument(
         "--all", action="store_true", help="also what no guest can see: names, the host side, retired addresses"
     )

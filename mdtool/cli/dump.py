@@ -7,6 +7,7 @@ import json
 import os
 from typing import TYPE_CHECKING
 
+from mdtool.cli.options import options
 from mdtool.cli.output import say, warn_all
 from mdtool.cli.source import MACHINE, XML, access_of, source_arguments
 from mdtool.files import STANDARD, locked, write_file
@@ -30,8 +31,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", metavar="SOURCE", help=MACHINE)
     parser.add_argument("--xml", metavar="GUEST.xml", help=f"link the devices to the elements of this {XML}")
     says = "write there, whole or not at all; a description that is there is updated in place, and keeps its comments"
-    parser.add_argument("-o", "--output", metavar="FILE", help=says)
-    parser.add_argument("--json", action="store_true", help="both documents as JSON: {machine, pins}")
+    options(parser, "--output", help=says)
+    options(parser, "--json", help="both documents as JSON: {machine, pins}")
     parser.add_argument("--thorough", action="store_true", help="read every property one by one: slow, the reference")
     source_arguments(parser)
 

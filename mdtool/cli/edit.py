@@ -15,7 +15,9 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mdtool.cli.options import options
 from mdtool.cli.output import asked, say, warn_all, wrote
+from mdtool.cli.plan import plan_text
 from mdtool.cli.source import source_arguments
 from mdtool.errors import InputError, MdtoolError
 from mdtool.files import text_from_file
@@ -40,9 +42,8 @@ _TURNS = 5  # of an editor that nobody sits at
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", metavar="NAME", help="a guest of this folder, or a file")
     parser.add_argument("--description", action="store_true", help="edit NAME.yaml, not NAME.xml")
-    parser.add_argument("--prefer", choices=("xml", "description"), help="which one wins where both changed")
     parser.add_argument("--no-define", action="store_true", help="leave libvirt alone")
-    parser.add_argument("-y", "--yes", action="store_true", help="do not ask")
+    options(parser, "--prefer", "--yes")
     source_arguments(parser)
 
 
@@ -59,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
         if args.description:
             _show_diff(before, text, str(target))
         warn_all(revision.warnings)
-        _show_plan(revision)
+        say(plan_text(revision))
         if not asked("write this?", yes=args.yes):
             say("nothing was written")
             return 1
@@ -162,13 +163,6 @@ def _show_diff(before: str, text: str, name: str) -> None:
     from mdtool.review.diff import diff
 
     say(str(diff(document_from_text(before, name).tree, document_from_text(text, name).tree, everything=True)))
-
-
-def _show_plan(revision: Revision) -> None:
-    from mdtool.review.plan import text_from_plan, with_names
-
-    plan = with_names(revision.plan, revision.before, revision.tree) if revision.plan else revision.plan
-    say(text_from_plan(plan, lambda text, _colour: text))
 
 
 def _carried_out(text: str, before: str, shown: Revision, files: tuple[Path, Path, Path], args: argparse.Namespace) -> int:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 
+from mdtool.cli.options import options
 from mdtool.cli.output import wrote
-from mdtool.cli.source import DESCRIPTION, PAIRS, XML, Guests, access_of, connect_argument
+from mdtool.cli.source import DESCRIPTION, MORE, PAIRS, XML, Guests, access_of, connect_argument
 from mdtool.errors import InputError
 from mdtool.files import STANDARD
 from mdtool.records import replace
@@ -24,8 +25,8 @@ GUESTS = Guests(PAIRS, ("guest", "description", "more"), {"output": ".xml"})
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("guest", metavar="GUEST.xml", help=XML)
     parser.add_argument("description", metavar="GUEST.yaml", nargs="?", help=DESCRIPTION)
-    parser.add_argument("more", metavar="MORE", nargs="*", help="further guest XML, and folders of XML and descriptions")
-    parser.add_argument("-o", "--output", metavar="OUT", help="write there (- for stdout) and leave GUEST.xml alone")
+    parser.add_argument("more", metavar="MORE", nargs="*", help=MORE)
+    options(parser, "--output", help="write there (- for stdout) and leave GUEST.xml alone")
     parser.add_argument("--remove", action="store_true", help="take the description out")
     connect_argument(parser)
 

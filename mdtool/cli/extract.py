@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from mdtool.cli.options import options
 from mdtool.cli.output import said_kept
 from mdtool.cli.source import XML, access_of, connect_argument
 from mdtool.errors import InputError
@@ -17,7 +18,7 @@ example:
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("guest", metavar="GUEST.xml", help=f"{XML}, with a description inside")
-    parser.add_argument("-o", "--output", metavar="FILE", help="write there; stdout without it")
+    options(parser, "--output")
     connect_argument(parser)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
+from mdtool.cli.options import options, via_option
 from mdtool.cli.output import coloured, say
 from mdtool.cli.source import EACH, MACHINE, Guests, access_of, source_arguments
 
@@ -29,12 +30,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("guest", metavar="SOURCE", nargs="+", help=guest)
     parser.add_argument("--description", metavar="GUEST.yaml", help="with a guest XML: the description of its machine")
     parser.add_argument("--hints", metavar="FILE", help="with a guest XML: addresses from this file instead")
-    parser.add_argument("--via", metavar="WAY", help="with a guest XML: the way of 'launch --via' to start it")
+    via_option(parser, help="with a guest XML: the way of 'launch --via' to start it")
     source_arguments(parser)
-    parser.add_argument("--json", action="store_true", help="all of it, for --against")
+    options(parser, "--json", help="all of it, for --against")
     parser.add_argument("--against", metavar="FILE", help="a stored fingerprint to compare with; --json ones say more")
     parser.add_argument("--asl", action="store_true", help="with --against: the lines of ACPI code that differ (iasl)")
-    parser.add_argument("-o", "--output", metavar="FILE", help="write there, whole or not at all; stdout without it")
+    options(parser, "--output")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 
+from mdtool.cli.options import options
 from mdtool.cli.source import EACH, MACHINE, XML, Guests, access_of, source_arguments
 
 EXAMPLE = """\
@@ -22,12 +23,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     export = actions.add_parser("export", help="write the addresses of a description as an opaque file")
     export.add_argument("description", metavar="SOURCE", nargs="+", help=f"{MACHINE}; folders of descriptions")
-    export.add_argument("-o", "--output", metavar="FILE", help="write there; stdout without it")
+    options(export, "--output")
     source_arguments(export)
     apply = actions.add_parser("apply", help="put the addresses of a hints file into guest XML")
     apply.add_argument("hints", metavar="FILE", help="the hints; with --update made where there are none yet")
     apply.add_argument("guest", metavar="GUEST.xml", help=XML)
-    apply.add_argument("-o", "--output", metavar="OUT", help="write the XML there; stdout without it")
+    options(apply, "--output")
     apply.add_argument("--update", action="store_true", help="rewrite FILE with what the guest is now")
     source_arguments(apply)
 

@@ -7,6 +7,7 @@ import os
 import zlib
 from pathlib import Path
 
+from mdtool.cli.options import options
 from mdtool.cli.output import said_kept, say, warn_all, wrote
 from mdtool.cli.source import access_of, qemu_arguments
 from mdtool.errors import InputError
@@ -24,7 +25,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     source = "a script, REV:PATH, pid:N, a copy of /proc/N/cmdline, - for stdin, or the command line itself in one argument"
     parser.add_argument("source", metavar="COMMANDLINE", help=source)
     parser.add_argument("--xml", metavar="GUEST.xml", required=True, help="write the guest XML there")
-    parser.add_argument("-o", "--output", metavar="GUEST.yaml", required=True, help="write the description there")
+    options(parser, "--output", required=True, help="write the description there")
     run = "run the script, in an empty folder and with programs in QEMU's place that write down what they are told"
     parser.add_argument("--run", action="store_true", dest="runs", help=run)
     vendor = "leave out what only a vendor's QEMU has (Proxmox's -id and +pve machine types), and say so"

@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mdtool.cli.options import LAUNCH, options, via_option
 from mdtool.cli.output import coloured, result, say, warn_all
 from mdtool.cli.source import DESCRIPTION, XML, access_of, source_arguments
 from mdtool.errors import ConflictError, InputError, MdtoolError
@@ -17,9 +18,11 @@ from mdtool.errors import ConflictError, InputError, MdtoolError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from mdtool.apply.revise import Request
     from mdtool.compare import Compared, Difference
     from mdtool.guest.model import Guest, Wanted
     from mdtool.launch.prepare import Prepared
+    from mdtool.launch.run import Settings
     from mdtool.launch.ways import Way
     from mdtool.machine.tree import Tree
     from mdtool.qemu.process import QemuProcess
@@ -33,9 +36,15 @@ example:
 """
 
 
-def arguments(parser: argparse.ArgumentParser) -> None:
-    from mdtool.launch.ways import WAYS
+_SECONDS = 30.0
+#: what only mdtool launch asks for
+_NOT_ASKED: dict[str, Any] = {
+    **dict.fromkeys(("hints", "hints_out", "incoming", "user")),
+    **dict.fromkeys(("rehearse", "print", "no_sandbox"), False),
+}
 
+
+def arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("guest", metavar="GUEST.xml", help=f"devices and their host side: {XML}")
     add(
@@ -44,22 +53,48 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         help=f"{DESCRIPTION}; without it, as the XML alone says",
     )
-    add("--via", choices=list(WAYS), default=None, help="how the machine reaches QEMU (file): the guest cannot tell which")
+    via_option(parser)
     add("--hints", metavar="FILE", help="addresses from this file in place of a description (mdtool hints export)")
     add("--hints-out", metavar="FILE", help="write the addresses of the machine that runs to this file")
-    add("--rehearse", action="store_true", help="start with null backends, compare, end; exit 1 where something differs")
+    says = "start with placeholder back ends, compare, end; exit 1 where something differs"
+    add("--rehearse", action="store_true", help=says)
     add("--print", action="store_true", help="show the command line, shell-quoted, and start nothing")
-    add("--json", action="store_true", help="with --print a JSON list; otherwise what differs")
-    add("--qmp", metavar="PATH", help="a monitor socket of your own")
-    add("--paused", action="store_true", help="leave the guest paused after the comparison")
+    options(parser, "--json", help="with --print a JSON list; otherwise what differs")
+    options(parser, *LAUNCH)
     add("--incoming", metavar="URI", help="take the guest's state from a migration: tcp:0:4444, exec:cat FILE, ...")
-    add("--daemonize", action="store_true", help="return once the guest runs")
-    add("--pidfile", metavar="FILE", type=Path, help="write QEMU's process id here, until the guest ends")
-    add("--log", metavar="FILE", type=Path, help="append what QEMU prints to this file")
-    add("--user", metavar="NAME", help="run QEMU as this user, with that user's groups (as root); a name, or UID:GID")
+    add("--user", metavar="USER", help="run QEMU as this user, with that user's groups (as root); a name, or UID:GID")
     add("--no-sandbox", action="store_true", help="do not restrict QEMU's system calls")
-    add("--timeout", metavar="SECONDS", type=float, default=30.0, help="how long QEMU may take to start (30)")
+    add("--timeout", metavar="SECONDS", type=float, default=_SECONDS, help="how long QEMU may take to start (30)")
     source_arguments(parser)
+
+
+def arguments_for(args: argparse.Namespace, request: Request) -> argparse.Namespace:
+    """The arguments of a launch of what a request writes, by the options of another command.  Raises InputError."""
+    made = argparse.Namespace(**{**_NOT_ASKED, **vars(args), "guest": request.guest, "timeout": _SECONDS})
+    made.description = None if request.target == request.guest else request.target
+    if args.source and made.qmp is None and os.path.isabs(args.source):
+        made.qmp = args.source  # where it was reached before it is reached again
+    if args.source and made.via is None and args.source.startswith("libvirt:"):
+        made.via = "libvirt"
+    way_of(made)
+    return made
+
+
+def settings_of(args: argparse.Namespace, **more: Any) -> Settings:
+    from mdtool.launch.run import Settings
+
+    return Settings(
+        paused=args.paused,
+        qmp=args.qmp,
+        pidfile=args.pidfile,
+        log=args.log,
+        incoming=args.incoming,
+        timeout=args.timeout,
+        sandbox=not args.no_sandbox,
+        user=args.user,
+        say=say,
+        **more,
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -151,24 +186,11 @@ def _start(
         if hints is not None and os.path.isfile(args.guest):
             exported_while_it_runs(qemu, Path(args.guest).absolute(), tree, partial(write_file, hints), say)
 
-    settings = launch.Settings(
-        paused=args.paused,
-        qmp=args.qmp,
-        pidfile=args.pidfile,
-        log=args.log,
-        incoming=args.incoming,
-        timeout=args.timeout,
-        sandbox=not args.no_sandbox,
-        user=args.user,
-        runs=runs,
-        ready=ready,
-        follow=follow if hints is not None else None,
-        say=say,
-    )
+    settings = settings_of(args, runs=runs, ready=ready, follow=follow if hints is not None else None)
     try:
         return launch.launched(guest, prepare, settings)
     except launch.Differs as error:
-        return shown(error.found, None, as_json=args.json, output_format=args.output_format)
+        return show(args, error.found)
 
 
 def way_of(args: argparse.Namespace) -> Way:
@@ -209,7 +231,7 @@ def _by_libvirt(guest: Guest, tree: Tree, wanted: Sequence[Wanted], args: argpar
         settings = Settings(paused=args.paused, say=say)
         launched_by_libvirt(guest, tree, wanted, connect=args.connect, settings=settings)
     except Differs as error:
-        return shown(error.found, None, as_json=args.json, output_format=args.output_format)
+        return show(args, error.found)
     if args.hints_out:
         from mdtool.files import write_file
         from mdtool.launch.hints import hints_from_tree
@@ -230,25 +252,23 @@ def _rehearse(prepared: Prepared, args: argparse.Namespace) -> int:
         found, compared = checked(qemu, prepared)
     if prepared.stands_in and not args.json:
         say("not compared, since they need the host: " + ", ".join(sorted(prepared.stands_in)))
-    return shown(found, compared, as_json=args.json, output_format=args.output_format)
+    return show(args, found, compared)
 
 
-def data_from_result(found: list[Difference], compared: Compared | None) -> dict[str, Any]:
-    data: dict[str, Any] = {"differences": [difference.data() for difference in found]}
-    if compared is not None:
-        data["compared"] = compared.data()
-    return data
+def show(args: argparse.Namespace, found: Sequence[Difference], compared: Compared | None = None, **more: Any) -> int:
+    """Print what differs, in the format of ``args``; exit status 1 where a guest would see it.
 
-
-def shown(found: list[Difference], compared: Compared | None, *, as_json: bool, output_format: str = "text") -> int:
-    """Print what differs; exit status 1 where a guest would see it."""
+    ``more`` is added to what ``--json`` prints.
+    """
     from mdtool.cli.findings import from_difference, write
     from mdtool.compare import guest_visible
 
-    if as_json:
-        print(json.dumps(data_from_result(found, compared), indent=1))
-    elif output_format != "text":
-        write([from_difference(one) for one in found], output_format)
+    if args.json:
+        data: dict[str, Any] = {"differences": [difference.data() for difference in found]}
+        data |= {} if compared is None else {"compared": compared.data()}
+        print(json.dumps({**data, **more}, indent=1))
+    elif args.output_format != "text":
+        write([from_difference(one) for one in found], args.output_format)
     else:
         for difference in found:
             colour = "red" if guest_visible([difference]) else "yellow"

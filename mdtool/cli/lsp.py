@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from mdtool.cli.source import facts_arguments, facts_binary
 from mdtool.errors import MdtoolError
 
 EXAMPLE = """\
@@ -16,15 +17,15 @@ docs/editors.md has the set-up for VS Code, Neovim, Emacs, Helix and Kate.
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    says = "ask this QEMU for drivers and properties (by default the one of each description's architecture)"
-    parser.add_argument("--qemu", metavar="BINARY", help=says)
+    facts_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     try:
         from mdtool.integrations.lsp.server import made
+        from mdtool.qemu.introspect import binary_of
     except ModuleNotFoundError as error:
         remedy = "pip install 'mdtool[lsp]'"
         raise MdtoolError(f"the language server needs {error.name}", remedy=remedy, rule="missing-package") from None
-    made(args.qemu).start_io()
+    made(lambda arch: facts_binary(args, arch) or binary_of(arch)).start_io()
     return 0

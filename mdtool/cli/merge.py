@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mdtool.cli.options import options
 from mdtool.cli.output import result, say
 from mdtool.errors import MdtoolError, unexpected
 
@@ -25,7 +26,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("base", metavar="BASE", help="the common ancestor; an empty file where there is none")
     parser.add_argument("ours", metavar="OURS", help="our description")
     parser.add_argument("theirs", metavar="THEIRS", help="the other one")
-    parser.add_argument("-o", "--output", metavar="FILE", help="write there; stdout without it")
+    options(parser, "--output")
     parser.add_argument("--name", metavar="PATH", help="what to call the file in messages")
     parser.add_argument("--marker-size", metavar="N", type=int, default=7, help="length of conflict markers (7)")
 

@@ -6,6 +6,7 @@ import argparse
 import json
 from dataclasses import asdict
 
+from mdtool.cli.options import options
 from mdtool.cli.output import coloured
 from mdtool.cli.source import EACH, MACHINE, Guests, access_of, source_arguments
 
@@ -21,7 +22,7 @@ GUESTS = Guests(EACH, ("source",))
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", metavar="SOURCE", nargs="+", help=f"{MACHINE}; folders of descriptions")
     parser.add_argument("--against", metavar="OLD", help="show the names that changed since")
-    parser.add_argument("--json", action="store_true", help="as JSON")
+    options(parser, "--json")
     source_arguments(parser)
 
 

@@ -8,10 +8,13 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
+    from mdtool.apply.revise import Request
     from mdtool.sources import Access
 
 MACHINE = "a description, guest XML, a QEMU command line, -, REV:PATH, a QMP socket, tcp:HOST:PORT, pid:N or libvirt:NAME"
 XML = "guest XML (libvirt domain XML): a file, -, REV:PATH or libvirt:NAME"
+ROOT = "the folder that this QEMU lives in, as / does (debootstrap)"
+MORE = "further guests: guest XML, each with its description beside it, and folders of both"
 DESCRIPTION = "a description: a file, -, REV:PATH, or guest XML or libvirt:NAME with one inside"
 
 
@@ -65,13 +68,31 @@ def connect_argument(parser: argparse.ArgumentParser) -> None:
 def qemu_arguments(parser: argparse.ArgumentParser) -> None:
     says = "start this QEMU in place of the one that the XML or the command line names"
     parser.add_argument("--qemu", metavar="BINARY", help=says)
-    parser.add_argument("--qemu-root", metavar="DIR", help="the folder that this QEMU lives in, as / does (debootstrap)")
+    parser.add_argument("--qemu-root", metavar="DIR", help=ROOT)
 
 
 def source_arguments(parser: argparse.ArgumentParser) -> None:
     """``--connect``, ``--qemu`` and ``--qemu-root``."""
     connect_argument(parser)
     qemu_arguments(parser)
+
+
+def facts_arguments(parser: argparse.ArgumentParser) -> None:
+    """``--qemu`` and ``--qemu-root`` of what only asks a QEMU what it has."""
+    says = "ask this QEMU for its drivers and properties; auto is the one of the guest's architecture"
+    parser.add_argument("--qemu", metavar="BINARY", help=says)
+    parser.add_argument("--qemu-root", metavar="DIR", help=ROOT)
+
+
+def facts_binary(args: argparse.Namespace, arch: str) -> str | None:
+    """The binary that these options name for an architecture; None where they name none."""
+    from mdtool.qemu.introspect import binary_of
+    from mdtool.qemu.root import program
+
+    if args.qemu is None and args.qemu_root is None:
+        return None
+    name = binary_of(arch) if args.qemu in (None, "auto") else args.qemu
+    return name if args.qemu_root is None else program(name, args.qemu_root)
 
 
 def access_of(args: argparse.Namespace) -> Access:
@@ -84,3 +105,21 @@ def access_of(args: argparse.Namespace) -> Access:
 
     connect, qemu, root = (getattr(args, name, None) for name in ("connect", "qemu", "qemu_root"))
     return Access(connect, qemu, root, warn=warn)
+
+
+def request_of(args: argparse.Namespace, *, output: str | None = None) -> Request:
+    """What is to be brought up to date, by the options that reconcile and apply share."""
+    from mdtool.apply.revise import Request
+    from mdtool.reconcile import Options
+
+    return Request(
+        guest=args.guest,
+        description=args.description,
+        output=output,
+        write_xml=args.write_xml,
+        aliases=getattr(args, "aliases", "kept"),
+        machine=args.rebase_machine,
+        minimal=getattr(args, "minimal", False),
+        options=Options(prefer=args.prefer, forget=args.forget, prune=args.prune, strict=args.strict),
+        access=access_of(args),
+    )

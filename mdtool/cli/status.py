@@ -6,6 +6,7 @@ import argparse
 import json
 from pathlib import Path
 
+from mdtool.cli.options import options
 from mdtool.cli.output import coloured, say
 from mdtool.cli.source import connect_argument
 from mdtool.errors import InputError, MdtoolError
@@ -30,7 +31,7 @@ Exit status: 0 all are in step, 1 some are not, 2 an error.
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", metavar="DIR", nargs="?", default=".", help="a folder of guests (this one)")
     parser.add_argument("--offline", action="store_true", help="do not ask libvirt: files alone")
-    parser.add_argument("--json", action="store_true", help="as JSON")
+    options(parser, "--json")
     connect_argument(parser)
 
 

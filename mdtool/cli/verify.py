@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import json
 from typing import TYPE_CHECKING
 
-from mdtool.cli.launch import data_from_result, shown
-from mdtool.cli.source import DESCRIPTION, SIDES, Guests, access_of, connect_argument
+from mdtool.cli.launch import show
+from mdtool.cli.options import options
+from mdtool.cli.source import DESCRIPTION, ROOT, SIDES, Guests, access_of, connect_argument
 
 if TYPE_CHECKING:
     from mdtool.compare import Compared, Difference
@@ -30,13 +30,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     source = "the machine: a QMP socket, tcp:HOST:PORT, pid:N, libvirt:NAME, or guest XML to rehearse (a file, -, REV:PATH)"
     parser.add_argument("description", metavar="GUEST.yaml", help=f"{DESCRIPTION}; or a folder of them")
     parser.add_argument("source", metavar="SOURCE", help=f"{source}; libvirt: or a folder for many")
-    parser.add_argument("--json", action="store_true", help="the differences as JSON")
+    options(parser, "--json", help="the differences as JSON")
     parser.add_argument("--strict", action="store_true", help="exit with 1 also where something was not compared")
     parser.add_argument("--migration", action="store_true", help="try to load its state into the described machine")
     parser.add_argument("--stop", action="store_true", help="allow --migration to stop a running guest for a moment")
     says = "rehearse with this QEMU; with --migration and a running machine, the QEMU to load the state into"
     parser.add_argument("--qemu", metavar="BINARY", help=says)
-    parser.add_argument("--qemu-root", metavar="DIR", help="the folder that this QEMU lives in, as / does")
+    parser.add_argument("--qemu-root", metavar="DIR", help=ROOT)
     connect_argument(parser)
 
 
@@ -57,13 +57,9 @@ def run(args: argparse.Namespace) -> int:
     else:
         with session_from_source(args.source, connect=args.connect) as session:
             found, compared, refused = _verified(tree, session, args)
-    if args.json:
-        migration = {"migration": refused.data() if refused else {"loads": True}} if args.migration else {}
-        print(json.dumps({**data_from_result(found, compared), **migration}, indent=1))
-    elif args.output_format != "text":
-        shown(found, None, as_json=False, output_format=args.output_format)
-    else:
-        shown(found, None, as_json=False)
+    migration = {"migration": refused.data() if refused else {"loads": True}} if args.migration else {}
+    show(args, found, compared if args.json else None, **migration)
+    if not args.json and args.output_format == "text":
         for view in compared.views:
             print(view)
         print(f"{len(noticed(found))} differences that a guest sees")

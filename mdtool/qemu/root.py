@@ -11,6 +11,7 @@ import hashlib
 import os
 import shlex
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from mdtool.cache import cache_folder, keep
@@ -34,12 +35,39 @@ def rooted(argv: Sequence[str], root: str | Path | None) -> tuple[list[str], dic
     binary = binary_in(folder, argv[0])
     loader = _inside(folder, interpreter(binary))
     libraries = list(library_folders(folder))
-    environment["QEMU_MODULE_DIR"] = next((str(p / "qemu") for p in libraries if (p / "qemu").is_dir()), "")
+    environment["QEMU_MODULE_DIR"] = module_folder(folder, libraries)
     command = [str(loader), "--library-path", ":".join(map(str, libraries)), "--argv0", argv[0], str(binary)]
     for data in DATA:
         if (folder / data).is_dir():
             command += ["-L", str(folder / data)]
     return command + list(argv[1:]), environment
+
+
+def module_folder(folder: Path, libraries: Sequence[Path], host: Path = Path("/")) -> str:
+    """The folder of modules for a QEMU of this root; "" where the root has none.
+
+    QEMU looks for a module that is not there in the folder that it was built for, which is here the host's: a module of
+    another build, over which QEMU 11.1 aborts.  So where the host has modules that the root lacks, this is a folder of
+    links: to the root's modules, and for the others to themselves, since QEMU goes on to its own folder only where
+    nothing has the name at all.
+    """
+    own = next((path / "qemu" for path in libraries if (path / "qemu").is_dir()), None)
+    if own is None:
+        return ""
+    modules = {path.name for path in own.glob("*.so")}
+    lacking = {path.name for path in (host / own.relative_to(folder)).glob("*.so")} - modules
+    if not lacking:
+        return str(own)
+    key = hashlib.sha256("\0".join([str(own), *sorted(modules), "", *sorted(lacking)]).encode()).hexdigest()[:16]
+    links = cache_folder() / "roots" / f"modules-{key}"
+    try:
+        links.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for name in {*modules, *lacking}.difference(os.listdir(links)):
+            with suppress(FileExistsError):  # another process makes the same folder
+                (links / name).symlink_to(own / name if name in modules else name)
+    except OSError:  # a cache that cannot be written
+        return str(own)
+    return str(links)
 
 
 def program(name: str, root: str | Path) -> str:
@@ -50,12 +78,12 @@ def program(name: str, root: str | Path) -> str:
     """
     command, environment = rooted([name], root)
     held = binary_in(Path(root).resolve(), name).stat()
-    key = hashlib.sha256(f"{command}\0{held.st_size}\0{held.st_mtime_ns}".encode()).hexdigest()[:16]
+    modules = environment["QEMU_MODULE_DIR"]
+    key = hashlib.sha256(f"{command}\0{modules}\0{held.st_size}\0{held.st_mtime_ns}".encode()).hexdigest()[:16]
     path = cache_folder() / "roots" / key / Path(name).name
     if not os.access(path, os.X_OK):
-        modules = f"QEMU_MODULE_DIR={shlex.quote(environment.get('QEMU_MODULE_DIR', ''))} "
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        keep(path, f'#!/bin/sh\n{modules}exec {shlex.join(command)} "$@"\n')
+        keep(path, f'#!/bin/sh\nQEMU_MODULE_DIR={shlex.quote(modules)} exec {shlex.join(command)} "$@"\n')
         path.chmod(0o700)
     return str(path)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,7 +24,7 @@ from mdtool.proof.pci import Function
 from mdtool.proof.probe import probe_argv
 from mdtool.proof.rewrite import commented
 from mdtool.proof.standalone import argv_from_description
-from mdtool.qemu.root import binary_in, library_folders, rooted
+from mdtool.qemu.root import binary_in, library_folders, module_folder, rooted
 
 
 def function(path: str, device: int = 0x1000, id: str = "", **at: int) -> Function:
@@ -170,7 +172,23 @@ def test_the_qemu_of_another_root_is_started_by_its_own_loader(root: Path) -> No
     assert command[command.index("--library-path") + 1].split(":")[0] == str(libraries)
     assert command[command.index("-L") + 1] == str(root / "usr/share/qemu")
     assert command[-1] == "-S"
-    assert environment["QEMU_MODULE_DIR"] == str(libraries / "qemu")
+    assert environment["QEMU_MODULE_DIR"] == module_folder(root, [libraries])
+
+
+def test_modules_of_the_host_are_out_of_reach_of_the_root(root: Path, tmp_path: Path) -> None:
+    """QEMU looks for a missing module where it was built for: it must find a name there that leads nowhere."""
+    own, host = root / "usr/lib/x86_64-linux-gnu/qemu", tmp_path / "host"
+    (own / "ui-curses.so").write_bytes(b"own")
+    assert module_folder(root, [own.parent], host) == str(own)
+    theirs = host / own.relative_to(root)
+    theirs.mkdir(parents=True)
+    for name in ("ui-curses.so", "ui-gtk.so"):
+        (theirs / name).write_bytes(b"theirs")
+    folder = Path(module_folder(root, [own.parent], host))
+    assert (folder / "ui-curses.so").read_bytes() == b"own"
+    with pytest.raises(OSError) as error:
+        os.stat(folder / "ui-gtk.so")
+    assert error.value.errno == errno.ELOOP  # with ENOENT QEMU goes on to the host's
 
 
 def test_absolute_links_stay_inside_the_root(root: Path) -> None:

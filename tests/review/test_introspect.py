@@ -10,6 +10,8 @@ import pytest
 from mdtool.errors import QemuError
 from mdtool.qemu import introspect
 from mdtool.qemu.introspect import knowledge
+from mdtool.qemu.root import program
+from tests.conftest import other_root
 
 #: a QEMU that ends where it is asked about virtio-gpu-gl-pci, as builds do whose display module is missing
 FAKE = f"""#!{sys.executable}
@@ -98,3 +100,9 @@ def test_a_real_one(qemu: str) -> None:
     assert found.drivers["virtio-net-pci"].properties["mac"].type == "str"
     assert found.drivers["virtio-net-pci"].properties["speed"].default == -1
     assert len([d for d in found.drivers.values() if d.creatable and d.properties]) > 150
+
+
+def test_a_qemu_of_another_root_has_no_modules_of_the_host() -> None:
+    """11.1 aborts over a module of another build, which it finds where the host's QEMU keeps its own."""
+    known = knowledge(program("qemu-system-x86_64", other_root()))
+    assert known.driver("virtio-net-pci") and len(known.drivers) > 200

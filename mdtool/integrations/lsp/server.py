@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
@@ -39,7 +39,7 @@ _YAML, _XML = (".yaml", ".yml"), (".xml",)
 class Server(LanguageServer):
     """What the server remembers: the last readable tree of each description, and what each QEMU knows."""
 
-    def __init__(self, qemu: str | None = None) -> None:
+    def __init__(self, qemu: Callable[[str], str] = binary_of) -> None:
         super().__init__("mdtool", __version__)
         self.qemu = qemu
         self.trees: dict[str, Tree] = {}
@@ -89,7 +89,7 @@ class Server(LanguageServer):
         """Ask the QEMU of an architecture what it has, or its cache, while the editor goes on."""
         with suppress(MdtoolError, OSError):
             loop = asyncio.get_running_loop()
-            self.known[arch] = await loop.run_in_executor(None, knowledge, self.qemu or binary_of(arch))
+            self.known[arch] = await loop.run_in_executor(None, knowledge, self.qemu(arch))
             self.publish(uri)
 
     # --- diagnostics ---
@@ -146,8 +146,8 @@ def _place(pair: Pair, params: Where) -> tuple[str, int, int]:
     return file, line + 1, protocol.column_of(row, params.position.character) + 1
 
 
-def made(qemu: str | None = None) -> Server:
-    """A server with all its handlers; ``qemu`` is the binary to ask, by default that of each description's architecture."""
+def made(qemu: Callable[[str], str] = binary_of) -> Server:
+    """A server with all its handlers; ``qemu`` names the binary to ask for an architecture."""
     server = Server(qemu)
 
     @server.feature(lsp.TEXT_DOCUMENT_DID_OPEN)
