@@ -19,6 +19,7 @@ from mdtool.guest.place import placed
 from mdtool.guest.platform import sections_from_guest
 from mdtool.guest.spots import indices_taken, on_root, spot_from_node, spots_from_tree, survivor
 from mdtool.machine.buses.kinds import is_hot_plugged
+from mdtool.machine.buses.pci import BROUGHT_BY
 from mdtool.machine.buses.providers import controller_of, libvirt_index
 from mdtool.machine.document import tree_with
 from mdtool.machine.drivers import canonical_driver, same_driver
@@ -304,6 +305,7 @@ class _Reconciler:
                 continue
             match = matches.get(w.origin)
             steps.append(self._added(parts, w, bus, node) if match is None else self._changed(parts, w, bus, node, match))
+        _drop_virtual_functions(parts)
         steps += [
             Step(Action.KEEP, place.name, place.node.driver, place.address, place.node.origin)
             for place in self.old.places
@@ -458,3 +460,12 @@ def _complete(parts: Parts, bus: str, node: Node) -> None:
 def _spoken(key: tuple[object, ...]) -> str:
     """An address key as text: ``pci 0:1:0:0``."""
     return f"{key[0]} " + ":".join(str(number) for number in key[1:])
+
+
+def _drop_virtual_functions(parts: Parts) -> None:
+    """Those of which the device that brings them is no longer on their bus."""
+    for name, (bus, node) in list(parts.nodes.items()):
+        by = BROUGHT_BY.get(node.driver) if node.origin == BUILTIN else None
+        beside = [parts.nodes[other][1] for other in parts.on(bus or "")] if by else []
+        if by and not any(one.driver == by and one.origin != BUILTIN for one in beside):
+            parts.remove(name)

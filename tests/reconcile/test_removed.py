@@ -44,3 +44,19 @@ def test_a_port_whose_number_would_be_a_gap_stays() -> None:
     world.parts = world.parts[:1]
     steps = {step.name: step.action.name for step in world.step().plan.steps}
     assert steps["pci.9"] == "REMOVE" and "pci.9" not in world.document().tree.by_name
+
+
+@pytest.mark.parametrize(("driver", "function"), [("igb", "igbvf"), ("nvme", "nvme")])
+@pytest.mark.parametrize("another", [False, True], ids=["alone", "beside another"])
+def test_virtual_functions_go_with_the_device_that_brings_them(driver: str, function: str, another: bool) -> None:
+    nodes = [
+        Node(driver, id="net9", address="0a.0", origin="interface/52:54:00:00:00:99"),
+        *(Node(function, address=f"{slot:02x}.0", origin="builtin") for slot in (0x10, 0x11)),
+    ]
+    if another:
+        nodes.append(Node(driver, id="mine", address="0b.0", origin="hand"))
+    old = Tree(machine={"type": "pc-i440fx-7.2"}, buses=(Bus("pci.0", "PCI", tuple(nodes)),))
+    tree = reconcile(guest_from_file(SAMPLES / "legacy" / "guest.xml"), old).tree
+    assert "net9" not in tree.by_name
+    left = [place for place in tree.places if place.node.driver == function and place.node.origin == "builtin"]
+    assert len(left) == (2 if another else 0)

@@ -129,6 +129,8 @@ EXPRESS_ENDPOINTS = frozenset({
     "e1000e", "igb", "nec-usb-xhci", "qemu-xhci", "vfio-pci", "vfio-pci-nohotplug", "nvme", "bochs-display",
 })  # fmt: skip
 #: Devices that are of PCI Express wherever they are plugged in.
+#: virtual function -> the driver of the device on the same bus that brings it (SR-IOV)
+BROUGHT_BY = {"igbvf": "igb", "nvme": "nvme"}
 EXPRESS = pattern(r"pcie-(root-port|pci-bridge)$|ioh3420$|x3130-upstream$|xio3130-downstream$|e1000e$|igb$")
 
 

@@ -1,0 +1,179 @@
+"""No false alarm, counted in one run: relaunches of guests that did something, and originals of imported scripts.
+
+    python tests/clean_runs.py        60 relaunches and 50 scripts (some minutes); exit status 1 where one is not clean
+
+A guest is started, does something (boots, is plugged into, is migrated in, sleeps), and is dumped; it is started again from
+that description, and verified.  A script is imported; the machine that the script itself makes is held against the result.
+"""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import sys
+import tempfile
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+TESTS = Path(__file__).resolve().parent
+sys.path[:0] = [str(TESTS.parent), str(TESTS)]
+
+from mdtool.compare import comparison, noticed  # noqa: E402 - the paths come first
+from mdtool.errors import Report  # noqa: E402
+from mdtool.importer import command_from_script, imported  # noqa: E402
+from mdtool.launch.prepare import Prepared  # noqa: E402
+from mdtool.launch.rehearse import prepared_rehearsal, rehearsal  # noqa: E402
+from mdtool.launch.start import counts  # noqa: E402
+from mdtool.launch.ways import DIRECT  # noqa: E402
+from mdtool.machine.document import document_from_text  # noqa: E402
+from mdtool.machine.tree import Tree  # noqa: E402
+from mdtool.machine.writer import yaml_from_tree  # noqa: E402
+from mdtool.proof.enumerated import verified  # noqa: E402
+from mdtool.proof.migration import save_state, target  # noqa: E402
+from mdtool.qemu.commandline import dumped_commandline  # noqa: E402
+from mdtool.qemu.dump import as_planned, dump  # noqa: E402
+from mdtool.qemu.process import QemuProcess  # noqa: E402
+from tests.compare import corpus  # noqa: E402
+from tests.support import ran  # noqa: E402
+from tests.support_launch import MACHINES, device, prepared  # noqa: E402
+from tests.support_moving import _free_slots  # noqa: E402
+from tests.support_waiting import until  # noqa: E402
+
+RELAUNCHES, SCRIPTS = 60, 50
+GUESTS = (
+    *sorted(TESTS.glob("cases/fresh-*/guest.xml")),
+    *sorted((TESTS.parent / "samples").glob("*/guest.xml")),
+    *MACHINES,
+)
+
+
+# --- what guests do --------------------------------------------------------------------------------------------------
+
+
+def booted(qemu: QemuProcess, _: Prepared, __: ExitStack) -> QemuProcess:
+    ran(qemu.session)
+    return qemu
+
+
+def plugged(qemu: QemuProcess, _: Prepared, __: ExitStack) -> QemuProcess:
+    ran(qemu.session)
+    if free := sorted(_free_slots(qemu.session)):
+        qemu.execute("device_add", driver="virtio-rng-pci", id="plugged", bus=free[0][0], addr=free[0][1])
+    return qemu
+
+
+def migrated(qemu: QemuProcess, first: Prepared, stack: ExitStack) -> QemuProcess:
+    ran(qemu.session)
+    state = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "state"
+    save_state(qemu.session, state, stop=True)
+    other = stack.enter_context(rehearsal(first, more=("-incoming", f"exec:cat {state}")))
+    until(lambda: other.session.execute("query-status")["status"] != "inmigrate")
+    return other
+
+
+def slept(qemu: QemuProcess, _: Prepared, __: ExitStack) -> QemuProcess:
+    """S3 by the register that ACPI names, once the firmware has put it there; boards without it are only stopped."""
+    ran(qemu.session)
+    if qemu.session.execute("query-target")["arch"] != "x86_64":
+        qemu.execute("stop")
+        return qemu
+
+    def sleeps() -> bool:
+        qemu.session.hmp("o /w 0x604 0x2400")
+        return bool(qemu.session.execute("query-status")["status"] == "suspended")
+
+    until(sleeps)
+    qemu.execute("system_wakeup")
+    until(lambda: qemu.session.execute("query-status")["status"] == "running")
+    return qemu
+
+
+DOES: tuple[Callable[[QemuProcess, Prepared, ExitStack], QemuProcess], ...] = (booted, plugged, migrated, slept)
+
+
+def first_of(guest: Path | str) -> Prepared:
+    return prepared_rehearsal(guest) if isinstance(guest, Path) else prepared(MACHINES[guest](), "device")
+
+
+def reread(tree: Tree) -> Tree:
+    return document_from_text(yaml_from_tree(tree), "guest.yaml").tree
+
+
+def relaunch(guest: Path | str, does: Callable[..., QemuProcess], number: int) -> list[str]:
+    """What verify says of a guest that is started again as it was dumped."""
+    first = first_of(guest)
+    with ExitStack() as stack:
+        qemu = does(stack.enter_context(rehearsal(first)), first, stack)
+        tree = reread(as_planned(dump(qemu.session), first.tree, first.stands_in))
+    via = DIRECT[number % len(DIRECT)]
+    if isinstance(guest, Path):
+        again = target(tree) if "plugged" in tree.by_name else prepared_rehearsal(guest, tree, via=via)
+    else:
+        bus, address = tree.by_name["plugged"].address or ("", "") if "plugged" in tree.by_name else ("", "")
+        more = device("virtio-rng-pci", "plugged", bus=bus, addr=f"0x{address.partition('.')[0]}") if bus else []
+        again = prepared([*MACHINES[guest](), *more], via, tree)
+    with rehearsal(again) as qemu:
+        _, found, _ = verified(tree, qemu.session)
+    return [str(one) for one in noticed(found) if counts(one, again)]
+
+
+# --- scripts ---------------------------------------------------------------------------------------------------------
+
+
+def scripts() -> Iterator[tuple[str, str]]:
+    for line in (TESTS / "importer/corpus.txt").read_text().splitlines():
+        if line and not line.startswith("#"):
+            name, _, text = line.partition(": ")
+            yield name, text
+    for name, machine in corpus.MACHINES.items():
+        for fault in machine.faults[::5]:
+            yield (
+                f"{name} {fault.new}",
+                machine.words.replace(fault.old, fault.new, 1) if fault.old else f"{machine.words} {fault.new}",
+            )
+
+
+def original(name: str, text: str, folder: Path) -> list[str]:
+    """What differs between a script's import and the machine that it makes."""
+    report = Report()
+    command = command_from_script(text, "s.sh", report, "/vm")
+    made = imported(command, "it", report)
+    script = folder / "start.sh"
+    script.write_text(shlex.join(word.text for word in command.words) + "\n")
+    found = comparison(reread(made.tree), dumped_commandline(str(script), script.read_bytes()))[0]
+    return [str(one) for one in noticed(found)]
+
+
+def main() -> int:
+    clean, alarms = {"relaunches": 0, "scripts": 0}, 0
+
+    def count(kind: str, name: str, run: Callable[[], list[str]]) -> None:
+        nonlocal alarms
+        try:
+            found = run()
+        except Exception:
+            found = traceback.format_exc().splitlines()[-1:]
+        alarms += bool(found)
+        clean[kind] += not found
+        print(f"{name}: {'clean' if not found else '; '.join(found)}", flush=True)
+
+    for number in range(RELAUNCHES):
+        guest, does = GUESTS[number // len(DOES) % len(GUESTS)], DOES[number % len(DOES)]
+        name = guest if isinstance(guest, str) else guest.parent.name
+        count("relaunches", f"{name}, {does.__name__}, {number}", lambda g=guest, d=does, n=number: relaunch(g, d, n))
+    with tempfile.TemporaryDirectory() as folder:
+        for name, text in scripts():
+            if clean["scripts"] >= SCRIPTS:
+                break
+            if shutil.which(text.split()[0]):
+                count("scripts", name, lambda n=name, t=text: original(n, t, Path(folder)))
+    print(
+        f"{clean['relaunches']} clean relaunches, {clean['scripts']} scripts whose original verifies clean, {alarms} others"
+    )
+    return 1 if alarms else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
