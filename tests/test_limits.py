@@ -130,6 +130,15 @@ def test_depth_is_counted_right(depth: int, form: str) -> None:
         composed(value, "a.yaml")
 
 
+def test_brackets_in_a_text_hide_no_depth() -> None:
+    """A quoted text with a thousand closing brackets before, and one with opening ones beside, what is too deep."""
+    deep = "[" * (limits.MAX_COLLECTIONS_DEEP + 1) + "]" * (limits.MAX_COLLECTIONS_DEEP + 1)
+    for before in ("]" * 1000, "}" * 1000, "]["):
+        with pytest.raises(InputError, match="nested deeper"):
+            composed(f'{{a: "{before}", b: {deep}}}', "a.yaml")
+    composed(f'{{a: "{"[" * 1000}", b: 1}}', "a.yaml")
+
+
 # --- character sets ----------------------------------------------------------------------------------------------
 
 TITLE = "<title>%s</title>"

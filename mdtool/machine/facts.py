@@ -110,9 +110,8 @@ def refused(driver: str, name: str, known: Property, value: Value) -> str | None
             return "a size: 65536, 64k"
         is_block = known.description is not None and "power of two between 512" in known.description
         size = number(text, 512)
-        return (
-            "a power of two from 512 to 2097152" if is_block and (size & (size - 1) or not 512 <= size <= 2**21) else None
-        )
+        fits = size == 0 or (512 <= size <= 2**21 and size & (size - 1) == 0)  # 0 leaves it to QEMU
+        return "a power of two from 512 to 2097152" if is_block and not fits else None
     words = words_of(known)
     return None if not words or text in words else "one of " + ", ".join(words)
 

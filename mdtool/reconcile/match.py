@@ -119,7 +119,7 @@ def matched(
             take(rule, pairs({origin: w for origin, w in left.items() if places or spot_key(w.spot) is None}))
     nodes |= parts
     whole = {match.wanted.origin: match.place for match in found}
-    left |= {w.origin: w for w in wanted if w.driver and _whole(w)}
+    left |= {w.origin: w for w in wanted if _whole(w)}
     take("part", _joined(left, nodes, lambda w: _part_of_wanted(w, whole), _part_of_node))
     order = {w.origin: number for number, w in enumerate(wanted)}
     found.sort(key=lambda match: order[match.wanted.origin])

@@ -339,7 +339,7 @@ def test_a_rehearsal_names_nothing_of_the_host(devices: str) -> None:
 
 
 #: rows that this table's cases need not show, since they are devices without a host side
-WITHOUT = {"hub", "iommu", "memballoon", "nvram", "panic", "vsock", "watchdog", "video", "controller", "memory", "pstore"}
+WITHOUT = {"vsock", "watchdog", "video", "controller", "memory", "pstore"}
 
 
 def test_every_row_is_in_use() -> None:

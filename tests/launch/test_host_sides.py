@@ -52,6 +52,12 @@ def test_a_row_names_who_carries_out_what_is_the_host_s(tag: str) -> None:
     assert not unread
 
 
+def test_a_row_whose_host_side_a_launch_carries_out_has_a_back_end() -> None:
+    """One without is a device that needs nothing of the host."""
+    carried = {tag for tag, row in ROWS.items() if any(side.who == "launch" for side in row.host.values())}
+    assert carried - {"emulator"} <= backends.BACKENDS.keys()
+
+
 def test_a_row_that_nobody_reads_is_found() -> None:
     """The negative control of the test above."""
     assert not is_read(HostRow("an overlay", "launch", "net"), "transient/@shareBacking")

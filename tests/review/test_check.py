@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 
 from mdtool.machine.document import document_from_text
+from mdtool.machine.facts import kind_of, refused
 from mdtool.qemu.introspect import Driver, Knowledge, Property
 from mdtool.review import check
 from mdtool.review.check import CHECKS, checked
+from mdtool.review.free import free_addresses
 from tests.support import run_mdtool
 
 HEAD = "mdtool: machine/1\nmachine: {type: pc-q35-7.2, arch: x86_64}\n"
@@ -172,3 +174,57 @@ def test_a_failed_prerequisite_is_said(tmp_path: Path) -> None:
     (tmp_path / "guest.yaml").write_text(pcie("{driver: e1000, address: x}"))
     done = run_mdtool("check", tmp_path / "guest.yaml")
     assert done.returncode == 2 and "address-taken (address-form)" in done.stderr
+
+
+BLOCK = Property("size", "A power of two between 512 B and 2 MiB")
+
+
+@pytest.mark.parametrize(
+    ("known", "value", "expected"),
+    [
+        (Property("size"), "64k", None),
+        (Property("size"), 1000, None),
+        (Property("size"), "12q", "a size: 65536, 64k"),
+        (BLOCK, 0, None),
+        (BLOCK, 512, None),
+        (BLOCK, 2 << 20, None),
+        (BLOCK, "4k", None),
+        (BLOCK, 256, "a power of two from 512 to 2097152"),
+        (BLOCK, 4 << 20, "a power of two from 512 to 2097152"),
+        (BLOCK, 1000, "a power of two from 512 to 2097152"),
+        (Property("OnOffAuto", "on/off/auto"), "maybe", "one of on, off, auto"),
+        (Property("OnOffAuto", "on/off/auto"), "auto", None),
+        (Property("MyEnum"), "anything", None),
+    ],
+)
+def test_what_a_property_takes(known: Property, value: object, expected: str | None) -> None:
+    assert refused("some-device", "x", known, value) == expected
+
+
+@pytest.mark.parametrize(("usb", "holder"), [("true", "ich9-usb-uhci2"), ("false", None)])
+def test_the_usb_controllers_of_a_chipset_keep_their_slots(usb: str, holder: str | None) -> None:
+    """q35 has them where the machine property usb is on, and only there."""
+    head = HEAD.replace("arch: x86_64", f"arch: x86_64, properties: {{usb: {usb}}}")
+    text = pcie("{driver: e1000, address: '1d.1'}", "{driver: e1000, address: '1d.0'}").replace(HEAD, head)
+    found = [one.what for one in checked(document_from_text(text, "guest.yaml")).errors if "machine's own" in one.what]
+    assert found == ([f"e1000@pcie.0/1d.{n}: pcie.0 1d.{n} belongs to the machine's own ich9-usb-uhci{n + 1}" for n in (1, 0)]
+                     if holder else [])  # fmt: skip
+    free = free_addresses(document_from_text(text.replace("1d.", "10."), "guest.yaml").tree, "pcie.0", "e1000")
+    assert ("1d.0" in free) is (holder is None)
+
+
+KINDS = {
+    "bridge": "cxl-rp cxl-upstream pxb-cxl ioh3420 i82801b11-bridge q35-pcihost",
+    "storage": "nvme dc390 spapr-vscsi isa-fdc ich9-ahci usb-bot virtio-blk-pci nvme-ns",
+    "usb": "usb-ccid qemu-xhci ich9-usb-uhci1 usb-hub",
+    "serial": "virtio-serial-pci isa-serial",
+    "sound": "intel-hda hda-duplex",
+    "network": "e1000e usb-net",
+    "other": "mch edu",
+}
+
+
+@pytest.mark.parametrize(("kind", "driver"), [(kind, driver) for kind, some in KINDS.items() for driver in some.split()])
+def test_what_a_device_is_for(kind: str, driver: str) -> None:
+    """What provides a bus is of the kind of what sits there, whatever it is called."""
+    assert kind_of(driver) == kind

@@ -25,7 +25,6 @@ from mdtool.launch.backends.misc import (
     filesystem,
     input_,
     memory,
-    nothing,
     pstore,
     rng,
     shmem,
@@ -37,7 +36,7 @@ from mdtool.launch.backends.misc import (
 from mdtool.launch.backends.net import interface
 from mdtool.machine.tree import Node
 
-#: element -> its host side
+#: element -> its host side; every other row of ``guest.elements`` has none
 BACKENDS: dict[str, Make] = {
     "audio": audio,
     "channel": character,
@@ -48,14 +47,9 @@ BACKENDS: dict[str, Make] = {
     "filesystem": filesystem,
     "graphics": graphics,
     "hostdev": hostdev,
-    "hub": nothing,
     "input": input_,
     "interface": interface,
-    "iommu": nothing,
-    "memballoon": nothing,
     "memory": memory,
-    "nvram": nothing,
-    "panic": nothing,
     "parallel": character,
     "pstore": pstore,
     "redirdev": redirdev,
@@ -75,10 +69,10 @@ NO_DEVICE = frozenset({"emulator", "lease", "redirfilter", "alias"})
 
 def backend_of(element: Element, node: Node | None, host: Host) -> Backend:
     """The host side of one element; raises InputError where direct launch does not know it."""
-    make = BACKENDS.get(element.tag)
-    if make is None:
+    if element.tag not in ROWS:
         raise refused(element, f"<{element.tag}>", path=element.tag)
-    return make(element, node, host) + _option_rom(element, node)
+    make = BACKENDS.get(element.tag)
+    return (make(element, node, host) if make is not None else NOTHING) + _option_rom(element, node)
 
 
 def backends_of(wanted: Iterable[Wanted], host: Host) -> Callable[[Node], Backend]:

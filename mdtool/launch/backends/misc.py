@@ -268,8 +268,3 @@ def watchdog(element: Element, node: Node | None, host: Host) -> Backend:
         raise InputError(f"unknown action {action!r}", at=element.position, expected=choices(known), rule="missing")
     action = "pause" if action == "dump" else action  # the dump is libvirt's to take, of a guest that stands still
     return NOTHING if action == "reset" else Backend(("-action", f"watchdog={action}"))
-
-
-def nothing(_element: Element, _node: Node | None, _host: Host) -> Backend:
-    """No host side."""
-    return NOTHING
