@@ -19,7 +19,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from mdtool.records import dataclass, field
 
@@ -60,11 +60,20 @@ class MdtoolError(Exception):
         self.rule = rule
 
     def __str__(self) -> str:
-        where = f"{self.at}: " if self.at else ""
-        expected = f"; expected {self.expected}" if self.expected else ""
-        rule = f" [{self.rule}]" if self.rule else ""
-        remedy = f"\n  {self.remedy}" if self.remedy else ""
-        return f"{where}{self.severity}: {self.what}{expected}{rule}{remedy}"
+        return line_of(self)
+
+
+def line_of(found: Any) -> str:
+    """An error or a finding: ``file:line:column: error: what; expected this [rule]``, and the remedy on its own line.
+
+    >>> line_of(MdtoolError("no such bus", at=Position("a.yaml", 2, 3), rule="bus"))
+    'a.yaml:2:3: error: no such bus [bus]'
+    """
+    where = f"{found.at}: " if found.at else ""
+    expected = f"; expected {found.expected}" if found.expected else ""
+    rule = f" [{found.rule}]" if found.rule else ""
+    remedy = f"\n  {found.remedy}" if found.remedy else ""
+    return f"{where}{found.severity}: {found.what}{expected}{rule}{remedy}"
 
 
 class InputError(MdtoolError):

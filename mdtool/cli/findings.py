@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from mdtool import __version__
 from mdtool.cli.output import coloured
-from mdtool.errors import Errors, MdtoolError, Position
+from mdtool.errors import Errors, MdtoolError, Position, line_of
 from mdtool.records import dataclass
 from mdtool.text import printable
 
@@ -65,19 +65,6 @@ def from_difference(difference: Difference) -> Finding:
 
 
 # --- text ------------------------------------------------------------------------------------------------------------
-
-
-def line_of(found: Finding) -> str:
-    """``file:line:column: error: what; expected this [rule]`` and the remedy on a line of its own.
-
-    >>> line_of(Finding("error", "no such bus", "bus", Position("a.yaml", 2, 3)))
-    'a.yaml:2:3: error: no such bus [bus]'
-    """
-    where = f"{found.at}: " if found.at else ""
-    expected = f"; expected {found.expected}" if found.expected else ""
-    rule = f" [{found.rule}]" if found.rule else ""
-    remedy = f"\n  {found.remedy}" if found.remedy else ""
-    return f"{where}{found.severity}: {found.what}{expected}{rule}{remedy}"
 
 
 def excerpt(at: Position | None) -> str:

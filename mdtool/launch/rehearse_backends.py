@@ -91,16 +91,6 @@ def _character(element: Element, node: Node | None, host: Host) -> Backend:
     return Backend((*behind.options, "-serial", f"chardev:{id}")) if element.tag in ("serial", "console") else NOTHING
 
 
-def _rng(_element: Element, node: Node | None, _host: Host) -> Backend:
-    id = f"obj{node.id}" if node is not None else "objrng"
-    return _behind("rng", id)
-
-
-def _smartcard(_element: Element, node: Node | None, _host: Host) -> Backend:
-    id = f"char{node.id}" if node is not None else "charsmartcard"
-    return _behind("chardev", id)
-
-
 def _filesystem(element: Element, node: Node | None, host: Host) -> Backend:
     if (element.get("driver/@type") or "path") == "virtiofs" and node is not None:
         chardev = f"chr-vu-{node.id}"
@@ -119,18 +109,20 @@ def _tpm(element: Element, node: Node | None, host: Host) -> Backend:
     return served(kind, f"chr{id}", f"{node.id}", host) + Backend(words, {"tpmdev": id})
 
 
-def _shmem(element: Element, node: Node | None, _host: Host) -> Backend:
-    id = f"shmmem-{node.id}" if node is not None else "shmmem"
-    holder = element.first("size")
-    size = bytes_of(holder.text, holder.get("@unit") or "MiB", holder) if holder is not None else 4 * 1024**2
-    return _behind("memdev", id, size=size, share=True)
+def _named(kind: str, prefix: str) -> Make:
+    """The placeholder of a kind under the device's id, or that of an element which is no device."""
+    return lambda element, node, _host: _behind(kind, prefix + str(node.id if node is not None else element.tag))
 
 
-def _memory(element: Element, node: Node | None, _host: Host) -> Backend:
-    holder = element.first("target/size")
-    id = f"mem{node.id}" if node is not None else "mem"
-    size = bytes_of(holder.text, holder.get("@unit"), holder) if holder is not None else 0
-    return _behind("memdev", id, size=size)
+def _memory(prefix: str, path: str, *, absent: int, unit: str | None = None, share: bool = False) -> Make:
+    """Memory of the size at ``path``, whose unit is ``unit`` where the XML names none."""
+
+    def make(element: Element, node: Node | None, _host: Host) -> Backend:
+        holder = element.first(path)
+        size = bytes_of(holder.text, holder.get("@unit") or unit, holder) if holder is not None else absent
+        return _behind("memdev", prefix + str(node.id if node is not None else element.tag), size=size, share=share)
+
+    return make
 
 
 def _hostdev(element: Element, node: Node | None, _host: Host) -> Backend:
@@ -138,18 +130,6 @@ def _hostdev(element: Element, node: Node | None, _host: Host) -> Backend:
         return NOTHING
     id = f"{node.id}-drive"
     return _behind("drive", id)
-
-
-def _crypto(_element: Element, node: Node | None, _host: Host) -> Backend:
-    id = f"obj{node.id}" if node is not None else "objcrypto"
-    return _behind("cryptodev", id)
-
-
-def _pstore(element: Element, node: Node | None, _host: Host) -> Backend:
-    holder = element.first("size")
-    id = f"mem{node.id}" if node is not None else "mempstore"
-    size = bytes_of(holder.text, holder.get("@unit"), holder) if holder is not None else 64 * 1024
-    return _behind("memdev", id, size=size, share=True)
 
 
 def _audio(element: Element, _node: Node | None, _host: Host) -> Backend:
@@ -172,21 +152,21 @@ REHEARSED: dict[str, Make] = {
     "audio": _audio,
     "channel": _character,
     "console": _character,
-    "crypto": _crypto,
+    "crypto": _named("cryptodev", "obj"),
     "disk": _disk,
     "filesystem": _filesystem,
     "graphics": _nothing,
     "hostdev": _hostdev,
     "input": _nothing,
     "interface": _interface,
-    "memory": _memory,
+    "memory": _memory("mem", "target/size", absent=0),
     "parallel": _character,
-    "pstore": _pstore,
+    "pstore": _memory("mem", "size", absent=64 * 1024, share=True),
     "redirdev": _character,
-    "rng": _rng,
+    "rng": _named("rng", "obj"),
     "serial": _character,
-    "shmem": _shmem,
-    "smartcard": _smartcard,
+    "shmem": _memory("shmmem-", "size", absent=4 * 1024**2, unit="MiB", share=True),
+    "smartcard": _named("chardev", "char"),
     "tpm": _tpm,
     "video": _nothing,
     "vsock": _nothing,

@@ -19,7 +19,7 @@ from mdtool.errors import InputError, Report, choices
 from mdtool.guest.choices import removed_features
 from mdtool.guest.machines import machine_of
 from mdtool.guest.model import Guest
-from mdtool.guest.platform.units import names, number, on, switch
+from mdtool.guest.platform.units import names, number, spelled, switch
 from mdtool.guest.xml import Element
 from mdtool.machine.drivers import cpu_model_name
 
@@ -78,7 +78,7 @@ def cpu_options(guest: Guest, section: Mapping[str, Any], *, tcg: bool, rehearse
         model = None  # libvirt leaves it to QEMU
     if model is not None:
         switches = section.get("features", {})
-        text = ",".join([model, *(f"{name}={_spelled(value)}" for name, value in switches.items())])
+        text = ",".join([model, *(f"{name}={spelled(value)}" for name, value in switches.items())])
         if rehearse:
             from mdtool.commandline.placeholder.backends import cpu_without_host
 
@@ -90,10 +90,6 @@ def cpu_options(guest: Guest, section: Mapping[str, Any], *, tcg: bool, rehearse
         smp.append(f"maxcpus={maximum}")
     smp += [f"{level}={count}" for level, count in section.get("topology", {}).items()]
     return [*words, "-smp", ",".join(smp)]
-
-
-def _spelled(value: Any) -> str:
-    return on(value) if isinstance(value, bool) else str(value).replace(",", ",,")
 
 
 def _check_enabled(domain: Element, report: Report) -> None:

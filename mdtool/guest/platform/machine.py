@@ -20,7 +20,7 @@ from mdtool.guest.elements.disk import floppy_boot
 from mdtool.guest.machines import machine_of, target_of
 from mdtool.guest.model import Guest
 from mdtool.guest.platform.firmware import wants_secure
-from mdtool.guest.platform.units import MIB, bytes_of, number, on, switch
+from mdtool.guest.platform.units import MIB, bytes_of, number, on, spelled, switch
 from mdtool.guest.xml import Element
 from mdtool.limits import MAX_THREADS
 from mdtool.machine.roles import ON_OFF_AUTO
@@ -97,15 +97,6 @@ def machine_options(
     for name, value in sections.get("features", {}).get("globals", {}).items():
         words += ["-global", f"{name}={spelled(value)}"]
     return words
-
-
-def spelled(value: Any) -> str:
-    """A value as key=value notation has it.
-
-    >>> spelled(True), spelled(2048)
-    ('on', '2048')
-    """
-    return on(value) if isinstance(value, bool) else str(value).replace(",", ",,")
 
 
 def _typed(name: str, value: bool) -> Any:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from mdtool.errors import InputError, choices
 from mdtool.guest.xml import Element
 from mdtool.machine.values import integer
@@ -86,3 +88,12 @@ def switch(element: Element, path: str) -> bool | None:
     if text in ("off", "no"):
         return False
     raise InputError(f"{text!r} is neither on nor off", at=element.at(path), expected="on or off", rule="switch")
+
+
+def spelled(value: Any) -> str:
+    """A value as key=value notation has it.
+
+    >>> spelled(True), spelled(2048)
+    ('on', '2048')
+    """
+    return on(value) if isinstance(value, bool) else str(value).replace(",", ",,")

@@ -128,13 +128,11 @@ def _scsi(device: Reported) -> tuple[str | None, tuple[str, ...]]:
 
 
 def _scsi_arguments(address: str, _: Node) -> dict[str, Value]:
-    channel, target, lun = (int(part) for part in address.split(":"))
-    return {"channel": channel, "scsi-id": target, "lun": lun}
+    return dict(zip(("channel", "scsi-id", "lun"), map(int, address.split(":")), strict=True))
 
 
 def _scsi_numbers(address: str) -> dict[str, Any]:
-    channel, target, lun = (int(part) for part in address.split(":"))
-    return {"bus": channel, "target": target, "unit": lun}
+    return dict(zip(("bus", "target", "unit"), map(int, address.split(":")), strict=True))
 
 
 def _ide_arguments(address: str, node: Node) -> dict[str, Value]:

@@ -44,16 +44,9 @@ def _ide(place: Place, provider: Node | None, ide_units: int) -> str | None:
     return None if int(str(place.node.address)) < units else "unit 0" if units == 1 else "unit 0 or 1"
 
 
-def _floppy(place: Place, _provider: Node | None, _ide_units: int) -> str | None:
-    return None if int(str(place.node.address)) < 2 else "unit 0 or 1"
-
-
-def _codec(place: Place, _provider: Node | None, _ide_units: int) -> str | None:
-    return None if int(str(place.node.address)) < 15 else "a codec address from 0 to 14"
-
-
-def _card(place: Place, _provider: Node | None, _ide_units: int) -> str | None:
-    return None if int(str(place.node.address)) == 0 else "slot 0, the only one"
+def _up_to(highest: int, says: str) -> Limit:
+    """A limit that is the same on every controller."""
+    return lambda place, _provider, _ide_units: None if int(str(place.node.address)) <= highest else says
 
 
 def _serial_port(place: Place, provider: Node | None, _: int) -> str | None:
@@ -65,9 +58,9 @@ def _serial_port(place: Place, provider: Node | None, _: int) -> str | None:
 LIMITS: Mapping[str, Limit] = {
     "SCSI": _scsi,
     "IDE": _ide,
-    "floppy-bus": _floppy,
-    "HDA": _codec,
-    "ccid-bus": _card,
+    "floppy-bus": _up_to(1, "unit 0 or 1"),
+    "HDA": _up_to(14, "a codec address from 0 to 14"),
+    "ccid-bus": _up_to(0, "slot 0, the only one"),
     "virtio-serial-bus": _serial_port,
 }
 
