@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
 import socket
 import stat
@@ -118,6 +117,8 @@ def opened(pid: int | None, path: str) -> Iterator[BufferedReader]:
 
 def sha256_of(pid: int | None, path: str) -> str | None:
     """The hash of what is in a file of QEMU's; None where that cannot be read."""
+    import hashlib
+
     with suppress(OSError, ValueError), opened(pid, path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
     return None

@@ -15,7 +15,6 @@ import json
 import os
 import re
 import shutil
-import tempfile
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -123,7 +122,7 @@ def argv_from_tree(guest: Guest, tree: Tree, wanted: Sequence[Wanted], context: 
     """
     host = Host(
         guest,
-        context.runtime or (Path(tempfile.gettempdir()) if context.rehearse else _runtime(guest)),
+        context.runtime or (_scratch() if context.rehearse else _runtime(guest)),
         _each_once(context.port, guest),
         _version(guest, context.binary, printing=context.printing),
     )
@@ -439,6 +438,12 @@ def _each_once(port: Callable[[int], int], guest: Guest) -> Callable[[int], int]
         return found
 
     return next_port
+
+
+def _scratch() -> Path:
+    from tempfile import gettempdir
+
+    return Path(gettempdir())
 
 
 def _runtime(guest: Guest) -> Path:

@@ -21,7 +21,6 @@ from mdtool.compare import compare
 from mdtool.errors import InputError, MdtoolError, MonitorError, Position, Report
 from mdtool.files import text_from_file
 from mdtool.machine.buses.kinds import bus_of_the_machine
-from mdtool.machine.schema import validate_hints
 from mdtool.machine.tree import BUILTIN, HAND, Bus, Node, Place, Retired, Tree
 from mdtool.machine.writer import data_from_retired
 from mdtool.records import replace
@@ -103,6 +102,8 @@ def hints_from_text(text: str, file: str) -> Tree:
     if not isinstance(data, dict) or data.get("mdtool") != FORMAT:
         at, expected = Position(file, 1), f'"mdtool": "{FORMAT}"'
         raise InputError("not a hints file of this version", at=at, expected=expected, rule="hints-syntax")
+    from mdtool.machine.schema import validate_hints
+
     validate_hints(data, text, file)
     tree = _tree(data.get("machine", {}), data["hints"])
     return replace(tree, retired=tuple(Retired(**row) for row in data.get("retired", ())))

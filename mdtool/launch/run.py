@@ -16,9 +16,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from mdtool.compare import Difference, guest_visible
 from mdtool.errors import ConflictError, MdtoolError, QemuError
 from mdtool.files import write_file
 from mdtool.guest.model import Guest
@@ -29,6 +28,9 @@ from mdtool.qemu.account import account
 from mdtool.qemu.process import FORBIDDEN, START_SECONDS, QemuProcess
 from mdtool.qemu.runtime import GuestDirectory, run_by_libvirt, saved_by_libvirt
 from mdtool.records import dataclass
+
+if TYPE_CHECKING:
+    from mdtool.compare import Difference
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,8 @@ class Differs(MdtoolError):
 
     def __init__(self, found: list[Difference]) -> None:
         self.found = found
+        from mdtool.compare import guest_visible
+
         self.differences = guest_visible(found)
         super().__init__(f"{len(self.differences)} differences between the description and the machine")
 
@@ -133,8 +137,8 @@ def launched(guest: Guest, prepare: Callable[[Path], Prepared], settings: Settin
         ):
             place.holds(qemu.pid)
             found, compared = checked(qemu, prepared)
-            if guest_visible(found):
-                raise Differs(found)
+            if (differs := Differs(found)).differences:
+                raise differs
             settings.checked()
             if settings.incoming:
                 qemu.execute("migrate-incoming", uri=settings.incoming)

@@ -10,7 +10,6 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mdtool.compare import Compared, Difference, comparison
 from mdtool.errors import MdtoolError, Position, QemuError
 from mdtool.launch import monitor
 from mdtool.launch.backends.base import numbered
@@ -20,6 +19,7 @@ from mdtool.qemu.process import QemuProcess
 from mdtool.records import replace
 
 if TYPE_CHECKING:
+    from mdtool.compare import Compared, Difference
     from mdtool.launch.backends.base import Secret
 
 CONFIG = "machine.cfg"
@@ -137,11 +137,10 @@ def _once(
 
 
 def _ready_to_dump() -> None:
-    """Load the reader of QEMU's answers and its grammar, a tenth of a second that QEMU takes to start anyway."""
-    import mdtool.qemu.dump  # noqa: F401 - so that it is there when it is wanted
-    from mdtool.qemu.qtree import buses_from_qtree
-
-    buses_from_qtree("")
+    """Load what reads QEMU's answers and compares them, in the time that QEMU takes to start anyway."""
+    import mdtool.compare
+    import mdtool.qemu.arguments
+    import mdtool.qemu.dump  # noqa: F401 - so that they are there when they are wanted
 
 
 def _write(path: Path, text: str) -> None:
@@ -166,6 +165,7 @@ def descriptor(secret: Secret, at: Position | None) -> int:
 
 def checked(qemu: QemuProcess, prepared: Prepared) -> tuple[list[Difference], Compared]:
     """What the paused machine has otherwise than the description, and how much was compared."""
+    from mdtool.compare import comparison
     from mdtool.qemu.dump import dump
 
     machine = dump(qemu.session)

@@ -19,7 +19,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -105,7 +104,9 @@ class QemuProcess:
 
     def _start(self) -> None:
         if self.directory is None:
-            made = Path(tempfile.mkdtemp(prefix="mdtool-", dir=runtime_base()))
+            from tempfile import mkdtemp
+
+            made = Path(mkdtemp(prefix="mdtool-", dir=runtime_base()))
             self._stack.callback(shutil.rmtree, made, ignore_errors=True)
             self.directory = made
         self._log_path = self.log or self.directory / "qemu.log"

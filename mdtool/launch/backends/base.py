@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +109,8 @@ class Host:
         PosixPath('/run/a')
         """
         plain = re.fullmatch(r"[A-Za-z0-9_][\w.:-]{0,63}", name, re.ASCII) and name not in _OWN_FILES
+        from hashlib import sha256
+
         return self.runtime / (name if plain else sha256(name.encode(errors="surrogatepass")).hexdigest()[:32])
 
     @property
