@@ -102,14 +102,13 @@ def _choice(choose: Choose, context: Context) -> str:
 def _values(table: Mapping[str, str | Prop], context: Context, driver: str | None) -> dict[str, Value]:
     """What the XML gives for a table of properties (``driver`` set) or of facts (None)."""
     found: dict[str, Value] = {}
-    props = {name: Prop(prop) if isinstance(prop, str) else prop for name, prop in table.items()}
-    fitting = {prop.path for prop in props.values() if driver is None or prop.fits(driver)}
-    for name, prop in props.items():
-        given = context.element.get(prop.path)
+    for name, row in table.items():
+        given = context.element.get(row if isinstance(row, str) else row.path)
         if given is None:
             continue
+        prop = Prop(row) if isinstance(row, str) else row
         if driver == "" or (driver and not prop.fits(driver)):
-            if driver and prop.path not in fitting:
+            if driver and not any(_fits(other, prop.path, driver) for other in table.values()):
                 context.report.warn(
                     f"{context.element.tag}: {prop.path} means nothing to {driver} and is left out",
                     at=context.element.at(prop.path),
@@ -121,6 +120,11 @@ def _values(table: Mapping[str, str | Prop], context: Context, driver: str | Non
         except ValueError as expected:
             context.error(prop.path, f"{prop.path} is '{given}'", expected=str(expected), rule="value-valid")
     return found
+
+
+def _fits(row: str | Prop, path: str, driver: str) -> bool:
+    """Whether another row takes what is at ``path`` for this driver."""
+    return row == path if isinstance(row, str) else row.path == path and row.fits(driver)
 
 
 def _common(context: Context) -> dict[str, Value]:

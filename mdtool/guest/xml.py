@@ -50,15 +50,20 @@ class Element:
                     yield child
 
     def first(self, path: str) -> Element | None:
-        return next(self.all(path), None)
+        if "/" in path:
+            return next(self.all(path), None)
+        for child in self.children:
+            if child.tag == path:
+                return child
+        return None
 
     def get(self, path: str) -> str | None:
         """The text of an attribute or an element: ``'@type'``, ``'source/@file'``, ``'serial'``; None where absent."""
         head, at, attribute = path.rpartition("@")
-        holder = self.first(head.rstrip("/")) if head else (self if at else self.first(path))
         if not at:
             holder = self.first(path)
             return holder.text if holder is not None else None
+        holder = self.first(head.rstrip("/")) if head else self
         return holder.attributes.get(attribute) if holder is not None else None
 
     def at(self, path: str) -> Position:

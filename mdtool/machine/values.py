@@ -45,7 +45,7 @@ def plain(value: Value) -> Value:
 
 def same(one: Value, other: Value) -> bool:
     """Whether QEMU would take both for the same value."""
-    return bool(plain(one) == plain(other))
+    return (isinstance(one, str) and one == other) or bool(plain(one) == plain(other))
 
 
 def is_on(value: Value) -> bool:

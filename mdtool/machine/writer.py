@@ -30,6 +30,8 @@ def canonical(tree: Tree) -> Tree:
         return replace(bus, devices=tuple(sorted((inner(node) for node in bus.devices), key=by_address)))
 
     def inner(node: Node) -> Node:
+        if not node.buses:
+            return node
         return replace(node, buses=tuple(sorted((ordered(bus) for bus in node.buses), key=lambda b: natural(b.name))))
 
     buses = tuple(sorted((ordered(bus) for bus in tree.buses), key=lambda b: natural(b.name)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any, NamedTuple
 
 from mdtool.errors import ConflictError, MdtoolError, Report, Warn
@@ -96,6 +97,11 @@ class _Reconciler:
     report: Report
     spots: dict[str, Spot] = field(default_factory=dict)
     vacated: dict[tuple[str, str], Retired] = field(default_factory=dict)  # where a device was that is gone
+
+    @cached_property
+    def given(self) -> Mapping[str, Spot | None]:
+        """Origin -> the address that the XML gives."""
+        return {w.origin: w.spot for w in reversed(self.wanted)}
 
     def devices(self) -> tuple[Tree, list[Step]]:
         matching = self.matching()
@@ -407,8 +413,7 @@ class _Reconciler:
 
     def _facts(self, w: Wanted) -> dict[str, Any]:
         """What to remember of the XML beside the properties: the address that it gave, and that nobody wrote the device."""
-        explicit = next((one.spot for one in self.wanted if one.origin == w.origin), None)
-        key = spot_key(explicit)
+        key = spot_key(self.given.get(w.origin))
         return {"address": _spoken(key) if key else None, "implied": True if w.element is None else None}
 
     def _candidates(self, gone: Sequence[Place]) -> list[Retired]:
