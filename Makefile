@@ -30,10 +30,15 @@ check: $(VENV)/ready
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
 
+# All benchmarks, with the other tool beside each; then what got slower since REV, by default the last release.
+REV ?=
+BENCHMARKS = launch reconcile dump proof lsp fleet growth where
 bench: $(VENV)/ready
 	@scripts/system test
-	@for benchmark in benchmarks/*.py; do \
-		echo "== $$benchmark"; $(VENV)/bin/python tests/libvirtd.py $(VENV)/bin/python $$benchmark || exit 1; done
+	@scripts/system bench
+	@missed=0; for benchmark in $(BENCHMARKS); do echo "== $$benchmark"; \
+		$(VENV)/bin/python tests/libvirtd.py $(VENV)/bin/python benchmarks/$$benchmark.py || missed=1; done; \
+		echo "== regressions"; $(VENV)/bin/python benchmarks/regressions.py $(REV) && exit $$missed
 
 $(VENV)/ready: pyproject.toml scripts/system
 	@scripts/system python

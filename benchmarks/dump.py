@@ -40,7 +40,8 @@ GOALS = (
     ("in QMP", BATCH_SINCE, (999, 0, 0), 14.0),
     ("end to end", (0, 0, 0), (999, 0, 0), 5.0),
 )
-GROWTH = 5.5  # 300 devices may take that many times as long as 60
+GROWTH = {"in QMP": 5.5, "end to end": 2.0}  # 300 devices may take that many times as long as 60
+SECONDS = 0.1  # end to end, of 60 devices
 
 
 def guest(devices: int) -> list[str]:
@@ -205,10 +206,13 @@ def main() -> int:
         rows += [few, many]
         if not args.json:
             print(shown(few), shown(many), sep="\n")
+            seconds = few["end to end"]["seconds"]
+            met = "met" if seconds <= SECONDS else "MISSED"
+            print(f"  60 devices end to end: {seconds:.3f} s  (goal: {SECONDS:g} s, {met})")
             for what in ("in QMP", "end to end"):
                 growth = many[what]["seconds"] / few[what]["seconds"]
-                met = "met" if growth <= GROWTH else "MISSED"
-                print(f"  300 devices {what}: {growth:.1f} times as long as 60  (goal: {GROWTH:g}, {met})")
+                met = "met" if growth <= GROWTH[what] else "MISSED"
+                print(f"  300 devices {what}: {growth:.1f} times as long as 60  (goal: {GROWTH[what]:g}, {met})")
     if args.json:
         print(json.dumps(rows, indent=1))
     return 0

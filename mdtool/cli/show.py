@@ -39,9 +39,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from mdtool.files import write_file
-    from mdtool.review.html import html
     from mdtool.review.show import Filter, headline, pruned, text, view
-    from mdtool.review.svg import svg
     from mdtool.sources import guest_from_source, tree_from_source
 
     access = access_of(args)
@@ -53,10 +51,16 @@ def run(args: argparse.Namespace) -> int:
         tree, old = reconcile(guest_from_source(args.plan, access), tree).tree, tree
     wish = Filter(args.bus, args.driver, args.id, args.changed and old is not None, not args.mine, args.depth)
     items = pruned(view(tree, old), wish)
-    for path, draw in ((args.svg, svg), (args.html, html)):
-        if path:
-            write_file(path, draw(items, headline(tree)))
-            wrote(path)
+    if args.svg:
+        from mdtool.review.svg import svg
+
+        write_file(args.svg, svg(items, headline(tree)))
+        wrote(args.svg)
+    if args.html:
+        from mdtool.review.html import html
+
+        write_file(args.html, html(items, headline(tree)))
+        wrote(args.html)
     if not (args.svg or args.html):
         print(coloured(headline(tree), "bold"))
         if items:

@@ -7,7 +7,6 @@ import os
 import re
 import shutil
 import stat
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -28,7 +27,9 @@ def runtime_base() -> Path:
     for base in (given, "/run" if os.geteuid() == 0 else None):
         if base and os.access(base, os.W_OK | os.X_OK):
             return _private(Path(base) / "mdtool")
-    return _private(Path(tempfile.gettempdir()) / f"mdtool-{os.geteuid()}")
+    from tempfile import gettempdir
+
+    return _private(Path(gettempdir()) / f"mdtool-{os.geteuid()}")
 
 
 def _private(path: Path) -> Path:

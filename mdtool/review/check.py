@@ -9,6 +9,7 @@ part of the tests.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mdtool.errors import Errors, InputError, MdtoolError, Position, Warn
@@ -73,12 +74,17 @@ class _Run:
     """One run over a description: a check runs once, after its prerequisites, wherever they stand in the table."""
 
     def __init__(self, document: Document, knowledge: Knowledge | None) -> None:
-        self.file, self.where = document.file, positions(document)
+        self.document, self.file = document, document.file
         self.subject = Subject(document.tree, knowledge)
         self.errors: list[MdtoolError] = []
         self.warnings: list[Warn] = []
         self.passed: dict[str, bool] = {}
         self.why: dict[str, str] = {}  # check that did not run -> the prerequisite that failed
+
+    @cached_property
+    def where(self) -> Positions:
+        """Where everything stands, which costs more than all checks that find nothing."""
+        return positions(self.document)
 
     def resolve(self, check: Check) -> bool:
         """Whether a check, with all that it builds on, found no error."""
