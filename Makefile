@@ -7,7 +7,7 @@ WORKERS ?= auto
 EXTRAS = $(abspath $(VENV))/extras
 TOOLS = MDTOOL_TEST_LINUX=$(EXTRAS)/linux MDTOOL_YAML_LS=$(EXTRAS)/node/node_modules/.bin/yaml-language-server MDTOOL_VSCODE=$(EXTRAS)/vscode
 
-.PHONY: demo test quick check bench matrix soak fuzz proof clean
+.PHONY: demo test quick check docs bench matrix soak fuzz proof clean
 
 demo: $(VENV)/ready
 	@scripts/system demo
@@ -30,9 +30,15 @@ check: $(VENV)/ready
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
 
+<<<<<<< HEAD
 # All benchmarks, with the other tool beside each; then what got slower since REV, by default the last release.
 REV ?=
 BENCHMARKS = launch reconcile dump proof lsp fleet growth where
+=======
+docs: $(VENV)/ready
+	$(VENV)/bin/python -m mkdocs build --strict --quiet
+
+>>>>>>> 57feffb (Build the documentation as a site, and check commits with pre-commit)
 bench: $(VENV)/ready
 	@scripts/system test
 	@scripts/system bench
