@@ -6,19 +6,22 @@ import argparse
 import json
 import os
 import sys
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mdtool.cli.findings import Finding, from_error, write
 from mdtool.cli.many import DESCRIPTIONS, files_in
 from mdtool.cli.options import options
 from mdtool.cli.output import coloured, say
 from mdtool.cli.source import MACHINE, connect_argument
-from mdtool.errors import InputError, Report
+from mdtool.errors import InputError, Position, Report
 
 if TYPE_CHECKING:
     from mdtool.machine.tree import Tree
-    from mdtool.proof.audit import Audit, Finding
+    from mdtool.proof.audit import Audit
+    from mdtool.proof.audit import Finding as Difference
 
 EXAMPLE = """\
 example:
@@ -66,6 +69,8 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         data = {file: found.data() for file, found in audits.items()}
         print(json.dumps(next(iter(data.values())) if len(files) == 1 and data else data, indent=1))
+    elif args.output_format != "text":
+        write([*_findings(audits), *(one for error in report.errors for one in from_error(error))], args.output_format)
     elif len(files) > 1:
         _table(audits)
         _causes(audits, explained=not args.no_causes)
@@ -75,8 +80,28 @@ def run(args: argparse.Namespace) -> int:
     if args.fix:
         for file, found in audits.items():
             _fix(file, found)
-    report.done()
+    if args.output_format == "text" or args.json:
+        report.done()
+    if report.errors:
+        return 2
     return 1 if any(fails(found, args.fail_on) for found in audits.values()) else 0
+
+
+def _findings(audits: Mapping[str, Audit]) -> list[Finding]:
+    """What differs in each guest, at its description; only another build of a text is a warning."""
+    from mdtool.proof.verdict import TEXT, level
+
+    found = []
+    for file, audit in audits.items():
+        at = Position(file, 1) if os.path.isfile(file) else None
+        if not audit.type.known:
+            found.append(Finding("error", f"{audit.type.name} is gone from QEMU {audit.versions[1]}", "identity", at))
+        for one in audit.findings:
+            found.append(Finding("warning" if level(one) == TEXT else "error", str(one), level(one), at))
+        for name, loaded in (("forward", audit.forward), ("backward", audit.backward)):
+            if loaded is not None and not loaded.ok:
+                found.append(Finding("error", f"migration {name}: {loaded}", "migration", at))
+    return found
 
 
 def _audits(files: list[str], args: argparse.Namespace, report: Report) -> dict[str, Audit]:
@@ -155,7 +180,7 @@ def _report(found: Audit, *, causes: bool) -> None:
     print(f"verdict: {verdict(found)}")
 
 
-def _cause(finding: Finding) -> str:
+def _cause(finding: Difference) -> str:
     if finding.fixes:
         return "restored by " + ", ".join(map(str, finding.fixes))
     if finding.tried:

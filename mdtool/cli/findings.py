@@ -222,3 +222,12 @@ def write(findings: Sequence[Finding], form: str, stream: TextIO | None = None) 
         print_text(findings, stream)
     elif text := WRITERS[form](findings):
         result(f"{text}\n")
+
+
+def write_changes(changes: Sequence[tuple[str, str]], form: str, colour: str = "red") -> None:
+    """What differs between two machines: each a sentence and its severity ("" for none), which is its rule."""
+    if form != "text":
+        write([Finding("error", what, severity) for what, severity in changes], form)
+        return
+    for what, severity in changes:
+        print(coloured(f"{what} [{severity}]" if severity else what, colour))

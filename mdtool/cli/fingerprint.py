@@ -6,7 +6,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 from mdtool.cli.options import options, via_option
-from mdtool.cli.output import coloured, say
+from mdtool.cli.output import say
 from mdtool.cli.source import EACH, MACHINE, Guests, access_of, source_arguments
 
 if TYPE_CHECKING:
@@ -46,31 +46,32 @@ def run(args: argparse.Namespace) -> int:
     for what in found.unread:
         say(f"not read: {what}")
     if args.against:
-        return _compared(args.against, found, asl=args.asl)
+        return _compared(args, found)
     text = fingerprint_to_json(found) if args.json else fingerprint_to_text(found)
     write_file(args.output or STANDARD, text)
     return 0
 
 
-def _compared(file: str, found: Fingerprint, *, asl: bool) -> int:
+def _compared(args: argparse.Namespace, found: Fingerprint) -> int:
+    from mdtool.cli.findings import write_changes
     from mdtool.errors import InputError
     from mdtool.files import text_from_file
     from mdtool.proof.differences import compare
     from mdtool.proof.fingerprint import fingerprint_from_json, fingerprint_to_text
     from mdtool.proof.textual import text_changes
 
+    file, form = args.against, args.output_format
     text = text_from_file(file)
     if text.startswith("machine "):  # one line a device
-        if asl:
+        if args.asl:
             raise InputError(f"{file} has no ACPI code in it", expected="a fingerprint made with --json")
         lines = list(text_changes(text, fingerprint_to_text(found)))
-        print("".join(f"{coloured(line, 'red')}\n" for line in lines), end="")
+        write_changes([(line, "") for line in lines], form)
         return 1 if lines else 0
     old = fingerprint_from_json(text, file)
     changes = compare(old, found)
-    for change in changes:
-        print(coloured(f"{change} [{change.severity}]", "red"))
-    if asl:
+    write_changes([(str(change), change.severity) for change in changes], form)
+    if args.asl and form == "text":
         from mdtool.proof.iasl import asl_changes
 
         for line in asl_changes(old.aml, found.aml):

@@ -6,8 +6,8 @@ import argparse
 import json
 from dataclasses import asdict
 
+from mdtool.cli.findings import write_changes
 from mdtool.cli.options import options
-from mdtool.cli.output import coloured
 from mdtool.cli.source import EACH, MACHINE, Guests, access_of, source_arguments
 
 EXAMPLE = """\
@@ -36,8 +36,7 @@ def run(args: argparse.Namespace) -> int:
         if args.json:
             print(json.dumps([asdict(one) for one in changed], indent=1))
         else:
-            for one in changed:
-                print(coloured(str(one), "yellow"))
+            write_changes([(str(one), "") for one in changed], args.output_format, colour="yellow")
         return 1 if changed else 0
     found = names(tree)
     if args.json:

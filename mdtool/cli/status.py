@@ -6,6 +6,7 @@ import argparse
 import json
 from pathlib import Path
 
+from mdtool.cli.findings import Finding, write
 from mdtool.cli.options import options
 from mdtool.cli.output import coloured, say
 from mdtool.cli.source import connect_argument
@@ -51,6 +52,19 @@ def run(args: argparse.Namespace) -> int:
     found = statuses(folder, sorted({*names_in(folder), *(held or ())}), held, virsh)
     if args.json:
         print(json.dumps([one.data() for one in found], indent=1))
+    elif args.output_format != "text":
+        write(
+            [
+                Finding(
+                    "error" if one.state is State.BROKEN else "warning",
+                    " ".join(str(one).split()),
+                    one.state.name.lower().replace("_", "-"),
+                )
+                for one in found
+                if one.state is not State.IN_STEP
+            ],
+            args.output_format,
+        )
     else:
         for one in found:
             print(coloured(str(one), "green" if one.state is State.IN_STEP else "yellow"))

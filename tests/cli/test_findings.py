@@ -139,3 +139,87 @@ def test_colour_and_excerpt_on_a_terminal(folder: Path) -> None:
     assert lines
     assert "\x1b" not in run_mdtool("check", "g.yaml").stdout
     assert "\x1b[31m" in run_mdtool("check", "g.yaml", "--color", "always").stdout
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A guest, and the same one edited, each with its description."""
+    folder = tmp_path_factory.mktemp("two")
+    for name in ("guest", "edited"):
+        (folder / f"{name}.xml").write_bytes((SAMPLES / "web01" / f"{name}.xml").read_bytes())
+        assert mdtool("reconcile", f"{folder}/{name}.xml", f"{folder}/{name}.yaml") == 0
+    return folder
+
+
+@pytest.mark.parametrize("form", [form for form in FORMATS if form != "text"])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("reconcile", "edited.xml", "guest.yaml", "--dry-run"),
+        ("names", "edited.yaml", "--against", "guest.yaml"),
+        ("diff", "guest.yaml", "edited.yaml"),
+        ("status", "--offline", "."),
+    ],
+    ids=lambda words: words[0],
+)
+def test_every_command_finds_in_every_format(
+    two: Path, form: str, words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(two)
+    if words[0] == "status":
+        (two / "new.yaml").write_text("mdtool: [\n")
+    assert mdtool(*words, "--output-format", form) == 1
+    text = capsys.readouterr().out
+    rows = 0
+    if form in ("json", "gitlab"):
+        rows = len(json.loads(text))
+    elif form == "sarif":
+        rows = len(json.loads(text)["runs"][0]["results"])
+    elif form == "jsonl":
+        rows = len([json.loads(line) for line in text.splitlines()])
+    elif form == "junit":
+        rows = len(ElementTree.fromstring(text))
+    else:
+        rows = sum(line.startswith(("::error", "::warning")) for line in text.splitlines())
+    assert rows
+
+
+def on_a_terminal(*words: str, **environment: str) -> str:
+    """What a person sees: stdout and stderr on a terminal."""
+    ours, theirs = pty.openpty()
+    own = {**os.environ, "TERM": "xterm", **environment}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "mdtool", *words], stdin=theirs, stdout=theirs, stderr=theirs, env=own
+    )
+    os.close(theirs)
+    seen = b""
+    with open(ours, "rb", buffering=0) as stream:
+        while True:
+            try:
+                data = stream.read(4096)
+            except OSError:  # nobody has the other end any more
+                break
+            if not data:
+                break
+            seen += data
+    process.wait()
+    return seen.decode()
+
+
+@pytest.mark.parametrize(
+    ("more", "environment", "is_paged"),
+    [
+        ((), {"PAGER": "sed s/^/paged:/"}, True),
+        ((), {"PAGER": "false", "MDTOOL_PAGER": "sed s/^/paged:/"}, True),
+        ((), {"PAGER": "cat"}, False),
+        ((), {"PAGER": "sed s/^/paged:/", "MDTOOL_PAGER": ""}, False),
+        (("--no-pager",), {"PAGER": "sed s/^/paged:/"}, False),
+    ],
+)
+def test_a_pager_on_a_terminal(two: Path, more: tuple[str, ...], environment: dict[str, str], is_paged: bool) -> None:
+    words = ("show", str(two / "guest.yaml"), "--depth", "1", *more)
+    environment = {"MDTOOL_PAGER": environment.get("PAGER", ""), **environment}
+    seen = on_a_terminal(*words, **environment)
+    assert "pcie.0" in seen and ("paged:" in seen) is is_paged
+    assert "\x1b[" in seen  # a pager shows colours
+    assert "paged:" not in run_mdtool(*words).stdout
