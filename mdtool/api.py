@@ -106,7 +106,7 @@ def compare_trees(described: Tree, machine: Tree) -> Comparison:
 
 
 def check(document: Document) -> Checked:
-    """What QEMU would refuse in a description (``.errors``), and what a guest would stumble over (``.warnings``)."""
+    """What QEMU would refuse in a description (``.errors``), and what would trouble a guest (``.warnings``)."""
     return checked(document)
 
 

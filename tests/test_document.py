@@ -163,7 +163,7 @@ def test_errors_name_the_place(find: str, put: str, error: str) -> None:
     ("pins", "error"),
     [
         ('---\n{"mdtool": "pins/1",\n "net0": }\n', "x:17:10: error: the pins document is not JSON"),
-        ('---\n{"mdtool": "pins/9"}\n', "x:15:1: error: the second document is no pins document"),
+        ('---\n{"mdtool": "pins/9"}\n', "x:15:1: error: the second document is not a pins document"),
     ],
 )
 def test_errors_in_the_pins_name_the_place(pins: str, error: str) -> None:

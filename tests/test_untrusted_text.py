@@ -124,7 +124,7 @@ def test_what_is_no_uuid_is_refused_at_its_place(text: str) -> None:
 
 @pytest.mark.parametrize("name", [".", "..", "../web", "a/b", "a\nb"])
 def test_a_name_that_is_no_name_of_a_file_is_refused(name: str) -> None:
-    with pytest.raises(InputError, match="is no name of a guest"):
+    with pytest.raises(InputError, match="is not a valid guest name"):
         guest_from_bytes(XML.format(name=name, uuid="").encode(), "guest.xml")
 
 

@@ -279,10 +279,10 @@ class _Live:
                 if name == id and event["event"] == "DEVICE_DELETED":
                     return
                 if name == id and event["event"] in ("DEVICE_UNPLUG_GUEST_ERROR", "MEM_UNPLUG_ERROR"):
-                    raise Left("the guest refused to let go of it")
+                    raise Left("the guest refused to release it")
             if id not in {one["name"] for one in self.session.execute("qom-list", {"path": "/machine/peripheral"})}:
                 return
-        raise Left(f"the guest did not let go of it within {self.seconds:g} s; it may still do so")
+        raise Left(f"the guest did not release it within {self.seconds:g} s; it may still do so")
 
     def _behind(self, id: str) -> Iterator[Callable[[], object]]:
         """How to remove what stands behind a device, once it is gone."""

@@ -113,7 +113,7 @@ class _Work:
         alias, end = element.get("alias/@name"), time.monotonic() + self.seconds
         while alias in self._aliases():
             if time.monotonic() > end:
-                raise Left(f"the guest did not let go of it within {self.seconds:g} s; it may still do so")
+                raise Left(f"the guest did not release it within {self.seconds:g} s; it may still do so")
             time.sleep(_POLL_SECONDS)
 
     def _aliases(self) -> Iterator[str | None]:

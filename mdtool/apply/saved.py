@@ -43,7 +43,7 @@ def request_from_plan(data: Mapping[str, Any], file: str, access: Access) -> Req
     asked = data.get("request")
     if data.get("mdtool") != "plan/1" or not isinstance(asked, dict):
         remedy = "mdtool reconcile GUEST.xml GUEST.yaml --dry-run --json -o plan.json"
-        raise InputError(f"{file} is no plan that can be applied", remedy=remedy, rule="plan-file")
+        raise InputError(f"{file} is not a plan that can be applied", remedy=remedy, rule="plan-file")
     try:
         options = Options(**asked["options"])
         return Request(**{name: asked[name] for name in _REQUEST}, options=options, access=access)
@@ -58,7 +58,7 @@ def check_same(data: Mapping[str, Any], revision: Revision, what: str) -> None:
     if differing:
         raise ConflictError(
             f"{what} is no longer what would happen: {revision.request.guest} or {revision.request.target} changed since",
-            remedy="make the plan anew, and look at it again",
+            remedy="make a new plan and review it",
             rule="plan-stale",
         )
 

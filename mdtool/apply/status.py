@@ -55,7 +55,7 @@ class Status(NamedTuple):
 def files_of(name: str, folder: Path) -> tuple[Path, Path]:
     """Where the XML and the description of a guest are.  Raises InputError for a name that would leave the folder."""
     if "/" in name or name in (".", "..") or "\0" in name:
-        raise InputError(f"{name!r} is no name for a file", rule="guest-name")
+        raise InputError(f"{name!r} is not a valid file name", rule="guest-name")
     return folder / f"{name}.xml", folder / f"{name}.yaml"
 
 

@@ -164,7 +164,7 @@ def _with_secrets(pid: int, options: list[Option]) -> tuple[list[Option], list[S
             with open(f"/proc/{pid}/fd/{number}", "rb") as file:
                 secrets[number] = Secret(f"descriptor{number}", file.read(1 << 16).decode())
         except (OSError, ValueError):
-            raise NoWayBack("a secret of its is no longer there") from None
+            raise NoWayBack("one of its secrets is no longer there") from None
 
     def named(found: re.Match[str]) -> str:
         return secrets[found[1]].placeholder

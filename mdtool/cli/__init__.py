@@ -38,7 +38,7 @@ COMMANDS = {
     "audit": "say what a guest will see differently with another QEMU, and what restores it",
     "hints": "keep a guest's addresses, and nothing else, in an opaque file",
     "import": "make a guest XML and a description of a QEMU command line",
-    "check": "say what QEMU would refuse in a description, and what a guest would stumble over",
+    "check": "say what QEMU would refuse in a description, and what would trouble a guest",
     "diff": "say what differs between two machines: files, git revisions, running guests",
     "show": "draw a machine: a tree in the terminal, a picture, a page",
     "embed": "put a description into the guest XML, where it travels with the libvirt domain",

@@ -184,7 +184,7 @@ def _how(args: argparse.Namespace, steps: list[Step], state: str | None, *, is_l
     parts = [f"libvirt's '{name}' is defined, for its next start"] if of_libvirt else []
     live = [step.name for step in steps if step.hot]
     cold = [step.name for step in steps if not step.hot]
-    parts += [f"live: {', '.join(live)} (up to {seconds or 20:g} s each to let go)"] if live else []
+    parts += [f"live: {', '.join(live)} (up to {seconds or 20:g} s each to be released)"] if live else []
     parts += [f"needs a power cycle (--restart), and is left: {', '.join(cold)}"] if cold else []
     return "; ".join(parts) or "nothing is done in the guest"
 
@@ -214,7 +214,7 @@ def _define(
         if now != state or not same:
             was = f"was {state or 'not there'} with other hardware when the plan was shown"
             what = f"libvirt's '{revision.guest.name}' is {now or 'gone'}, and {was}"
-            raise ConflictError(what, remedy="look at the plan again", rule="plan-stale")
+            raise ConflictError(what, remedy="review the plan again", rule="plan-stale")
         define(revision, virsh, say)
         texts = revision.texts()
         said_kept(*write(texts, revision.request))
@@ -260,7 +260,7 @@ def carry_out(
         said_kept(*write(texts, request))
     show_plan(args, revision, texts, outcomes)
     if started is not None:
-        say("nothing changed: the guest runs on")
+        say("nothing changed: the guest keeps running")
     return 1 if any(outcome.left for outcome in outcomes or ()) else 0
 
 
@@ -299,7 +299,7 @@ def _relaunch(
     def may_end(why: str) -> bool:
         if args.force or not sys.stdin.isatty():
             return bool(args.force)
-        return asked(f"{why}; end it as pulling the plug would?")
+        return asked(f"{why}; end it as a power cut would?")
 
     return Relaunch(
         revision.guest,

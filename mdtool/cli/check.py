@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 EXAMPLE = """\
 example:
-  mdtool check web01.yaml                               what QEMU would refuse, and what a guest would stumble over
+  mdtool check web01.yaml                               what QEMU would refuse, and what a guest would have trouble with
   mdtool check --qemu qemu-system-x86_64 web01.yaml     drivers, properties and values as this QEMU has them
   mdtool check --qemu auto *.yaml                       the QEMU of each description's own architecture
   mdtool check --fix web01.yaml                         mend what has one right answer: a taken slot, a duplicate chassis
@@ -38,9 +38,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     facts_arguments(parser)
     connect_argument(parser)
     parser.add_argument("--strict", action="store_true", help="warnings are errors")
-    says = "mend descriptions where there is one right answer, and say what was done"
+    says = "repair descriptions where there is one right answer, and report what was done"
     parser.add_argument("--fix", action="store_true", help=says)
-    parser.add_argument("--ignore-others", action="store_true", help="leave files alone that are no machine descriptions")
+    parser.add_argument("--ignore-others", action="store_true", help="skip files that are not machine descriptions")
     options(parser, "--json", help="what was found, as JSON")
     parser.add_argument("--list", action="store_true", help="explain every check and end")
 

@@ -52,7 +52,7 @@ class Answer(NamedTuple):
 
 
 def files_in(source: str, suffixes: Sequence[str] = (*DESCRIPTIONS, *XML)) -> list[str]:
-    """A source that is no folder; of a folder the descriptions and guest XML in it and below it, hidden ones aside.
+    """A source that is not a directory; of a folder the descriptions and guest XML in it and below it, hidden ones aside.
 
     Raises InputError for a folder without any.
     """
@@ -104,7 +104,9 @@ def calls(args: argparse.Namespace, guests: Guests) -> list[Call]:
 
 def _own_file(name: str, folder: str, suffix: str) -> str:
     if not os.path.isdir(folder):
-        raise InputError(f"{folder} is no folder", expected="for many guests, a folder for a file each", rule="many-files")
+        raise InputError(
+            f"{folder} is not a directory", expected="for many guests, a folder for a file each", rule="many-files"
+        )
     return os.path.join(folder, Path(name).stem + suffix)
 
 

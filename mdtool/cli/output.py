@@ -190,7 +190,7 @@ def asked(question: str, *, yes: bool = False) -> bool:
     if yes:
         return True
     if not sys.stdin.isatty():
-        raise InputError("there is no terminal to ask on", remedy="agree with --yes", rule="not-agreed")
+        raise InputError("there is no terminal to ask for confirmation", remedy="agree with --yes", rule="not-agreed")
     print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
     return sys.stdin.readline().strip().lower() in ("y", "yes")
 

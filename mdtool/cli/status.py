@@ -42,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
 
     folder, virsh = Path(args.folder), Virsh(args.connect)
     if not folder.is_dir():
-        raise InputError(f"{folder} is no folder")
+        raise InputError(f"{folder} is not a directory")
     held = None
     if not args.offline:
         try:

@@ -34,7 +34,7 @@ def options_from_command(command: Command, report: Report) -> list[Option]:
             report.warn(what, at=option.position, rule="option-known")
         elif row.fate == GONE:
             error = InputError(
-                f"-{option.name} is no option any more", at=option.position, remedy=row.says, rule="option-gone"
+                f"-{option.name} is no longer an option of QEMU", at=option.position, remedy=row.says, rule="option-gone"
             )
             errors.error(error)
             continue

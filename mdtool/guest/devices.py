@@ -73,7 +73,7 @@ def _name(domain: Element, file: str) -> str:
     """What the guest is called, by libvirt's rules: no slash and no line break, for it becomes the name of files."""
     name = domain.get("name") or Path(file).stem
     if "/" in name or "\n" in name or name in (".", ".."):
-        what = f"{quoted(name)} is no name of a guest"
+        what = f"{quoted(name)} is not a valid guest name"
         raise InputError(what, at=domain.at("name"), expected="a name without / and line breaks", rule="guest-name")
     return name
 

@@ -108,7 +108,7 @@ class GuestText:
                 kept.append(_without_password(asked))
                 continue
             if "type='none'" in made and "<listen" in made:
-                what = f"-{option.name}: nobody can connect before a password is set, so it listens nowhere"
+                what = f"-{option.name}: no client can connect before a password is set, so it does not listen"
                 remedy = "set <graphics passwd='...'> and a <listen type='address'/>"
                 report.warn(what, at=option.position, remedy=remedy, rule="display")
             found += [made] if made else []

@@ -75,7 +75,7 @@ def filesystem(writer: Writer, one: One) -> Made:
     given = writer.host.folders.get(name) or writer.host.folders.get(tag_of)
     keys = Keys(given.bag if given is not None else {})
     if keys.take("fsdriver") != "local":
-        raise NoWords("an fsdev that is no folder")
+        raise NoWords("an fsdev that is not a directory")
     keys.take("id")
     mode = keys.one_of(_ACCESS, "security_model") or keys.one_of(_ACCESS, "security-model")
     path = writer.absolute(str(keys.take("path")))

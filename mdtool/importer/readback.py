@@ -108,7 +108,7 @@ def settled(guest: Guest, tree: Tree, report: Report) -> Tree:
             with rehearsal(prepared) as qemu:
                 found = guest_visible(checked(qemu, prepared)[0])
         except QemuError as error:  # a device that another process serves cannot be had without it
-            what = f"the import could not be tried, and nobody knows whether it is the same machine: {error.what[:300]}"
+            what = f"the import could not be tried, so the result is not verified: {error.what[:300]}"
             report.warn(what, remedy="mdtool launch --paused compares it, with its host", rule="import")
             return tree
         changes: dict[str, dict[str, Any]] = {}

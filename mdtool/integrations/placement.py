@@ -80,7 +80,9 @@ class Store:
     def held(self, name: str) -> Iterator[Path]:
         """The file of a guest, with the right to rewrite it: two starts of one guest wait for each other."""
         if not self.folder.is_dir():
-            raise InputError(f"{self.folder} is no folder", remedy="make it, or name another with --store", rule="store")
+            raise InputError(
+                f"{self.folder} is not a directory", remedy="make it, or name another with --store", rule="store"
+            )
         with locked(self.path(name)):
             yield self.path(name)
 

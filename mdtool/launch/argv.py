@@ -484,6 +484,6 @@ def _variable(env: Element) -> tuple[str, str]:
     """A variable of <qemu:env>, by libvirt's rules; a shell takes no other name for one."""
     name = env.get("@name") or ""
     if not re.fullmatch("[A-Za-z_][A-Za-z0-9_]*", name):
-        what = f"<qemu:env>: {quoted(name)} is no name of a variable"
+        what = f"<qemu:env>: {quoted(name)} is not a valid variable name"
         raise InputError(what, at=env.position, expected="letters, digits and _", rule="environment")
     return name, env.get("@value") or ""

@@ -157,7 +157,7 @@ def exported_while_it_runs(
             known = now
         except MonitorError as error:
             if qemu.process.poll() is None:
-                say(f"warning: the hints are not written anew any more: {error.what}")
+                say(f"warning: hints will no longer be updated: {error.what}")
             return
         finally:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})

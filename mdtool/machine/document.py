@@ -154,7 +154,7 @@ def _pins(text: str, lines_before: int, file: str) -> dict[str, Any]:
         raise InputError(what, at=where, remedy=remedy, rule="pins-syntax") from None
     if not isinstance(pins, dict) or pins.pop("mdtool", None) != PINS_FORMAT:
         where = Position(file, lines_before + 1)
-        raise InputError("the second document is no pins document", at=where, expected=f'"mdtool": "{PINS_FORMAT}"')
+        raise InputError("the second document is not a pins document", at=where, expected=f'"mdtool": "{PINS_FORMAT}"')
     from mdtool.machine.schema import validate_pins
 
     validate_pins({"mdtool": PINS_FORMAT, **pins}, body, file, lines_before + 1)

@@ -18,7 +18,7 @@ def tree_from_yaml(text: str, file: str) -> Tree:
     """The tree document alone; raises InputError (or Errors, sorted) with file, line and column."""
     root = composed(text, file)
     if root.id != "mapping":
-        what, begins = "this is no machine description", "a file that begins with mdtool: machine/1"
+        what, begins = "this is not a machine description", "a file that begins with mdtool: machine/1"
         raise InputError(what, at=Position(file, 1), expected=begins, rule="file-kind")
     validate_machine(root, text, file)
     return _tree(root, file)

@@ -81,7 +81,7 @@ def fingerprint_from_probe(probe: Probe) -> Fingerprint:
     version = ".".join(map(str, session.version))
     reader = READERS.get(arch)
     if reader is None or (reader is _virt and not machine.startswith("virt")):
-        why = (f"everything but the CPU: {machine} of {arch} is no machine that this reader knows",)
+        why = (f"everything but the CPU: {machine} of {arch} is not a known machine type",)
         return Fingerprint(version, machine, arch, facts={"cpu": cpuid.facts(session)}, unread=why)
     functions, facts, unread, aml = reader(probe)
     facts = {"cpu": cpuid.facts(session), **facts}

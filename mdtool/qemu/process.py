@@ -230,7 +230,7 @@ class QemuProcess:
         said = f"; it said: {words}" if (words := self.words()) else ""
         if answer:
             answer = answer.removeprefix(f"{self.monitor}: ")
-            what = f"what was started is no QEMU, or its monitor is broken, and was ended: {answer}{said}"
+            what = f"the program does not answer as QEMU does, and was ended: {answer}{said}"
             return QemuError(what, remedy="name a QEMU binary in <emulator>, or with --qemu", rule="qemu-missing")
         what = f"QEMU did not greet on its monitor within {self.timeout:g} s and was ended{said}"
         return QemuError(what, remedy="--timeout gives a slow start more time", rule="qemu-hangs")

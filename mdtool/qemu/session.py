@@ -267,7 +267,7 @@ def _told_connect(error: BaseException, source: str, timeout: float) -> BaseExce
         remedy = "start QEMU with -qmp unix:PATH,server=on,wait=off"
         return MonitorError(f"{source}: there is no such socket", remedy=remedy)
     if isinstance(cause, ConnectionRefusedError) or f"[Errno {errno.ECONNREFUSED}]" in str(cause):  # or all of a name's
-        return MonitorError(f"{source}: nobody listens there; its QEMU has ended, or has not started yet")
+        return MonitorError(f"{source}: nothing listens there: its QEMU has ended, or has not started yet")
     if isinstance(cause, OSError):
         return MonitorError(f"{source}: {cause.strerror or cause}")
     if isinstance(cause, EOFError):

@@ -154,6 +154,6 @@ CHECKS: tuple[Check, ...] = (
     Check("host-side", "warning", "no host side in the description", of.host_side),
     Check("property-known", "error", "the driver has the property", of.property_known, ("driver-known",), asks=True),
     Check("property-value", "error", "the property takes the value", of.property_value, ("driver-known",), asks=True),
-    Check("retired-free", "warning", "nobody sits at an address that is kept for another device", at.retired),
+    Check("retired-free", "warning", "no device sits at an address that is kept for another", at.retired),
 )  # fmt: skip
 BY_NAME: Mapping[str, Check] = {check.name: check for check in CHECKS}

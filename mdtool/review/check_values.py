@@ -102,7 +102,7 @@ def single(subject: Subject) -> Iterator[Finding]:
 def mac_form(subject: Subject, place: Place) -> Iterator[Finding]:
     mac = place.node.properties.get("mac")
     if mac is not None and not facts.MAC.fullmatch(str(mac)):
-        what = f"{place.name}: '{mac}' is no MAC address"
+        what = f"{place.name}: '{mac}' is not a MAC address"
         yield Finding(place.name, "properties.mac", what, "six bytes: 52:54:00:11:22:33")
 
 

@@ -89,7 +89,7 @@ def test_commands_take_a_folder(guests: Path) -> None:
     assert mdtool(guests, "check", ".").stderr.count("no errors") == 9
     hints = mdtool(guests, "hints", "export", ".", "-o", "below")
     assert hints.returncode == 2 and len(list(guests.glob("below/*.hints"))) == 4
-    assert mdtool(guests, "show", ".", "--html", "none").stderr.startswith("error: none is no folder")
+    assert mdtool(guests, "show", ".", "--html", "none").stderr.startswith("error: none is not a directory")
     assert "one document" in mdtool(guests, "names", ".", "--output-format", "sarif").stdout
 
 

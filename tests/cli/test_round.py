@@ -260,7 +260,7 @@ def test_apply_changes_a_guest_that_libvirt_runs(guests: list[str], tmp_path: Pa
     assert done.returncode == 1, done.stderr
     left = {row["name"]: row["why"] for row in json.loads(done.stdout)["live"]}
     assert "fixed when the machine starts" in left["memory"]
-    assert any("did not let go" in why for why in left.values())  # it is paused
+    assert any("did not release it" in why for why in left.values())  # it is paused
     assert state() == "power-cycle"
     done = run_mdtool(*words, "--restart", "--force")
     assert done.returncode == 0, done.stderr

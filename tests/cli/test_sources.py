@@ -169,7 +169,7 @@ def test_a_file_of_the_wrong_kind_is_not_repeated(folder: Path, capsys: pytest.C
         ('{\n "mdtool": "plan/1"}', "a saved plan"),
         ('{"mdtool": "hints/1"}', "a file of hints"),
         ("", "empty"),
-        ("words and words " * 9999, "no machine description"),
+        ("words and words " * 9999, "not a machine description"),
     ],
 )
 def test_other_kinds_are_named(folder: Path, text: str, kind: str, capsys: pytest.CaptureFixture[str]) -> None:

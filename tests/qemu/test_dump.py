@@ -565,7 +565,7 @@ def test_the_command_writes_whole_files(tmp_path: Path, capsys: pytest.CaptureFi
         assert main(["dump", path, "-o", str(tmp_path / "no" / "such" / "folder")]) == 2
         assert "cannot write" in capsys.readouterr().err
     assert main(["dump", path]) == 2
-    assert "nobody listens" in capsys.readouterr().err
+    assert "nothing listens" in capsys.readouterr().err
 
 
 def test_a_line_that_the_grammar_does_not_have_stops_the_dump(tmp_path: Path) -> None:

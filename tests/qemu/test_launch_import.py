@@ -273,7 +273,7 @@ def test_stdin_is_a_source(tmp_path: Path) -> None:
         ("ls -l\n", "s.sh:1:1", "no QEMU command line in it"),
         ("qemu-system-x86_64 -m 64 -hda\n", "s.sh:1:26", "-hda lacks its argument"),
         ("qemu-system-x86_64 -hda 'a\n", "s.sh:1:25", "not a command line that can be read"),
-        ("qemu-system-x86_64 -soundhw hda\n", "s.sh:1:29", "-soundhw is no option any more"),
+        ("qemu-system-x86_64 -soundhw hda\n", "s.sh:1:29", "-soundhw is no longer an option of QEMU"),
         ("qemu-system-x86_64 -device '{\"driver\":'\n", "s.sh:1:28", "not JSON"),
         ("qemu-system-x86_64 -set device.x.mac=1\n", "s.sh:1:25", "there is no such option"),
         ("qemu-system-x86_64 -readconfig /nowhere\n", "s.sh:1:32", "cannot read /nowhere"),

@@ -74,7 +74,7 @@ CASES = {
     "port-name-unique": (pcie("{id: v, driver: virtio-serial-pci, buses: {v.0: {type: virtio-serial-bus, devices: "
                               "[{driver: virtserialport, address: '1', properties: {name: n}}, "
                               "{driver: virtserialport, address: '2', properties: {name: §n}}]}}}"), "its (bus, name) v.0, n is taken"),
-    "mac-form": (pcie("{driver: e1000, properties: {mac: §'52:54'}}"), "'52:54' is no MAC address; expected six bytes"),
+    "mac-form": (pcie("{driver: e1000, properties: {mac: §'52:54'}}"), "'52:54' is not a MAC address; expected six bytes"),
     "block-size": (pcie("{driver: nvme, properties: {logical_block_size: §4096}}"), "is above its physical_block_size 512"),
     "mac-unique": (pcie("{id: a, driver: e1000, properties: {mac: '52:54:00:00:00:0a'}}",
                         "{id: b, driver: e1000, properties: {mac: §'52:54:00:00:00:0A'}}"), "the MAC 52:54:00:00:00:0a is taken by a"),

@@ -81,7 +81,7 @@ def _shape(context: Context, wanted: Wanted) -> Wanted:
 
 def _check_nvme(context: Context) -> None:
     if not nvme_target(context.get("target/@dev")):
-        what = f"'{context.get('target/@dev')}' is no target on an NVMe controller"
+        what = f"'{context.get('target/@dev')}' is not a target on an NVMe controller"
         context.error("target/@dev", what, expected="controller and namespace: nvme0n1", rule="value-valid")
 
 

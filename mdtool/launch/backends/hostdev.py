@@ -49,7 +49,7 @@ def _usb(element: Element, _node: Node | None, _host: Host) -> Backend:
     port = source.get("address/@port")
     if bus is not None and port is not None:  # whatever is plugged in there
         if not re.fullmatch(r"[0-9]{1,3}(\.[0-9]{1,3}){0,5}", port):
-            what, expected = f"{quoted(port)} is no USB port", "a number, and another for each hub: 1.2"
+            what, expected = f"{quoted(port)} is not a USB port", "a number, and another for each hub: 1.2"
             raise InputError(what, at=source.at("address"), expected=expected, rule="number")
         found |= {"hostbus": bus, "hostport": port}
     elif bus is not None and device is not None:
