@@ -179,7 +179,7 @@ def test_other_kinds_are_named(folder: Path, text: str, kind: str, capsys: pytes
         told = capsys.readouterr()
         assert kind in told.out + told.err
         assert len(told.out + told.err) < 400
-    if "no machine" not in kind:
+    if "machine description" not in kind:
         for command in ("extract", "reconcile"):
             assert mdtool(command, "other") == 2
             assert kind in capsys.readouterr().err
