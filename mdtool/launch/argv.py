@@ -75,6 +75,7 @@ class Commandline:
     ``stand_ins``    in a rehearsal: device id -> the driver that takes the place of the described one
     ``left_out``     in a rehearsal: sections that cannot be as described, each with its reason
     ``refused``      only without ``runtime``: what a launch would end with
+    ``settings``     (id of a device, property, value) that are set when the device is there, as libvirt does
     ``spawns``       whether QEMU itself starts a program, which a sandbox must allow
     ``warnings``     what of the XML only libvirt carries out, and the guest runs without
     """
@@ -92,6 +93,7 @@ class Commandline:
     stand_ins: Mapping[str, str] = field(default_factory=dict)
     left_out: Mapping[str, str] = field(default_factory=dict)
     refused: tuple[MdtoolError, ...] = ()
+    settings: tuple[tuple[str, str, Any], ...] = ()
     spawns: bool = False
     warnings: tuple[Warn, ...] = ()
 
@@ -162,9 +164,14 @@ def argv_from_tree(guest: Guest, tree: Tree, wanted: Sequence[Wanted], context: 
         stand_ins={name: made.stand_in for name, made in sides.by_name.items() if made.stand_in is not None},
         left_out=platform.left_out,
         refused=(*refused, *platform.refused),
+        settings=tuple(sides.settings),
         spawns=total.spawns,
         warnings=tuple(report.warnings),
     )
+
+
+#: properties of the host's side that libvirt sets in the machine, and not on the command line
+_SET_LATER = frozenset({"guest-stats-polling-interval"})
 
 
 @dataclass
@@ -175,6 +182,7 @@ class _Sides:
     by_name: dict[str, Backend] = field(default_factory=dict)
     positions: dict[str, Position] = field(default_factory=dict)
     served: tuple[str, ...] = ()
+    settings: list[tuple[str, str, Any]] = field(default_factory=list)
 
 
 def _host_sides(
@@ -196,6 +204,9 @@ def _host_sides(
     for want in wanted:
         if want.origin in nodes and (properties := want.facts.get("host")):
             name = nodes[want.origin].name
+            later = {key: value for key, value in properties.items() if key in _SET_LATER}
+            sides.settings += [(nodes[want.origin].node.id or name, key, value) for key, value in later.items()]
+            properties = {key: value for key, value in properties.items() if key not in later}
             sides.by_name[name] = Backend(properties=properties) + sides.by_name.get(name, Backend())
         if want.kind == "commandline" and want.position is not None:
             sides.positions[want.id or want.origin] = want.position

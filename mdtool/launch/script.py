@@ -43,11 +43,20 @@ def script_from_prepared(prepared: Prepared, *, paused: bool = False) -> str:
     return "\n".join(
         [
             *(f"# {one_line(note)}" for note in handover.notes),
+            *(f"# over QMP, when it runs: {json.dumps(command)}" for command in _settings(prepared)),
             *(f"# {one_line(name)}: a file of yours with the secret in it" for name in numbers),
             *(_before(line) if line else ()),
             " ".join([*environment, shlex.join(words), *opened]) + given,
         ]
     )
+
+
+def _settings(prepared: Prepared) -> list[dict[str, Any]]:
+    """What a launch sets in the machine, as QMP's qom-set."""
+    return [
+        {"execute": "qom-set", "arguments": {"path": f"/machine/peripheral/{id}", "property": name, "value": value}}
+        for id, name, value in (prepared.commandline.settings if prepared.commandline else ())
+    ]
 
 
 def _here(text: str) -> str:
@@ -91,13 +100,16 @@ def data_from_prepared(prepared: Prepared) -> Any:
     A secret is read from the descriptor ``<fd:NAME>``, whose number whoever starts QEMU puts in.
     """
     handover = prepared.handover
-    if not handover.config and not handover.additions:
+    settings = _settings(prepared)
+    if not handover.config and not handover.additions and not settings:
         return prepared.words()
     data: dict[str, Any] = {"argv": prepared.words(CONFIG)}
     if handover.config:
         data["files"] = {CONFIG: handover.config}
     if handover.additions:
         data["device_add"] = [dict(addition) for addition in handover.additions]
+    if settings:
+        data["qmp"] = settings
     if handover.notes:
         data["notes"] = list(handover.notes)
     return data

@@ -16,6 +16,7 @@ from conftest import require
 from support_backends import guest_of, line_of
 
 from mdtool.launch.argv import Commandline
+from mdtool.launch.rehearse import rehearsed
 from tests.support_waiting import PATIENCE, reserved_ports, until
 
 
@@ -250,3 +251,12 @@ def test_other_architectures_are_rehearsed(arch: str, machine: str, more: str, t
     guest = guest_of(OTHERS + more, machine=machine, arch=arch)
     (chardevs,) = answers(line_of(guest, runtime=tmp_path, rehearse=True, binary=binary), {"execute": "query-chardev"})
     assert {"charserial0", "charchannel0"} <= {chardev["label"] for chardev in chardevs}
+
+
+def test_statistics_of_the_balloon_are_asked_for_in_the_machine(qemu: str) -> None:
+    """As libvirt does it: the command line is the same with them and without."""
+    devices = "<memballoon model='virtio'><stats period='7'/></memballoon>"
+    with rehearsed(guest_of(devices)) as session:
+        wish = {"path": "/machine/peripheral/balloon0", "property": "guest-stats-polling-interval"}
+        assert session.execute("qom-get", wish) == 7
+    assert not any("polling" in word for word in line_of(guest_of(devices)).argv)
