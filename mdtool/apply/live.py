@@ -84,7 +84,7 @@ def check_before(session: Session, old: Tree) -> None:
     if found := guest_visible(comparison(old, dump(session))[0]):
         raise ConflictError(
             "the running machine is not the described one: " + "; ".join(str(one) for one in found[:5]),
-            remedy="see mdtool verify; describe the running machine first (mdtool dump --xml)",
+            remedy="see mdtool verify; describe what runs (mdtool dump --xml), or start the described one (--restart)",
             rule="live",
         )
 

@@ -72,10 +72,11 @@ def run(args: argparse.Namespace) -> int:
     virsh, state = _libvirt(args, revision) if args.source.startswith("libvirt:") else (None, "running")
     pending = pending_of(revision, virsh) if virsh is not None and state in RUNS else None
     texts = revision.texts()
-    in_step = virsh is None or state is None or _is_defined(virsh, revision)
-    if not revision.plan and not texts and in_step and not _differs(args, revision, pending):
-        say(_DONE)
-        return 0
+    if not revision.plan and not texts:
+        differs = not _is_in_step(virsh, state, revision, pending) if virsh is not None else _differs(args, revision)
+        if not differs:
+            say(_DONE)
+            return 0
     _preview(args, revision, pending, state)
     if not asked("apply this?", yes=args.yes):
         say("nothing was done")
@@ -85,16 +86,21 @@ def run(args: argparse.Namespace) -> int:
     return carry_out(args, request, as_shown(revision), forced=True)
 
 
-def _differs(args: argparse.Namespace, revision: Revision, pending: Pending | None) -> bool:
-    """Whether a machine that runs is not the described one, though nothing is to be reconciled: an edit came before."""
-    if pending is not None or not args.restart:
-        return pending is not None and bool(pending.steps)
+def _differs(args: argparse.Namespace, revision: Revision) -> bool:
+    """Whether the machine that runs is not the described one, though nothing is to be reconciled: an edit came before.
+
+    Raises ConflictError for one that is not to be started anew.
+    """
+    from mdtool.apply.live import check_before
     from mdtool.compare import comparison, guest_visible
     from mdtool.qemu.dump import dump
     from mdtool.qemu.session import session_from_source
 
-    with session_from_source(args.source, connect=args.connect) as session:
-        return bool(guest_visible(comparison(revision.tree, dump(session))[0]))
+    with session_from_source(args.source) as session:
+        if args.restart:
+            return bool(guest_visible(comparison(revision.tree, dump(session))[0]))
+        check_before(session, revision.tree)
+    return False
 
 
 def _request(args: argparse.Namespace) -> Request:
@@ -138,11 +144,14 @@ def _libvirt(args: argparse.Namespace, revision: Revision) -> tuple[Virsh, str |
     return virsh, check(virsh, name)
 
 
-def _is_defined(virsh: Virsh, revision: Revision) -> bool:
-    """Whether libvirt's XML makes the described machine already."""
+def _is_in_step(virsh: Virsh, state: str | None, revision: Revision, pending: Pending | None) -> bool:
+    """Whether libvirt's XML makes the described machine already, and the guest that runs is it."""
     from mdtool.apply.define import differences
 
-    return not differences(virsh.xml(virsh.named(revision.guest.name), "--inactive"), revision.tree)
+    if state is None:
+        return False
+    kept = virsh.xml(virsh.named(revision.guest.name), "--inactive")
+    return not differences(kept, revision.tree) and not (pending is not None and pending.steps)
 
 
 def _preview(args: argparse.Namespace, revision: Revision, pending: Pending | None, state: str | None) -> None:

@@ -39,27 +39,29 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from mdtool.files import write_file
-    from mdtool.review.show import Filter, headline, pruned, text, view
+    from mdtool.review.show import Filter, headline, lines_of_diff, lines_of_plan, pruned, text, view
     from mdtool.sources import guest_from_source, tree_from_source
 
     access = access_of(args)
     tree = tree_from_source(args.source, access)
     old = tree_from_source(args.against, access) if args.against else None
+    changes = lines_of_diff(old, tree) if old is not None else []
     if args.plan:
         from mdtool.reconcile import reconcile
 
-        tree, old = reconcile(guest_from_source(args.plan, access), tree).tree, tree
+        result, old = reconcile(guest_from_source(args.plan, access), tree), tree
+        tree, changes = result.tree, lines_of_plan(result.plan, old, result.tree)
     wish = Filter(args.bus, args.driver, args.id, args.changed and old is not None, not args.mine, args.depth)
     items = pruned(view(tree, old), wish)
     if args.svg:
         from mdtool.review.svg import svg
 
-        write_file(args.svg, svg(items, headline(tree)))
+        write_file(args.svg, svg(items, headline(tree), changes))
         wrote(args.svg)
     if args.html:
         from mdtool.review.html import html
 
-        write_file(args.html, html(items, headline(tree)))
+        write_file(args.html, html(items, headline(tree), changes))
         wrote(args.html)
     if not (args.svg or args.html):
         print(coloured(headline(tree), "bold"))

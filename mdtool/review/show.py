@@ -9,14 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import Any, NamedTuple
 
 from mdtool.machine.facts import kind_of
 from mdtool.machine.tree import BUILTIN, Bus, Node, Place, Tree, node_name
-from mdtool.machine.values import plain
+from mdtool.machine.values import natural, plain
 from mdtool.machine.writer import address_key
+from mdtool.reconcile.plan import Action, Plan
 from mdtool.records import dataclass, field, replace
-from mdtool.review.diff import ADDED, MOVED, REMOVED, SYMBOLS, Change, Diff, diff, paired, where
+from mdtool.review.diff import ADDED, CHANGED, MOVED, REMOVED, REPLACED, SYMBOLS, Change, Diff, diff, paired, where
+from mdtool.review.names import names as names_of
+from mdtool.review.plan import text_from_step, with_names
 from mdtool.text import one_line
 
 
@@ -28,7 +31,9 @@ class Item:
     ``address``   on its bus; "" where there is none
     ``what``      a few words: the properties that somebody chose, the type of a bus
     ``kind``      ``bus`` or what a device is for (``KINDS``)
-    ``mark``      "" or a key of ``SYMBOLS``: what a diff says of it; ``notes`` says it in words
+    ``mark``      "" or a key of ``SYMBOLS``: what a diff says of it; ``notes`` says it in words, ``was`` its old driver
+    ``fact``      what a person knows it by: its MAC, serial or size
+    ``called``    what a Linux guest calls it; "" where nobody knows
     """
 
     name: str
@@ -42,7 +47,22 @@ class Item:
     properties: Mapping[str, Any] = field(default_factory=dict)
     pins: Mapping[str, Any] = field(default_factory=dict)
     origin: str = ""
+    was: str = ""
+    fact: str = ""
+    called: str = ""
     children: tuple[Item, ...] = ()
+
+    @property
+    def is_marked(self) -> bool:
+        """Whether it differs, or something below it does."""
+        return bool(self.mark) or any(child.is_marked for child in self.children)
+
+
+#: what a device is known by, the first that it has
+_FACTS = ("mac", "serial", "size", "wwn", "wwpn", "name")
+#: types of buses, the most important first; others come before the last two
+_IMPORTANT = ("PCIE", "PCI", "s390-ccw", "virtio-mmio-bus", "spapr-vio-bus")
+_LAST = ("i2c-bus", "System")
 
 
 def view(tree: Tree, old: Tree | None = None) -> tuple[Item, ...]:
@@ -57,6 +77,7 @@ class _View:
     old: Tree | None
     marks: dict[str, list[Change]] = field(default_factory=dict)
     gone: dict[str, list[Place]] = field(default_factory=dict)
+    called: dict[str, str] = field(default_factory=dict)
 
     def items(self) -> tuple[Item, ...]:
         names = {a.name: b.name for a, b in paired(self.old, self.tree)[0]} if self.old is not None else {}
@@ -67,7 +88,8 @@ class _View:
             for place in self.old.places:
                 if place.name in removed and not (place.parent is not None and place.parent.id in removed):
                     self.gone.setdefault(place.bus.name if place.bus else "", []).append(place)
-        tops = [self._bus(bus, None) for bus in self.tree.buses]
+        self.called = {named.node: named.name for named in names_of(self.tree)}
+        tops = [self._bus(bus, None) for bus in sorted(self.tree.buses, key=_importance)]
         loose = (*(self._node(n, None) for n in self.tree.devices), *self._went(""))
         return (*tops, *([Item("devices on no bus", kind="bus", children=loose)] if loose else []))
 
@@ -96,8 +118,52 @@ class _View:
             node.properties,
             node.pins,
             node.origin or "",
+            next((str(change.old) for change in changes if change.kind == REPLACED), ""),
+            next((_fact(name, node.properties[name]) for name in _FACTS if name in node.properties), ""),
+            self.called.get(name, ""),
             tuple(self._bus(inner, node) for inner in node.buses),
         )
+
+
+class Line(NamedTuple):
+    """A change in one line, with its reason: what heads a picture and a page of it."""
+
+    node: str
+    mark: str
+    text: str
+
+
+_ACTIONS = {Action.ADD: ADDED, Action.REMOVE: REMOVED, Action.MODIFY: CHANGED, Action.REPLACE: REPLACED}
+
+
+def lines_of_diff(old: Tree, new: Tree) -> list[Line]:
+    """What ``view`` marks, a line each."""
+    return [Line(change.node, change.kind, " ".join(str(change).split())) for change in diff(old, new).changes]
+
+
+def lines_of_plan(plan: Plan, old: Tree, new: Tree) -> list[Line]:
+    """The steps of a plan, with its reasons and what the guest calls the devices."""
+    steps = [step for step in with_names(plan, old, new).steps if step.action is not Action.KEEP or step.renamed]
+    order = list(Action)
+    steps.sort(key=lambda step: (order.index(step.action), natural(step.name)))
+    return [Line(step.name, _ACTIONS.get(step.action, CHANGED), " ".join(text_from_step(step).split())) for step in steps]
+
+
+def _importance(bus: Bus) -> tuple[int, str]:
+    order = {name: place for place, name in enumerate([*_IMPORTANT, "", *_LAST])}
+    return order.get(bus.type, len(_IMPORTANT)), bus.name
+
+
+def _fact(name: str, value: Any) -> str:
+    return size_in_words(value) if name == "size" and isinstance(value, int) else shown(value)
+
+
+def size_in_words(size: int) -> str:
+    """
+    >>> size_in_words(512 * 2**20), size_in_words(3 * 2**30)
+    ('512 MiB', '3 GiB')
+    """
+    return f"{size / 2**30:g} GiB" if size % 2**30 == 0 else f"{size / 2**20:g} MiB"
 
 
 def _gone(item: Item) -> Item:
@@ -123,6 +189,30 @@ def shown(value: Any) -> str:
     ('on', '-', 'a b')
     """
     return "-" if value is None else str(plain(value))
+
+
+def folded(item: Item, *, only_changes: bool) -> Item:
+    """For a picture: a device's only bus goes with the device; built-ins that hold nothing, ports that are empty and, of a
+    change, branches in which nothing differs become a card for all of them."""
+    children = item.children
+    if item.kind != "bus" and len(children) == 1:
+        children = children[0].children
+    whole = [folded(child, only_changes=only_changes) for child in children]
+    for what, belongs in _FOLDS.items():
+        few = [child for child in whole if not child.is_marked and belongs(child, only_changes)]
+        if len(few) > (1 if what == "unchanged" else 2):
+            names = ", ".join(child.driver if child.builtin else child.name for child in few)
+            card = Item(f"{len(few)} {what}", what=names, kind="other", builtin=True)
+            whole = [card, *(child for child in whole if child not in few)]
+    return replace(item, children=tuple(whole))
+
+
+#: what cards stand for many -> which they stand for, beside the marked
+_FOLDS: Mapping[str, Callable[[Item, bool], bool]] = {
+    "unchanged": lambda _, only_changes: only_changes,
+    "empty ports": lambda item, _: item.kind == "bridge" and not item.builtin and not item.children,
+    "built-ins": lambda item, _: item.builtin and not item.children and bool(item.driver) and item.kind != "bridge",
+}
 
 
 # --- filters ---------------------------------------------------------------------------------------------------------
@@ -201,7 +291,7 @@ def headline(tree: Tree) -> str:
     if vcpus := tree.cpu.get("vcpus"):
         parts.append(f"{vcpus} CPU{'s' if vcpus != 1 else ''} {tree.cpu.get('model', '')}".rstrip())
     if isinstance(size, int):
-        parts.append(f"{size / 2**30:g} GiB" if size % 2**30 == 0 else f"{size / 2**20:g} MiB")
+        parts.append(size_in_words(size))
     return one_line(" · ".join(str(part) for part in parts if part))
 
 

@@ -7,10 +7,10 @@ from xml.sax.saxutils import escape, quoteattr
 
 from mdtool.records import dataclass, field
 from mdtool.review.diff import SYMBOLS
-from mdtool.review.show import Item
+from mdtool.review.show import Item, Line, folded
 
-CARD, HEIGHT, GAP, STEP = 210, 44, 10, 284  # pixels: a card, between two cards, between two columns
-MARGIN, HEAD = 24, 56
+CARD, HEIGHT, GAP, STEP = 300, 44, 10, 374  # pixels: a card, between two cards, between two columns
+MARGIN, HEAD, LINE = 24, 56, 19
 
 #: kind -> (on light, on dark)
 COLOURS = {
@@ -64,6 +64,7 @@ def style(root: str = "svg.mdtool") -> str:
         ".bus rect{fill:none;stroke:var(--line);stroke-dasharray:3 3}"
         ".bus text.name{font-size:13px;font-weight:700;fill:var(--ink)}.bus text.driver{font-size:11.5px;fill:var(--soft)}"
         "path.wire{fill:none;stroke:var(--line);stroke-width:1.3}"
+        "text.change{font-size:12.5px;font-family:ui-monospace,'DejaVu Sans Mono',monospace;fill:var(--edge,var(--ink))}"
         "text.head{font-size:17px;font-weight:650;fill:var(--ink)}"
         "text.key{font-size:11.5px;fill:var(--soft)}rect.ground{fill:var(--ground)}"
     )
@@ -87,9 +88,9 @@ class _Box:
         return self.top + HEIGHT / 2
 
 
-def svg(items: Sequence[Item], headline: str) -> str:
-    """A whole SVG file, in light and dark as its reader prefers."""
-    body, width, height = drawing(items, headline)
+def svg(items: Sequence[Item], headline: str, changes: Sequence[Line] = ()) -> str:
+    """A whole SVG file, in light and dark as its reader prefers; a change begins with the list of ``changes``."""
+    body, width, height = drawing(items, headline, changes)
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" class="mdtool" viewBox="0 0 {width} {height}" width="{width}" '
         f'height="{height}" role="img" aria-label={quoteattr(headline)}>'
@@ -97,21 +98,30 @@ def svg(items: Sequence[Item], headline: str) -> str:
     )
 
 
-def drawing(items: Sequence[Item], headline: str = "") -> tuple[str, int, int]:
+def drawing(items: Sequence[Item], headline: str = "", changes: Sequence[Line] = ()) -> tuple[str, int, int]:
     """What is inside of the SVG element, its width and height."""
-    cursor = [float(HEAD if headline else MARGIN)]
+    top = HEAD if headline else MARGIN
+    cursor = [float(top + LINE * len(changes) + (GAP if changes else 0))]
+    only_changes = any(item.is_marked for item in items)
     boxes: list[_Box] = []
     for item in items:
-        boxes.append(_placed(_folded(item), 0, cursor))
+        if only_changes and not item.is_marked:
+            continue
+        boxes.append(_placed(folded(item, only_changes=only_changes), 0, cursor))
         cursor[0] += GAP
     everything = [box for top in boxes for box in _walk(top)]
     columns = max((box.column for box in everything), default=0) + 1
     kinds = [kind for kind in COLOURS if any(box.item.kind == kind for box in everything)]
-    width = max(int(MARGIN * 2 + (columns - 1) * STEP + CARD), 2 * MARGIN + 96 * len(kinds), 480)
+    longest = max((len(line.text) for line in changes), default=0)
+    width = max(int(MARGIN * 2 + (columns - 1) * STEP + CARD), 2 * MARGIN + 96 * len(kinds), 2 * MARGIN + 8 * longest, 480)
     height = int(cursor[0] + 40)
     parts = [f'<rect class="ground" width="{width}" height="{height}"/>']
     if headline:
         parts.append(f'<text class="head" x="{MARGIN}" y="34">{escape(headline)}</text>')
+    parts += [
+        f'<text class="change {line.mark}" x="{MARGIN}" y="{top + LINE * number + 8}">{escape(line.text)}</text>'
+        for number, line in enumerate(changes)
+    ]
     parts += [part for box in everything for part in _wires(box)]
     parts += [_card(box) for box in everything]
     parts += [_key(kind, number, height) for number, kind in enumerate(kinds)]
@@ -123,30 +133,6 @@ def _key(kind: str, number: int, height: int) -> str:
     return (
         f'<g class="{kind}"><rect x="{x}" y="{y}" width="10" height="10" rx="2" style="fill:var(--tint)"/>'
         f'<text class="key" x="{x + 16}" y="{y + 9}">{kind}</text></g>'
-    )
-
-
-def _folded(item: Item) -> Item:
-    """Built-ins that hold nothing become one card, and a device's only bus goes with the device."""
-    children = item.children
-    if item.kind != "bus" and len(children) == 1:
-        children = children[0].children
-    folded = [_folded(child) for child in children]
-    small = [child for child in folded if child.builtin and not child.children and not child.mark]
-    if len(small) > 2:
-        names = ", ".join(child.driver for child in small)
-        many = Item(f"{len(small)} built-ins", names, kind="other", builtin=True)
-        folded = [many, *(child for child in folded if child not in small)]
-    return Item(
-        item.name,
-        item.driver,
-        item.address,
-        item.what,
-        item.kind,
-        item.builtin,
-        item.mark,
-        item.notes,
-        children=tuple(folded),
     )
 
 
@@ -190,19 +176,24 @@ def _card(box: _Box) -> str:
         )
     is_named = not (item.name.startswith(f"{item.driver}@") or item.name == item.driver)
     title = item.name if is_named else item.driver
-    below = item.driver if is_named else item.what
+    driver = f"{item.was} → {item.driver}" if item.was else item.driver
+    below = (" · ".join(filter(None, (driver, item.fact))) if is_named else "") or item.what
     classes = " ".join(
         filter(None, ("card", item.kind, "builtin" if item.builtin else "", item.mark and f"marked {item.mark}"))
     )
     notes = "\n".join(filter(None, (f"{item.name} ({item.driver})", item.what, *item.notes)))
     mark = f'<text class="mark" x="{CARD - 18}" y="20">{SYMBOLS[item.mark]}</text>' if item.mark else ""
+    end = CARD - (30 if item.mark else 12)
+    called = (
+        f'<text class="at" x="{end}" y="19" text-anchor="end">{escape(_cut(item.called, 16))}</text>' if item.called else ""
+    )
     return (
         f'<g class="{classes}" data-name={quoteattr(item.name)} transform="translate({box.x} {box.top})">'
         f"<title>{escape(notes)}</title>"
         f'<rect class="face" width="{CARD}" height="{HEIGHT}" rx="8"/><rect class="tint" x="5" y="7" width="4" '
         f'height="{HEIGHT - 14}" rx="2"/>'
-        f'<text class="name" x="18" y="19">{escape(_cut(title, 24))}</text>'
-        f'<text class="driver" x="18" y="35">{escape(_cut(below, 31))}</text>{mark}</g>'
+        f'<text class="name" x="18" y="19">{escape(_cut(title, 18 if called else 30))}</text>{called}'
+        f'<text class="driver" x="18" y="35">{escape(_cut(below, 44))}</text>{mark}</g>'
     )
 
 

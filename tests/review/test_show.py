@@ -14,11 +14,13 @@ import pytest
 
 from mdtool.machine.document import document_from_text
 from mdtool.machine.tree import Tree
+from mdtool.review.diff import diff
 from mdtool.review.html import html
-from mdtool.review.show import Filter, headline, pruned, text, view
+from mdtool.review.names import names
+from mdtool.review.show import Filter, headline, lines_of_diff, pruned, text, view
 from mdtool.review.svg import svg
 from tests.conftest import lacking
-from tests.support import run_mdtool
+from tests.support import SAMPLES, run_mdtool
 
 TEXT = """\
 mdtool: machine/1
@@ -126,6 +128,48 @@ def test_cards_do_not_overlap() -> None:
 def test_many_builtins_are_one_card() -> None:
     many = "".join(f"    - {{driver: x{count}, address: '1{count}.0', origin: builtin}}\n" for count in range(5))
     assert "6 built-ins" in svg(view(tree(TEXT + many)), "x")
+
+
+PORTS = "".join(f"    - {{id: rp{n}, driver: pcie-root-port, address: '1{n}.0'}}\n" for n in range(2, 6))
+
+
+def test_a_picture_of_a_change_begins_with_it_and_folds_the_rest() -> None:
+    new = NEW.replace("driver: virtio-net-pci", "driver: e1000e")
+    before, after = tree(TEXT + PORTS), tree(new + PORTS)
+    lines = lines_of_diff(before, after)
+    assert [(line.node, line.mark) for line in lines] == [
+        (change.node, change.kind) for change in diff(before, after).changes
+    ]
+    root = ElementTree.fromstring(svg(view(after, before), "x", lines))
+    said = ["".join(element.itertext()) for element in root.iter("{http://www.w3.org/2000/svg}text")]
+    assert said[1 : 1 + len(lines)] == [line.text for line in lines]
+    assert "virtio-net-pci → e1000e · 52:54:00:00:00:01" in said
+    assert "5 unchanged" in said and "rp2" not in said
+    page = html(view(after, before), "x", lines)
+    assert '<section id="changes"' in page
+    assert page.count('aria-expanded="true"') < html(view(after), "x").count('aria-expanded="true"') + 1
+    assert '<section id="changes"' not in html(view(after), "x")
+
+
+def test_empty_ports_are_one_card_and_cards_say_what_the_guest_calls_a_device() -> None:
+    picture = svg(view(tree(TEXT + PORTS)), "x")
+    assert ">4 empty ports<" in picture and ">rp3<" not in picture
+    assert names(tree())[0].name in picture
+
+
+def test_important_buses_come_first() -> None:
+    text = TEXT.replace("buses:\n  pcie.0", "buses:\n  a:\n    type: System\n  pcie.0", 1)
+    assert [item.name for item in view(tree(text))] == ["pcie.0", "a"]
+
+
+def test_a_plan_is_drawn_with_its_reasons(tmp_path: Path) -> None:
+    xml = (SAMPLES / "web01" / "guest.xml").read_text()
+    (tmp_path / "a.xml").write_text(xml)
+    (tmp_path / "b.xml").write_text(re.sub(r"<rng .*?</rng>", "", xml, flags=re.S))
+    assert run_mdtool("reconcile", tmp_path / "a.xml", tmp_path / "a.yaml").returncode == 0
+    words = ("show", tmp_path / "a.yaml", "--plan", tmp_path / "b.xml", "--html", tmp_path / "a.html")
+    assert run_mdtool(*words).returncode == 0
+    assert "no longer in the XML; can be hot-unplugged" in (tmp_path / "a.html").read_text()
 
 
 EVIL = TEXT.replace("chassis: 1", "name: '</script><script>document.title=1</script><b>\"'")
