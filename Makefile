@@ -30,15 +30,12 @@ check: $(VENV)/ready
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
 
-<<<<<<< HEAD
-# All benchmarks, with the other tool beside each; then what got slower since REV, by default the last release.
-REV ?=
-BENCHMARKS = launch reconcile dump proof lsp fleet growth where
-=======
 docs: $(VENV)/ready
 	$(VENV)/bin/python -m mkdocs build --strict --quiet
 
->>>>>>> 57feffb (Build the documentation as a site, and check commits with pre-commit)
+# All benchmarks, with the other tool beside each; then what got slower since REV, by default the last release.
+REV ?=
+BENCHMARKS = launch reconcile dump proof lsp fleet growth where
 bench: $(VENV)/ready
 	@scripts/system test
 	@scripts/system bench
