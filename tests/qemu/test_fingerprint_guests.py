@@ -11,7 +11,7 @@ from conftest import require
 from mdtool.cli import main
 from mdtool.launch.hints import hints_from_tree, tree_from_hints
 from mdtool.launch.prepare import Prepared
-from mdtool.launch.rehearse import prepared_rehearsal
+from mdtool.launch.rehearse import prepared_rehearsal, rehearsal
 from mdtool.machine.document import document_from_text, tree_from_file
 from mdtool.machine.writer import yaml_from_tree
 from mdtool.proof.differences import compare
@@ -20,6 +20,7 @@ from mdtool.proof.names import node_names
 from mdtool.proof.prepared import fingerprint_from_prepared
 from mdtool.proof.running import argv_from_source
 from mdtool.proof.standalone import argv_from_description
+from mdtool.qemu.dump import as_planned, dump
 from tests.qemu.test_launch_libvirt import guest as libvirts
 from tests.qemu.test_launch_libvirt import mdtool
 
@@ -144,3 +145,35 @@ def test_a_stored_fingerprint_that_is_none(tmp_path: Path, capsys: pytest.Captur
     (tmp_path / "other.json").write_text("{}")
     assert main(["fingerprint", xml, "--against", str(tmp_path / "other.json")]) == 2
     assert "is no fingerprint" in capsys.readouterr().err
+
+
+VIRT = """<domain type='qemu'><name>v</name><memory unit='MiB'>64</memory><vcpu>1</vcpu>
+<os><type arch='aarch64' machine='virt-7.2'>hvm</type>{}</os><features><acpi/></features>
+<cpu mode='custom'><model>cortex-a57</model></cpu>
+<devices><emulator>/usr/bin/qemu-system-aarch64</emulator></devices></domain>"""
+
+
+@pytest.mark.parametrize("flash", [True, False], ids=["GED", "GPIO"])
+def test_a_description_alone_has_the_events_of_its_board(flash: bool, tmp_path: Path) -> None:
+    """virt tells of its power button by ACPI's GED where firmware is in flash, and else by a GPIO."""
+    qemu = require("qemu-system-aarch64")
+    (tmp_path / "code").write_bytes(bytes(1 << 20))
+    loader = f"<loader readonly='yes' type='pflash'>{tmp_path}/code</loader>" if flash else ""
+    (tmp_path / "guest.xml").write_text(
+        VIRT.format(loader) if flash else VIRT.format("").replace("<features><acpi/></features>", "")
+    )
+    first = prepared_rehearsal(tmp_path / "guest.xml")
+    with rehearsal(first) as running:
+        tree = as_planned(dump(running.session), first.tree, first.stands_in)
+    drivers = {place.node.driver for place in tree.places}
+    assert {"acpi-ged", "gpio-key"} & drivers == {"acpi-ged" if flash else "gpio-key"}
+    alone = fingerprint_from_argv(argv_from_description(tree, binary=qemu).argv)
+    assert compare(fingerprint_from_prepared(first), alone) == []
+
+
+def test_a_small_bar_has_the_type_of_its_register() -> None:
+    """pvpanic's is 2 bytes long: ones written to it come back in the bits that are the type of a larger one."""
+    words = [require("qemu-system-x86_64"), "-nodefaults", "-machine", "pc-q35-7.2,accel=tcg", "-m", "64"]
+    found = fingerprint_from_argv([*words, "-display", "none", "-device", "pvpanic-pci,id=pp,addr=5"])
+    (panic,) = (one for one in found.functions if one.path == "05.0")
+    assert [(bar.kind, bar.prefetchable) for bar in panic.bars] == [("mem32", False)]
