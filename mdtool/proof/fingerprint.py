@@ -32,6 +32,7 @@ from mdtool.records import dataclass, field, replace
 FORMAT = "fingerprint/1"
 ROM_WINDOW = 0xE0000000  # free PCI memory on pc and q35, above ECAM (0xb0000000) and below the I/O APIC
 FIRMWARE_BYTES = 256 << 10  # what x86 has mapped below 4 GiB, whatever the firmware
+FLASH_BYTES = 2 << 20  # of the first bank of virt: the code is longer, and in its beginning no two builds are alike
 BOOT_ORDER = "bootorder"
 
 #: facts: section, subject, field: text.  JSON as it is, compared as it is.
@@ -116,7 +117,7 @@ def _virt(probe: Probe) -> Read:
     qtest = probe.qtest
     blob = fdt.fdt_from_bytes(_device_tree(probe))
     aml: Mapping[str, bytes] = {}
-    facts: Sections = {"dtb": fdt.facts(blob)}
+    facts: Sections = {"dtb": fdt.facts(blob), "firmware": _in_flash(probe, blob)}
     memory = min(fdt.cells(node["reg"], [2])[0] for path, node in blob.items() if path.startswith("/memory"))
     config = fdt.compatible(blob, "qemu,fw-cfg-mmio")
     host = fdt.compatible(blob, "pci-host-ecam-generic")
@@ -140,6 +141,13 @@ def _virt(probe: Probe) -> Read:
         facts.update(more)
     unread += _closed(found)
     return tuple(one.function for one in found), facts, tuple(unread), aml
+
+
+def _in_flash(probe: Probe, blob: Mapping[str, Mapping[str, bytes]]) -> dict[str, dict[str, str]]:
+    """The firmware of virt; nothing where the bank is empty: without firmware, or with it in memory (riscv)."""
+    bank = fdt.compatible(blob, "cfi-flash")
+    image = probe.qtest.memory(fdt.cells(bank["reg"], [2])[0], FLASH_BYTES) if bank else b""
+    return {"in flash": {"sha256": hashlib.sha256(image).hexdigest()}} if image.strip(image[:1]) else {}
 
 
 def _closed(found: Sequence[pci.Found]) -> list[str]:

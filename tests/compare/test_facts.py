@@ -40,7 +40,12 @@ OTHERS = (
     ("a disk's geometry that nobody chose", "yes", "reported: its size and partitions make it", "no"),
     ("a disk's capacity, what is on it", "no: the host's", "no: the host's", "no: the host's"),
     ("machine properties, also those that nobody chose", "yes", "yes", "what they change in tables"),
-    ("hash of the firmware", "yes", "reported by verify: the host's package", "x86, where the image is on this host"),
+    (
+        "hash of the firmware",
+        "yes",
+        "reported by verify: the host's package",
+        "x86 and virt, where the image is on this host",
+    ),
     ("ACPI and SMBIOS tables", "no: fingerprint reads them", "no: fingerprint reads them", "yes"),
 )
 

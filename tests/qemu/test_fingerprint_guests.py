@@ -171,6 +171,29 @@ def test_a_description_alone_has_the_events_of_its_board(flash: bool, tmp_path: 
     assert compare(fingerprint_from_prepared(first), alone) == []
 
 
+def test_the_firmware_of_virt_is_in_its_fingerprint(tmp_path: Path) -> None:
+    """By what is in flash; another build is another one, and an empty bank has no firmware."""
+    words = [
+        require("qemu-system-aarch64"),
+        "-nodefaults",
+        "-machine",
+        "virt-7.2,accel=tcg",
+        "-cpu",
+        "cortex-a57",
+        "-m",
+        "64",
+    ]
+    made = []
+    for text in (b"", b"one", b"two"):
+        with (tmp_path / "code").open("wb") as code:
+            code.write(text)
+            code.truncate(64 << 20)
+        flash = ["-drive", f"if=pflash,format=raw,unit=0,readonly=on,file={tmp_path}/code"]
+        made.append(fingerprint_from_argv([*words, "-display", "none", *flash]))
+    assert [set(one.facts.get("firmware", {})) for one in made] == [set(), {"in flash"}, {"in flash"}]
+    assert [(change.section, change.subject) for change in compare(made[1], made[2])] == [("firmware", "in flash")]
+
+
 def test_a_small_bar_has_the_type_of_its_register() -> None:
     """pvpanic's is 2 bytes long: ones written to it come back in the bits that are the type of a larger one."""
     words = [require("qemu-system-x86_64"), "-nodefaults", "-machine", "pc-q35-7.2,accel=tcg", "-m", "64"]
