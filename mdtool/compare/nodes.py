@@ -33,6 +33,8 @@ _SET_BY_FIRMWARE = frozenset({("q35-pcihost", "MCFG")})
 _MADE_OF = {"romsize": ("rombar", "romfile")}
 #: properties that are the address of a device in hexadecimal, which a dump has as its address and nowhere else
 _ARE_THE_ADDRESS = frozenset({"iobase", "addr", "port", "nr", "unit", "slot"})
+#: properties that name a bus, whose name a guest does not see
+_NAMES_A_BUS = frozenset({"masterbus"})
 #: the value that has QEMU choose
 _AUTO = "auto"
 #: identities that ``auto`` has QEMU choose
@@ -64,7 +66,7 @@ def node_differences(
     want: Place, have: Place, pair: Pair, providers: Mapping[int, int], tally: Tally
 ) -> Iterator[Difference]:
     yield from _place(want, have, providers)
-    yield from _properties(want, have, pair, tally)
+    yield from _properties(want, have, pair, tally, providers)
     shown = pci_facts(have.node)
     if shown and not pci_facts(want.node):
         tally.unknown.append(want.name)
@@ -89,7 +91,7 @@ def _place(want: Place, have: Place, providers: Mapping[int, int]) -> Iterator[D
         yield Difference(want.name, "address", here, there or None, ADDRESS, want.node.position)
 
 
-def _properties(want: Place, have: Place, pair: Pair, tally: Tally) -> Iterator[Difference]:
+def _properties(want: Place, have: Place, pair: Pair, tally: Tally, providers: Mapping[int, int]) -> Iterator[Difference]:
     described = {**want.node.pins, **want.node.properties}
     seen = {**_flat(have.node.effective), **have.node.pins, **have.node.properties}
     tally.properties += len(described)
@@ -102,6 +104,8 @@ def _properties(want: Place, have: Place, pair: Pair, tally: Tally) -> Iterator[
                 yield _difference(want, name, value, _absent(have, name))
             elif not _says_nothing(driver, name, value, pair) and not _is_the_address(name, value, have.node):
                 tally.skipped.append((want.name, name))
+        elif name in _NAMES_A_BUS and _is_the_bus(str(value), str(seen[name]), pair, providers):
+            continue
         elif not same(value, seen[name]) and not _is_chosen_by_qemu(want.node, have.node, name):
             yield _difference(want, name, value, seen[name])
     mine = {**_flat(want.node.effective), **described}
@@ -113,6 +117,17 @@ def _properties(want: Place, have: Place, pair: Pair, tally: Tally) -> Iterator[
             yield _difference(want, name, _absent(want, name), value)
         elif why:
             tally.facts.append((f"{want.name}.{name}", why))
+
+
+def _is_the_bus(want: str, have: str, pair: Pair, providers: Mapping[int, int]) -> bool:
+    """Whether two names are of one bus: that of the same device, whatever its id."""
+    sides = ((pair.description, want), (pair.machine, have))
+    places = [
+        next(((id(p.node), n) for p in tree.places for n, bus in enumerate(p.node.buses) if bus.name == name), None)
+        for tree, name in sides
+    ]
+    one, two = places
+    return one is not None and two is not None and (providers.get(one[0]), one[1]) == two
 
 
 def _difference(want: Place, name: str, value: Value, other: Value) -> Difference:

@@ -34,6 +34,22 @@ def test_a_bus_that_is_called_otherwise_is_the_same() -> None:
     assert [(d.node, d.severity) for d in found(one, moved)] == [("input0", IDENTITY), ("usb-kbd@hcd.0/2", IDENTITY)]
 
 
+@pytest.mark.parametrize("other", [False, True], ids=["the same", "another"])
+def test_a_property_that_names_a_bus_names_its_device(other: bool) -> None:
+    """The companion of a USB controller: by whatever id that controller goes."""
+
+    def guest(*names: str, master: str) -> Tree:
+        hosts = (
+            Node("ich9-usb-ehci1", id=name, address=f"{4 + at:02x}.7", buses=(Bus(f"{name}.0", "usb-bus"),))
+            for at, name in enumerate(names)
+        )
+        companion = Node("ich9-usb-uhci1", id="uhci", address="04.0", properties={"masterbus": f"{master}.0"})
+        return Tree(buses=(Bus("pci.0", "PCI", (*hosts, companion)),))
+
+    one, two = guest("usb", "more", master="usb"), guest("ehci", "rest", master="rest" if other else "ehci")
+    assert [(d.node, d.property) for d in found(one, two)] == ([("uhci", "masterbus")] if other else [])
+
+
 def test_a_device_without_address_and_id_is_known_by_its_driver() -> None:
     one = Tree(buses=(Bus("main-system-bus", "System", (Node("intel-iommu", id="iommu0", pins={"pt": True}),)),))
     two = Tree(buses=(Bus("main-system-bus", "System", (Node("intel-iommu", pins={"pt": True}),)),))
