@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from mdtool.guest.devices import guest_from_bytes
-from mdtool.guest.model import Wanted
+from mdtool.guest.model import Spot, Wanted
 from mdtool.machine.tree import Bus, Node, Tree
 from mdtool.machine.writer import yaml_from_tree
 from mdtool.reconcile import Result, reconcile, updated
@@ -54,6 +54,22 @@ def test_a_proposal_is_not_written_into_a_description_without_it() -> None:
     again = reconciled(old, port(1), nic(1, at(1)))
     assert not again.plan
     assert not [p.name for p in again.tree.places if "chassis" in p.node.properties]
+
+
+def test_a_target_comes_before_an_address() -> None:
+    """Two disks whose addresses are each other's in the XML stay who they are."""
+    nodes = [Node("virtio-blk-pci", id=f"virtio-disk{n}", address=f"0{n}.0", origin=f"disk/vd{'ab'[n]}") for n in (0, 1)]
+    places = [Spot("pci", {"bus": 0, "slot": slot, "function": 0}) for slot in (0x10, 0x11)]
+    swapped = [Wanted("disk", "virtio-blk-pci", f"disk/vd{'ab'[n]}", spot=places[1 - n]) for n in (0, 1)]
+    found = matched(
+        Tree(buses=(Bus("pci.0", "PCI", tuple(nodes)),)),
+        swapped,
+        spots={f"virtio-disk{n}": places[n] for n in (0, 1)},
+    )
+    assert [(match.wanted.origin, match.place.name) for match in found.matches] == [
+        ("disk/vda", "virtio-disk0"),
+        ("disk/vdb", "virtio-disk1"),
+    ]
 
 
 def test_identity_comes_before_a_serial() -> None:
