@@ -126,7 +126,8 @@ def prepared(folder: Path, nodes: int, count: int, first: int = 1) -> list[Calla
         if number == 0:
             description.write_text(yaml_from_tree(reconcile(guest_from_bytes(before, name)).tree))
             texts[nodes] = description.read_text()
-        description.write_text(texts[nodes].replace(f"g{nodes}-0", name))
+        uuids = [str(uuid.uuid5(uuid.NAMESPACE_DNS, each)) for each in (f"g{nodes}-0", name)]
+        description.write_text(texts[nodes].replace(f"g{nodes}-0", name).replace(*uuids))
 
         def work() -> str:
             old = document_from_file(description)

@@ -131,10 +131,14 @@ def _launch(args: argparse.Namespace, ready: Callable[[], None] | None) -> int:
 
 def _up_to_date(args: argparse.Namespace, guest: Guest) -> Tree:
     """What QEMU is to be: the description, which the XML must not change.  Raises ConflictError where it would."""
-    from mdtool.launch.hints import tree_from_hints
     from mdtool.reconcile import reconcile
 
-    old = tree_from_hints(args.hints) if args.hints else _described(args)
+    if args.hints:
+        from mdtool.launch.hints import tree_from_hints
+
+        old: Tree | None = tree_from_hints(args.hints)
+    else:
+        old = _described(args)
     reconciled = reconcile(guest, old)
     warn_all(reconciled.warnings)
     if old is not None and not args.hints and reconciled.plan:
@@ -169,7 +173,6 @@ def _start(
     """Start QEMU, compare, let the guest run, and keep its hints up to date where somebody wants them."""
     from mdtool.files import write_file
     from mdtool.launch import run as launch
-    from mdtool.launch.hints import exported_while_it_runs, hints_from_tree
 
     hints = Path(args.hints_out).absolute() if args.hints_out else None
     if hints is not None and not os.access(hints.parent, os.W_OK):  # later on a guest would have to end for it
@@ -177,6 +180,8 @@ def _start(
 
     def runs() -> None:
         if hints is not None:
+            from mdtool.launch.hints import hints_from_tree
+
             try:
                 write_file(hints, hints_from_tree(tree))
             except MdtoolError as error:
@@ -184,6 +189,8 @@ def _start(
 
     def follow(qemu: QemuProcess) -> None:
         if hints is not None and os.path.isfile(args.guest):
+            from mdtool.launch.hints import exported_while_it_runs
+
             exported_while_it_runs(qemu, Path(args.guest).absolute(), tree, partial(write_file, hints), say)
 
     settings = settings_of(args, runs=runs, ready=ready, follow=follow if hints is not None else None)

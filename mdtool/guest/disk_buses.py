@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import NamedTuple
 
 from mdtool.guest.table import virtio
@@ -103,6 +104,7 @@ def bus_meant_by(target: str) -> str:
     return next((bus for start, bus in _MEANT.items() if target.startswith(start)), "")
 
 
+@lru_cache(4096)
 def disk_number(target: str) -> int:
     """The number in a disk's target: 0 for ``vda``, 27 for ``sdab``, 1 for ``hdb``; -1 for a name that has none.
 

@@ -71,9 +71,10 @@ def check_collisions(tree: Tree, positions: Mapping[str, Position | None], repor
         remedy = "change one of them" if rule != "no-such-slot" else "give it another address, or none"
         report.error(ConflictError(f"{place.name}: {what}", at=at(place), remedy=remedy, rule=rule))
 
+    in_order = sorted(tree.places, key=lambda place: _rank(at(place)))
     for thing in _THINGS:
         first: dict[object, Place] = {}
-        for place in sorted(tree.places, key=lambda place: _rank(at(place))):
+        for place in in_order:
             if (key := thing.key(place)) is None:
                 continue
             if key in first:
