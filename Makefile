@@ -31,7 +31,7 @@ check: $(VENV)/ready
 	$(VENV)/bin/lint-imports
 
 docs: $(VENV)/ready
-	$(VENV)/bin/python -m mkdocs build --strict --quiet
+	$(VENV)/bin/python -m mkdocs build --strict
 
 # All benchmarks, with the other tool beside each; then what got slower since REV, by default the last release.
 REV ?=
