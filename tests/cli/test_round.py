@@ -266,3 +266,7 @@ def test_apply_changes_a_guest_that_libvirt_runs(guests: list[str], tmp_path: Pa
     assert done.returncode == 0, done.stderr
     assert state() == "in-step"
     assert "nothing to do" in run_mdtool(*words, "--restart").stderr
+    assert virsh("destroy", name).returncode == virsh("undefine", name).returncode == 0
+    assert state() == "gone"
+    assert run_mdtool(*words).returncode == 0
+    assert state() == "in-step", "it is defined again"
