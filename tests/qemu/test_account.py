@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -32,7 +33,9 @@ def plain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 @pytest.mark.skipif(not ROOT, reason="only root can run QEMU as somebody else")
 def test_as_with_runas(plain: list[str], tmp_path: Path) -> None:
     name = "nobody"
-    with QemuProcess([*plain, "-runas", name]) as runas:
+    usage = subprocess.run([plain[0], "-help"], capture_output=True, text=True, check=True).stdout
+    words = ["-runas", name] if "-runas" in usage else ["-run-with", f"user={name}"]  # since QEMU 10
+    with QemuProcess([*plain, *words]) as runas:
         right = rights(runas.pid)
     with QemuProcess(plain, user=account(name)) as ours:
         assert rights(ours.pid) == right
