@@ -7,7 +7,7 @@ WORKERS ?= auto
 EXTRAS = $(abspath $(VENV))/extras
 TOOLS = MDTOOL_TEST_LINUX=$(EXTRAS)/linux MDTOOL_YAML_LS=$(EXTRAS)/node/node_modules/.bin/yaml-language-server MDTOOL_VSCODE=$(EXTRAS)/vscode
 
-.PHONY: demo test quick check docs bench matrix soak fuzz proof clean
+.PHONY: demo test quick check docs bench matrix soak corpus fuzz proof clean
 
 demo: $(VENV)/ready
 	@scripts/system demo
@@ -60,6 +60,11 @@ matrix: $(VENV)/ready
 soak: $(VENV)/ready
 	@scripts/system test
 	MDTOOL_SOAK=1000 $(VENV)/bin/python -m pytest -n $(WORKERS) tests/reconcile
+
+# 170 command lines in the manner of tools and boards: each QEMU beside its import (minutes; what no QEMU here has is skipped).
+corpus: $(VENV)/ready
+	@scripts/system test
+	$(VENV)/bin/python tests/corpus.py
 
 # Hostile text for every parser, until ctrl-C; FUZZ="--count 100000" or "--seconds 600 xml yaml" ends it.
 FUZZ ?=

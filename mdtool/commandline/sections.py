@@ -247,7 +247,7 @@ def flash_of(options: Iterable[Option]) -> dict[str, Flash]:
         if option.name == "blockdev":
             nodes[str(option.id)] = bag if option.is_json else nested(bag, ".")
         elif option.name == "drive" and bag.get("if") == "pflash":
-            banks.setdefault(bag.get("unit", bag.get("index", str(len(banks)))), bag)
+            banks.setdefault(bag.get("unit", bag.get("index", str(len(banks)))), nested(bag, "."))
         elif option.name == "machine":
             banks |= {name[-1]: {"node": bag[name]} for name in ("pflash0", "pflash1") if name in bag}
     return {bank: _behind(bag, nodes) for bank, bag in banks.items()}
@@ -256,7 +256,7 @@ def flash_of(options: Iterable[Option]) -> dict[str, Flash]:
 def _behind(bag: Section, nodes: Mapping[str, Section]) -> Flash:
     node = nodes.get(bag.get("node", ""), bag)
     is_fixed = value_of(node.get("read-only", node.get("readonly"))) is True
-    for _ in nodes:  # each names the one below it, or holds it
+    for _ in (*nodes, None):  # each names the one below it, or holds it
         below = node.get("file")
         node = below if isinstance(below, dict) else nodes.get(str(below), node)
     path = node.get("filename", node.get("file"))

@@ -41,7 +41,7 @@ def matched(description: Tree, machine: Tree) -> tuple[Pairs, list[Place], list[
 
     def placed(place: Place) -> Place | None:
         there = by_way.get(way_to.get(place.name, ()))
-        if there is None and place.parent is None:
+        if there is None and (place.parent is None or place.name not in way_to):
             there = at.get((bus_of(place), place.node.address))
         return left.get(there or "")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -10,7 +11,7 @@ from mdtool.compare.model import HOST, PROPERTY, SECTION_SEVERITY, Difference
 from mdtool.machine.drivers import same_cpu_model
 from mdtool.machine.roles import NOT_THE_GUESTS
 from mdtool.machine.tree import ARGUMENTS, SECTIONS, Properties, Tree, Value
-from mdtool.machine.values import same
+from mdtool.machine.values import number, same
 from mdtool.records import dataclass
 
 #: keys that say how a description came to be
@@ -42,11 +43,24 @@ class Pair:
         ``described``: it is the description that lacks it.
         """
         sources = self._sources(described=described)
+        if not described and not self.alike and (why := self._unshown(path)) is not None:
+            return why
         if self.alike or knowledge.is_known(sources, path):
             return None
         if path == "firmware.kind" and value == "pflash" and "monitor" in sources:
             return None
         return knowledge.why_not(sources, described=described)
+
+    def _unshown(self, path: str) -> str | None:
+        """Why a monitor does not tell of this machine what it tells of others; None where it does."""
+        if path.startswith("cpu.topology") and not self.machine.cpu.get("topology"):
+            return "a board with CPUs of its own: QEMU does not say how they are arranged"
+        nodes = self.description.numa.get("nodes", ()) if path == "numa.nodes" else ()
+        names = [str(node.get("memdev", "ram-node0")) for node in nodes]
+        is_own = bool(names) and not any(re.fullmatch(r"ram-node\d+", name) for name in names)
+        if is_own and sum("cpus" in node for node in nodes) < 2 and ARGUMENTS not in self.machine.source:
+            return "all CPUs are on one node, and no monitor tells of the others"
+        return None
 
 
 def sections(pair: Pair) -> Findings:
@@ -98,7 +112,8 @@ def _one(pair: Pair, section: str, name: str, value: Any, *, described: bool) ->
     """A fact that one side has; ``described``: the machine has it, and the description does not."""
     full = f"{section}.{name}"
     shown = full.startswith("cpu.features.") and pair.shows_cpu and not pair.alike and not _is_hidden(full)
-    if shown or knowledge.says_nothing(full, value):
+    met = full.startswith("features.globals.") and _is_met(pair.description if described else pair.machine, name, value)
+    if shown or met or knowledge.says_nothing(full, value):
         yield None  # what a feature does that one side has no word of is in what the CPU offers
         return
     if isinstance(value, Mapping) and value:
@@ -116,6 +131,17 @@ def _is_hidden(path: str) -> bool:
     """Whether QEMU shows a feature of an x86 CPU nowhere among what the CPU offers."""
     name = path.removeprefix("cpu.features.")
     return name.startswith("hv-") or name in ("kvm", "vmware-cpuid-freq")
+
+
+def _is_met(tree: Tree, name: str, value: Value) -> bool:
+    """Whether each device of a driver has what ``globals.DRIVER.PROPERTY`` would set, without it."""
+    driver, _, wanted = name.removeprefix("globals.").rpartition(".")
+    nodes = [place.node for place in tree.places if place.node.driver == driver]
+    have = [{**node.pins, **node.properties}.get(wanted) for node in nodes]
+    places = [number(f"0x{node.address}", -2) for node in nodes]
+    return bool(nodes) and all(
+        same(one, value) or (one is None and number(value, -1) == place) for one, place in zip(have, places, strict=True)
+    )
 
 
 def _severity(section: str, name: str) -> str:

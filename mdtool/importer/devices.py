@@ -10,8 +10,9 @@ from typing import Any
 from mdtool.commandline.option import Option
 from mdtool.commandline.placeholder.drivers import SUBSTITUTES
 from mdtool.commandline.placeholder.hostside import Given, HostSide
-from mdtool.commandline.placeholder.options import BACKENDS
+from mdtool.commandline.placeholder.options import BACKENDS, UNNAMED
 from mdtool.errors import Position, QemuError
+from mdtool.guest.elements.interface import BOARD
 from mdtool.importer.row import Made
 from mdtool.machine.buses.kinds import PCI_BUSES
 from mdtool.machine.buses.providers import provider_of
@@ -57,16 +58,30 @@ def properties_of(device: RawDevice) -> dict[str, Any]:
     return {**(inner.properties if inner is not None else {}), **device.properties}
 
 
+def _inner(device: RawDevice) -> list[RawDevice]:
+    """What is behind a virtio proxy."""
+    return [one for bus in device.buses if bus.type in FOLDED for one in bus.devices]
+
+
+def buses_below(device: RawDevice) -> list[RawBus]:
+    """The buses that a device provides, itself or behind a proxy."""
+    return [bus for provider in (device, *_inner(device)) for bus in provider.buses]
+
+
 def name_device(device: RawDevice, id: str) -> dict[str, str]:
     """Give a device an id, and its buses the names that QEMU makes of it; old names of buses and new ones."""
     device.id = id
     renamed: dict[str, str] = {}
-    inner = [d for bus in device.buses if bus.type in FOLDED for d in bus.devices]
-    for provider in (device, *inner):
+    for provider in (device, *_inner(device)):
         for number, bus in enumerate(provider.buses):
             row = provider_of(provider.driver)
             name = id if row.named or (not row.bus and bus.type in PCI_BUSES) else f"{id}.{number}"
-            if bus.type not in FOLDED:
+            is_by_id = (
+                row.named
+                or bus.type in PCI_BUSES
+                or re.fullmatch(rf"({re.escape(bus.type.lower())}|.*@[0-9a-f]+)\.\d+", bus.name)
+            )
+            if bus.type not in FOLDED and is_by_id:  # some drivers call their bus always alike (sdhci-pci)
                 renamed[bus.name], bus.name = name, name
     return renamed
 
@@ -82,7 +97,7 @@ def name_hubs(raw: Raw, host: HostSide) -> None:
 
 
 #: devices of a board that have a host side, which the XML says
-ON_BOARD = frozenset({"sd-card", "lan9118", "smc91c111"})
+ON_BOARD = frozenset({"sd-card", *BOARD})
 #: back ends that are links, which `info qtree` leaves out: driver -> property
 _LINKS = {
     "isa-serial": "chardev", "isa-parallel": "chardev", "virtio-rng-pci": "rng", "virtio-rng-device": "rng",
@@ -99,6 +114,14 @@ def add_links(session: Session, device: RawDevice) -> None:
         return
     with suppress(QemuError):
         device.properties[name] = session.execute("qom-get", {"path": device.path, "property": name})
+
+
+def names_of_drives(session: Session) -> dict[str, str]:
+    """The name that QEMU gives a drive without one -> what it is called here."""
+    nodes = {
+        str(one["device"]): str(one.get("inserted", {}).get("node-name", "")) for one in session.execute("query-block")
+    }
+    return {device: node for device, node in nodes.items() if node.startswith(UNNAMED)}
 
 
 def in_order(buses: Sequence[RawBus]) -> Iterator[tuple[RawBus, RawDevice]]:

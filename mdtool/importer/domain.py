@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -17,7 +16,8 @@ from mdtool.importer.flash import flash_options, flash_xml
 from mdtool.importer.markup import SWITCH, Keys, on, tag, text, yes
 from mdtool.importer.option_list import Said
 from mdtool.machine.tree import Tree
-from mdtool.machine.values import decimal, number
+from mdtool.machine.values import number
+from mdtool.qemu import arguments
 from mdtool.records import replace
 from mdtool.text import pattern
 
@@ -56,9 +56,6 @@ def with_sections(tree: Tree, said: Said, name: str) -> Tree:
     memory: Section = dict(tree.memory)
     if "max" in memory and (most := bytes_of(said.bag("m").get("maxmem"), MIB)) is not None:
         memory["max"] = most  # a placeholder may have less
-    numa: Section = dict(tree.numa)
-    if distances := [_distance(option.bag) for option in said.all("numa") if option.bag.get("type") == "dist"]:
-        numa["distances"] = distances
     return replace(
         tree,
         guest={**tree.guest, "name": name},
@@ -66,9 +63,9 @@ def with_sections(tree: Tree, said: Said, name: str) -> Tree:
         cpu=_cpu(tree, said),
         memory=memory,
         firmware=firmware,
-        numa=numa,
+        numa=arguments.with_sections(tree, {"numa": sections_from_options(said.all("numa")).get("numa", {})}).numa,
         boot=boot,
-        smbios=_smbios(said)[0],
+        smbios=sections_from_options(said.all("smbios")).get("smbios", {}),
         features=features,
         clock=_clock(said.bag("rtc")),
     )
@@ -89,10 +86,6 @@ def _machine_value(name: str, value: Any) -> Any:
     if str(value) in SWITCH:
         return on(SWITCH[str(value)]) if name in _WORDS else SWITCH[str(value)]
     return value
-
-
-def _distance(bag: Mapping[str, Any]) -> Section:
-    return {key: found for key in ("src", "dst", "val") if (found := decimal(str(bag.get(key, "")))) is not None}
 
 
 def cpu_words(said: Said) -> tuple[str | None, dict[str, Any]]:
@@ -117,8 +110,8 @@ def cpu_words(said: Said) -> tuple[str | None, dict[str, Any]]:
 def _cpu(tree: Tree, said: Said) -> Section:
     model, features = cpu_words(said)
     cpu: Section = {**tree.cpu, **({"model": model} if model in ("host", "max") else {})}
-    if math.prod(cpu.get("topology", {}).values()) != cpu.get("maxcpus", cpu.get("vcpus", 1)):
-        cpu.pop("topology", None)  # a board with CPUs of its own says nothing of how they are arranged
+    if not cpu.get("topology"):  # of a board with CPUs of its own; what QEMU makes of their number
+        cpu["topology"] = {"sockets": 1, "cores": cpu.get("maxcpus", cpu.get("vcpus", 1)), "threads": 1}
     return {**cpu, **({"features": features} if features else {})}
 
 
@@ -299,7 +292,8 @@ def booting(
     arch = str(tree.machine["arch"])
     flash, options = flash_xml(said, host, absolute, report), flash_options(said, host, absolute)
     inner = flash
-    if not flash and not options and (bios := said.value("bios") or said.bag("machine").get("firmware")):
+    bios = said.value("bios") or said.bag("machine").get("firmware")
+    if not flash and not options and bios and not named_firmware(said, host):
         inner += text("loader", absolute(str(bios)), type_="rom", readonly="yes")
     for name, element in (("kernel", "kernel"), ("initrd", "initrd"), ("append", "cmdline"), ("dtb", "dtb")):
         value = said.value(name)
@@ -314,6 +308,11 @@ def booting(
     if _smbios(said)[1]:
         inner += tag("smbios", mode="sysinfo")
     return inner, bool(flash or options)
+
+
+def named_firmware(said: Said, host: HostSide) -> list[Option]:
+    """``-bios NAME`` of a file in QEMU's own folders, or of a word (``none``): it stays an option."""
+    return [one for one in said.all("bios")[-1:] if "/" not in (one.value or "") and host.file(one.value or "") is None]
 
 
 def sysinfo(said: Said, absolute: Callable[[str], str]) -> tuple[str, list[Option]]:

@@ -13,6 +13,7 @@ from typing import Any
 from mdtool.commandline.placeholder.options import on as is_on
 from mdtool.guest.disk_buses import DISK_BUSES
 from mdtool.guest.elements.controller import COMPANIONS
+from mdtool.guest.elements.interface import BOARD
 from mdtool.importer import block, char, net
 from mdtool.importer.host_devices import crypto, filesystem, host_pci, host_usb, memory, rng, shared_memory, tpm, vsock
 from mdtool.importer.markup import NoWords, on, tag, text
@@ -73,11 +74,13 @@ def disk(writer: Writer, one: One) -> Made:
     thread = one.keys.take("iothread")
     driver = {**image.driver, "iothread": thread_of(writer, thread), "ioeventfd": on(one.keys.switch("ioeventfd"))}
     prefix = DISK_BUSES[where].target
-    place = writer.count(prefix)
+    place = writer.count(prefix) if where != "sd" else 0
     if where == "ide":
         place = int(one.bus.name.rpartition(".")[2]) * 2 + number(one.properties.get("unit"))
     if where == "fdc":
         place = number(one.properties.get("unit"))
+    if where == "sd":
+        place = number(bag.get("index"), writer.count("card"))
     target = {"dev": prefix + _letters(place), "bus": where}
     if where == "usb" and is_on(one.properties.get("removable")):
         target["removable"] = "on"
@@ -334,7 +337,7 @@ def _iommu(writer: Writer, one: One) -> Made:
 
 _NICS = (
     r"virtio-net-(pci|device|ccw)(-(non-)?transitional)?|e1000|e1000e|e1000-8254\w+|rtl8139|ne2k_pci|ne2k_isa|pcnet|i825\w+"
-    r"|i82801|vmxnet3|tulip|igb|sungem|usb-net|spapr-vlan|lan9118|smc91c111"
+    r"|i82801|vmxnet3|tulip|igb|sungem|usb-net|spapr-vlan|" + "|".join(BOARD)
 )
 _ENDS = r"(-pci|-ccw|-device)(-(non-)?transitional)?"
 Row = Callable[[Writer, One], Made]

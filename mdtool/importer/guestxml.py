@@ -73,8 +73,10 @@ class GuestText:
         elements += _implied(elements, screens) + screens + self._audio(elements, report) + self._events(report)
         emulator = self.binary if self.binary.startswith("/") else shutil.which(self.binary) or f"/usr/bin/{self.binary}"
         body = "".join(f"    {element}\n" for element in elements)
-        kept = [*backends, *(t.verbatim for t in things if t.verbatim is not None), *host.kept, *self.left, *left, *more]
-        kept += flash_options(said, host, self.absolute)
+        said_at = {id(given): number for number, given in enumerate(host.devices)}  # one may name another, said before it
+        devices = sorted((t for t in things if t.verbatim is not None), key=lambda t: said_at.get(id(t.given), -1))
+        kept = [*backends, *(t.verbatim for t in devices if t.verbatim is not None), *host.kept, *self.left, *left, *more]
+        kept += [*flash_options(said, host, self.absolute), *domain.named_firmware(said, host)]
         uuid = f"  <uuid>{_escaped(str(said.value('uuid')))}</uuid>\n" if "uuid" in said else ""
         os_type = tag("type", "hvm", arch=_ARCH.get(arch, arch), machine=machine)
         parts = [domain.features(said, tree, arch, is_efi), domain.cpu(said, tree), domain.clock(said, tree)]

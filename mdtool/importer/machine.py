@@ -20,17 +20,20 @@ from mdtool.commandline.placeholder.hostside import Given, HostSide, in_folder
 from mdtool.commandline.placeholder.options import BACKENDS, without_host
 from mdtool.commandline.resolved import options_from_command
 from mdtool.commandline.script import Command
+from mdtool.commandline.sizes import bytes_of
 from mdtool.errors import MdtoolError, Position, QemuError, Report, Warn
 from mdtool.importer import domain
 from mdtool.importer.devices import (
     ON_BOARD,
     Thing,
     add_links,
+    buses_below,
     fits,
     in_order,
     is_hosts_key,
     name_device,
     name_hubs,
+    names_of_drives,
     properties_of,
     typed,
 )
@@ -45,6 +48,7 @@ from mdtool.launch.rehearse import rehearsal
 from mdtool.machine.document import tree_with
 from mdtool.machine.roles import role
 from mdtool.machine.tree import Node, Tree
+from mdtool.machine.values import number
 from mdtool.qemu.dump import tree_from_raw
 from mdtool.qemu.read import read
 from mdtool.qemu.replies import FOLDED, Raw, RawBus, RawDevice, placed
@@ -77,7 +81,8 @@ def imported(command: Command, name: str, report: Report | None = None) -> Impor
 class _Machine(GuestText):
     def __init__(self, command: Command, given: Sequence[Option], host: HostSide, report: Report) -> None:
         super().__init__(command, given, host, report)
-        self.names: dict[int, tuple[str | None, str]] = {}  # devices that were named: their paths and ids before
+        #: devices that were named: their paths, ids and the names of their buses before
+        self.names: dict[int, tuple[str | None, str, list[tuple[RawBus, str]]]] = {}
         self.buses: dict[str, str] = {}  # names of buses before and after
         self._plugged: list[tuple[RawBus, RawDevice]] = []
         self.own_buses: set[str] = set()
@@ -128,8 +133,11 @@ class _Machine(GuestText):
         try:
             with rehearsal(Prepared(Tree(), self.binary, tuple(options), handover(options), commandline=line)) as qemu:
                 raw = read(qemu.session)
+                drives = names_of_drives(qemu.session)
                 for _, device in placed(raw.buses):
                     add_links(qemu.session, device)
+                    if (drive := str(device.properties.get("drive"))) in drives:
+                        device.properties["drive"] = drives[drive]
                 return raw
         except QemuError as error:
             raise QemuError(error.what, at=self._place(error.what), rule=error.rule) from None
@@ -153,7 +161,22 @@ class _Machine(GuestText):
         kept = [
             o
             for o in options
-            if o.name in ("accel", "display", "machine", "m", "cpu", "smp", "L", "object", "numa", "audio", "audiodev")
+            if o.name
+            in (
+                "accel",
+                "display",
+                "machine",
+                "m",
+                "cpu",
+                "smp",
+                "L",
+                "object",
+                "numa",
+                "audio",
+                "audiodev",
+                "kernel",
+                "bios",
+            )
         ]
         kept = [_without_devices(o) if o.name == "machine" else o for o in kept]
         host, self.host.processes = list(self.host.processes), []
@@ -179,6 +202,7 @@ class _Machine(GuestText):
         audios = {id: number for number, id in enumerate(self.host.audios, 1)}
         machine = str(raw.answers["type"]).removesuffix("-machine")
         writer = Writer(self.host, machine, self.absolute, report, audios=audios, rows=ROWS)
+        writer.counts |= self._letters_of_cards(raw)
         users = self._unnamed(raw)
         taken = {device.id for _, device in placed(raw.buses)}
         found: list[Thing] = []
@@ -228,10 +252,20 @@ class _Machine(GuestText):
             else:
                 continue
             found.append(thing)
-        for _, device in placed(raw.buses):  # a companion of a USB controller names its master's bus
+        self._with_masters(raw)
+        return found, users
+
+    def _letters_of_cards(self, raw: Raw) -> dict[str, int]:
+        """The counter of disks called sd*, behind those of a board's cards: a card's letter is its slot, and no other's."""
+        cards = [device for _, device in placed(raw.buses) if device.driver == "sd-card" and device.path is None]
+        slots = [len(cards) - 1, *(number(one.bag.get("index")) for one in self.host.drives.values())]
+        return {"sd": max(slots)} if cards else {}
+
+    def _with_masters(self, raw: Raw) -> None:
+        """A companion of a USB controller names its master's bus."""
+        for _, device in placed(raw.buses):
             master = device.properties.get("masterbus")
             device.properties |= {"masterbus": self.buses[master]} if master in self.buses else {}
-        return found, users
 
     def _unnamed(self, raw: Raw) -> dict[str, str]:
         """Who made what, without the names that an earlier round gave: they are given anew."""
@@ -239,7 +273,9 @@ class _Machine(GuestText):
         for _, device in placed(raw.buses):
             if (before := self.names.get(id(device))) is not None:
                 users.pop(str(device.path), None)
-                device.path, device.id = before
+                device.path, device.id, names = before
+                for provided, name in names:
+                    provided.name = name
         return users
 
     def _by_default(self, bus: RawBus, device: RawDevice) -> bool:
@@ -248,7 +284,7 @@ class _Machine(GuestText):
 
     def _call(self, device: RawDevice, id_: str, taken: set[str], users: dict[str, str]) -> str:
         """Give an anonymous device an id, as if the user had; what has one keeps it."""
-        self.names.setdefault(id(device), (device.path, device.id))
+        self.names.setdefault(id(device), (device.path, device.id, [(bus, bus.name) for bus in buses_below(device)]))
         if not device.id:
             while id_ in taken:
                 id_ += "x"
@@ -278,7 +314,7 @@ class _Machine(GuestText):
         anonymous = [given for given in self.host.devices if "id" not in given.bag]
         found: dict[int, Given] = {}
         for device in [*(device for _, device in [*in_order(raw.buses), *self._plugged]), *raw.loose]:
-            before = self.names.get(id(device), (device.path, device.id))
+            before = self.names.get(id(device), (device.path, device.id, []))
             if before[1] in by_id:
                 found[id(device)] = by_id[before[1]]
                 continue
@@ -321,6 +357,9 @@ class _Machine(GuestText):
 
     def _backend(self, one: One, name: str) -> str:
         found = one.behind(name)
+        if name == "drive" and found not in self.host.drives:  # the CD drive that QEMU gives by default, with nothing in it
+            empty = Option("drive", text_from_bag({"if": "none", "id": found}))
+            self.host.drives[found] = Given(empty, empty.bag)
         char = self.host.chars.get(found)
         return str(char.bag["name"]) if name == "chardev" and char and char.bag.get("backend") == "chardev" else found
 
@@ -359,6 +398,8 @@ class _Machine(GuestText):
             chosen = {key: pins.pop(key) for key in bag if key in pins}
             if thing.made is None and thing.verbatim is None:  # a link that QEMU shows nowhere (nvme's subsystem)
                 chosen |= {key: value for key, value in bag.items() if key in _LINKS}
+            if "label-size" in bag:  # which no monitor tells
+                chosen["label-size"] = bytes_of(bag["label-size"])
             changes[thing.device.id] = {"properties": {**place.node.properties, **chosen}, "pins": pins}
         return tree_with(tree, changes)
 

@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from mdtool.commandline.option import Option
 from mdtool.commandline.placeholder.backends import DISK_SIZE, SIZES, companion, placeholder
 from mdtool.commandline.placeholder.drivers import SUBSTITUTES
+from mdtool.commandline.placeholder.flash import size_here
 from mdtool.commandline.placeholder.hostside import HostSide
 from mdtool.commandline.placeholder.options import without_host_one
 from mdtool.commandline.table import OPTIONS
@@ -44,12 +46,13 @@ def _behind(kind: str, id: str, **facts: Any) -> Backend:
 
 
 def _disk(element: Element, node: Node | None, host: Host) -> Backend:
+    here = size_here({"file": element.get("source/@file")}, HostSide(Path()))
     if element.get("target/@bus") == "sd":
-        facts = {"driver": "null-co", "size": SIZES["sd"], "read-zeroes": True}
+        facts = {} if is_empty(element) else {"driver": "null-co", "size": here or SIZES["sd"], "read-zeroes": True}
         return Backend(listed("-drive", **{"if": "sd"}, index=sd_index(element), **facts))
     if is_empty(element) or (node is not None and provider_of(node.driver).whole):
         return NOTHING
-    size = SIZES.get(element.get("@device") or "disk", DISK_SIZE)
+    size = here or SIZES.get(element.get("@device") or "disk", DISK_SIZE)
     name, readonly = node_name(element), is_readonly(element)
     if element.get("@type") == "vhostuser":
         return served("vhost-user", f"chr-{name}", name, host) + Backend(properties={"chardev": f"chr-{name}"})

@@ -17,6 +17,7 @@ from mdtool.commandline.process import options_from_process, sha256_of
 from mdtool.commandline.sections import Section, sections_from_options
 from mdtool.errors import MdtoolError, Warned
 from mdtool.machine.tree import SOURCES, Tree
+from mdtool.machine.values import ranges
 from mdtool.qemu.dump import NO_UUID, over
 from mdtool.qemu.session import Session
 from mdtool.records import replace
@@ -45,7 +46,9 @@ def completed(tree: Tree, session: Session, warn: Warned) -> Tree:
 
 
 def _uuid(options: Iterable[Option]) -> str | None:
-    said = [(option.value or "").lower() for option in options if option.name == "uuid"]
+    said = [option.value if option.name == "uuid" else option.bag.get("uuid") for option in options
+            if option.name == "uuid" or (option.name == "smbios" and option.bag.get("type") == "1")]  # fmt: skip
+    said = [text.lower() for text in said if text]
     return said[-1] if said and said[-1] != NO_UUID else None
 
 
@@ -83,7 +86,12 @@ def _numa(tree: Tree, said: Section) -> Section:
     for row in rows.values():
         behind = tree.objects.get(str(row.get("memdev")))
         row |= {"memory": behind["size"]} if behind is not None else {}
-    told = [_ordered({**rows.get(node["id"], {}), **_filled(node)}) for node in tree.numa.get("nodes", ())]
+    nodes: Any = tree.numa.get("nodes", ())
+    shown: dict[int, Section] = {node["id"]: node for node in nodes}
+    if rows and not shown:  # all CPUs are on the first node, and a monitor tells of no other one
+        count: Any = tree.cpu.get("maxcpus", tree.cpu.get("vcpus", 1))
+        shown[0] = {"id": 0, "cpus": ranges(range(count))}
+    told = [_ordered({**rows.get(one, {}), **_filled(shown.get(one, {}))}) for one in sorted({*rows, *shown})]
     distances = {"distances": said["distances"]} if "distances" in said else {}
     return {**tree.numa, **({"nodes": told} if told else {}), **distances}
 

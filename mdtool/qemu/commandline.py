@@ -26,11 +26,12 @@ from mdtool.commandline.sections import sections_from_options
 from mdtool.errors import InputError, Report, Warned
 from mdtool.machine.document import tree_with
 from mdtool.machine.roles import role
-from mdtool.machine.tree import Tree
+from mdtool.machine.tree import SOURCES, Tree
 from mdtool.qemu.arguments import with_sections
 from mdtool.qemu.dump import dump
 from mdtool.qemu.process import QemuProcess
 from mdtool.qemu.read import Way
+from mdtool.records import replace
 
 #: what a report of ``options_from_command`` says that a dump does not need to say: it carries nothing over
 _OF_IMPORT = frozenset({"option-lost", "secret"})
@@ -125,4 +126,4 @@ def dumped_commandline(
         with QemuProcess(words, death_signal=signal.SIGKILL, helpers=tuple(host.processes)) as qemu:
             tree = dump(qemu.session, way=way, warn=warn)
     sections = sections_from_options(given, lambda file: sha256_of(None, os.path.join(folder, file)))
-    return with_sections(_as_given(tree, behind), sections)
+    return replace(with_sections(_as_given(tree, behind), sections), source=SOURCES)

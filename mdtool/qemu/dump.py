@@ -7,6 +7,7 @@ divided by their roles.
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
@@ -185,12 +186,15 @@ def _folded(device: RawDevice) -> RawDevice:
 def _cpu(answers: Mapping[str, Any]) -> dict[str, Value]:
     smp = answers.get("smp") or {}
     cpus = answers.get("cpus") or []
-    kind = next((cpu.get("type") for cpu in cpus if cpu.get("type")), None)
+    kinds = {cpu["type"] for cpu in cpus if cpu.get("type")}
+    kind = kinds.pop() if len(kinds) == 1 else None  # a board with several kinds of CPU chose them itself
     topology = {
         name: smp[name]
         for name in ("drawers", "books", "sockets", "dies", "clusters", "modules", "cores", "threads")
         if name in smp and (smp[name] != 1 or name in ("sockets", "cores", "threads"))
     }
+    if math.prod(topology.values()) != smp.get("maxcpus", 1):
+        topology = {}  # of a board with CPUs of its own QEMU does not say how they are arranged
     return _present(
         model=re.sub(r"-[a-z0-9_]+-cpu$|-spapr-cpu-core$", "", kind) if kind else None,
         vcpus=smp.get("cpus"),

@@ -188,10 +188,11 @@ def _cpu(answers: Mapping[str, Any], *, batch: bool) -> Task[dict[str, Any]]:
         identity = _values(first, X86_IDENTITY, batch=batch)
     else:
         name, features, identity = "features", qom.plain_values(first, batch=batch), _nothing()
-    known = next((cpu["type"] for cpu in cpus if "type" in cpu), None)
-    kind = _one("qom-get", {"path": first, "property": "type"}) if known is None else _nothing()
-    kind, found, identity = yield from together(kind, features, identity)
-    cpus = [{"type": known or kind, **cpu} for cpu in cpus]
+    untyped = [cpu["qom-path"] for cpu in cpus if "type" not in cpu and "qom-path" in cpu]  # a board's own may differ
+    kinds = (_one("qom-get", {"path": path, "property": "type"}) for path in untyped)
+    found, identity, *types = yield from together(features, identity, *kinds)
+    by_path = dict(zip(untyped, types, strict=True))
+    cpus = [{"type": by_path.get(cpu.get("qom-path")), **cpu} for cpu in cpus]
     if name == "feature-words":
         return {"cpus": cpus, name: found, "cpu identity": identity}
     values = {key: value for key, value in found.items() if key not in NO_IDENTITY}

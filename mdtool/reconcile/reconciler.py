@@ -174,6 +174,8 @@ class _Reconciler:
         node = match.place.node
         w = with_described_model(w, node)
         have = with_facts(self.spots.get(match.place.name), w.spot)
+        if w.kind == "commandline" and self.guest.family is None and match.place.bus and node.address is not None:
+            have = Spot("qemu", {"on": match.place.bus.name, "at": node.address})  # libvirt's words fit no such machine
         if not same_slot(w, node):  # another kind of slot: a new device, that goes where libvirt would put it
             return replace(w, id=node.id) if is_counted(w) else w
         if have is None:

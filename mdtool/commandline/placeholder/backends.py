@@ -86,12 +86,12 @@ def cpu_without_host(text: str) -> str:
     A PMU is kept: ARM's CPUs have one under TCG too.
 
     >>> cpu_without_host("host,kvm=off,hv_vendor_id=0123456789ab,-hypervisor,pmu=off")
-    'max,-hypervisor,pmu=off'
+    'max,hv_vendor_id=0123456789ab,-hypervisor,pmu=off'
     """
     model, *features = text.split(",")
     kept = [feature for feature in features if not _KVMS.match(feature)]
     return ",".join(["max" if model == "host" else model, *kept])
 
 
-#: features of a CPU that KVM alone has: TCG ignores some and refuses others, by model and version
-_KVMS = pattern(r"[+-]?(hv[-_]|kvm|xen-|migratable|host-)")
+#: features of a CPU that KVM alone has: TCG ignores some and refuses others, by model and version; two are mere values
+_KVMS = pattern(r"[+-]?(hv[-_](?!spinlocks=|vendor[-_]id=)|kvm|xen-|migratable|host-)")

@@ -13,6 +13,28 @@ from mdtool.machine.values import nested, number
 #: bytes; of flash files that are not there (Debian's OVMF 4M), and of ARM's virt, whose banks are of one size
 _MISSING, _VIRT = (3653632, 540672), 64 << 20
 _QCOW2 = b"QFI\xfb"
+_SECTOR = 512
+
+
+def may_be_empty(arch: str) -> bool:
+    """Whether an empty file does for firmware that is not here: a board has other devices with firmware than without,
+    whatever is in it.  PCs have the same, and an s390x's firmware is an ELF file.
+    """
+    return arch not in ("x86_64", "i386", "s390x")
+
+
+def takes_kernel(arch: str) -> bool:
+    """Whether a kernel is loaded where nothing runs: a PC's is a matter of its firmware's, and nothing shows it."""
+    return arch not in ("x86_64", "i386")
+
+
+def size_here(bag: Mapping[str, Any], host: HostSide) -> int | None:
+    """Bytes of what is in a disk whose file is on this host: guests see the geometry that QEMU makes of them."""
+    path = host.file(path_of(bag, host) or "")
+    try:
+        return virtual_size(path) if path is not None and os.path.getsize(path) >= _SECTOR else None
+    except OSError:
+        return None
 
 
 def flash_unit(drive: Mapping[str, Any], host: HostSide) -> int:
@@ -22,17 +44,17 @@ def flash_unit(drive: Mapping[str, Any], host: HostSide) -> int:
 
 def flash_size(bag: Mapping[str, Any], unit: int, host: HostSide) -> int:
     """Bytes: what the format says (``size=``), else what the file has."""
-    if host.arch in ("aarch64", "arm"):
-        return _VIRT
     keys = nested(bag, ".") if any("." in key for key in bag) else bag
     if (size := bytes_of(keys.get("size"))) is not None:
         return size
     offset = bytes_of(keys.get("offset", 0)) or 0
     path = host.file(path_of(bag, host) or "")
-    return _virtual_size(path) - offset if path is not None else _MISSING[min(unit, 1)]
+    if path is not None:
+        return virtual_size(path) - offset
+    return _VIRT if host.arch in ("aarch64", "arm") else _MISSING[min(unit, 1)]
 
 
-def _virtual_size(path: str) -> int:
+def virtual_size(path: str) -> int:
     """The size of what is in a file: a qcow2's header has it."""
     with open(path, "rb") as file:
         header = file.read(32)

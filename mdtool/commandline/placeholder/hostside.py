@@ -67,10 +67,3 @@ class HostSide:
         made, process = companion(kind, id, self.runtime / f"{id}.socket")
         self.processes.append(process)
         return made
-
-    def blank(self, name: str, size: int) -> str:
-        """A file of zeros, for one that is not on this host."""
-        path = self.runtime / name
-        with open(path, "wb") as file:
-            file.truncate(size)
-        return str(path)

@@ -6,6 +6,7 @@ where it speaks of the host alone (the fates of ``commandline.table``).
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -21,7 +22,7 @@ from mdtool.commandline.placeholder.backends import (
     placeholder,
 )
 from mdtool.commandline.placeholder.drivers import SUBSTITUTES, VHOST_USER, substitute_properties
-from mdtool.commandline.placeholder.flash import flash_size, flash_unit, path_of
+from mdtool.commandline.placeholder.flash import flash_size, flash_unit, may_be_empty, path_of, size_here, takes_kernel
 from mdtool.commandline.placeholder.hostside import Given, HostSide
 from mdtool.commandline.sizes import MIB, bytes_of
 from mdtool.commandline.table import GUEST, KEPT, OPTIONS
@@ -41,6 +42,8 @@ SHORT_DRIVES: Mapping[str, Mapping[str, str]] = {
 }
 _KEPT_OF_DRIVE = ("if", "index", "bus", "unit", "media", "id", "readonly", "read-only", "serial", "cyls", "heads", "secs",
                   "trans", "addr", "werror", "rerror")  # fmt: skip
+#: how the block nodes behind drives without an id are called
+UNNAMED = "import-drive"
 Rows = Iterator[Option]
 
 
@@ -98,11 +101,13 @@ def _drive(option: Option, host: HostSide) -> Rows:
     if drive.get("if") == "pflash":
         yield from _flash(option, drive, host)
         return
-    drive.setdefault("id", f"import-drive{len(host.drives)}")
-    host.drives[drive["id"]] = Given(option, drive)
     kept = {key: drive[key] for key in _KEPT_OF_DRIVE if drive.get(key)}
-    size = SIZES["sd"] if drive.get("if") == "sd" else DISK_SIZE
+    size = size_here(drive, host) or SIZES.get(str(drive.get("if")), DISK_SIZE)
     null_file = {"driver": "null-co", "size": str(size), "read-zeroes": "on"} if has_medium(drive) else {}
+    if "id" not in drive:  # QEMU gives it one, of which a SCSI disk's name for the guest is made
+        drive["id"] = f"{UNNAMED}{len(host.drives)}"
+        null_file |= {"node-name": drive["id"]} if null_file else {}
+    host.drives[drive["id"]] = Given(option, drive)
     yield replace(option, name="drive", value=text_from_bag({**kept, **null_file}))
 
 
@@ -129,7 +134,7 @@ def _blockdev(option: Option, host: HostSide) -> Rows:
     bag = option.bag if option.is_json else nested(option.bag, ".")
     name = str(bag.get("node-name", ""))
     host.drives[name] = Given(option, bag)
-    size, read_only = DISK_SIZE, on(bag.get("read-only"))
+    size, read_only = size_here(bag, host) or DISK_SIZE, on(bag.get("read-only"))
     if (bank := host.flash.get(f"node:{name}")) is not None:
         unit = int(bank.bag["unit"])
         size, read_only = flash_size(bag, unit, host), unit == 0
@@ -284,19 +289,32 @@ def _memory(option: Option, _host: HostSide) -> Rows:
     yield option.with_bag({**bag, "maxmem": f"{TCG_MEMORY}b"}) if most is not None and most > TCG_MEMORY else option
 
 
+def _name(option: Option, _host: HostSide) -> Rows:
+    """How the guest is called, and not how its process and threads are."""
+    bag = option.bag
+    if "guest" in bag:
+        yield option.with_bag({"guest": bag["guest"]})
+
+
 def _nographic(option: Option, _host: HostSide) -> Rows:
     yield Option("machine", "graphics=off", option.position)
 
 
 def _bios(option: Option, host: HostSide) -> Rows:
-    """Some boards have other devices with firmware than without, whatever is in it."""
     name = option.value or ""
     if (path := host.file(name)) is not None:
         yield replace(option, value=path)
-    elif "/" not in name:  # a name in QEMU's own folders
+    elif "/" not in name:  # a name in QEMU's own folders, or a word (``none``)
         yield option
-    elif not host.arch.startswith("s390"):  # whose firmware is an ELF file
-        yield replace(option, value=host.blank("bios", 256 << 10))
+    elif may_be_empty(host.arch):
+        yield replace(option, value=os.devnull)
+
+
+def _kernel(option: Option, host: HostSide) -> Rows:
+    """Some boards do not start without, or put it where a property says; a PC's needs more beside it than this."""
+    path = host.file(option.value or "")
+    if path is not None and takes_kernel(host.arch):
+        yield replace(option, value=path)
 
 
 def _with_file(option: Option, host: HostSide) -> Rows:
@@ -326,6 +344,8 @@ def _device(option: Option, host: HostSide) -> Rows:
     driver = str(bag.get("driver"))
     hosts = {key for key in bag if key not in _ALSO_BACKENDS and key not in BACKENDS and role(driver, key) == "host"}
     kept = {key: value for key, value in bag.items() if key not in hosts and not (key == "romfile" and value)}
+    if driver == "loader" and "file" in bag:
+        kept["file"] = host.file(str(bag["file"])) or os.devnull
     if driver in VHOST_USER and "chardev" in bag:
         yield host.served("vhost-user", f"import-{bag['chardev']}")
         kept["chardev"] = f"import-{bag['chardev']}"
@@ -361,8 +381,10 @@ _ROWS: Mapping[str, Callable[[Option, HostSide], Rows]] = {
     "cpu": _cpu,
     "m": _memory,
     "bios": _bios,
+    "kernel": _kernel,
     **dict.fromkeys(("fw_cfg", "smbios", "acpitable"), _with_file),
     "device": _device,
+    "name": _name,
     "nographic": _nographic,
     "L": _also,
 }

@@ -21,7 +21,8 @@ PLAIN = (
 
 #: NICs of ARM boards, where QEMU takes no device for one but ``-net nic``: there libvirt has that for all
 #: without a bus; on the virt machine it takes them for PCI devices, which QEMU refuses.
-BOARD = ("allwinner-emac", "allwinner-sun8i-emac", "cadence_gem", "ftgmac100", "lan9118", "smc91c111", "xgmac")
+BOARD = ("allwinner-emac", "allwinner-sun8i-emac", "cadence_gem", "ftgmac100", "lan9118", "open_eth", "smc91c111",
+         "xgmac")  # fmt: skip
 
 _NET = ("virtio-net-*",)
 
@@ -51,6 +52,8 @@ def drivers(context: Context) -> dict[str, str]:
         on_bus = virtio("virtio-net") if virtio_transport(guest, spot_from_element(context)) == "mmio" else {}
         has_pci = guest.machine == "versatilepb"
         known |= dict.fromkeys(BOARD if has_pci else known.keys() - on_bus.keys() - {"hostdev"} | set(BOARD), "")
+    elif guest.family is None:  # another board
+        known |= dict.fromkeys(BOARD, "")
     model = context.get("model/@type")
     if model and model not in known and re.fullmatch(r"[a-zA-Z0-9_-]+", model):
         context.report.warn(

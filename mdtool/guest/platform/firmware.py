@@ -14,6 +14,7 @@ line.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -89,6 +90,11 @@ def boot_options(guest: Guest, sections: Mapping[str, Mapping[str, Any]], *, reh
     names = ("menu", "splash-time", "reboot-timeout", "strict", "order", "once")
     said = [f"{key}={on(value) if isinstance(value, bool) else value}" for key, value in boot.items() if key in names]
     words = ["-boot", ",".join(said)] if said else []
+    kernel = domain.get("os/kernel")
+    if rehearse and kernel and os.path.isfile(kernel):
+        from mdtool.commandline.placeholder.flash import takes_kernel
+
+        words += ["-kernel", kernel] if takes_kernel(guest.arch) else []
     if not rehearse:
         for tag in ("kernel", "initrd", "dtb", "shim"):
             path = domain.get(f"os/{tag}")
@@ -139,13 +145,15 @@ class Loading:
 
 def loader_options(guest: Guest, firmware: Mapping[str, Any], *, rehearse: bool) -> Loading:
     """How the guest gets its firmware; empty for the machine type's own."""
-    if rehearse and _firmware(guest.domain).get("kind") != "pflash":
-        return Loading()
     loader = loader_of(guest, secure=bool(firmware.get("secure")), rehearse=rehearse)
     if loader is None:
         return Loading()
     if loader.kind == "bios":
-        return Loading(("-bios", loader.code))
+        from mdtool.commandline.placeholder.flash import may_be_empty
+
+        is_here = not rehearse or os.path.exists(loader.code)
+        code = loader.code if is_here else os.devnull if may_be_empty(guest.arch) else None
+        return Loading(("-bios", code) if code else ())
     words: list[str] = []
     properties: dict[str, str] = {}
     banks = (("pflash0", "code", loader.code, True), ("pflash1", "vars", loader.vars, False))

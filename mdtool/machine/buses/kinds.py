@@ -142,7 +142,7 @@ def _ide_arguments(address: str, node: Node) -> dict[str, Value]:
 
 def isa_port(driver: str) -> str:
     """The property that is the I/O port of an ISA device."""
-    return "ioport" if driver == "pvpanic" else "iobase"
+    return "ioport" if driver in ("pvpanic", "isa-ipmi-kcs", "isa-ipmi-bt") else "iobase"
 
 
 def _isa(device: Reported) -> tuple[str | None, tuple[str, ...]]:
