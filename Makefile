@@ -7,7 +7,7 @@ WORKERS ?= auto
 EXTRAS = $(abspath $(VENV))/extras
 TOOLS = MDTOOL_TEST_LINUX=$(EXTRAS)/linux MDTOOL_YAML_LS=$(EXTRAS)/node/node_modules/.bin/yaml-language-server MDTOOL_VSCODE=$(EXTRAS)/vscode
 
-.PHONY: demo test quick check docs bench matrix soak corpus fuzz proof clean
+.PHONY: demo test quick check docs bench matrix soak corpus fuzz proof package fleet lock clean
 
 demo: $(VENV)/ready
 	@scripts/system demo
@@ -56,6 +56,27 @@ matrix: $(VENV)/ready
 	@scripts/system matrix $(QEMU_ROOT)
 	@scripts/extras $(VENV)/extras
 	$(TOOLS) MDTOOL_QEMU_ROOT=$(QEMU_ROOT) $(VENV)/bin/python -m pytest -n $(WORKERS) tests/qemu
+
+# Wheel, sdist and Debian package: built twice, installed on each Python that is here, tried with the lowest versions.
+PACKAGE_ROOT ?= /var/cache/mdtool/package
+package: $(VENV)/ready
+	@scripts/system package $(PACKAGE_ROOT)
+	$(VENV)/bin/python -m pip install --quiet --editable '.[package]'
+	PATH=$(abspath $(VENV))/bin:$$PATH MDTOOL_PACKAGE_ROOT=$(PACKAGE_ROOT) $(VENV)/bin/python -m pytest tests/package/heavy_*.py
+
+# Three hosts with sshd and libvirtd, and Ansible; a container image with the hook in it.
+CONTAINER_BASE ?= /var/cache/mdtool/base
+fleet: $(VENV)/ready
+	@scripts/system test
+	@scripts/system fleet $(CONTAINER_BASE)
+	$(VENV)/bin/python -m pip install --quiet --editable '.[fleet]'
+	PATH=$(abspath $(VENV))/bin:$$PATH MDTOOL_CONTAINER_BASE=$(CONTAINER_BASE) $(VENV)/bin/python -m pytest tests/fleet/heavy_*.py
+
+# What CONTRIBUTING.md names for a release: versions with hashes, for development.
+lock: $(VENV)/ready
+	$(VENV)/bin/python -m pip install --quiet --editable '.[package]'
+	$(VENV)/bin/uv pip compile --quiet --generate-hashes --universal --python-version 3.11 --no-header --no-emit-index-url \
+		--no-annotate pyproject.toml --extra test --extra lsp --upgrade -o requirements-dev.txt
 
 soak: $(VENV)/ready
 	@scripts/system test

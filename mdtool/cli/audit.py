@@ -59,14 +59,18 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from mdtool.proof.verdict import fails
+    from mdtool.proof.verdict import fails, verdict
 
     files = _files(args.sources)
     if args.fix:
         _check_fixable(files)
     report = Report()
     audits = _audits(files, args, report)
-    if args.json:
+    if args.output_format == "jsonl":
+        for file, found in audits.items():
+            row = {"guest": file, "status": int(fails(found, args.fail_on))}
+            print(json.dumps({**row, "result": {**found.data(), "verdict": verdict(found)}}))
+    elif args.json:
         data = {file: found.data() for file, found in audits.items()}
         print(json.dumps(next(iter(data.values())) if len(files) == 1 and data else data, indent=1))
     elif args.output_format != "text":

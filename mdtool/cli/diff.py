@@ -17,6 +17,7 @@ example:
   mdtool diff main:web01.yaml web01.yaml --format markdown     for a pull request's comment
   mdtool diff web01.yaml libvirt:web01                  a description and a running machine
   mdtool diff old/ new/                                 each description of a folder, with the one of its name
+  mdtool diff origin/main: guests/ --format markdown    all that a branch changes, for a pull request's comment
 
 Exit status: 0 nothing differs, 1 something does, 2 an error.
 """

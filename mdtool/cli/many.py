@@ -145,9 +145,22 @@ def _is_inside(xml: str, beside: str) -> bool:
 
 def _sides(args: argparse.Namespace, names: Sequence[str]) -> list[Call]:
     left, right = words_of(args, names)
+    if not os.path.isdir(left):
+        return [Call(file, {names[0]: left + file, names[1]: file}) for file in _in_both(left, right)]
     if right != LIBVIRT and not os.path.isdir(right):
         raise InputError(f"{right} is one machine, and {left} a folder", expected=f"a folder, or {LIBVIRT}", rule="folder")
     return [Call(file, {names[0]: file, names[1]: _other(file, left, right)}) for file in files_in(left, DESCRIPTIONS)]
+
+
+def _in_both(revision: str, folder: str) -> list[str]:
+    """The descriptions of a folder that git has in a revision too; what one of both lacks is said, and is no difference."""
+    from mdtool.review.git import files_of
+
+    there, here = files_of(revision.removesuffix(":"), folder, DESCRIPTIONS), files_in(folder, DESCRIPTIONS)
+    for says, names in (("new", {*here} - there), ("no longer there", there - {*here})):
+        for name in sorted(names):
+            say(f"{name}: {says}")
+    return [name for name in here if name in there]
 
 
 def _other(file: str, left: str, right: str) -> str:
@@ -219,7 +232,7 @@ def run(command: Callable[[argparse.Namespace], int], args: argparse.Namespace, 
     work = partial(_answered, command, args, form)
     for number, answer in enumerate(each(work, found, _lost, one_by_one=guests.one_by_one), 1):
         progress(number, len(found))
-        _put(answer, form)
+        _put(answer, "markdown" if getattr(args, "format", "") == "markdown" and form == "text" else form)
         worst = max(worst, answer.status)
         counts[min(answer.status, 2)] += 1
         if guests.one_by_one and answer.status == 2 and number < len(found):
@@ -282,12 +295,14 @@ def _put(answer: Answer, form: str) -> None:
     text = answer.output.decode(errors="surrogateescape").rstrip("\n")
     if form == "github":
         print(text, end="\n" if text else "")
+    elif form == "markdown":
+        print(f"### {answer.name}\n\n{text}\n" if answer.status == 1 else "", end="\n" if answer.status == 1 else "")
     elif text:
         print(f"{answer.name}: {text}" if "\n" not in text else f"{answer.name}:\n{text}")
     for line in answer.messages.splitlines():
         say(line if answer.name in line else f"{answer.name}: {line}")
     sys.stdout.flush()  # an error comes after what came before it
-    write(answer.errors, form, sys.stderr)
+    write(answer.errors, "text" if form == "markdown" else form, sys.stderr)
 
 
 def _parsed(output: bytes) -> Any:

@@ -28,7 +28,7 @@ class Guests(NamedTuple):
 
     ``kind``        EACH: one argument, as many sources as one likes; a folder stands for the descriptions in and below it.
                     PAIRS: guest XML, description and more; a folder stands for each NAME.xml with the NAME.yaml beside it.
-                    SIDES: two; a folder of descriptions, and a second folder, or LIBVIRT
+                    SIDES: two; a folder of descriptions, and a second folder, or LIBVIRT; or ``REV:``, git's, and a folder
     ``names``       these arguments
     ``files``       option that names a file -> the suffix of each guest's own, in the folder that it names for many guests
     ``one_by_one``  whether the next guest waits for the last one, and stays as it is where that one failed
@@ -51,7 +51,7 @@ def names_many(args: argparse.Namespace, guests: Guests) -> bool:
     words = words_of(args, guests.names)
     folders = [os.path.isdir(word) for word in words]
     if guests.kind == SIDES:
-        return folders[0]
+        return folders[0] or (folders[1] and words[0].endswith(":"))
     if any(folders) or len(words) > (1 if guests.kind == EACH else 2):
         return True
     if guests.kind == PAIRS:

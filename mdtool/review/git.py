@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import shutil
 import subprocess
@@ -51,6 +52,17 @@ def set_up(patterns: Sequence[str] = PATTERNS, *, everywhere: bool = False, remo
         write_file(path, new)
         done.append(f"wrote {path}")
     return done
+
+
+def files_of(revision: str, folder: str, suffixes: Sequence[str]) -> set[str]:
+    """The files below a folder that git has in a revision, hidden ones aside, named as from here.
+
+    Raises MdtoolError for a revision that git does not know.
+    """
+    listed = _git("ls-tree", "-r", "-z", "--name-only", "--end-of-options", revision, "--", folder)
+    found = (name for name in listed.split("\0") if name.endswith(tuple(suffixes)))
+    names = {str(Path(folder, os.path.relpath(name, folder))) for name in found}
+    return {name for name in names if not any(part.startswith(".") and part != ".." for part in Path(name).parts)}
 
 
 def _attributes(everywhere: bool) -> Path:

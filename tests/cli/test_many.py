@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -114,8 +115,44 @@ def _work(item: int) -> int:
 
 def test_one_by_one_stops_at_the_first_failure(guests: Path) -> None:
     """apply: guests after the one that failed are as they were; here none has a monitor at all."""
-    done = mdtool(guests, "apply", ".", "--source", str(guests / "none.qmp"), "--yes", "--output-format", "jsonl")
-    assert done.returncode == 2 and len(lines(done)) <= len(list(guests.rglob("*.xml")))
     (guests / "below" / "g4.xml").write_text(guest(4, (1, 7)))
     done = mdtool(guests, "apply", ".", "--source", str(guests / "none.qmp"), "--yes", "--output-format", "jsonl")
     assert [row["status"] for row in lines(done).values()] == [2] and "4 guests are as they were" in done.stderr
+
+
+def test_a_folder_against_a_revision(guests: Path) -> None:
+    """What a branch changes, for the comment of a pull request: changed descriptions alone, also of folders below."""
+    git = ["git", "-c", "user.name=t", "-c", "user.email=t@example.org", "-C", str(guests)]
+    for words in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "guests"]):
+        subprocess.run([*git, *words], check=True)
+    (guests / "below" / "g4.xml").write_text(guest(4, (1, 9)))
+    (guests / "g5.xml").write_text(guest(5))
+    assert mdtool(guests, "reconcile", ".").returncode == 0
+    (guests / "g0.yaml").unlink()
+    for folder in (".", "./below/.."):
+        done = mdtool(guests, "diff", "HEAD:", folder, "--format", "markdown")
+        assert done.returncode == 1 and "g5.yaml: new" in done.stderr and "g0.yaml: no longer there" in done.stderr
+        headings = [line for line in done.stdout.splitlines() if line.startswith("### ")]
+        assert len(headings) == 1 and headings[0].endswith("below/g4.yaml") and "net" in done.stdout
+    assert mdtool(guests, "diff", "NOPE:", ".").returncode == 2
+
+
+def test_the_page_of_fleets(guests: Path) -> None:
+    """Each command of docs/fleet.md that needs no libvirt, as it stands there."""
+    page = (Path(__file__).resolve().parents[2] / "docs" / "fleet.md").read_text()
+    commands = [line.strip() for line in page.splitlines() if line.startswith("    mdtool ") and "libvirt:" not in line]
+    assert len(commands) > 2
+    git = ["git", "-c", "user.name=t", "-c", "user.email=t@example.org", "-C", str(guests)]
+    (guests / "guests").mkdir()
+    for path in guests.glob("*.*"):
+        path.rename(guests / "guests" / path.name)
+    for words in (
+        ["init", "-q"],
+        ["add", "-A"],
+        ["commit", "-qm", "guests"],
+        ["update-ref", "refs/remotes/origin/main", "HEAD"],
+    ):
+        subprocess.run([*git, *words], check=True)
+    for command in commands:
+        done = mdtool(guests, *shlex.split(command, comments=True)[1:])
+        assert done.returncode == 0, (command, done.stderr)

@@ -267,3 +267,19 @@ def test_hints_are_applied_to_fresh_xml(tmp_path: Path) -> None:
     apply(domain(1), "--update")
     assert '"retired"' in (tmp_path / "web01.hints").read_text()
     assert buses(apply(domain(3)).stdout) == buses(apply(domain(3), "--update").stdout)
+
+
+def test_the_sidecars_files_are_as_kubevirt_takes_them() -> None:
+    """The annotation is JSON with what KubeVirt's hookSidecars have; the script passes on what the shim gives it."""
+    from ruamel.yaml import YAML
+
+    folder = Path(__file__).parents[2] / "container"
+    machine = YAML(typ="safe").load((folder / "virtual-machine.yaml").read_text())
+    (sidecar,) = json.loads(machine["spec"]["template"]["metadata"]["annotations"]["hooks.kubevirt.io/hookSidecars"])
+    assert set(sidecar) == {"args", "image"} and sidecar["args"] == ["--version", "v1alpha3"]
+    spec = machine["spec"]["template"]["spec"]
+    assert {one["name"] for one in spec["domain"]["devices"]["disks"]} == {one["name"] for one in spec["volumes"]}
+    kubevirt = YAML(typ="safe").load((folder / "kubevirt.yaml").read_text())
+    assert kubevirt["spec"]["configuration"]["developerConfiguration"]["featureGates"] == ["Sidecar"]
+    script = (folder / "onDefineDomain").read_text()
+    assert os.access(folder / "onDefineDomain", os.X_OK) and script.count('mdtool hook kubevirt "$@"') == 2

@@ -1,0 +1,117 @@
+#!/usr/bin/python
+# Copyright (c) 2026 the mdtool maintainers
+# MIT License (see LICENSE of mdtool)
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: audit
+short_description: Say what guests will see differently with another QEMU
+description:
+  - Starts the machine of each description, without its disks and NICs, on the old and the new QEMU, and compares.
+  - Nothing changes, in no guest and no file.
+version_added: "0.1.0"
+author: the mdtool maintainers (@mdtool)
+attributes:
+  check_mode:
+    description: Says what would change, and changes nothing.
+    support: full
+  diff_mode:
+    description: Shows what changes in files.
+    support: none
+options:
+  sources:
+    description: Descriptions, or folders of them.
+    type: list
+    elements: path
+    required: true
+  qemu:
+    description: The new QEMU, a binary.
+    type: path
+  qemu_root:
+    description: The folder that the new QEMU lives in, as / does.
+    type: path
+  against:
+    description: The old QEMU, a binary; the installed one without it.
+    type: path
+  causes:
+    description: Whether to look for the properties that are responsible, which takes longer.
+    type: bool
+    default: true
+  migration:
+    description: Whether to try the state of one in the other.
+    type: bool
+    default: true
+  fail_on:
+    description: Fail where something at least so bad is found.
+    type: str
+    choices: [identity, address, pci, property, firmware, text]
+  executable:
+    description: The command; a name is looked for on PATH, in /usr/local/bin and in /opt/mdtool/bin.
+    type: path
+    default: mdtool
+  connect:
+    description: The URI of libvirt; libvirt's own default without it.
+    type: str
+requirements:
+  - mdtool on the host, which the role P(mdtool.machine.mdtool#role) installs
+"""
+
+EXAMPLES = r"""
+- name: May this host get the new QEMU
+  mdtool.machine.audit:
+    sources: [/var/lib/mdtool/guests]
+    qemu_root: /srv/new
+    fail_on: property
+"""
+
+RETURN = r"""
+guests:
+  description: What C(mdtool audit --json) says of each description.
+  returned: always
+  type: dict
+verdicts:
+  description: Each verdict, with the descriptions that it is about.
+  returned: always
+  type: dict
+"""
+
+import os
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.mdtool.machine.plugins.module_utils.mdtool import ARGUMENTS, Mdtool, flags
+
+
+def main():
+    module = AnsibleModule(
+        argument_spec=dict(
+            ARGUMENTS,
+            sources={"type": "list", "elements": "path", "required": True},
+            qemu={"type": "path"},
+            qemu_root={"type": "path"},
+            against={"type": "path"},
+            causes={"type": "bool", "default": True},
+            migration={"type": "bool", "default": True},
+            fail_on={"type": "str", "choices": ["identity", "address", "pci", "property", "firmware", "text"]},
+        ),
+        supports_check_mode=True,
+    )
+    mdtool = Mdtool(module)
+    params = module.params
+    words = ["audit", *flags(params, "qemu", "qemu_root", "against", "fail_on", "connect")]
+    words += [] if params["causes"] else ["--no-causes"]
+    words += [] if params["migration"] else ["--no-migration"]
+    sources = [os.path.expanduser(source) for source in params["sources"]]
+    status, rows, messages = mdtool.run(*([*words, "--output-format", "jsonl", "--", *sources]))
+    rows = [rows] if isinstance(rows, dict) else rows or []
+    verdicts = {}
+    for row in rows:
+        verdicts.setdefault(row["result"]["verdict"], []).append(row["guest"])
+    guests = {row["guest"]: row["result"] for row in rows}
+    if status and params["fail_on"]:
+        module.fail_json(msg="guests will see a difference", guests=guests, verdicts=verdicts, stderr=messages)
+    module.exit_json(changed=False, guests=guests, verdicts=verdicts)
+
+
+if __name__ == "__main__":
+    main()
