@@ -8,6 +8,7 @@ import os
 import pwd
 import stat
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
@@ -260,14 +261,14 @@ def _umask() -> int:
 
 
 @contextmanager
-def locked(*paths: str | Path) -> Iterator[None]:
+def locked(*paths: str | Path, seconds: float | None = None) -> Iterator[None]:
     """Hold the right to rewrite all of ``paths``; a second writer waits until the first is done.
 
     What is rewritten must be read inside of the ``with``: a writer that waited would put back what it read before.
 
     The lock is on the file itself (on its folder where there is none yet), so that no lock file is left behind.  A writer
     that waited may find another file under the name, since files are replaced by renaming: it starts over with that one.
-    Standard output needs no lock.
+    Standard output needs no lock.  With ``seconds``, raises MdtoolError where it takes longer to get the right.
     """
     named = {Path(os.path.realpath(path)): path for path in paths if not is_standard(path)}
     held: set[tuple[int, int]] = set()  # two names may be one file, or two new files of one folder
@@ -279,11 +280,26 @@ def locked(*paths: str | Path) -> Iterator[None]:
                 key = os.fstat(descriptor).st_dev, os.fstat(descriptor).st_ino
                 if key in held:
                     break
-                fcntl.flock(descriptor, fcntl.LOCK_EX)
+                _wait_for(descriptor, named[target], seconds)
                 if _still_there(descriptor, target):
                     held.add(key)
                     break
         yield
+
+
+def _wait_for(descriptor: int, named: str | Path, seconds: float | None) -> None:
+    if seconds is None:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        return
+    deadline = time.monotonic() + seconds
+    while True:
+        with suppress(BlockingIOError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        if time.monotonic() > deadline:
+            remedy = "look with lslocks which one, and end it"
+            raise MdtoolError(f"{named} has been locked by another process for {seconds:g} s", remedy=remedy, rule="locked")
+        time.sleep(0.01)
 
 
 def _opened(target: Path, named: str | Path) -> int:

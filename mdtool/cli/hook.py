@@ -8,7 +8,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mdtool.errors import InputError, MdtoolError
+from mdtool.errors import InputError, as_error
+from mdtool.files import write_file
 
 if TYPE_CHECKING:
     from mdtool.integrations.hooks import Answer
@@ -49,26 +50,43 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    given = args.domain.encode(errors="surrogateescape") if args.caller == "kubevirt" else b""
+    given = _given(args)
     try:
-        if args.caller in ("libvirt", "cloudstack"):
-            given = sys.stdin.buffer.read()
         answer = _answer(args, given)
-    except MdtoolError as error:
+    except Exception as found:  # also what nobody foresaw must not hold up a start where an error is to pass
+        error = as_error(found)
         differs = error.rule == "hook-differs"
         _journal(f"{args.caller}: {error}")
         if args.log_only if differs else args.on_error == "pass":
             print(error, file=sys.stderr)
-            if args.caller in ("kubevirt", "cloudstack"):
-                sys.stdout.buffer.write(given)
+            _put(args, getattr(found, "output", None), given)
             return 0
         raise
     if answer.journal:
         _journal(f"{args.caller}: {answer.journal}")
     if answer.advice:
         print(answer.advice, file=sys.stderr)
-    sys.stdout.buffer.write(answer.output.encode())
+    _put(args, answer.output, given)
     return 0
+
+
+def _given(args: argparse.Namespace) -> bytes:
+    """The XML that the caller gives; of oVirt, which names a file, none."""
+    if args.caller == "kubevirt":
+        return str(args.domain).encode(errors="surrogateescape")
+    return sys.stdin.buffer.read() if args.caller in ("libvirt", "cloudstack") else b""
+
+
+def _put(args: argparse.Namespace, output: str | None, given: bytes) -> None:
+    """The answer, where the caller looks for it; None for the XML as it was given."""
+    if args.caller == "ovirt":
+        path = Path(os.environ.get(DOMXML, ""))
+        if output is not None and output.encode() != path.read_bytes():
+            write_file(path, output)
+    elif output is not None:
+        sys.stdout.buffer.write(output.encode())
+    elif args.caller != "libvirt":  # which takes nothing for that
+        sys.stdout.buffer.write(given)
 
 
 def _answer(args: argparse.Namespace, given: bytes) -> Answer:

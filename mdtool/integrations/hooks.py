@@ -17,12 +17,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mdtool.errors import ConflictError, InputError
-from mdtool.files import bytes_from_file, write_file
+from mdtool.errors import ConflictError, InputError, MdtoolError
+from mdtool.files import bytes_from_file
 from mdtool.guest.devices import guest_from_bytes
 from mdtool.integrations.placement import Placement, Store, placed
 from mdtool.launch.hints import hints_from_text, hints_from_tree
-from mdtool.records import dataclass, replace
+from mdtool.records import dataclass
 from mdtool.review.plan import text_from_plan
 from mdtool.text import pattern
 
@@ -38,6 +38,14 @@ class Answer:
     output: str = ""
     journal: str = ""
     advice: str = ""
+
+
+class NotKept(MdtoolError):
+    """The store cannot be written (full, read-only); ``output`` is the XML with every device in its place all the same."""
+
+    def __init__(self, error: MdtoolError, output: str) -> None:
+        super().__init__(error.what, at=error.at, expected=error.expected, remedy=error.remedy, rule=error.rule)
+        self.output = output
 
 
 def _line(name: str, placement: Placement, *, kept: bool) -> str:
@@ -59,6 +67,7 @@ def libvirt(words: list[str], data: bytes, store: Store) -> Answer:
     name, operation, sub = [*words, "", "", ""][:3]
     if (operation, sub) not in (("prepare", "begin"), ("migrate", "begin"), ("restore", "begin")):
         return Answer()
+    store.check()
     if (store.path(name)).suffix != ".yaml":
         return Answer(journal=f"{name}: no description in the store, started as it is")
     committed = store.committed(name)
@@ -85,6 +94,8 @@ def kubevirt(vmi: str, domain: str, store: Store | None) -> Answer:
     if store is not None:
         return _kept(f"{namespace}_{name}", domain.encode(), store)
     text = annotations.get(ANNOTATION)
+    if not isinstance(text, str | None):
+        raise InputError(f"the annotation {ANNOTATION} is no text", expected="what mdtool hints export writes", rule="vmi")
     old = hints_from_text(text, f"annotation {ANNOTATION}") if text else None
     placement = placed(domain.encode(), "domain.xml", old)
     new = hints_from_tree(placement.tree)
@@ -121,17 +132,17 @@ def cloudstack(data: bytes, store: Store) -> Answer:
 
 
 def ovirt(path: Path, store: Store) -> Answer:
-    """oVirt's before_vm_start: the XML file is replaced."""
+    """oVirt's before_vm_start: the XML file is replaced by what ``output`` is."""
     data = bytes_from_file(path)
-    answer = _kept(guest_from_bytes(data, str(path)).name, data, store)
-    if answer.output.encode() != data:
-        write_file(path, answer.output)
-    return replace(answer, output="")
+    return _kept(guest_from_bytes(data, str(path)).name, data, store)
 
 
 def _kept(name: str, data: bytes, store: Store) -> Answer:
     """Put the devices where the store has them, and keep where they are now."""
     with store.held(name) as path:
         placement = placed(data, f"{name}.xml", store.read(path))
-        changed = store.write(path, placement.tree)
+        try:
+            changed = store.write(path, placement.tree)
+        except MdtoolError as error:
+            raise NotKept(error, placement.xml) from None
     return Answer(placement.xml, _line(name, placement, kept=changed))

@@ -28,6 +28,8 @@ from mdtool.records import dataclass
 from mdtool.sources import data_from_source
 from mdtool.text import pattern
 
+#: how long a start waits for another one of the same guest
+LOCK_SECONDS = 10.0
 #: names that are a file's name as they stand; others are replaced by their hash
 _FILE_NAME = pattern(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}")
 
@@ -76,14 +78,16 @@ class Store:
         description = self.folder / f"{name}.yaml"
         return description if description.exists() else self.folder / f"{name}.hints"
 
+    def check(self) -> None:
+        """Raise InputError where the folder is not there: not mounted, for one."""
+        if not self.folder.is_dir():
+            raise InputError(f"{self.folder} is not a directory", remedy="make it, or name another with --store", rule="store")
+
     @contextmanager
     def held(self, name: str) -> Iterator[Path]:
         """The file of a guest, with the right to rewrite it: two starts of one guest wait for each other."""
-        if not self.folder.is_dir():
-            raise InputError(
-                f"{self.folder} is not a directory", remedy="make it, or name another with --store", rule="store"
-            )
-        with locked(self.path(name)):
+        self.check()
+        with locked(self.path(name), seconds=LOCK_SECONDS):
             yield self.path(name)
 
     def read(self, path: Path) -> Tree | None:

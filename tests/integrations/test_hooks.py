@@ -283,3 +283,54 @@ def test_the_sidecars_files_are_as_kubevirt_takes_them() -> None:
     assert kubevirt["spec"]["configuration"]["developerConfiguration"]["featureGates"] == ["Sidecar"]
     script = (folder / "onDefineDomain").read_text()
     assert os.access(folder / "onDefineDomain", os.X_OK) and script.count('mdtool hook kubevirt "$@"') == 2
+
+
+def test_a_store_that_cannot_be_written_moves_no_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where an error is to pass, the devices are in their places all the same; else nothing is handed on."""
+    from mdtool.errors import MdtoolError
+    from mdtool.integrations import hooks, placement
+
+    first = hooks.cloudstack(domain().encode(), placement.Store(tmp_path))
+
+    def full(*_: object) -> None:
+        raise MdtoolError("No space left on device")
+
+    monkeypatch.setattr(placement, "write_file", full)
+    with pytest.raises(hooks.NotKept) as caught:
+        hooks.cloudstack(domain(3, 12).encode(), placement.Store(tmp_path))
+    old, now = buses(first.output), buses(caught.value.output)
+    assert {name: now[name] for name in old} == old and len(now) > len(old)
+    # and so on a command line: its own store is a folder that nothing can be written into
+    (tmp_path / "default_win.hints").rename(tmp_path / "kept")
+    os.link(tmp_path / "kept", tmp_path / "default_win.hints")
+    passed = hook("cloudstack", "--store", tmp_path, "--on-error", "pass", stdin=domain(3, 12))
+    assert passed.returncode == 0 and "hard links" in passed.stderr and buses(passed.stdout) == now
+    path = tmp_path / "hook.xml"
+    path.write_text(domain(3, 12))
+    passed = hook("ovirt", "--store", tmp_path, "--on-error", "pass", _hook_domxml=str(path))
+    assert passed.returncode == 0 and passed.stdout == "" and buses(path.read_text()) == now
+    refused = hook("cloudstack", "--store", tmp_path, stdin=domain(3, 12))
+    assert (refused.returncode, refused.stdout) == (2, "")
+
+
+def test_a_start_waits_for_no_lock_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mdtool.errors import MdtoolError
+    from mdtool.files import locked
+    from mdtool.integrations import hooks, placement
+
+    store = placement.Store(tmp_path)
+    hooks.cloudstack(domain().encode(), store)
+    monkeypatch.setattr(placement, "LOCK_SECONDS", 0.05)
+    with locked(tmp_path / "default_win.hints"), pytest.raises(MdtoolError, match="locked by another process"):
+        hooks.cloudstack(domain().encode(), store)
+
+
+def test_what_nobody_foresaw_passes_too(tmp_path: Path) -> None:
+    """An annotation that is no text, a store that is not mounted: an error of the hook, by its configuration."""
+    number = json.dumps({"metadata": {"name": "win", "annotations": {ANNOTATION: 7}}})
+    refused = hook("kubevirt", "--vmi", number, "--domain", domain())
+    assert refused.returncode == 2 and "is no text" in refused.stderr and refused.stdout == ""
+    gone = ["libvirt", "--store", tmp_path / "not-mounted", "--", "web01", "prepare", "begin", "-"]
+    assert hook(*gone, stdin=guarded(2)).returncode == 2
+    passed = hook(*gone[:3], "--on-error", "pass", *gone[3:], stdin=guarded(2))
+    assert passed.returncode == 0 and passed.stdout == ""
