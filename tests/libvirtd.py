@@ -22,6 +22,7 @@ import sys
 import tempfile
 import threading
 import time
+import uuid
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -69,6 +70,8 @@ def isolate(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
         return {**found, VARIABLE: f"-run the tests where root may mount ({error.strerror})"}
     for name, text in CONFIGURATION.items():
         Path("/etc/libvirt", name).write_text(text)
+    with Path("/etc/libvirt/libvirtd.conf").open("a") as file:
+        file.write(f'host_uuid = "{uuid.uuid4()}"\n')  # another host than this one, so that guests can migrate
     HOOKS.mkdir()
     (HOOKS / "qemu").write_text(HOOK)
     (HOOKS / "qemu").chmod(0o755)

@@ -78,6 +78,7 @@ class Fleet:
             "ANSIBLE_NOCOLOR": "1",
             "ANSIBLE_DEPRECATION_WARNINGS": "0",
             "ANSIBLE_SSH_RETRIES": "0",
+            "ANSIBLE_PIPELINING": "1",
             "PYTHONPATH": str(ROOT),
             "LC_ALL": "C.UTF-8",
         }
