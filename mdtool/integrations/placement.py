@@ -81,7 +81,9 @@ class Store:
     def check(self) -> None:
         """Raise InputError where the folder is not there: not mounted, for one."""
         if not self.folder.is_dir():
-            raise InputError(f"{self.folder} is not a directory", remedy="make it, or name another with --store", rule="store")
+            raise InputError(
+                f"{self.folder} is not a directory", remedy="make it, or name another with --store", rule="store"
+            )
 
     @contextmanager
     def held(self, name: str) -> Iterator[Path]:
