@@ -220,7 +220,8 @@ def _modules(fleet: Fleet) -> None:
     xml.write_text(re.sub(r"<interface .*</interface>", NIC.format(n=3) + NIC.format(n=7), files[0], flags=re.S))
     both = {"guest": str(xml), "description": str(yaml)}
     checked = fleet.module("alpha", "reconcile", **both, **program, check=True)
-    assert checked["changed"] and "net1" in checked["diff"][0]["after"] and yaml.read_text() == files[1], checked
+    added = [step["name"] for step in checked["plan"]["steps"] if step["action"] == "add"]
+    assert checked["changed"] and "net1" in added and yaml.read_text() == files[1], checked
     assert fleet.module("alpha", "reconcile", **both, **program)["changed"] and "net1" in yaml.read_text()
     assert not fleet.module("alpha", "reconcile", **both, **program)["changed"]
     differs = fleet.module("alpha", "verify", description=str(yaml), source="libvirt:db", **program)
