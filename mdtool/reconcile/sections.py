@@ -31,7 +31,7 @@ def merged_sections(
             _keep_machine_type(guest, tree, now, report)
         have = flat(getattr(tree, name))
         applied = flat(tree.applied.get(f"@{name}", {}))
-        if name == "cpu" and same_cpu_model(str(now.get("model")), str(have.get("model"))):
+        if name == "cpu" and "model" in have and same_cpu_model(str(now.get("model")), str(have["model"])):
             now["model"] = have["model"]  # another name of it
             wanted = {**wanted, name: nested(now, "\0")}
         if name == "cpu" and "model" not in have and is_host_model(guest.domain) and guest.host_model() is None:
