@@ -115,6 +115,8 @@ class Guest:
 
     ``known`` are the models of the controllers, by type and index, that its description has: what the XML leaves open, the
     machine that is described has chosen.
+
+    ``migratable``: the XML is libvirt's for a migration or a saved guest, which leaves out what every libvirt adds itself.
     """
 
     file: str
@@ -128,6 +130,7 @@ class Guest:
     host_model: Callable[[], Mapping[str, Any] | None] = field(default=unknown, compare=False, repr=False)
     applied: Mapping[str, Any] | None = field(default=None, compare=False, repr=False)
     known: Mapping[tuple[str, int], str] = field(default_factory=dict, compare=False, repr=False)
+    migratable: bool = field(default=False, compare=False, repr=False)
 
     def implies(self, section: str, *path: str) -> bool:
         """Whether libvirt's own choice is to be there: in a fresh guest, and where an earlier reconcile set it."""

@@ -71,7 +71,7 @@ def libvirt(words: list[str], data: bytes, store: Store) -> Answer:
     if (store.path(name)).suffix != ".yaml":
         return Answer(journal=f"{name}: no description in the store, started as it is")
     committed = store.committed(name)
-    placement = placed(data, f"{name}.xml", committed)
+    placement = placed(data, f"{name}.xml", committed, migratable=operation != "prepare")
     if placement.differs:
         raise ConflictError(
             f"{name} would get other hardware than its description says:\n{text_from_plan(placement.plan)}",

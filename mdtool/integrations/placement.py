@@ -24,7 +24,7 @@ from mdtool.machine.edit import rewritten
 from mdtool.machine.tree import Tree
 from mdtool.reconcile import reconcile
 from mdtool.reconcile.plan import Plan
-from mdtool.records import dataclass
+from mdtool.records import dataclass, replace
 from mdtool.sources import data_from_source
 from mdtool.text import pattern
 
@@ -54,12 +54,12 @@ class Placement:
         return self.old is not None and self.plan.is_seen
 
 
-def placed(data: bytes, file: str, old: Tree | None) -> Placement:
+def placed(data: bytes, file: str, old: Tree | None, *, migratable: bool = False) -> Placement:
     """The XML with the addresses that ``old`` has; at a first start with its own, and those that libvirt would choose.
 
-    Raises what reading and reconciling raise.
+    ``migratable`` as for ``Guest``.  Raises what reading and reconciling raise.
     """
-    guest = guest_from_bytes(data, file)
+    guest = replace(guest_from_bytes(data, file), migratable=migratable)
     result = reconcile(guest, old)
     xml = xml_with_places(guest.source, guest, result.tree, wanted_from_guest(guest, Report()))
     return Placement(xml, result.tree, result.plan, old)

@@ -223,8 +223,8 @@ def _globals(guest: Guest) -> Iterator[tuple[str, Any]]:
             what, remedy = "the watchdog itco is one of q35's chipset", "another model, or a q35 machine type"
             raise InputError(what, at=domain.at("devices/watchdog"), remedy=remedy, rule="watchdog")
         yield "ICH9-LPC.noreboot", False
-    elif guest.is_q35 and is_later(machine_of(guest).name) and guest.implies("features", "globals", "ICH9-LPC.noreboot"):
-        yield "ICH9-LPC.noreboot", False  # libvirt adds that watchdog
+    elif guest.is_q35 and _has_libvirts_watchdog(guest):
+        yield "ICH9-LPC.noreboot", False
     for timer in domain.all("clock/timer"):
         if timer.get("@name") == "pit" and timer.get("@tickpolicy") in ("delay", "discard"):
             yield "kvm-pit.lost_tick_policy", timer.get("@tickpolicy")
@@ -238,6 +238,12 @@ def _globals(guest: Guest) -> Iterator[tuple[str, Any]]:
             yield "spapr-nvram.reg", f"{_NVRAM if reg is None else reg:#x}"
     if guest.is_i440fx:
         yield from _of_the_chipset(guest)
+
+
+def _has_libvirts_watchdog(guest: Guest) -> bool:
+    """Whether libvirt adds the watchdog of q35's chipset, or has left it out of this XML."""
+    added = guest.migratable or is_later(machine_of(guest).name)
+    return added and guest.implies("features", "globals", "ICH9-LPC.noreboot")
 
 
 def _of_the_chipset(guest: Guest) -> Iterator[tuple[str, Any]]:
