@@ -232,7 +232,8 @@ def _modules(fleet: Fleet) -> None:
     xml.write_text(files[0])
     yaml.write_text(files[1])
     described = fleet.module("alpha", "description", folder=str(alpha.folder), **program, check=True)
-    assert not described["changed"] and set(described["files"]) == {"db.xml", "db.yaml", "web.xml", "web.yaml"}, described
+    assert set(described["files"]) == {"db.xml", "db.yaml", "web.xml", "web.yaml"}, described
+    assert "db: as it was" in described["messages"] and xml.read_text() == files[0], described
 
 
 def _audit(fleet: Fleet) -> None:
