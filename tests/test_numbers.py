@@ -9,7 +9,6 @@ from mdtool.commandline.sizes import bytes_of
 from mdtool.guest.platform.memory import numbers_of
 from mdtool.guest.spots import indices_taken
 from mdtool.guest.write import _target_of
-from mdtool.importer.domain import _distance
 from mdtool.launch.argv import ordered
 from mdtool.launch.backends.net import _number
 from mdtool.machine.tree import Bus, Node, Tree
@@ -28,7 +27,6 @@ def test_a_number_that_is_none_is_no_traceback(text: str) -> None:
     assert indices_taken([node]) == frozenset()
     assert _target_of(node) == ({"chassis": "1", "port": "0x1"} if text == "+1" else {})
     assert numbers_of(f"{text}-3,4") == [4]
-    assert _distance({"src": text}) == {}
     assert _next_name(f"net{text}", set()).startswith("net")
     assert isinstance(_number(text), int)
     assert value_of(text) == _scalar(text) == text

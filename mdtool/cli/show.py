@@ -39,7 +39,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from mdtool.files import write_file
-    from mdtool.review.show import Filter, headline, lines_of_diff, lines_of_plan, pruned, text, view
+    from mdtool.review.show import Filter, headline, lines_of_diff, pruned, text, view
     from mdtool.sources import guest_from_source, tree_from_source
 
     access = access_of(args)
@@ -48,6 +48,7 @@ def run(args: argparse.Namespace) -> int:
     changes = lines_of_diff(old, tree) if old is not None else []
     if args.plan:
         from mdtool.reconcile import reconcile
+        from mdtool.review.lines import lines_of_plan
 
         result, old = reconcile(guest_from_source(args.plan, access), tree), tree
         tree, changes = result.tree, lines_of_plan(result.plan, old, result.tree)

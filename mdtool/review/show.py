@@ -13,13 +13,11 @@ from typing import Any, NamedTuple
 
 from mdtool.machine.facts import kind_of
 from mdtool.machine.tree import BUILTIN, Bus, Node, Place, Tree, node_name
-from mdtool.machine.values import natural, plain
+from mdtool.machine.values import plain
 from mdtool.machine.writer import address_key
-from mdtool.reconcile.plan import Action, Plan
 from mdtool.records import dataclass, field, replace
-from mdtool.review.diff import ADDED, CHANGED, MOVED, REMOVED, REPLACED, SYMBOLS, Change, Diff, diff, paired, where
+from mdtool.review.diff import ADDED, MOVED, REMOVED, REPLACED, SYMBOLS, Change, Diff, diff, paired, where
 from mdtool.review.names import names as names_of
-from mdtool.review.plan import text_from_step, with_names
 from mdtool.text import one_line
 
 
@@ -133,20 +131,9 @@ class Line(NamedTuple):
     text: str
 
 
-_ACTIONS = {Action.ADD: ADDED, Action.REMOVE: REMOVED, Action.MODIFY: CHANGED, Action.REPLACE: REPLACED}
-
-
 def lines_of_diff(old: Tree, new: Tree) -> list[Line]:
     """What ``view`` marks, a line each."""
     return [Line(change.node, change.kind, " ".join(str(change).split())) for change in diff(old, new).changes]
-
-
-def lines_of_plan(plan: Plan, old: Tree, new: Tree) -> list[Line]:
-    """The steps of a plan, with its reasons and what the guest calls the devices."""
-    steps = [step for step in with_names(plan, old, new).steps if step.action is not Action.KEEP or step.renamed]
-    order = list(Action)
-    steps.sort(key=lambda step: (order.index(step.action), natural(step.name)))
-    return [Line(step.name, _ACTIONS.get(step.action, CHANGED), " ".join(text_from_step(step).split())) for step in steps]
 
 
 def _importance(bus: Bus) -> tuple[int, str]:

@@ -400,7 +400,7 @@ def test_every_kind_of_host_device_is_known() -> None:
     [
         (f"<disk type='network'><driver type='raw'/><source protocol='rbd' name='p/i'/>{VDA}</disk>", "behind 'rbd'"),
         (f"<disk type='volume'><driver type='raw'/><source pool='p' volume='v'/>{VDA}</disk>", "type 'volume'"),
-        ("<vsock model='virtio'><cid auto='yes'/></vsock>", "a CID that nobody chose"),
+        ("<vsock model='virtio'><cid auto='yes'/></vsock>", "a vsock without a CID"),
         (f"<interface type='direct'>{NIC}<source dev='eth0'/></interface>", "type 'direct'"),
         (f"<interface type='network'>{NIC}<source network='lan'/></interface>", "network 'lan'"),
         (f"<interface type='bridge'>{NIC}<source bridge='b'/><virtualport type='openvswitch'/></interface>", "openvswitch"),

@@ -122,9 +122,9 @@ def test_sources_that_are_no_monitor(tmp_path: Path) -> None:
     told = {
         str(tmp_path / "none"): "there is no such socket",
         str(tmp_path / "file"): "is not a socket",
-        str(stale): "nobody listens",
+        str(stale): "nothing listens there",
         "tcp:localhost": "no port",
-        "tcp:localhost:1": "nobody listens",
+        "tcp:localhost:1": "nothing listens there",
         "pid:none": "not a number",
         f"pid:{2**22 + 1}": "No such file",
         f"pid:{os.getpid()}": "name no QMP monitor",

@@ -256,7 +256,7 @@ def controller(element: Element, node: Node | None, host: Host) -> Backend:
 def vsock(element: Element, _node: Node | None, _host: Host) -> Backend:
     """QEMU opens /dev/vhost-vsock itself; which number is free on a host only libvirt keeps count of."""
     if element.get("cid/@address") is None:
-        raise refused(element, "no CID was chosen (<cid auto='no' address='3'/> does)", path="cid/@auto")
+        raise refused(element, "a vsock without a CID (<cid auto='no' address='3'/> has one)", path="cid/@auto")
     return NOTHING
 
 
