@@ -290,7 +290,8 @@ def original(words: Sequence[str], folder: Path) -> Iterator[tuple[Session | Non
     if not {"-display", "-nographic", "-vnc", "-spice", "-curses", "-sdl"} & set(words):
         more += ["-display", "none"]
     log = (folder / "original.log").open("w+")
-    process = subprocess.Popen([*words, *more], stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=folder)
+    command = [word for word in words if word != "-daemonize"]  # or nobody would end it
+    process = subprocess.Popen([*command, *more], stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=folder)
     try:
         while not socket.exists() or not _answers(socket):
             try:

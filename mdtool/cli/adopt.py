@@ -56,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
             except MdtoolError as error:
                 failed += 1
                 say(f"{progress}{work[future]}: {error}")
-    print(f"{len(names) - failed} guests in {folder}")
+    print(f"guests in {folder}: {len(names) - failed}")
     return 2 if failed else 0
 
 
