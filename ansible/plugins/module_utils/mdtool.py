@@ -29,9 +29,8 @@ class Mdtool:
         if status not in good:
             found = parsed(output)
             errors = found if isinstance(found, list) else []
-            said = "; ".join(one.get("what", "") for one in errors if isinstance(one, dict))
             self.module.fail_json(
-                msg=said or messages.strip() or output.strip() or "mdtool ended with status %d" % status,
+                msg=said(errors) or messages.strip() or output.strip() or "mdtool ended with status %d" % status,
                 errors=errors,
                 rc=status,
                 stderr=messages,
@@ -52,6 +51,12 @@ def parsed(output):
         return [json.loads(line) for line in output.splitlines()]
     except ValueError:
         return None
+
+
+def said(errors):
+    """What errors say, in one line."""
+    found = errors if isinstance(errors, list) else []
+    return "; ".join(one.get("what", "") for one in found if isinstance(one, dict))
 
 
 def flags(params, *names):

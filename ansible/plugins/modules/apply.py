@@ -83,7 +83,7 @@ left:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.mdtool.machine.plugins.module_utils.mdtool import ARGUMENTS, Mdtool, flags, parsed
+from ansible_collections.mdtool.machine.plugins.module_utils.mdtool import ARGUMENTS, Mdtool, flags, parsed, said
 
 
 def main():
@@ -129,12 +129,6 @@ def main():
         what = "; ".join("{} {}: {}".format(one["action"], one["name"], one["why"]) for one in left)
         module.fail_json(msg="not done: " + what, changed=len(left) < len(live), left=left, plan=found)
     module.exit_json(changed=True, pending=status == 1, plan=found, messages=messages.splitlines())
-
-
-def said(errors):
-    """What errors say, in one line."""
-    found = errors if isinstance(errors, list) else []
-    return "; ".join(one.get("what", "") for one in found if isinstance(one, dict))
 
 
 if __name__ == "__main__":

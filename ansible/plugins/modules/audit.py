@@ -102,7 +102,7 @@ def main():
     words += [] if params["causes"] else ["--no-causes"]
     words += [] if params["migration"] else ["--no-migration"]
     sources = [os.path.expanduser(source) for source in params["sources"]]
-    status, rows, messages = mdtool.run(*([*words, "--output-format", "jsonl", "--", *sources]))
+    status, rows, messages = mdtool.run(*words, "--output-format", "jsonl", "--", *sources)
     rows = [rows] if isinstance(rows, dict) else rows or []
     verdicts = {}
     for row in rows:
