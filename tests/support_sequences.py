@@ -22,7 +22,7 @@ from mdtool.guest.model import Guest
 from mdtool.guest.write import xml_with_places
 from mdtool.machine.document import Document, document_from_text, tree_with
 from mdtool.machine.edit import rewritten
-from mdtool.machine.tree import BUILTIN, HAND, Node, Place, Tree
+from mdtool.machine.tree import BUILTIN, MANUAL, Node, Place, Tree
 from mdtool.machine.writer import yaml_from_tree
 from mdtool.reconcile import Options, Result, reconcile
 from mdtool.reconcile.assemble import assembled, parts_of
@@ -286,7 +286,7 @@ class World:
         ):
             parts = parts_of(old.tree)
             name = f"mine{slot}"
-            parts.put(name, root, Node("pci-testdev", id=name, address=f"{slot:02x}.0", origin=HAND))
+            parts.put(name, root, Node("pci-testdev", id=name, address=f"{slot:02x}.0", origin=MANUAL))
             self.text = rewritten(old, assembled(parts, old.tree))
             self.hand.add(name)
 
@@ -409,12 +409,12 @@ def nothing_shared(tree: Tree) -> None:
 
 def survivors_stay(before: Tree, after: Tree, result: Result) -> None:
     """Bus, address and id of whatever is in both, but for what the plan says was replaced."""
-    old = {p.node.origin: p for p in before.places if marked(p.node.origin or "") or p.node.origin == HAND}
+    old = {p.node.origin: p for p in before.places if marked(p.node.origin or "") or p.node.origin == MANUAL}
     new = {p.node.origin: p for p in after.places}
     replaced = {step.origin for step in result.plan.steps if step.action is Action.REPLACE}
     for origin, was in old.items():
         now = new.get(origin)
-        if now is None or origin == HAND:
+        if now is None or origin == MANUAL:
             continue
         if origin in replaced:
             assert was.node.driver != now.node.driver, f"{was} was replaced by {now}, and its model is the same"

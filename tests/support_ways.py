@@ -17,7 +17,7 @@ from mdtool.guest.devices import guest_from_file
 from mdtool.guest.model import Guest
 from mdtool.launch.context import Context
 from mdtool.launch.hints import hints_from_tree, tree_from_hints
-from mdtool.launch.libvirt import NAMESPACE, launched_by_libvirt, overrides_by_hand, xml_for_libvirt
+from mdtool.launch.libvirt import NAMESPACE, launched_by_libvirt, manual_overrides, xml_for_libvirt
 from mdtool.launch.prepare import Prepared, prepared, wanted_by
 from mdtool.launch.run import Settings
 from mdtool.launch.start import started
@@ -127,7 +127,7 @@ class Ways:
         try:
             if incoming:
                 source = Path(self.guest.file).read_bytes()
-                text = xml_for_libvirt(source, self.guest, self.tree, wanted, overrides_by_hand(self.tree, wanted))
+                text = xml_for_libvirt(source, self.guest, self.tree, wanted, manual_overrides(self.tree, wanted))
                 name += f"-{uuid.uuid4().hex[:4]}"
                 Virsh()("create", "--paused", str(self._waiting(name, text)))
             else:

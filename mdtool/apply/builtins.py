@@ -16,7 +16,7 @@ from mdtool.guest.model import Guest
 from mdtool.guest.xml import Element
 from mdtool.machine.document import tree_with
 from mdtool.machine.pci import pci_facts, properties_digest
-from mdtool.machine.tree import BUILTIN, HAND, Node, Place, Properties, Tree
+from mdtool.machine.tree import BUILTIN, MANUAL, Node, Place, Properties, Tree
 from mdtool.machine.values import same
 from mdtool.reconcile.assemble import assembled, parts_of
 from mdtool.reconcile.merge import ABSENT, Change
@@ -86,7 +86,7 @@ def _followed_pins(pins: Properties, was: Properties, now: Properties) -> Proper
 
 def _without_newcomers(tree: Tree, before: Tree) -> Tree:
     """The devices that both have: an NVDIMM needs a machine that is told of them."""
-    known = {place.node.origin for place in before.places} | {BUILTIN, HAND}
+    known = {place.node.origin for place in before.places} | {BUILTIN, MANUAL}
     parts = parts_of(tree)
     for place in reversed(tree.places):  # from the leaves
         holds = any(parts.on(bus) for bus in parts.provided(place.name))

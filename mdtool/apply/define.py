@@ -6,7 +6,7 @@ from mdtool.apply.revise import Revision
 from mdtool.errors import ConflictError, MdtoolError
 from mdtool.guest.model import Guest
 from mdtool.guest.xml import element_from_bytes
-from mdtool.launch.libvirt import define_with_secrets, overrides_by_hand, with_uuid, xml_for_libvirt
+from mdtool.launch.libvirt import define_with_secrets, manual_overrides, with_uuid, xml_for_libvirt
 from mdtool.launch.prepare import wanted_by
 from mdtool.launch.start import Say
 from mdtool.machine.tree import Tree
@@ -16,7 +16,7 @@ from mdtool.qemu.virsh import Virsh
 def xml_to_define(guest: Guest, tree: Tree, uuid: str | None = None) -> str:
     """What libvirt keeps of the machine; ``uuid`` is the guest's where its XML does not say it."""
     wanted = wanted_by(guest, tree)
-    made = xml_for_libvirt(guest.source, guest, tree, wanted, overrides_by_hand(tree, wanted))
+    made = xml_for_libvirt(guest.source, guest, tree, wanted, manual_overrides(tree, wanted))
     return with_uuid(made.encode(), uuid).decode() if guest.uuid is None and uuid else made
 
 

@@ -24,7 +24,7 @@ from mdtool.guest.model import Guest
 from mdtool.guest.xml import Element
 from mdtool.launch.context import Context
 from mdtool.launch.device import Handover
-from mdtool.launch.libvirt import launched_by_libvirt, overrides_by_hand, refusal, xml_to_define
+from mdtool.launch.libvirt import launched_by_libvirt, manual_overrides, refusal, xml_to_define
 from mdtool.launch.preflight import check_host, check_outputs
 from mdtool.launch.prepare import Prepared, free_port, prepared, wanted_by
 from mdtool.launch.rehearse import rehearsal
@@ -143,7 +143,7 @@ class Relaunch:
                 raise managed_save(self.guest.name)
         make = xml_to_define(self.guest, self.tree, wanted, self.tree.guest.get("uuid"))
         try:
-            native = virsh("domxml-to-native", "qemu-argv", "/dev/stdin", text=make(overrides_by_hand(self.tree, wanted)))
+            native = virsh("domxml-to-native", "qemu-argv", "/dev/stdin", text=make(manual_overrides(self.tree, wanted)))
         except QemuError as error:
             raise refusal(error, self.guest, self.tree, wanted) from None
         for interface in self.guest.devices:

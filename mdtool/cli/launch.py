@@ -228,11 +228,11 @@ def _described(args: argparse.Namespace) -> Tree | None:
 
 
 def _by_libvirt(guest: Guest, tree: Tree, wanted: Sequence[Wanted], args: argparse.Namespace) -> int:
-    from mdtool.launch.libvirt import launched_by_libvirt, overrides_by_hand, xml_for_libvirt
+    from mdtool.launch.libvirt import launched_by_libvirt, manual_overrides, xml_for_libvirt
     from mdtool.launch.run import Differs, Settings
 
     if args.print:
-        result(xml_for_libvirt(guest.source, guest, tree, wanted, overrides_by_hand(tree, wanted)))
+        result(xml_for_libvirt(guest.source, guest, tree, wanted, manual_overrides(tree, wanted)))
         return 0
     try:
         settings = Settings(paused=args.paused, say=say)

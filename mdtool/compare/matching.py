@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from mdtool.machine.drivers import same_driver
-from mdtool.machine.tree import BUILTIN, HAND, Bus, Place, Tree
+from mdtool.machine.tree import BUILTIN, MANUAL, Bus, Place, Tree
 from mdtool.machine.values import same
 
 Pairs = list[tuple[Place, Place]]
@@ -29,7 +29,7 @@ def matched(description: Tree, machine: Tree) -> tuple[Pairs, list[Place], list[
     by_origin = {
         origin: place.name
         for place in left.values()
-        if (origin := place.node.origin) is not None and origin not in (BUILTIN, HAND)
+        if (origin := place.node.origin) is not None and origin not in (BUILTIN, MANUAL)
     }
     pairs: dict[str, Place] = {}
 

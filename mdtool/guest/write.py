@@ -17,7 +17,7 @@ from mdtool.guest.xmltext import Edits, New
 from mdtool.machine.buses.addresses import ADDRESSES
 from mdtool.machine.buses.pci import PCI_MODELS, targets_of
 from mdtool.machine.buses.providers import provider_of
-from mdtool.machine.tree import BUILTIN, HAND, Node, Place, Tree, Value
+from mdtool.machine.tree import BUILTIN, MANUAL, Node, Place, Tree, Value
 from mdtool.machine.values import number
 from mdtool.records import dataclass
 
@@ -55,8 +55,8 @@ def xml_with_places(source: bytes, guest: Guest, tree: Tree, wanted: Sequence[Wa
 
 
 def unwritten(tree: Tree) -> list[str]:
-    """The names of nodes that a hand added to the description: no element of libvirt's XML stands for them."""
-    return [place.name for place in tree.places if place.node.origin == HAND]
+    """The names of the description's manual nodes: no element of libvirt's XML stands for them."""
+    return [place.name for place in tree.places if place.node.origin == MANUAL]
 
 
 def _machine(guest: Guest, edits: Edits, tree: Tree) -> None:

@@ -2,7 +2,7 @@
 
 1. QEMU is started with the script's options, paused, with null back ends (``null``), and read.
 2. Each device that the machine does not have by itself gets an element (``elements``); where the XML has no words for
-   its host side it stays an option, in <qemu:commandline>; where it has none, it stays in the description as a hand's.
+   its host side it stays an option, in <qemu:commandline>; where it has none, it is a manual node of the description.
 3. The XML is read back: an element that asks for another device than QEMU has is taken back.
 """
 

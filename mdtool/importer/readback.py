@@ -11,7 +11,7 @@ from mdtool.importer.devices import Thing
 from mdtool.launch.rehearse import rehearsal
 from mdtool.machine.document import tree_with
 from mdtool.machine.drivers import same_driver
-from mdtool.machine.tree import HAND, Node, Tree
+from mdtool.machine.tree import MANUAL, Node, Tree
 from mdtool.machine.values import same
 from mdtool.reconcile import linked, reconcile
 from mdtool.reconcile.plan import Action
@@ -70,9 +70,9 @@ def linked_tree(tree: Tree, guest: Guest, wanted: Sequence[Wanted], things: Sequ
             changes |= {part: {"origin": f"{want.origin}/codec/{n}"} for n, part in enumerate(thing.parts)}
     for thing in things:
         if thing.made is None and thing.device.id in tree.by_name:
-            changes[thing.device.id] = {"origin": f"commandline/{thing.device.id}" if thing.verbatim else HAND}
+            changes[thing.device.id] = {"origin": f"commandline/{thing.device.id}" if thing.verbatim else MANUAL}
     tree = linked(guest, tree_with(tree, changes), Report())
-    # What the XML implies and the guest has otherwise is the guest's: as if a hand had changed it after the XML set it.
+    # What the XML implies and the guest has otherwise is the guest's: like a manual change of what the XML set.
     asked = {want.origin: want.properties for want in wanted}
     tree = tree_with(
         tree,

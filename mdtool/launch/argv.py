@@ -39,7 +39,7 @@ from mdtool.launch.context import TO_SHOW, Context
 from mdtool.launch.rehearse_backends import implied_silence, rehearsed, rehearsed_option
 from mdtool.machine.buses.arguments import device_arguments
 from mdtool.machine.buses.providers import TYPES
-from mdtool.machine.tree import BUILTIN, HAND, Place, Tree
+from mdtool.machine.tree import BUILTIN, MANUAL, Place, Tree
 from mdtool.machine.values import natural
 from mdtool.records import dataclass, field
 from mdtool.text import quoted
@@ -129,7 +129,7 @@ def argv_from_tree(guest: Guest, tree: Tree, wanted: Sequence[Wanted], context: 
         _version(guest, context.binary, printing=context.printing),
     )
     report = Report()
-    nodes = {origin: place for place in tree.places if (origin := place.node.origin) and origin not in (BUILTIN, HAND)}
+    nodes = {origin: place for place in tree.places if (origin := place.node.origin) and origin not in (BUILTIN, MANUAL)}
     _of_one_mind(nodes, wanted, report)
     sides = _host_sides(host, nodes, wanted, context, report)
     refused = _refused(report) if context.printing else ()

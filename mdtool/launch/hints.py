@@ -21,7 +21,7 @@ from mdtool.compare import compare
 from mdtool.errors import InputError, MdtoolError, MonitorError, Position, Report
 from mdtool.files import text_from_file
 from mdtool.machine.buses.kinds import bus_of_the_machine
-from mdtool.machine.tree import BUILTIN, HAND, Bus, Node, Place, Retired, Tree
+from mdtool.machine.tree import BUILTIN, MANUAL, Bus, Node, Place, Retired, Tree
 from mdtool.machine.writer import data_from_retired
 from mdtool.records import replace
 
@@ -36,7 +36,7 @@ IMPLIED = "@implied"  # in a node's applied: no XML element asked for it, so non
 
 def hints_from_tree(tree: Tree) -> str:
     """The hints of a description, as the text of their file."""
-    return _text(tree, [place for place in tree.places if place.node.origin not in (None, BUILTIN, HAND)])
+    return _text(tree, [place for place in tree.places if place.node.origin not in (None, BUILTIN, MANUAL)])
 
 
 def hints_of_machine(described: Tree, machine: Tree) -> tuple[str, list[str]]:
@@ -52,7 +52,7 @@ def hints_of_machine(described: Tree, machine: Tree) -> tuple[str, list[str]]:
     stayed = [place for place in described.places if place.name not in gone and place.name not in moved]
     new = [replace(place, node=replace(place.node, origin=moved.get(place.name) or _origin(place.node)))
            for place in machine.places if place.name in came or place.name in moved]  # fmt: skip
-    hinted = [place for place in (*stayed, *new) if place.node.origin not in (None, BUILTIN, HAND)]
+    hinted = [place for place in (*stayed, *new) if place.node.origin not in (None, BUILTIN, MANUAL)]
     unknown = [place.name for place in new if place.node.origin is None]
     return _text(described, hinted), unknown
 

@@ -1,8 +1,9 @@
 """``--via libvirt``: the guest XML with every place written down, defined and started through virsh.
 
-libvirt keeps the addresses that an XML has.  What it has no XML for (a property that a hand set, a pinned one that this
-QEMU would choose otherwise) goes into ``<qemu:override>``, which libvirt matches by alias and only for an alias of the
-user's (``ua-...``).  The guest is started paused, its QEMU dumped through libvirt and compared, and only then resumed.
+libvirt keeps the addresses that an XML has.  What it has no XML for (a property that was set manually, a pinned one
+that this QEMU would choose otherwise) goes into ``<qemu:override>``, which libvirt matches by alias, and only by an alias
+of the user's (``ua-...``).  The guest is started paused, its QEMU is dumped through libvirt and compared, and only then is
+the guest resumed.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from mdtool.launch.start import Say, silent
 from mdtool.machine.buses.arguments import device_arguments
 from mdtool.machine.buses.providers import controller_of, libvirt_index
 from mdtool.machine.document import tree_with
-from mdtool.machine.tree import HAND, Tree, Value
+from mdtool.machine.tree import MANUAL, Tree, Value
 from mdtool.machine.values import integer, same
 from mdtool.qemu.refusals import error_from_words
 from mdtool.qemu.virsh import Virsh
@@ -77,7 +78,7 @@ def _manual(tree: Tree) -> Iterator[str]:
     manual = [
         place
         for place in tree.places
-        if place.node.origin == HAND or (place.node.origin is None and place.node.id is not None)
+        if place.node.origin == MANUAL or (place.node.origin is None and place.node.id is not None)
     ]
     if not manual:
         return
@@ -108,8 +109,8 @@ def _typed(value: Value) -> tuple[str, str]:
     return "string", str(value)
 
 
-def overrides_by_hand(tree: Tree, wanted: Sequence[Wanted]) -> dict[str, dict[str, Value]]:
-    """What the description says of a device and its XML element does not: a hand set it, and libvirt has no word for it."""
+def manual_overrides(tree: Tree, wanted: Sequence[Wanted]) -> dict[str, dict[str, Value]]:
+    """Alias -> the properties that were set in the description, and that no element of libvirt's says."""
     asked = {want.origin: want.properties for want in wanted}
     found: dict[str, dict[str, Value]] = {}
     for place in tree.places:
@@ -212,7 +213,7 @@ def _launched(virsh: Virsh, guest: Guest, tree: Tree, wanted: Sequence[Wanted], 
     before = check_before(virsh, guest)
     known = tree.guest.get("uuid") or (_uuid(before) if before else None)
     text = xml_to_define(guest, tree, wanted, known)
-    overrides = overrides_by_hand(tree, wanted)
+    overrides = manual_overrides(tree, wanted)
     begun = False
     say = settings.say
     try:

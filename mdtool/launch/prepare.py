@@ -16,7 +16,7 @@ from mdtool.guest.model import Guest, Wanted
 from mdtool.launch.context import TO_SHOW, Context
 from mdtool.launch.device import Handover
 from mdtool.launch.ways import DEFAULT, WAYS
-from mdtool.machine.tree import BUILTIN, HAND, Tree
+from mdtool.machine.tree import BUILTIN, MANUAL, Tree
 from mdtool.records import dataclass, field, replace
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ def wanted_by(guest: Guest, tree: Tree) -> list[Wanted]:
         *(
             Wanted(kind=origin.partition("/")[0], driver=place.node.driver, origin=origin, id=place.node.id)
             for place in tree.places
-            if (origin := place.node.origin) not in (None, BUILTIN, HAND) and origin not in asked
+            if (origin := place.node.origin) not in (None, BUILTIN, MANUAL) and origin not in asked
         ),
     ]
 

@@ -19,7 +19,7 @@ Value = Any
 Properties = Mapping[str, Value]
 
 BUILTIN = "builtin"  # origin of a node that the machine type itself creates
-HAND = "hand"  # origin of a node that a person wrote into the description and no XML element stands for
+MANUAL = "hand"  # origin of a manual node: a person added it to the description, and no XML element stands for it
 
 MONITOR = "monitor"  # source of a description: a running QEMU was asked
 ARGUMENTS = "arguments"  # source: the arguments of its process were read too
@@ -37,7 +37,7 @@ class Node:
                     None where nobody said (a dump without ``--xml``)
     ``properties``  guest-visible and chosen, by the XML or by hand: the tree document
     ``pins``        guest-visible and filled in by QEMU: the pins document
-    ``applied``     what the XML last set (a subset of ``properties`` unless a hand changed them): kept with the pins, so
+    ``applied``     what the XML last set (a subset of ``properties`` unless somebody edited them): kept with the pins, so
                     that "no longer in the XML" and "never was in the XML" differ
     ``effective``   what the host made of an ``auto``: recorded, compared apart
     ``pci``         what a PCI device is (class, ids, sizes of BARs and ROM), see ``pci.pci_facts``

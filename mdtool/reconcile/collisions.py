@@ -1,6 +1,7 @@
 """What two devices cannot both have: a place, a chassis, a name on their bus.
 
-The XML may ask for it, and a hand may write it; QEMU would refuse the second device, and a guest that ran cannot have it.
+The XML may ask for it, or a manual change of the description; QEMU would refuse the second device, and a guest that ran
+cannot have it.
 """
 
 from __future__ import annotations

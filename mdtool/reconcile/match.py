@@ -25,7 +25,7 @@ from mdtool.guest.model import Spot, Wanted
 from mdtool.machine.buses.addresses import key_names
 from mdtool.machine.buses.providers import provider_of
 from mdtool.machine.drivers import canonical_driver, same_driver
-from mdtool.machine.tree import BUILTIN, HAND, Node, Place, Tree
+from mdtool.machine.tree import BUILTIN, MANUAL, Node, Place, Tree
 from mdtool.machine.values import same
 
 
@@ -79,9 +79,9 @@ def matched(
     """Match one to one.
 
     ``aliases`` maps origins to the ids that libvirt would give (for an XML that has none); ``spots`` says where the
-    nodes are, for an XML that has addresses.  Built-ins and hand-added nodes are never matched.
+    nodes are, for an XML that has addresses.  Built-ins and manual nodes are never matched.
     """
-    nodes = {place.name: place for place in tree.places if place.node.origin not in (BUILTIN, HAND)}
+    nodes = {place.name: place for place in tree.places if place.node.origin not in (BUILTIN, MANUAL)}
     parts = {name: nodes.pop(name) for name, place in list(nodes.items()) if place.node.driver == "zpci" or _is_part(place)}
     left = {w.origin: w for w in wanted if w.driver and not _whole(w)}
     found: list[Match] = []

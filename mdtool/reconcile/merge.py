@@ -6,12 +6,12 @@ applied tells them apart:
     applied   now    description        result
     -         v      absent or pinned   v           the XML sets it now (on adoption of a dump: silently where absent)
     -         v      w                  v           on adoption (nothing was ever applied); else both changed: a conflict
-    a         a      w                  w           a hand set it, and the XML did not change: the hand stays
+    a         a      w                  w           a manual change: the XML did not change
     a         v      a                  v           the XML changed
     a         v      w                  conflict    both changed
     a         -      a                  gone        dropped from the XML
-    a         -      w                  w           a hand's
-    -         -      w                  w           a hand's, or the dump's
+    a         -      w                  w           a manual value
+    -         -      w                  w           a manual value, or the dump's
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def merged(
         elif name in weak and (have is not ABSENT or not adopting):
             continue
         elif name in applied and same(applied[name], value):
-            continue  # the XML did not change: what the description has, or has not, is a hand's work
+            continue  # the XML did not change: what the description has, or lacks, is a manual change
         elif have is ABSENT and adopting and pins:
             result[name] = value  # QEMU shows no such property of its own (an alias of a part): nothing to compare with
         elif have is ABSENT or name not in described or adopting or (name in applied and same(applied[name], have)):

@@ -24,7 +24,7 @@ from mdtool.machine.buses.pci import BROUGHT_BY
 from mdtool.machine.buses.providers import controller_of, libvirt_index
 from mdtool.machine.document import tree_with
 from mdtool.machine.drivers import canonical_driver, same_driver
-from mdtool.machine.tree import BUILTIN, HAND, Node, Place, Retired, Tree
+from mdtool.machine.tree import BUILTIN, MANUAL, Node, Place, Retired, Tree
 from mdtool.machine.values import small_number
 from mdtool.reconcile.assemble import Parts, assembled, parts_of
 from mdtool.reconcile.collisions import check_collisions, check_depth
@@ -136,7 +136,7 @@ class _Reconciler:
     def _kept(self, matching: Matching) -> dict[str, Place]:
         """What is in the description and not in the XML, and stays all the same."""
         survivors = {match.place.name for match in matching.matches} | {
-            place.name for place in self.old.places if place.node.origin in (BUILTIN, HAND)
+            place.name for place in self.old.places if place.node.origin in (BUILTIN, MANUAL)
         }
         gone = {place.name for place in matching.gone}
         kept: dict[str, Place] = {}
@@ -186,7 +186,7 @@ class _Reconciler:
         if want is None or want == mine:
             return stays
         if _spoken(want) == node.applied.get("@address") or self.options.prefer == "description":
-            return stays  # the XML did not change: a hand moved it
+            return stays  # the XML did not change: the move was manual
         if self.options.prefer == "xml":
             return replace(w, id=node.id or w.id)
         where = f"{match.place.bus.name} {node.address}" if match.place.bus else str(node.address)
@@ -265,7 +265,7 @@ class _Reconciler:
             node = Node("", address=old.address)
             if (spot := spot_from_node(old.bus, node, self.old)) is not None:
                 retired.append(spot)
-        by_hand = [place.node for place in self.old.places if place.node.origin == HAND]
+        by_hand = [place.node for place in self.old.places if place.node.origin == MANUAL]
         return Occupied(others, retired, indices_taken(by_hand))
 
     def _taken(self, matches: Mapping[str, Match], held: Sequence[Wanted], gone: Sequence[Place]) -> frozenset[str]:

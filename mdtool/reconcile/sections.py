@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Container, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 from mdtool.errors import ConflictError, Position, Report
 from mdtool.guest.model import Guest
@@ -18,41 +18,29 @@ from mdtool.reconcile.plan import Action, Step
 from mdtool.records import replace
 
 
+class _Sides(NamedTuple):
+    """One section, flat: what the XML says ``now``, what the description ``has``, what was last ``applied``."""
+
+    now: Mapping[str, Any]
+    has: Mapping[str, Any]
+    applied: Mapping[str, Any]
+
+
 def merged_sections(
     guest: Guest, tree: Tree, wanted: Mapping[str, Any], prefer: str | None, report: Report
 ) -> tuple[Tree, list[Step]]:
     """The tree with its sections merged three ways, and the steps that a guest would notice."""
     steps: list[Step] = []
     result: dict[str, Any] = {}
+    recorded: dict[str, Any] = {}
     fresh = not tree.machine
     for name in SECTIONS:
-        now = flat(wanted.get(name, {}))
-        if name == "machine" and not fresh:
-            _keep_machine_type(guest, tree, now, report)
-        have = flat(getattr(tree, name))
-        applied = flat(tree.applied.get(f"@{name}", {}))
-        if name == "cpu" and "model" in have and same_cpu_model(str(now.get("model")), str(have["model"])):
-            now["model"] = have["model"]  # another name of it
-            wanted = {**wanted, name: nested(now, "\0")}
-        if name == "cpu" and "model" not in have and is_host_model(guest.domain) and guest.host_model() is None:
-            _warn_of_a_host_s_choice(guest, report)
-        if name == "numa" and not tree.applied:
-            have = _with_what_only_xml_tells(have, now)
-        if name == "cpu" and (plugged := _plugged_cpus(tree)):
-            if now.get("vcpus") == have.get("vcpus", 0) + len(plugged):
-                now = {**now, "vcpus": have["vcpus"]}  # these were there at the start, and the others are devices
-                wanted = {**wanted, name: nested(now, "\0")}
-            else:
-                what = f"<vcpu> is {now.get('vcpus')}, and {have.get('vcpus')} are described beside {', '.join(plugged)}"
-                remedy = "count them in, or remove them from the description"
-                report.warn(what, at=position_of(guest, "cpu.vcpus"), remedy=remedy, rule="plugged-cpus")
-        if name == "cpu" and applied:
-            wanted = {**wanted, name: _without_found_features(guest, now, {*have, *applied}, report)}
-            now = flat(wanted[name])
-        if not fresh and (quiet := without_defaults(now, applied, have, _DEFAULTS.get(name, {}))) != now:
-            now = quiet
-            wanted = {**wanted, name: nested(now, "\0")}
-        merge = merged(now, Before(applied, have, {}), prefer=prefer, adopting=not tree.applied)
+        sides = _Sides(flat(wanted.get(name, {})), flat(getattr(tree, name)), flat(tree.applied.get(f"@{name}", {})))
+        for rule in _RULES.get(name, ()):
+            sides = rule(guest, tree, sides, report)
+        now, has, applied = sides
+        now = now if fresh else without_defaults(now, applied, has, _DEFAULTS.get(name, {}))
+        merge = merged(now, Before(applied, has, {}), prefer=prefer, adopting=not tree.applied)
         for conflict in merge.conflicts:
             key = conflict.name.replace("\0", ".")
             what = f"{name}: {key} is {conflict.after} in the XML and {conflict.before} in the description"
@@ -60,6 +48,8 @@ def merged_sections(
             at = position_of(guest, f"{name}.{key}")
             report.error(ConflictError(what, at=at, remedy=remedy, rule="section-conflict"))
         result[name] = nested(merge.properties, "\0")
+        if now:
+            recorded[f"@{name}"] = nested(now, "\0")
         changes = tuple(
             change._replace(name=change.name.replace("\0", "."))
             for change in merge.changes
@@ -68,31 +58,102 @@ def merged_sections(
         if changes:
             at = position_of(guest, f"{name}.{changes[0].name}")
             notices = any((name, change.name) != ("guest", "name") for change in changes)
-            steps.append(Step(Action.MODIFY, name, changes=changes, at=at, hot=None if fresh else False, notices=notices))
-    applied_now = {f"@{name}": dict(wanted[name]) for name in SECTIONS if wanted.get(name)}
-    return replace(tree, **result, applied=applied_now), steps
+            steps.append(Step(Action.MODIFY, name, changes=changes, at=at, hot=False, notices=notices))
+    return replace(tree, **result, applied=recorded), steps
 
 
-def _warn_of_a_host_s_choice(guest: Guest, report: Report) -> None:
+# --- rules of single sections, before the merge --------------------------------------------------------------------
+
+
+def _keep_machine_type(guest: Guest, _tree: Tree, sides: _Sides, report: Report) -> _Sides:
+    """An alias (``q35``) means what it meant when the description was made; another versioned type is a decision."""
+    wanted, applied, described = sides.now.get("type"), sides.applied.get("type"), sides.has.get("type")
+    if described is None:
+        return sides
+    if not re.search(r"[-.]\d", guest.machine):
+        return sides._replace(now={**sides.now, "type": described if applied is None else applied})
+    if wanted not in (None, described, applied):
+        what = f"the XML wants machine type {wanted}, the description has {described}"
+        remedy = (
+            f"another machine type is other hardware: --rebase-machine {wanted} --dry-run shows what the guest sees; "
+            "or change the XML back"
+        )
+        report.error(ConflictError(what, at=guest.domain.at("os/type"), remedy=remedy, rule="machine-type"))
+    return sides
+
+
+def _keep_model_name(_guest: Guest, _tree: Tree, sides: _Sides, _report: Report) -> _Sides:
+    """A CPU model has several names: the description's stays."""
+    now, has = sides.now, sides.has
+    if "model" in has and same_cpu_model(str(now.get("model")), str(has["model"])):
+        return sides._replace(now={**now, "model": has["model"]})
+    return sides
+
+
+def _warn_of_host_model(guest: Guest, _tree: Tree, sides: _Sides, report: Report) -> _Sides:
     """A CPU of which libvirt works out model and features when it starts the guest: no description says which yet."""
+    if "model" in sides.has or not is_host_model(guest.domain) or guest.host_model() is not None:
+        return sides
     if guest.domain.get("cpu/@mode") == "host-model":
         what = "<cpu mode='host-model'>: libvirt chooses a model when it starts the guest; described is the host's own CPU"
     else:
         what = "<cpu match='minimum'>: libvirt adds what the host has when the guest starts; described is the model alone"
     remedy = "dump the guest while libvirt runs it, or name the model with match='exact'"
     report.warn(what, at=guest.domain.at("cpu"), remedy=remedy, rule="host-model")
+    return sides
 
 
-#: keys of a NUMA node that no monitor tells
+def _without_plugged_cpus(guest: Guest, tree: Tree, sides: _Sides, report: Report) -> _Sides:
+    """CPUs that were plugged in are devices of the description: the section counts those that were there at the start."""
+    plugged = [place.name for place in tree.places if place.node.driver.endswith("-cpu") and place.node.origin != BUILTIN]
+    if not plugged:
+        return sides
+    wanted, described = sides.now.get("vcpus"), sides.has.get("vcpus")
+    if wanted == (described or 0) + len(plugged):
+        return sides._replace(now={**sides.now, "vcpus": described})
+    what = f"<vcpu> is {wanted}, and {described} are described beside {', '.join(plugged)}"
+    remedy = "count them in, or remove them from the description"
+    report.warn(what, at=position_of(guest, "cpu.vcpus"), remedy=remedy, rule="plugged-cpus")
+    return sides
+
+
+def _without_found_features(guest: Guest, _tree: Tree, sides: _Sides, report: Report) -> _Sides:
+    """The features that libvirt found in the running guest, and that nobody asked for, are no wish.
+
+    ``virsh dumpxml`` of a guest that runs (its domain has an id) lists what QEMU made of the CPU, and says check='full'.
+    """
+    if not sides.applied or guest.domain.get("@id") is None or guest.domain.get("cpu/@check") != "full":
+        return sides
+    known = {*sides.has, *sides.applied}
+    found = [key for key in sides.now if key.startswith("features\0") and key not in known]
+    if found:
+        names = ", ".join(key.partition("\0")[2] for key in found)
+        what = f"cpu: {names}: libvirt's account of the running guest, and not taken for a wish"
+        report.warn(what, at=guest.domain.at("cpu"), rule="live-cpu")
+    return sides._replace(now={key: value for key, value in sides.now.items() if key not in found})
+
+
+#: keys of a NUMA node that no monitor reports
 _HMAT = frozenset({"links", "caches", "initiator"})
 
 
-def _with_what_only_xml_tells(have: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
-    """The numa section of a dump, with the latencies that the XML has where the nodes are otherwise the same."""
-    rows = [[{k: v for k, v in row.items() if k not in _HMAT} for row in side.get("nodes", ())] for side in (have, now)]
-    unknown = not any(_HMAT & row.keys() for row in have.get("nodes", ()))
-    return {**have, "nodes": now["nodes"]} if unknown and rows[0] and same(rows[0], rows[1]) else dict(have)
+def _with_latencies(_guest: Guest, tree: Tree, sides: _Sides, _report: Report) -> _Sides:
+    """The NUMA nodes of a dump have the latencies that the XML gives, where they are otherwise the same."""
+    now, has = sides.now.get("nodes", ()), sides.has.get("nodes", ())
+    bare = [[{key: value for key, value in row.items() if key not in _HMAT} for row in rows] for rows in (has, now)]
+    known = any(_HMAT & row.keys() for row in has)
+    if tree.applied or known or not has or not same(*bare):
+        return sides
+    return sides._replace(has={**sides.has, "nodes": now})
 
+
+_Rule = Callable[[Guest, Tree, _Sides, Report], _Sides]
+
+_RULES: Mapping[str, tuple[_Rule, ...]] = {
+    "machine": (_keep_machine_type,),
+    "cpu": (_keep_model_name, _warn_of_host_model, _without_plugged_cpus, _without_found_features),
+    "numa": (_with_latencies,),
+}
 
 #: what QEMU has where nobody chose: saying it or not is the same machine
 _DEFAULTS: Mapping[str, Mapping[str, Any]] = {
@@ -105,42 +166,6 @@ _DEFAULTS: Mapping[str, Mapping[str, Any]] = {
     },
     "features": {f"globals\0{pm}.disable_s{n}": 0 for pm in ("ICH9-LPC", "PIIX4_PM") for n in (3, 4)},
 }
-
-
-def _plugged_cpus(tree: Tree) -> list[str]:
-    """The CPUs that were plugged in, and are devices of the description."""
-    return [place.name for place in tree.places if place.node.driver.endswith("-cpu") and place.node.origin != BUILTIN]
-
-
-def _without_found_features(guest: Guest, now: Mapping[str, Any], known: Container[str], report: Report) -> dict[str, Any]:
-    """The cpu section without the features that libvirt found in the running guest and that nobody asked for.
-
-    ``virsh dumpxml`` of a guest that runs (its domain has an id) lists what QEMU made of the CPU, and says check='full'.
-    """
-    live = guest.domain.get("@id") is not None and guest.domain.get("cpu/@check") == "full"
-    found = [key for key in now if live and key.startswith("features\0") and key not in known]
-    if found:
-        names = ", ".join(key.partition("\0")[2] for key in found)
-        what = f"cpu: {names}: libvirt's account of the running guest, and not taken for a wish"
-        report.warn(what, at=guest.domain.at("cpu"), rule="live-cpu")
-    return nested({key: value for key, value in now.items() if key not in found}, "\0")
-
-
-def _keep_machine_type(guest: Guest, tree: Tree, now: dict[str, Any], report: Report) -> None:
-    """An alias (``q35``) means what it meant when the description was made; another versioned type is a decision."""
-    described = tree.machine.get("type")
-    if not re.search(r"[-.]\d", guest.machine):
-        now.pop("type", None)
-        if "type" in flat(tree.applied.get("@machine", {})):
-            now["type"] = tree.applied["@machine"]["type"]
-        return
-    if now.get("type") not in (None, described) and tree.applied.get("@machine", {}).get("type") != now.get("type"):
-        what = f"the XML wants machine type {now['type']}, the description has {described}"
-        remedy = (
-            f"another machine type is other hardware: --rebase-machine {now['type']} --dry-run shows what the guest sees; "
-            "or change the XML back"
-        )
-        report.error(ConflictError(what, at=guest.domain.at("os/type"), remedy=remedy, rule="machine-type"))
 
 
 #: what a key of a section starts with -> the element that says it; what is dropped stands where its parent stands

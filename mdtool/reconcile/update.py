@@ -11,7 +11,7 @@ from typing import Any
 
 from mdtool.machine.document import tree_with
 from mdtool.machine.drivers import same_driver
-from mdtool.machine.tree import BUILTIN, HAND, SECTIONS, Node, Place, Properties, Retired, Tree, Value
+from mdtool.machine.tree import BUILTIN, MANUAL, SECTIONS, Node, Place, Properties, Retired, Tree, Value
 from mdtool.machine.values import same
 from mdtool.records import replace
 
@@ -37,7 +37,7 @@ def _matched(old: Tree, dumped: Tree) -> dict[str, Place]:
     found: dict[str, Place] = {}
     keys: tuple[Callable[[Place], Any], ...] = (
         lambda place: place.node.id,
-        lambda place: place.node.origin if place.node.origin not in (BUILTIN, HAND) else None,
+        lambda place: place.node.origin if place.node.origin not in (BUILTIN, MANUAL) else None,
         lambda place: (place.address, place.node.driver) if place.address else None,
         lambda place: place.name,
     )
@@ -59,7 +59,7 @@ def _node(old: Node, new: Node) -> dict[str, Any]:
     chosen |= {name: value for name, value in new.properties.items() if name not in chosen and name not in old.pins}
     return {
         "driver": old.driver,
-        "origin": new.origin if new.origin not in (None, HAND) else old.origin or new.origin,
+        "origin": new.origin if new.origin not in (None, MANUAL) else old.origin or new.origin,
         "properties": chosen,
         "pins": {name: _spelled(old.pins.get(name), value) for name, value in values.items() if name not in chosen},
         "applied": old.applied,
@@ -88,6 +88,6 @@ def _retired(old: Tree, tree: Tree, went: list[Place]) -> tuple[Retired, ...]:
     new = [
         Retired(origin, *place.address, id=place.node.id)
         for place in went
-        if (origin := place.node.origin) not in (None, BUILTIN, HAND) and place.address is not None
+        if (origin := place.node.origin) not in (None, BUILTIN, MANUAL) and place.address is not None
     ]
     return tuple(one for one in (*old.retired, *new) if not {one.origin, (one.bus, one.address)} & held)

@@ -2,7 +2,7 @@
 
 order           libvirt's arrays: the order in which devices of a kind are looked at
 controllers     controllers as values: the drivers of each model, an implied one as a Wanted
-occupied        what is taken besides the wanted devices: built-ins, hand-added nodes, retired addresses
+occupied        what is taken besides the wanted devices: built-ins, manual nodes, retired addresses
 needs           what each PCI device plugs into
 pci_buses       PCI buses being filled, and those that are added
 pci             slots, functions, ports and bridges

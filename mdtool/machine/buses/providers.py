@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 
 from mdtool.machine.buses.pci import CXL, HOST_BRIDGE, PCI_MODELS
-from mdtool.machine.tree import BUILTIN, HAND, Bus, Node
+from mdtool.machine.tree import BUILTIN, MANUAL, Bus, Node
 from mdtool.machine.values import small_number
 from mdtool.records import dataclass
 from mdtool.text import pattern
@@ -200,7 +200,7 @@ def libvirt_index(node: Node, type_: str) -> int | None:
     origin = node.origin or ""
     if match := re.fullmatch(rf"controller/{re.escape(type_)}/(\d+)(?:[/#].*)?", origin):
         return small_number(match[1])
-    if origin in (BUILTIN, HAND) or origin.startswith("commandline/"):
+    if origin in (BUILTIN, MANUAL) or origin.startswith("commandline/"):
         return None
     match = re.fullmatch(_IDS.get(type_, rf"{re.escape(type_)}(\d+)"), node.id or "")
     return small_number(match[1] or "0") if match else None
