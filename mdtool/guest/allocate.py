@@ -6,14 +6,7 @@ from collections.abc import Sequence
 
 from mdtool.errors import InputError
 from mdtool.guest.allocation.drives import with_drive_places
-from mdtool.guest.allocation.numbered import (
-    with_card_slots,
-    with_channel_places,
-    with_memory_slots,
-    with_mmio_places,
-    with_registers,
-    with_serial_ports,
-)
+from mdtool.guest.allocation.numbered import with_mmio_places, with_numbers, with_serial_ports
 from mdtool.guest.allocation.occupied import NOTHING, Occupied
 from mdtool.guest.allocation.pci import with_pci_places
 from mdtool.guest.allocation.usb import with_usb_ports
@@ -44,11 +37,7 @@ def allocate(guest: Guest, wanted: Sequence[Wanted], occupied: Occupied = NOTHIN
 def _placed(guest: Guest, wanted: Sequence[Wanted], occupied: Occupied) -> list[Wanted]:
     devices = with_drive_places(guest, wanted, occupied)
     devices = with_serial_ports(guest, devices, occupied)
-    devices = with_card_slots(devices, occupied)
-    devices = with_registers(devices, occupied)
-    devices = with_channel_places(devices, occupied)
-    devices = with_mmio_places(guest, devices)
+    devices = with_mmio_places(guest, with_numbers(devices, occupied))
     devices = with_pci_places(guest, devices, occupied)
     devices = with_zpci_numbers(with_zpci(guest, devices), occupied)
-    devices = with_usb_ports(devices, occupied)
-    return with_memory_slots(devices, occupied)
+    return with_usb_ports(devices, occupied)

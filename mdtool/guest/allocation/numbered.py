@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from itertools import count
+from typing import NamedTuple
 
 from mdtool.errors import InputError
 from mdtool.guest.allocation.controllers import implied, index_of, type_of
@@ -104,75 +105,62 @@ def _next_port(ports: Mapping[int, int], taken: Taken, starts: dict[int, int]) -
     return None
 
 
-def with_channel_places(wanted: Sequence[Wanted], occupied: Occupied) -> list[Wanted]:
-    """Every s390x channel device with its number, from fe.0.0000 up."""
-    devices = list(wanted)
-    taken = _taken("ccw", ("cssid", "ssid", "devno"), wanted, occupied)
-    devno = -1
-    kinds = arrays(devices)
-    for kind in ranked(kinds, _CCW_KINDS):
-        for at in kinds[kind]:
-            if not devices[at].driver.endswith("-ccw") or (devices[at].spot or Spot("ccw")).get("devno") is not None:
-                continue
-            devno = _next_number(taken, lambda number: (0xFE, 0, number), devno + 1)
-            devices[at] = replace(devices[at], spot=Spot("ccw", {"cssid": 0xFE, "ssid": 0, "devno": devno}))
-    return devices
+class Row(NamedTuple):
+    """A kind of place that is one number.
+
+    ``takes``   whether a device has such a place
+    ``type``    the type of the address
+    ``number``  the number of the address that counts; ``rest`` holds the others, the same for all
+    ``start``   the first number; ``step`` is the distance to the next
+    ``kinds``   the kinds of elements in the order in which they choose; without any, devices choose in theirs
+    """
+
+    takes: Callable[[Wanted], bool]
+    type: str
+    number: str
+    rest: Mapping[str, int] = {}
+    start: int = 0
+    step: int = 1
+    kinds: Sequence[str] = ()
 
 
-def _next_number(taken: Taken, key: Callable[[int], tuple[int, ...]], start: int, step: int = 1) -> int:
-    """The first number from ``start`` up whose key never was anybody's; it is then taken."""
-    used, retired = taken
-    number = next(number for number in count(start, step) if key(number) not in used and key(number) not in retired)
-    used.add(key(number))
-    return number
+def _is(*drivers: str) -> Callable[[Wanted], bool]:
+    return lambda one: one.driver in drivers
 
+
+#: first registers of sPAPR devices
+_REGISTERS = {"spapr-vlan": 0x1000, "spapr-vscsi": 0x2000, "spapr-vty": 0x30000000, "spapr-nvram": 0x3000}
 
 _CCW_KINDS = (
     "disk", "interface", "sound", "hostdev", "video", "controller", "smartcard", "serial", "parallel", "channel",
     "console", "input", "filesystem", "watchdog", "memballoon", "rng", "memory", "vsock", "crypto",
 )  # fmt: skip
 
-#: sPAPR devices: driver -> the register where its numbers begin.
-_REGISTERS = {"spapr-vlan": 0x1000, "spapr-vscsi": 0x2000, "spapr-vty": 0x30000000, "spapr-nvram": 0x3000}
-_SPAPR_STEP = 0x1000
+ROWS = (
+    Row(lambda one: one.kind == "smartcard" and one.driver.startswith("ccid-card"), "ccid", "controller", {"slot": 0}),
+    *(Row(_is(driver), "spapr-vio", "reg", start=first, step=0x1000) for driver, first in _REGISTERS.items()),
+    Row(lambda one: one.driver.endswith("-ccw"), "ccw", "devno", {"cssid": 0xFE, "ssid": 0}, kinds=_CCW_KINDS),
+    Row(_is("pc-dimm", "nvdimm"), "dimm", "slot"),
+)
 
 
-def with_registers(wanted: Sequence[Wanted], occupied: Occupied) -> list[Wanted]:
-    """Every sPAPR device with its register."""
+def with_numbers(wanted: Sequence[Wanted], occupied: Occupied) -> list[Wanted]:
+    """Every device of a row with its number: the next that never was anybody's."""
     devices = list(wanted)
-    taken = _taken("spapr-vio", ("reg",), wanted, occupied)
-    start = dict(_REGISTERS)
-    for driver in _REGISTERS:
-        for at, one in enumerate(devices):
-            if one.driver == driver and (one.spot is None or one.spot.get("reg") is None):
-                reg = _next_number(taken, lambda number: (number,), start[driver], _SPAPR_STEP)
-                start[driver] = reg + _SPAPR_STEP
-                devices[at] = replace(one, spot=Spot("spapr-vio", {"reg": reg}))
-    return devices
-
-
-def with_memory_slots(wanted: Sequence[Wanted], occupied: Occupied) -> list[Wanted]:
-    """Every DIMM with its slot."""
-    devices = list(wanted)
-    taken = _taken("dimm", ("slot",), wanted, occupied)
-    slot = -1
-    for at, one in enumerate(devices):
-        if one.driver in ("pc-dimm", "nvdimm") and (one.spot is None or one.spot.get("slot") is None):
-            numbers = dict(one.spot.numbers) if one.spot is not None else {}
-            slot = _next_number(taken, lambda number: (number,), slot + 1)
-            devices[at] = replace(one, spot=Spot("dimm", {**numbers, "slot": slot}))
-    return devices
-
-
-def with_card_slots(wanted: Sequence[Wanted], occupied: Occupied) -> list[Wanted]:
-    """Every smartcard with its reader: a reader has one slot."""
-    devices = list(wanted)
-    taken = _taken("ccid", ("controller", "slot"), wanted, occupied)
-    controller = -1
-    for at, one in enumerate(devices):
-        if one.kind == "smartcard" and one.driver.startswith("ccid-card") and one.spot is None:
-            controller = _next_number(taken, lambda number: (number, 0), controller + 1)
-            devices[at] = replace(one, spot=Spot("ccid", {"controller": controller, "slot": 0}))
+    for row in ROWS:
+        members = [at for at, one in enumerate(devices) if row.takes(one)]
+        waiting = {at for at in members if (spot := devices[at].spot) is None or spot.get(row.number) is None}
+        if not waiting:
+            continue
+        used, retired = _taken(row.type, (*row.rest, row.number), devices, occupied)
+        free = (
+            n for n in count(row.start, row.step) if (key := (*row.rest.values(), n)) not in used and key not in retired
+        )
+        kinds = arrays(devices) if row.kinds else {"": members}
+        for at in (at for kind in ranked(kinds, row.kinds) for at in kinds[kind] if at in waiting):
+            given = devices[at].spot
+            numbers = {**(given.numbers if given is not None else {}), **row.rest, row.number: next(free)}
+            devices[at] = replace(devices[at], spot=Spot(row.type, numbers))
     return devices
 
 
