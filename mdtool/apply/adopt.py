@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
-from mdtool.apply.status import files_of
-from mdtool.errors import Report
+from mdtool.apply.define import undefined
+from mdtool.apply.status import files_of, names_in, written_mark
+from mdtool.cache import known_hash, remember_hash
+from mdtool.errors import MdtoolError, Report
 from mdtool.files import locked, write_file
 from mdtool.guest.devices import guest_from_bytes
 from mdtool.guest.model import Guest
@@ -31,8 +35,8 @@ def adopted(name: str, folder: Path, connect: str | None = None) -> str:
     xml = virsh.xml_for_file(domain)
     running = virsh.state(domain) in RUNS
     with locked(yaml_file):
-        if _is_edited(xml_file, yaml_file):
-            return "edited, left alone"
+        if _is_edited(xml_file, yaml_file, virsh.public_xml(domain)):
+            return f"{xml_file} was edited, and is left alone: mdtool apply {xml_file} {yaml_file} --source libvirt:{name}"
         guest = guest_from_bytes(xml.encode(), str(xml_file))
         tree = _machine(guest, xml, name, running=running, connect=connect)
         old = document_from_file(yaml_file) if yaml_file.exists() else None
@@ -45,6 +49,7 @@ def adopted(name: str, folder: Path, connect: str | None = None) -> str:
         before = [path.read_bytes() if path.exists() else b"" for path in (xml_file, yaml_file)]
         write_file(xml_file, xml)
         write_file(yaml_file, text)
+        remember_hash(written_mark(xml.encode()))
     if result.plan:
         return f"{'dumped' if running else 'rehearsed'}; its next start changes it: {summary(result.plan)}"
     if before == [xml.encode(), text.encode()]:
@@ -67,8 +72,32 @@ def _machine(guest: Guest, xml: str, name: str, *, running: bool, connect: str |
     return tree
 
 
-def _is_edited(xml_file: Path, yaml_file: Path) -> bool:
+def _is_edited(xml_file: Path, yaml_file: Path, kept: str) -> bool:
+    """Whether somebody edited the XML and libvirt does not have it yet; where libvirt's was edited, it is not."""
     if not (xml_file.exists() and yaml_file.exists()):
         return False
     guest = guest_from_bytes(xml_file.read_bytes(), str(xml_file))
-    return bool(reconcile(guest, document_from_file(yaml_file).tree).plan)
+    tree = document_from_file(yaml_file).tree
+    return bool(
+        reconcile(guest, tree).plan or (not known_hash(written_mark(guest.source)) and undefined(guest, tree, kept))
+    )
+
+
+def renamed(folder: Path, known: Mapping[str, str]) -> list[tuple[str, str]]:
+    """Move the files of guests that have another name in libvirt now; (old, new) of each.
+
+    ``known`` is libvirt's uuid of each name.
+    """
+    names = {uuid: name for name, uuid in known.items()}
+    found = []
+    for old in names_in(folder):
+        xml_file, yaml_file = files_of(old, folder)
+        if old in known or not xml_file.exists() or not yaml_file.exists():
+            continue
+        with suppress(MdtoolError):
+            new = names.get(guest_from_bytes(xml_file.read_bytes(), str(xml_file)).uuid or "")
+            if new is not None and not any(path.exists() for path in files_of(new, folder)):
+                for before, after in zip((xml_file, yaml_file), files_of(new, folder), strict=True):
+                    before.rename(after)
+                found.append((old, new))
+    return found

@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
-from mdtool.apply.revise import Revision
+from typing import TYPE_CHECKING
+
 from mdtool.errors import ConflictError, MdtoolError
-from mdtool.guest.model import Guest
+from mdtool.guest.devices import guest_from_bytes
 from mdtool.guest.xml import element_from_bytes
-from mdtool.launch.libvirt import define_with_secrets, manual_overrides, with_uuid, xml_for_libvirt
+from mdtool.launch import libvirt
 from mdtool.launch.prepare import wanted_by
-from mdtool.launch.start import Say
-from mdtool.machine.tree import Tree
-from mdtool.qemu.virsh import Virsh
+from mdtool.reconcile import reconcile
+from mdtool.reconcile.plan import Action
+from mdtool.text import pattern
+
+if TYPE_CHECKING:
+    from mdtool.apply.revise import Revision
+    from mdtool.guest.model import Guest
+    from mdtool.launch.start import Say
+    from mdtool.machine.tree import Tree
+    from mdtool.qemu.virsh import Virsh
 
 
 def xml_to_define(guest: Guest, tree: Tree, uuid: str | None = None) -> str:
     """What libvirt keeps of the machine; ``uuid`` is the guest's where its XML does not say it."""
     wanted = wanted_by(guest, tree)
-    made = xml_for_libvirt(guest.source, guest, tree, wanted, manual_overrides(tree, wanted))
-    return with_uuid(made.encode(), uuid).decode() if guest.uuid is None and uuid else made
+    made: str = libvirt.xml_to_define(guest, tree, wanted, uuid)(libvirt.manual_overrides(tree, wanted))
+    return made
 
 
 def check(virsh: Virsh, name: str) -> str | None:
@@ -47,22 +55,50 @@ def define(revision: Revision, virsh: Virsh, say: Say) -> None:
     if known is None and virsh.knows(guest.name):
         known = element_from_bytes(virsh.xml(virsh.named(guest.name), "--inactive").encode(), "libvirt").get("uuid")
     made = xml_to_define(guest, revision.tree, str(known) if known else None)
-    define_with_secrets(virsh, guest.name, made, say)
+    libvirt.define_with_secrets(virsh, guest.name, made, say)
 
 
-def steps_between(xml: bytes, tree: Tree, file: str) -> list[str]:
+def steps_between(guest: Guest, tree: Tree) -> list[str]:
     """What guest XML makes otherwise than ``tree``: the plan to get from one to the other, a line a step."""
-    from mdtool.guest.devices import guest_from_bytes
-    from mdtool.reconcile import reconcile
-    from mdtool.reconcile.plan import Action
-
-    plan = reconcile(guest_from_bytes(xml, file), tree).plan
+    plan = reconcile(guest, tree).plan
     return [f"{step.action.value} {step.name}" for step in plan.steps if step.action is not Action.KEEP]
 
 
 def differences(xml: str, tree: Tree) -> list[str]:
     """The same of libvirt's XML of a guest; what is wrong with it where it cannot be read."""
     try:
-        return steps_between(xml.encode(), tree, "libvirt")
+        return steps_between(guest_from_bytes(xml.encode(), "libvirt"), tree)
     except MdtoolError as error:
         return [error.what]
+
+
+#: what libvirt never fills in by itself, so that it went out of the guest XML where only libvirt has it
+_NEVER_FILLED_IN = pattern(
+    r"devices/.*/driver@(?!name|type)|devices/[a-z]+/(bandwidth|encryption|filterref|iotune|link|mtu|shareable|tune|vlan)\b"
+    r"|(blkiotune|cputune|iothreads|memoryBacking|numatune)\b"
+)
+
+#: what libvirt does not show, and what stands for it in a file
+_SECRET = pattern("@passwd=|/cookies/|=$")
+
+
+def undefined(guest: Guest, tree: Tree, kept: str) -> list[str]:
+    """Where libvirt's definition says otherwise than guest XML, the host side included: paths, without their values.
+
+    ``tree`` is the guest's machine, and ``kept`` the definition without its secrets.
+    """
+    made = xml_to_define(guest, tree).encode()
+    gone = [fact for fact in libvirt.dropped(kept.encode(), made) if _NEVER_FILLED_IN.match(fact)]
+    facts = [fact for fact in libvirt.dropped(made, kept.encode()) if not _SECRET.search(fact)]
+    return sorted({fact.partition("=")[0] for fact in facts + gone})
+
+
+#: of a guest that runs: the ports that were free, and an empty drive has no format
+_CHOSEN_AT_START = pattern("devices/graphics@(port|tlsPort|websocket)=|devices/disk/driver@(name|type)=")
+
+
+def not_running(kept: str, live: str) -> list[str]:
+    """The same of the devices of a guest that runs, against what its next start has."""
+    facts = libvirt.dropped(kept.encode(), live.encode())
+    found = {fact.partition("=")[0] for fact in facts if not _CHOSEN_AT_START.match(fact)}
+    return sorted(fact for fact in found if fact.startswith("devices/"))

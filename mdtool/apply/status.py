@@ -9,18 +9,16 @@ asked each time).  libvirt is asked once for all guests.
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Mapping, Sequence
 from enum import Enum
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from mdtool.cache import known_hash, remember_hash
 from mdtool.errors import InputError, MdtoolError
+from mdtool.pool import each
 from mdtool.qemu.virsh import RUNS, Held, Virsh
-
-_FEW = 2  # guests that are looked at without another process
 
 
 class State(Enum):
@@ -68,16 +66,17 @@ def names_in(folder: Path) -> list[str]:
 def statuses(folder: Path, names: Sequence[str], held: Mapping[str, Held] | None, virsh: Virsh) -> list[Status]:
     """How each guest stands; ``held`` is what libvirt has (``Virsh.held``), None where it is not to be asked."""
     found = {name: status for name in names if (status := _unchanged(name, folder, held)) is not None}
-    rest = [name for name in names if name not in found]
-    if len(rest) <= _FEW:
-        found |= {name: status_of(name, folder, held, virsh) for name in rest}
-    else:
-        from concurrent.futures import ProcessPoolExecutor
+    rest = [(name, held and _only(held, name)) for name in names if name not in found]
 
-        with ProcessPoolExecutor(min(len(rest), os.cpu_count() or 1)) as pool:
-            work = {name: pool.submit(status_of, name, folder, held and _only(held, name), virsh) for name in rest}
-            found |= {name: future.result() for name, future in work.items()}
+    def lost(one: tuple[str, Mapping[str, Held] | None]) -> Status:
+        return Status(one[0], State.BROKEN, ("the process that looked at it ended",))
+
+    found |= {status.name: status for status in each(partial(_looked_at, folder, virsh), rest, lost)}
     return [found[name] for name in names]
+
+
+def _looked_at(folder: Path, virsh: Virsh, one: tuple[str, Mapping[str, Held] | None]) -> Status:
+    return status_of(one[0], folder, one[1], virsh)
 
 
 def _only(held: Mapping[str, Held], name: str) -> dict[str, Held]:
@@ -116,21 +115,23 @@ def _texts_in_step(name: str, folder: Path, held: Mapping[str, Held] | None) -> 
     """Whether XML, description and what libvirt keeps are one guest."""
     mark = _mark(name, folder, held)
     if not known_hash(mark):
-        from mdtool.apply.define import differences, steps_between
+        from mdtool.apply.define import differences, steps_between, undefined
+        from mdtool.guest.devices import guest_from_bytes
         from mdtool.machine.document import document_from_file
 
         xml_file, yaml_file = files_of(name, folder)
-        tree = document_from_file(yaml_file).tree
-        if steps := steps_between(xml_file.read_bytes(), tree, str(xml_file)):
+        tree, xml = document_from_file(yaml_file).tree, xml_file.read_bytes()
+        guest = guest_from_bytes(xml, str(xml_file))
+        if steps := steps_between(guest, tree):
             return Status(name, State.EDITED, tuple(steps))
-        if held is not None and (steps := differences(held[name].kept, tree)):
-            return Status(name, State.AHEAD, tuple(steps))
+        if held is not None and (more := differences(held[name].kept, tree) or undefined(guest, tree, held[name].kept)):
+            return Status(name, State.AHEAD, tuple(more))
         remember_hash(mark)
+        remember_hash(written_mark(xml))
     return Status(name, State.IN_STEP)
 
 
 def _running(name: str, yaml_file: Path, held: Held, virsh: Virsh) -> Status:
-    from mdtool.apply.define import differences
     from mdtool.compare import comparison, guest_visible
     from mdtool.machine.document import document_from_file
     from mdtool.qemu.dump import dump
@@ -141,8 +142,15 @@ def _running(name: str, yaml_file: Path, held: Held, virsh: Virsh) -> Status:
         found = guest_visible(comparison(tree, dump(session))[0])
     if not found:
         return Status(name, State.IN_STEP)
+    from mdtool.apply.define import differences
+
     pending = differences(held.live, tree)
     return Status(name, State.POWER_CYCLE if pending else State.DRIFTED, tuple(map(str, found)))
+
+
+def written_mark(xml: bytes) -> str:
+    """What guest XML is known by that was in step with libvirt: nobody edited it since."""
+    return "written-" + hashlib.sha256(xml).hexdigest()
 
 
 def _mark(name: str, folder: Path, held: Mapping[str, Held] | None) -> str:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import sys
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import chdir
+from functools import partial
 from pathlib import Path
 
-from mdtool.cli.output import say
+from mdtool.cli.output import progress, say
 from mdtool.cli.source import connect_argument
-from mdtool.errors import InputError, MdtoolError
+from mdtool.errors import InputError, MdtoolError, as_error
+from mdtool.pool import each
 
 EXAMPLE = """\
 example:
@@ -32,32 +32,50 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from mdtool.apply.adopt import adopted
+    from mdtool.apply.adopt import renamed
+    from mdtool.apply.status import names_in
     from mdtool.qemu.virsh import Virsh
 
     folder = Path(args.folder)
-    known = Virsh(args.connect).names()
+    known = Virsh(args.connect).uuids()
     if unknown := [name for name in args.names if name not in known]:
-        raise InputError(f"libvirt has no guest '{unknown[0]}'", expected=", ".join(known) or "none", rule="guest-name")
-    names = args.names or known
+        raise InputError(
+            f"libvirt has no guest '{unknown[0]}'", expected=", ".join(sorted(known)) or "none", rule="guest-name"
+        )
+    names = args.names or sorted(known)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise MdtoolError(f"cannot make {folder}: {error.strerror}") from None
     if not args.no_git:
         _in_git(folder)
+    for old, new in renamed(folder, known):
+        say(f"{old} is {new} now: its files are renamed")
     failed = 0
-    with ProcessPoolExecutor(min(_WORKERS, len(names) or 1)) as pool:  # a process each: a rehearsal has signal handlers
-        work = {pool.submit(adopted, name, folder, args.connect): name for name in names}
-        for number, future in enumerate(as_completed(work), 1):
-            progress = f"[{number}/{len(names)}] " if sys.stderr.isatty() else ""
-            try:
-                say(f"{progress}{work[future]}: {future.result()}")
-            except MdtoolError as error:
-                failed += 1
-                say(f"{progress}{work[future]}: {error}")
-    print(f"guests in {folder}: {len(names) - failed}")
+    for number, (name, said, is_error) in enumerate(each(partial(_adopted, folder, args.connect), names, _lost), 1):
+        progress(number, len(names))
+        say(f"{name}: {'error: ' if is_error else ''}{said}")
+        failed += is_error
+    progress(0, 0)
+    for name in names_in(folder):
+        if name not in known and not args.names:
+            say(f"{name}: gone from libvirt; its files stay until you remove them: git rm '{name}.*'")
+    print(f"guests adopted in {folder}: {len(names) - failed}")
     return 2 if failed else 0
+
+
+def _adopted(folder: Path, connect: str | None, name: str) -> tuple[str, str, bool]:
+    """The guest's name, what became of it, and whether that is an error."""
+    from mdtool.apply.adopt import adopted
+
+    try:
+        return name, adopted(name, folder, connect), False
+    except Exception as error:
+        return name, str(as_error(error)).removeprefix("error: "), True
+
+
+def _lost(name: str) -> tuple[str, str, bool]:
+    return name, "the process that worked on it ended", True
 
 
 def _in_git(folder: Path) -> None:

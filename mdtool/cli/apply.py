@@ -35,7 +35,7 @@ example:
 Nothing is done before the plan was shown and agreed to: on a terminal by an answer, else with --yes.
 """
 GUESTS = Guests(PAIRS, ("guest", "description", "more"), {"write_xml": ".xml"}, one_by_one=True)
-_DONE = "nothing to do: the guest has this hardware, as far as its description knows"
+_DONE = "nothing to do: the guest is as described"
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -71,13 +71,13 @@ def run(args: argparse.Namespace) -> int:
     warn_all(revision.warnings)
     virsh, state = _libvirt(args, revision) if args.source.startswith("libvirt:") else (None, "running")
     pending = pending_of(revision, virsh) if virsh is not None and state in RUNS else None
-    texts = revision.texts()
-    if not revision.plan and not texts:
-        differs = not _is_in_step(virsh, state, revision, pending) if virsh is not None else _differs(args, revision)
-        if not differs:
-            say(_DONE)
-            return 0
+    host_side = _out_of_step(args, virsh, state, revision, pending) if virsh is not None else None
+    if not revision.plan and not revision.texts() and host_side is None and (virsh or not _differs(args, revision)):
+        say(_DONE)
+        return 0
     _preview(args, revision, pending, state)
+    if host_side:
+        say(f"the host side changes: {', '.join(host_side)}")
     if not asked("apply this?", yes=args.yes):
         say("nothing was done")
         return 1
@@ -144,14 +144,22 @@ def _libvirt(args: argparse.Namespace, revision: Revision) -> tuple[Virsh, str |
     return virsh, check(virsh, name)
 
 
-def _is_in_step(virsh: Virsh, state: str | None, revision: Revision, pending: Pending | None) -> bool:
-    """Whether libvirt's XML makes the described machine already, and the guest that runs is it."""
-    from mdtool.apply.define import differences
+def _out_of_step(
+    args: argparse.Namespace, virsh: Virsh, state: str | None, revision: Revision, pending: Pending | None
+) -> list[str] | None:
+    """What libvirt's definition, or with ``--restart`` the guest that runs, has otherwise on the host side; None where all
+    is as it should be, the machine too."""
+    from mdtool.apply.define import differences, not_running, undefined
 
     if state is None:
-        return False
-    kept = virsh.xml(virsh.named(revision.guest.name), "--inactive")
-    return not differences(kept, revision.tree) and not (pending is not None and pending.steps)
+        return []
+    domain = virsh.named(revision.guest.name)
+    kept = virsh.public_xml(domain)
+    more = undefined(revision.guest, revision.tree, kept)
+    if pending is not None and args.restart:
+        more += not_running(kept, virsh("dumpxml", domain))
+    steps = differences(kept, revision.tree) or (pending is not None and pending.steps)
+    return sorted({*more}) if more or steps else None
 
 
 def _preview(args: argparse.Namespace, revision: Revision, pending: Pending | None, state: str | None) -> None:
@@ -261,26 +269,28 @@ def carry_out(
         agreed(revision)
         warn_all(revision.warnings)
         if started is not None and (revision.plan or forced):
-            return _power_cycle(args, started, revision, lock)
+            return _power_cycle(args, started, revision, lock, seen=forced)
         outcomes, tree = None, revision.tree
         if started is None and revision.plan:
             outcomes, tree = plugged(revision, args.source, args.timeout or UNPLUG_SECONDS)
         texts = revision.texts(tree)
         said_kept(*write(texts, request))
-    show_plan(args, revision, texts, outcomes)
+    show_plan(args, revision, texts, outcomes, seen=forced)
     if started is not None:
         say("nothing changed: the guest keeps running")
     return 1 if any(outcome.left for outcome in outcomes or ()) else 0
 
 
-def _power_cycle(args: argparse.Namespace, started: argparse.Namespace, revision: Revision, lock: ExitStack) -> int:
+def _power_cycle(
+    args: argparse.Namespace, started: argparse.Namespace, revision: Revision, lock: ExitStack, *, seen: bool
+) -> int:
     """The exit status; where the new machine is not as described, what differs is printed as a launch prints it."""
     from mdtool.launch.run import Differs
 
     texts = revision.texts()
     relaunch = _relaunch(args, started, revision, texts, lock)
     relaunch.check()
-    show_plan(args, revision, texts)
+    show_plan(args, revision, texts, seen=seen)
     relaunch.shut_down()
 
     def start(ready: Callable[[int], None] | None) -> int:

@@ -10,11 +10,12 @@ from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from mdtool.cli.findings import Finding, data, from_error, write
-from mdtool.cli.many import each, files_in, is_one_of_ours, lost
+from mdtool.cli.many import files_in, is_one_of_ours, lost
 from mdtool.cli.options import options
 from mdtool.cli.output import progress, say
 from mdtool.cli.source import access_of, connect_argument, facts_arguments, facts_binary
 from mdtool.errors import InputError, MdtoolError, Position, Report, as_error
+from mdtool.pool import each
 from mdtool.records import replace
 
 if TYPE_CHECKING:

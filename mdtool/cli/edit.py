@@ -189,8 +189,9 @@ def _carried_out(text: str, before: str, shown: Revision, files: tuple[Path, Pat
         rewrite.write()
     wrote(*rewrite.texts)
     if state is not None:
-        runs = "; the guest that runs keeps its hardware until its next power cycle" if state != "shut off" else ""
-        say(f"defined {name}{runs}")
+        say(f"defined {name}")
+        if state != "shut off":
+            say(f"the guest that runs has its old hardware still: mdtool apply {xml} {description} --source libvirt:{name}")
     return 0
 
 

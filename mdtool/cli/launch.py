@@ -72,8 +72,8 @@ def arguments_for(args: argparse.Namespace, request: Request) -> argparse.Namesp
     """The arguments of a launch of what a request writes, by the options of another command.  Raises InputError."""
     made = argparse.Namespace(**{**_NOT_ASKED, **vars(args), "guest": request.guest, "timeout": _SECONDS})
     made.description = None if request.target == request.guest else request.target
-    if args.source and made.qmp is None and os.path.isabs(args.source):
-        made.qmp = args.source  # where it was reached before it is reached again
+    if args.source and made.qmp is None and os.path.exists(args.source):
+        made.qmp = args.source  # the socket by which the guest was reached, and is reached again
     if args.source and made.via is None and args.source.startswith("libvirt:"):
         made.via = "libvirt"
     way_of(made)

@@ -2,33 +2,29 @@
 
 calls(args, guests)    the guests that arguments name, by a command's ``source.Guests``
 run(command, ...)      the command for all of them
-each(work, items)      any other work, for commands that put all results into one
 """
 
 from __future__ import annotations
 
 import argparse
-import gc
 import io
 import json
 import os
-import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import Any, NamedTuple, cast
 
 from mdtool.cli.findings import Finding, data, from_error, write
 from mdtool.cli.output import Guarded, chosen_output, progress, say
 from mdtool.cli.source import EACH, LIBVIRT, PAIRS, SIDES, Guests, words_of
 from mdtool.errors import InputError, MdtoolError, as_error
+from mdtool.pool import each
 from mdtool.records import replace
 
 DESCRIPTIONS, XML = (".yaml", ".yml"), (".xml",)
-T = TypeVar("T")
-R = TypeVar("R")
 
 
 class Call(NamedTuple):
@@ -175,50 +171,6 @@ _KINDS = {EACH: _each, PAIRS: _pairs, SIDES: _sides}
 
 
 # --- all of them -----------------------------------------------------------------------------------------------------
-
-
-def each(work: Callable[[T], R], items: Sequence[T], lost: Callable[[T], R], *, one_by_one: bool = False) -> Iterator[R]:
-    """``work`` of every item, in their order, in as many processes as there are cores.
-
-    The first item is worked on here: what it imports is there for the processes, which are forked after it.  ``work``
-    raises nothing; ``lost`` stands for the result of an item that ended its process (by want of memory, say).
-    """
-    jobs = 1 if one_by_one else min(len(os.sched_getaffinity(0)), len(items) - 1)
-    here = len(items) if jobs < 2 else 1
-    yield from map(work, items[:here])
-    gc.freeze()
-    left = items[here:]
-    while left:
-        done = 0
-        for result in _pooled(work, left, jobs):
-            yield result
-            done += 1
-        left = left[done:]
-        if left:  # a process ended: by this one, or by another one that was worked on at the same time
-            yield next(_pooled(work, left[:1], 1), None) or lost(left[0])
-            left = left[1:]
-
-
-def _pooled(work: Callable[[T], R], items: Sequence[T], jobs: int) -> Iterator[R]:
-    """Results in order, up to the first one that is lost with its process."""
-    from concurrent.futures import ProcessPoolExecutor
-    from concurrent.futures.process import BrokenProcessPool
-    from multiprocessing import get_context
-
-    pool = ProcessPoolExecutor(jobs, get_context("fork"), _ready)
-    try:
-        yield from pool.map(work, items, chunksize=max(1, min(8, len(items) // (jobs * 4))))
-    except BrokenProcessPool:
-        return
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _ready() -> None:
-    """In a new process: an interrupt is its parent's, and so is standard input."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    sys.stdin = open(os.devnull)  # noqa: SIM115 (for as long as the process lives)
-    gc.set_threshold(50_000)
 
 
 def run(command: Callable[[argparse.Namespace], int], args: argparse.Namespace, found: list[Call], guests: Guests) -> int:

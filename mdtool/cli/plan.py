@@ -33,9 +33,17 @@ def _named(revision: Revision) -> Plan:
 
 
 def show_plan(
-    args: argparse.Namespace, revision: Revision, texts: Mapping[str, str], outcomes: Sequence[Outcome] | None = None
+    args: argparse.Namespace,
+    revision: Revision,
+    texts: Mapping[str, str],
+    outcomes: Sequence[Outcome] | None = None,
+    *,
+    seen: bool = False,
 ) -> None:
-    """The plan and what became of it, in the format of ``args``: on stdout, or on stderr where stdout has a document."""
+    """The plan and what became of it, in the format of ``args``: on stdout, or on stderr where stdout has a document.
+
+    A person who has ``seen`` the plan is shown what became of it alone.
+    """
     dry_run = getattr(args, "dry_run", False)
     stream = sys.stderr if not dry_run and any(map(is_standard, texts)) else sys.stdout
     rebase = revision.rebase
@@ -53,8 +61,9 @@ def show_plan(
 
         write([_finding(step) for step in _named(revision).steps if step.action is not Action.KEEP], args.output_format)
         return
-    verbose = getattr(args, "verbose", False)
-    print(plan_text(revision, lambda text, colour: coloured(text, colour, stream), kept=verbose), file=stream)
+    if not seen:
+        verbose = getattr(args, "verbose", False)
+        print(plan_text(revision, lambda text, colour: coloured(text, colour, stream), kept=verbose), file=stream)
     for one in rebase.differences if rebase else ():
         print(f"!  {one}", file=stream)
     for outcome in outcomes or ():

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -122,6 +123,7 @@ def launched(guest: Guest, prepare: Callable[[Path], Prepared], settings: Settin
         more = _words(prepared, settings)
         make_copies(prepared)
         with (
+            _no_dead_socket(settings.qmp),
             started(
                 prepared,
                 directory=place.path,
@@ -209,6 +211,25 @@ def make_copies(prepared: Prepared) -> None:
             with suppress(OSError):
                 os.unlink(half)
             raise MdtoolError(f"cannot make {copy.target} from {copy.source}: {error.strerror}") from None
+
+
+@contextmanager
+def _no_dead_socket(path: str | None) -> Iterator[None]:
+    """Remove the socket that a QEMU leaves behind which refused what it was started with."""
+    before = _socket_at(path)
+    try:
+        yield
+    except BaseException:
+        if path is not None and _socket_at(path) not in (None, before):
+            os.unlink(path)
+        raise
+
+
+def _socket_at(path: str | None) -> tuple[int, int] | None:
+    with suppress(OSError):
+        found = os.stat(path or "")
+        return (found.st_ino, found.st_ctime_ns) if stat.S_ISSOCK(found.st_mode) else None
+    return None
 
 
 @contextmanager

@@ -81,6 +81,9 @@ def enumeration(description: Tree, machine: Tree, answer: Sequence[Answer]) -> t
             _walk(bus, (bus.name, "0"), found[bus.name]["devices"], names, seen)
         else:
             unknown.append(bus)
+    free = {place.node.id for place in description.places if place.bus is None and place.node.address is None}
+    chosen = [one for one in seen.extra if one[2]["qdev_id"] and one[2]["qdev_id"] in free]
+    seen.extra = [one for one in seen.extra if one not in chosen]
     differences = list(_differences(seen, names, description, machine))
     for name, node, device in seen.pairs:
         differences += pci_differences(name, node, facts_from_answer(device))
@@ -89,6 +92,10 @@ def enumeration(description: Tree, machine: Tree, answer: Sequence[Answer]) -> t
         bridges = ", ".join(names[id(node)] for node in seen.closed)
         why = f"no firmware has numbered {bridges} yet"
         omitted.append(Omitted(f"{seen.hidden} functions behind {len(seen.closed)} bridges", why))
+    if chosen:
+        who = ", ".join(device["qdev_id"] for _, _, device in chosen)
+        why = "the description leaves it to QEMU; a dump has it"
+        omitted.append(Omitted(f"place of {len(chosen)} functions ({who})", why))
     for bus in unknown:
         omitted.append(Omitted(f"{len(list(_functions(bus)))} functions on {bus.name}", "query-pci has no such root bus"))
     return differences, View(ENUMERATED, f"place of {len(seen.pairs)} functions", tuple(omitted))

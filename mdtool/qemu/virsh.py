@@ -76,31 +76,28 @@ class Virsh:
         """
         if not (name.isdigit() or name.startswith("-") or len(name) == 36):
             return name
-        for line in self("list", "--all", "--uuid", "--name").splitlines():
-            uuid, _, found = line.strip().partition(" ")
-            if found.strip() == name:
-                return uuid
+        if (uuid := self.uuids().get(name)) is not None:
+            return uuid
         raise QemuError(f"libvirt has no guest '{name}'", remedy="virsh list --all shows the names", rule="libvirt-refuses")
 
-    def names(self) -> list[str]:
-        """All guests that libvirt has, running or not."""
-        return sorted(line for line in self("list", "--all", "--name").split("\n") if line.strip())
+    def uuids(self) -> dict[str, str]:
+        """The uuid of each guest that libvirt has, running or not, by its name."""
+        rows = (line.strip().partition(" ") for line in self("list", "--all", "--uuid", "--name").splitlines())
+        return {name.strip(): uuid for uuid, _, name in rows if name.strip()}
 
     def held(self) -> dict[str, Held]:
         """What libvirt has of all of its guests; a virsh takes longer to start than to answer, so one asks for many."""
-        rows = [
-            line.strip().partition(" ") for line in self("list", "--all", "--uuid", "--name").splitlines() if line.strip()
-        ]
+        rows = [*self.uuids().items()]
         end = os.urandom(8).hex()  # nothing that an XML has in it
         found: dict[str, Held] = {}
         for first in range(0, len(rows), _AT_ONCE):
             part = rows[first : first + _AT_ONCE]
-            asked = (f"{command} {uuid}; echo {end}" for uuid, _, _ in part for command in _ASKED)
+            asked = (f"{command} {uuid}; echo {end}" for _, uuid in part for command in _ASKED)
             told = self("; ".join(asked)).split(end)
-            for number, (_, _, name) in enumerate(part):
+            for number, (name, _) in enumerate(part):
                 state, kept, live = told[number * len(_ASKED) : (number + 1) * len(_ASKED)]
                 if state.strip():  # it may be gone since
-                    found[name.strip()] = Held(state.strip(), kept, live)
+                    found[name] = Held(state.strip(), kept, live)
         return found
 
     def knows(self, name: str) -> bool:

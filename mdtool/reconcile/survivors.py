@@ -39,10 +39,15 @@ def recorded_again(now: Properties, before: Properties) -> Properties:
 
 
 def same_slot(w: Wanted, node: Node) -> bool:
-    """Whether the model that is wanted goes where the other one is: not from USB to SCSI, nor from PCI Express to PCI."""
-    return same_driver(node.driver, w.driver) or (
-        kind_of_driver(node.driver) is kind_of_driver(w.driver) and need_of(w) == need_of(replace(w, driver=node.driver))
-    )
+    """Whether the model that is wanted goes where the other one is: not from USB to SCSI, nor from PCI Express to PCI.
+
+    libvirt tells the latter two apart; QEMU, which alone places a device of ``<qemu:commandline>``, does not.
+    """
+    if same_driver(node.driver, w.driver):
+        return True
+    if kind_of_driver(node.driver) is not kind_of_driver(w.driver):
+        return False
+    return w.kind == "commandline" or need_of(w) == need_of(replace(w, driver=node.driver))
 
 
 def is_renamed(new: Node, old: Node) -> bool:

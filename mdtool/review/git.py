@@ -28,8 +28,11 @@ def settings(command: str) -> dict[str, str]:
 
 
 def command() -> str:
-    """``mdtool`` where it is on PATH, this interpreter with the module where it is not."""
-    return "mdtool" if shutil.which("mdtool") else f"{shlex.quote(sys.executable)} -m mdtool"
+    """``mdtool`` where it is on PATH, of a virtual environment by its path; this interpreter where it is not."""
+    found = shutil.which("mdtool")
+    if found is None:
+        return f"{shlex.quote(sys.executable)} -m mdtool"
+    return "mdtool" if sys.prefix == sys.base_prefix else shlex.quote(os.path.abspath(found))
 
 
 def set_up(patterns: Sequence[str] = PATTERNS, *, everywhere: bool = False, remove: bool = False) -> list[str]:

@@ -157,7 +157,7 @@ def test_status_looks_again_where_a_text_changed(folder: Path, monkeypatch: pyte
     from mdtool.apply import define
 
     found = define.steps_between
-    monkeypatch.setattr(define, "steps_between", lambda *given: looked.append(given[2]) or found(*given))
+    monkeypatch.setattr(define, "steps_between", lambda *given: looked.append(given[0].file) or found(*given))
     for expected in (1, 1):
         assert mdtool("status", "--offline") == 0
         assert len(looked) == expected
@@ -222,7 +222,7 @@ def test_the_round(guests: list[str], tmp_path: Path, monkeypatch: pytest.Monkey
     editor(tmp_path, monkeypatch, ("</devices>", f"{NIC.format(n=1)}</devices>"))
     done = run_mdtool("edit", folder / f"{running}.xml", "--yes")
     assert done.returncode == 0, done.stderr
-    assert "until its next power cycle" in done.stderr
+    assert "has its old hardware still: mdtool apply" in done.stderr
     assert "52:54:00:99:00:01" in virsh("dumpxml", "--inactive", running).stdout
     assert states()[running] == "power-cycle"
 
@@ -270,3 +270,58 @@ def test_apply_changes_a_guest_that_libvirt_runs(guests: list[str], tmp_path: Pa
     assert state() == "gone"
     assert run_mdtool(*words).returncode == 0
     assert state() == "in-step", "it is defined again"
+
+
+def test_an_edit_of_the_host_side_reaches_libvirt(guests: list[str], tmp_path: Path) -> None:
+    """The guest sees nothing of it, and no plan has it: adopt leaves it alone, status and apply tell, and restart carries it out."""
+    folder, name = tmp_path / "guests", guests[0]
+    assert run_mdtool("adopt", name, folder, "--no-git").returncode == 0
+    xml, description = folder / f"{name}.xml", folder / f"{name}.yaml"
+    words = ("apply", xml, description, "--source", f"libvirt:{name}", "--yes", "--timeout", "0.3", "--force")
+    text = xml.read_text()
+    edited = text.replace("/dev/urandom", "/dev/random").replace("<console type='pty'", "<console type='null'")
+    edited = edited.replace("<serial type='pty'", "<serial type='null'")
+    assert edited != text
+    xml.write_text(edited)
+    assert "devices/rng/backend=" not in run_mdtool("status", folder).stdout, "no values of the host"
+    assert "not defined in libvirt yet: devices/" in run_mdtool("status", folder).stdout
+    assert "left alone" in run_mdtool("adopt", name, folder, "--no-git").stderr
+    assert xml.read_text() == edited
+    done = run_mdtool(*words)
+    assert (done.returncode, "the host side changes: devices/" in done.stderr) == (0, True), done.stderr
+    assert "/dev/random" in virsh("dumpxml", "--inactive", name).stdout
+    assert "/dev/random" not in virsh("dumpxml", name).stdout
+    assert "in step" in run_mdtool("status", folder).stdout
+    done = run_mdtool(*words, "--restart")
+    assert done.returncode == 0, done.stderr
+    assert "/dev/random" in virsh("dumpxml", name).stdout, "the guest that runs was started before that was defined"
+    assert "nothing to do" in run_mdtool(*words, "--restart").stderr
+    xml.write_text(xml.read_text().replace("</devices>", "</devices>\n  <!-- a note -->"))
+    assert "in step" in run_mdtool("status", folder).stdout, "what is no difference is none"
+    assert virsh("destroy", name).returncode == 0
+    more = virsh("dumpxml", "--inactive", name).stdout.replace("/dev/random", "/dev/urandom")
+    (tmp_path / "other.xml").write_text(more)
+    assert virsh("define", str(tmp_path / "other.xml")).returncode == 0
+    assert "not defined in libvirt yet" in run_mdtool("status", folder).stdout
+    xml.write_text(virsh("dumpxml", "--inactive", name).stdout)
+    assert "in step" in run_mdtool("status", folder).stdout
+    (tmp_path / "other.xml").write_text(more.replace("/dev/urandom", "/dev/random"))
+    assert virsh("define", str(tmp_path / "other.xml")).returncode == 0
+    assert "rehearsed" in run_mdtool("adopt", name, folder, "--no-git").stderr, "virsh edit is no edit of the file"
+    assert "/dev/random" in xml.read_text()
+
+
+def test_adopt_follows_a_rename(guests: list[str], tmp_path: Path) -> None:
+    folder, name = tmp_path / "guests", guests[1]
+    assert run_mdtool("adopt", name, folder, "--no-git").returncode == 0
+    description = folder / f"{name}.yaml"
+    description.write_text("# mine\n" + description.read_text())
+    guests[1] = f"{name}-new"
+    assert virsh("domrename", name, guests[1]).returncode == 0
+    done = run_mdtool("adopt", guests[1], folder, "--no-git")
+    assert f"{name} is {guests[1]} now" in done.stderr
+    assert sorted(path.name for path in folder.iterdir()) == [f"{guests[1]}.xml", f"{guests[1]}.yaml"]
+    assert (folder / f"{guests[1]}.yaml").read_text().startswith("# mine\n")
+    assert "in step" in next(
+        line for line in run_mdtool("status", folder).stdout.splitlines() if line.startswith(guests[1])
+    )
