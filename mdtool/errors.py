@@ -161,8 +161,9 @@ class Report:
         else:
             self.errors.append(error)
 
-    def warn(self, what: str, *, at: Position | None = None, remedy: str | None = None, rule: str | None = None) -> None:
-        self.warnings.append(Warn(what, at=at, remedy=remedy, rule=rule))
+    def warn(self, what: str, *, at: Position | None = None, **more: str | None) -> None:
+        """Collect a warning; ``more`` is ``expected``, ``remedy`` and ``rule``."""
+        self.warnings.append(Warn(what, at=at, **more))
 
     @contextmanager
     def step(self) -> Iterator[None]:

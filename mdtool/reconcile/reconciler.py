@@ -18,6 +18,7 @@ from mdtool.guest.model import Guest, Spot, Wanted
 from mdtool.guest.override import overridden
 from mdtool.guest.place import placed
 from mdtool.guest.platform import sections_from_guest
+from mdtool.guest.spelling import check_spelling
 from mdtool.guest.spots import indices_taken, on_root, spot_from_node, spots_from_tree, survivor
 from mdtool.machine.buses.kinds import is_hot_plugged
 from mdtool.machine.buses.pci import BROUGHT_BY
@@ -66,6 +67,7 @@ def reconcile(guest: Guest, old: Tree | None = None, options: Options | None = N
     guest = as_described(guest, old) if old is not None else guest
     wanted = with_defaults(guest, wanted_from_guest(guest, report))
     sections = sections_from_guest(guest, report)
+    check_spelling(guest.domain, report)
     report.done(strict=options.strict)
     work = _Reconciler(guest, old or Tree(), wanted, options, report)
     tree, steps = work.devices()

@@ -1,10 +1,20 @@
-"""What libvirt's RELAX NG allows under each device element: every path of attributes and elements."""
+"""What libvirt's RELAX NG allows in guest XML: every path of attributes and elements, and what may stand there.
+
+    python tests/guest/support_relaxng.py FOLDER... > schemas/guest-xml.json
+
+writes the names and values that ``mdtool.guest.spelling`` knows, of the libvirts whose schemas are in the folders.
+"""
 
 from __future__ import annotations
 
+import json
+import sys
 import xml.etree.ElementTree as ET
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
+
+from mdtool.guest.spelling import ANY, NESTED, TEXT
 
 SCHEMAS = Path("/usr/share/libvirt/schemas")
 _NS = "{http://relaxng.org/ns/structure/1.0}"
@@ -27,6 +37,56 @@ class Grammar:
                 self._load(folder, element.attrib["href"], seen)
             elif element.tag == f"{_NS}define":
                 self.defines.setdefault(element.attrib["name"], []).append(element)
+
+    def domain(self) -> Iterator[ET.Element]:
+        for define in self.defines["domain"]:
+            yield next(define.iter(f"{_NS}element"))
+
+    def allowed(self, node: ET.Element, inside: tuple[str, ...]) -> set[str] | None:
+        """The values of an attribute, or of an element's text; None where any will do, empty where there is no text."""
+        found: set[str] = set()
+        for child in node:
+            inner: Iterable[set[str] | None] = ()
+            if child.tag == f"{_NS}value":
+                found.add(child.text or "")
+            elif child.tag in (f"{_NS}text", f"{_NS}data", f"{_NS}list", f"{_NS}anyName"):
+                return None
+            elif child.tag == f"{_NS}ref" and (name := child.attrib["name"]) not in inside:
+                inner = (self.allowed(define, (*inside, name)) for define in self.defines.get(name, ()))
+            elif child.tag not in (f"{_NS}attribute", f"{_NS}element", f"{_NS}ref"):
+                inner = (self.allowed(child, inside),)
+            for values in inner:
+                if values is None:
+                    return None
+                found |= values
+        return found
+
+    def spell(self, node: ET.Element, known: dict[str, Any], inside: tuple[str, ...] = ()) -> None:
+        """Add what may stand in ``node`` to ``known``, see ``mdtool.guest.spelling``."""
+        for child in node:
+            if child.tag == f"{_NS}ref":
+                name = child.attrib["name"]
+                for define in () if name in inside else self.defines.get(name, ()):
+                    self.spell(define, known, (*inside, name))
+            elif child.tag in (f"{_NS}attribute", f"{_NS}element"):
+                self._spell_one(child, known, inside)
+            else:
+                self.spell(child, known, inside)
+
+    def _spell_one(self, child: ET.Element, known: dict[str, Any], inside: tuple[str, ...]) -> None:
+        name, values = child.get("name"), self.allowed(child, ())
+        if child.tag == f"{_NS}attribute":
+            if name is not None:
+                _note(known, f"@{name}", values or None)
+            elif child.find(f"{_NS}anyName") is not None:
+                known[ANY] = True
+        elif name is None:
+            known[ANY] = True
+        else:
+            below = known if name in NESTED else known.setdefault(name, {})
+            if values != set():
+                _note(below, TEXT, values)
+            self.spell(child, below, inside)
 
     def devices(self) -> dict[str, set[str]]:
         """Tag -> paths (``driver/@queues``, ``serial``), for every element that may stand under <devices>."""
@@ -84,3 +144,32 @@ class Grammar:
             elif child.tag not in (f"{_NS}attribute", f"{_NS}element", f"{_NS}ref") and self._has_text(child, inside):
                 return True
         return False
+
+
+def _note(known: dict[str, Any], name: str, values: set[str] | None) -> None:
+    """``name`` takes these values too; "" says that it takes any."""
+    have = known.get(name)
+    known[name] = "" if values is None or have == "" else " ".join(sorted({*(have or "").split(), *values}))
+
+
+def spelling(folders: Iterable[Path]) -> dict[str, Any]:
+    """The names and values of guest XML that any of the libvirts knows; of devices, whose rows know the names, the values."""
+    known: dict[str, Any] = {}
+    for folder in folders:
+        grammar = Grammar(folder)
+        for domain in grammar.domain():
+            grammar.spell(domain, known)
+    known["devices"] = _values_only(known["devices"])
+    return known
+
+
+def _values_only(known: dict[str, Any]) -> dict[str, Any]:
+    inner = {
+        name: _values_only(below) if isinstance(below, dict) else below for name, below in known.items() if name != ANY
+    }
+    return {name: below for name, below in inner.items() if below}
+
+
+if __name__ == "__main__":
+    json.dump(spelling(map(Path, sys.argv[1:])), sys.stdout, indent=1, sort_keys=True)
+    print()

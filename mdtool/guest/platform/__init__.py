@@ -44,13 +44,6 @@ _REFUSED = {
 }
 #: what libvirt takes for a QEMU guest and does nothing with
 _IDLE = {"idmap": "QEMU guests have no id map"}
-#: <features> that one of the modules here, or the devices, look at; the rest is not QEMU's
-_FEATURES = names(
-    "acpi apic pae hyperv kvm pvspinlock pmu vmport gic smm ioapic hpt htm nested-hv ccf-assist cfpc sbbc "
-    "ibs ras mte ps2 aia vmcoreinfo tcg async-teardown xen virtualization"
-)
-#: <features> of other hypervisors, or that every QEMU guest has
-_IDLE_FEATURES = names("hap viridian privnet capabilities msrs")
 
 
 @dataclass(frozen=True)
@@ -291,6 +284,7 @@ def _actions(guest: Guest) -> list[str]:
 
 
 def _unknown(guest: Guest, report: Report) -> None:
+    """Children of <domain> that nothing stands for; what is in them is ``guest.spelling``'s."""
     for child in guest.domain:
         if child.tag in _IDLE:
             report.warn(f"<{child.tag}> means nothing: {_IDLE[child.tag]}", at=child.position, rule="not-qemu")
@@ -298,10 +292,3 @@ def _unknown(guest: Guest, report: Report) -> None:
             report.error(InputError(f"<{child.tag}>: {_REFUSED[child.tag]}", at=child.position, rule="not-qemu"))
         elif child.tag not in _MAPPED and child.tag not in HOST and not child.tag.startswith("{"):
             report.warn(f"<{child.tag}> is not known and was left out", at=child.position, rule="unknown-element")
-    for feature in guest.domain.first("features") or ():
-        if feature.tag not in (*_FEATURES, *_IDLE_FEATURES):
-            report.warn(
-                f"<features>: <{feature.tag}> is not known and was left out",
-                at=feature.position,
-                rule="unknown-element",
-            )

@@ -58,7 +58,6 @@ FEATURES = (
         {**_CAP, "fixed-ibs": "fixed-ibs", "fixed-ccd": "fixed-ccd", "fixed-na": "fixed-na"},
     ),
     Feature("features/ras/@state", "ras"),
-    Feature("features/mte/@state", "mte"),
     Feature("features/ps2/@state", "i8042"),
     Feature("features/aia/@value", "aia", {"none": "none", "aplic": "aplic", "aplic-imsic": "aplic-imsic"}),
 )

@@ -127,53 +127,41 @@ class Piece:
 
 def memory_object(guest: Guest, piece: Piece, *, rehearse: bool = False) -> Section:
     """The ``-object`` of a piece of memory as <memoryBacking> wants it behind."""
-    name, size, node, path = piece.name, piece.size, piece.node, piece.path
-    made: Section = {"qom-type": RAM, "id": name, "size": size}
     if rehearse:  # memory that the host need not have
-        return {**made, "reserve": False}
+        return {"qom-type": RAM, "id": piece.name, "size": piece.size, "reserve": False}
     backing = guest.domain.first("memoryBacking")
-    pages = _hugepages(guest, backing, node, piece.element) if path is None else None
-    kind = backing.get("source/@type") if backing is not None else None
-    own = piece.element if piece.element is not None else _cell_of(guest, node)
+    own = piece.element if piece.element is not None else _cell_of(guest, piece.node)
     said = "@access" if piece.element is not None else "@memAccess"
     access = (own.get(said) if own is not None else None) or guest.domain.get("memoryBacking/access/@mode")
     discards = (own.get("@discard") if own is not None else None) or (
         "yes" if guest.domain.first("memoryBacking/discard") is not None else None
     )
-    if access is not None and kind in (None, "anonymous"):
-        kind = "file"  # other processes map a file, and nothing else
-    if pages is not None and kind == "memfd":
-        made = {"qom-type": "memory-backend-memfd", "id": name, "size": size, "hugetlb": True}
-        made |= {"hugetlbsize": pages} if pages else {}
-        made["prealloc"] = True
-    elif pages is not None or path is not None:
-        folder = path or _folder(pages or None)
-        made = {"qom-type": "memory-backend-file", "id": name, "mem-path": folder, "size": size}
-        if path is None:
-            made["prealloc"] = True
-    elif kind == "file":
-        made = {
-            "qom-type": "memory-backend-file",
-            "id": name,
-            "mem-path": FILES,
-            "size": size,
-        }
-    elif kind == "memfd":
-        made = {"qom-type": "memory-backend-memfd", "id": name, "size": size}
-    if path is None:
-        made |= _host_nodes(guest, node)
-    if piece.whole and made["qom-type"] != RAM:
+    pages = _hugepages(guest, backing, piece.node, piece.element) if piece.path is None else None
+    kind = guest.domain.get("memoryBacking/source/@type") or "anonymous"
+    if piece.path is not None or (pages is not None and kind != "memfd") or (access is not None and kind == "anonymous"):
+        kind = "file"  # access: other processes map a file, and nothing else
+    file = {"mem-path": piece.path or (FILES if pages is None else _folder(pages or None))} if kind == "file" else {}
+    huge: Section = {"prealloc": True} if pages is not None else {}
+    if kind == "memfd" and pages is not None:
+        huge = {"hugetlb": True, **({"hugetlbsize": pages} if pages else {}), **huge}
+    made: Section = {"qom-type": _BACKENDS.get(kind, RAM), "id": piece.name, **file, "size": piece.size, **huge}
+    if piece.path is None:
+        made |= _host_nodes(guest, piece.node)
+    if piece.whole and kind != "anonymous":
         made["x-use-canonical-path-for-ramblock-id"] = False
     if access is not None:
         made["share"] = access == "shared"
-    if discards == "yes" and made["qom-type"] == "memory-backend-file":
+    if discards == "yes" and kind == "file":
         made["discard-data"] = True
-    if backing is not None:
-        if backing.get("allocation/@mode") == "immediate":
-            made["prealloc"] = True
-        if made.get("prealloc") and (threads := number(backing, "allocation/@threads")):
-            made["prealloc-threads"] = threads
+    if guest.domain.get("memoryBacking/allocation/@mode") == "immediate":
+        made["prealloc"] = True
+    if "prealloc" in made and (threads := number(guest.domain, "memoryBacking/allocation/@threads")):
+        made["prealloc-threads"] = threads
     return made
+
+
+#: <source type=> of <memoryBacking> -> QEMU's type of object
+_BACKENDS = {"anonymous": RAM, "file": "memory-backend-file", "memfd": "memory-backend-memfd"}
 
 
 def memory_words(made: Section) -> list[str]:

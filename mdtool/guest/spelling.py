@@ -1,0 +1,67 @@
+"""Names and values of guest XML that libvirt knows: a slip of the pen is said, and not dropped in silence.
+
+schemas/guest-xml.json has them, made of the RELAX NG of libvirt (tests/guest/support_relaxng.py): an object an element,
+in it the elements inside, ``@name`` for each attribute and ``.`` for its text, both with their values in one line ("" for
+any).  ``*`` says that anything may stand there.  Under <devices> only closed sets of values are listed: the names of what
+may stand there are those of the rows (``mdtool.guest.elements``).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from functools import cache
+from typing import Any
+
+from mdtool.errors import Report, choices
+from mdtool.guest.xml import Element
+from mdtool.resources import resource
+from mdtool.text import quoted
+
+ANY, TEXT = "*", "."
+
+#: parts of a <disk> in which all of its elements may stand again
+NESTED = frozenset({"mirror", "backingStore", "dataStore"})
+
+
+@cache
+def _known() -> Mapping[str, Any]:
+    return json.loads(resource("schemas", "guest-xml.json").read_text())  # type: ignore[no-any-return]
+
+
+def check_spelling(domain: Element, report: Report) -> None:
+    """To ``report``: the attributes, elements and values of a guest's XML that no libvirt knows.
+
+    A newer libvirt may know more, so they are warnings.  Elements right under <domain> are ``mdtool.guest.platform``'s.
+    """
+    said = {error.at for error in report.errors}
+    _check(domain, "", _known(), report, said)
+
+
+def _check(element: Element, path: str, known: Mapping[str, Any], report: Report, said: set[Any]) -> None:
+    named = ANY not in known and not path.startswith("devices")
+    for name, value in element.attributes.items():
+        values = known.get(f"@{name}")
+        if values is None:
+            if named and not name.startswith("{"):
+                _warn(element, f"{path}/@{name} is not known and was left out", None, report)
+        elif values and value not in values.split() and element.position not in said:
+            _warn(element, f"{path}/@{name}: unknown value {quoted(value)}", values, report)
+    values = known.get(TEXT)
+    if values and element.text not in values.split() and element.position not in said:
+        _warn(element, f"<{path}>: unknown value {quoted(element.text)}", values, report)
+    for child in element:
+        below = known if child.tag in NESTED else known.get(child.tag)
+        inside = f"{path}/{child.tag}" if path else child.tag
+        if below is not None:
+            _check(child, inside, below, report, said)
+        elif named and path and not child.tag.startswith("{"):
+            _warn(child, f"<{inside}> is not known and was left out", None, report)
+
+
+def _warn(element: Element, what: str, values: str | None, report: Report) -> None:
+    """A name that is not known has no ``values``."""
+    if values is None:
+        report.warn(what, at=element.position, rule="unknown-element")
+    else:
+        report.warn(what, at=element.position, expected=choices(values.split()), rule="unknown-value")
