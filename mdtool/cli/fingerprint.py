@@ -10,6 +10,7 @@ from mdtool.cli.output import say
 from mdtool.cli.source import EACH, MACHINE, Guests, access_of, source_arguments
 
 if TYPE_CHECKING:
+    from mdtool.guest.model import Guest
     from mdtool.machine.tree import Tree
     from mdtool.proof.fingerprint import Fingerprint
 
@@ -115,7 +116,7 @@ def _from_xml(args: argparse.Namespace) -> Fingerprint:
 
     guest = guest_from_source(args.guest, Access(args.connect))
     way = args.via if args.via not in (None, "hints") else "device"
-    prepared = prepared_rehearsal(guest, _described(args), binary=args.qemu, via=way)
+    prepared = prepared_rehearsal(guest, _described(args, guest), binary=args.qemu, via=way)
     image = image_of_guest(guest, secure=bool(prepared.tree.firmware.get("secure")))
     there = image is not None and is_readable(image)
     if image is not None and there:
@@ -129,9 +130,9 @@ def _from_xml(args: argparse.Namespace) -> Fingerprint:
     return without_firmware(found, "firmware: the image that the XML names cannot be read")
 
 
-def _described(args: argparse.Namespace) -> Tree | None:
+def _described(args: argparse.Namespace, guest: Guest) -> Tree | None:
     from mdtool.errors import InputError
-    from mdtool.launch.hints import tree_from_hints
+    from mdtool.launch.hints import fitted, tree_from_hints
     from mdtool.sources import document_from_source
 
     if args.via == "libvirt":
@@ -140,5 +141,5 @@ def _described(args: argparse.Namespace) -> Tree | None:
     if args.via == "hints" and not args.hints:
         raise InputError("--via hints without a hints file", remedy="name it with --hints FILE", rule="hints")
     if args.hints:
-        return tree_from_hints(args.hints)
+        return fitted(tree_from_hints(args.hints), guest)
     return document_from_source(args.description, access_of(args)).tree if args.description else None

@@ -134,9 +134,9 @@ def _up_to_date(args: argparse.Namespace, guest: Guest) -> Tree:
     from mdtool.reconcile import reconcile
 
     if args.hints:
-        from mdtool.launch.hints import tree_from_hints
+        from mdtool.launch.hints import fitted, tree_from_hints
 
-        old: Tree | None = tree_from_hints(args.hints)
+        old: Tree | None = fitted(tree_from_hints(args.hints), guest)
     else:
         old = _described(args)
     reconciled = reconcile(guest, old)

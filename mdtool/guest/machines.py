@@ -16,12 +16,10 @@ from typing import Any, NamedTuple
 from mdtool.cache import cache_folder, keep
 from mdtool.errors import ConflictError, InputError, QemuError, choices
 from mdtool.guest.model import Guest
-from mdtool.machine.machines import PREFERRED, family_of
-from mdtool.text import pattern
+from mdtool.machine.machines import PREFERRED, family_of, is_version
 
 _REMEDY = "name a QEMU binary in <emulator>, or with --qemu"
 _SECONDS = 20.0  # QEMU answers in 0.05 s; a loaded host takes longer, a hanging one must not hold mdtool
-_VERSIONED = pattern(r".+-\d+\.\d+(\.\d+)?$")
 
 #: libvirt's architecture -> QEMU's, where they differ
 _TARGETS = {"i686": "i386", "armv7l": "arm", "armv6l": "arm", "ppc64le": "ppc64"}
@@ -109,7 +107,7 @@ def machine_of(guest: Guest) -> Machine:
     wish = guest.machine or PREFERRED.get(guest.arch, "")
     path = guest.emulator or _on_path(guest.arch)
     if path is None or not os.access(path, os.X_OK):
-        if _VERSIONED.match(wish):
+        if is_version(wish):
             return Machine(wish, ram=_guessed_ram(wish))
         raise InputError(
             f"what machine type {wish or 'the default'!r} is only QEMU knows, and {path or 'it'} is not installed",
@@ -120,7 +118,7 @@ def machine_of(guest: Guest) -> Machine:
     machines = machines_of(path).machines
     if wish in machines:
         return machines[wish]
-    if _VERSIONED.match(wish):
+    if is_version(wish):
         return Machine(wish, ram=_guessed_ram(wish))
     raise InputError(
         f"unknown machine type {wish!r}", at=guest.domain.at("os/type"), expected=choices(machines), rule="machine-type"

@@ -117,6 +117,8 @@ class Guest:
     machine that is described has chosen.
 
     ``migratable``: the XML is libvirt's for a migration or a saved guest, which leaves out what every libvirt adds itself.
+
+    ``places_only``: where devices sit is all that is asked for, perhaps where there is neither a QEMU nor firmware.
     """
 
     file: str
@@ -131,6 +133,7 @@ class Guest:
     applied: Mapping[str, Any] | None = field(default=None, compare=False, repr=False)
     known: Mapping[tuple[str, int], str] = field(default_factory=dict, compare=False, repr=False)
     migratable: bool = field(default=False, compare=False, repr=False)
+    places_only: bool = field(default=False, compare=False, repr=False)
 
     def implies(self, section: str, *path: str) -> bool:
         """Whether libvirt's own choice is to be there: in a fresh guest, and where an earlier reconcile set it."""

@@ -71,7 +71,7 @@ def libvirt(words: list[str], data: bytes, store: Store) -> Answer:
     if (store.path(name)).suffix != ".yaml":
         return Answer(journal=f"{name}: no description in the store, started as it is")
     committed = store.committed(name)
-    placement = placed(data, f"{name}.xml", committed, migratable=operation != "prepare")
+    placement = placed(data, f"{name}.xml", committed, described=True, migratable=operation != "prepare")
     if placement.differs:
         raise ConflictError(
             f"{name} would get other hardware than its description says:\n{text_from_plan(placement.plan)}",
@@ -140,7 +140,7 @@ def ovirt(path: Path, store: Store) -> Answer:
 def _kept(name: str, data: bytes, store: Store) -> Answer:
     """Put the devices where the store has them, and keep where they are now."""
     with store.held(name) as path:
-        placement = placed(data, f"{name}.xml", store.read(path))
+        placement = placed(data, f"{name}.xml", store.read(path), described=path.suffix == ".yaml")
         try:
             changed = store.write(path, placement.tree)
         except MdtoolError as error:

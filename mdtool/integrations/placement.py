@@ -18,7 +18,7 @@ from mdtool.errors import InputError, Report
 from mdtool.files import locked, text_from_bytes, text_from_file, write_file
 from mdtool.guest.devices import guest_from_bytes, wanted_from_guest
 from mdtool.guest.write import xml_with_places
-from mdtool.launch.hints import hints_from_text, hints_from_tree
+from mdtool.launch.hints import fitted, hints_from_text, hints_from_tree
 from mdtool.machine.document import document_from_text
 from mdtool.machine.edit import rewritten
 from mdtool.machine.tree import Tree
@@ -54,12 +54,14 @@ class Placement:
         return self.old is not None and self.plan.is_seen
 
 
-def placed(data: bytes, file: str, old: Tree | None, *, migratable: bool = False) -> Placement:
+def placed(data: bytes, file: str, old: Tree | None, *, described: bool = False, migratable: bool = False) -> Placement:
     """The XML with the addresses that ``old`` has; at a first start with its own, and those that libvirt would choose.
 
-    ``migratable`` as for ``Guest``.  Raises what reading and reconciling raise.
+    ``described``: old is a description, and no hints; ``migratable`` as for ``Guest``.  Raises what reading and reconciling
+    raise.
     """
-    guest = replace(guest_from_bytes(data, file), migratable=migratable)
+    guest = replace(guest_from_bytes(data, file), migratable=migratable, places_only=not described)
+    old = fitted(old, guest) if old is not None and not described else old
     result = reconcile(guest, old)
     xml = xml_with_places(guest.source, guest, result.tree, wanted_from_guest(guest, Report()))
     return Placement(xml, result.tree, result.plan, old)

@@ -18,14 +18,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mdtool.compare import compare
-from mdtool.errors import InputError, MdtoolError, MonitorError, Position, Report
+from mdtool.errors import ConflictError, InputError, MdtoolError, MonitorError, Position, Report
 from mdtool.files import text_from_file
 from mdtool.machine.buses.kinds import bus_of_the_machine
+from mdtool.machine.machines import is_other_board, is_version
 from mdtool.machine.tree import BUILTIN, MANUAL, Bus, Node, Place, Retired, Tree
 from mdtool.machine.writer import data_from_retired
 from mdtool.records import replace
 
 if TYPE_CHECKING:
+    from mdtool.guest.model import Guest
     from mdtool.qemu.process import QemuProcess
     from mdtool.qemu.session import Session
 
@@ -107,6 +109,22 @@ def hints_from_text(text: str, file: str) -> Tree:
     validate_hints(data, text, file)
     tree = _tree(data.get("machine", {}), data["hints"])
     return replace(tree, retired=tuple(Retired(**row) for row in data.get("retired", ())))
+
+
+def fitted(hints: Tree, guest: Guest) -> Tree:
+    """Hints for a guest whose XML names another version of their machine type: its board has the same places.
+
+    Raises ConflictError for another board.
+    """
+    described, named = str(hints.machine.get("type")), guest.machine
+    if is_other_board(named, described, guest.arch):
+        raise ConflictError(
+            f"the XML wants machine type {named}, the hints are of {described}",
+            at=guest.domain.at("os/type"),
+            remedy="remove the hints, and every device gets a new place; or change the XML back",
+            rule="machine-type",
+        )
+    return replace(hints, machine={**hints.machine, "type": named}) if is_version(named) else hints
 
 
 def _tree(machine: Mapping[str, Any], rows: list[dict[str, Any]]) -> Tree:

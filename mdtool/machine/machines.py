@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from mdtool.machine.tree import Tree, Value
 from mdtool.machine.values import plain
+from mdtool.text import pattern
 
 
 class Family(NamedTuple):
@@ -161,6 +162,30 @@ def family_of(machine: str, arch: str = "") -> Family | None:
         if (named or not row.types) and (not row.arches or arch in row.arches):
             return row
     return None
+
+
+_NUMBERED = pattern(r".+[-.]\d.*")
+
+
+def is_version(machine: str) -> bool:
+    """Whether a name is one machine type for good, and no alias of the newest one; distributions have names of their own.
+
+    >>> [is_version(name) for name in ("pc-q35-7.2", "virt-rhel9.6.0", "pc-i440fx-noble", "q35", "virt", "mac99")]
+    [True, True, True, False, False, False]
+    """
+    return bool(_NUMBERED.fullmatch(machine)) or any(
+        machine.startswith(f"{name}-") for row in FAMILIES for name in row.types
+    )
+
+
+def is_other_board(machine: str, other: str, arch: str = "") -> bool:
+    """Whether two machine types are of two rows; of what no row names, nobody knows.
+
+    >>> is_other_board("pc", "pc-q35-7.2"), is_other_board("q35", "pc-q35-rhel9.6.0"), is_other_board("q35", "raspi3b")
+    (True, False, False)
+    """
+    rows = family_of(machine, arch), family_of(other, arch)
+    return None not in rows and rows[0] is not rows[1]
 
 
 #: aliases, and an example of what they stand for

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -11,6 +10,7 @@ from mdtool.guest.model import Guest
 from mdtool.guest.platform.cpu import is_host_model
 from mdtool.guest.platform.machine import FEATURES
 from mdtool.machine.drivers import same_cpu_model
+from mdtool.machine.machines import is_other_board, is_version
 from mdtool.machine.tree import BUILTIN, SECTIONS, Tree
 from mdtool.machine.values import nested, same
 from mdtool.reconcile.merge import ABSENT, Before, merged, without_defaults
@@ -70,7 +70,7 @@ def _keep_machine_type(guest: Guest, _tree: Tree, sides: _Sides, report: Report)
     wanted, applied, described = sides.now.get("type"), sides.applied.get("type"), sides.has.get("type")
     if described is None:
         return sides
-    if not re.search(r"[-.]\d", guest.machine):
+    if not is_version(guest.machine) and not is_other_board(guest.machine, str(described), guest.arch):
         return sides._replace(now={**sides.now, "type": described if applied is None else applied})
     if wanted not in (None, described, applied):
         what = f"the XML wants machine type {wanted}, the description has {described}"

@@ -16,6 +16,7 @@ from xml.etree import ElementTree
 import libvirtd
 import pytest
 
+from mdtool.guest import machines
 from mdtool.integrations.hooks import ANNOTATION
 from tests.support_waiting import PATIENCE
 
@@ -346,3 +347,33 @@ def test_what_nobody_foresaw_passes_too(tmp_path: Path) -> None:
     assert hook(*gone, stdin=guarded(2)).returncode == 2
     passed = hook(*gone[:3], "--on-error", "pass", *gone[3:], stdin=guarded(2))
     assert passed.returncode == 0 and passed.stdout == ""
+
+
+@pytest.mark.parametrize("machine", ["q35", "pc-q35-rhel9.6.0", "pc-q35-noble"])
+def test_a_sidecar_has_no_qemu(machine: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """KubeVirt's own default is the alias q35, and distributions name machine types in their way."""
+    from mdtool.integrations import hooks
+
+    monkeypatch.setenv("PATH", "/nonexistent")
+    machines._on_path.cache_clear()
+    text = domain(2).replace("pc-q35-7.2", machine).replace("<os>", "<os firmware='efi'>")
+    first = hooks.kubevirt(vmi(), text, None)
+    hints = json.loads(shlex.split(first.advice.split("\n")[-1])[-1])["spec"]["template"]["metadata"]["annotations"]
+    again = hooks.kubevirt(vmi(**hints), domain(3, 12).replace("pc-q35-7.2", machine), None)
+    old, now = buses(first.output), buses(again.output)
+    assert {name: now[name] for name in old} == old
+    machines._on_path.cache_clear()
+
+
+def test_another_version_of_the_board_has_the_same_places(tmp_path: Path) -> None:
+    """A cluster's new level has other machine types; another board has other places, which is refused."""
+    from mdtool.errors import ConflictError
+    from mdtool.integrations import hooks, placement
+
+    store = placement.Store(tmp_path)
+    old = buses(hooks.cloudstack(domain(2).encode(), store).output)
+    later = domain(2).replace("pc-q35-7.2", "pc-q35-rhel9.6.0")
+    assert buses(hooks.cloudstack(later.encode(), store).output) == old
+    assert "pc-q35-rhel9.6.0" in (tmp_path / "default_win.hints").read_text()
+    with pytest.raises(ConflictError, match="the hints are of pc-q35"):
+        hooks.cloudstack(domain(2).replace("pc-q35-7.2", "pc").encode(), store)

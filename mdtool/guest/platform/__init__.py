@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from mdtool.commandline.tcg import TCG_MEMORY
 from mdtool.errors import InputError, MdtoolError, Report, choices
-from mdtool.guest.machines import machine_of
+from mdtool.guest.machines import machine_of, target_of
 from mdtool.guest.model import Guest
 from mdtool.guest.platform.clock import clock_options, clock_section
 from mdtool.guest.platform.cpu import cpu_options, cpu_section
@@ -69,15 +69,20 @@ def sections_from_guest(guest: Guest, report: Report) -> dict[str, dict[str, Any
     >>> sections_from_guest(guest_from_bytes(xml, "web01.xml"), Report())["memory"]
     {'size': 2147483648}
 
-    What cannot be expressed, and what is not known, goes to ``report``.
+    What cannot be expressed, and what is not known, goes to ``report``.  Where only places are asked for, there is only the
+    machine type.
     """
     seen = guest.domain.get("hwuuid") or guest.uuid  # of SMBIOS: a guest may show another one than it is known by
     sections: dict[str, dict[str, Any]] = {"guest": {"name": guest.name, **({"uuid": seen} if seen is not None else {})}}
     try:
-        machine_of(guest)
+        machine = machine_of(guest).name
     except MdtoolError as error:  # all the rest depends on it, and would say the same
-        report.error(error)
-        return sections
+        if not guest.places_only:
+            report.error(error)
+            return sections
+        machine = guest.machine
+    if guest.places_only:
+        return {**sections, "machine": {"type": machine, "arch": target_of(guest)}}
     for source in (machine_sections, memory_sections, firmware_sections):
         with report.step():
             for name, section in source(guest, report).items():
