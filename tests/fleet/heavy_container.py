@@ -62,19 +62,11 @@ def container(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Builda
         text=True,
         check=True,
     ).stdout.strip()
-    pip = [
-        sys.executable,
-        "-m",
-        "pip",
-        "download",
-        "-q",
-        "-d",
-        str(wheels),
-        "--python-version",
-        version,
-        "--only-binary=:all:",
-    ]
-    subprocess.run([*pip, "hatchling>=1.21", *_dependencies()], check=True)
+    pip = [sys.executable, "-m", "pip"]
+    # wheels of all, for the Python of the base; what PyPI has the source alone of is pure Python
+    subprocess.run([*pip, "wheel", "-q", "--no-deps", "-w", wheels, "argparse-manpage"], check=True)
+    options = ["--find-links", wheels, "--python-version", version, "--only-binary=:all:"]
+    subprocess.run([*pip, "download", "-q", "-d", wheels, *options, "hatchling>=1.21", *_dependencies()], check=True)
     (folder / "shim").write_text(SHIM)
     (folder / "shim").chmod(0o755)
     empty = buildah("from", "scratch").stdout.strip()

@@ -12,14 +12,6 @@ description:
   - Everything that can be known is checked before the guest is touched.
   - A guest that does not let a device go fails, with the names of what is left.
 version_added: "0.1.0"
-author: the mdtool maintainers (@mdtool)
-attributes:
-  check_mode:
-    description: Says what would change, and changes nothing.
-    support: full
-  diff_mode:
-    description: Shows what changes in files.
-    support: none
 options:
   guest:
     description: The guest XML as it should be, a file on the host.
@@ -48,15 +40,7 @@ options:
     description: Which one wins where XML and description both changed.
     type: str
     choices: [xml, description]
-  executable:
-    description: The command; a name is looked for on PATH, in /usr/local/bin and in /opt/mdtool/bin.
-    type: path
-    default: mdtool
-  connect:
-    description: The URI of libvirt; libvirt's own default without it.
-    type: str
-requirements:
-  - mdtool on the host, which the role P(mdtool.machine.mdtool#role) installs
+extends_documentation_fragment: mdtool.machine.mdtool
 """
 
 EXAMPLES = r"""

@@ -11,14 +11,6 @@ description:
   - Starts the machine of each description, without its disks and NICs, on the old and the new QEMU, and compares.
   - Nothing changes, in no guest and no file.
 version_added: "0.1.0"
-author: the mdtool maintainers (@mdtool)
-attributes:
-  check_mode:
-    description: Says what would change, and changes nothing.
-    support: full
-  diff_mode:
-    description: Shows what changes in files.
-    support: none
 options:
   sources:
     description: Descriptions, or folders of them.
@@ -46,15 +38,7 @@ options:
     description: Fail where something at least so bad is found.
     type: str
     choices: [identity, address, pci, property, firmware, text]
-  executable:
-    description: The command; a name is looked for on PATH, in /usr/local/bin and in /opt/mdtool/bin.
-    type: path
-    default: mdtool
-  connect:
-    description: The URI of libvirt; libvirt's own default without it.
-    type: str
-requirements:
-  - mdtool on the host, which the role P(mdtool.machine.mdtool#role) installs
+extends_documentation_fragment: mdtool.machine.mdtool
 """
 
 EXAMPLES = r"""
@@ -75,8 +59,6 @@ verdicts:
   returned: always
   type: dict
 """
-
-import os
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.mdtool.machine.plugins.module_utils.mdtool import ARGUMENTS, Mdtool, flags
@@ -101,8 +83,7 @@ def main():
     words = ["audit", *flags(params, "qemu", "qemu_root", "against", "fail_on", "connect")]
     words += [] if params["causes"] else ["--no-causes"]
     words += [] if params["migration"] else ["--no-migration"]
-    sources = [os.path.expanduser(source) for source in params["sources"]]
-    status, rows, messages = mdtool.run(*words, "--output-format", "jsonl", "--", *sources)
+    status, rows, messages = mdtool.run(*words, "--output-format", "jsonl", "--", *params["sources"])
     rows = [rows] if isinstance(rows, dict) else rows or []
     verdicts = {}
     for row in rows:

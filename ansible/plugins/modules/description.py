@@ -11,13 +11,8 @@ description:
   - Writes the XML of each guest and the description of its machine into a folder on the host, as C(mdtool adopt) does.
   - Nothing in any guest changes. XML that was edited and not reconciled is left alone.
 version_added: "0.1.0"
-author: the mdtool maintainers (@mdtool)
 attributes:
-  check_mode:
-    description: Says what would change, and changes nothing.
-    support: full
   diff_mode:
-    description: Shows what changes in files.
     support: full
 options:
   folder:
@@ -29,15 +24,7 @@ options:
     type: list
     elements: str
     default: []
-  executable:
-    description: The command; a name is looked for on PATH, in /usr/local/bin and in /opt/mdtool/bin.
-    type: path
-    default: mdtool
-  connect:
-    description: The URI of libvirt; libvirt's own default without it.
-    type: str
-requirements:
-  - mdtool on the host, which the role P(mdtool.machine.mdtool#role) installs
+extends_documentation_fragment: mdtool.machine.mdtool
 """
 
 EXAMPLES = r"""

@@ -10,27 +10,11 @@ short_description: Say which mdtool a host has, and how its guests stand
 description:
   - Returns C(ansible_facts.mdtool) with the version, and for a folder the state of each guest, as C(mdtool status) says it.
 version_added: "0.1.0"
-author: the mdtool maintainers (@mdtool)
-attributes:
-  check_mode:
-    description: Says what would change, and changes nothing.
-    support: full
-  diff_mode:
-    description: Shows what changes in files.
-    support: none
 options:
   folder:
     description: A folder of guests on the host.
     type: path
-  executable:
-    description: The command; a name is looked for on PATH, in /usr/local/bin and in /opt/mdtool/bin.
-    type: path
-    default: mdtool
-  connect:
-    description: The URI of libvirt; libvirt's own default without it.
-    type: str
-requirements:
-  - mdtool on the host, which the role P(mdtool.machine.mdtool#role) installs
+extends_documentation_fragment: mdtool.machine.mdtool
 """
 
 EXAMPLES = r"""

@@ -11,13 +11,8 @@ description:
   - Every device that stays keeps its place; what is new gets one, as libvirt would give it.
   - Files alone change; P(mdtool.machine.apply#module) changes guests.
 version_added: "0.1.0"
-author: the mdtool maintainers (@mdtool)
 attributes:
-  check_mode:
-    description: Says what would change, and changes nothing.
-    support: full
   diff_mode:
-    description: Shows what changes in files.
     support: full
 options:
   guest:
@@ -40,15 +35,7 @@ options:
     description: Remove ports and controllers that nothing uses any more.
     type: bool
     default: false
-  executable:
-    description: The command; a name is looked for on PATH, in /usr/local/bin and in /opt/mdtool/bin.
-    type: path
-    default: mdtool
-  connect:
-    description: The URI of libvirt; libvirt's own default without it.
-    type: str
-requirements:
-  - mdtool on the host, which the role P(mdtool.machine.mdtool#role) installs
+extends_documentation_fragment: mdtool.machine.mdtool
 """
 
 EXAMPLES = r"""

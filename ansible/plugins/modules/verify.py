@@ -11,14 +11,6 @@ description:
   - Nothing in the guest changes.
   - Fails where a guest sees something else than what is described, unless O(fail_on_difference=false).
 version_added: "0.1.0"
-author: the mdtool maintainers (@mdtool)
-attributes:
-  check_mode:
-    description: Says what would change, and changes nothing.
-    support: full
-  diff_mode:
-    description: Shows what changes in files.
-    support: none
 options:
   description:
     description: The description of the guest, a file on the host.
@@ -36,15 +28,7 @@ options:
     description: Whether a difference fails the task.
     type: bool
     default: true
-  executable:
-    description: The command; a name is looked for on PATH, in /usr/local/bin and in /opt/mdtool/bin.
-    type: path
-    default: mdtool
-  connect:
-    description: The URI of libvirt; libvirt's own default without it.
-    type: str
-requirements:
-  - mdtool on the host, which the role P(mdtool.machine.mdtool#role) installs
+extends_documentation_fragment: mdtool.machine.mdtool
 """
 
 EXAMPLES = r"""
@@ -65,8 +49,6 @@ result:
   type: dict
 """
 
-import os
-
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.mdtool.machine.plugins.module_utils.mdtool import ARGUMENTS, Mdtool, flags
 
@@ -84,9 +66,8 @@ def main():
     )
     mdtool = Mdtool(module)
     params = module.params
-    description = os.path.expanduser(params["description"])
     options = [*flags(params, "strict", "connect"), "--json", "--output-format", "json"]
-    status, found, messages = mdtool.run("verify", description, params["source"], *options)
+    status, found, messages = mdtool.run("verify", params["description"], params["source"], *options)
     if status and params["fail_on_difference"]:
         module.fail_json(
             msg="{} is not as described".format(params["source"]), matches=False, result=found, stderr=messages
