@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -68,18 +69,31 @@ def libvirt(words: list[str], data: bytes, store: Store) -> Answer:
     if (operation, sub) not in (("prepare", "begin"), ("migrate", "begin"), ("restore", "begin")):
         return Answer()
     store.check()
-    if (store.path(name)).suffix != ".yaml":
+    uuid = None
+    with suppress(MdtoolError):  # of a guest that has no description, whatever the XML is
+        uuid = guest_from_bytes(data, name).uuid
+    found = store.committed(name, uuid)
+    if found is None:
         return Answer(journal=f"{name}: no description in the store, started as it is")
-    committed = store.committed(name)
-    placement = placed(data, f"{name}.xml", committed, described=True, migratable=operation != "prepare")
+    path, committed = found
+    try:
+        placement = placed(data, f"{name}.xml", committed, described=True, migratable=operation != "prepare")
+    except MdtoolError as error:
+        if not any(isinstance(one, ConflictError) for one in getattr(error, "errors", [error])):
+            raise
+        raise _differs(name, path, str(error)) from None
     if placement.differs:
-        raise ConflictError(
-            f"{name} would get other hardware than its description says:\n{text_from_plan(placement.plan)}",
-            remedy=f"mdtool reconcile libvirt:{name} {store.path(name)}, review and commit; or mend the guest's XML",
-            rule="hook-differs",
-        )
+        raise _differs(name, path, text_from_plan(placement.plan))
     filtered = operation != "prepare" and placement.xml.encode() != data
     return Answer(placement.xml if filtered else "", _line(name, placement, kept=False))
+
+
+def _differs(name: str, path: Path, how: str) -> ConflictError:
+    return ConflictError(
+        f"{name} would get other hardware than its description says:\n{how}",
+        remedy=f"mdtool reconcile libvirt:{name} {path}, review and commit; or mend the guest's XML",
+        rule="hook-differs",
+    )
 
 
 # --- KubeVirt --------------------------------------------------------------------------------------------------------
@@ -92,7 +106,7 @@ def kubevirt(vmi: str, domain: str, store: Store | None) -> Answer:
     """
     namespace, name, annotations = _instance(vmi)
     if store is not None:
-        return _kept(f"{namespace}_{name}", domain.encode(), store)
+        return _kept([f"{namespace}_{name}"], domain.encode(), store)
     text = annotations.get(ANNOTATION)
     if not isinstance(text, str | None):
         raise InputError(f"the annotation {ANNOTATION} is no text", expected="what mdtool hints export writes", rule="vmi")
@@ -128,18 +142,27 @@ def _patch(namespace: str, name: str, hints: str) -> str:
 
 def cloudstack(data: bytes, store: Store) -> Answer:
     """CloudStack's XML transformer: XML to XML."""
-    return _kept(guest_from_bytes(data, "domain.xml").name, data, store)
+    return _kept(_names(data, "domain.xml"), data, store)
 
 
 def ovirt(path: Path, store: Store) -> Answer:
     """oVirt's before_vm_start: the XML file is replaced by what ``output`` is."""
     data = bytes_from_file(path)
-    return _kept(guest_from_bytes(data, str(path)).name, data, store)
+    return _kept(_names(data, str(path)), data, store)
 
 
-def _kept(name: str, data: bytes, store: Store) -> Answer:
+def _names(data: bytes, file: str) -> list[str]:
+    """What a guest is kept by: its uuid, which stays when it is renamed, and its name."""
+    guest = guest_from_bytes(data, file)
+    if not guest.domain.get("name"):
+        raise InputError("a guest without a name", at=guest.domain.position, expected="<name>", rule="guest-name")
+    return [*filter(None, [guest.uuid]), guest.name]
+
+
+def _kept(names: list[str], data: bytes, store: Store) -> Answer:
     """Put the devices where the store has them, and keep where they are now."""
-    with store.held(name) as path:
+    name = names[-1]
+    with store.held(*names) as path:
         placement = placed(data, f"{name}.xml", store.read(path), described=path.suffix == ".yaml")
         try:
             changed = store.write(path, placement.tree)

@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from contextlib import chdir, contextmanager
+from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 
 from mdtool.errors import InputError, Report
-from mdtool.files import locked, text_from_bytes, text_from_file, write_file
+from mdtool.files import locked, text_from_file, write_file
 from mdtool.guest.devices import guest_from_bytes, wanted_from_guest
 from mdtool.guest.write import xml_with_places
 from mdtool.launch.hints import fitted, hints_from_text, hints_from_tree
@@ -25,7 +26,6 @@ from mdtool.machine.tree import Tree
 from mdtool.reconcile import reconcile
 from mdtool.reconcile.plan import Plan
 from mdtool.records import dataclass, replace
-from mdtool.sources import data_from_source
 from mdtool.text import pattern
 
 #: how long a start waits for another one of the same guest
@@ -67,18 +67,20 @@ def placed(data: bytes, file: str, old: Tree | None, *, described: bool = False,
     return Placement(xml, result.tree, result.plan, old)
 
 
+def _file_name(name: str) -> str:
+    return name if _FILE_NAME.fullmatch(name) else hashlib.sha256(name.encode(errors="surrogatepass")).hexdigest()[:32]
+
+
 @dataclass(frozen=True)
 class Store:
     """A folder with what is kept of each guest: ``NAME.yaml``, a description, or ``NAME.hints``."""
 
     folder: Path
 
-    def path(self, name: str) -> Path:
-        """The file of a guest: its description where there is one.  A name that is no file name is kept by its hash."""
-        if not _FILE_NAME.fullmatch(name):
-            name = hashlib.sha256(name.encode(errors="surrogatepass")).hexdigest()[:32]
-        description = self.folder / f"{name}.yaml"
-        return description if description.exists() else self.folder / f"{name}.hints"
+    def path(self, *names: str) -> Path:
+        """The file of a guest by one of its names: its description where there is one, else its hints."""
+        files = [self.folder / (_file_name(name) + suffix) for suffix in (".yaml", ".hints") for name in names]
+        return next((path for path in files if path.exists()), files[-len(names)])
 
     def check(self) -> None:
         """Raise InputError where the folder is not there: not mounted, for one."""
@@ -88,11 +90,11 @@ class Store:
             )
 
     @contextmanager
-    def held(self, name: str) -> Iterator[Path]:
+    def held(self, *names: str) -> Iterator[Path]:
         """The file of a guest, with the right to rewrite it: two starts of one guest wait for each other."""
         self.check()
-        with locked(self.path(name), seconds=LOCK_SECONDS):
-            yield self.path(name)
+        with locked(self.path(*names), seconds=LOCK_SECONDS):
+            yield self.path(*names)
 
     def read(self, path: Path) -> Tree | None:
         """What is kept in a file of the store; None where there is none yet."""
@@ -101,17 +103,20 @@ class Store:
         text = text_from_file(path)
         return document_from_text(text, str(path)).tree if path.suffix == ".yaml" else hints_from_text(text, str(path))
 
-    def committed(self, name: str) -> Tree | None:
-        """A description as it was committed to git, whatever somebody edits at the moment; None where there is none.
+    def committed(self, name: str, uuid: str | None) -> tuple[Path, Tree] | None:
+        """The description of a guest and its file, by its name, or its uuid where it was renamed; None where there is none.
 
-        In a folder that is no git repository, the file as it is.
+        As it was committed to git, whatever somebody edits at the moment; as it is where it never was.
         """
-        path = self.path(name)
-        if not (self.folder / ".git").exists() or path.suffix != ".yaml":
-            return self.read(path)
-        with chdir(self.folder):
-            data = data_from_source(f"HEAD:./{path.name}")
-        return document_from_text(text_from_bytes(data, str(path)), f"HEAD:{path}").tree
+        from mdtool.review.git import committed_text
+
+        named = self.folder / f"{_file_name(name)}.yaml"
+        renamed = (path for path in sorted(self.folder.glob("*.yaml")) if uuid and uuid.encode() in path.read_bytes())
+        for path in chain([named], renamed):
+            text = committed_text(path) or (text_from_file(path) if path.exists() else None)
+            if text is not None:
+                return path, document_from_text(text, str(path)).tree
+        return None
 
     def write(self, path: Path, tree: Tree) -> bool:
         """Keep what a guest is now; whether that changed the file."""

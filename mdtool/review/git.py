@@ -68,6 +68,20 @@ def files_of(revision: str, folder: str, suffixes: Sequence[str]) -> set[str]:
     return {name for name in names if not any(part.startswith(".") and part != ".." for part in Path(name).parts)}
 
 
+def committed_text(path: Path) -> str | None:
+    """A file as the last commit has it; None where it has none, or where its folder is in no repository.
+
+    Raises MdtoolError where git does not let itself be asked.
+    """
+    folder = path.parent.resolve()
+    if not any((one / ".git").exists() for one in (folder, *folder.parents)):
+        return None
+    has_commits = _git("rev-list", "--max-count=1", "--all", folder=folder)
+    if not has_commits or not _git("ls-tree", "HEAD", "--", path.name, folder=folder):
+        return None
+    return _git("show", f"HEAD:./{path.name}", folder=folder)
+
+
 def _attributes(everywhere: bool) -> Path:
     if not everywhere:
         return Path(_git("rev-parse", "--show-toplevel")) / ".gitattributes"
@@ -75,9 +89,9 @@ def _attributes(everywhere: bool) -> Path:
     return Path(said).expanduser() if said else Path("~/.config/git/attributes").expanduser()
 
 
-def _git(*words: str, may_fail: bool = False) -> str:
+def _git(*words: str, may_fail: bool = False, folder: Path | None = None) -> str:
     try:
-        done = subprocess.run(["git", *words], capture_output=True, text=True, errors="replace", check=False)
+        done = subprocess.run(["git", *words], cwd=folder, capture_output=True, text=True, errors="replace", check=False)
     except FileNotFoundError:
         raise MdtoolError("git is not installed") from None
     if done.returncode and not may_fail:

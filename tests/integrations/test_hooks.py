@@ -153,6 +153,9 @@ def test_ovirt_edits_its_file_in_place(tmp_path: Path) -> None:
     path.write_text(domain())
     done = hook("ovirt", "--store", tmp_path, _hook_domxml=str(path))
     assert done.returncode == 0 and done.stdout == "" and buses(path.read_text())
+    path.write_text(domain().replace("<name>default_win</name>", ""))
+    nameless = hook("ovirt", "--store", tmp_path, _hook_domxml=str(path))
+    assert nameless.returncode == 2 and "without a name" in nameless.stderr
     assert hook("ovirt", "--store", tmp_path).returncode == 2
 
 
@@ -160,6 +163,20 @@ def test_a_name_that_is_no_file_name_is_kept_by_its_hash(tmp_path: Path) -> None
     text = domain().replace("default_win", "win 10")
     assert hook("cloudstack", "--store", tmp_path, stdin=text).returncode == 0
     assert [re.fullmatch(r"[0-9a-f]{32}\.hints", path.name) is not None for path in tmp_path.iterdir()] == [True]
+
+
+def test_a_guest_that_is_renamed_keeps_its_places(tmp_path: Path) -> None:
+    """oVirt renames a guest and leaves its uuid; another guest that gets its name later is another one."""
+    from mdtool.integrations import hooks, placement
+
+    store = placement.Store(tmp_path)
+
+    def started(name: str, number: int, nics: int) -> dict[str, str]:
+        identity = f"<name>{name}</name><uuid>00000000-0000-4000-8000-{number:012}</uuid>"
+        return buses(hooks.cloudstack(domain(nics).replace("<name>default_win</name>", identity).encode(), store).output)
+
+    old = started("old", 1, 1)
+    assert started("new", 1, 3)["vda"] == old["vda"] != started("old", 2, 3)["vda"]
 
 
 GUARDED = """<domain type='qemu'><name>guarded{n}</name><memory unit='MiB'>64</memory><vcpu>1</vcpu>
@@ -203,18 +220,42 @@ def test_what_libvirt_leaves_out_of_a_saved_guests_xml_is_there(tmp_path: Path) 
 
 def test_the_guard_holds_what_is_committed(tmp_path: Path) -> None:
     """What somebody edits at the moment is no description yet."""
+    from mdtool.errors import ConflictError
+    from mdtool.integrations import hooks, placement
+
+    (tmp_path / "guests").mkdir()
     git = ["git", "-c", "user.name=t", "-c", "user.email=t@example.org", "-C", str(tmp_path)]
-    (tmp_path / "guarded.xml").write_text(guarded(2))
-    make = [sys.executable, "-m", "mdtool", "reconcile", "guarded.xml", "guarded.yaml"]
+    identity = "<uuid>00000000-0000-4000-8000-000000000001</uuid>"
+    two, one = (guarded(count).replace("</name>", f"</name>{identity}") for count in (2, 1))
+    make = [sys.executable, "-m", "mdtool", "reconcile", "guarded.xml", "guests/guarded.yaml"]
+
+    def asked(text: str, name: str = "guarded") -> str:
+        return hooks.libvirt([name, "prepare", "begin", "-"], text.encode(), placement.Store(tmp_path / "guests")).journal
+
+    def holds_two() -> None:
+        assert "every device in its place" in asked(two)
+        with pytest.raises(ConflictError, match="net1") as caught:
+            asked(one)
+        assert caught.value.rule == "hook-differs"
+
+    (tmp_path / "guarded.xml").write_text(two)
     subprocess.run(make, cwd=tmp_path, check=True)
     subprocess.run([*git, "init", "-q"], check=True)
-    subprocess.run([*git, "add", "guarded.yaml"], check=True)
+    holds_two()  # nothing was ever committed
+    (tmp_path / "guests" / "broken.yaml").write_bytes(b"\xff")
+    subprocess.run([*git, "add", "guests"], check=True)
     subprocess.run([*git, "commit", "-q", "-m", "two NICs"], check=True)
-    (tmp_path / "guarded.xml").write_text(guarded(1))
+    (tmp_path / "guarded.xml").write_text(one)
     subprocess.run(make, cwd=tmp_path, check=True)
-    words = ["libvirt", "--store", tmp_path, "--", "guarded", "prepare", "begin", "-"]
-    assert hook(*words, stdin=guarded(2)).returncode == 0
-    assert hook(*words, stdin=guarded(1)).returncode == 2
+    holds_two()
+    with pytest.raises(ConflictError, match="net1"):  # virsh domrename
+        asked(one.replace("guarded", "renamed"), "renamed")
+    assert "no description" in asked(one.replace("0001<", "0002<"), "clone")
+    with pytest.raises(ConflictError, match=r"pc-q35-8\.0") as caught:
+        asked(two.replace("pc-q35-7.2", "pc-q35-8.0"))
+    assert caught.value.rule == "hook-differs"
+    (tmp_path / "guests" / "guarded.yaml").unlink()
+    holds_two()
 
 
 def virsh(*words: str | Path) -> subprocess.CompletedProcess[str]:
