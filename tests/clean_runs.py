@@ -36,7 +36,6 @@ from mdtool.qemu.commandline import dumped_commandline  # noqa: E402
 from mdtool.qemu.dump import as_planned, dump  # noqa: E402
 from mdtool.qemu.process import QemuProcess  # noqa: E402
 from tests.compare import corpus  # noqa: E402
-from tests.qemu.test_import_corpus import NOT_YET  # noqa: E402
 from tests.support import ran  # noqa: E402
 from tests.support_launch import MACHINES, device, prepared  # noqa: E402
 from tests.support_moving import _free_slots  # noqa: E402
@@ -168,9 +167,7 @@ def main() -> int:
         for name, text in scripts():
             if clean["scripts"] >= SCRIPTS:
                 break
-            if (
-                name not in NOT_YET and shutil.which(text.split()[0]) and "-readconfig" not in text
-            ):  # which is a file of its own host
+            if shutil.which(text.split()[0]) and "-readconfig" not in text:  # which is a file of its own host
                 count("scripts", name, lambda n=name, t=text: original(n, t, Path(folder)))
     print(
         f"{clean['relaunches']} clean relaunches, {clean['scripts']} scripts whose original verifies clean, {alarms} others"

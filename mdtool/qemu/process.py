@@ -20,9 +20,10 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from threading import current_thread, main_thread
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Self
 
@@ -129,9 +130,9 @@ class QemuProcess:
             "-mon",
             f"chardev={MONITOR},mode=control",
         ]
-        with self._open_log() as log, _signals_wait() as mask:
+        with self._open_log() as log, _signals_wait():
             self._log_start = log.tell()
-            self._process = self._popen(words, log, (*self.pass_fds, listener.fileno()), mask)
+            self._process = self._popen(words, log, (*self.pass_fds, listener.fileno()))
             live.append(self)
         listener.close()
         self.meanwhile()
@@ -145,15 +146,8 @@ class QemuProcess:
         log.seek(0, os.SEEK_END)
         return log
 
-    def _popen(
-        self, words: Sequence[str], log: IO[bytes], fds: Sequence[int], mask: Iterable[int]
-    ) -> subprocess.Popen[bytes]:
+    def _popen(self, words: Sequence[str], log: IO[bytes], fds: Sequence[int]) -> subprocess.Popen[bytes]:
         parent = os.getpid()
-
-        def in_the_child() -> None:
-            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-            die_with(parent, self.death_signal)
-
         user = self.user if os.geteuid() == 0 else None  # who is not root is that user already
         try:
             return subprocess.Popen(
@@ -169,7 +163,7 @@ class QemuProcess:
                 env={**os.environ, **self.environment},
                 # ctrl-C is for mdtool, which asks the guest to power down; with a shared terminal QEMU stays in front.
                 start_new_session=not self.stdio,
-                preexec_fn=in_the_child,
+                preexec_fn=lambda: die_with(parent, self.death_signal),
             )
         except (FileNotFoundError, NotADirectoryError):
             remedy = "install the QEMU of that architecture (Debian: qemu-system-x86, qemu-system-arm)"
@@ -381,13 +375,18 @@ def die_with(parent: int, number: int) -> None:
 
 
 @contextmanager
-def _signals_wait() -> Iterator[Iterable[int]]:
-    """Signals that end a launch wait until the QEMU that is being started can be ended; yields the mask from before."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGHUP, signal.SIGINT))
-    try:
-        yield before
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+def _signals_wait() -> Iterator[None]:
+    """Signals that end a launch wait until the QEMU that is being started can be ended.
+
+    A mask would hold them back from one thread alone; whichever gets them, Python calls handlers in the main thread.
+    """
+    came: list[int] = []
+    with ExitStack() as stack:
+        stack.callback(lambda: [signal.raise_signal(number) for number in came])
+        for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT) if current_thread() is main_thread() else ():
+            if signal.getsignal(number) not in (signal.SIG_IGN, None):  # what is ignored QEMU ignores too
+                stack.callback(signal.signal, number, signal.signal(number, lambda number, _: came.append(number)))
+        yield
 
 
 def _end_process(process: subprocess.Popen[bytes]) -> None:

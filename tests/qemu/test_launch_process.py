@@ -251,13 +251,15 @@ def test_warnings_are_no_errors() -> None:
 
 
 def test_a_signal_waits_until_what_is_started_can_be_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It comes when QEMU is there and nobody holds it yet; and QEMU is deaf to the signal of its parent's death."""
+    """It comes when QEMU is there and nobody holds it yet, to whichever thread; and QEMU is deaf to its parent's death."""
     real = subprocess.Popen
 
     def signalled(*words: Any, **settings: Any) -> subprocess.Popen[bytes]:
         process = real(*words, **settings)
         until((tmp_path / "pid").exists, of=process)
-        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)  # a test's worker has threads, mdtool none
+        other = threading.Thread(target=lambda: signal.pthread_kill(threading.get_ident(), signal.SIGTERM))
+        other.start()
+        other.join()
         return process
 
     hangs = script(tmp_path / "qemu", f"echo $$ > {tmp_path}/new; mv {tmp_path}/new {tmp_path}/pid; kill -STOP $$")
