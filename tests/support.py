@@ -48,7 +48,9 @@ def connected(path: Path, process: subprocess.Popen[str]) -> Session:
             return session_from_source(os.fspath(path))
         except MdtoolError:
             if process.poll() is not None:
-                raise AssertionError(f"QEMU ended: {process.stderr.read() if process.stderr else ''}") from None
+                raise AssertionError(
+                    f"QEMU ended with {process.returncode}: {process.stderr.read() if process.stderr else ''}"
+                ) from None
             if time.monotonic() > deadline:
                 raise
             time.sleep(0.02)

@@ -13,6 +13,7 @@ from typing import Any
 
 from mdtool.commandline.table import IMPLIED, OPTIONS, creates
 from mdtool.errors import InputError, Position
+from mdtool.machine.values import nested
 from mdtool.records import dataclass, replace
 from mdtool.text import pattern
 
@@ -154,6 +155,18 @@ def _from_json(text: str, at: Position | None) -> dict[str, Any]:
         what = str(error) if isinstance(error, ValueError) else "nested too deep"
         raise InputError(f"not JSON: {what}", at=at, rule="options-syntax") from None
     return data
+
+
+def block_keys(bag: Mapping[str, Any]) -> dict[str, Any]:
+    """What a -drive or -blockdev says, its dotted keys as mappings.
+
+    >>> block_keys({"file": "x.img", "file.locking": "off", "cache.direct": "on"})
+    {'file': {'filename': 'x.img', 'locking': 'off'}, 'cache': {'direct': 'on'}}
+    """
+    if not any("." in key for key in bag):
+        return dict(bag)
+    names = {f"{key}.filename" if any(other.startswith(f"{key}.") for other in bag) else key: bag[key] for key in bag}
+    return nested(names, ".")
 
 
 def text_from_bag(bag: Mapping[str, Any], implied: str | None = None) -> str:

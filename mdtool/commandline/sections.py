@@ -14,12 +14,12 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
-from mdtool.commandline.option import Option, bag_from_text, split
+from mdtool.commandline.option import Option, bag_from_text, block_keys, split
 from mdtool.commandline.sizes import MIB, bytes_of
 from mdtool.errors import InputError
 from mdtool.limits import MAX_DIGITS
 from mdtool.machine.roles import NOT_THE_GUESTS, ON_OFF_AUTO, is_told, role
-from mdtool.machine.values import integer, nested
+from mdtool.machine.values import integer
 
 Section = dict[str, Any]
 #: a file as QEMU names it -> the SHA-256 of what is in it, None where that cannot be read
@@ -245,9 +245,9 @@ def flash_of(options: Iterable[Option]) -> dict[str, Flash]:
     for option in options:
         bag = option.bag if option.name in ("drive", "blockdev", "machine") else {}
         if option.name == "blockdev":
-            nodes[str(option.id)] = bag if option.is_json else nested(bag, ".")
+            nodes[str(option.id)] = block_keys(bag)
         elif option.name == "drive" and bag.get("if") == "pflash":
-            banks.setdefault(bag.get("unit", bag.get("index", str(len(banks)))), nested(bag, "."))
+            banks.setdefault(bag.get("unit", bag.get("index", str(len(banks)))), block_keys(bag))
         elif option.name == "machine":
             banks |= {name[-1]: {"node": bag[name]} for name in ("pflash0", "pflash1") if name in bag}
     return {bank: _behind(bag, nodes) for bank, bag in banks.items()}

@@ -65,6 +65,7 @@ MACHINE_UNSET: Properties = {
     "smbus": (True,),
     "usb": (False,),
     "graphics": (True,),
+    "kernel-irqchip": (True,),
     "nvdimm": (False,),
     "nvdimm-persistence": ("",),
     "hmat": (False,),

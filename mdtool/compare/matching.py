@@ -86,17 +86,17 @@ def _agree(one: Place, other: Place) -> bool:
 def ways(tree: Tree) -> dict[str, tuple[str, ...]]:
     """Node name -> the way to it, in which ids have no part: the top bus, then a bus's number and an address in turn.
 
-    Only where each of the addresses is known: ``("pcie.0", "0", "02.0", "0", "00.0")``.
+    Only where each of the addresses is known, or a device is alone on its bus: ``("pcie.0", "0", "02.0", "0", "00.0")``.
     """
     found: dict[str, tuple[str, ...]] = {}
     names = {id(place.node): place.name for place in tree.places}
     for place in tree.places:
-        if place.bus is None or place.node.address is None:
+        if place.bus is None or (place.node.address is None and len(place.bus.devices) > 1):
             continue
         number = [bus.name for bus in place.parent.buses].index(place.bus.name) if place.parent is not None else 0
         before = (place.bus.name,) if place.parent is None else found.get(names[id(place.parent)])
         if before is not None:
-            found[place.name] = (*before, str(number), place.node.address)
+            found[place.name] = (*before, str(number), place.node.address or "")
     return found
 
 

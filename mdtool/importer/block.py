@@ -8,9 +8,9 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
+from mdtool.commandline.option import block_keys
 from mdtool.importer.markup import SWITCH, Keys, NoWords, on, tag
 from mdtool.launch.backends.block import PROTOCOLS
-from mdtool.machine.values import nested
 
 Bag = Mapping[str, Any]
 
@@ -49,7 +49,7 @@ def image(bag: Bag, named: Mapping[str, Bag], absolute: Callable[[str], str], *,
 
 
 def _format(bag: Bag, named: Mapping[str, Bag], absolute: Callable[[str], str], write_cache: bool) -> Image:
-    keys = Keys(nested(bag, ".") if any("." in key for key in bag) else bag)
+    keys = Keys(block_keys(bag))
     for key in ("id", "if", "index", "bus", "unit", "media", "node-name"):
         keys.take(key)
     below: Any = keys.take("file")

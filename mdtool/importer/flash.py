@@ -11,13 +11,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from mdtool.commandline.option import Option, text_from_bag
+from mdtool.commandline.option import Option, block_keys, text_from_bag
 from mdtool.commandline.placeholder.flash import path_of
 from mdtool.commandline.placeholder.hostside import Given, HostSide
 from mdtool.errors import Report
 from mdtool.importer.markup import text, yes
 from mdtool.importer.option_list import Said
-from mdtool.machine.values import nested
 
 _BANKS = ("pflash0", "pflash1")
 #: keys of a format that change how large the flash is, or what is in it
@@ -61,7 +60,7 @@ def _is_shaped(banks: Mapping[str, Given], host: HostSide) -> bool:
 
 def _layers(bag: Mapping[str, Any], host: HostSide) -> Iterator[Mapping[str, Any]]:
     """A node and what it is made of, written inside or by name."""
-    bag = nested(bag, ".") if any("." in key for key in bag) else bag
+    bag = block_keys(bag)
     yield bag
     below = bag.get("file")
     if isinstance(below, Mapping):

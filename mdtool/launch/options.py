@@ -43,7 +43,8 @@ def handover(options: Sequence[Option], version: tuple[int, ...] = (0,)) -> Hand
     made: list[Option] = []
     notes: list[str] = []
     nics = 0
-    beside = {option.bag.get("target") for option in options if option.name == "device" and option.bag["driver"] == "zpci"}
+    bags = [option.bag for option in options if option.name == "device"]
+    beside = {bag.get("target") for bag in bags if bag.get("driver") == "zpci"}
     for option in options:
         nic = _nic(option.bag) if option.name == "device" else ""
         if isinstance(nic, Option) and option.id in beside:

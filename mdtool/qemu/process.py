@@ -382,7 +382,7 @@ def _signals_wait() -> Iterator[None]:
     """
     came: list[int] = []
     with ExitStack() as stack:
-        stack.callback(lambda: [signal.raise_signal(number) for number in came])
+        stack.callback(lambda: list(map(signal.raise_signal, came)))
         for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT) if current_thread() is main_thread() else ():
             if signal.getsignal(number) not in (signal.SIG_IGN, None):  # what is ignored QEMU ignores too
                 stack.callback(signal.signal, number, signal.signal(number, lambda number, _: came.append(number)))

@@ -57,7 +57,8 @@ Q35 = Machine(
     " -device virtio-serial-pci,id=vs,bus=pcie.0,addr=8 -chardev null,id=ch"
     " -device virtserialport,id=port,bus=vs.0,chardev=ch,name=org.example.a,nr=1 -chardev null,id=se"
     " -device isa-serial,id=ser,chardev=se -device vmgenid,id=gen,guid=11111111-2222-3333-4444-555555555555"
-    " -device VGA,id=vga,bus=pcie.0,addr=1,vgamem_mb=16 -device virtio-rng-pci,id=rng,bus=p2",
+    " -device VGA,id=vga,bus=pcie.0,addr=1,vgamem_mb=16 -device virtio-rng-pci,id=rng,bus=p2"
+    " -object memory-backend-ram,id=m2,size=64M -device virtio-mem-pci,id=vm0,memdev=m2,bus=pcie.0,addr=0xc,block-size=2M",
     rows("""
     -machine pc-q35-7.2 => -machine pc-q35-7.1 : machine
     -machine pc-q35-7.2 => -machine pc-q35-7.2,nvdimm=on : machine
@@ -215,6 +216,8 @@ Q35 = Machine(
     vgamem_mb=16 => vgamem_mb=16,romfile= : vga
     id=rng,bus=p2 => id=rng,bus=p2,max-bytes=100,period=100 : host : how fast the host gives entropy
     -device virtio-rng-pci,id=rng,bus=p2 => : rng
+    block-size=2M => block-size=4M : vm0
+    block-size=2M => block-size=2M,memaddr=0x180000000 : vm0
     => -device virtio-balloon-pci,id=new,bus=pcie.0,addr=0xb : new
     => -device i6300esb,id=wd,bus=pcie.0,addr=0xb : wd
     => -device pvpanic,id=pp : pp
@@ -278,6 +281,7 @@ VIRT = Machine(
     rows("""
     gic-version=3 => gic-version=2 : machine
     gic-version=3 => gic-version=3,acpi=off : machine
+    gic-version=3 => gic-version=3,kernel-irqchip=on : host : what it is where KVM can
     gic-version=3 => gic-version=3,highmem=off : machine
     gic-version=3 => gic-version=3,secure=on : machine
     gic-version=3 => gic-version=3,virtualization=on : machine

@@ -6,9 +6,10 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+from mdtool.commandline.option import block_keys
 from mdtool.commandline.placeholder.hostside import HostSide
 from mdtool.commandline.sizes import bytes_of
-from mdtool.machine.values import nested, number
+from mdtool.machine.values import number
 
 #: bytes; of flash files that are not there (Debian's OVMF 4M), and of ARM's virt, whose banks are of one size
 _MISSING, _VIRT = (3653632, 540672), 64 << 20
@@ -44,7 +45,7 @@ def flash_unit(drive: Mapping[str, Any], host: HostSide) -> int:
 
 def flash_size(bag: Mapping[str, Any], unit: int, host: HostSide) -> int:
     """Bytes: what the format says (``size=``), else what the file has."""
-    keys = nested(bag, ".") if any("." in key for key in bag) else bag
+    keys = block_keys(bag)
     if (size := bytes_of(keys.get("size"))) is not None:
         return size
     offset = bytes_of(keys.get("offset", 0)) or 0
@@ -63,7 +64,7 @@ def virtual_size(path: str) -> int:
 
 def path_of(bag: Mapping[str, Any], host: HostSide) -> str | None:
     """The file at the end of a chain of -blockdev, or of a -drive however it says it (``file.filename=``)."""
-    bag = nested(bag, ".") if any("." in key for key in bag) else bag
+    bag = block_keys(bag)
     below = bag.get("file")
     if isinstance(below, Mapping):
         return path_of(below, host)

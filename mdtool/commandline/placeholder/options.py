@@ -12,7 +12,7 @@ from typing import Any
 
 from mdtool.commandline.chardev import char_from_text
 from mdtool.commandline.companion import MONITOR
-from mdtool.commandline.option import Option, text_from_bag
+from mdtool.commandline.option import Option, block_keys, text_from_bag
 from mdtool.commandline.placeholder.backends import (
     DISK_SIZE,
     SIZES,
@@ -28,7 +28,6 @@ from mdtool.commandline.sizes import MIB, bytes_of
 from mdtool.commandline.table import GUEST, KEPT, OPTIONS
 from mdtool.commandline.tcg import TCG_GIC, TCG_MEMORY
 from mdtool.machine.roles import role
-from mdtool.machine.values import nested
 from mdtool.records import replace
 
 SHORT_DRIVES: Mapping[str, Mapping[str, str]] = {
@@ -107,7 +106,7 @@ def _drive(option: Option, host: HostSide) -> Rows:
     if "id" not in drive:  # QEMU gives it one, of which a SCSI disk's name for the guest is made
         drive["id"] = f"{UNNAMED}{len(host.drives)}"
         null_file |= {"node-name": drive["id"]} if null_file else {}
-    host.drives[drive["id"]] = Given(option, drive)
+    host.drives[str(drive["id"])] = Given(option, drive)
     yield replace(option, name="drive", value=text_from_bag({**kept, **null_file}))
 
 
@@ -131,7 +130,7 @@ def _flash(option: Option, drive: Mapping[str, Any], host: HostSide) -> Rows:
 
 
 def _blockdev(option: Option, host: HostSide) -> Rows:
-    bag = option.bag if option.is_json else nested(option.bag, ".")
+    bag = block_keys(option.bag)
     name = str(bag.get("node-name", ""))
     host.drives[name] = Given(option, bag)
     size, read_only = size_here(bag, host) or DISK_SIZE, on(bag.get("read-only"))
