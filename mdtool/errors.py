@@ -186,4 +186,6 @@ class Report:
 def choices(names: Iterable[str]) -> str:
     """``'one of a, b, c'``, for ``expected=``; sorted, and cut where there are very many."""
     listed = sorted(names)
+    if len(listed) == 1:
+        return listed[0]
     return "one of " + ", ".join(listed) if len(listed) <= 40 else f"one of {', '.join(listed[:40])}, ..."

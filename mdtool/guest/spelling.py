@@ -2,8 +2,8 @@
 
 schemas/guest-xml.json has them, made of the RELAX NG of libvirt (tests/guest/support_relaxng.py): an object an element,
 in it the elements inside, ``@name`` for each attribute and ``.`` for its text, both with their values in one line ("" for
-any).  ``*`` says that anything may stand there.  Under <devices> only closed sets of values are listed: the names of what
-may stand there are those of the rows (``mdtool.guest.elements``).
+any, ``#`` for a number).  ``*`` says that anything may stand there.  Under <devices> only closed sets of values are listed:
+the names of what may stand there are those of the rows (``mdtool.guest.elements``).
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ from typing import Any
 
 from mdtool.errors import Report, choices
 from mdtool.guest.xml import Element
+from mdtool.machine.values import integer
 from mdtool.resources import resource
 from mdtool.text import quoted
 
-ANY, TEXT = "*", "."
+ANY, TEXT, NUMBER = "*", ".", "#"
 
 #: parts of a <disk> in which all of its elements may stand again
 NESTED = frozenset({"mirror", "backingStore", "dataStore"})
@@ -45,10 +46,10 @@ def _check(element: Element, path: str, known: Mapping[str, Any], report: Report
         if values is None:
             if named and not name.startswith("{"):
                 _warn(element, f"{path}/@{name} is not known and was left out", None, report)
-        elif values and value not in values.split() and element.position not in said:
+        elif values and not _is_one(value, values) and element.position not in said:
             _warn(element, f"{path}/@{name}: unknown value {quoted(value)}", values, report)
     values = known.get(TEXT)
-    if values and element.text not in values.split() and element.position not in said:
+    if values and element.text and not _is_one(element.text, values) and element.position not in said:
         _warn(element, f"<{path}>: unknown value {quoted(element.text)}", values, report)
     for child in element:
         below = known if child.tag in NESTED else known.get(child.tag)
@@ -59,9 +60,23 @@ def _check(element: Element, path: str, known: Mapping[str, Any], report: Report
             _warn(child, f"<{inside}> is not known and was left out", None, report)
 
 
+def _is_one(value: str, values: str) -> bool:
+    if value in values.split():
+        return True
+    try:
+        return NUMBER in values and integer(value, 16 if value[:2] in ("0x", "0X") else 10) is not None
+    except ValueError:
+        return False
+
+
 def _warn(element: Element, what: str, values: str | None, report: Report) -> None:
     """A name that is not known has no ``values``."""
     if values is None:
         report.warn(what, at=element.position, rule="unknown-element")
     else:
-        report.warn(what, at=element.position, expected=choices(values.split()), rule="unknown-value")
+        report.warn(
+            what,
+            at=element.position,
+            expected=choices("a number" if one == NUMBER else one for one in values.split()),
+            rule="unknown-value",
+        )

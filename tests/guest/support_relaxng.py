@@ -14,10 +14,11 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from mdtool.guest.spelling import ANY, NESTED, TEXT
+from mdtool.guest.spelling import ANY, NESTED, NUMBER, TEXT
 
 SCHEMAS = Path("/usr/share/libvirt/schemas")
 _NS = "{http://relaxng.org/ns/structure/1.0}"
+_NUMBERS = {"short", "int", "long", "integer", "unsignedShort", "unsignedInt", "unsignedLong", "positiveInteger"}
 DEPTH = 6  # elements deep; a disk's backing chain repeats itself for ever
 
 
@@ -49,6 +50,8 @@ class Grammar:
             inner: Iterable[set[str] | None] = ()
             if child.tag == f"{_NS}value":
                 found.add(child.text or "")
+            elif child.tag == f"{_NS}data" and child.attrib["type"] in _NUMBERS:
+                found.add(NUMBER)
             elif child.tag in (f"{_NS}text", f"{_NS}data", f"{_NS}list", f"{_NS}anyName"):
                 return None
             elif child.tag == f"{_NS}ref" and (name := child.attrib["name"]) not in inside:

@@ -37,6 +37,7 @@ def said(*, top: str = "", os: str = "", devices: str = "") -> list[str]:
         ),
         ("top", "<on_poweroff>explode</on_poweroff>", "<on_poweroff>: unknown value 'explode'"),
         ("top", "<clock offset='utc'><timer name='tsc' mode='fast'/></clock>", "clock/timer/@mode: unknown value 'fast'"),
+        ("top", "<iothreads>two</iothreads>", "<iothreads>: unknown value 'two'; expected a number"),
         ("top", "<cpu mode='host-pasthrough'/>", "cpu/@mode: unknown value 'host-pasthrough'"),
         ("top", "<cpu><topology socket='1'/></cpu>", "cpu/topology/@socket is not known"),
         ("top", "<features><warp/></features>", "<features/warp> is not known"),

@@ -171,16 +171,16 @@ def test_spot(disk: str, address: str, spot: Spot) -> None:
 @pytest.mark.parametrize(
     ("device", "kind", "expected"),
     [
-        ("<disk><target dev='sda' bus='scsi'/>{}</disk>", "usb", "type one of drive"),
-        ("<disk><target dev='sda' bus='sata'/>{}</disk>", "pci", "type one of drive"),
+        ("<disk><target dev='sda' bus='scsi'/>{}</disk>", "usb", "type drive"),
+        ("<disk><target dev='sda' bus='sata'/>{}</disk>", "pci", "type drive"),
         ("<disk><target dev='vda'/>{}</disk>", "drive", "type one of pci, virtio-mmio"),
         ("<disk><target dev='vda'/>{}</disk>", "ccw", "type one of pci, virtio-mmio"),  # of s390x alone
-        ("<input type='tablet' bus='usb'>{}</input>", "drive", "type one of usb"),
-        ("<serial type='null'>{}</serial>", "usb", "type one of isa"),
+        ("<input type='tablet' bus='usb'>{}</input>", "drive", "type usb"),
+        ("<serial type='null'>{}</serial>", "usb", "type isa"),
         ("<watchdog model='ib700'>{}</watchdog>", "isa", "no <address>"),
         ("<panic model='hyperv'>{}</panic>", "isa", "no <address>"),
         ("<rng model='virtio'><backend model='builtin'/>{}</rng>", "unassigned", "type one of pci, virtio-mmio"),
-        ("<hostdev mode='subsystem' type='usb'><source/>{}</hostdev>", "unassigned", "type one of usb"),
+        ("<hostdev mode='subsystem' type='usb'><source/>{}</hostdev>", "unassigned", "type usb"),
     ],
 )
 def test_an_address_of_another_kind_is_an_error_at_its_line(device: str, kind: str, expected: str) -> None:
