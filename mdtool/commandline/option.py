@@ -148,9 +148,24 @@ def bag_from_text(text: str, implied: str | None = None, at: Position | None = N
     return {key: values if len(values) > 1 else values[0] for key, values in found.items()}
 
 
+def json_from_text(text: str) -> Any:
+    """QEMU's JSON, which has strings in single quotes as well; ValueError or RecursionError where it is none.
+
+    >>> json_from_text("{'driver': 'edu', 'id': 'a \\" b'}")["id"]
+    'a " b'
+    """
+    if "'" in text:
+        text = re.sub(r"""("(?:[^"\\]|\\.)*")|'((?:[^'\\]|\\.)*)'""", _double_quoted, text)
+    return json.loads(text)
+
+
+def _double_quoted(string: re.Match[str]) -> str:
+    return string[1] or '"' + string[2].replace("\\'", "'").replace('"', '\\"') + '"'
+
+
 def _from_json(text: str, at: Position | None) -> dict[str, Any]:
     try:
-        data: dict[str, Any] = json.loads(text)
+        data: dict[str, Any] = json_from_text(text)
     except (ValueError, RecursionError) as error:
         what = str(error) if isinstance(error, ValueError) else "nested too deep"
         raise InputError(f"not JSON: {what}", at=at, rule="options-syntax") from None

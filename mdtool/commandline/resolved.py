@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from mdtool.commandline.config import options_from_config
-from mdtool.commandline.option import Option, grouped
+from mdtool.commandline.option import Option, grouped, json_from_text
 from mdtool.commandline.script import Command, grammar
 from mdtool.commandline.table import GONE, LOST, OPTIONS, is_keyed
 from mdtool.errors import InputError, Report
@@ -177,7 +177,7 @@ def _cleaned(value: Any) -> Any:
         return [_cleaned(item) for item in value]
     if isinstance(value, str) and value.startswith("json:"):
         try:
-            data = json.loads(value[5:])
+            data = json_from_text(value[5:])
             cleaned = _cleaned(data)
             return value if cleaned == data else "json:" + json.dumps(cleaned)
         except (ValueError, RecursionError):

@@ -169,14 +169,14 @@ def _row(bag: Mapping[str, Any]) -> Section:
 
 
 #: -rtc clock= -> <timer name='rtc' track=>
-_TRACKS = {"vm": "guest", "rt": "realtime"}
+TRACKS = {"host": "wall", "vm": "guest", "rt": "realtime"}
 
 
 def _rtc(option: Option, _: Hashed) -> Section:
     """A date is when this QEMU was started, and says nothing about the next start: there is no base then."""
     bag = option.bag
     base = bag.get("base", "utc")
-    rtc = {"track": _TRACKS.get(bag.get("clock", "")), "tickpolicy": "catchup" if bag.get("driftfix") == "slew" else None}
+    rtc = {"track": TRACKS.get(bag.get("clock", "")), "tickpolicy": "catchup" if bag.get("driftfix") == "slew" else None}
     timer = {key: value for key, value in rtc.items() if value is not None}
     return {
         "clock": ({"base": base} if base in ("utc", "localtime") else {}) | ({"timers": {"rtc": timer}} if timer else {})

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
-from mdtool.commandline.option import block_keys
+from mdtool.commandline.option import block_keys, json_from_text
 from mdtool.importer.markup import SWITCH, Keys, NoWords, on, tag
 from mdtool.launch.backends.block import PROTOCOLS
 
@@ -62,7 +61,7 @@ def _format(bag: Bag, named: Mapping[str, Bag], absolute: Callable[[str], str], 
             raise NoWords("a format in a format")
     if isinstance(below, str) and below.startswith("json:"):
         try:
-            below = json.loads(below[5:])
+            below = json_from_text(below[5:])
         except (ValueError, RecursionError):
             raise NoWords("json:") from None
     if isinstance(below, dict) and "driver" not in below:

@@ -9,7 +9,7 @@ from typing import Any
 
 from mdtool.commandline.option import Option, split
 from mdtool.commandline.placeholder.hostside import HostSide
-from mdtool.commandline.sections import sections_from_options
+from mdtool.commandline.sections import TRACKS, sections_from_options
 from mdtool.commandline.sizes import MIB, bytes_of
 from mdtool.errors import Report
 from mdtool.importer.flash import flash_options, flash_xml
@@ -121,7 +121,7 @@ def _clock(bag: Mapping[str, Any]) -> Section:
     rtc = {}
     if bag.get("driftfix") == "slew":
         rtc["tickpolicy"] = "catchup"
-    if track := {"vm": "guest", "rt": "realtime"}.get(str(bag.get("clock"))):
+    if track := TRACKS.get(str(bag.get("clock"))):
         rtc["track"] = track
     return {**found, **({"timers": {"rtc": rtc}} if rtc else {})}
 

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from mdtool.commandline.companion import Process
+from mdtool.commandline.option import json_from_text
 from mdtool.commandline.placeholder.drivers import substitute_properties
 from mdtool.commandline.placeholder.hostside import HostSide
 from mdtool.commandline.placeholder.options import note_flash
@@ -297,9 +298,8 @@ def _ids(words: Iterable[str]) -> Iterator[str]:
     """The ids that options define, and the options that define something without."""
     for word in words:
         if word.startswith("{"):
-            with suppress(ValueError, RecursionError, TypeError):  # a text that begins so, and is no option
-                facts = json.loads(word)
-                yield from [facts[key] for key in ("id", "node-name") if key in facts]
+            with suppress(ValueError, RecursionError, AttributeError):  # a text that begins so, and is no option
+                yield from [text for key, text in json_from_text(word).items() if key in ("id", "node-name")]
         elif word in UNNAMED:
             yield word
         else:

@@ -82,7 +82,13 @@ CPU_VERSIONS = {
 
 
 #: the names by which libvirt calls a POWER machine's default CPU
-_POWER = {"power8_v2.0": "POWER8", "power9_v2.0": "POWER9", "power10_v2.0": "POWER10"}
+_POWER = {
+    "power8_v2.0": "POWER8",
+    "power9_v2.0": "POWER9",
+    "power9_v2.2": "POWER9",
+    "power10_v2.0": "POWER10",
+    "power11_v2.0": "POWER11",
+}
 
 
 def cpu_model_name(model: str | None) -> str | None:

@@ -40,6 +40,7 @@ ROLES: Mapping[str, Role] = {
     "audiodev": "host",
     "fsdev": "host",
     "tpmdev": "host",
+    "host-path": "host",
     "cryptodev": "host",
     "rng": "host",
     "canbus": "host",

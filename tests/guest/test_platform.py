@@ -155,6 +155,15 @@ def test_a_section(inside: str, path: str, expected: Any) -> None:
     assert found == expected
 
 
+@pytest.mark.parametrize(
+    ("track", "clock"), [("wall", ["clock=host"]), ("guest", ["clock=vm"]), ("realtime", ["clock=rt"]), ("boot", [])]
+)
+def test_what_the_clock_follows(track: str, clock: list[str]) -> None:
+    timer = f"<clock offset='utc'><timer name='rtc' track='{track}'/></clock>"
+    line = words(guest(timer)).split()
+    assert line[line.index("-rtc") + 1].split(",")[1:] == clock
+
+
 def test_memory_devices_are_not_there_at_the_start() -> None:
     """libvirt counts them into <memory>; QEMU's -m does not."""
     dimm = "<devices><memory model='dimm'><target><size unit='MiB'>128</size></target></memory></devices>"
@@ -168,7 +177,8 @@ def test_cells_have_memory_objects_of_their_own() -> None:
     )
     found = sections(guest(cells))
     assert found["numa"]["nodes"][1] == {"id": 1, "cpus": "2-3", "memory": 156 * 1024**2, "memdev": "ram-node1"}
-    assert found["numa"]["distances"] == [{"src": 0, "dst": 1, "val": 30}]
+    rows = [tuple(row.values()) for row in found["numa"]["distances"]]
+    assert rows == [(0, 0, 10), (0, 1, 30), (1, 0, 30), (1, 1, 10)], "as libvirt completes them: QEMU takes all or none"
     assert list(found["objects"]) == ["ram-node0", "ram-node1"]
 
 
@@ -190,8 +200,8 @@ def test_how_far_memory_is() -> None:
     for part in (
         "node,nodeid=0,cpus=0-3,initiator=0,memdev=ram-node0",
         "node,nodeid=1,initiator=0,memdev=ram-node1",
-        "hmat-lb,target=0,initiator=0,hierarchy=first-level,data-type=read-latency,latency=5",
-        "hmat-lb,target=1,initiator=0,hierarchy=memory,data-type=access-bandwidth,bandwidth=204800K",
+        "hmat-lb,initiator=0,target=0,hierarchy=first-level,data-type=read-latency,latency=5",
+        "hmat-lb,initiator=0,target=1,hierarchy=memory,data-type=access-bandwidth,bandwidth=204800K",
         "hmat-cache,node-id=0,size=10K,level=1,associativity=direct,policy=write-back,line=8",
         '"id": "ram-node0", "size": 134217728, "host-nodes": [0], "policy": "bind"',
         '"id": "ram-node1", "size": 134217728, "host-nodes": [2], "policy": "preferred"',

@@ -391,6 +391,13 @@ def test_a_device_of_the_host(devices: str, properties: dict[str, Any]) -> None:
     assert [other.get(name) for name in ("bus", "addr")] == [made.get(name) for name in ("bus", "addr")]
 
 
+def test_a_tpm_proxy_opens_the_host_s_by_itself() -> None:
+    tpm = "<tpm model='spapr-tpm-proxy'><backend type='passthrough'><device path='/dev/tpmrm9'/></backend></tpm>"
+    given = guest_of(tpm, arch="ppc64", machine="pseries-7.2")
+    made = next(device.arguments for device in line_of(given).devices if device.name == "tpm0")
+    assert made == {"driver": "spapr-tpm-proxy", "id": "tpm0", "host-path": "/dev/tpmrm9"}
+
+
 def test_every_kind_of_host_device_is_known() -> None:
     assert set(HOST_DEVICES) == {"pci", "usb", "scsi", "scsi_host", "mdev"}
 

@@ -13,6 +13,7 @@ from mdtool.errors import Report
 from mdtool.guest.commandline import undescribed
 from mdtool.guest.devices import guest_from_bytes
 from mdtool.guest.platform import sections_from_guest
+from tests.conftest import require
 
 XML = (
     "<domain type='qemu' xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'><name>g</name>"
@@ -74,6 +75,21 @@ def test_what_the_options_say_is_described_and_launched(options: str, tmp_path: 
     finally:
         if pidfile.exists():
             subprocess.run(["kill", "-9", pidfile.read_text().strip()], timeout=PATIENCE, check=False)
+
+
+def test_json_in_single_quotes_is_a_device(tmp_path: Path) -> None:
+    """As the documentation of Looking Glass has it."""
+    require("qemu-system-x86_64")
+    said = """<qemu:arg value='-object'/><qemu:arg value="{'qom-type':'memory-backend-ram','id':'lg','size':1048576}"/>
+        <qemu:arg value='-device'/><qemu:arg value="{'driver':'ivshmem-plain','id':'shmem0','memdev':'lg'}"/>"""
+    guest, description = tmp_path / "g.xml", tmp_path / "g.yaml"
+    guest.write_text(XML.format(said))
+    for count in ("6 to add", "no changes"):
+        done = run_mdtool("reconcile", guest, description)
+        assert done.returncode == 0 and count in done.stdout, done.stderr
+    assert "driver: ivshmem-plain" in description.read_text()
+    done = run_mdtool("launch", guest, description, "--rehearse")
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_an_option_over_the_xml_is_what_counts() -> None:

@@ -39,6 +39,8 @@ def mac(value: str) -> str:
 def default_model(context: Context) -> str:
     """The model that libvirt takes where the XML names none."""
     guest = context.guest
+    if context.get("@type") == "vdpa":
+        return "virtio"
     if guest.is_arm:
         return "smc91c111" if guest.machine == "versatilepb" else "virtio" if guest.is_virt else "lan9118"
     return "virtio" if guest.arch.startswith(("s390", "riscv")) else "rtl8139"

@@ -22,7 +22,7 @@ SHMEM = Device(
     absent="ivshmem-plain",
     drivers={"ivshmem-plain": "ivshmem-plain", "ivshmem-doorbell": "ivshmem-doorbell"},
     props={
-        "master": Prop("@role", word(master="on", peer="off")),
+        "master": Prop("@role", word(master="on", peer="off"), ("ivshmem-plain",)),
         "vectors": Prop("msi/@vectors", number, ("ivshmem-doorbell",)),
         "ioeventfd": Prop("msi/@ioeventfd", switch, ("ivshmem-doorbell",)),
     },

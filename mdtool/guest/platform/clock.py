@@ -26,7 +26,7 @@ Section = dict[str, Any]
 
 _EPOCH_END = 253402300800  # the year 10000, which -rtc cannot spell
 _OFFSETS = ("utc", "localtime", "timezone", "variable", "absolute")
-_TRACKS = {"boot": None, "guest": "vm", "wall": None, "realtime": "rt"}
+_TRACKS = {"boot": None, "guest": "vm", "wall": "host", "realtime": "rt"}
 _TIMERS = frozenset({"platform", "hpet", "kvmclock", "pit", "rtc", "tsc", "hypervclock", "armvtimer"})
 
 

@@ -18,7 +18,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import product
 from typing import Any
 
 from mdtool.commandline.tcg import TCG_MEMORY
@@ -59,7 +60,7 @@ def memory_sections(guest: Guest, _report: Report) -> dict[str, Section]:
         if named and cell["memory"]:
             cell["memdev"] = f"ram-node{cell['id']}"
     sections["numa"] = {"nodes": cells}
-    distances = list(_distances(domain))
+    distances = list(_distances(domain, [cell["id"] for cell in cells]))
     if distances:
         sections["numa"]["distances"] = distances
     links = list(_links(domain))
@@ -101,10 +102,10 @@ def memory_options(guest: Guest, sections: Mapping[str, Mapping[str, Any]], *, r
         words += ["-numa", ",".join(said)]
     for row in numa.get("distances", ()):
         words += ["-numa", f"dist,src={row['src']},dst={row['dst']},val={row['val']}"]
-    for kind, key, name in (("hmat-lb", "target", "links"), ("hmat-cache", "node-id", "caches")):
+    for kind, keys, name in (("hmat-lb", ("initiator", "target"), "links"), ("hmat-cache", ("node-id",), "caches")):
         for node in numa.get("nodes", ()):
             for row in node.get(name, ()):
-                facts = {key: node["id"], **row}
+                facts = {**dict.fromkeys(keys, node["id"]), **row}
                 words += ["-numa", ",".join([kind, *(f"{key}={value}" for key, value in facts.items())])]
     return words
 
@@ -211,12 +212,16 @@ def _cells_by_size(guest: Guest, machine: Machine) -> bool:
     return machine.numa_mem and told is None
 
 
-def _distances(domain: Element) -> Iterator[Section]:
-    for index, cell in enumerate(domain.all("cpu/numa/cell")):
-        source = number(cell, "@id")
-        for sibling in cell.all("distances/sibling"):
-            target, value = number(sibling, "@id"), number(sibling, "@value")
-            yield {"src": index if source is None else source, "dst": target, "val": value}
+def _distances(domain: Element, ids: Sequence[int]) -> Iterator[Section]:
+    """From each cell to each, where one cell says any: what it leaves out is as the way back, 10 to itself, else 20."""
+    given = {
+        (source, number(sibling, "@id")): number(sibling, "@value")
+        for source, cell in zip(ids, domain.all("cpu/numa/cell"), strict=True)
+        for sibling in cell.all("distances/sibling")
+    }
+    for source, target in product(ids, ids) if given else ():
+        value = given.get((source, target), given.get((target, source), 10 if source == target else 20))
+        yield {"src": source, "dst": target, "val": value}
 
 
 #: libvirt's numbers and words of the memory hierarchy -> QEMU's

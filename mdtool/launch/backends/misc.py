@@ -65,6 +65,8 @@ def tpm(element: Element, node: Node | None, host: Host) -> Backend:
     id, kind = f"tpm-{_id(node)}", element.get("backend/@type")
     if kind == "passthrough":
         path = element.get("backend/device/@path") or "/dev/tpm0"
+        if element.get("@model") == "spapr-tpm-proxy":  # it opens the host's by itself
+            return Backend((), {"host-path": path})
         return Backend(listed("-tpmdev", "passthrough", id=id, path=path), {"tpmdev": id})
     socket = host.runtime / "swtpm.sock"
     if kind == "external":
