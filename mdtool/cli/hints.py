@@ -28,7 +28,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     apply = actions.add_parser("apply", help="put the addresses of a hints file into guest XML")
     apply.add_argument("hints", metavar="FILE", help="the hints; with --update made where there are none yet")
     apply.add_argument("guest", metavar="GUEST.xml", help=XML)
-    options(apply, "--output")
+    options(apply, "--output", "--prefer")
     apply.add_argument("--update", action="store_true", help="rewrite FILE with what the guest is now")
     source_arguments(apply)
 
@@ -56,7 +56,7 @@ def _apply(args: argparse.Namespace) -> int:
     with locked(args.hints):
         is_first = args.update and not os.path.exists(args.hints)
         old = None if is_first else tree_from_hints(args.hints)
-        placement = placed(data_from_source(args.guest, access_of(args)), args.guest, old)
+        placement = placed(data_from_source(args.guest, access_of(args)), args.guest, old, prefer=args.prefer)
         if args.update:
             write_file(args.hints, hints_from_tree(placement.tree))
     write_file(args.output or STANDARD, placement.xml)

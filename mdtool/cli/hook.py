@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mdtool.cli.options import options
 from mdtool.errors import InputError, as_error
 from mdtool.files import write_file
 
@@ -41,7 +42,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         add("--store", metavar="DIR", type=Path, required=name != "kubevirt", help="the folder that keeps each guest")
         says = "what an error means: 'refuse' the start (the default), or 'pass' the XML on as it is"
         add("--on-error", choices=("refuse", "pass"), default="refuse", help=says)
-        if name == "libvirt":
+        if name != "libvirt":
+            options(caller, "--prefer", help="which one wins where the XML puts a device elsewhere than what is kept")
+        else:
             add("--log-only", action="store_true", help="say what differs, and let the guest start")
             add("words", metavar="WORD", nargs="*", help="what libvirt says: NAME OPERATION SUB-OPERATION EXTRA")
         if name == "kubevirt":
@@ -94,16 +97,16 @@ def _answer(args: argparse.Namespace, given: bytes) -> Answer:
     from mdtool.integrations.placement import Store
 
     if args.caller == "kubevirt":
-        return hooks.kubevirt(args.vmi, args.domain, Store(args.store) if args.store is not None else None)
+        return hooks.kubevirt(args.vmi, args.domain, Store(args.store) if args.store is not None else None, args.prefer)
     store = Store(args.store)
     if args.caller == "libvirt":
         return hooks.libvirt(args.words, given, store)
     if args.caller == "cloudstack":
-        return hooks.cloudstack(given, store)
+        return hooks.cloudstack(given, store, args.prefer)
     path = os.environ.get(DOMXML)
     if not path:
         raise InputError(f"{DOMXML} is not set", remedy="vdsm sets it when it calls a hook")
-    return hooks.ovirt(Path(path), store)
+    return hooks.ovirt(Path(path), store, args.prefer)
 
 
 def _journal(text: str) -> None:

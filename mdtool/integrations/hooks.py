@@ -99,19 +99,19 @@ def _differs(name: str, path: Path, how: str) -> ConflictError:
 # --- KubeVirt --------------------------------------------------------------------------------------------------------
 
 
-def kubevirt(vmi: str, domain: str, store: Store | None) -> Answer:
+def kubevirt(vmi: str, domain: str, store: Store | None, prefer: str | None = None) -> Answer:
     """KubeVirt's onDefineDomain.  What is kept of the guest is in a folder, or in the annotation of the instance.
 
     An annotation is the owner's to write: where it is missing or old, ``advice`` has the command that writes it.
     """
     namespace, name, annotations = _instance(vmi)
     if store is not None:
-        return _kept([f"{namespace}_{name}"], domain.encode(), store)
+        return _kept([f"{namespace}_{name}"], domain.encode(), store, prefer)
     text = annotations.get(ANNOTATION)
     if not isinstance(text, str | None):
         raise InputError(f"the annotation {ANNOTATION} is no text", expected="what mdtool hints export writes", rule="vmi")
     old = hints_from_text(text, f"annotation {ANNOTATION}") if text else None
-    placement = placed(domain.encode(), "domain.xml", old)
+    placement = placed(domain.encode(), "domain.xml", old, prefer=prefer)
     new = hints_from_tree(placement.tree)
     is_new = old is None or new != hints_from_tree(old)
     return Answer(placement.xml, _line(name, placement, kept=False), _patch(namespace, name, new) if is_new else "")
@@ -140,15 +140,15 @@ def _patch(namespace: str, name: str, hints: str) -> str:
 # --- CloudStack and oVirt --------------------------------------------------------------------------------------------
 
 
-def cloudstack(data: bytes, store: Store) -> Answer:
+def cloudstack(data: bytes, store: Store, prefer: str | None = None) -> Answer:
     """CloudStack's XML transformer: XML to XML."""
-    return _kept(_names(data, "domain.xml"), data, store)
+    return _kept(_names(data, "domain.xml"), data, store, prefer)
 
 
-def ovirt(path: Path, store: Store) -> Answer:
+def ovirt(path: Path, store: Store, prefer: str | None = None) -> Answer:
     """oVirt's before_vm_start: the XML file is replaced by what ``output`` is."""
     data = bytes_from_file(path)
-    return _kept(_names(data, str(path)), data, store)
+    return _kept(_names(data, str(path)), data, store, prefer)
 
 
 def _names(data: bytes, file: str) -> list[str]:
@@ -159,11 +159,11 @@ def _names(data: bytes, file: str) -> list[str]:
     return [*filter(None, [guest.uuid]), guest.name]
 
 
-def _kept(names: list[str], data: bytes, store: Store) -> Answer:
+def _kept(names: list[str], data: bytes, store: Store, prefer: str | None) -> Answer:
     """Put the devices where the store has them, and keep where they are now."""
     name = names[-1]
     with store.held(*names) as path:
-        placement = placed(data, f"{name}.xml", store.read(path), described=path.suffix == ".yaml")
+        placement = placed(data, f"{name}.xml", store.read(path), described=path.suffix == ".yaml", prefer=prefer)
         try:
             changed = store.write(path, placement.tree)
         except MdtoolError as error:

@@ -23,7 +23,7 @@ from mdtool.launch.hints import fitted, hints_from_text, hints_from_tree
 from mdtool.machine.document import document_from_text
 from mdtool.machine.edit import rewritten
 from mdtool.machine.tree import Tree
-from mdtool.reconcile import reconcile
+from mdtool.reconcile import Options, reconcile
 from mdtool.reconcile.plan import Plan
 from mdtool.records import dataclass, replace
 from mdtool.text import pattern
@@ -54,15 +54,23 @@ class Placement:
         return self.old is not None and self.plan.is_seen
 
 
-def placed(data: bytes, file: str, old: Tree | None, *, described: bool = False, migratable: bool = False) -> Placement:
+def placed(
+    data: bytes,
+    file: str,
+    old: Tree | None,
+    *,
+    described: bool = False,
+    migratable: bool = False,
+    prefer: str | None = None,
+) -> Placement:
     """The XML with the addresses that ``old`` has; at a first start with its own, and those that libvirt would choose.
 
-    ``described``: old is a description, and no hints; ``migratable`` as for ``Guest``.  Raises what reading and reconciling
-    raise.
+    ``described``: old is a description, and no hints; ``migratable`` is ``Guest``'s, ``prefer`` is ``Options``'.  Raises
+    what reading and reconciling raise.
     """
     guest = replace(guest_from_bytes(data, file), migratable=migratable, places_only=not described)
     old = fitted(old, guest) if old is not None and not described else old
-    result = reconcile(guest, old)
+    result = reconcile(guest, old, Options(prefer))
     xml = xml_with_places(guest.source, guest, result.tree, wanted_from_guest(guest, Report()))
     return Placement(xml, result.tree, result.plan, old)
 

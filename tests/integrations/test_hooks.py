@@ -179,6 +179,20 @@ def test_a_guest_that_is_renamed_keeps_its_places(tmp_path: Path) -> None:
     assert started("new", 1, 3)["vda"] == old["vda"] != started("old", 2, 3)["vda"]
 
 
+def test_an_address_of_the_xml_own_is_a_conflict_until_somebody_decides(tmp_path: Path) -> None:
+    from mdtool.errors import ConflictError
+    from mdtool.integrations import hooks, placement
+
+    store = placement.Store(tmp_path)
+    old = buses(hooks.cloudstack(domain(2).encode(), store).output)
+    own = '<address type="pci" domain="0x0000" bus="0x00" slot="0x10" function="0x0"></address><alias name="ua-net1">'
+    fixed = domain(2).replace('<alias name="ua-net1">', own).encode()
+    with pytest.raises(ConflictError, match="--prefer"):
+        hooks.cloudstack(fixed, store)
+    assert buses(hooks.cloudstack(fixed, store, "description").output) == old
+    assert buses(hooks.cloudstack(fixed, store, "xml").output) == {**old, "02:00:00:00:00:01": "0x00"}
+
+
 GUARDED = """<domain type='qemu'><name>guarded{n}</name><memory unit='MiB'>64</memory><vcpu>1</vcpu>
 <os><type arch='x86_64' machine='pc-q35-7.2'>hvm</type></os><devices>{nics}</devices></domain>"""
 PLAIN = "<interface type='user'><mac address='52:54:00:00:00:0{n}'/><model type='virtio'/></interface>"
