@@ -11,7 +11,7 @@ import pytest
 from mdtool import cache
 from mdtool.cache import parser_from_grammar
 
-SCRIPT = "qemu-system-x86_64 -m 1G\n"
+OPTION = "size=1G,slots=2"
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def parsed() -> object:
-    return parser_from_grammar("options.lark", start=["script", "value"]).parse(SCRIPT, start="script")
+    return parser_from_grammar("options.lark", start="value").parse(OPTION)
 
 
 def test_tables_are_kept_and_give_the_same_tree(folder: Path) -> None:

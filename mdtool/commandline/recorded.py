@@ -24,11 +24,12 @@ _PROGRAMS = ("qemu-kvm", "kvm", "qemu")
 _WHOLE_PATH = pattern(r"(?<![\w$}*])/[\w./+-]*/(qemu-system-[\w-]+|qemu-kvm|kvm)(?![\w/-])")
 #: writes the folder, standard input where QEMU reads it, and the words, each with a NUL behind it
 _RECORD = """#!/bin/sh
-for word; do [ "$word" = -version ] || [ "$word" = --version ] || [ "$word" = --help ] || [ "$word" = -help ] || continue
-  exec {real} "$@"; done
-n=$(ls {folder} | wc -l)
-{{ printf '%s\\0' "$PWD" "{name}"; for word; do printf '%s\\0' "$word"; done; }} > "{folder}/$n.words"
-for word; do [ "$word" != /dev/stdin ] || cat > "{folder}/$n.stdin"; done
+before=; for word; do case "$word" in
+  -version|--version|-help|--help|-h) exec {real} "$word" ;;
+  help|*,help|\\?) case "$before" in -name|-append|[!-]*) ;; -*) exec {real} "$before" "$word" ;; esac ;;
+esac; before=$word; done
+{{ printf '%s\\0' "$PWD" "{name}"; for word; do printf '%s\\0' "$word"; done; }} > "{folder}/$$.words"
+for word; do [ "$word" != /dev/stdin ] || cat > "{folder}/$$.stdin"; done
 """
 _AS_ROOT = """#!/bin/sh
 while :; do case "$1" in
@@ -57,7 +58,7 @@ def command_by_running(path: str, report: Report, say: Warned) -> Command:
         _programs(folder)
         say(f"running {path} in {folder / 'run'}, with programs in QEMU's place that start nothing")
         _run(path, folder)
-        found_words = sorted((folder / "words").glob("*.words"), key=lambda file: int(file.stem))
+        found_words = sorted((folder / "words").glob("*.words"), key=lambda file: file.stat().st_mtime_ns)
         if not found_words:
             raise InputError(f"{path} was run and started no QEMU", at=Position(path, 1), rule="script-qemu")
         if len(found_words) > 1:

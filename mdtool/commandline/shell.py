@@ -1,39 +1,41 @@
-"""What a script has set, as far as it can be told without running it: variables, arrays, positional words, the folder.
+"""What a script has set, as far as it can be told without running it, and what its words expand to.
 
-A word whose value only a run can tell raises ``Unknown``; so does a variable that a condition, a loop, a file that is read
-or an assignment to one element of an array may have changed.
+A word whose value only a run can tell raises ``Unknown``.
 """
 
 from __future__ import annotations
 
+import ast
+import operator
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
-from itertools import dropwhile
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from fnmatch import translate
+from itertools import product
+from typing import Any, TypeVar
 
-from lark import Token, Tree
-
-from mdtool.errors import Position, Report
+from mdtool.commandline.syntax import NAME, Node, Part, SyntaxFault, Words, parts_from_text
+from mdtool.errors import Report
 from mdtool.records import dataclass, field
 from mdtool.text import pattern
 
-NAME = r"[A-Za-z_]\w*"
-ASSIGNMENT = pattern(rf"({NAME})(\+?)=(.*)", re.S)
-_ELEMENT = pattern(rf"({NAME})\[")
-_EXPANSION = pattern(rf"({NAME})(?:\[[@*]\])?(?:(:?[-=])(.*))?", re.S)
-#: words that may stand before the command that a line runs
-SHELL_WORDS = frozenset({"exec", "then", "else", "elif", "do", "{", "!", "time", "command", "builtin", "export", "nohup",
-                         "setsid", "sudo", "doas", "env", "in"})  # fmt: skip
-#: the folder of the script itself, as scripts go there
-_OWN_FOLDER = pattern(r"""["']?\$\(\s*dirname\s+["']?\$(\{?BASH_SOURCE(\[0\])?\}?|0)["']?\s*\)["']?""")
-_HERE = "\0"
+ASSIGNMENT = pattern(rf"({NAME})(?:\[([^\]]*)\])?(\+?)=(.*)", re.S)
+_EXPANSION = pattern(rf"([#!]?)({NAME}|[0-9]+|[@*#])(?:\[([^\]]*)\])?(?:(:?[-=+?]|##?|%%?|//?|\^\^?|,,?|:)(.*))?", re.S)
+#: what an arithmetic expression assigns
+ASSIGNS = pattern(rf"({NAME})\s*(?:\+\+|--|(?:[-+*/%&|^]|<<|>>)?=(?!=))|(?:\+\+|--)({NAME})")
+#: NAME++, NAME += ...
+_SUM = pattern(rf"\s*(?:({NAME})\s*(\+\+|--)|(?:({NAME})\s*([-+*/%]?=)(?!=)|)(.*))\s*", re.S)
+_BRACES = pattern(r"\{([^{}]*)\}")
 
-
-#: words that start or end a part of a script that may not run, or run more than once
-_OPENS, _CLOSES = frozenset({"if", "case", "for", "while", "until", "select"}), frozenset({"fi", "esac", "done"})
-#: what a shell would have to run, and for what
-_RUNS = {"RUN_HERE": "what `...` prints", "GLOB": "which files * and ? stand for"}
+#: variables that a shell sets by itself, to what only it knows
+_SET_BY_SHELL = frozenset({"RANDOM", "SECONDS", "UID", "EUID", "HOSTNAME", "HOSTTYPE", "MACHTYPE", "OSTYPE", "PATH", "USER",
+                           "BASH", "BASH_VERSION", "PPID", "LINENO", "OPTIND", "OPTARG", "REPLY", "DISPLAY", "SHELL",
+                           "WAYLAND_DISPLAY", "XDG_RUNTIME_DIR", "LOGNAME", "PIPESTATUS", "SUDO_USER", "EPOCHSECONDS",
+                           "XDG_SESSION_TYPE", "TERM", "LANG", "TMPDIR"})  # fmt: skip
+#: the value of a variable: its elements by index; "0" alone is what is no array.  A string says why it isn't known
+Value = dict[str, str]
+_Sliced = TypeVar("_Sliced", str, list[str])
 #: the pieces that a word expands to: (text, whether a blank in it separates words)
 Pieces = list[tuple[str, bool]]
 
@@ -47,249 +49,440 @@ class Unknown(Exception):
 
 
 @dataclass
-class Shell:
-    """What a script has set so far."""
+class State:
+    """What is set at one point of a script.
 
-    text: str
-    file: str
+    ``positional``  what $1, $2, ... are; None where that is what the script is called with, a string where nobody knows
+    ``sourced``     a file or a text that may have set any variable
+    ``started``     whether a QEMU is started by now; None where only a run can tell
+    """
+
+    variables: dict[str, Value | str]
     folder: str | None
+    positional: list[str] | str | None = None
+    sourced: str = ""
+    started: bool | None = False
+    functions: dict[str, Node | None] = field(default_factory=dict)
+
+    def copy(self) -> State:
+        return State(dict(self.variables), self.folder, self.positional, self.sourced, self.started, dict(self.functions))
+
+
+def merged(states: Sequence[State]) -> State:
+    """What is set where only a run can tell which of the ways was gone: what they agree on."""
+    first, *others = states
+    found = first.copy()
+    for other in others:
+        for name in found.variables.keys() | other.variables.keys():
+            mine, its = found.variables.get(name), other.variables.get(name)
+            if mine != its or (mine is not None and list(mine) != list(its or ())):
+                why = f"${name} is set under a condition, or in a loop"
+                found.variables[name] = next((one for one in (mine, its) if isinstance(one, str)), why)
+        for name in found.functions.keys() | other.functions.keys():
+            if found.functions.get(name) != other.functions.get(name):
+                found.functions[name] = None
+        if found.positional != other.positional:
+            found.positional = "$@ is set under a condition, or in a loop"
+        found.folder = found.folder if found.folder == other.folder else None
+        found.sourced = found.sourced or other.sourced
+        found.started = found.started if found.started == other.started else None
+    return found
+
+
+@dataclass
+class Shell:
+    """Words as a shell expands them in ``state``.
+
+    ``printed``  what a command substitution prints; raises Unknown
+    ``expands_braces``  whether the shell is bash
+    """
+
+    file: str
     report: Report
-    variables: dict[str, list[str]] = field(default_factory=dict)
-    unknown: dict[str, str] = field(default_factory=dict)  # variables that only a run can tell: why
-    positional: list[str] | None = None  # what $1, $2, ... are; None where only a run can tell
-    depth: int = 0  # of conditions and loops
-    groups: list[bool] = field(default_factory=list)  # of each open { }: whether it may not run
+    state: State
+    printed: Callable[[Sequence[Node], str], str]
+    expands_braces: bool = True
+    integers: set[str] = field(default_factory=set)  # variables that hold numbers alone
+    keyed: set[str] = field(default_factory=set)  # arrays whose indexes are words
+    asks: bool = False  # in a test: what is set outside of the script is taken as not set, which is said
 
-    def at(self, token: Token | Tree[Token]) -> Position:
-        line, column = (token.line, token.column) if isinstance(token, Token) else (token.meta.line, token.meta.column)
-        return Position(self.file, (line or 2) - 1, column or 1)
+    @contextmanager
+    def asking(self) -> Iterator[None]:
+        """A test of a variable that only the caller may set: that it is not set."""
+        before, self.asks = self.asks, True
+        try:
+            yield
+        finally:
+            self.asks = before
 
-    def source(self, part: Tree[Token]) -> str:
-        """A part as it is written."""
-        return self.text[part.meta.start_pos : part.meta.end_pos]
+    # --- words -------------------------------------------------------------------------------------------------------
 
-    def words(self, parts: Sequence[Any]) -> list[str]:
-        """A word as the shell expands it: several where an unquoted variable holds blanks, none where it is empty."""
+    def words(self, word: Words) -> list[str]:
+        """Several words where an unquoted variable holds blanks, none where it is empty."""
+        return [text for parts in self._braced(word.parts) for text in self._words(parts)]
+
+    def text(self, parts: Sequence[Part]) -> str:
+        """One text, as in an assignment: nothing is split."""
+        found = [
+            self._pieces(part._replace(quoted=True), index == 0 and not part.quoted) for index, part in enumerate(parts)
+        ]
+        return "".join(" ".join(text for text, _ in pieces) for pieces in found)
+
+    def _braced(self, parts: tuple[Part, ...]) -> list[tuple[Part, ...]]:
+        """{a,b} and {1..3}, unquoted, make several words of one."""
+        plain = "".join(part.text if part.kind == "text" and not part.quoted else "\0" for part in parts)
+        if "{" not in plain or not re.search(r"\{.*(?:,|\.\.).*\}", plain, re.S):
+            return [parts]
+        if not self.expands_braces or re.search(r"\{[^{}]*(?:[{]|\0)", plain):
+            raise Unknown("what {...} stands for")
+        ways: list[list[Part]] = []
+        for part in parts:
+            pieces = _BRACES.split(part.text) if part.kind == "text" and not part.quoted else []
+            if not pieces:
+                ways.append([part])
+            for number, piece in enumerate(pieces):
+                ways.append([part._replace(text=text) for text in (_alternatives(piece) if number % 2 else [piece])])
+        return list(product(*ways))
+
+    def _words(self, parts: Sequence[Part]) -> list[str]:
         found: list[str] = []
         grows = False  # whether what comes next belongs to the last word
-
-        def add(text: str) -> None:
-            nonlocal grows
-            if grows:
-                found[-1] += text
-            else:
-                found.append(text)
-            grows = True
-
         for index, part in enumerate(parts):
             for number, (text, splits) in enumerate(self._pieces(part, index == 0)):
                 grows = grows and not (number > 0 and not splits)  # each element of a quoted array is a word
-                for count, chunk in enumerate(re.split(r"[ \t\n]+", text) if splits else [text]):
+                if splits and re.search(r"[*?]", text):
+                    raise Unknown("which files * and ? stand for")
+                for count, chunk in enumerate(self._split(text) if splits else [text]):
                     grows = grows and count == 0
                     if chunk or not splits:
-                        add(chunk)
+                        found[-1:] = [found[-1] + chunk] if grows else [*found[-1:], chunk]
+                        grows = True
         return found
 
-    def _pieces(self, part: Any, first: bool) -> Pieces:
-        if isinstance(part, Tree):
-            if part.data == "double":
-                inner = [piece for child in part.children for piece in self._pieces(_Quoted(child), False)]
-                if len(part.children) == 1 and len(inner) != 1:
-                    return inner  # "${array[@]}": its elements, or nothing at all
-                return [("".join(text for text, _ in inner), False)]
-            raise Unknown("what $(...) prints")
-        quoted = isinstance(part, _Quoted)
-        token = part.token if quoted else part
-        if isinstance(token, Tree):
-            raise Unknown("what $(...) prints")
-        if token.type == "VARIABLE":
-            values = self._variable(str(token))
-            return [(" ".join(values), True)] if not quoted else [(value, False) for value in values]
-        if token.type in _RUNS:
-            raise Unknown(_RUNS[token.type])
-        text = _LITERAL[token.type](str(token)) if token.type in _LITERAL else str(token)
-        if first and token.type == "PLAIN" and re.match(r"~(/|$)", text):
-            text = os.path.expanduser("~") + text[1:]
-        return [(text, False)]
+    def _split(self, text: str) -> list[str]:
+        separators = self.state.variables.get("IFS", {})
+        if isinstance(separators, str) or (separators and re.search(rf"[\s{re.escape(separators['0'])}]", text)):
+            raise Unknown("where $IFS separates words")
+        return re.split(r"[ \t\n]+", text) if not separators else [text]
 
-    def _variable(self, text: str) -> list[str]:
-        name = text[1:].removeprefix("{").removesuffix("}")
-        if self.positional is not None and (name in ("@", "*") or re.fullmatch(r"[1-9]", name)):
-            return self.positional if name in ("@", "*") else self.positional[int(name) - 1 : int(name)]
-        if name in ("@", "*") and name in self.unknown:
-            raise Unknown(self.unknown[name])
-        if name in ("@", "*"):
-            self.report.warn(f"{text}: what the script is called with is left out", rule="script-variable")
-            return []
-        match = _EXPANSION.fullmatch(name)
+    def _pieces(self, part: Part, first: bool) -> Pieces:
+        if part.kind == "name":
+            values = self._expanded(part.text, part.quoted)
+            return [(value, not part.quoted) for value in values] if part.quoted else [(" ".join(values), True)]
+        if part.kind == "run":
+            return [(self.printed(part.body, part.text), not part.quoted)]
+        if part.kind == "sum":
+            return [(str(self.sum(part.text)), not part.quoted)]
+        if part.kind == "odd" or (part.kind == "glob" and not part.quoted):
+            raise Unknown("which files * and ? stand for" if part.kind == "glob" else part.text)
+        if first and not part.quoted:
+            return [(re.sub(r"^~[\w.-]*(?=/|$)", lambda found: os.path.expanduser(found[0]), part.text), False)]
+        return [(part.text, False)]
+
+    def pattern_of(self, parts: Sequence[Part]) -> str:
+        """A pattern of ``case`` or ``[[``, as a regular expression."""
+        found = ""
+        for part in parts:
+            text = part.text if part.kind == "glob" else self.text([part._replace(quoted=True)])
+            found += text if not part.quoted else re.sub(r"([*?[])", r"[\1]", text)
+        return translate(found)
+
+    # --- variables ---------------------------------------------------------------------------------------------------
+
+    def _expanded(self, text: str, quoted: bool) -> list[str]:
+        """What ${...} stands for: several where it is a whole array."""
+        match = _EXPANSION.fullmatch(text)
         if match is None:
-            raise Unknown(f"what {text} is")
-        name, default = match[1], match[3]
-        if name in self.unknown:
-            raise Unknown(self.unknown[name])
-        if name in self.variables:
-            values = self.variables[name]
-            if match[2] == ":-" and not any(values) and default is not None and not re.search(r"[$`\\'\"]", default):
-                return [default]
-            return values if "[" in text or len(values) == 1 else values[:1]
+            raise Unknown(f"what ${text} is")
+        prefix, name, index, sign, operand = match.groups()
+        if text == "#":
+            return [str(len(self._positional("$#")))]
+        whole = index in ("@", "*") or name in ("@", "*")
+        if prefix == "!":
+            raise Unknown(f"what ${{{text}}} is")
+        if sign and sign.strip(":") in ("-", "=", "+", "?") and sign != ":":
+            return self._defaulted(name, index, sign, operand, quoted)
+        values = self._values(name, index)
+        if sign == ":" and whole:
+            values, sign = self._slice(values if index else ["", *values], operand), ""
+        if prefix == "#":
+            return [str(len(values) if whole else len(values[0]) if values else 0)]
+        if sign:
+            values = [self._changed(value, sign, operand) for value in values]
+        if quoted and (index or name) == "*":
+            separators = self.state.variables.get("IFS", {"0": " "})
+            if isinstance(separators, str):
+                raise Unknown(separators)
+            return [(separators.get("0", " ")[:1]).join(values)]
+        return values if values or whole else [""]
+
+    def _values(self, name: str, index: str | None) -> list[str]:
+        if not re.match(NAME, name):
+            return self._positional(f"${name}") if name in ("@", "*") else self._numbered(name)
+        value = self.state.variables.get(name)
+        if isinstance(value, str):
+            raise Unknown(value)
+        if value is None:
+            value = self._from_outside(name)
+        if index is None:
+            return list(value.values())[:1] if value.keys() <= {"0"} else [value[key] for key in value if key == "0"]
+        if index in ("@", "*") and len(value) > 1 and not all(key.isdigit() for key in value):
+            raise Unknown(f"in which order ${name} is")
+        if index in ("@", "*"):
+            return list(value.values())
+        key = self.text(parts_from_text(index, quoted=False))
+        if key not in value and all(key.isdigit() for key in value):
+            at = self.sum(key)
+            key = str(at) if at >= 0 else list(value)[at] if at >= -len(value) else ""
+        return [value[key]] if key in value else []
+
+    def _from_outside(self, name: str) -> Value:
+        if self.state.sourced:
+            raise Unknown(f"${name} may be set by {self.state.sourced}")
         if name == "HOME":
-            return [os.path.expanduser("~")]
-        if default is not None and not re.search(r"[$`\\'\"]", default):
-            self.report.warn(
-                f"${name} is not set in the script: its default, {default!r}, was taken", rule="script-variable"
-            )
-            return [default]
+            return {"0": os.path.expanduser("~")}
+        if name == "PWD" and self.state.folder is not None:
+            return {"0": self.state.folder}
+        if name == "BASH_SOURCE" and os.path.isfile(self.file):
+            return {"0": self.file}
+        if self.asks and name not in _SET_BY_SHELL:
+            self.say(f"${name} is not set in the script: it was taken as not set")
+            return {}
         raise Unknown(f"${name} is set outside of the script")
 
-    def follow(self, command: Tree[Token], *, perhaps: bool) -> None:
-        """What a command that is not QEMU's does to variables and folder; ``perhaps`` where it may not run."""
-        words = words_of(command)
-        for word in words:  # "{" opens a group that is one command to what stands before it
-            if self.source(word) not in SHELL_WORDS:
-                break
-            if self.source(word) == "{":
-                self.groups.append(perhaps)
-        words = list(dropwhile(lambda word: self.source(word) in SHELL_WORDS, words))
-        head = self.source(words[0]) if words else ""
-        if head == "}" and self.groups:
-            self.groups.pop()
-        self.depth += (head in _OPENS) - (head in _CLOSES)
-        perhaps = perhaps or self.depth > 0 or any(self.groups)
-        for part in command.children:
-            if isinstance(part, Tree) and part.data == "array":
-                self._array(part, perhaps)
-        if head == "cd":
-            self._cd(words)
-        elif head in _BUILTINS:
-            _BUILTINS[head](self, words[1:], perhaps)
-            return
-        for word in words[head in ("readonly", "local", "declare", "typeset") :]:
-            if not self._assign(word, perhaps):
-                break
+    def _positional(self, text: str) -> list[str]:
+        if isinstance(self.state.positional, str):
+            raise Unknown(self.state.positional)
+        if self.state.positional is None:
+            self.say(f"{text}: what the script is called with is left out")
+        return self.state.positional or []
 
-    def _read(self, words: Sequence[Tree[Token]], _perhaps: bool) -> None:
-        names = (self.source(word) for word in words)
-        self.unknown |= {name: f"${name} is read when the script runs" for name in names if re.fullmatch(NAME, name)}
+    def _numbered(self, name: str) -> list[str]:
+        if name == "0" and os.path.isfile(self.file):
+            return [self.file]
+        if self.asks and name != "0" and self.state.positional is None:
+            self.say(f"${name}: what the script is called with is left out")
+            return []
+        if name == "0" or self.state.positional is None:
+            raise Unknown(f"${name} is set outside of the script")
+        if isinstance(self.state.positional, str):
+            raise Unknown(self.state.positional)
+        return self.state.positional[int(name) - 1 : int(name)]
 
-    def _printf(self, words: Sequence[Tree[Token]], perhaps: bool) -> None:
-        if words and self.source(words[0]) == "-v":
-            self._read(words[1:2], perhaps)
-
-    def _positional(self, words: Sequence[Tree[Token]], perhaps: bool) -> None:
-        """``set -- ...``: how a script without arrays keeps a list."""
-        if not words or self.source(words[0]) != "--":
-            return
+    def _defaulted(self, name: str, index: str | None, sign: str, operand: str, quoted: bool) -> list[str]:
+        """${NAME:-...}, ${NAME=...}, ${NAME:+...}, ${NAME:?...}."""
+        known = self.state.variables.get(name)
         try:
-            if perhaps or "@" in self.unknown:
-                raise Unknown("$@ is set under a condition, or in a loop")
-            self.positional = [text for word in words[1:] for text in self.words(word.children)]
-        except Unknown as error:
-            self.positional = None
-            self.unknown |= dict.fromkeys(("@", "*"), error.what)
+            values = [] if known == {} else self._values(name, index)
+            is_set = any(values) if sign[0] == ":" else bool(values)
+        except Unknown:
+            if isinstance(known, str) or isinstance(self.state.positional, str) or self.state.sourced or sign[-1] in "+?":
+                raise
+            self.say(f"${name} is not set in the script: its default, {operand!r}, was taken")
+            values, is_set = [], False
+        if sign[-1] == "?" and not is_set:
+            raise Unknown(f"${name} is set outside of the script")
+        if is_set != (sign[-1] == "+"):
+            return values if is_set else []
+        found = self._operand(operand, quoted)
+        if sign[-1] == "=":
+            self.state.variables[name] = {"0": " ".join(found)}
+        return found
 
-    def _shift(self, words: Sequence[Tree[Token]], perhaps: bool) -> None:
-        if self.positional is not None and not words and not perhaps:
-            self.positional = self.positional[1:]
-        elif self.positional is not None:
-            self.positional = None
-            self.unknown |= dict.fromkeys(("@", "*"), "$@ is shifted when the script runs")
+    def say(self, what: str) -> None:
+        """A warning, once."""
+        if not any(warning.what == what for warning in self.report.warnings):
+            self.report.warn(what, rule="script-variable")
 
-    def _unset(self, words: Sequence[Tree[Token]], perhaps: bool) -> None:
-        for word in words:
-            if re.fullmatch(NAME, name := self.source(word)):
-                self._set(name, [], perhaps)
-
-    def _elsewhere(self, words: Sequence[Tree[Token]], _perhaps: bool) -> None:
-        """``source FILE``, ``eval``: whatever was set before may be set anew."""
-        what = self.source(words[0]) if words else ""
-        self.unknown |= {name: f"${name} may be set by {what[:40]}" for name in self.variables}
-
-    def _assign(self, word: Tree[Token], perhaps: bool) -> bool:
-        start = word.children[0]
-        match = ASSIGNMENT.fullmatch(str(start)) if isinstance(start, Token) and start.type == "PLAIN" else None
-        if match is None and isinstance(start, Token) and (element := _ELEMENT.match(str(start))):
-            self.unknown[element[1]] = f"${element[1]} is an array that is set element by element"
-            return True
-        if match is None:
-            return isinstance(start, Token) and str(start).startswith("-")
-        name, more, rest = match.groups()
+    def _operand(self, text: str, quoted: bool) -> list[str]:
         try:
-            parts = ([Token("PLAIN", rest)] if rest else []) + word.children[1:]
-            value = "".join(_joined(self._pieces(part, index == 0)) for index, part in enumerate(parts))
-        except Unknown as error:
-            self.unknown[name] = f"${name} is {error.what}" if not error.what.startswith("$") else error.what
-            return True
-        if more and name in self.unknown:
-            return True
-        self._set(name, [("".join(self.variables.get(name, [])) if more else "") + value], perhaps)
-        return True
+            parts = parts_from_text(text, quoted=quoted)
+        except SyntaxFault:
+            raise Unknown(f"what {text} is") from None
+        if quoted:
+            return [self.text(parts)]
+        if any(part.quoted and re.search(r"\s", self.text([part])) for part in parts):
+            raise Unknown(f"what {text} is")
+        return [" ".join(self._words(parts))]
 
-    def _array(self, array: Tree[Token], perhaps: bool) -> None:
-        start, *words = array.children
-        name = str(start).removesuffix("(").removesuffix("=").removesuffix("+")
+    def _changed(self, value: str, sign: str, operand: str) -> str:
+        """${NAME#pattern} and what else changes a text."""
+        if sign[0] in "^,":
+            raise Unknown("which letters are changed")
+        if sign == ":":
+            return self._slice(value, operand)
+        head, _, by = operand.partition("/") if sign[0] == "/" else (operand, "", "")
         try:
-            found = [text for word in words if isinstance(word, Tree) for text in self.words(word.children)]
-        except Unknown as error:
-            self.unknown[name] = error.what
-            return
-        if "+=" in str(start) and name in self.unknown:
-            return
-        self._set(name, [*(self.variables.get(name, []) if "+=" in str(start) else []), *found], perhaps)
+            expression = self.pattern_of(parts_from_text(head, quoted=False))
+            into = self.text(parts_from_text(by, quoted=False))
+        except SyntaxFault:
+            raise Unknown(f"what {operand} is") from None
+        if sign[0] == "/":
+            if head[:1] in ("#", "%") or re.search(r"[*?[\\]", head):
+                raise Unknown(f"what {operand} replaces")
+            return value.replace(self.text(parts_from_text(head, quoted=False)), into, -1 if len(sign) == 2 else 1)
+        lengths = range(len(value) + 1) if (len(sign) == 1) else range(len(value), -1, -1)
+        for length in lengths:
+            piece = value[:length] if sign[0] == "#" else value[len(value) - length :]
+            if re.match(expression, piece):
+                return value[length:] if sign[0] == "#" else value[: len(value) - length]
+        return value
 
-    def _set(self, name: str, values: list[str], perhaps: bool) -> None:
-        if perhaps:
-            self.unknown[name] = f"${name} is set under a condition, or in a loop"
-        else:
-            self.unknown.pop(name, None)
-            self.variables[name] = values
-
-    def _cd(self, words: Sequence[Tree[Token]]) -> None:
-        where = _OWN_FOLDER.sub(_HERE, self.source(words[1])) if len(words) == 2 else ""
+    def assign(self, word: Words) -> None:
+        """NAME=..., NAME+=..., NAME=(...), NAME[...]=..."""
+        first, *rest = word.parts
+        match = ASSIGNMENT.fullmatch(first.text)
+        assert match is not None
+        name, index, more, text = match.groups()
+        old = self.state.variables.get(name, {})
         try:
-            if where.startswith(_HERE):
-                self.folder = os.path.join(os.path.dirname(os.path.abspath(self.file)), where[1:].lstrip("/"))
+            if index is not None:
+                self._set_element(name, index, self.text(rest if not text else (first._replace(text=text), *rest)))
+                return
+            if word.items is not None:
+                found = self._elements(word.items, old if more and isinstance(old, dict) else {})
             else:
-                (target,) = self.words(words[1].children) if len(words) == 2 else [os.path.expanduser("~")]
-                self.folder = os.path.join(self.folder or "", target) if self.folder or target.startswith("/") else None
-        except (Unknown, ValueError):
-            self.folder = None
+                if any(":~" in part.text for part in word.parts if not part.quoted):
+                    raise Unknown("what ~ stands for")
+                value = self.text((first._replace(text=text), *rest) if text else rest)
+                found = {**(old if isinstance(old, dict) else {}), "0": value}
+                if more:
+                    found["0"] = (old.get("0", "") if isinstance(old, dict) else "") + value
+            if (more and isinstance(old, str)) or (more and self.state.sourced and not old):
+                raise Unknown(old if isinstance(old, str) else f"${name} may be set by {self.state.sourced}")
+            if name in self.integers and (more or not re.fullmatch(r"\d+", found.get("0", ""))):
+                raise Unknown(f"${name} is a sum")
+            self.state.variables[name] = found
+        except Unknown as error:
+            self.state.variables[name] = error.what if error.what.startswith("$") else f"${name} is {error.what}"
+
+    def _elements(self, items: Sequence[Words], old: Value) -> Value:
+        found, number = dict(old), max((int(key) for key in old if key.isdigit()), default=-1) + 1
+        for item in items:
+            first = item.parts[0]
+            if not first.quoted and (keyed := re.match(r"\[([^\]]+)\]=(.*)", first.text, re.S)):
+                found[keyed[1]] = self.text((first._replace(text=keyed[2]), *item.parts[1:]))
+                continue
+            for text in self.words(item):
+                found[str(number)] = text
+                number += 1
+        return found
+
+    def _set_element(self, name: str, index: str, value: str) -> None:
+        old = self.state.variables.get(name, {})
+        key = self.text(parts_from_text(index, quoted=False))
+        if isinstance(old, str):
+            return
+        if re.fullmatch(NAME, key) and not all(one.isdigit() for one in old):
+            raise Unknown(f"${name} is an array that is set element by element")
+        if name not in self.keyed and not re.fullmatch(r"\d+", key):
+            key = str(self.sum(key))
+        found = {**old, key: value}
+        self.state.variables[name] = (
+            dict(sorted(found.items(), key=lambda one: int(one[0]))) if name not in self.keyed else found
+        )
+
+    def set(self, name: str, value: str) -> None:
+        self.state.variables[name] = {"0": value}
+
+    def _slice(self, values: _Sliced, operand: str) -> _Sliced:
+        start, _, size = operand.partition(":")
+        first, last = self.sum(start), self.sum(size) if size else len(values)
+        if first < 0 or last < 0:
+            first = first + len(values) if -len(values) <= first < 0 else first
+            if first < 0 or last < 0:
+                raise Unknown(f"what :{operand} leaves")
+        return values[first : first + last]
+
+    # --- arithmetic --------------------------------------------------------------------------------------------------
+
+    def sum(self, text: str) -> int:
+        """The value of an arithmetic expression that assigns nothing."""
+        assigned = [found[1] or found[2] for found in ASSIGNS.finditer(text)]
+        for name in assigned:
+            self.state.variables[name] = f"${name} is set by (({text}))"
+        try:
+            if assigned:
+                raise ValueError
+            said = self.text(parts_from_text(text, quoted=True)).strip() or "0"
+            for sign, word in (("&&", " and "), ("||", " or "), ("/", "//")):
+                said = said.replace(sign, word)
+            return self._value(ast.parse(said.strip(), mode="eval").body)
+        except (SyntaxError, SyntaxFault, ValueError, ArithmeticError, RecursionError, MemoryError):
+            raise Unknown(f"what $(({text})) is") from None
+
+    def calculate(self, text: str) -> bool | None:
+        """((...)), with one assignment or none: whether it is not 0."""
+        name, steps, into, sign, rest = match.groups() if (match := _SUM.fullmatch(text)) else ("", "", "", "", "")
+        try:
+            if ASSIGNS.search(rest or ""):
+                raise Unknown("")
+            if steps:
+                old = self.sum(name)
+                self.set(name, str(old + (1 if steps == "++" else -1)))
+                return old != 0
+            value = self.sum(rest if sign in (None, "=") else f"{self.sum(into)} {sign[:-1]} ({rest})")
+            if into:
+                self.set(into, str(value))
+            return value != 0
+        except Unknown:
+            for found in ASSIGNS.finditer(text):
+                self.state.variables[found[1] or found[2]] = f"${found[1] or found[2]} is set by (({text}))"
+            return None
+
+    def _value(self, node: ast.expr) -> int:
+        if isinstance(node, ast.Constant) and type(node.value) is int:
+            return node.value
+        if isinstance(node, ast.Name):
+            return self.sum((self._values(node.id, None) or ["0"])[0])
+        if isinstance(node, ast.UnaryOp) and (unary := _UNARY.get(type(node.op))):
+            return int(unary(self._value(node.operand)))
+        if isinstance(node, ast.BoolOp):
+            values = [self._value(one) for one in node.values]
+            return int(all(values) if isinstance(node.op, ast.And) else any(values))
+        if isinstance(node, ast.Compare) and len(node.ops) == 1 and (compare := _COMPARED.get(type(node.ops[0]))):
+            return int(compare(self._value(node.left), self._value(node.comparators[0])))
+        if isinstance(node, ast.BinOp) and (binary := _BINARY.get(type(node.op))):
+            left, right = self._value(node.left), self._value(node.right)
+            if (left < 0 or right < 0) and isinstance(node.op, (ast.FloorDiv, ast.Mod)):
+                raise ValueError  # which C rounds to 0
+            return int(binary(left, right))
+        raise ValueError
 
 
-@dataclass(frozen=True, slots=True)
-class _Quoted:
-    """A part of a word between double quotes."""
-
-    token: Any
-
-
-def _unescaped(text: str) -> str:
-    kept = "" if text[1] == "\n" else text[1]
-    return kept if text[1] in '"\\$`\n' else text
-
-
-_LITERAL: Mapping[str, Callable[[str], str]] = {
-    "SINGLE": lambda text: text[1:-1],
-    "ESCAPED": lambda text: text[1:],
-    "ESCAPED_IN_TEXT": _unescaped,
+_UNARY: Mapping[Any, Callable[[int], int]] = {
+    ast.UAdd: operator.pos,
+    ast.USub: operator.neg,
+}
+_BINARY: Mapping[Any, Callable[[int, int], int]] = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.FloorDiv: operator.floordiv,
+    ast.Mod: operator.mod,
+}
+_COMPARED: Mapping[Any, Callable[[int, int], bool]] = {
+    ast.Eq: operator.eq,
+    ast.NotEq: operator.ne,
+    ast.Lt: operator.lt,
+    ast.LtE: operator.le,
+    ast.Gt: operator.gt,
+    ast.GtE: operator.ge,
 }
 
 
-def _joined(pieces: Pieces) -> str:
-    return " ".join(text for text, _ in pieces)
+def _alternatives(text: str) -> list[str]:
+    """What stands between braces.
 
-
-def words_of(command: Tree[Token]) -> list[Tree[Token]]:
-    return [part for part in command.children if isinstance(part, Tree) and part.data == "word"]
-
-
-#: builtins that change what is known: the rest of their words, and whether they may not run
-_BUILTINS: Mapping[str, Callable[[Shell, Sequence[Tree[Token]], bool], None]] = {
-    **dict.fromkeys(("read", "getopts", "for", "select", "mapfile", "readarray"), Shell._read),
-    "printf": lambda shell, words, perhaps: (
-        shell._read(words[1:2], perhaps) if words and shell.source(words[0]) == "-v" else None
-    ),
-    "set": Shell._positional,
-    "shift": Shell._shift,
-    "unset": Shell._unset,
-    **dict.fromkeys(("source", ".", "eval"), Shell._elsewhere),
-}
+    >>> _alternatives("1..3"), _alternatives("a,"), _alternatives("x")
+    (['1', '2', '3'], ['a', ''], ['{x}'])
+    """
+    if found := re.fullmatch(r"(-?[1-9]\d*|0)\.\.(-?[1-9]\d*|0)", text):
+        first, last = int(found[1]), int(found[2])
+        step = 1 if last >= first else -1
+        if abs(last - first) > 1000:
+            raise Unknown("what {...} stands for")
+        return [str(number) for number in range(first, last + step, step)]
+    if ".." in text and "," not in text:
+        raise Unknown("what {...} stands for")
+    return text.split(",") if "," in text else ["{" + text + "}"]

@@ -156,9 +156,9 @@ def test_what_a_script_leaves_to_its_run_is_said() -> None:
     command = command_from_script(script, "s.sh", report, "/")
     assert command.folder == "/vms"
     assert [f"{warning.at}: {warning.what}" for warning in report.warnings] == [
-        "s.sh:2:1: taskset before QEMU is not carried over",
         "s.sh:2:22: $M is not set in the script: its default, '64', was taken",
         "s.sh:2:31: $@: what the script is called with is left out",
+        "s.sh:2:1: taskset before QEMU is not carried over",
         "s.sh:3:1: another QEMU command line, which was not looked at",
     ]
 

@@ -83,6 +83,12 @@ NEEDS_ITS_HOST = frozenset({"appliance", "folders", "passthrough", "usb", "windo
 MIGRATES = ("appliance", "bridges", "memory", "old-net", "pseries", "usb-q35", "webserver")
 
 
+@pytest.fixture(autouse=True)
+def _there(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the scripts are: ``$0`` of one has to be a file."""
+    monkeypatch.chdir(SCRIPTS)
+
+
 def made_from(name: str) -> Imported:
     report = Report()
     command = command_from_script((SCRIPTS / f"{name}.sh").read_text(), f"{name}.sh", report, "/vm")

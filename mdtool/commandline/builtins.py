@@ -1,0 +1,334 @@
+"""What the shell's own commands, and a few programs that only print, do to what is known of a script."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Mapping, Sequence
+
+from mdtool.commandline.flow import Builtin, Flow
+from mdtool.commandline.shell import ASSIGNMENT, Unknown
+from mdtool.commandline.syntax import NAME, Node, Part, Words
+from mdtool.text import pattern
+
+_QEMU = pattern(r"qemu-system-[\w-]+|qemu-kvm|kvm")
+
+
+def _texts(flow: Flow, words: Sequence[Words]) -> list[str]:
+    return [text for word in words for text in flow.expanded(word)]
+
+
+def _known(flow: Flow, words: Sequence[Words]) -> list[str] | None:
+    try:
+        return _texts(flow, words)
+    except Unknown:
+        return None
+
+
+def _declare(flow: Flow, words: Sequence[Words], *, local: bool) -> bool | None:
+    """``local``, ``declare``, ``export``, ``readonly``: what they assign."""
+    options = ""
+    for word in words:
+        said = word.parts[0].text
+        name = re.match(NAME, said)
+        if said[:1] in ("-", "+"):
+            options += said
+        elif name is None:
+            return _elsewhere(flow, [])
+        else:
+            if local and flow.locals:
+                flow.locals[-1].setdefault(name[0], flow.state.variables.get(name[0]))
+            if "A" in options:
+                flow.shell.keyed.add(name[0])
+            if local or "A" in options or "a" in options:
+                flow.state.variables[name[0]] = {}
+            if "i" in options:
+                flow.shell.integers.add(name[0])
+            if "n" in options:
+                flow.state.variables[name[0]] = f"${name[0]} is another variable"
+            elif ASSIGNMENT.match(said):
+                flow.assign(word)
+    return True
+
+
+def _read(flow: Flow, words: Sequence[Words], _node: Node) -> bool | None:
+    for word in words:
+        if re.fullmatch(NAME, name := word.parts[0].text):
+            flow.state.variables[name] = f"${name} is read when the script runs"
+    return flow.prints("")
+
+
+def _getopts(flow: Flow, words: Sequence[Words], node: Node) -> bool | None:
+    if flow.state.positional is None:
+        _known(flow, [Words((Part("name", "#", True),), 0, 0)])
+        return False
+    return False if flow.state.positional == [] else _read(flow, words[1:], node)
+
+
+def _printf(flow: Flow, words: Sequence[Words], node: Node) -> bool | None:
+    if words and words[0].parts[0].text == "-v":
+        return _read(flow, words[1:2], node)
+    if not node.elsewhere:
+        flow.prints(None)
+    return True
+
+
+def _echo(flow: Flow, words: Sequence[Words], node: Node) -> bool | None:
+    if flow.output is not None and not node.elsewhere:
+        texts = _known(flow, words)
+        plain = texts is not None and texts[:1] != ["-e"] and not any("\\" in text for text in texts)
+        ends = "" if texts is not None and texts[:1] == ["-n"] else "\n"
+        flow.prints(" ".join(texts[ends == "" :]) + ends if texts is not None and plain else None)
+    return True
+
+
+def _set(flow: Flow, words: Sequence[Words], _node: Node) -> bool | None:
+    """``set -- ...``: how a script without arrays keeps a list."""
+    try:
+        texts = _texts(flow, words)
+    except Unknown as error:
+        flow.state.positional = error.what
+        return True
+    while texts and re.match(r"[-+]", texts[0]):
+        option = texts.pop(0)
+        if option == "--":
+            flow.state.positional = texts
+            return True
+        if option.endswith("o"):
+            texts = texts[1:]
+    if texts:
+        flow.state.positional = texts
+    return True
+
+
+def _shift(flow: Flow, words: Sequence[Words], _node: Node) -> bool | None:
+    texts = _known(flow, words)
+    if isinstance(flow.state.positional, list):
+        count = texts[0] if texts else "1"
+        known = texts is not None and count.isdigit()
+        flow.state.positional = flow.state.positional[int(count) :] if known else "$@ is shifted when the script runs"
+    return True
+
+
+def _unset(flow: Flow, words: Sequence[Words], _node: Node) -> bool | None:
+    for text in _known(flow, words) or []:
+        if re.fullmatch(NAME, text):
+            flow.state.variables[text] = {}
+        elif name := re.match(NAME, text):
+            flow.state.variables[name[0]] = f"${name[0]} is an array that is set element by element"
+    return True
+
+
+def _elsewhere(flow: Flow, words: Sequence[Words], _node: Node | None = None) -> bool | None:
+    """``source FILE`` and what cannot be followed: whatever was set before may be set anew."""
+    texts = (_known(flow, words) if words else None) or ["what only a run can tell"]
+    flow.state.sourced = texts[0][:40]
+    for name in flow.state.variables:
+        flow.state.variables[name] = f"${name} may be set by {flow.state.sourced}"
+    flow.state.functions = dict.fromkeys(flow.state.functions)
+    return flow.prints(None)
+
+
+def _eval(flow: Flow, words: Sequence[Words], node: Node) -> bool | None:
+    texts = _known(flow, words)
+    return _elsewhere(flow, [], node) if texts is None else flow.run_text(" ".join(texts), node.at)
+
+
+def _cd(flow: Flow, words: Sequence[Words], _node: Node) -> bool | None:
+    texts = _known(flow, words)
+    texts = texts[1:] if texts and texts[0] in ("-P", "-L", "--") else texts
+    if texts is None or len(texts) > 1 or texts[:1] == ["-"]:
+        flow.state.folder = None
+    else:
+        where = os.path.join(flow.state.folder or "", texts[0] if texts else os.path.expanduser("~"))
+        flow.state.folder = os.path.normpath(where) if where.startswith("/") else None
+    return True
+
+
+def _popd(flow: Flow, _words: Sequence[Words], _node: Node) -> bool | None:
+    flow.state.folder = None
+    return True
+
+
+def _pwd(flow: Flow, _words: Sequence[Words], _node: Node) -> bool | None:
+    flow.prints(f"{flow.state.folder}\n" if flow.state.folder is not None else None)
+    return True
+
+
+def _leave(where: str) -> Builtin:
+    def leave(flow: Flow, _words: Sequence[Words], node: Node) -> bool | None:
+        flow.ended = node.at if where == "exit" else flow.ended
+        return flow.leave(where)
+
+    return leave
+
+
+def _bracket(flow: Flow, words: Sequence[Words], _node: Node) -> bool | None:
+    with flow.shell.asking():
+        texts = _known(flow, words)
+    return tested(texts[:-1] if texts[-1:] == ["]"] else texts) if texts is not None else None
+
+
+def _let(flow: Flow, words: Sequence[Words], _node: Node) -> bool | None:
+    status: bool | None = None
+    for word in words:
+        try:
+            status = flow.shell.calculate(flow.shell.text(word.parts))
+        except Unknown:
+            return _elsewhere(flow, [])
+    return status
+
+
+def _printing(of: Callable[[Flow, list[str]], str | None]) -> Builtin:
+    """A program that prints a text of its words, and does nothing else; None where that is not known."""
+
+    def program(flow: Flow, words: Sequence[Words], node: Node) -> bool | None:
+        if flow.output is None or node.elsewhere:
+            return None
+        texts = _known(flow, words)
+        found = of(flow, texts) if texts is not None else None
+        flow.prints(f"{found}\n" if found is not None else None)
+        return True
+
+    return program
+
+
+def _folder_of(_flow: Flow, texts: list[str]) -> str | None:
+    texts = texts[1:] if texts[:1] == ["--"] else texts
+    if len(texts) != 1:
+        return None
+    text = texts[0].rstrip("/") or texts[0][:1]
+    return os.path.dirname(text) or "."
+
+
+def _name_of(_flow: Flow, texts: list[str]) -> str | None:
+    texts = texts[1:] if texts[:1] == ["--"] else texts
+    if not 1 <= len(texts) <= 2 or texts[0].startswith("-") or not texts[0].strip("/"):
+        return None
+    name = os.path.basename(texts[0].rstrip("/"))
+    return name.removesuffix(texts[1]) if len(texts) == 2 and texts[1] != name else name
+
+
+def _numbers(_flow: Flow, texts: list[str]) -> str | None:
+    if not 1 <= len(texts) <= 3 or not all(re.fullmatch(r"-?\d{1,6}", text) for text in texts):
+        return None
+    first, step, last = map(int, [*texts[:-1], "1", texts[-1]] if len(texts) == 2 else ["1", "1", *texts][-3:])
+    found = range(first, last + (1 if step > 0 else -1), step) if step else range(0)
+    return "\n".join(map(str, found)) if 0 < len(found) <= 1000 else None
+
+
+def _real(flow: Flow, texts: list[str]) -> str | None:
+    texts = [text for text in texts if text not in ("-f", "-e", "-m", "--")]
+    whole = os.path.join(flow.state.folder or "", texts[0]) if len(texts) == 1 else ""
+    return os.path.realpath(whole) if whole.startswith("/") and os.path.exists(whole) else None
+
+
+def _which(_flow: Flow, texts: list[str]) -> str | None:
+    texts = [text for text in texts if text not in ("-v", "-p", "-P")]
+    return texts[0] if len(texts) == 1 and _QEMU.fullmatch(texts[0]) else None
+
+
+def _command(flow: Flow, words: Sequence[Words], node: Node) -> bool | None:
+    if words and words[0].parts[0].text in ("-v", "-V"):
+        return _printing(_which)(flow, words, node)
+    return flow.program(words[0:0], words, node)
+
+
+def tested(texts: Sequence[str]) -> bool | None:
+    """``[ ... ]``; None for what only a run can tell.
+
+    >>> tested(["-n", "x"]), tested(["1", "-lt", "0"]), tested(["-f", "x"]), tested(["!", ""])
+    (True, False, None, True)
+    """
+    if texts[:1] == ["!"] and len(texts) > 1:
+        status = tested(texts[1:])
+        return None if status is None else not status
+    if len(texts) < 2:
+        return bool(texts and texts[0])
+    if len(texts) == 2:
+        return {"-n": bool(texts[1]), "-z": not texts[1]}.get(texts[0])
+    if len(texts) > 3:
+        return None
+    left, sign, right = texts
+    if sign in ("=", "==", "!="):
+        return (left == right) == (sign != "!=")
+    if not (re.fullmatch(r"-?\d+", left) and re.fullmatch(r"-?\d+", right)):
+        return None
+    one, other = int(left), int(right)
+    signs = {"-eq": one == other, "-ne": one != other, "-lt": one < other, "-le": one <= other, "-gt": one > other}
+    return {**signs, "-ge": one >= other}.get(sign)
+
+
+def _brackets(flow: Flow, words: Sequence[Words], _node: Node) -> bool | None:
+    """[[ ... ]]"""
+    either: list[list[list[Words]]] = [[[]]]
+    for word in words:
+        operator = word.parts[0].text if word.parts and word.parts[0].kind == "odd" else ""
+        if operator == "||":
+            either.append([[]])
+        elif operator == "&&":
+            either[-1].append([])
+        elif operator:
+            return None
+        else:
+            either[-1][-1].append(word)
+    return _either([_every([_tested_words(flow, words) for words in every]) for every in either])
+
+
+def _tested_words(flow: Flow, words: Sequence[Words]) -> bool | None:
+    try:
+        with flow.shell.asking():
+            texts = [flow.shell.text(word.parts) for word in words]
+        if texts[:1] == ["!"]:
+            status = _tested_words(flow, words[1:])
+            return None if status is None else not status
+        if len(words) == 3 and texts[1] in ("=", "==", "!="):
+            return bool(re.match(flow.shell.pattern_of(words[2].parts), texts[0])) == (texts[1] != "!=")
+        return tested(texts)
+    except Unknown:
+        return None
+
+
+def _every(states: Sequence[bool | None]) -> bool | None:
+    return False if False in states else None if None in states else True
+
+
+def _either(states: Sequence[bool | None]) -> bool | None:
+    return True if True in states else None if None in states else False
+
+
+BUILTINS: Mapping[str, Builtin] = {
+    **dict.fromkeys(("export", "readonly"), lambda flow, words, _node: _declare(flow, words, local=False)),
+    **dict.fromkeys(("local", "declare", "typeset"), lambda flow, words, _node: _declare(flow, words, local=True)),
+    **dict.fromkeys(("read", "mapfile", "readarray"), _read),
+    **dict.fromkeys(("source", "."), _elsewhere),
+    **dict.fromkeys(("[", "test"), _bracket),
+    "[[": _brackets,
+    **dict.fromkeys((":", "true", "trap", "shopt", "umask", "ulimit"), lambda flow, words, _node: _expand_all(flow, words)),
+    **{where: _leave(where) for where in ("exit", "return", "break", "continue")},
+    "false": lambda _flow, _words, _node: False,
+    "getopts": _getopts,
+    "printf": _printf,
+    "echo": _echo,
+    "set": _set,
+    "shift": _shift,
+    "unset": _unset,
+    "eval": _eval,
+    **dict.fromkeys(("cd", "pushd"), _cd),
+    "popd": _popd,
+    "pwd": _pwd,
+    "let": _let,
+    "command": _command,
+    "dirname": _printing(_folder_of),
+    "basename": _printing(_name_of),
+    "seq": _printing(_numbers),
+    "readlink": _printing(_real),
+    "realpath": _printing(_real),
+    "which": _printing(_which),
+}
+
+
+def _expand_all(flow: Flow, words: Sequence[Words]) -> bool:
+    """``: ${NAME:=...}`` sets what it expands."""
+    _known(flow, words)
+    return True

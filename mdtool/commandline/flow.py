@@ -1,0 +1,498 @@
+"""A script followed as a shell would run it, without running it: up to the command line of QEMU.
+
+Where only a run can tell which way a script goes, all ways are followed, and what they agree on is known afterwards.
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from typing import NoReturn
+
+from mdtool.commandline.program import LOOKS, QEMU_NAME, SHELLS, Given, asks, is_script, qemu_in, runs_another, started
+from mdtool.commandline.shell import ASSIGNMENT, Shell, State, Unknown, Value, merged
+from mdtool.commandline.syntax import Node, SyntaxFault, Words, commands_from_text
+from mdtool.commandline.words import Command, Word
+from mdtool.errors import InputError, Position, Report
+
+RUN_IT = "write its value into the script, run it with --run, or import the running QEMU with pid:N"
+
+
+#: what a command of the shell's own does: its words, and all of it
+Builtin = Callable[["Flow", Sequence[Words], Node], "bool | None"]
+
+
+class _Left(Exception):
+    """The way that was followed ends here, or goes on elsewhere: its state is kept for there."""
+
+
+_CALLS = 20  # functions that call each other deeper than this do not end
+_STEPS = 5000  # commands that are followed
+_ROUNDS = 500  # of a loop
+
+
+class Flow:
+    """The commands of a script in the order in which they run.
+
+    Where only a run can tell which way it goes, all ways are followed, and what they agree on is known afterwards.
+    """
+
+    def __init__(self, text: str, file: str, report: Report, state: State, builtins: Mapping[str, Builtin]) -> None:
+        self.text, self.file, self.report, self.builtins = text, file, report, builtins
+        self.lines = [0, *(found.end() for found in re.finditer("\n", text))]  # where each begins
+        braces = not re.match(r"#!\s*\S*/(env\s+)?(da|a|k|)sh\b", text)
+        self.shell = Shell(file, report, state, self._printed, expands_braces=braces)
+        self.found: list[Command] = []
+        self.mentions: list[tuple[int, int, str, str]] = []  # where QEMU may be started: weight, place, what, rule
+        self.left = _places()
+        self.locals: list[dict[str, Value | str | None]] = []
+        self.output: list[str] | None = None  # what a command substitution prints, while one is followed
+        self.place: int | None = None  # where a text stands that is run as commands
+        self.steps = self.perhaps = 0
+        self.ended = 0  # where the script ended last
+
+    @property
+    def state(self) -> State:
+        return self.shell.state
+
+    @state.setter
+    def state(self, state: State) -> None:
+        self.shell.state = state
+
+    def command(self) -> Command:
+        try:
+            nodes = commands_from_text(self.text)
+        except SyntaxFault as fault:
+            what = "not a command line that can be read without running it"
+            remedy = "give the plain command, run the script with --run, or import the running QEMU with pid:N"
+            raise InputError(what, at=self.at(fault.at), remedy=remedy, rule="script-syntax") from None
+        with suppress(_Left):
+            self.run(nodes)
+        if self.found:
+            return self.found[0]
+        if self.ended and qemu_in(nodes) is not None:
+            self.mentions.append((0, self.ended, "called without arguments, the script ends here", "script-arguments"))
+        if self.mentions:
+            _, at, what, rule = min(self.mentions)
+            raise InputError(what, at=self.at(at), remedy=RUN_IT, rule=rule)
+        raise InputError(
+            "no QEMU command line in it", at=Position(self.file, 1), expected="qemu-system-...", rule="script-qemu"
+        )
+
+    def at(self, offset: int) -> Position:
+        offset = min(self.place if self.place is not None else offset, len(self.text))
+        line = bisect_right(self.lines, offset)
+        return Position(self.file, line, offset - self.lines[line - 1] + 1)
+
+    # --- ways --------------------------------------------------------------------------------------------------------
+
+    def run(self, nodes: Sequence[Node]) -> bool | None:
+        """Follows commands; whether the last one succeeds, None where only a run can tell."""
+        status: bool | None = True
+        for node in nodes:
+            self.steps += 1
+            if self.steps > _STEPS:
+                raise InputError("a script that goes on and on", at=self.at(node.at), remedy=RUN_IT, rule="script-loop")
+            status = _KINDS[node.kind](self, node)
+        return status
+
+    def leave(self, where: str) -> NoReturn:
+        """Ends this way; it goes on behind the loop, the function, ... that it leaves."""
+        self.left[where].append(self.state)
+        raise _Left
+
+    def ways(self, *ways: Sequence[Node], said: bool = True) -> None:
+        """Follows each of the ways, one of which is gone; ``said``, whether a QEMU in one is worth a warning."""
+        start, ends = self.state, list[State]()
+        self.prints(None)
+        self.perhaps += said
+        for way in ways:
+            self.state = start.copy()
+            with suppress(_Left):
+                self.run(way)
+                ends.append(self.state)
+        self.perhaps -= said
+        if not ends:
+            raise _Left
+        self.state = merged(ends)
+
+    def _arrive(self, *places: str, alive: bool = True) -> None:
+        """Goes on where those meet that left for ``places``, and the one that came by itself where it is ``alive``."""
+        states = [self.state] if alive else []
+        for place in places:
+            states += self.left[place]
+            self.left[place] = []
+        self._meet(states)
+
+    def _meet(self, states: Sequence[State]) -> None:
+        if not states:
+            raise _Left
+        self.state = merged(states)
+
+    def _and(self, node: Node) -> bool | None:
+        wanted = node.kind == "and"
+        status = self.run(node.bodies[0])
+        if status is None:
+            self.ways(node.bodies[1], [], said=False)
+            return None
+        return self.run(node.bodies[1]) if status == wanted else status
+
+    def _not(self, node: Node) -> bool | None:
+        status = self.run(node.bodies[0])
+        return None if status is None else not status
+
+    def _if(self, node: Node) -> bool | None:
+        condition, then, other = node.bodies
+        status = self.run(condition)
+        if status is None:
+            self.ways(then, other)
+            return None
+        return self.run(then if status else other)
+
+    def _case(self, node: Node) -> bool | None:
+        try:
+            with self.shell.asking():
+                subject = self.shell.text(node.words[0].parts)
+            clauses = zip(node.patterns, node.bodies, strict=True)
+            expressions = (([self.shell.pattern_of(one.parts) for one in words], body) for words, body in clauses)
+            body = next((body for ways, body in expressions if any(re.match(way, subject) for way in ways)), [])
+        except Unknown:
+            any_other = any(part.text == "*" for words in node.patterns for one in words for part in one.parts[:1])
+            self.ways(*node.bodies, *([] if any_other else [[]]))
+            return None
+        return self.run(body)
+
+    def _group(self, node: Node) -> bool | None:
+        return self.run(node.bodies[0])
+
+    def _apart(self, node: Node) -> bool | None:
+        """What a subshell or a part of a pipeline sets is gone with it; a QEMU that it starts is not."""
+        if node.kind != "shell":
+            self.prints(None)
+        before, left = self.state, self.left
+        status = None
+        for body in node.bodies:
+            self.state, self.left = before.copy(), _places()
+            try:
+                alive, status = True, self.run(body)
+            except _Left:
+                alive, status = False, None
+            with suppress(_Left):
+                self._arrive(*self.left, alive=alive)
+                before.started = self.state.started
+        self.state, self.left = before, left
+        return status if len(node.bodies) == 1 and node.kind == "shell" else None
+
+    # --- loops -------------------------------------------------------------------------------------------------------
+
+    def _for(self, node: Node) -> bool | None:
+        name = self.shell.text(node.words[0].parts) if node.words[0].parts[0].kind != "sum" else ""
+        if not name:
+            return self._counted(node)
+        try:
+            values = [text for word in node.words[1:] for text in self.shell.words(word)]
+        except Unknown as error:
+            self.state.variables[name] = error.what if error.what.startswith("$") else f"${name} is {error.what}"
+            return self._unknown_loop(node.bodies[0])
+
+        def rounds() -> Iterator[bool | None]:
+            for value in values:
+                self.shell.set(name, value)
+                yield True
+
+        return self._loop(node.bodies[0], rounds())
+
+    def _counted(self, node: Node) -> bool | None:
+        first, condition, last = ([*node.words[0].parts[0].text.split(";"), "", ""])[:3]
+
+        def rounds() -> Iterator[bool | None]:
+            self.shell.calculate(first)
+            while True:
+                yield self.shell.calculate(condition) if condition.strip() else True
+                self.shell.calculate(last)
+
+        return self._loop(node.bodies[0], rounds())
+
+    def _while(self, node: Node) -> bool | None:
+        condition, body = node.bodies
+
+        def rounds() -> Iterator[bool | None]:
+            while not self.state.started:
+                status = self.run(condition)
+                yield status if status is None or node.kind == "while" else not status
+
+        return self._loop(body, rounds())
+
+    def _loop(self, body: Sequence[Node], rounds: Iterator[bool | None]) -> bool | None:
+        outer, breaks = self.left, list[State]()
+        self.left = {**outer, "break": breaks, "continue": []}
+        alive = True
+        try:
+            for number, goes_on in enumerate(rounds):
+                if goes_on is False:
+                    break
+                if goes_on is None or number > _ROUNDS:
+                    self._unknown_loop(body)
+                    break
+                try:
+                    self.run(body)
+                except _Left:
+                    alive = False
+                self._arrive("continue", alive=alive)
+                alive = True
+        except _Left:
+            alive = False
+        finally:
+            self.left = outer
+        self._meet([*breaks, *([self.state] if alive else [])])
+        return None
+
+    def _unknown_loop(self, body: Sequence[Node]) -> bool | None:
+        """A body that runs never, once, or more often."""
+        outer = self.left
+        self.left = {**outer, "break": [], "continue": []}
+        try:
+            for _ in range(5):
+                before, found = self.state, len(self.found)
+                self.ways(body, [])
+                self._arrive("break", "continue")
+                if self.state.variables == before.variables or len(self.found) > found:
+                    break
+        finally:
+            self.left = outer
+        return None
+
+    # --- commands ----------------------------------------------------------------------------------------------------
+
+    def _define(self, node: Node) -> bool | None:
+        self.state.functions[node.words[0].parts[0].text] = node
+        if (at := qemu_in(node.bodies[0])) is not None:
+            self.mentions.append((1, at, "QEMU is started in a function that nothing calls here", "script-function"))
+        return True
+
+    def _sum_command(self, node: Node) -> bool | None:
+        return self.shell.calculate(node.words[0].parts[0].text)
+
+    def _simple(self, node: Node) -> bool | None:
+        words = list(node.words)
+        while words and words[0].parts and not words[0].parts[0].quoted and ASSIGNMENT.match(words[0].parts[0].text):
+            words.pop(0)
+        assignments = node.words[: len(node.words) - len(words)]
+        if not words:
+            for word in assignments:
+                self.assign(word)
+            return None if any(part.kind == "run" for word in assignments for part in word.parts) else True
+        try:
+            while words and not self.expanded(words[0]):  # $SUDO, which is empty
+                words.pop(0)
+            head = self.expanded(words[0])[0] if words else ":"
+        except Unknown as error:
+            self.mentions.append((3, words[0].start, error.what, "script-variable"))
+            return self.prints(None)
+        if head in self.builtins and (head != "command" or len(words) > 1):
+            return self.builtins[head](self, words[1:], node)
+        if self.state.functions.get(head, self) is not self:
+            return self._call(head, words[1:])
+        return self.program(assignments, words, node)
+
+    def prints(self, text: str | None) -> bool | None:
+        """What a command prints; None where nobody knows: that matters in $(...) alone."""
+        if self.output is not None:
+            if text is None:
+                raise Unknown("what $(...) prints")
+            self.output.append(text)
+        return None
+
+    def _printed(self, nodes: Sequence[Node], what: str) -> str:
+        before = self.state, self.output, self.left, self.perhaps, self.locals
+        output: list[str] = []
+        self.state, self.output, self.left, self.locals = self.state.copy(), output, _places(), list(self.locals)
+        try:
+            with suppress(_Left):
+                self.run(nodes)
+            return "".join(output).rstrip("\n")
+        except Unknown:
+            raise Unknown(what) from None
+        finally:
+            self.state, self.output, self.left, self.perhaps, self.locals = before
+
+    def expanded(self, word: Words) -> list[str]:
+        """A word's texts; warnings of it have its place."""
+        with self._placed(word):
+            return self.shell.words(word)
+
+    def assign(self, word: Words) -> None:
+        with self._placed(word):
+            self.shell.assign(word)
+
+    @contextmanager
+    def _placed(self, word: Words) -> Iterator[None]:
+        before = len(self.report.warnings)
+        try:
+            yield
+        finally:
+            for warning in self.report.warnings[before:]:
+                warning.at = warning.at or self.at(word.start)
+
+    def _call(self, name: str, words: Sequence[Words]) -> bool | None:
+        node = self.state.functions[name]
+        if node is None or len(self.locals) >= _CALLS:  # which may set anything
+            return self.builtins["."](self, (), Node("simple", 0))
+        before, outer = self.state.positional, self.left
+        try:
+            given: list[str] | str = [text for word in words for text in self.expanded(word)]
+        except Unknown as error:
+            given = error.what if error.what.startswith("$") else f"$@ is {error.what}"
+        self.mentions = [one for one in self.mentions if one[:2] != (1, qemu_in(node.bodies[0]))]
+        self.state.positional = given
+        self.locals.append({})
+        self.left = {**outer, "return": []}
+        alive, status = True, None
+        try:
+            status = self.run(node.bodies[0])
+        except _Left:
+            alive = False
+        returned, self.left = self.left["return"], outer
+        hidden = self.locals.pop()
+        self._meet([*returned, *([self.state] if alive else [])])
+        for local, value in hidden.items():
+            self.state.variables.pop(local, None)
+            if value is not None:
+                self.state.variables[local] = value
+        self.state.positional = before
+        return status if not returned else None
+
+    def run_text(self, text: str, at: int) -> bool | None:
+        """A text that is run as commands: ``eval``, ``sh -c``."""
+        try:
+            nodes = commands_from_text(text)
+        except SyntaxFault:
+            what = "commands that cannot be read without running them"
+            raise InputError(what, at=self.at(at), remedy=RUN_IT, rule="script-syntax") from None
+        place, self.place = self.place, at if self.place is None else self.place
+        try:
+            return self.run(nodes)
+        finally:
+            self.place = place
+
+    def program(self, assignments: Sequence[Words], words: Sequence[Words], node: Node) -> bool | None:
+        """A program that is run: QEMU, one that runs QEMU, or another one, which changes nothing that is known."""
+        given = self._given(words[:1])
+        head = given[0].text or "" if given else ""
+        if runs_another(head):
+            given += self._given(words[1:])
+        start, wrappers, settings = started(given)
+        name = (given[start].text or "").rpartition("/")[2] if start is not None else ""
+        if start is not None and name in SHELLS:
+            return self._script_text(given[start:], node)
+        if start is not None and not asks(given[start:]):
+            self.prints(None)
+            for wrapper in wrappers if self.state.started is not True else ():
+                what = f"{wrapper.text} before QEMU is not carried over"
+                remedy = "libvirt's XML says it in <cputune>, <numatune> and <resource>"
+                self.report.warn(what, at=self.at(wrapper.word.start), remedy=remedy, rule="script-wrapper")
+            self._qemu(given[start:], node, {**self._environment(assignments), **settings})
+        elif start is None:
+            self._names_qemu(head, words)
+        if head == "exec" and len(words) > 1:
+            self.leave("exit")
+        return self.prints(None)
+
+    def _given(self, words: Sequence[Words]) -> list[Given]:
+        found: list[Given] = []
+        for word in words:
+            try:
+                found += [Given(text, word, "") for text in self.expanded(word)]
+            except Unknown as error:
+                found.append(Given(None, word, error.what))
+        return found
+
+    def _environment(self, assignments: Sequence[Words]) -> dict[str, str]:
+        """What ``A=1 qemu`` sets for QEMU alone."""
+        outer, self.state = self.state, self.state.copy()
+        names = [match[1] for word in assignments if (match := ASSIGNMENT.match(word.parts[0].text))]
+        for word in assignments:
+            self.assign(word)
+        found = {name: self.state.variables.get(name) for name in names}
+        self.state = outer
+        return {name: value["0"] for name, value in found.items() if isinstance(value, dict) and "0" in value}
+
+    def _names_qemu(self, head: str, words: Sequence[Words]) -> None:
+        """Keeps in mind where a program is told of QEMU: where nothing else starts it, that is the place to name."""
+        for word in words[1:] if self.place is None and head not in LOOKS else ():
+            if QEMU_NAME.search(self.text[word.start : word.end]):
+                what = f"what {head or 'this'} does with QEMU only a run can tell"
+                self.mentions.append((2, word.start, what, "script-wrapper"))
+
+    def _script_text(self, given: Sequence[Given], node: Node) -> bool | None:
+        """``sh -c TEXT``, whose variables are its own."""
+        at = next((n for n, one in enumerate(given) if is_script(one)), len(given))
+        texts = [one.text for one in given[at + 1 :]]
+        if not texts or texts[0] is None:
+            self._names_qemu(given[0].text or "", node.words)
+            return self.prints(None)
+        outer = self.state
+        rest = [text for text in texts[2:] if text is not None]
+        positional = rest if None not in texts else "$@ is set outside of the script"
+        self.state = State({}, outer.folder, positional, "the script around it", outer.started)
+        left, self.left = self.left, _places()
+        with suppress(_Left):
+            self.run_text(texts[0], node.at)
+        outer.started = None if self.left["exit"] and not self.state.started else self.state.started
+        self.state, self.left = outer, left
+        return None
+
+    def _qemu(self, given: Sequence[Given], node: Node, environment: Mapping[str, str]) -> None:
+        at = self.at(given[0].word.start)
+        if self.state.started:
+            what = "another QEMU command line, which was not looked at"
+            self.report.warn(what, at=at, remedy="import it from a file of its own", rule="script-qemu")
+            return
+        for one in given:
+            if one.text is None:
+                what = one.why if one.why.startswith("$") else f"only a run can tell {one.why}"
+                raise InputError(what, at=self.at(one.word.start), remedy=RUN_IT, rule="script-variable")
+        words = tuple(Word(one.text or "", self.at(one.word.start)) for one in given)
+        stdin = None
+        for document in node.stdin:
+            try:
+                stdin = Word(self.shell.text(document.parts), self.at(document.start))
+            except Unknown as error:
+                what = error.what if error.what.startswith("$") else f"only a run can tell {error.what}"
+                raise InputError(what, at=self.at(document.start), remedy=RUN_IT, rule="script-variable") from None
+        found = Command(words, self.state.folder, environment, stdin)
+        self.state.started = True
+        if self.found and [word.text for word in self.found[0].words] != [word.text for word in words]:
+            what = (
+                f"it is this QEMU, or that of line {self.found[0].words[0].position.line}: which one, only a run can tell"
+            )
+            raise InputError(what, at=at, remedy=RUN_IT, rule="script-condition")
+        if self.perhaps:
+            what = "QEMU is started under a condition, or in a loop: taken as it stands"
+            self.report.warn(what, at=at, rule="script-condition")
+        self.found.append(found)
+
+
+def _places() -> dict[str, list[State]]:
+    """Where a way may lead to that leaves another one, and the states that do."""
+    return {"exit": [], "return": [], "break": [], "continue": []}
+
+
+_KINDS: Mapping[str, Callable[[Flow, Node], bool | None]] = {
+    "simple": Flow._simple,
+    "and": Flow._and,
+    "or": Flow._and,
+    "not": Flow._not,
+    "if": Flow._if,
+    "case": Flow._case,
+    "for": Flow._for,
+    "while": Flow._while,
+    "until": Flow._while,
+    "group": Flow._group,
+    "function": Flow._define,
+    "test": lambda flow, node: flow.builtins["[["](flow, node.words, node),
+    "sum": Flow._sum_command,
+    **dict.fromkeys(("pipe", "shell", "apart"), Flow._apart),
+}
