@@ -16,9 +16,10 @@ from mdtool.guest.model import Guest
 from mdtool.machine.document import document_from_file
 from mdtool.machine.edit import rewritten
 from mdtool.machine.tree import Tree
+from mdtool.machine.update import updated
 from mdtool.machine.writer import yaml_from_tree
 from mdtool.qemu.virsh import RUNS, Virsh
-from mdtool.reconcile import linked, reconcile, updated
+from mdtool.reconcile import linked, reconcile
 from mdtool.review.plan import summary
 from mdtool.sources import Access, tree_from_source
 

@@ -39,9 +39,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from mdtool.machine.document import document_from_file
-    from mdtool.machine.edit import rewritten
     from mdtool.machine.writer import json_from_tree, yaml_from_tree
-    from mdtool.reconcile import updated
 
     target = args.output or STANDARD
     with locked(target):
@@ -53,6 +51,9 @@ def run(args: argparse.Namespace) -> int:
         if args.json:
             text = json.dumps(json_from_tree(tree), indent=1) + "\n"
         elif old is not None:
+            from mdtool.machine.edit import rewritten
+            from mdtool.machine.update import updated
+
             tree = updated(old.tree, tree)
             for one in [one for one in old.tree.retired if one not in tree.retired]:
                 say(f"{target}: {one.bus} {one.address}, kept for {one.origin}, is taken in this machine")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import count
 from typing import Any
 
 from qemu.qmp import Message, QMPClient
@@ -11,7 +12,8 @@ from mdtool.limits import MAX_ANSWER
 
 class Client(QMPClient):
     """Sends all commands that wait in one write, so that QEMU wakes up once for them, and keeps no log of what was said:
-    the library writes each message anew for its log, which takes as long as all the rest.
+    the library writes each message anew for its log, which takes as long as all the rest.  Their ids are short: QEMU reads
+    byte by byte, which is most of the time of a dump.
     """
 
     def __init__(self) -> None:
@@ -21,6 +23,7 @@ class Client(QMPClient):
             super().__init__("mdtool")
             self._limit = MAX_ANSWER
         self._unsent: list[bytes] = []
+        self._ids = count()
 
     def _do_send(self, msg: Message) -> None:
         self._unsent.append(bytes(msg))
@@ -30,6 +33,9 @@ class Client(QMPClient):
             self._unsent.clear()
             assert self._writer is not None
             self._writer.write(whole)
+
+    def _get_exec_id(self) -> str:
+        return str(next(self._ids))
 
     def _cb_outbound(self, msg: Message) -> Message:
         return msg

@@ -14,7 +14,7 @@ import pytest
 from mdtool.qemu.client import Client
 from mdtool.qemu.dump import dump
 from mdtool.qemu.session import Question, Session
-from tests.support_dump import binary_of, session_of
+from tests.support_dump import binary_of, running, session_of
 from tests.support_waiting import PATIENCE
 
 GUEST = Path(__file__).parent.parent.parent / "samples/web01/guest.xml"
@@ -71,6 +71,14 @@ def test_help_loads_no_command(place: Path) -> None:
     done = subprocess.run(command, cwd=place, capture_output=True, text=True, timeout=PATIENCE)
     modules = set(done.stderr.splitlines()[-1].split())
     assert not modules & SLOW and len([name for name in modules if name.startswith("mdtool")]) <= LIMITS["--help"]
+
+
+def test_a_dump_and_its_verification_load_nothing_of_guest_xml(place: Path) -> None:
+    with running(binary_of("x86_64"), "-machine q35 -device edu,id=edu", place) as source:
+        assert loaded(place, "dump", source, "-o", "dump.yaml")
+        for words in (("dump", source, "-o", "dump.yaml"), ("verify", "dump.yaml", source)):
+            modules = loaded(place, *words)
+            assert "qemu.qmp" in modules and not {"mdtool.guest.elements", "mdtool.reconcile"} & modules
 
 
 def test_questions_go_in_one_write_and_none_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,8 +7,9 @@ from dataclasses import replace
 from mdtool.guest.devices import guest_from_bytes
 from mdtool.guest.model import Spot, Wanted
 from mdtool.machine.tree import Bus, Node, Tree
+from mdtool.machine.update import updated
 from mdtool.machine.writer import yaml_from_tree
-from mdtool.reconcile import Result, reconcile, updated
+from mdtool.reconcile import Result, reconcile
 from mdtool.reconcile.match import matched
 from mdtool.reconcile.plan import Reason
 
