@@ -66,6 +66,9 @@ class MdtoolError(Exception):
 def line_of(found: Any) -> str:
     """An error or a finding: ``file:line:column: error: what; expected this [rule]``, and the remedy on its own line.
 
+    What has several lines (QEMU's words, a value with line breaks) makes none that could be another error, or a command to
+    who reads the log (``::error`` of a forge).
+
     >>> line_of(MdtoolError("no such bus", at=Position("a.yaml", 2, 3), rule="bus"))
     'a.yaml:2:3: error: no such bus [bus]'
     """
@@ -73,7 +76,8 @@ def line_of(found: Any) -> str:
     expected = f"; expected {found.expected}" if found.expected else ""
     rule = f" [{found.rule}]" if found.rule else ""
     remedy = f"\n  {found.remedy}" if found.remedy else ""
-    return f"{where}{found.severity}: {found.what}{expected}{rule}{remedy}"
+    said = f"{where}{found.severity}: {found.what}{expected}{rule}".replace("\n", "\n  | ")
+    return f"{said}{remedy}"
 
 
 class InputError(MdtoolError):

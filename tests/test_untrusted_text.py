@@ -77,6 +77,36 @@ def test_errors_and_file_names_are_escaped(tmp_path: Path, capsys: pytest.Captur
     assert not obeyed(captured.out + captured.err)
 
 
+SLOTS = {
+    "name": ("guest: {{name: web}}", "guest: {{name: {text}}}"),
+    "type": ("type: pc-q35-7.2", "type: {text}"),
+    "bus": ("pcie.0:", "{text}:"),
+    "id": ("id: net0", "id: {text}"),
+    "driver": ("driver: virtio-net-pci", "driver: {text}"),
+    "address": ("address: '02.0'", "address: {text}"),
+    "property": ("serial: web", "{text}: web"),
+    "value": ("serial: web", "physical_block_size: 1, logical_block_size: {text}"),
+}
+
+
+@pytest.mark.parametrize("slot", SLOTS)
+@pytest.mark.parametrize("command", ["check", "diff", "names", "show"])
+def test_no_value_makes_lines_of_an_error(
+    command: str, slot: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither one that looks like another error, nor one that a forge takes for a command of its own."""
+    monkeypatch.chdir(tmp_path)
+    old, new = (text.format(text=r'"a\n::error::forged\r\nguest.yaml:1:1: error: forged"') for text in SLOTS[slot])
+    good = YAML.format(name="web")
+    assert old in good
+    Path("plain.yaml").write_text(good)
+    Path("guest.yaml").write_text(good.replace(old, new))
+    cli.main([command, "plain.yaml", "guest.yaml"] if command == "diff" else [command, "guest.yaml"])
+    captured = capsys.readouterr()
+    for line in (captured.out + captured.err).splitlines():
+        assert not line.lstrip().startswith(("::", "guest.yaml:1:1: error: forged")), captured
+
+
 def test_only_our_own_colours_reach_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("NO_COLOR", raising=False)
     monkeypatch.setenv("TERM", "xterm")

@@ -16,13 +16,13 @@ from mdtool.cache import known_hash, remember_hash
 from mdtool.errors import InputError, Position, Report
 from mdtool.machine.yaml import items, kind, plain_data, position
 from mdtool.resources import resource
+from mdtool.text import quoted
 
 if TYPE_CHECKING:
     from jsonschema.exceptions import ValidationError
     from jsonschema.protocols import Validator
 
 _LONGEST = 200  # characters of a message of jsonschema, which shows the whole value
-_SHOWN = 60  # characters of a value that an error repeats
 MACHINE, PINS, HINTS = "machine.schema.json", "pins.schema.json", "hints.schema.json"
 
 
@@ -148,7 +148,7 @@ def _report(error: ValidationError, root: Any, file: str, report: Report) -> Non
         report.error(InputError(what, at=here, rule="missing-key"))
         return
     what, expect, rule = error.message[:_LONGEST], None, f"schema-{error.validator}"
-    shown = f"'{shortened(node.value)}'" if kind(node) == "scalar" else f"a {kind(node)}"
+    shown = quoted(node.value) if kind(node) == "scalar" else f"a {kind(node)}"
     if error.validator == "type":
         what = f"{shown} is no {expected if isinstance(expected, str) else ' or '.join(expected)}"
     elif error.validator == "const":
@@ -160,11 +160,3 @@ def _report(error: ValidationError, root: Any, file: str, report: Report) -> Non
     elif error.validator == "minimum":
         what, expect = f"{shown} is too small", f"{expected} or more"
     report.error(InputError(what, at=here, expected=expect, rule=rule))
-
-
-def shortened(text: str) -> str:
-    """
-    >>> shortened("q35"), len(shortened("x" * 1000))
-    ('q35', 63)
-    """
-    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
