@@ -143,16 +143,16 @@ class _Names:
     def _pci(self, one: Wanted, spot: Spot) -> tuple[str, str | None, dict[str, Value]]:
         if not is_placed(spot):
             return self.pci(0), None, {}
-        address = f"{spot.get('slot', 0):02x}.{spot.get('function', 0)}"
+        at = f"{spot.get('slot', 0):02x}.{spot.get('function', 0)}"
         extra: dict[str, Value] = {}
         if "multifunction" in spot.numbers:
             extra["multifunction"] = spot["multifunction"]
-        return self.pci(spot.get("bus", 0)), address, extra
+        return self.pci(spot.get("bus", 0)), at, extra
 
     def _drive(self, one: Wanted, spot: Spot) -> tuple[str, str | None, dict[str, Value]]:
         if one.kind == "commandline":  # which names its bus as QEMU does
-            bus_name, address, extra = self._drive(replace(one, kind="disk", facts={}), spot)
-            return str(one.facts.get("bus", bus_name)), address, extra
+            bus_name, at, extra = self._drive(replace(one, kind="disk", facts={}), spot)
+            return str(one.facts.get("bus", bus_name)), at, extra
         index, bus, target, unit = (spot.get(name, 0) for name in ("controller", "bus", "target", "unit"))
         type_ = "scsi" if one.kind == "hostdev" else str(one.facts.get("bus") or self._drive_bus(one.driver))
         narrow = type_ == "scsi" and self.models.get(index) in NARROW

@@ -126,20 +126,20 @@ class _Writer:
 
     def _address(self, spot: Spot, zpci: New | None) -> Iterator[New]:
         attributes = _attributes(spot)
-        address = self.element.first("address")
-        if not attributes or (address is None and spot.type in _ONLY_CHANGED):
+        given = self.element.first("address")
+        if not attributes or (given is None and spot.type in _ONLY_CHANGED):
             return
         inside = [zpci] if zpci is not None else []
-        if address is None:
+        if given is None:
             yield New("address", attributes, inside)
-        elif address.get("@type") == spot.type:
-            self._set(address, attributes)
-            if zpci is not None and (there := address.first("zpci")) is not None:
+        elif given.get("@type") == spot.type:
+            self._set(given, attributes)
+            if zpci is not None and (there := given.first("zpci")) is not None:
                 self._set(there, zpci.attributes)
             else:
-                self.edits.append(address, inside)
+                self.edits.append(given, inside)
         else:
-            self.edits.replace(address, New("address", attributes, inside))
+            self.edits.replace(given, New("address", attributes, inside))
 
 
 def _spot(tree: Tree, place: Place) -> Spot | None:

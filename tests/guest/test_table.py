@@ -151,7 +151,7 @@ def test_unknown_nic_goes_to_qemu_as_it_stands() -> None:
 
 
 @pytest.mark.parametrize(
-    ("disk", "address", "spot"),
+    ("disk", "given", "spot"),
     [
         ("vda", "type='pci' bus='0x01' slot='0x1f' function='0x7' multifunction='on'",
          Spot("pci", {"bus": 1, "slot": 31, "function": 7, "multifunction": True})),
@@ -163,9 +163,9 @@ def test_unknown_nic_goes_to_qemu_as_it_stands() -> None:
         ("vda", "type='virtio-mmio'", Spot("virtio-mmio")),
     ],
 )  # fmt: skip
-def test_spot(disk: str, address: str, spot: Spot) -> None:
+def test_spot(disk: str, given: str, spot: Spot) -> None:
     arch = "s390x" if spot.type == "ccw" else "x86_64"
-    assert one_of_devices(f"<disk><target dev='{disk}'/><address {address}/></disk>", arch=arch).spot == spot
+    assert one_of_devices(f"<disk><target dev='{disk}'/><address {given}/></disk>", arch=arch).spot == spot
 
 
 @pytest.mark.parametrize(
