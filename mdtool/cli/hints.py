@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 
-from mdtool.cli.options import options
+from mdtool.cli.options import options, output_arguments
 from mdtool.cli.source import EACH, MACHINE, XML, Guests, access_of, source_arguments
 
 EXAMPLE = """\
@@ -31,6 +31,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     options(apply, "--output", "--prefer")
     apply.add_argument("--update", action="store_true", help="rewrite FILE with what the guest is now")
     source_arguments(apply)
+    for action in (export, apply):
+        output_arguments(action, of_action=True)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mdtool.cli.options import options
+from mdtool.cli.options import options, output_arguments
 from mdtool.errors import InputError, as_error
 from mdtool.files import write_file
 
@@ -50,6 +50,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         if name == "kubevirt":
             add("--vmi", metavar="JSON", required=True, help="the VirtualMachineInstance")
             add("--domain", metavar="XML", required=True, help="the domain")
+        output_arguments(caller, of_action=True)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -58,11 +58,15 @@ def via_option(parser: Adding, **other: Any) -> None:
     parser.add_argument("--via", **{"choices": list(WAYS), "help": says, **other})
 
 
-def output_arguments(parser: argparse.ArgumentParser) -> None:
-    """What every command takes: how it says what it says."""
+def output_arguments(parser: argparse.ArgumentParser, *, of_action: bool = False) -> None:
+    """What every command takes: how it says what it says.  ``of_action``: behind the action of a command as well."""
     group = parser.add_argument_group("output")
+
+    def add(*names: str, **settings: Any) -> None:
+        group.add_argument(*names, **{**settings, **({"default": argparse.SUPPRESS} if of_action else {})})
+
     says = "findings and errors for a person, a program or a forge"
-    group.add_argument("--output-format", choices=FORMATS, default="text", help=says)
-    group.add_argument("--color", choices=("auto", "always", "never"), default="auto", help="colour on a terminal (auto)")
-    group.add_argument("--no-pager", action="store_true", help="do not show long output through $PAGER")
-    group.add_argument("-q", "--quiet", action="store_true", help="no progress and no notes; warnings and errors stay")
+    add("--output-format", choices=FORMATS, default="text", help=says)
+    add("--color", choices=("auto", "always", "never"), default="auto", help="colour on a terminal (auto)")
+    add("--no-pager", action="store_true", help="do not show long output through $PAGER")
+    add("-q", "--quiet", action="store_true", help="no progress and no notes; warnings and errors stay")

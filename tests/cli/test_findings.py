@@ -91,6 +91,18 @@ def test_errors_follow_the_format(folder: Path, form: str) -> None:
         assert done.stderr == ""
 
 
+@pytest.mark.parametrize(
+    "words", [("hints", "export", "g.yaml"), ("hook", "cloudstack", "--store", "nowhere")], ids=lambda words: words[0]
+)
+def test_an_option_of_output_stands_anywhere(folder: Path, words: tuple[str, ...]) -> None:
+    """Also behind the action of a command that has actions."""
+    json_ = ("--output-format", "json")
+    for before, after in ((json_, ()), ((), json_)):
+        done = run_mdtool(words[0], *before, *words[1:], *after)
+        assert done.returncode == 2
+        assert json.loads(done.stdout)[0]["severity"] == "error"
+
+
 @pytest.mark.parametrize("form", ["json", "github", "sarif", "junit", "gitlab"])
 def test_differences_follow_the_format(folder: Path, form: str) -> None:
     done = run_mdtool("diff", "good.yaml", "g.yaml", "--output-format", form)
