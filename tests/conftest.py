@@ -42,7 +42,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 #: what a test that starts something asks for, and the folders and files where all do
 STARTING = {"qemu", "libvirt", "server", "chromium", "linux"}
-SLOW = ("tests/qemu/", "tests/test_packaging.py", "tests/test_libvirtd.py", "tests/launch/test_backends_qemu.py")
+SLOW = (
+    "tests/qemu/",
+    "tests/test_packaging.py",
+    "tests/test_libvirtd.py",
+    "tests/launch/test_backends_qemu.py",
+    "tests/reconcile/test_properties.py",
+)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

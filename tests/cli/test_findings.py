@@ -92,7 +92,7 @@ def test_errors_follow_the_format(folder: Path, form: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "words", [("hints", "export", "g.yaml"), ("hook", "cloudstack", "--store", "nowhere")], ids=lambda words: words[0]
+    "words", [("hints", "export", "no.yaml"), ("hook", "cloudstack", "--store", "nowhere")], ids=lambda words: words[0]
 )
 def test_an_option_of_output_stands_anywhere(folder: Path, words: tuple[str, ...]) -> None:
     """Also behind the action of a command that has actions."""
