@@ -83,7 +83,7 @@ class Access:
             if self.qemu is not None and not _is_program(self.qemu):
                 if os.path.exists(self.qemu):
                     raise QemuError(f"QEMU cannot be run: {self.qemu}: permission denied", rule="qemu-missing")
-                raise QemuError(f"QEMU is not there: {self.qemu}", remedy="name a QEMU binary", rule="qemu-missing")
+                raise QemuError(f"no such QEMU: {self.qemu}", remedy="name a QEMU binary", rule="qemu-missing")
             return self.qemu
         from mdtool.qemu.root import program
 

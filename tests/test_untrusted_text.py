@@ -147,7 +147,7 @@ def test_a_uuid_has_one_form(text: str) -> None:
 
 @pytest.mark.parametrize("text", ["../../victim", UUID[:-1], f"{{{UUID}}}", f"urn:uuid:{UUID}", "6" + UUID, UUID + "/."])
 def test_what_is_no_uuid_is_refused_at_its_place(text: str) -> None:
-    with pytest.raises(InputError, match=r"^guest.xml:1:\d+: error: .* is no UUID") as caught:
+    with pytest.raises(InputError, match=r"^guest.xml:1:\d+: error: .* is not a UUID") as caught:
         guest_from_bytes(XML.format(name="web", uuid=f"<uuid>{text}</uuid>").encode(), "guest.xml")
     assert caught.value.rule == "uuid"
 

@@ -53,7 +53,7 @@ def hot(step: Step) -> None:
     """Raise Left for what a running guest cannot be given."""
     if step.hot is False:
         fixed = "it is no plugged device" if step.driver else "it is fixed when the machine starts"
-        raise Left("QEMU does not hot-plug on that bus" if step.where and step.where[0] else fixed)
+        raise Left("QEMU has no hot-plug on that bus" if step.where and step.where[0] else fixed)
 
 
 def in_order(steps: Sequence[Step], old: Tree, new: Tree) -> list[Step]:
@@ -77,7 +77,7 @@ def check_before(session: Session, old: Tree) -> None:
 
     if session.source.startswith("libvirt:"):
         raise InputError(
-            f"{session.source}: libvirt keeps its own account of the guest's devices",
+            f"{session.source}: libvirt manages this guest's devices",
             remedy=f"mdtool apply GUEST.xml GUEST.yaml --source {session.source} changes it through libvirt",
             rule="live",
         )

@@ -62,7 +62,7 @@ def shut_down(session: Session, *, seconds: float, may_end: Callable[[str], bool
         )
     _quit(session)
     if not _ended(session, _QUIT_SECONDS):
-        raise QemuError(f"{session.source}: QEMU does not end", remedy="end its process by hand")
+        raise QemuError(f"{session.source}: QEMU does not end", remedy="end its process yourself (kill -9)")
 
 
 def _ended(session: Session, seconds: float) -> bool:

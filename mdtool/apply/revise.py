@@ -178,7 +178,7 @@ def described(request: Request, guest: Guest) -> Document | None:
         return None
     document = document_from_source(name, replace(request.access, warn=lambda _: None))
     if document.file != name:  # inside of another XML
-        raise InputError(f"{name} is guest XML, and no description", remedy="name the description, or leave it out")
+        raise InputError(f"{name} is guest XML, not a description", remedy="name the description, or leave it out")
     return document
 
 

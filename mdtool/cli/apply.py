@@ -42,7 +42,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("guest", metavar="GUEST.xml", help=f"the guest as it should be: {XML}; or a saved plan")
     add("description", metavar="GUEST.yaml", nargs="?", help="its description; without it, the one inside of GUEST.xml")
-    add("more", metavar="MORE", nargs="*", help=MORE)
+    add("more", metavar="MORE", nargs="*", default=[], help=MORE)
     says = "the guest: a QMP socket, tcp:HOST:PORT, pid:N or libvirt:NAME; libvirt: for many"
     add("--source", metavar="SOURCE", required=True, help=says)
     add("--restart", action="store_true", help="power the guest down and start it with its new hardware")
@@ -172,7 +172,7 @@ def _preview(args: argparse.Namespace, revision: Revision, pending: Pending | No
     noticed = [step.name for step in steps if step.notices or step.action is not Action.MODIFY]
     say("the guest will notice: " + (", ".join(noticed) or "nothing"))
     for path in revision.texts():
-        say(f"written: {path}")
+        say(f"will be written: {path}")
     say(_how(args, steps, state, is_live=pending is not None))
 
 

@@ -53,7 +53,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "(builds of firmware and ROMs); without it for anything",
     )
     parser.add_argument(
-        "--jobs", metavar="N", type=int, default=0, help="guests looked at at once (2, or fewer processors)"
+        "--jobs",
+        metavar="N",
+        type=int,
+        default=0,
+        help="how many guests at the same time (2, or one on a single processor)",
     )
     options(parser, "--json", help="the whole report as JSON")
 

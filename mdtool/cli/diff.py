@@ -32,7 +32,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--all", action="store_true", help="also what no guest can see: names, the host side, retired addresses"
     )
-    parser.add_argument("--exit-code", action="store_true", help="exit as diff(1) does, which is always so")
+    parser.add_argument(
+        "--exit-code", action="store_true", help="accepted for diff(1)'s sake: the exit status is always diff(1)'s"
+    )
     parser.add_argument("--format", choices=("text", "markdown"), default="text", help="markdown is for a pull request")
     source_arguments(parser)
 

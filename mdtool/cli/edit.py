@@ -191,7 +191,8 @@ def _carried_out(text: str, before: str, shown: Revision, files: tuple[Path, Pat
     if state is not None:
         say(f"defined {name}")
         if state != "shut off":
-            say(f"the guest that runs has its old hardware still: mdtool apply {xml} {description} --source libvirt:{name}")
+            command = f"mdtool apply {xml} {description} --source libvirt:{name}"
+            say(f"the running guest still has its old hardware; to change it: {command}")
     return 0
 
 

@@ -25,7 +25,7 @@ GUESTS = Guests(PAIRS, ("guest", "description", "more"), {"output": ".xml"})
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("guest", metavar="GUEST.xml", help=XML)
     parser.add_argument("description", metavar="GUEST.yaml", nargs="?", help=DESCRIPTION)
-    parser.add_argument("more", metavar="MORE", nargs="*", help=MORE)
+    parser.add_argument("more", metavar="MORE", nargs="*", default=[], help=MORE)
     options(parser, "--output", help="write there (- for stdout) and leave GUEST.xml alone")
     parser.add_argument("--remove", action="store_true", help="take the description out")
     connect_argument(parser)

@@ -34,7 +34,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("guest", metavar="GUEST.xml", help=f"the guest as it should be: {XML}")
     says = "its description, made where it does not exist; without it, the one inside of GUEST.xml (mdtool embed); - too"
     parser.add_argument("description", metavar="GUEST.yaml", nargs="?", help=says)
-    parser.add_argument("more", metavar="MORE", nargs="*", help=MORE)
+    parser.add_argument("more", metavar="MORE", nargs="*", default=[], help=MORE)
     says = "write the new description here and leave GUEST.yaml alone; with --dry-run --json: the plan, for mdtool apply"
     options(parser, "--output", help=says)
     parser.add_argument("--dry-run", action="store_true", help="only show the plan; exit 1 where something would change")

@@ -103,7 +103,7 @@ def grouped(words: Sequence[str]) -> Iterator[tuple[str, str | None, int]]:
             yield name, None, at
             at += 1
         elif following is None:
-            raise InputError(f"-{name} lacks its argument", rule="options-syntax")
+            raise InputError(f"-{name} needs an argument", rule="options-syntax")
         else:
             yield name, following, at + 1
             at += 2

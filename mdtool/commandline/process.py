@@ -42,7 +42,7 @@ def words_of(pid: int) -> list[str]:
     words = arguments_of(pid)
     start = program_in(words)
     if start is None:
-        raise LookupError(f"process {pid} is no QEMU")
+        raise LookupError(f"process {pid} is not a QEMU")
     return words[start:]
 
 

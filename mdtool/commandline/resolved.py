@@ -28,7 +28,7 @@ def options_from_command(command: Command, report: Report) -> list[Option]:
     for option in _in_words(command):
         row = OPTIONS.get(option.name)
         if row is None:
-            what = f"-{option.name} is not known; it is kept as it stands" + (
+            what = f"-{option.name} is not known; it is kept unchanged" + (
                 f", with {_short(option.value)} as its argument" if option.value is not None else ""
             )
             report.warn(what, at=option.position, rule="option-known")

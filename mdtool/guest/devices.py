@@ -84,7 +84,7 @@ def _uuid(domain: Element) -> str | None:
     try:
         return uuid_from_text(text) if text else None
     except ValueError as expected:
-        what = f"{quoted(text or '')} is no UUID"
+        what = f"{quoted(text or '')} is not a UUID"
         raise InputError(what, at=domain.at("uuid"), expected=str(expected), rule="uuid") from None
 
 

@@ -18,19 +18,34 @@ from mdtool.machine.tree import Value
 from mdtool.records import replace
 
 
+def _unknown(named: str, choice: str, known: Iterable[str]) -> tuple[str, list[str]]:
+    """What is wrong with a choice, and what is expected: of ``usb/disk/model``, the first part that is unknown.
+
+    >>> _unknown("bus", "sat/disk", ["sata/disk", "ide/cdrom"])
+    ("unknown bus 'sat'", ['ide', 'sata'])
+    >>> _unknown("bus", "ide/lun", ["sata/disk", "ide/cdrom"])
+    ("bus ide: unknown 'lun'", ['cdrom'])
+    """
+    if not choice:
+        return f"no {named}", [*known]
+    parts, fits = choice.split("/"), [name.split("/") for name in known]
+    for at, part in enumerate(parts):
+        there = sorted({name[at] for name in fits if len(name) > at})
+        if part not in there:
+            before = "/".join(parts[:at])
+            return (f"{named} {before}: unknown '{part}'" if at else f"unknown {named} '{part}'"), there
+        fits = [name for name in fits if name[at : at + 1] == [part]]
+    return f"{named} {choice} is not complete", ["/".join(name) for name in fits]
+
+
 def wanted_from_element(row: Device, context: Context) -> Iterator[Wanted]:
     """The devices that an element asks for, by its row; faults go to ``context.report``."""
     choice = _choice(row.choose, context) or _choice(row.absent, context)
     drivers = row.drivers(context) if callable(row.drivers) else row.drivers
     if choice not in drivers:
         where = row.choose if isinstance(row.choose, str) else row.reads[0]
-        named = where.rpartition("@")[2] or "kind"
-        context.error(
-            where,
-            f"unknown {named} '{choice}'" if choice else f"no {named}",
-            expected=choices(drivers),
-            rule="driver-known",
-        )
+        what, expected = _unknown(where.rpartition("@")[2] or "kind", choice, drivers)
+        context.error(where, what, expected=choices(expected) if expected else "nothing there", rule="driver-known")
         return
     spot = spot_from_element(context)
     transport = virtio_transport(context.guest, spot)

@@ -110,7 +110,7 @@ def machine_of(guest: Guest) -> Machine:
         if is_version(wish):
             return Machine(wish, ram=_guessed_ram(wish))
         raise InputError(
-            f"what machine type {wish or 'the default'!r} is only QEMU knows, and {path or 'it'} is not installed",
+            f"QEMU alone knows the machine type {wish or 'by default'!r}, and {path or 'it'} is not installed",
             at=guest.domain.at("os/type"),
             remedy="name an installed QEMU in <emulator>, or write the versioned type, machine='pc-q35-7.2'",
             rule="machine-type",
@@ -159,7 +159,7 @@ def _asked(path: str) -> dict[str, Any]:
             timeout=_SECONDS,
         )
     except subprocess.TimeoutExpired:
-        raise QemuError(f"{path} says nothing of itself within {_SECONDS:g} s", remedy=_REMEDY, rule="qemu-hangs") from None
+        raise QemuError(f"{path} does not answer within {_SECONDS:g} s", remedy=_REMEDY, rule="qemu-hangs") from None
     except (OSError, ValueError) as error:
         what = (error.strerror if isinstance(error, OSError) else "") or str(error)
         raise QemuError(f"cannot run {path}: {what}", remedy=_REMEDY, rule="qemu-missing") from None

@@ -163,7 +163,7 @@ def _syntax_error(error: expat.ExpatError, data: bytes | None, file: str) -> Inp
     from mdtool.machine.document import kind_in_words
 
     if data is not None and (kind := kind_in_words(data.decode(errors="replace"))):
-        what = f"this is {kind}, and no guest XML"
+        what = f"this is {kind}, not guest XML"
         return InputError(what, at=Position(file, 1), expected="<domain ...>", rule="file-kind")
     where = Position(file, error.lineno, error.offset + 1)
     return InputError(f"not XML: {expat.ErrorString(error.code)}", at=where, rule="xml-syntax")

@@ -109,7 +109,7 @@ def kubevirt(vmi: str, domain: str, store: Store | None, prefer: str | None = No
         return _kept([f"{namespace}_{name}"], domain.encode(), store, prefer)
     text = annotations.get(ANNOTATION)
     if not isinstance(text, str | None):
-        raise InputError(f"the annotation {ANNOTATION} is no text", expected="what mdtool hints export writes", rule="vmi")
+        raise InputError(f"the annotation {ANNOTATION} is not text", expected="what mdtool hints export writes", rule="vmi")
     old = hints_from_text(text, f"annotation {ANNOTATION}") if text else None
     placement = placed(domain.encode(), "domain.xml", old, prefer=prefer)
     new = hints_from_tree(placement.tree)
@@ -124,7 +124,9 @@ def _instance(vmi: str) -> tuple[str, str, Mapping[str, Any]]:
         namespace, name = metadata.get("namespace", "default"), metadata["name"]
         annotations = metadata.get("annotations") or {}
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
-        raise InputError("--vmi is no VirtualMachineInstance", expected='{"metadata": {"name": ...}}', rule="vmi") from None
+        raise InputError(
+            "--vmi is not a VirtualMachineInstance", expected='{"metadata": {"name": ...}}', rule="vmi"
+        ) from None
     for word in (namespace, name):
         if not isinstance(word, str) or not _KUBERNETES_NAME.fullmatch(word):
             raise InputError("--vmi has a name that Kubernetes does not give", expected="[a-z0-9.-]", rule="vmi")

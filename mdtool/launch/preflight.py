@@ -148,7 +148,7 @@ def _named(option: Option, row: _Row) -> str | None:
 def _absent(option: Option, value: str, positions: Mapping[str, Position]) -> MdtoolError:
     known = option.id if option.value and ("=" in option.value or option.is_json) else None
     at = positions.get(known or f"-{option.name}")
-    what = f"{value} is not there on this host, which QEMU needs for -{option.name}{f' {known}' if known else ''}"
+    what = f"{value} is not there on this host, needed for -{option.name}{f' {known}' if known else ''}"
     return InputError(what, at=at, remedy="check the path, and that it is mounted", rule="host-side")
 
 

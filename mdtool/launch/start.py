@@ -157,7 +157,7 @@ def _write(path: Path, text: str) -> None:
 def descriptor(secret: Secret, at: Position | None) -> int:
     """A descriptor from which QEMU reads a secret: memory of ours, on no disk and on no command line."""
     if secret.value is None:
-        what = f"the secret {secret.key!r} is in libvirt's keeping, and direct launch does not know its value"
+        what = f"the secret {secret.key!r} is kept by libvirt, and direct launch does not know its value"
         raise QemuError(what, at=at, remedy="start the guest with --via libvirt", rule="host-side")
     descriptor = os.memfd_create(secret.name)
     os.write(descriptor, secret.value.encode())

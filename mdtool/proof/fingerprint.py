@@ -336,7 +336,7 @@ def fingerprint_from_json(text: str, file: str = "fingerprint") -> Fingerprint:
         unread = tuple(document.pop("unread"))
         aml = {name: _inflated(b64decode(text)) for name, text in document.pop("aml", {}).items()}
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, zlib.error):
-        raise InputError(f"{file} is no fingerprint", expected=f"JSON with mdtool: {FORMAT}") from None
+        raise InputError(f"{file} is not a fingerprint", expected=f"JSON with mdtool: {FORMAT}") from None
     return Fingerprint(qemu, machine, arch, functions, document, unread, aml)
 
 

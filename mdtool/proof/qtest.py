@@ -32,7 +32,7 @@ class QTest:
                 self.connection.sendall("".join(f"{command}\n" for command in batch).encode())
                 answers += [self._answer(command) for command in batch]
             except OSError as error:
-                raise QemuError(f"QEMU went away while its hardware was read: {error.strerror or error}") from None
+                raise QemuError(f"QEMU closed its monitor while its hardware was read: {error.strerror or error}") from None
         return answers
 
     def _answer(self, command: str) -> str:

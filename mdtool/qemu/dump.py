@@ -38,7 +38,7 @@ def dump(session: Session, *, way: Way | None = None, warn: Warned = lambda _: N
     try:
         return tree_from_raw(read(session, way, warn))
     except (KeyError, TypeError, AttributeError, IndexError, ValueError) as error:
-        what = f"{session.source}: an answer has not the form that QEMU gives it ({type(error).__name__}: {error})"
+        what = f"{session.source}: unexpected reply format ({type(error).__name__}: {error})"
         raise MonitorError(what[:400], remedy="please report it, with the version of QEMU") from error
 
 

@@ -167,7 +167,7 @@ class QemuProcess:
             )
         except (FileNotFoundError, NotADirectoryError):
             remedy = "install the QEMU of that architecture (Debian: qemu-system-x86, qemu-system-arm)"
-            raise QemuError(f"QEMU is not there: {words[0]}", remedy=remedy, rule="qemu-missing") from None
+            raise QemuError(f"no such QEMU: {words[0]}", remedy=remedy, rule="qemu-missing") from None
         except PermissionError:
             raise QemuError(f"QEMU cannot be run: {words[0]}: permission denied", rule="qemu-missing") from None
         except OSError as error:

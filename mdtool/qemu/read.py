@@ -134,7 +134,7 @@ def check_is_there(buses: Iterable[RawBus], qom_tree: str, source: str) -> None:
 
 def _refuse(source: str, what: str) -> None:
     raise MonitorError(
-        f"{source}: info qtree shows {what}, which QEMU has not: a property with line breaks made it up",
+        f"{source}: info qtree shows {what}, which QEMU does not have: a property with line breaks forged it",
         remedy="look for it in QEMU's arguments, and take the line breaks out",
         rule="qtree-forged",
     )

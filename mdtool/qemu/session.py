@@ -199,7 +199,7 @@ class _Qmp:
             what = f"{self._source}: no answer to {command} within {timeout:g} s"
             self._abandon()
             raise MonitorError(what, remedy="QEMU hangs, or its host is very busy: try again") from None
-        except Exception as error:  # whatever a peer that is no QEMU makes of the libraries
+        except Exception as error:  # whatever a peer that is not a QEMU makes of the libraries
             command = questions[min(answered, len(questions) - 1)][0]
             raise MonitorError(f"{self._source}: {command}: {self._cause(error)}") from None
 
@@ -272,7 +272,7 @@ def _told_connect(error: BaseException, source: str, timeout: float) -> BaseExce
         return MonitorError(f"{source}: {cause.strerror or cause}")
     if isinstance(cause, EOFError):
         return MonitorError(f"{source}: the connection was closed before a greeting came; is it a QMP monitor?")
-    if isinstance(cause, Exception):  # whatever a peer that is no QEMU makes of the libraries
+    if isinstance(cause, Exception):  # whatever a peer that is not a QEMU makes of the libraries
         return MonitorError(f"{source}: {_NO_QMP}", remedy=_NAME_A_MONITOR)
     return error
 
@@ -466,7 +466,7 @@ def _bag(text: str) -> dict[str, str]:
     if text.startswith("{"):
         try:
             return {key: str(value) for key, value in json.loads(text).items()}
-        except (ValueError, RecursionError):  # the process is no QEMU, which would not have started with it
+        except (ValueError, RecursionError):  # the process is not a QEMU, which would not have started with it
             return {}
     parts = (part.partition("=") for part in text.replace(",,", "\0").split(","))
     return {key if equals else "": (value if equals else key).replace("\0", ",") for key, equals, value in parts}

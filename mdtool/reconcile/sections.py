@@ -95,9 +95,9 @@ def _warn_of_host_model(guest: Guest, _tree: Tree, sides: _Sides, report: Report
     if "model" in sides.has or not is_host_model(guest.domain) or guest.host_model() is not None:
         return sides
     if guest.domain.get("cpu/@mode") == "host-model":
-        what = "<cpu mode='host-model'>: libvirt chooses a model when it starts the guest; described is the host's own CPU"
+        what = "<cpu mode='host-model'>: libvirt chooses a model at the guest's start; the description has the host's CPU"
     else:
-        what = "<cpu match='minimum'>: libvirt adds what the host has when the guest starts; described is the model alone"
+        what = "<cpu match='minimum'>: libvirt adds features of the host at the start; the description has the model alone"
     remedy = "dump the guest while libvirt runs it, or name the model with match='exact'"
     report.warn(what, at=guest.domain.at("cpu"), remedy=remedy, rule="host-model")
     return sides
@@ -111,7 +111,7 @@ def _without_plugged_cpus(guest: Guest, tree: Tree, sides: _Sides, report: Repor
     wanted, described = sides.now.get("vcpus"), sides.has.get("vcpus")
     if wanted == (described or 0) + len(plugged):
         return sides._replace(now={**sides.now, "vcpus": described})
-    what = f"<vcpu> is {wanted}, and {described} are described beside {', '.join(plugged)}"
+    what = f"<vcpu> is {wanted}, but the description has {described} beside {', '.join(plugged)}"
     remedy = "count them in, or remove them from the description"
     report.warn(what, at=position_of(guest, "cpu.vcpus"), remedy=remedy, rule="plugged-cpus")
     return sides
@@ -128,7 +128,7 @@ def _without_found_features(guest: Guest, _tree: Tree, sides: _Sides, report: Re
     found = [key for key in sides.now if key.startswith("features\0") and key not in known]
     if found:
         names = ", ".join(key.partition("\0")[2] for key in found)
-        what = f"cpu: {names}: libvirt's account of the running guest, and not taken for a wish"
+        what = f"cpu: {names}: what libvirt reports of the running guest, not a request: ignored"
         report.warn(what, at=guest.domain.at("cpu"), rule="live-cpu")
     return sides._replace(now={key: value for key, value in sides.now.items() if key not in found})
 

@@ -72,7 +72,7 @@ def bus_holds(subject: Subject, place: Place) -> Iterator[Finding]:
 @each_node
 def only_bridges(subject: Subject, place: Place) -> Iterator[Finding]:
     if place.bus is not None and place.bus.type in PORTS_ONLY and not BRIDGES.match(place.node.driver):
-        what = f"{place.name}: only bridges can be plugged into {place.bus.name}, and {place.node.driver} is none"
+        what = f"{place.name}: only bridges can be plugged into {place.bus.name}, and {place.node.driver} is not a bridge"
         yield Finding(place.name, "driver", what, "a port or a bridge, with the device behind it")
 
 
@@ -83,7 +83,7 @@ def only_bridges(subject: Subject, place: Place) -> Iterator[Finding]:
 def address_form(subject: Subject, place: Place) -> Iterator[Finding]:
     form = form_of(place.bus.type) if place.bus else None
     if form and place.node.address is not None and not form.pattern.fullmatch(place.node.address):
-        what = f"{place.name}: '{place.node.address}' is no address on a {place.bus.type} bus"  # type: ignore[union-attr]
+        what = f"{place.name}: '{place.node.address}' is not an address of a {place.bus.type} bus"  # type: ignore[union-attr]
         yield Finding(place.name, "address", what, form.says)
 
 

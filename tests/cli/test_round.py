@@ -222,7 +222,7 @@ def test_the_round(guests: list[str], tmp_path: Path, monkeypatch: pytest.Monkey
     editor(tmp_path, monkeypatch, ("</devices>", f"{NIC.format(n=1)}</devices>"))
     done = run_mdtool("edit", folder / f"{running}.xml", "--yes")
     assert done.returncode == 0, done.stderr
-    assert "has its old hardware still: mdtool apply" in done.stderr
+    assert "still has its old hardware; to change it: mdtool apply" in done.stderr
     assert "52:54:00:99:00:01" in virsh("dumpxml", "--inactive", running).stdout
     assert states()[running] == "power-cycle"
 

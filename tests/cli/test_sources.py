@@ -187,7 +187,7 @@ def test_other_kinds_are_named(folder: Path, text: str, kind: str, capsys: pytes
 
 def test_exchanged_arguments_are_named(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert mdtool("reconcile", "g.yaml", "g.xml") == 2
-    assert "g.yaml:1:1: error: this is a machine description, and no guest XML" in capsys.readouterr().err
+    assert "g.yaml:1:1: error: this is a machine description, not guest XML" in capsys.readouterr().err
 
 
 def test_check_takes_folders(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -357,5 +357,5 @@ def test_a_path_has_one_use() -> None:
 )
 def test_a_place_of_another_bus_is_an_error_at_its_line(driver: str, address: str) -> None:
     node = Node(driver, "one", address, position=Position("g.yaml", 7, 3))
-    with pytest.raises(InputError, match=rf"g.yaml:7:3: error: one: '{address}' is no place for {driver}"):
+    with pytest.raises(InputError, match=rf"g.yaml:7:3: error: one: '{address}' is not a place for {driver}"):
         device_arguments("bus.0", node)

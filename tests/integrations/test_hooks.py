@@ -397,7 +397,7 @@ def test_what_nobody_foresaw_passes_too(tmp_path: Path) -> None:
     """An annotation that is no text, a store that is not mounted: an error of the hook, by its configuration."""
     number = json.dumps({"metadata": {"name": "win", "annotations": {ANNOTATION: 7}}})
     refused = hook("kubevirt", "--vmi", number, "--domain", domain())
-    assert refused.returncode == 2 and "is no text" in refused.stderr and refused.stdout == ""
+    assert refused.returncode == 2 and "is not text" in refused.stderr and refused.stdout == ""
     gone = ["libvirt", "--store", tmp_path / "not-mounted", "--", "web01", "prepare", "begin", "-"]
     assert hook(*gone, stdin=guarded(2)).returncode == 2
     passed = hook(*gone[:3], "--on-error", "pass", *gone[3:], stdin=guarded(2))

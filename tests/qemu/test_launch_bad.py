@@ -67,7 +67,7 @@ def refused(*words: str | Path) -> str:
         ("/bin/cat", "/bin/cat does not answer as QEMU does: "),
         ("/etc/passwd", "QEMU cannot be run: /etc/passwd: permission denied"),
         ("/", "QEMU cannot be run: /: permission denied"),
-        ("no/such/qemu", "QEMU is not there: no/such/qemu"),
+        ("no/such/qemu", "no such QEMU: no/such/qemu"),
         ("qemu-system-aarch64", "qemu-system-aarch64 is QEMU for aarch64, and the guest is an x86_64 one"),
     ],
 )

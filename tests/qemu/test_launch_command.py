@@ -219,7 +219,7 @@ def test_print_json_is_a_list_and_touches_nothing(tmp_path: Path) -> None:
         (["--rehearse", "--incoming", "tcp:0:1"], "--incoming: a rehearsal starts, compares and ends"),
         (["--via", "hints"], "--via hints without a hints file"),
         (["--hints", "web01.yaml"], "give either a description or --hints"),
-        (["--qemu", "qemu-system-none"], "QEMU is not there: qemu-system-none"),
+        (["--qemu", "qemu-system-none"], "no such QEMU: qemu-system-none"),
         (["--log", "no/such/folder/log"], "cannot write the log"),
         (["--hints-out", "no/such/folder/hints"], "cannot write no/such/folder/hints"),
     ],

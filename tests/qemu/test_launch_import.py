@@ -244,7 +244,7 @@ def test_a_running_qemu_is_imported_by_its_pid(tmp_path: Path) -> None:
     assert [word.text for word in command_from_source(str(copy), Report()).words][1:] == [
         word.text for word in command.words
     ][1:]
-    with pytest.raises(InputError, match="no QEMU"):
+    with pytest.raises(InputError, match="not a QEMU"):
         command_from_source(f"pid:{os.getpid()}", Report())
 
 
@@ -277,13 +277,13 @@ def test_stdin_is_a_source(tmp_path: Path) -> None:
         ("qemu-system-x86_64 -hda $(pick-a-disk)\n", "s.sh:1:25", "only a run can tell what $(...) prints"),
         ("qemu-system-x86_64 -cdrom *.iso\n", "s.sh:1:27", "only a run can tell which files"),
         ("ls -l\n", "s.sh:1:1", "no QEMU command line in it"),
-        ("qemu-system-x86_64 -m 64 -hda\n", "s.sh:1:26", "-hda lacks its argument"),
+        ("qemu-system-x86_64 -m 64 -hda\n", "s.sh:1:26", "-hda needs an argument"),
         ("qemu-system-x86_64 -hda 'a\n", "s.sh:1:25", "not a command line that can be read"),
         ("qemu-system-x86_64 -soundhw hda\n", "s.sh:1:29", "-soundhw is no longer an option of QEMU"),
         ("qemu-system-x86_64 -device '{\"driver\":'\n", "s.sh:1:28", "not JSON"),
         ("qemu-system-x86_64 -set device.x.mac=1\n", "s.sh:1:25", "there is no such option"),
         ("qemu-system-x86_64 -readconfig /nowhere\n", "s.sh:1:32", "cannot read /nowhere"),
-        ("qemu-system-x86_64 -hda a\x07b\n", "s.sh:1:25", "which is no text"),
+        ("qemu-system-x86_64 -hda a\x07b\n", "s.sh:1:25", "which is not text"),
     ],
 )
 def test_what_cannot_be_read_is_told_at_its_place(text: str, place: str, what: str) -> None:
@@ -327,6 +327,6 @@ def test_an_option_that_nobody_knows_is_kept_and_said() -> None:
         Option("other-flag", "5", command.words[3].position),
     ]
     assert [str(warning) for warning in report.warnings] == [
-        "s.sh:1:20: warning: -later-flag is not known; it is kept as it stands [option-known]",
-        "s.sh:1:44: warning: -other-flag is not known; it is kept as it stands, with '5' as its argument [option-known]",
+        "s.sh:1:20: warning: -later-flag is not known; it is kept unchanged [option-known]",
+        "s.sh:1:44: warning: -other-flag is not known; it is kept unchanged, with '5' as its argument [option-known]",
     ]

@@ -76,7 +76,7 @@ def test_a_second_monitor_is_the_users(tmp_path: Path) -> None:
 
 
 def test_qemu_is_missing() -> None:
-    with pytest.raises(QemuError, match="QEMU is not there: qemu-system-none"), QemuProcess(["qemu-system-none"]):
+    with pytest.raises(QemuError, match="no such QEMU: qemu-system-none"), QemuProcess(["qemu-system-none"]):
         pass
 
 

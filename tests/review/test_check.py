@@ -46,7 +46,7 @@ CASES = {
     "bus-holds": (pcie("{driver: §usb-tablet, address: '1'}"), "usb-tablet cannot go on pcie.0"),
     "only-bridges": (pcie("{id: p, driver: pxb-pcie, address: '04.0', buses: {p: {type: pxb-pcie-bus, devices: [{driver: §e1000}]}}}"),
                      "only bridges can be plugged into p"),
-    "address-form": (pcie("{driver: e1000, address: §'20.0'}"), "'20.0' is no address on a PCIE bus; expected slot.function"),
+    "address-form": (pcie("{driver: e1000, address: §'20.0'}"), "'20.0' is not an address of a PCIE bus; expected slot.function"),
     "address-range": (HEAD + "buses:\n  ide.0:\n    type: IDE\n    devices: [{driver: ide-hd, address: §'1'}]\n", "expected unit 0"),
     "address-taken": (pcie("{id: a, driver: e1000, address: '01.0'}", "{id: b, driver: e1000, address: §'01.0'}"),
                       "b: pcie.0 01.0 is taken by a; expected a free slot: 02.0, 03.0"),

@@ -60,7 +60,7 @@ def source_of(context: Context) -> str:
                 return uuid_from_text(given["uuid"]) if "uuid" in given else ""
     except ValueError:
         expected = "a UUID" if context.get("@type") == "mdev" else "numbers"
-        context.error("source/address", "the source's address is none", expected=expected, rule="value-valid")
+        context.error("source/address", "the address of the source is malformed", expected=expected, rule="value-valid")
         return ""
 
 

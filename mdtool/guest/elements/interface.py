@@ -59,7 +59,7 @@ def drivers(context: Context) -> dict[str, str]:
     model = context.get("model/@type")
     if model and model not in known and re.fullmatch(r"[a-zA-Z0-9_-]+", model):
         context.report.warn(
-            f"interface: mdtool does not know the model '{model}'; QEMU gets it as it stands",
+            f"interface: mdtool does not know the model '{model}'; it is passed to QEMU unchanged",
             at=context.element.at("model/@type"),
             rule="model-known",
         )

@@ -27,7 +27,7 @@ def wanted_outside(guest: Guest) -> Iterator[Wanted]:
         try:
             properties: Properties = {"guid": uuid_from_text(genid.text)} if genid.text else {}
         except ValueError as expected:
-            what = f"<genid>: {quoted(genid.text)} is no UUID"
+            what = f"<genid>: {quoted(genid.text)} is not a UUID"
             raise InputError(what, at=genid.position, expected=str(expected), rule="uuid") from None
         facts = {} if genid.text else {"made_up": {"guid": _generation(guest)}}
         yield Wanted("genid", "vmgenid", "genid", id="vmgenid0", properties=properties, facts=facts, element=genid)

@@ -41,7 +41,7 @@ def _shape(context: Context, wanted: Wanted) -> Wanted:
         except ValueError as expected:
             context.report.error(
                 InputError(
-                    "a rule of the filter has a number that is none",
+                    "a rule of the filter has a malformed number",
                     at=element.position,
                     expected=str(expected),
                     rule="value-valid",

@@ -93,7 +93,7 @@ def _base(clock: Element) -> Section:
     adjustment = clock.get("@adjustment")
     offset = number(clock, "@adjustment") if adjustment not in (None, "reset") else None
     if abs(offset or 0) >= _EPOCH_END // 10:
-        raise InputError("no clock is that far off", at=clock.position, expected="seconds", rule="clock")
+        raise InputError("the offset is too large", at=clock.position, expected="seconds", rule="clock")
     return {"base": basis, **({"offset": offset} if offset else {})}
 
 

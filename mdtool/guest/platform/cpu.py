@@ -99,7 +99,7 @@ def _check_enabled(domain: Element, report: Report) -> None:
         if vcpu.get("@enabled") == "no":
             off = off or vcpu
         elif off is not None:
-            what = f"vCPU {off.get('@id')} is off and vCPU {vcpu.get('@id')} on: described are the first ones"
+            what = f"vCPU {off.get('@id')} is off and vCPU {vcpu.get('@id')} on: the first ones are described"
             report.warn(what, at=off.position, remedy="start the guest with --via libvirt", rule="vcpus")
             return
 

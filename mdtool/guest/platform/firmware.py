@@ -349,7 +349,7 @@ def _system(domain: Element, block: Element, values: dict[str, str]) -> dict[str
         uuid, own = uuid_from_text(values["uuid"]), domain.get("uuid")
         same = not own or uuid_from_text(own) == uuid
     except ValueError as expected:
-        what = f"<system>: {quoted(values['uuid'])} is no UUID"
+        what = f"<system>: {quoted(values['uuid'])} is not a UUID"
         raise InputError(what, at=at, expected=str(expected), rule="uuid") from None
     if not same:
         raise InputError("<system>: another uuid than the guest's", at=at, expected=own, rule="uuid")

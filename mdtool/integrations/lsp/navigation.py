@@ -106,7 +106,7 @@ def renamed(pair: Pair, line: int, name: str) -> list[Edit]:
     if place is None or pair.tree is None or place.node.id is None:
         raise InputError("there is no id here to rename")
     if not _ID.fullmatch(name):
-        raise InputError(f"'{name}' is no id", expected="a letter, then letters, digits, '_', '.' and '-'")
+        raise InputError(f"'{name}' is not a valid id", expected="a letter, then letters, digits, '_', '.' and '-'")
     if name in pair.tree.by_name and name != place.name:
         raise InputError(f"the id {name} is taken")
     return list(_mentions(pair, place, name))

@@ -30,7 +30,7 @@ def device_arguments(bus_name: str | None, node: Node, parent: Node | None = Non
             arguments |= kind.write(node.address, node)
         except ValueError:
             raise InputError(
-                f"{node.id or node.driver}: {node.address!r} is no place for {node.driver}",
+                f"{node.id or node.driver}: {node.address!r} is not a place for {node.driver}",
                 at=node.position,
                 remedy="give it an address of its own bus, or none",
                 rule="address-notation",
