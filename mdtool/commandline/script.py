@@ -70,7 +70,7 @@ def _of_process(source: str, report: Report) -> Command:
         raise InputError(f"cannot read {process}: {error.strerror}", remedy="is it running, and yours?") from None
     start = program_in(words)
     if start is None:
-        raise InputError(f"{source} is {os.path.basename(binary)}, and no QEMU", expected="a QEMU", rule="script-qemu")
+        raise InputError(f"{source} is {os.path.basename(binary)}, not a QEMU", expected="a QEMU", rule="script-qemu")
     found = replace(_from_words(words[start:], source), folder=folder)
     what = f"{source} is imported as it was started; what was plugged or unplugged since is not in its arguments"
     report.warn(what, remedy=f"mdtool diff GUEST.yaml {source} shows it, where QEMU has a free monitor", rule="process")

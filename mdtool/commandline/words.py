@@ -35,7 +35,7 @@ class Command:
         """Raises InputError for what is no text: the guest XML could not hold it."""
         for word in self.words:
             if found := _UNREADABLE.search(word.text):
-                what = f"a word with {found[0]!a} in it, which is no text"
+                what = f"a word with {found[0]!a} in it, which is not text"
                 raise InputError(what, at=word.position, expected="UTF-8 without control characters", rule="script-text")
 
 

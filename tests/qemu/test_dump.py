@@ -690,7 +690,7 @@ def test_a_command_line_is_dumped_without_its_host(tmp_path: Path, capsys: pytes
         ("\nqemu-system-x86_64 -m $MEM\n", "odd:2:23: error: $MEM is set outside of the script"),
         ("qemu-system-x86_64 -device tpm-tis,tpmdev=t\n", "Property 'tpm-tis.tpmdev' can't find value 't'"),
         ("qemu-system-x86_64 -m 'x\n", "not a command line"),
-        ("qemu-system-x86_64 -m\n", "-m lacks its argument"),
+        ("qemu-system-x86_64 -m\n", "-m needs an argument"),
         ("<domain>\n", "odd:"),
     ],
 )

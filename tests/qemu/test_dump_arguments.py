@@ -388,7 +388,7 @@ def test_a_process_that_cannot_be_read_is_a_line_and_no_failure(tmp_path: Path) 
         tree = dump(session)
         assert completed(tree, session, warned.append).smbios == {"type1": {"serial": "abc"}}
         assert warned == []
-        for pid, words in ((2**22 + 1, "No such file"), (os.getpid(), "is no QEMU")):
+        for pid, words in ((2**22 + 1, "No such file"), (os.getpid(), "is not a QEMU")):
             session.pid = pid
             assert completed(tree, session, warned.append) == tree
             assert words in warned.pop()
