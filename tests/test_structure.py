@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator, Mapping, Set
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -101,3 +102,26 @@ def test_a_cycle_is_found(tmp_path: Path, back: str) -> None:
     assert cycle(files(root)) == []
     (root / "two.py").write_text(back)
     assert set(cycle(files(root))) == {"own.one", "own.two"}
+
+
+def unknown_places(text: str) -> list[str]:
+    """What a page names and the project does not have: ``launch.ways``, ``launch.ways.run``, ``guest/elements/rng.py``."""
+    found = []
+    for name in re.findall(r"`(\w+[./][\w./]+)(?<!yaml)(?<!xml)`", text):
+        place = PACKAGE / (name if "/" in name else name.replace(".", "/"))
+        within = place.parent.with_suffix(".py")
+        there = (
+            place.exists() or place.with_suffix(".py").exists() or (within.exists() and place.name in within.read_text())
+        )
+        if (PACKAGE / place.relative_to(PACKAGE).parts[0]).is_dir() and not there:
+            found.append(name)
+    return found
+
+
+def test_the_pages_for_developers_name_what_is_there() -> None:
+    for page in ("ARCHITECTURE.md", "CONTRIBUTING.md"):
+        assert unknown_places((PACKAGE.parent / page).read_text(encoding="utf-8")) == []
+    assert unknown_places("`launch.nowhere` `guest/elements/rng.py` `launch.ways` `review/gone.py`") == [
+        "launch.nowhere",
+        "review/gone.py",
+    ]
