@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -41,7 +42,9 @@ def _pooled(work: Callable[[T], R], items: Sequence[T], jobs: int) -> Iterator[R
     from concurrent.futures.process import BrokenProcessPool
     from multiprocessing import get_context
 
-    pool = ProcessPoolExecutor(jobs, get_context("fork"), _ready)
+    from mdtool.lifetime import die_with
+
+    pool = ProcessPoolExecutor(jobs, get_context("fork"), _ready, (partial(die_with, os.getpid(), signal.SIGTERM),))
     try:
         yield from pool.map(work, items, chunksize=max(1, min(8, len(items) // (jobs * 4))))
     except BrokenProcessPool:
@@ -50,8 +53,9 @@ def _pooled(work: Callable[[T], R], items: Sequence[T], jobs: int) -> Iterator[R
         pool.shutdown(cancel_futures=True)
 
 
-def _ready() -> None:
-    """In a new process: an interrupt is its parent's, and so is standard input."""
+def _ready(end_with_parent: Callable[[], None]) -> None:
+    """In a new process, which ends with its parent: an interrupt is its parent's, and so is standard input."""
+    end_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     sys.stdin = open(os.devnull)  # noqa: SIM115 (for as long as the process lives)
     gc.set_threshold(50_000)

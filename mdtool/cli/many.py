@@ -58,6 +58,7 @@ def files_in(source: str, suffixes: Sequence[str] = (*DESCRIPTIONS, *XML)) -> li
         str(path)
         for path in Path(source).rglob("*")
         if path.suffix in suffixes
+        and (path.is_file() or not path.exists())  # a link to nothing is said; pipes and sockets are none of ours
         and not any(part.startswith(".") for part in path.relative_to(source).parts)
         and is_one_of_ours(str(path))
     )

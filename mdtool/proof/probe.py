@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import IO
 
 from mdtool.errors import MdtoolError, MonitorError, QemuError
+from mdtool.lifetime import die_with
 from mdtool.proof.qtest import QTest
-from mdtool.qemu.process import die_with
 from mdtool.qemu.root import rooted
 from mdtool.qemu.session import Session, session_from_source
 from mdtool.records import dataclass

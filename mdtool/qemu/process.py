@@ -12,7 +12,6 @@ the ``-readconfig`` file, and all of it goes with the guest.
 
 from __future__ import annotations
 
-import ctypes
 import os
 import select
 import shutil
@@ -29,6 +28,7 @@ from typing import IO, TYPE_CHECKING, Self
 
 from mdtool.commandline.companion import MONITOR, Process
 from mdtool.errors import MdtoolError, MonitorError, Position, QemuError
+from mdtool.lifetime import die_with
 from mdtool.qemu.account import Account
 from mdtool.qemu.refusals import error_from_words
 from mdtool.qemu.runtime import runtime_base
@@ -46,9 +46,6 @@ FORBIDDEN = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=
 
 #: every QEMU of this process that has been started and not yet ended, for those who must end in a hurry
 live: list[QemuProcess] = []
-
-_PR_SET_PDEATHSIG = 1
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 @dataclass(slots=True)
@@ -365,13 +362,6 @@ def _listening(path: Path) -> socket.socket:
         listener.close()
         raise QemuError(f"cannot make the monitor socket {path}: {error.strerror or error}") from None
     return listener
-
-
-def die_with(parent: int, number: int) -> None:
-    """In the new process: have the kernel send ``number`` when mdtool dies, however it dies."""
-    _libc.prctl(_PR_SET_PDEATHSIG, number, 0, 0, 0)
-    if os.getppid() != parent:  # it died between fork and prctl
-        os._exit(1)
 
 
 @contextmanager

@@ -113,6 +113,29 @@ def _work(item: int) -> int:
     return item
 
 
+def test_processes_end_with_their_parent() -> None:
+    """However it ends: they would hold its standard output open, and whoever reads that would wait for ever."""
+    script = """
+import os, signal
+os.sched_getaffinity = lambda _: {0, 1}
+from mdtool.pool import each
+def work(item):
+    print(item, flush=True)
+    return signal.pause() if item else item
+list(each(work, range(3), lambda item: item))
+"""
+    process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None and [process.stdout.readline() for _ in range(3)]
+    process.kill()
+    assert process.communicate(timeout=PATIENCE)[0] == ""
+
+
+def test_a_pipe_in_a_folder_is_none_of_ours(guests: Path) -> None:
+    os.mkfifo(guests / "pipe.yaml")
+    (guests / "folder.yaml").mkdir()
+    assert mdtool(guests, "check", ".").returncode == 0
+
+
 def test_one_by_one_stops_at_the_first_failure(guests: Path) -> None:
     """apply: guests after the one that failed are as they were; here none has a monitor at all."""
     (guests / "below" / "g4.xml").write_text(guest(4, (1, 7)))
