@@ -9,6 +9,9 @@ import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from mdtool.errors import InputError
+from mdtool.guest.disk_buses import disk_number
+from mdtool.guest.machines import machine_of
 from mdtool.guest.model import Guest, Wanted
 from mdtool.machine.buses.providers import libvirt_index, provider_of
 from mdtool.machine.drivers import same_driver
@@ -71,6 +74,14 @@ def is_later(machine: str) -> bool:
     return bool(re.search(r"-\d+\.\d+$", machine)) and not _OLDER.search(machine)
 
 
+def has_newest(guest: Guest) -> bool:
+    """Whether the newest libvirt's choices count for a guest's machine type; without a QEMU its own name says it."""
+    try:
+        return is_later(machine_of(guest).name)
+    except InputError:
+        return is_later(guest.machine)
+
+
 def removed_features(model: str | None, machine: str) -> list[str]:
     """The features that libvirt takes out of a CPU model.
 
@@ -106,6 +117,8 @@ def as_described(guest: Guest, tree: Tree) -> Guest:
     """``guest`` with the CPU and the models of the controllers that ``tree`` has, for what its XML leaves open."""
     known: dict[tuple[str, int], str] = {}
     for place in tree.places:
+        if place.node.driver in ("usb-storage", "usb-bot"):
+            known["disk", disk_number((place.node.origin or "").removeprefix("disk/"))] = place.node.driver
         row = provider_of(place.node.driver)
         index = libvirt_index(place.node, row.type) if row.type in ("scsi", "usb") else None
         if index is not None and not row.model.startswith("ich9-"):  # those come in sets, which the XML lists

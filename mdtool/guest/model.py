@@ -113,8 +113,8 @@ class Guest:
 
     ``applied`` is what the XML last set of the description's sections, None for a fresh guest.
 
-    ``known`` are the models of the controllers, by type and index, that its description has: what the XML leaves open, the
-    machine that is described has chosen.
+    ``known`` are the models of the controllers, by type and index, and of USB disks, by the number of their target, that
+    its description has: what the XML leaves open, the machine that is described has chosen.
 
     ``migratable``: the XML is libvirt's for a migration or a saved guest, which leaves out what every libvirt adds itself.
 

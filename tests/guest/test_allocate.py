@@ -96,6 +96,25 @@ def places(guest: Guest, occupied: Occupied | None = None) -> dict[str, str]:
     return {str(node.id): f"{bus} {node.address}" for bus, node in placed(guest, settled(guest, occupied))}
 
 
+@pytest.mark.parametrize(
+    ("machine", "port", "serials"),
+    [("pc-i440fx-7.2", ("02.0", "03.0"), ("05.0", "04.0")), ("pc-i440fx-11.1", ("03.0", "02.0"), ("04.0", "05.0"))],
+)
+def test_the_newest_libvirt_sorts_what_it_adds(machine: str, port: tuple[str, str], serials: tuple[str, str]) -> None:
+    """As libvirt 9.0 and 12.8 have it: a bridge 2, so that 1 is added, and a channel on port 1, so that port 0 is."""
+    at = "<address type='virtio-serial' controller='1' bus='0' port='3'/>"
+    found = places(
+        guest_with(
+            "<controller type='pci' index='2' model='pci-bridge'/>",
+            f"<channel type='null'><target type='virtio' name='a'/>{at}</channel>",
+            "<channel type='null'><target type='virtio' name='b'/></channel>",
+            machine=machine,
+        )
+    )
+    assert [found["pci.2"][-4:], found["pci.1"][-4:]] == list(port)
+    assert [found["virtio-serial0"][-4:], found["virtio-serial1"][-4:]] == list(serials)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_as_libvirt_has_it(name: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     path, golden = CASES / f"{name}.xml", CASES / f"{name}.devices"

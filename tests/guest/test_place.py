@@ -184,6 +184,16 @@ def test_device_arguments(bus: str, node: Node, expected: dict[str, Any]) -> Non
     assert ("bus" in found) == ("bus" in expected)
 
 
+@pytest.mark.parametrize(
+    ("parent", "said"),
+    [("lsi", {"scsi-id": 2}), ("usb-bot", {"scsi-id": 2, "lun": 0}), ("virtio-scsi-pci", {"channel": 0})],
+)
+def test_what_libvirt_leaves_out_of_a_scsi_address(parent: str, said: dict[str, int]) -> None:
+    found = device_arguments("scsi0.0", Node("scsi-hd", "d", "0:2:0"), Node(parent, "scsi0"))
+    assert said.items() <= found.items()
+    assert ("channel" in found) == ("channel" in said)
+
+
 def test_what_the_address_says_is_no_property_too() -> None:
     guest = guest_with("<panic model='isa'><address type='isa' iobase='0x505'/></panic>")
     (bus, node), *_ = [pair for pair in placed(guest, settled(guest)) if pair[1].driver == "pvpanic"]

@@ -155,6 +155,12 @@ def test_a_section(inside: str, path: str, expected: Any) -> None:
     assert found == expected
 
 
+@pytest.mark.parametrize(("machine", "off"), [("virt-7.2", False), ("virt-11.1", True)])
+def test_the_newest_libvirt_switches_acpi_off_on_arm(machine: str, off: bool) -> None:
+    made = guest(arch="armv7l", machine=machine)
+    assert ("acpi" in sections(made)["machine"].get("properties", {})) is off
+
+
 @pytest.mark.parametrize(
     ("track", "clock"), [("wall", ["clock=host"]), ("guest", ["clock=vm"]), ("realtime", ["clock=rt"]), ("boot", [])]
 )

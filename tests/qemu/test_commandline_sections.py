@@ -9,9 +9,10 @@ import pytest
 from support import PATIENCE, run_mdtool
 
 from mdtool.commandline.option import Option
-from mdtool.errors import Report
+from mdtool.errors import InputError, Report
 from mdtool.guest.commandline import undescribed
 from mdtool.guest.devices import guest_from_bytes
+from mdtool.guest.elements.outside import wanted_outside
 from mdtool.guest.platform import sections_from_guest
 from tests.conftest import require
 
@@ -75,6 +76,27 @@ def test_what_the_options_say_is_described_and_launched(options: str, tmp_path: 
     finally:
         if pidfile.exists():
             subprocess.run(["kill", "-9", pidfile.read_text().strip()], timeout=PATIENCE, check=False)
+
+
+@pytest.mark.parametrize(
+    ("machine", "device", "known"),
+    [
+        ("pc-q35-7.2", "edu,bus=pci.0,addr=5", False),
+        ("pc", "edu,bus=pcie.0", False),
+        ("pc", "edu,bus=pci.0", True),
+        ("q35", "edu,bus=pcie.0,addr=0x5", True),
+        ("q35", "pcie-pci-bridge,id=pci.0", True),
+    ],
+)
+def test_pci_bus_0_of_another_machine_is_refused(machine: str, device: str, known: bool) -> None:
+    said = "".join(f"<qemu:arg value='{word}'/>" for word in ("-device", device, "-device", "edu,bus=pci.0,addr=6"))
+    if "id=pci.0" not in device:
+        said = f"<qemu:arg value='-device'/><qemu:arg value='{device}'/>"
+    guest = guest_from_bytes(XML.format(said).replace("pc-q35-7.2", machine).encode(), "g.xml")
+    try:
+        assert known == bool(list(wanted_outside(guest)))
+    except InputError as error:
+        assert not known and error.rule == "bus-known" and error.at is not None
 
 
 def test_json_in_single_quotes_is_a_device(tmp_path: Path) -> None:

@@ -29,19 +29,22 @@ def arrays(wanted: Sequence[Wanted]) -> Arrays:
 
 
 def controllers_in_order(wanted: Sequence[Wanted], positions: Sequence[int]) -> list[int]:
-    """Types in the order of their first controller, each type by index, companions after their master; implied ones last.
+    """Types in the order of their first controller, each type by index, companions after their master.
 
-    One whose XML has no index stays behind those of its type that were written before it.
+    One whose XML has no index stays behind those of its type that were written before it.  Implied ones come last, but
+    for the newest libvirt, which sorts them as well.
     """
     groups: dict[str, list[tuple[int, int, bool]]] = {}
     for at in positions:
         one = wanted[at]
-        if one.element is None:
+        if one.element is None and not one.facts.get("sorted"):
             continue
-        new = (index_of(one) if one.element.get("@index") is not None else -1, at, is_companion(one))
+        unnumbered = one.element is not None and one.element.get("@index") is None
+        new = (-1 if unnumbered else index_of(one), at, is_companion(one))
         group = groups.setdefault(type_of(one), [])
         group.insert(_insert_at(group, new), new)
-    return [at for group in groups.values() for _, at, _ in group] + [at for at in positions if wanted[at].element is None]
+    found = [at for group in groups.values() for _, at, _ in group]
+    return found + sorted(set(positions) - set(found))
 
 
 def _insert_at(group: list[tuple[int, int, bool]], new: tuple[int, int, bool]) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from mdtool.guest.choices import has_newest
 from mdtool.guest.convert import number, one_of, positive, switch
 from mdtool.guest.disk_buses import DISK_BUSES, NAMESPACES, NARROW_UNITS, bus_meant_by, disk_number, nvme_target
 from mdtool.guest.engine import part_of
@@ -35,8 +36,11 @@ def _target(name: str) -> Value:
 
 def _choice(context: Context) -> str:
     bus, device, model = bus_of(context), context.get("@device") or "disk", context.get("@model")
-    if bus == "usb" and model in ("usb-bot", "usb-storage"):
-        return f"{'usb' if model == 'usb-storage' else model}/{device}"
+    if bus == "usb":
+        model = model or context.guest.known.get(("disk", disk_number(context.get("target/@dev"))), "")
+        if model == "usb-bot" or (not model and device == "cdrom" and has_newest(context.guest)):
+            bus = "usb-bot"
+        model = "" if model in ("usb-bot", "usb-storage") else model
     if bus == "virtio":
         served = context.get("@type") == "vhostuser"  # by another process, which is all that QEMU knows of it
         return f"{'vhostuser' if served else bus}/{device}/{model or 'virtio'}"

@@ -11,6 +11,7 @@ from mdtool.errors import InputError
 from mdtool.guest.engine import with_host_side
 from mdtool.guest.model import Guest, Spot, Wanted
 from mdtool.guest.xml import Element
+from mdtool.machine.machines import FAMILIES
 from mdtool.machine.tree import Properties, Value
 from mdtool.machine.values import uuid_from_text
 from mdtool.text import pattern, quoted
@@ -36,13 +37,26 @@ def wanted_outside(guest: Guest) -> Iterator[Wanted]:
         yield Wanted("vmcoreinfo", "vmcoreinfo", "vmcoreinfo", element=info)
     for flag, value in pairwise(guest.arguments):
         if (flag.get("@value") or "").lstrip("-") == "device" and value.get("@value"):
-            yield _from_argument(value)
+            wanted = _from_argument(value)
+            _check_root(guest, wanted)
+            yield wanted
 
 
 def _generation(guest: Guest) -> str:
     from uuid import NAMESPACE_OID, uuid5  # it brings all of platform, and few guests have one
 
     return str(uuid5(NAMESPACE_OID, f"vmgenid/{guest.uuid or guest.name}"))
+
+
+def _check_root(guest: Guest, wanted: Wanted) -> None:
+    """Refuse the PCI bus 0 of another machine: QEMU finds no such bus, unless a device has that name."""
+    bus = str(wanted.spot["on"] if wanted.spot and wanted.spot.type == "qemu" else wanted.facts.get("bus", ""))
+    root = guest.family.root_bus if guest.family is not None else ""
+    if bus in ("", root) or not root or bus not in {row.root_bus for row in FAMILIES}:
+        return
+    if not any(bus in (element.get("@value") or "") for element in guest.arguments if element is not wanted.element):
+        what = f"there is no bus '{bus}' on {guest.machine}"
+        raise InputError(what, at=wanted.position, expected=root, rule="bus-known")
 
 
 #: a PCI address as -device takes it: ``0x1c``, ``1c.0``

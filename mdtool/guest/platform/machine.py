@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from mdtool.commandline.tcg import TCG_GIC
 from mdtool.errors import InputError, Report, choices
-from mdtool.guest.choices import is_later
+from mdtool.guest.choices import has_newest
 from mdtool.guest.devices import wanted_from_guest
 from mdtool.guest.elements.disk import floppy_boot
 from mdtool.guest.machines import machine_of, target_of
@@ -124,8 +124,8 @@ def _from_features(guest: Guest) -> Section:
 
 
 def _acpi(guest: Guest) -> Section:
-    """libvirt switches ACPI off where <acpi/> is missing, on the machines that have had a switch ever since."""
-    switchable = guest.is_x86 or (guest.is_virt and guest.arch == "aarch64")
+    """libvirt switches ACPI off where <acpi/> is missing; on 32-bit ARM the newest one alone does."""
+    switchable = guest.is_x86 or (guest.is_virt and (guest.arch == "aarch64" or has_newest(guest)))
     return {} if not switchable or guest.domain.first("features/acpi") is not None else {"acpi": "off"}
 
 
@@ -241,7 +241,7 @@ def _globals(guest: Guest) -> Iterator[tuple[str, Any]]:
 
 def _has_libvirts_watchdog(guest: Guest) -> bool:
     """Whether libvirt adds the watchdog of q35's chipset, or has left it out of this XML."""
-    added = guest.migratable or is_later(machine_of(guest).name)
+    added = guest.migratable or has_newest(guest)
     return added and guest.implies("features", "globals", "ICH9-LPC.noreboot")
 
 

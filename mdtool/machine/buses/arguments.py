@@ -35,7 +35,7 @@ def device_arguments(bus_name: str | None, node: Node, parent: Node | None = Non
                 remedy="give it an address of its own bus, or none",
                 rule="address-notation",
             ) from None
-    narrow = parent is not None and provider_of(parent.driver).narrow
-    if narrow and not arguments.get("channel") and not arguments.get("lun"):
-        arguments = {name: value for name, value in arguments.items() if name not in ("channel", "lun")}
+    unsaid = provider_of(parent.driver).unsaid if parent is not None else ()
+    if not any(map(arguments.get, unsaid)):
+        arguments = {name: value for name, value in arguments.items() if name not in unsaid}
     return arguments | dict(node.properties)

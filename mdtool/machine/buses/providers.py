@@ -12,6 +12,8 @@ from mdtool.machine.values import small_number
 from mdtool.records import dataclass
 from mdtool.text import pattern
 
+#: what a narrow SCSI bus says of no drive: its target is all of its place
+NARROW_UNSAID = ("channel", "lun")
 #: How a virtio device's type ends, by how it reaches the guest.
 ENDINGS = {"pci": "pci", "ccw": "ccw", "mmio": "device"}
 
@@ -25,7 +27,7 @@ class Provider:
     ``type``, ``model``  libvirt's words for the controller; "" where it has none
     ``count``   how many buses
     ``named``   whether its one bus is named by the id alone, and not by the id and a number
-    ``narrow``  whether a SCSI drive's unit is all of its place there
+    ``unsaid``  what of a SCSI drive's address libvirt does not say, being 0; with ``lun`` a unit is all of its place
     ``whole``   whether what sits on its bus are its parts, and of the same element of guest XML
     ``written`` whether libvirt's XML has a word for the model; ``ahci`` is mdtool's own
     """
@@ -36,7 +38,7 @@ class Provider:
     model: str = ""
     count: int = 1
     named: bool = False
-    narrow: bool = False
+    unsaid: tuple[str, ...] = ()
     written: bool = True
     whole: bool = False
 
@@ -74,9 +76,9 @@ PROVIDERS: tuple[Provider, ...] = (
     Provider("pci-ohci", "usb-bus", "usb", "pci-ohci"),
     Provider("nec-usb-xhci", "usb-bus", "usb", "nec-xhci"),
     Provider("qemu-xhci", "usb-bus", "usb", "qemu-xhci"),
-    Provider("lsi", "SCSI", "scsi", "lsilogic", narrow=True),
-    Provider("lsi53c895a", "SCSI", "scsi", "lsilogic", narrow=True),
-    Provider("lsi53c810", "SCSI", narrow=True),
+    Provider("lsi", "SCSI", "scsi", "lsilogic", unsaid=NARROW_UNSAID),
+    Provider("lsi53c895a", "SCSI", "scsi", "lsilogic", unsaid=NARROW_UNSAID),
+    Provider("lsi53c810", "SCSI", unsaid=NARROW_UNSAID),
     Provider("virtio-scsi-*", "SCSI", "scsi", "virtio-scsi"),
     Provider("virtio-scsi-pci-transitional", "SCSI", "scsi", "virtio-transitional"),
     Provider("virtio-scsi-pci-non-transitional", "SCSI", "scsi", "virtio-non-transitional"),
@@ -84,12 +86,12 @@ PROVIDERS: tuple[Provider, ...] = (
     Provider("megasas", "SCSI", "scsi", "lsisas1078"),
     Provider("megasas-gen2", "SCSI"),
     Provider("pvscsi", "SCSI", "scsi", "vmpvscsi"),
-    Provider("am53c974", "SCSI", "scsi", "am53c974", narrow=True),
-    Provider("dc390", "SCSI", "scsi", "dc390", narrow=True),
-    Provider("dc-390", "SCSI", "scsi", "dc390", narrow=True),
+    Provider("am53c974", "SCSI", "scsi", "am53c974", unsaid=NARROW_UNSAID),
+    Provider("dc390", "SCSI", "scsi", "dc390", unsaid=NARROW_UNSAID),
+    Provider("dc-390", "SCSI", "scsi", "dc390", unsaid=NARROW_UNSAID),
     Provider("spapr-vscsi", "SCSI", "scsi", "ibmvscsi"),
-    Provider("", "", "scsi", "ncr53c90", narrow=True),
-    Provider("usb-bot", "SCSI", whole=True),
+    Provider("", "", "scsi", "ncr53c90", unsaid=NARROW_UNSAID),
+    Provider("usb-bot", "SCSI", unsaid=("channel",), whole=True),
     Provider("usb-uas", "SCSI", whole=True),
     Provider("", "", "ide", "piix3"),
     Provider("", "", "ide", "piix4"),
@@ -111,7 +113,7 @@ PROVIDERS: tuple[Provider, ...] = (
 )
 _NO_MODEL = Provider("")
 #: libvirt's models of SCSI controllers where a drive's unit is all of its place
-NARROW = frozenset(row.model for row in PROVIDERS if row.narrow and row.model)
+NARROW = frozenset(row.model for row in PROVIDERS if row.unsaid == NARROW_UNSAID and row.model)
 
 #: USB controllers that serve slow devices on another one's bus.
 _COMPANION = pattern(r"ich9-usb-uhci[1-6]$")
