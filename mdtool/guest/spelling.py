@@ -9,7 +9,7 @@ the names of what may stand there are those of the rows (``mdtool.guest.elements
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -28,6 +28,18 @@ NESTED = frozenset({"mirror", "backingStore", "dataStore"})
 @cache
 def _known() -> Mapping[str, Any]:
     return json.loads(resource("schemas", "guest-xml.json").read_text())  # type: ignore[no-any-return]
+
+
+def values_at(path: Sequence[str], attribute: str) -> list[str]:
+    """The values of an attribute, by the tags from below <domain> to its element; empty where any will do.
+
+    >>> values_at(["memoryBacking", "source"], "type")
+    ['anonymous', 'file', 'memfd']
+    """
+    known = _known()
+    for tag in path:
+        known = known if tag in NESTED else known.get(tag, {})
+    return [value for value in known.get(f"@{attribute}", "").split() if value != NUMBER]
 
 
 def check_spelling(domain: Element, report: Report) -> None:

@@ -35,7 +35,7 @@ def xml_words(pair: Pair, before: str) -> list[str]:
 def test_models_and_slots_in_xml(pair: Pair) -> None:
     assert {"ib700", "diag288"} <= set(xml_words(pair, "<domain><devices><watchdog model='"))
     assert "i6300esb" in xml_words(pair, "<domain><devices><watchdog model='i63")
-    assert xml_words(pair, "<domain><devices><watchdog action='") == []
+    assert xml_words(pair, "<domain><devices><disk><source file='") == []
     slots = xml_words(pair, "<domain><devices><interface type='user'><address type='pci' slot='")
     taken = (
         {f"0x{str(place.node.address)[:2]}" for place in pair.tree.places if place.bus and place.bus.name == "pci.0"}
@@ -44,6 +44,12 @@ def test_models_and_slots_in_xml(pair: Pair) -> None:
     )
     assert slots and not taken & set(slots)
     assert xml_words(pair, "no XML at all") == []
+
+
+def test_values_that_libvirt_knows(pair: Pair) -> None:
+    assert "pause" in xml_words(pair, "<domain><devices><watchdog action='")
+    assert xml_words(pair, "<domain><devices><disk><mirror><source/><driver cache='write") == ["writeback", "writethrough"]
+    assert xml_words(pair, "<domain><memoryBacking><source type='mem") == ["memfd"]
 
 
 @pytest.mark.parametrize(

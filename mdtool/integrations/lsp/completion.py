@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from mdtool.guest.elements import ROWS
+from mdtool.guest.spelling import values_at
 from mdtool.integrations.lsp.analysis import Pair
 from mdtool.integrations.lsp.cursor import ITEM, Cursor
 from mdtool.machine import facts
@@ -133,7 +134,7 @@ _OPEN = pattern(r"<(/?)([\w:.-]+)(?:\s[^<>]*?)?(/?)>")
 
 
 def xml_completions(pair: Pair, text: str, offset: int) -> list[Item]:
-    """Models of a device element, and free addresses of the description's buses, inside of an attribute's quotes."""
+    """What may stand inside of an attribute's quotes: models of a device, free addresses, libvirt's values."""
     before = text[:offset]
     found = _IN_VALUE.search(before[before.rfind("<") :]) if "<" in before else None
     if found is None:
@@ -150,6 +151,7 @@ def xml_completions(pair: Pair, text: str, offset: int) -> list[Item]:
         words = [f"0x{address[:2]}" for address in free_addresses(pair.tree, root, "")]
     else:
         words = sorted(models(open_tags[-1] if open_tags else "", found["tag"], found["name"]))
+        words = words or values_at([*open_tags[1:], found["tag"]], found["name"])
     return [Item(word, word, "value") for word in words if found["word"].lower() in word.lower()][:MOST]
 
 
