@@ -330,3 +330,12 @@ def test_an_option_that_nobody_knows_is_kept_and_said() -> None:
         "s.sh:1:20: warning: -later-flag is not known; it is kept unchanged [option-known]",
         "s.sh:1:44: warning: -other-flag is not known; it is kept unchanged, with '5' as its argument [option-known]",
     ]
+
+
+@pytest.mark.parametrize(
+    "line", ["qemu-system-x86_64 -M q35 -m 900G", "qemu-system-aarch64 -M virt -cpu cortex-a57 -m 200G"]
+)
+def test_the_host_needs_no_memory_for_it(line: str) -> None:
+    made = imported(command_from_script(line, "s.sh", Report(), "/vm"), "big", Report())
+    assert made.tree.memory["size"] == int(line.rpartition(" ")[2][:-1]) << 30
+    assert len(made.tree.objects) == 1

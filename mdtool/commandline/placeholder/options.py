@@ -15,6 +15,7 @@ from mdtool.commandline.companion import MONITOR
 from mdtool.commandline.option import Option, block_keys, text_from_bag
 from mdtool.commandline.placeholder.backends import (
     DISK_SIZE,
+    ROWS,
     SIZES,
     cpu_without_host,
     hub_of,
@@ -27,6 +28,7 @@ from mdtool.commandline.placeholder.hostside import Given, HostSide
 from mdtool.commandline.sizes import MIB, bytes_of
 from mdtool.commandline.table import GUEST, KEPT, OPTIONS
 from mdtool.commandline.tcg import TCG_GIC, TCG_MEMORY
+from mdtool.machine.machines import PREFERRED, family_of
 from mdtool.machine.roles import role
 from mdtool.records import replace
 
@@ -61,7 +63,7 @@ def without_host(options: Sequence[Option], host: HostSide) -> list[Option]:
         host.chars["serial0"] = Given(Option("serial", "stdio", nographic.position), char_from_text("mon:stdio"))
     for option in options:
         found += without_host_one(option, host)
-    return found
+    return found + ([] if "numa" in names else list(_main_memory(options, host.arch)))
 
 
 def note_flash(options: Iterable[Option], host: HostSide) -> None:
@@ -286,6 +288,17 @@ def _memory(option: Option, _host: HostSide) -> Rows:
     bag = option.bag
     most = bytes_of(bag.get("maxmem"), MIB)
     yield option.with_bag({**bag, "maxmem": f"{TCG_MEMORY}b"}) if most is not None and most > TCG_MEMORY else option
+
+
+def _main_memory(options: Sequence[Option], arch: str) -> Rows:
+    """The memory of ``-m`` under the name that the machine gives it, of which the host needs to have none."""
+    machine = {key: value for option in options if option.name in ("machine", "M") for key, value in option.bag.items()}
+    family = family_of(str(machine.get("type", PREFERRED.get(arch, ""))), arch)
+    sizes = [bytes_of(option.bag.get("size"), MIB) for option in options if option.name == "m"]
+    if family is None or family.ram is None or "memory-backend" in machine or not sizes or not sizes[-1]:
+        return
+    yield option_from_bag("object", ROWS["memdev"][1](family.ram, -(-sizes[-1] // 8192) * 8192))
+    yield Option("machine", f"memory-backend={family.ram}")
 
 
 def _name(option: Option, _host: HostSide) -> Rows:
