@@ -6,6 +6,7 @@ This is the one place that escapes what a terminal would obey.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Any, AnyStr
 
 from mdtool.limits import MAX_QUOTED
@@ -31,6 +32,15 @@ def pattern(text: AnyStr, flags: int = 0) -> re.Pattern[AnyStr]:
     lazy: Any = _Pattern(text, flags)
     compiled: re.Pattern[AnyStr] = lazy
     return compiled
+
+
+def in_utf8(words: Iterable[str]) -> list[bytes]:
+    """Words of a command line as libvirt gives them to QEMU: names are UTF-8 in every locale.
+
+    >>> in_utf8(["-name", "\u2603"])
+    [b'-name', b'\\xe2\\x98\\x83']
+    """
+    return [word.encode(errors="surrogateescape") for word in words]
 
 
 #: what a terminal obeys or hides: control characters but line break and tab, marks that turn the direction of writing

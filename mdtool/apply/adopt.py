@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from mdtool.apply.define import undefined
+from mdtool.apply.define import differences, undefined
 from mdtool.apply.status import files_of, names_in, written_mark
 from mdtool.cache import known_hash, remember_hash
 from mdtool.errors import MdtoolError, Report
@@ -36,11 +36,19 @@ def adopted(name: str, folder: Path, connect: str | None = None) -> str:
     xml = virsh.xml_for_file(domain)
     running = virsh.state(domain) in RUNS
     with locked(yaml_file):
-        if _is_edited(xml_file, yaml_file, virsh.public_xml(domain)):
-            return f"{xml_file} was edited, and is left alone: mdtool apply {xml_file} {yaml_file} --source libvirt:{name}"
+        old = document_from_file(yaml_file) if yaml_file.exists() else None
+        if old is not None and xml_file.exists():
+            guest, kept = guest_from_bytes(xml_file.read_bytes(), str(xml_file)), virsh.public_xml(domain)
+            other = undefined(guest, old.tree, kept)
+            # where libvirt's was edited and not this file, the file is the one that was in step
+            if reconcile(guest, old.tree).plan or (other and not known_hash(written_mark(guest.source))):
+                return (
+                    f"{xml_file} was edited, and is left alone: mdtool apply {xml_file} {yaml_file} --source libvirt:{name}"
+                )
+            if not other and not differences(kept, old.tree):
+                xml = guest.source.decode()  # the same in a person's own words
         guest = guest_from_bytes(xml.encode(), str(xml_file))
         tree = _machine(guest, xml, name, running=running, connect=connect)
-        old = document_from_file(yaml_file) if yaml_file.exists() else None
         if old is not None:
             tree = updated(old.tree, tree)
         result = reconcile(guest, tree)
@@ -71,17 +79,6 @@ def _machine(guest: Guest, xml: str, name: str, *, running: bool, connect: str |
     tree = linked(guest, tree, report)
     report.done()
     return tree
-
-
-def _is_edited(xml_file: Path, yaml_file: Path, kept: str) -> bool:
-    """Whether somebody edited the XML and libvirt does not have it yet; where libvirt's was edited, it is not."""
-    if not (xml_file.exists() and yaml_file.exists()):
-        return False
-    guest = guest_from_bytes(xml_file.read_bytes(), str(xml_file))
-    tree = document_from_file(yaml_file).tree
-    return bool(
-        reconcile(guest, tree).plan or (not known_hash(written_mark(guest.source)) and undefined(guest, tree, kept))
-    )
 
 
 def renamed(folder: Path, known: Mapping[str, str]) -> list[tuple[str, str]]:

@@ -78,8 +78,8 @@ _NEVER_FILLED_IN = pattern(
     r"|(blkiotune|cputune|iothreads|memoryBacking|numatune)\b"
 )
 
-#: what libvirt does not show, and what stands for it in a file
-_SECRET = pattern("@passwd=|/cookies/|=$")
+#: what libvirt does not show, what stands for it in a file, and the name, which the plan has
+_SECRET = pattern("@passwd=|/cookies/|=$|^name=")
 
 
 def undefined(guest: Guest, tree: Tree, kept: str) -> list[str]:

@@ -10,6 +10,7 @@ Nothing here touches a guest: ``apply.live`` and ``apply.relaunch`` do, between 
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -130,7 +131,7 @@ class Revision:
             found[request.target] = text
         if self.xml is not None and not (request.inside and request.rewrites_guest):
             found[str(request.write_xml)] = self.xml
-        return {path: new for path, new in found.items() if is_standard(path) or not _is_so(path, new, request.access)}
+        return {path: new for path, new in found.items() if is_standard(path) or not _is_so(path, new, request)}
 
 
 @dataclass
@@ -200,6 +201,16 @@ def check_outputs(request: Request) -> None:
     """Raise InputError where what a request leads to could not be written."""
     for path in request.outputs:
         check_output(path)
+        if path in (request.guest, request.description) and not is_standard(path) and stat.S_ISFIFO(_mode(path)):
+            raise InputError(
+                f"{path} is a pipe, and was read", remedy="name the file for the result with -o", rule="source"
+            )
+
+
+def _mode(path: str) -> int:
+    with suppress(OSError):
+        return os.stat(path).st_mode
+    return 0
 
 
 def _check_streams(request: Request) -> None:
@@ -216,12 +227,12 @@ def _same_file(one: str, other: str) -> bool:
     return one == other or both_streams or os.path.realpath(one) == os.path.realpath(other)
 
 
-def _is_so(path: str, text: str, access: Access) -> bool:
-    """Whether a file, or the revision of one in git, holds a text already."""
-    if is_file(path) and not os.path.isfile(path):
+def _is_so(path: str, text: str, request: Request) -> bool:
+    """Whether a file, the revision of one in git, or a pipe that was read, holds a text already."""
+    if is_file(path) and not os.path.isfile(path) and path not in (request.guest, request.description):
         return False
     with suppress(InputError):
-        return data_from_source(path, replace(access, texts={})) == text.encode()
+        return data_from_source(path, replace(request.access, texts={})) == text.encode()
     return False
 
 

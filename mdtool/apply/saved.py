@@ -14,6 +14,7 @@ from typing import Any
 
 from mdtool.apply.revise import Request, Revision
 from mdtool.errors import ConflictError, InputError
+from mdtool.machine.document import PLAN, check_kind
 from mdtool.reconcile import Options
 from mdtool.reconcile.plan import json_from_plan
 from mdtool.sources import Access
@@ -43,6 +44,7 @@ def request_from_plan(data: Mapping[str, Any], file: str, access: Access) -> Req
     asked = data.get("request")
     if data.get("mdtool") != "plan/1" or not isinstance(asked, dict):
         remedy = "mdtool reconcile GUEST.xml GUEST.yaml --dry-run --json -o plan.json"
+        check_kind(json.dumps(data), file, PLAN)
         raise InputError(f"{file} is not a plan that can be applied", remedy=remedy, rule="plan-file")
     try:
         options = Options(**asked["options"])

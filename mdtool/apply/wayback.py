@@ -190,7 +190,7 @@ def _user(uid: int) -> str | None:
 
 def _helpers(pid: int, private: Path) -> Iterator[Process]:
     """The processes that mdtool started beside QEMU (swtpm, virtiofsd): they name a socket in its private folder."""
-    parent = re.search(r"^PPid:\s*(\d+)", Path(f"/proc/{pid}/status").read_text(), re.M)
+    parent = re.search(r"^PPid:\s*(\d+)", Path(f"/proc/{pid}/status").read_text(errors="replace"), re.M)
     for child in _children(int(parent[1])) if parent else ():
         with suppress(OSError):
             words = arguments_of(child, "surrogateescape")

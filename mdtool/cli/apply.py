@@ -62,6 +62,7 @@ def run(args: argparse.Namespace) -> int:
     from mdtool.apply.live_libvirt import pending_of
     from mdtool.apply.revise import check_outputs, revised
     from mdtool.apply.saved import as_shown
+    from mdtool.qemu.session import session_from_source
     from mdtool.qemu.virsh import RUNS
 
     request = _request(args)
@@ -70,6 +71,9 @@ def run(args: argparse.Namespace) -> int:
     _check_saved(args, revision)
     warn_all(revision.warnings)
     virsh, state = _libvirt(args, revision) if args.source.startswith("libvirt:") else (None, "running")
+    if virsh is None:
+        with session_from_source(args.source):
+            pass  # there is a guest, before anybody is asked about it
     pending = pending_of(revision, virsh) if virsh is not None and state in RUNS else None
     host_side = _out_of_step(args, virsh, state, revision, pending) if virsh is not None else None
     if not revision.plan and not revision.texts() and host_side is None and (virsh or not _differs(args, revision)):

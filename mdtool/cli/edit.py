@@ -21,6 +21,7 @@ from mdtool.cli.plan import plan_text
 from mdtool.cli.source import source_arguments
 from mdtool.errors import InputError, MdtoolError
 from mdtool.files import text_from_file
+from mdtool.machine.document import XML, check_kind
 from mdtool.records import replace
 
 if TYPE_CHECKING:
@@ -98,6 +99,8 @@ def _files(args: argparse.Namespace) -> tuple[Path, Path]:
         )
     args.description = path.suffix in (".yaml", ".yml")
     xml, description = (path.with_suffix(".xml"), path) if args.description else (path, path.with_suffix(".yaml"))
+    if not args.description:
+        check_kind(text_from_file(xml), str(xml), XML)
     if not xml.is_file():
         raise InputError(f"{xml} is not there: a description is edited beside its guest XML")
     return xml, description

@@ -21,6 +21,7 @@ from mdtool.compare import compare
 from mdtool.errors import ConflictError, InputError, MdtoolError, MonitorError, Position, Report
 from mdtool.files import text_from_file
 from mdtool.machine.buses.kinds import bus_of_the_machine
+from mdtool.machine.document import HINTS, check_kind
 from mdtool.machine.machines import is_other_board, is_version
 from mdtool.machine.tree import BUILTIN, MANUAL, Bus, Node, Place, Retired, Tree
 from mdtool.machine.writer import data_from_retired
@@ -94,6 +95,7 @@ def tree_from_hints(path: str | Path) -> Tree:
 
 def hints_from_text(text: str, file: str) -> Tree:
     """The same of a text, as an annotation holds it; ``file`` is for errors."""
+    check_kind(text, file, HINTS)
     try:
         data = json.loads(text)
         json.dumps(data, ensure_ascii=False).encode()  # half a character is no text

@@ -94,34 +94,35 @@ def is_description(text: str) -> bool:
     return _DESCRIPTION.search(text) is not None
 
 
-#: beginning of a file of another kind -> what it is, and what to do with it
-_OTHER_KINDS = (
-    (r"[\ufeff\s]*<", "XML", "a description is made of it with mdtool reconcile {} GUEST.yaml"),
-    (r"#!|(?:\S*/)?qemu-system-", "a script", "a description is made of it with mdtool dump {}, or with mdtool import"),
-    (r"\s*\{\s*\"mdtool\":\s*\"plan/", "a saved plan", "carry it out with mdtool apply {} --source SOURCE"),
-    (r"\s*\{\s*\"mdtool\":\s*\"fingerprint/", "a fingerprint", "compare it with mdtool fingerprint SOURCE --against {}"),
-    (
-        r"\s*\{\s*\"mdtool\":\s*\"hints/",
-        "a file of hints",
-        "apply them with mdtool hints apply GUEST.xml {}",
+XML, DESCRIPTION, SCRIPT, PLAN = "XML", "a machine description", "a script", "a saved plan"
+FINGERPRINT, HINTS = "a fingerprint", "a hints file"
+#: kind of file -> how it begins, and what is done with it
+_KINDS = {
+    XML: (r"[\ufeff\s]*<", "a description is made of it with mdtool reconcile {} GUEST.yaml"),
+    DESCRIPTION: (r"(?ms:.*?^mdtool:\s*['\"]?machine/)", "hints are made of it with mdtool hints export {}"),
+    SCRIPT: (r"#!|(?:\S*/)?qemu-system-", "a description is made of it with mdtool dump {}, or with mdtool import"),
+    PLAN: (r"\s*\{\s*\"mdtool\":\s*\"plan/", "carry it out with mdtool apply {} --source SOURCE"),
+    FINGERPRINT: (
+        r"\s*\{\s*\"mdtool\":\s*\"fingerprint/|machine \S",
+        "compare it with mdtool fingerprint SOURCE --against {}",
     ),
-)
+    HINTS: (r"\s*\{\s*\"mdtool\":\s*\"hints/", "apply them with mdtool hints apply {} GUEST.xml"),
+}
 
 
 def kind_in_words(text: str) -> str | None:
-    """What a text is that is no XML: ``a machine description``, ``a script``, ...; None where nobody can say."""
+    """What a text is: ``a machine description``, ``a script``, ...; None where nobody can say."""
     if not text.strip():
         return "an empty file"
-    other = (what for begins, what, _ in _OTHER_KINDS[1:] if re.match(begins, text))
-    return "a machine description" if is_description(text) else next(other, None)
+    return next((kind for kind, (begins, _) in _KINDS.items() if re.match(begins, text)), None)
 
 
-def check_kind(text: str, file: str) -> None:
+def check_kind(text: str, file: str, wanted: str = DESCRIPTION) -> None:
     """Raise InputError where the text is another kind of file: its parser's words would explain nothing."""
-    for begins, what, remedy in _OTHER_KINDS:
-        if re.match(begins, text):
-            what, remedy = f"this is {what}, and no machine description", remedy.format(file)
-            raise InputError(what, at=Position(file, 1), remedy=remedy, rule="file-kind")
+    kind = kind_in_words(text)
+    if kind in _KINDS and kind != wanted:
+        what, remedy = f"this is {kind}, not {wanted}", _KINDS[str(kind)][1].format(file)
+        raise InputError(what, at=Position(file, 1), remedy=remedy, rule="file-kind")
 
 
 def _end_of_tree_document(text: str) -> int:

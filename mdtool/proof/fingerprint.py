@@ -23,6 +23,7 @@ from typing import Any
 
 from mdtool.errors import InputError
 from mdtool.limits import MAX_BYTES
+from mdtool.machine.document import FINGERPRINT, check_kind
 from mdtool.proof import acpi, cpuid, fdt, fwcfg, pci, smbios, virtio
 from mdtool.proof.pcifields import capability_names, class_name, fields
 from mdtool.proof.probe import Probe, probed
@@ -336,6 +337,7 @@ def fingerprint_from_json(text: str, file: str = "fingerprint") -> Fingerprint:
         unread = tuple(document.pop("unread"))
         aml = {name: _inflated(b64decode(text)) for name, text in document.pop("aml", {}).items()}
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, zlib.error):
+        check_kind(text, file, FINGERPRINT)
         raise InputError(f"{file} is not a fingerprint", expected=f"JSON with mdtool: {FORMAT}") from None
     return Fingerprint(qemu, machine, arch, functions, document, unread, aml)
 

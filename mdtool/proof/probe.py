@@ -23,6 +23,7 @@ from mdtool.proof.qtest import QTest
 from mdtool.qemu.root import rooted
 from mdtool.qemu.session import Session, session_from_source
 from mdtool.records import dataclass
+from mdtool.text import in_utf8
 
 SECONDS = 30.0  # QEMU answers within 0.2 s; this long only where a disk image or a huge memory has to be made
 
@@ -147,7 +148,7 @@ def _started(
     parent = os.getpid()
     try:
         return subprocess.Popen(
-            command,
+            in_utf8(command),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=stderr,

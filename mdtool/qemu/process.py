@@ -33,6 +33,7 @@ from mdtool.qemu.account import Account
 from mdtool.qemu.refusals import error_from_words
 from mdtool.qemu.runtime import runtime_base
 from mdtool.records import dataclass, field
+from mdtool.text import in_utf8
 
 if TYPE_CHECKING:
     from mdtool.qemu.session import Session
@@ -148,7 +149,7 @@ class QemuProcess:
         user = self.user if os.geteuid() == 0 else None  # who is not root is that user already
         try:
             return subprocess.Popen(
-                words,
+                in_utf8(words),
                 stdin=None if self.stdio else subprocess.DEVNULL,
                 stdout=None if self.stdio else log,
                 stderr=log,
@@ -178,7 +179,7 @@ class QemuProcess:
                 helper.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             with open(words, "ab") as log:
                 process = subprocess.Popen(
-                    helper.argv,
+                    in_utf8(helper.argv),
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,

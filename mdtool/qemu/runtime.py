@@ -150,7 +150,7 @@ def saved_by_libvirt(name: str, uuid: str | None) -> Path | None:
     own = os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")
     for base in (Path("/var/lib/libvirt/qemu/save"), Path(own, "libvirt/qemu/save")):
         image = base / f"{name}.save"
-        with suppress(OSError):
+        with suppress(OSError, UnicodeError):  # a name that this locale cannot write
             with open(image, "rb") as file:
                 head = file.read(1 << 16)
             found = re.search(rb"<uuid>\s*([0-9a-fA-F-]+)\s*</uuid>", head)
@@ -171,6 +171,6 @@ def _as_error(path: Path) -> Iterator[None]:
 
 def _alive(pid: int) -> bool:
     try:
-        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text(errors="replace")
     except OSError:
         return False

@@ -298,6 +298,8 @@ def test_an_edit_of_the_host_side_reaches_libvirt(guests: list[str], tmp_path: P
     assert "nothing to do" in run_mdtool(*words, "--restart").stderr
     xml.write_text(xml.read_text().replace("</devices>", "</devices>\n  <!-- a note -->"))
     assert "in step" in run_mdtool("status", folder).stdout, "what is no difference is none"
+    assert run_mdtool("adopt", name, folder, "--no-git").returncode == 0
+    assert "<!-- a note -->" in xml.read_text()
     assert virsh("destroy", name).returncode == 0
     more = virsh("dumpxml", "--inactive", name).stdout.replace("/dev/random", "/dev/urandom")
     (tmp_path / "other.xml").write_text(more)

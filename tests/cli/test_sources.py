@@ -167,7 +167,7 @@ def test_a_file_of_the_wrong_kind_is_not_repeated(folder: Path, capsys: pytest.C
     [
         ("qemu-system-x86_64 -m 64\n", "a script"),
         ('{\n "mdtool": "plan/1"}', "a saved plan"),
-        ('{"mdtool": "hints/1"}', "a file of hints"),
+        ('{"mdtool": "hints/1"}', "a hints file"),
         ("", "empty"),
         ("words and words " * 9999, "not a machine description"),
     ],
@@ -286,6 +286,31 @@ def test_output_is_for_any_encoding(folder: Path, coding: str) -> None:
         Path("g.yaml").read_bytes(), "reconcile", "g.xml", "-", "--prefer", "description", PYTHONIOENCODING=coding
     )
     assert "Büro-日本" in whole.stdout.decode("utf-8"), "a document is UTF-8 in every locale"
+
+
+def test_qemu_is_told_names_in_utf8_in_any_locale(folder: Path) -> None:
+    """A guest's name and a path reach QEMU as libvirt would give them, and not as the locale spells them."""
+    Path("g.xml").write_text(Path("g.xml").read_text().replace("<name>web01<", "<name>Büro-日本<"))
+    assert mdtool("reconcile", "g.xml", "g.yaml") == 0
+    for words in (("launch", "g.xml", "g.yaml", "--rehearse"), ("dump", "g.xml"), ("fingerprint", "g.yaml")):
+        done = piped("", *words, PYTHONUTF8="0", LC_ALL="C", PYTHONCOERCECLOCALE="0")
+        assert done.returncode == 0, done.stderr
+    assert "Büro-日本" in piped("", "dump", "g.xml", PYTHONUTF8="0", LC_ALL="C").stdout.decode("utf-8")
+
+
+def test_a_description_is_no_pipe_to_write_to(folder: Path) -> None:
+    """``mdtool reconcile g.xml <(...)``: what is written there is read by nobody."""
+    text = Path("g.yaml").read_bytes()
+    assert mdtool("reconcile", "g.xml", "g.yaml") == 0
+    Path("e.xml").write_text(Path("g.xml").read_text().replace("e1000e", "virtio"))
+    for words, status in (("g.xml --dry-run", 0), ("e.xml --dry-run", 1), ("e.xml", 2)):
+        script = f'"$0" -m mdtool reconcile {words.replace(".xml", ".xml <(cat g.yaml)")}'
+        done = subprocess.run(
+            ["bash", "-c", script, sys.executable], capture_output=True, text=True, timeout=60, check=False
+        )
+        assert done.returncode == status, done.stderr
+    assert "-o" in done.stderr
+    assert Path("g.yaml").read_bytes() == text
 
 
 def test_ascii_looks_alike() -> None:
