@@ -16,7 +16,6 @@ from mdtool.importer.flash import flash_options, flash_xml
 from mdtool.importer.markup import SWITCH, Keys, on, tag, text, yes
 from mdtool.importer.option_list import Said
 from mdtool.machine.tree import Tree
-from mdtool.machine.values import number
 from mdtool.qemu import arguments
 from mdtool.records import replace
 from mdtool.text import pattern
@@ -166,54 +165,15 @@ def _smbios(said: Said) -> tuple[Section, str, list[Option]]:
 
 # --- the parts of <domain> -----------------------------------------------------------------------------------------
 
-#: Hyper-V's enlightenments that are a switch, and kvm's, in the words of <features>
-_HYPERV = [
-    "relaxed",
-    "vapic",
-    "vpindex",
-    "runtime",
-    "synic",
-    "stimer",
-    "reset",
-    "frequencies",
-    "reenlightenment",
-    "tlbflush",
-    "ipi",
-    "evmcs",
-    "avic",
-]
-_FEATURES: Mapping[str, Callable[[Any], str]] = {
-    "pmu": lambda value: tag("pmu", state=on(bool(value))),
-    "kvm-pv-unhalt": lambda value: tag("pvspinlock", state=on(bool(value))),
-    "kvm": lambda value: "" if value else tag("kvm", tag("hidden", state="on")),
-}
-
-
-def _hyperv(features: Mapping[str, Any]) -> str:
-    inner = ""
-    for name in _HYPERV:
-        if f"hv-{name}" in features:
-            inner += tag(name, state=on(bool(features[f"hv-{name}"])))
-    if "hv-spinlocks" in features:
-        inner += tag("spinlocks", state="on", retries=number(features["hv-spinlocks"]))
-    if "hv-vendor-id" in features:
-        inner += tag("vendor_id", state="on", value=features["hv-vendor-id"])
-    return tag("hyperv", inner, mode="custom") if inner else ""
-
-
 #: features that libvirt still spells with an underscore
 _LIBVIRTS = {name.replace("_", "-"): name for name in
              ("ds_cpl", "tsc_adjust", "fxsr_opt", "lahf_lm", "cmp_legacy", "nodeid_msr", "perfctr_core",
               "perfctr_nb")}  # fmt: skip
 #: switches of QEMU's CPUs that are no features of a CPU to libvirt
 _NO_FEATURE = pattern(
-    r"hv-.*|kvm-pv-.*|kvm-.*|x-.*|migratable|vendor|kvmclock|enforce|check|host-.*|l3-cache|legacy-cache|fill-mtrr-mask"
+    r"hv-.*|kvm|kvm-.*|pmu|x-.*|migratable|vendor|kvmclock|enforce|check|host-.*|l3-cache|legacy-cache|fill-mtrr-mask"
     r"|tcg-cpuid|lmce|vmware-.*|xen-.*|cpuid-0xb|full-cpuid-auto-level|start-powered-off|aarch64|sve\d+|sme\d+|pauth.*|min|max"
 )
-
-
-def _said_elsewhere(name: str) -> bool:
-    return name in _FEATURES or bool(_NO_FEATURE.fullmatch(name))
 
 
 def cpu(said: Said, tree: Tree) -> str:
@@ -230,7 +190,7 @@ def cpu(said: Said, tree: Tree) -> str:
     switches = "".join(
         tag("feature", policy="require" if value else "disable", name=_LIBVIRTS.get(name, name))
         for name, value in features.items()
-        if isinstance(value, bool) and not _said_elsewhere(name)
+        if isinstance(value, bool) and not _NO_FEATURE.fullmatch(name)
     )
     if model is None:
         return tag("cpu", inner, numa) if inner or numa else ""
@@ -246,28 +206,6 @@ def _cell(node: Mapping[str, Any], tree: Tree) -> str:
     rows = [row for row in tree.numa.get("distances", ()) if row.get("src") == node["id"]]
     distances = tag("distances", *(tag("sibling", id=row["dst"], value=row["val"]) for row in rows)) if rows else ""
     return tag("cell", distances, id=node["id"], cpus=node.get("cpus"), memory=node.get("memory", 0) // 1024, unit="KiB")
-
-
-def features(said: Said, tree: Tree, arch: str, is_efi: bool) -> str:
-    x86 = arch in ("x86_64", "i386")
-    properties = {**tree.machine.get("properties", {})}
-    acpi = properties.pop("acpi", "on") != "off" and (x86 or (arch in ("aarch64", "arm") and is_efi))
-    _, wishes = cpu_words(said)
-    found = tag("acpi") if acpi else ""
-    if x86:
-        eoi = wishes.get("kvm-pv-eoi")
-        found += tag("apic", eoi=on(eoi) if isinstance(eoi, bool) else None)
-    found += _hyperv(wishes)
-    found += "".join(make(wishes[name]) for name, make in _FEATURES.items() if name in wishes)
-    for name in ("vmport", "smm"):
-        if properties.get(name) in ("on", "off", True, False):
-            found += tag(name, state=properties[name] if isinstance(properties[name], str) else on(properties[name]))
-    if version := properties.get("gic-version"):
-        found += tag("gic", version=version) if str(version) in ("2", "3", "host") else ""
-    irqchip = properties.get("kernel_irqchip", properties.get("kernel-irqchip"))
-    if x86 and irqchip in (True, "split"):
-        found += tag("ioapic", driver="qemu" if irqchip == "split" else "kvm")
-    return tag("features", found) if found else ""
 
 
 def clock(said: Said, tree: Tree) -> str:

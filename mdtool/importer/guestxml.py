@@ -18,6 +18,7 @@ from mdtool.importer.devices import (
     Thing,
 )
 from mdtool.importer.display import audio, graphics
+from mdtool.importer.features import features
 from mdtool.importer.flash import flash_options
 from mdtool.importer.markup import Keys, NoWords, tag
 from mdtool.importer.option_list import Said
@@ -79,7 +80,7 @@ class GuestText:
         kept += [*flash_options(said, host, self.absolute), *domain.named_firmware(said, host)]
         uuid = f"  <uuid>{_escaped(str(said.value('uuid')))}</uuid>\n" if "uuid" in said else ""
         os_type = tag("type", "hvm", arch=_ARCH.get(arch, arch), machine=machine)
-        parts = [domain.features(said, tree, arch, is_efi), domain.cpu(said, tree), domain.clock(said, tree)]
+        parts = [features(said, tree, arch, is_efi), domain.cpu(said, tree), domain.clock(said, tree)]
         return (
             f"<domain type='{kind}'{_NAMESPACE if kept or self.command.environment else ''}>\n"
             f"  {tag('name', _escaped(tree.guest.get('name', 'guest')))}\n{uuid}"

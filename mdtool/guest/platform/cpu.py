@@ -12,7 +12,7 @@ The section, quiet where a key is absent:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from mdtool.errors import InputError, Report, choices
@@ -209,7 +209,7 @@ def _phys_bits(_guest: Guest, cpu: Element | None, _model: str | None) -> Sectio
 
 
 #: what <features> says of the CPU: path of the switch -> QEMU's property, and whether on in the XML is off in QEMU
-_SWITCHES: dict[str, tuple[str, bool]] = {
+SWITCHES: Mapping[str, tuple[str, bool]] = {
     "features/apic/@eoi": ("kvm-pv-eoi", False),
     "features/pvspinlock/@state": ("kvm-pv-unhalt", False),
     "features/pmu/@state": ("pmu", False),
@@ -222,65 +222,46 @@ _SWITCHES: dict[str, tuple[str, bool]] = {
 
 def _domain_features(guest: Guest, _cpu: Element | None, _model: str | None) -> Section:
     found: Section = {}
-    for path, (name, inverted) in _SWITCHES.items():
+    for path, (name, inverted) in SWITCHES.items():
         value = switch(guest.domain, path)
         if value is not None and not (inverted and not value):
             found[name] = value != inverted
     return found
 
 
-def _spinlocks(element: Element) -> Section:
-    retries = number(element, "@retries")
-    return {"hv-spinlocks": f"0x{retries:x}" if retries is not None else "0xffffffff"}
-
-
-def _vendor(element: Element) -> Section:
-    return {"hv-vendor-id": element.get("@value") or ""}
-
-
-def _stimer(element: Element) -> Section:
-    direct = {"hv-stimer-direct": True} if element.get("direct/@state") == "on" else {}
-    return {"hv-stimer": True, **direct}
-
-
-def _tlbflush(element: Element) -> Section:
-    return {
-        "hv-tlbflush": True,
-        **{
-            f"hv-tlbflush-{child.tag}": True
-            for child in element
-            if child.tag in ("direct", "extended") and child.get("@state") == "on"
-        },
-    }
-
-
-#: the enlightenments that say more than on; every other is hv-NAME=on
-_ENLIGHTENMENTS: dict[str, Callable[[Element], Section]] = {
-    "spinlocks": _spinlocks,
-    "vendor_id": _vendor,
-    "stimer": _stimer,
-    "tlbflush": _tlbflush,
+#: the enlightenments that are a switch, hv-NAME, and the switches inside of them, hv-NAME-INNER
+HYPERV: Mapping[str, tuple[str, ...]] = {
+    **dict.fromkeys(names("relaxed vapic vpindex runtime synic reset frequencies reenlightenment ipi evmcs avic"), ()),
+    **dict.fromkeys(names("emsr_bitmap xmm_input"), ()),
+    "stimer": ("direct",),
+    "tlbflush": ("direct", "extended"),
 }
-_PLAIN = names("relaxed vapic vpindex runtime synic reset frequencies reenlightenment ipi evmcs avic emsr_bitmap xmm_input")
+
+
+def enlightenment(*tags: str) -> str:
+    """QEMU's name of a switch of <hyperv>: ``hv-stimer-direct``."""
+    return "-".join(["hv", *tags]).replace("_", "-")
 
 
 def _hyperv(guest: Guest, _cpu: Element | None, _model: str | None) -> Section:
     hyperv = guest.domain.first("features/hyperv")
     crash = any(device.tag == "panic" and device.get("@model") == "hyperv" for device in guest.devices)
     found: Section = {"hv-crash": True} if crash else {}
-    if hyperv is None:
-        return found
-    if hyperv.get("@mode") == "passthrough":
+    if hyperv is not None and hyperv.get("@mode") == "passthrough":
         found["hv-passthrough"] = True
-    for element in hyperv:
-        if element.tag not in _PLAIN and element.tag not in _ENLIGHTENMENTS:
-            known = choices([*_PLAIN, *_ENLIGHTENMENTS])
-            raise InputError(
-                f"unknown Hyper-V enlightenment <{element.tag}>", at=element.position, expected=known, rule="hyperv"
-            )
-        if switch(element, "@state"):
-            made = _ENLIGHTENMENTS.get(element.tag)
-            found.update(made(element) if made else {f"hv-{element.tag.replace('_', '-')}": True})
+    for element in hyperv or ():
+        tag, state = element.tag, switch(element, "@state")
+        if tag == "spinlocks" and state:
+            retries = number(element, "@retries")
+            found["hv-spinlocks"] = f"0x{retries:x}" if retries is not None else "0xffffffff"
+        elif tag == "vendor_id" and state:
+            found["hv-vendor-id"] = element.get("@value") or ""
+        elif tag in HYPERV and state:
+            inner = [name for name in HYPERV[tag] if element.get(f"{name}/@state") == "on"]
+            found |= {enlightenment(tag): True, **{enlightenment(tag, name): True for name in inner}}
+        elif tag not in (*HYPERV, "spinlocks", "vendor_id"):
+            known = choices([*HYPERV, "spinlocks", "vendor_id"])
+            raise InputError(f"unknown Hyper-V enlightenment <{tag}>", at=element.position, expected=known, rule="hyperv")
     return found
 
 
