@@ -48,7 +48,7 @@ def with_ids(wanted: Sequence[Wanted], taken: Collection[str] = ()) -> list[Want
             number = wanted[at].facts.get("number", 0)
             part = wanted[at].kind.partition("/")[2]
             ids[at] = names.give(f"{ids.get(whole)}-{part}", number if isinstance(number, int) else None)
-    return [replace(one, id=ids.get(at)) for at, one in enumerate(wanted)]
+    return [one if one.id == ids.get(at) else replace(one, id=ids.get(at)) for at, one in enumerate(wanted)]
 
 
 #: Kinds where a device with a user's alias takes no number: the NIC after ``ua-net`` is ``net0``.

@@ -139,7 +139,7 @@ def distinct(found: Iterable[Wanted]) -> Iterator[Wanted]:
             continue
         seen[wanted.origin] = number = seen.get(wanted.origin, 0) + 1
         names[wanted.origin] = wanted.origin if number == 1 else f"{wanted.origin}#{number}"
-        yield replace(wanted, origin=names[wanted.origin])
+        yield wanted if number == 1 else replace(wanted, origin=names[wanted.origin])
 
 
 def tagged(guest: Guest) -> dict[str, list[Element]]:

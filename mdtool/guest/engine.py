@@ -53,24 +53,22 @@ def wanted_from_element(row: Device, context: Context) -> Iterator[Wanted]:
     facts: dict[str, Any] = {"choice": choice}
     if drivers[choice].endswith("-*"):
         facts["transport"] = transport
+    facts |= {**_values(row.facts, context, None), **_values(_ZPCI, context, None), **context.numbered}
+    properties = {**row.always, **_values(_COMMON, context, None), **_values(row.props, context, driver)}
+    if driver and "bootindex" in row.props and "boot" in context.numbered:
+        properties["bootindex"] = context.numbered["boot"]
     wanted = Wanted(
         kind=row.element,
         driver=driver,
-        origin="",
+        origin="/".join([row.element, *_named(row.origin, context, choice, facts)]),
+        identities=tuple(_identities(row, context)),
         id=_user_alias(context),
         alias=row.alias if isinstance(row.alias, str) else row.alias.get(choice, ""),
         spot=spot,
-        properties={**row.always, **_common(context), **_values(row.props, context, driver)},
-        facts={**facts, **_values(row.facts, context, None), **_zpci(context), **context.numbered},
+        properties=properties,
+        facts=facts,
+        identifying=frozenset(name for name in row.match if name in properties),
         element=context.element,
-    )
-    if driver and "bootindex" in row.props and "boot" in context.numbered:
-        wanted = replace(wanted, properties={**wanted.properties, "bootindex": context.numbered["boot"]})
-    wanted = replace(
-        wanted,
-        origin="/".join([row.element, *_named(row.origin, context, choice, wanted.facts)]),
-        identities=tuple(_identities(row, context)),
-        identifying=frozenset(name for name in row.match if name in wanted.properties),
     )
     shaped = row.shape(context, wanted) if row.shape else wanted
     if shaped is None:
@@ -142,12 +140,9 @@ def _fits(row: str | Prop, path: str, driver: str) -> bool:
     return row == path if isinstance(row, str) else row.path == path and row.fits(driver)
 
 
-def _common(context: Context) -> dict[str, Value]:
-    return _values({"acpi-index": Prop("acpi/@index", number)}, context, None)
-
-
-def _zpci(context: Context) -> dict[str, Value]:
-    return _values({name: Prop(f"address/zpci/@{name}", number) for name in ("uid", "fid")}, context, None)
+#: properties and facts of every element
+_COMMON = {"acpi-index": Prop("acpi/@index", number)}
+_ZPCI = {name: Prop(f"address/zpci/@{name}", number) for name in ("uid", "fid")}
 
 
 def _user_alias(context: Context) -> str | None:

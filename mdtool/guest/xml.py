@@ -9,6 +9,7 @@ from __future__ import annotations
 import codecs
 import re
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from xml.parsers import expat
 
 from mdtool.errors import InputError, Position
@@ -59,18 +60,24 @@ class Element:
 
     def get(self, path: str) -> str | None:
         """The text of an attribute or an element: ``'@type'``, ``'source/@file'``, ``'serial'``; None where absent."""
-        head, at, attribute = path.rpartition("@")
-        if not at:
-            holder = self.first(path)
-            return holder.text if holder is not None else None
-        holder = self.first(head.rstrip("/")) if head else self
-        return holder.attributes.get(attribute) if holder is not None else None
+        head, attribute = _parts(path)
+        holder = self.first(head) if head else self
+        if holder is None:
+            return None
+        return holder.attributes.get(attribute) if attribute else holder.text
 
     def at(self, path: str) -> Position:
         """Where an attribute's element or an element stands; this element's own place where it is absent."""
         head = path.rpartition("@")[0].rstrip("/") if "@" in path else path
         holder = self.first(head) if head else self
         return holder.position if holder is not None else self.position
+
+
+@lru_cache(maxsize=1024)  # the paths of the tables
+def _parts(path: str) -> tuple[str, str]:
+    """The path of an element, "" for the same one, and the attribute, "" for its text."""
+    head, at, attribute = path.rpartition("@")
+    return (head.rstrip("/"), attribute) if at else (path, "")
 
 
 def utf8_from_xml(data: bytes, file: str) -> bytes:

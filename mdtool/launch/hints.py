@@ -53,7 +53,7 @@ def hints_of_machine(described: Tree, machine: Tree) -> tuple[str, list[str]]:
     came = {one.node for one in found if one.property == "" and one.want is None}
     moved = {one.node: described.by_name[one.node].node.origin for one in found if one.property == "address"}
     stayed = [place for place in described.places if place.name not in gone and place.name not in moved]
-    new = [replace(place, node=replace(place.node, origin=moved.get(place.name) or _origin(place.node)))
+    new = [place._replace(node=replace(place.node, origin=moved.get(place.name) or _origin(place.node)))
            for place in machine.places if place.name in came or place.name in moved]  # fmt: skip
     hinted = [place for place in (*stayed, *new) if place.node.origin not in (None, BUILTIN, MANUAL)]
     unknown = [place.name for place in new if place.node.origin is None]

@@ -33,6 +33,8 @@ def rewritten(old: Document, tree: Tree) -> str:
         if text == plain:
             return old.text
         return _BOM * old.text.startswith(_BOM) + (text.replace("\n", "\r\n") if "\r\n" in old.text else text)
+    if tree == old.tree and not old.stray:
+        return old.text
     new = writer.canonical(tree)
     text = old.text[: old.end]
     if new != old.tree:

@@ -7,9 +7,9 @@ node together with the bus it sits on.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 from mdtool.errors import Position
 from mdtool.records import dataclass, field
@@ -97,8 +97,7 @@ class Retired:
     id: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(NamedTuple):
     """A node with where it is.  ``bus`` and ``parent`` are None for a device on no bus; ``parent`` is None on a top bus."""
 
     node: Node
@@ -156,26 +155,20 @@ class Tree:
     def places(self) -> tuple[Place, ...]:
         """Every node with its bus, in document order; names are unique (see ``node_name``)."""
         seen: dict[str, int] = {}
-        return tuple(self._walk(seen))
+        found: list[Place] = []
 
-    def _walk(self, seen: dict[str, int]) -> Iterator[Place]:
-        def inside(bus: Bus, parent: Node | None) -> Iterator[Place]:
-            for node in bus.devices:
-                yield place(node, bus, parent)
+        def add(nodes: Iterable[Node], bus: Bus | None, parent: Node | None) -> None:
+            for node in nodes:
+                name = node_name(node, bus)
+                seen[name] = number = seen.get(name, 0) + 1
+                found.append(Place(node, name if number == 1 else f"{name}#{number}", bus, parent))
                 for inner in node.buses:
-                    yield from inside(inner, node)
-
-        def place(node: Node, bus: Bus | None, parent: Node | None) -> Place:
-            name = node_name(node, bus)
-            seen[name] = seen.get(name, 0) + 1
-            return Place(node, name if seen[name] == 1 else f"{name}#{seen[name]}", bus, parent)
+                    add(inner.devices, inner, node)
 
         for bus in self.buses:
-            yield from inside(bus, None)
-        for node in self.devices:
-            yield place(node, None, None)
-            for bus in node.buses:
-                yield from inside(bus, node)
+            add(bus.devices, bus, None)
+        add(self.devices, None, None)
+        return tuple(found)
 
     @cached_property
     def by_name(self) -> Mapping[str, Place]:

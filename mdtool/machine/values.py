@@ -45,7 +45,7 @@ def plain(value: Value) -> Value:
 
 def same(one: Value, other: Value) -> bool:
     """Whether QEMU would take both for the same value."""
-    return (isinstance(one, str) and one == other) or bool(plain(one) == plain(other))
+    return (type(one) is type(other) and one == other) or bool(plain(one) == plain(other))
 
 
 def is_on(value: Value) -> bool:

@@ -22,20 +22,21 @@ class Parts:
 
     def put(self, name: str, bus: str | None, node: Node) -> None:
         """Add or replace a node; the buses that it provides come with it and keep what sits on them."""
-        for provided in [b for b, owner in self.owners.items() if owner == name]:
-            del self.owners[provided], self.buses[provided]
+        if name in self.nodes:
+            for provided in self.provided(name):
+                del self.owners[provided], self.buses[provided]
         for provided_bus in node.buses:
             self.buses[provided_bus.name] = replace(provided_bus, devices=())
             self.owners[provided_bus.name] = name
         if bus is not None and bus not in self.buses:
             self.buses[bus] = bus_of_the_machine(bus)
             self.owners[bus] = None
-        self.nodes[name] = (bus, replace(node, buses=()))
+        self.nodes[name] = (bus, replace(node, buses=()) if node.buses else node)
 
     def remove(self, name: str) -> list[str]:
         """Take a node away with everything on its buses; the names of all that went."""
         went = [name]
-        for bus in [b for b, owner in self.owners.items() if owner == name]:
+        for bus in self.provided(name):
             for inner in self.on(bus):
                 went += self.remove(inner)
             self.owners.pop(bus, None)
@@ -76,7 +77,8 @@ def assembled(parts: Parts, tree: Tree) -> Tree:
 
     def nodes_with(names: Iterable[str]) -> Iterable[Node]:
         for name in names:
-            yield replace(parts.nodes[name][1], buses=tuple(bus_with(bus) for bus in owned.get(name, ())))
+            node = parts.nodes[name][1]
+            yield replace(node, buses=tuple(map(bus_with, owned[name]))) if name in owned else node
 
     return replace(
         tree,

@@ -110,7 +110,8 @@ def matched(
         return _some(spot_key((spots or {}).get(place.name)))
 
     take("origin", _joined(left, nodes, lambda w: [w.origin], lambda p: _some(p.node.origin), fits=_not_positional))
-    take("identity", _joined(left, nodes, _identity_of_wanted, lambda p: _identity_of_node(p.node, left)))
+    kinds = {tuple(sorted(w.identifying & w.properties.keys())) for w in left.values()} - {()}
+    take("identity", _joined(left, nodes, _identity_of_wanted, lambda p: _identity_of_node(p.node, kinds)))
     take("mark", _joined(left, nodes, _marks_of_wanted, lambda p: _marks_of_node(p.node)))
     take("address", _joined(left, nodes, lambda w: _some(spot_key(w.spot)), where, fits=_same_family))
     # Who has an address, and it is nobody's here, is more likely new than moved: the others choose first.
@@ -153,11 +154,11 @@ def _identity_of_wanted(w: Wanted) -> list[object]:
     return [tuple((name, str(w.properties[name]).lower()) for name in names)] if names else []
 
 
-def _identity_of_node(node: Node, left: Mapping[str, Wanted]) -> list[object]:
+def _identity_of_node(node: Node, kinds: Iterable[tuple[str, ...]]) -> list[object]:
     found: list[object] = []
-    for names in {tuple(sorted(w.identifying & w.properties.keys())) for w in left.values()}:
+    for names in kinds:
         values = [node.value(name) for name in names]
-        if names and all(value is not None for value in values):
+        if all(value is not None for value in values):
             found.append(tuple((name, str(value).lower()) for name, value in zip(names, values, strict=True)))
     return found
 

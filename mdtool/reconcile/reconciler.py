@@ -316,10 +316,11 @@ class _Reconciler:
             match = matches.get(w.origin)
             steps.append(self._added(parts, w, bus, node) if match is None else self._changed(parts, w, bus, node, match))
         _drop_virtual_functions(parts)
+        named = {step.name for step in steps}
         steps += [
             Step(Action.KEEP, place.name, place.node.driver, place.address, place.node.origin)
             for place in self.old.places
-            if place.name in parts.nodes and place.name not in {step.name for step in steps}
+            if place.name in parts.nodes and place.name not in named
         ]
         tree = assembled(parts, self.old)
         return replace(tree, retired=self._retired(tree, gone)), steps
@@ -355,7 +356,6 @@ class _Reconciler:
 
     def _changed(self, parts: Parts, w: Wanted, bus: str, node: Node, match: Match) -> Step:
         place, old = match.place, match.place.node
-        recorded = record(node.properties, self._facts(w))
         where = (bus, node.address) if node.address is not None else place.address or (bus, "")
         moved = place.address is not None and where != place.address
         changes: list[Change] = [Change("address", " ".join(place.address or ()), " ".join(where))] if moved else []
@@ -364,6 +364,7 @@ class _Reconciler:
             if node.id != old.id:
                 changes.insert(0, Change("id", old.id, node.id))
                 self._check_id(parts, w, node)
+            recorded = record(node.properties, self._facts(w))
             parts.put(node.id or place.name, bus or None, replace(node, applied=recorded))
             made = Step(Action.REPLACE, place.name, w.driver, where, w.origin, tuple(changes), Reason.MODEL)
             return replace(made, at=w.position, hot=self._hot(parts, bus), notices=True)
@@ -404,8 +405,8 @@ class _Reconciler:
         if moved and (before := self._had(w, bus, node.address)):
             reason, detail = Reason.REUSED, before
         action = Action.REPLACE if moved else Action.MODIFY if changes else Action.KEEP
-        made = Step(action, place.name, w.driver, where, w.origin, tuple(changes), reason, detail)
-        return replace(made, at=w.position, hot=self._hot(parts, bus), notices=action is not Action.KEEP)
+        hot, seen = self._hot(parts, bus), action is not Action.KEEP
+        return Step(action, place.name, w.driver, where, w.origin, tuple(changes), reason, detail, w.position, hot, seen)
 
     def _hot(self, parts: Parts, bus: str) -> bool:
         """Whether a running guest can be given a device on ``bus``: the bus is there and takes it, or can come first."""

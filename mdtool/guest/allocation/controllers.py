@@ -49,5 +49,6 @@ def is_placed(spot: Spot | None) -> bool:
     if spot is None:
         return False
     if spot.type == "pci":
-        return any(spot.get(name) for name in ("domain", "bus", "slot"))
+        numbers = spot.numbers
+        return bool(numbers.get("slot") or numbers.get("bus") or numbers.get("domain"))
     return bool(spot.numbers) or spot.type in ("virtio-mmio", "none", "unassigned")
