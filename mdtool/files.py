@@ -36,6 +36,12 @@ def pipes_kept() -> Iterator[None]:
         _kept = before
 
 
+def on_path(name: str) -> str | None:
+    """The path of a program that can be run, as ``shutil.which``, which brings the compression libraries."""
+    places = [name] if os.path.dirname(name) else [os.path.join(folder, name) for folder in os.get_exec_path()]
+    return next((path for path in places if os.path.isfile(path) and os.access(path, os.X_OK)), None)
+
+
 def bytes_from_file(path: str | Path) -> bytes:
     """What a file holds, or standard input for ``-``.
 

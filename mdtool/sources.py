@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mdtool.errors import InputError, QemuError, Warned
-from mdtool.files import bytes_from_file, is_standard, text_from_bytes
+from mdtool.files import bytes_from_file, is_standard, on_path, text_from_bytes
 from mdtool.machine.document import Document, document_from_known_text, document_from_text, is_description, is_xml
 from mdtool.records import dataclass, field, replace
 
@@ -80,7 +80,7 @@ class Access:
     def binary(self, name: str) -> str | None:
         """The QEMU to start where a source names ``name``; None for that one itself.  QemuError where it is not there."""
         if self.root is None:
-            if self.qemu is not None and not _is_program(self.qemu):
+            if self.qemu is not None and on_path(self.qemu) is None:
                 if os.path.exists(self.qemu):
                     raise QemuError(f"QEMU cannot be run: {self.qemu}: permission denied", rule="qemu-missing")
                 raise QemuError(f"no such QEMU: {self.qemu}", remedy="name a QEMU binary", rule="qemu-missing")
@@ -176,12 +176,6 @@ def data_from_source(source: str, access: Access = DEFAULT) -> bytes:
             raise InputError(f"{source} is a folder", expected=EXPECTED, rule="source")
         return bytes_from_file(source)
     return _from_git(source)
-
-
-def _is_program(name: str) -> bool:
-    from shutil import which  # it brings the compression libraries
-
-    return which(name) is not None
 
 
 def _from_git(revision: str) -> bytes:

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 from mdtool.cache import cache_folder, keep
 from mdtool.errors import ConflictError, InputError, QemuError, choices
+from mdtool.files import on_path
 from mdtool.guest.model import Guest
 from mdtool.machine.machines import PREFERRED, family_of, is_version
 
@@ -208,11 +209,9 @@ def _binary(path: str, answer: Mapping[str, Any]) -> Binary:
 
 @lru_cache(maxsize=16)
 def _on_path(arch: str) -> str | None:
-    import shutil
-
     target = _TARGETS.get(arch, arch)
     names = [f"qemu-system-{name}" for name in (target, _STAND_INS.get(target)) if name]
-    return next(filter(None, map(shutil.which, names)), None)
+    return next(filter(None, map(on_path, names)), None)
 
 
 def _guessed_ram(name: str) -> str | None:

@@ -14,7 +14,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -26,6 +25,7 @@ from mdtool.commandline.placeholder.drivers import substitute_properties
 from mdtool.commandline.placeholder.hostside import HostSide
 from mdtool.commandline.placeholder.options import note_flash
 from mdtool.errors import InputError, MdtoolError, Position, Report, Warn
+from mdtool.files import on_path
 from mdtool.guest.commandline import groups, option_of, text_of, undescribed
 from mdtool.guest.machines import emulator, machines_of
 from mdtool.guest.model import QEMU_NS, Guest, Wanted
@@ -425,7 +425,7 @@ def _monitor(path: str | None) -> tuple[str, ...]:
 
 def _version(guest: Guest, binary: str | None, *, printing: bool) -> tuple[int, ...]:
     """The version of the QEMU that is to run; the oldest that matters where it need not be there, or is not."""
-    path = shutil.which(binary or emulator(guest, printing=printing))
+    path = on_path(binary or emulator(guest, printing=printing))
     if path is None:  # its start says so
         return OLDEST
     try:

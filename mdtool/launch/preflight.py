@@ -6,7 +6,6 @@ A guest that runs is powered down for its new hardware only after all of this ho
 from __future__ import annotations
 
 import os
-import shutil
 import tempfile
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 
 from mdtool.commandline.option import Option, words_from_options
 from mdtool.errors import InputError, MdtoolError, Position, QemuError, Report
+from mdtool.files import on_path
 from mdtool.launch.backends.base import Secret, numbered
 from mdtool.launch.prepare import Prepared
 from mdtool.launch.start import descriptor
@@ -132,7 +132,7 @@ def missing(prepared: Prepared, among: Container[str] | None = None) -> Iterator
         if not os.path.exists(copy.target) and not os.path.exists(copy.source):
             yield QemuError(f"{copy.source} is not there, of which {copy.target} is made", rule="host-side")
     for process in line.processes if line else ():
-        if shutil.which(process.argv[0]) is None:
+        if on_path(process.argv[0]) is None:
             yield QemuError(f"{process.argv[0]} is not there", remedy="install it, or give its full path", rule="helper")
 
 

@@ -11,7 +11,6 @@ A machine that differs from its description never runs: QEMU ends, and the diffe
 from __future__ import annotations
 
 import os
-import shutil
 import stat
 import time
 from collections.abc import Callable, Iterator
@@ -205,7 +204,9 @@ def make_copies(prepared: Prepared) -> None:
         half = f"{copy.target}.{os.getpid()}"
         try:
             os.makedirs(os.path.dirname(copy.target), exist_ok=True)
-            shutil.copyfile(copy.source, half)
+            from shutil import copyfile  # it brings the compression libraries
+
+            copyfile(copy.source, half)
             os.rename(half, copy.target)
         except OSError as error:
             with suppress(OSError):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import pwd
 import re
-import shutil
 from pathlib import Path
 
 from mdtool.errors import QemuError
@@ -25,7 +24,7 @@ class Account:
         """Give files of mdtool's to this user.  Raises QemuError where that is not allowed."""
         try:
             for path in paths:
-                shutil.chown(path, self.uid, self.gid)
+                os.chown(path, self.uid, self.gid)
         except OSError as error:
             what = f"--user {self.name}: {error.strerror}"
             raise QemuError(what, remedy="only root may run QEMU as somebody else", rule="user") from None

@@ -11,7 +11,6 @@ import hashlib
 import json
 import os
 import re
-import shutil
 import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -20,6 +19,7 @@ from typing import Any
 
 from mdtool.cache import cache_folder, keep
 from mdtool.errors import QemuError
+from mdtool.files import on_path
 from mdtool.machine.facts import Property
 from mdtool.records import dataclass, field
 from mdtool.text import pattern
@@ -67,7 +67,7 @@ class Knowledge:
 @lru_cache(maxsize=4)
 def knowledge(binary: str) -> Knowledge:
     """Ask ``binary`` (a path, or a name on PATH), or the cache where it did not change; raises QemuError."""
-    path = shutil.which(binary)
+    path = on_path(binary)
     if path is None:
         raise QemuError(f"cannot run {binary}: no such program", remedy="name a QEMU binary: --qemu qemu-system-x86_64")
     stat = os.stat(path)

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import os
 import select
-import shutil
 import signal
 import socket
 import subprocess
@@ -103,10 +102,11 @@ class QemuProcess:
 
     def _start(self) -> None:
         if self.directory is None:
+            from shutil import rmtree
             from tempfile import mkdtemp
 
             made = Path(mkdtemp(prefix="mdtool-", dir=runtime_base()))
-            self._stack.callback(shutil.rmtree, made, ignore_errors=True)
+            self._stack.callback(rmtree, made, ignore_errors=True)
             self.directory = made
         self._log_path = self.log or self.directory / "qemu.log"
         # A monitor that QEMU inherits: bound now, so connecting needs no waiting, and closed here once QEMU has it.

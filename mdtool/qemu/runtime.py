@@ -5,7 +5,6 @@ from __future__ import annotations
 import fcntl
 import os
 import re
-import shutil
 import stat
 import time
 from collections.abc import Iterator
@@ -76,7 +75,7 @@ class GuestDirectory:
                     break
             os.close(self.fd)  # the one before us ended and removed its lock file just now
         self.path = base / self.name
-        shutil.rmtree(self.path, ignore_errors=True)
+        _remove(self.path)
         try:
             with _as_error(self.path):
                 self.path.mkdir(mode=0o700)
@@ -118,7 +117,7 @@ class GuestDirectory:
             os.pwrite(self.fd, f"{pid}\n".encode(), 0)
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        shutil.rmtree(self.path, ignore_errors=True)
+        _remove(self.path)
         with suppress(OSError):
             (self.path.parent / f"{self.name}.lock").unlink()
         os.close(self.fd)
@@ -174,3 +173,10 @@ def _alive(pid: int) -> bool:
         return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text(errors="replace")
     except OSError:
         return False
+
+
+def _remove(path: Path) -> None:
+    if path.exists():
+        from shutil import rmtree  # it brings the compression libraries
+
+        rmtree(path, ignore_errors=True)

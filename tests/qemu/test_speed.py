@@ -23,7 +23,7 @@ CODE = (
 )
 #: libraries that take longer to import than most commands take, and that these commands need no more
 SLOW = {
-    "asyncio", "dataclasses", "datetime", "email", "inspect", "jsonschema", "lark", "logging", "qemu.qmp", "random",
+    "asyncio", "bz2", "dataclasses", "datetime", "email", "inspect", "jsonschema", "lark", "logging", "qemu.qmp", "random",
     "ruamel.yaml", "ssl", "tempfile", "unicodedata",
 }  # fmt: skip
 #: command: how many of our modules it loads at most; a new one is a tenth of a percent of its time
