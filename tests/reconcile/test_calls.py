@@ -19,7 +19,10 @@ def guest_xml(devices: int) -> bytes:
                     f"</disk>" for n in range(devices - devices // 8))  # fmt: skip
     return (
         "<domain type='qemu'><name>calls</name><memory unit='MiB'>64</memory><os><type arch='x86_64' machine='pc-q35-7.2'>"
-        "hvm</type></os><devices><controller type='scsi' index='0' model='virtio-scsi'/>" + nics + disks + "</devices></domain>"
+        "hvm</type></os><devices><controller type='scsi' index='0' model='virtio-scsi'/>"
+        + nics
+        + disks
+        + "</devices></domain>"
     ).encode()
 
 
