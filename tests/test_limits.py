@@ -63,6 +63,8 @@ DESCRIPTIONS = {
     "hexadecimal digits": (lambda: property_of("0x" + "f" * 5_000), "limit-number"),
     "an exponent": (lambda: property_of("1.0e999"), "limit-number"),
     "half a character": (lambda: property_of('"\\ud800"'), "limit-text"),
+    "no character": (lambda: property_of('"\\U99999999"'), "yaml-syntax"),
+    "no character at all": (lambda: property_of('"\\U00110000"'), "yaml-syntax"),
     "NUL": (lambda: property_of('"a\\0b"'), "limit-text"),
     "pins: digits": (lambda: HEAD + TREE + PINS % ("9" * 5_000), "limit-number"),
     "pins: an exponent": (lambda: HEAD + TREE + PINS % "1e999", "limit-number"),

@@ -33,12 +33,15 @@ def composed(text: str, file: str) -> Any:
             if _may_exceed(text):
                 _check_events(_events(CSafeLoader(text)), file)
             root = CSafeLoader(text).get_single_node()
-        except YAMLError:
+        except YAMLError as refused:
             if len(text) > MAX_SLOW_BYTES:
                 raise
-            if _may_exceed(text):
-                _check_events(YAML(typ="safe", pure=True).parse(text), file)
-            root = YAML(typ="safe", pure=True).compose(text)
+            try:
+                if _may_exceed(text):
+                    _check_events(YAML(typ="safe", pure=True).parse(text), file)
+                root = YAML(typ="safe", pure=True).compose(text)
+            except (ValueError, OverflowError):  # "\U99999999" is no character
+                raise refused from None
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = Position(file, mark.line + 1, mark.column + 1) if mark else Position(file, 1)
