@@ -53,6 +53,19 @@ class Refused(QemuError):
         self.command = command
 
 
+#: what commands return, and the keys of it, or of each row, that are always there
+FORMS: Mapping[str, tuple[Any, ...]] = {
+    "query-status": (dict, "status"),
+    "query-target": (dict, "arch"),
+    "query-uuid": (dict,),
+    "query-name": (dict,),
+    "query-migrate": (dict,),
+    "query-block-jobs": (list, "device", "type", "status"),
+    "query-named-block-nodes": (list, "node-name"),
+    "qom-list": (list, "name", "type"),
+    "query-pci": (list, "bus", "devices"),
+}
+
 #: a command and its arguments
 Question = tuple[str, Mapping[str, Any] | None]
 #: what QEMU returned, or a Refused
@@ -100,6 +113,12 @@ class Session:
         (answer,) = self.ask([(command, arguments)], timeout=timeout)
         if isinstance(answer, Refused):
             raise answer
+        kind, *keys = FORMS.get(command, (object,))
+        rows = answer if kind is list else [answer]
+        if not isinstance(answer, kind) or (
+            keys and not all(isinstance(row, dict) and row.keys() >= {*keys} for row in rows)
+        ):
+            raise MonitorError(f"{self.source}: {command}: unexpected reply format")
         return answer
 
     def ask(self, questions: Sequence[Question], *, timeout: float | None = None) -> list[Answer]:

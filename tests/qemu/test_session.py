@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from mdtool.apply.restart import check_may_end
 from mdtool.cli import main
 from mdtool.errors import MonitorError
 from mdtool.qemu.session import Refused, Session, monitors_from_arguments, session_from_source
@@ -266,6 +267,10 @@ def test_answers_of_no_sense_are_one_error(tmp_path: Path, junk: Any, capsys: py
     told = capsys.readouterr()
     assert told.err.startswith(f"error: {path}: ") or "info qtree:" in told.err
     assert told.out == ""
+    Path(path).unlink(missing_ok=True)
+    unexpected = pytest.raises(MonitorError, match="query-status: unexpected reply format")
+    with serving(tmp_path, answering(answer)) as path, session_from_source(path) as session, unexpected:
+        check_may_end(session)
 
 
 def test_libraries_say_nothing_of_their_own(tmp_path: Path) -> None:
