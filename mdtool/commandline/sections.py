@@ -76,7 +76,8 @@ def value_of(text: Any) -> Any:
 
 _TOLD = ("smp.", "memory.", "boot.", "sgx-epc.", "smp-cache.")
 #: what a machine is where nobody chose
-_UNCHOSEN = {"acpi": ("on", "auto"), "smm": ("auto",), "vmport": ("auto",), "hpet": ("on",), "graphics": ("on",)}
+_UNCHOSEN = {"acpi": ("on", "auto"), "smm": ("auto",), "vmport": ("auto",), "hpet": ("on",), "graphics": ("on",),
+             "gic-version": ("max",)}  # fmt: skip
 _ALSO_CALLED = {"kernel-irqchip": "kernel_irqchip"}
 
 

@@ -49,8 +49,9 @@ def image(bag: Bag, named: Mapping[str, Bag], absolute: Callable[[str], str], *,
 
 def _format(bag: Bag, named: Mapping[str, Bag], absolute: Callable[[str], str], write_cache: bool) -> Image:
     keys = Keys(block_keys(bag))
-    for key in ("id", "if", "index", "bus", "unit", "media", "node-name"):
+    for key in ("id", "if", "index", "bus", "unit", "node-name"):
         keys.take(key)
+    is_cd = keys.take("media") == "cdrom"  # whatever the device is: QEMU does not write to it
     below: Any = keys.take("file")
     used: tuple[str, ...] = ()
     if below is None and "filename" in keys.left:
@@ -74,7 +75,7 @@ def _format(bag: Bag, named: Mapping[str, Bag], absolute: Callable[[str], str], 
         form = guess if kind != "dir" else "fat"
     if form not in (*FORMATS, "fat"):
         raise NoWords(f"driver={form}")
-    readonly = _either(keys, "readonly", "read-only")
+    readonly = _either(keys, "readonly", "read-only") or is_cd
     keys.switch("auto-read-only")
     attributes = {
         "name": "qemu",

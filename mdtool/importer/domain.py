@@ -45,6 +45,9 @@ def with_sections(tree: Tree, said: Said, name: str) -> Tree:
             features[key] = values
     machine: Section = dict(tree.machine)
     if properties := {**machine.get("properties", {}), **machine_properties(said)}:
+        if properties.get("gic-version") == "max":  # for which libvirt has no word: the host's, or what TCG makes of it
+            is_kvm = hypervisor(said, Report()) == "kvm"
+            properties["gic-version"] = "host" if is_kvm else str(tree.machine_pins.get("gic-version", "max"))
         machine["properties"] = dict(sorted(properties.items()))
     boot: Section = {"strict": False, **tree.boot}  # libvirt's guests are strict, which is what the XML means by silence
     if "kernel" in said:
@@ -326,8 +329,8 @@ def event_actions(said: Said) -> tuple[str, str, list[Option]]:
     return ("  <on_reboot>destroy</on_reboot>\n" if "no-reboot" in said else ""), watchdog, left
 
 
-def hypervisor(said: Said, report: Report) -> tuple[str, str]:
-    """(<domain type>, what goes into <features>)."""
+def hypervisor(said: Said, report: Report) -> str:
+    """<domain type>"""
     wishes = [name for option in said.all("accel") for name in [str(option.bag.get("accel"))]]
     option = next(iter(said.all("accel", "machine", "enable-kvm")), None)
     if "accel" in said.bag("machine"):
@@ -335,7 +338,7 @@ def hypervisor(said: Said, report: Report) -> tuple[str, str]:
     if "enable-kvm" in said:
         wishes.insert(0, "kvm")
     if not wishes:
-        return "qemu", ""
+        return "qemu"
     if len(set(wishes)) > 1 and "kvm" in wishes:
         what = f"accelerators {', '.join(dict.fromkeys(wishes))}: the XML has one, and it is KVM"
         remedy = "<domain type='qemu'> runs the guest without"
@@ -344,7 +347,7 @@ def hypervisor(said: Said, report: Report) -> tuple[str, str]:
         more = [key for key in given.bag if key != "accel"]
         if more:
             report.warn(f"-accel: {', '.join(more)}: not carried over", at=given.position, rule="option-lost")
-    return ("kvm" if "kvm" in wishes else "qemu"), ""
+    return "kvm" if "kvm" in wishes else "qemu"
 
 
 def name_of(said: Said, absent: str, report: Report) -> str:

@@ -60,7 +60,7 @@ class GuestText:
     def _domain(self, tree: Tree, things: Sequence[Thing], backends: Sequence[Option], report: Report) -> str:
         said, host = self.said, self.host
         arch, machine = str(tree.machine["arch"]), str(tree.machine["type"])
-        kind, _ = domain.hypervisor(said, report)
+        kind = domain.hypervisor(said, report)
         reboots, _, _ = domain.event_actions(said)
         has_serial = any(thing.made is not None and thing.made.xml.startswith("<serial ") for thing in things)
         boot, is_efi = domain.booting(said, tree, host, self.absolute, report, has_serial=has_serial)

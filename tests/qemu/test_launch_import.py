@@ -339,3 +339,11 @@ def test_the_host_needs_no_memory_for_it(line: str) -> None:
     made = imported(command_from_script(line, "s.sh", Report(), "/vm"), "big", Report())
     assert made.tree.memory["size"] == int(line.rpartition(" ")[2][:-1]) << 30
     assert len(made.tree.objects) == 1
+
+
+@pytest.mark.parametrize(
+    "medium", ["-cdrom a.iso", "-drive if=none,id=c,media=cdrom,file=a.iso -device virtio-blk-ccw,drive=c"]
+)
+def test_a_cd_in_a_disk_is_not_written_to(medium: str) -> None:
+    made = imported(command_from_script(f"qemu-system-s390x -m 128 {medium}", "s.sh", Report(), "/vm"), "cd", Report())
+    assert "bus='virtio'/><readonly/>" in made.xml
