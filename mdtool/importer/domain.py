@@ -12,10 +12,12 @@ from mdtool.commandline.placeholder.hostside import HostSide
 from mdtool.commandline.sections import TRACKS, sections_from_options
 from mdtool.commandline.sizes import MIB, bytes_of
 from mdtool.errors import Report
+from mdtool.guest.platform.cpu import TIMERS
 from mdtool.importer.flash import flash_options, flash_xml
 from mdtool.importer.markup import SWITCH, Keys, on, tag, text, yes
 from mdtool.importer.option_list import Said
 from mdtool.machine.tree import Tree
+from mdtool.machine.values import number
 from mdtool.qemu import arguments
 from mdtool.records import replace
 from mdtool.text import pattern
@@ -218,9 +220,11 @@ def clock(said: Said, tree: Tree) -> str:
     if tree.machine.get("properties", {}).get("hpet") is False:
         timers += tag("timer", name="hpet", present="no")
     _, wishes = cpu_words(said)
-    for feature, name in (("hv-time", "hypervclock"), ("kvmclock", "kvmclock")):
-        if isinstance(wishes.get(feature), bool):
-            timers += tag("timer", name=name, present=yes(wishes[feature]))
+    for name, (attribute, feature) in TIMERS.items():
+        if (value := wishes.get(feature)) is not None:
+            timers += tag("timer", name=name, **{attribute: yes(value) if isinstance(value, bool) else number(value)})
+    if wishes.get("kvm-no-adjvtime") is True:
+        timers += tag("timer", name="armvtimer", tickpolicy="discard")
     if isinstance(base, int):
         return tag("clock", timers, offset="absolute", start=base)
     return tag("clock", timers, offset=base)

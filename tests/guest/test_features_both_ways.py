@@ -12,6 +12,7 @@ from mdtool.guest.devices import guest_from_bytes
 from mdtool.guest.platform import sections_from_guest
 from mdtool.guest.platform.cpu import HYPERV, SWITCHES, enlightenment
 from mdtool.guest.platform.machine import FEATURES
+from mdtool.importer.domain import clock
 from mdtool.importer.features import features
 from mdtool.importer.option_list import Said
 from mdtool.machine.tree import Tree
@@ -25,7 +26,8 @@ def read_back(machine: str, cpu: str, properties: dict[str, Any]) -> dict[str, A
     arch = ARCH[machine]
     name = "pc-q35" if machine == "q35" else machine
     tree = Tree(machine={"type": f"{name}-7.2", "arch": arch, "properties": properties})
-    text = features(Said(options_from_words(["-cpu", f"m{cpu}"])), tree, arch, False)
+    said = Said(options_from_words(["-cpu", f"m{cpu}"]))
+    text = features(said, tree, arch, False) + clock(said, tree)
     guest = guest_from_bytes(DOMAIN.format(arch=arch, machine=name, features=text).encode(), "web01.xml")
     report = Report()
     sections = sections_from_guest(guest, report)
@@ -46,6 +48,16 @@ def test_each_switch_of_the_cpu_comes_back() -> None:
     for name, inverted in SWITCHES.values():
         value = not inverted
         assert read_back("q35", f",{name}={'on' if value else 'off'}", {})[name] is value
+        assert name not in read_back("q35", "", {})
+
+
+def test_each_timer_comes_back() -> None:
+    for words, name, value in (
+        ("kvmclock=off", "kvmclock", False),
+        ("hv_time", "hv-time", True),
+        ("tsc-frequency=2000000000", "tsc-frequency", 2_000_000_000),
+    ):
+        assert read_back("q35", f",{words}", {})[name] == value
         assert name not in read_back("q35", "", {})
 
 

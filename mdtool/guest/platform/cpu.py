@@ -265,16 +265,22 @@ def _hyperv(guest: Guest, _cpu: Element | None, _model: str | None) -> Section:
     return found
 
 
+#: name of a <timer> -> its attribute that is a property of the CPU, and that property
+TIMERS = {
+    "kvmclock": ("present", "kvmclock"),
+    "hypervclock": ("present", "hv-time"),
+    "tsc": ("frequency", "tsc-frequency"),
+}
+
+
 def _timers(guest: Guest, _cpu: Element | None, _model: str | None) -> Section:
     found: Section = {}
     for timer in guest.domain.all("clock/timer"):
-        name, present = timer.get("@name"), switch(timer, "@present")
-        if name == "kvmclock" and present is not None:
-            found["kvmclock"] = present
-        elif name == "hypervclock" and present is not None:
-            found["hv-time"] = present
-        elif name == "tsc" and (frequency := number(timer, "@frequency")) is not None:
-            found["tsc-frequency"] = frequency
+        name, present = timer.get("@name") or "", switch(timer, "@present")
+        attribute, feature = TIMERS.get(name, ("", ""))
+        value = present if attribute == "present" else number(timer, f"@{attribute}") if attribute else None
+        if value is not None:
+            found[feature] = value
         elif name == "armvtimer" and timer.get("@tickpolicy") == "discard":
             found["kvm-no-adjvtime"] = True
     return found
