@@ -18,8 +18,11 @@ _NARROW = ("lsilogic",)
 
 #: Devices that libvirt gives no id at all.
 ANONYMOUS = frozenset(
-    {"isa-fdc", "ich9-usb-uhci1", "ich9-usb-uhci2", "ich9-usb-uhci3", "pvpanic", "pvpanic-pci", "vmcoreinfo"}
-)
+    {
+        "isa-fdc", "ich9-usb-uhci1", "ich9-usb-uhci2", "ich9-usb-uhci3", "pvpanic", "pvpanic-pci", "vmcoreinfo",
+        "uefi-vars-x64", "uefi-vars-sysbus",
+    }
+)  # fmt: skip
 
 
 def with_ids(wanted: Sequence[Wanted], taken: Collection[str] = ()) -> list[Wanted]:

@@ -173,6 +173,7 @@ def argv_from_tree(guest: Guest, tree: Tree, wanted: Sequence[Wanted], context: 
 
 #: properties of the host's side that libvirt sets in the machine, and not on the command line
 _SET_LATER = frozenset({"guest-stats-polling-interval"})
+_FILES = frozenset({"jsonfile"})  # of which a rehearsal has none
 
 
 @dataclass
@@ -205,9 +206,9 @@ def _host_sides(
     for want in wanted:
         if want.origin in nodes and (properties := want.facts.get("host")):
             name = nodes[want.origin].name
-            later = {key: value for key, value in properties.items() if key in _SET_LATER}
-            sides.settings += [(nodes[want.origin].node.id or name, key, value) for key, value in later.items()]
-            properties = {key: value for key, value in properties.items() if key not in later}
+            id, apart = nodes[want.origin].node.id or name, _SET_LATER | (_FILES if context.rehearse else set())
+            sides.settings += [(id, key, properties[key]) for key in properties.keys() & _SET_LATER]
+            properties = {key: value for key, value in properties.items() if key not in apart}
             sides.by_name[name] = Backend(properties=properties) + sides.by_name.get(name, Backend())
         if want.kind == "commandline" and want.position is not None:
             sides.positions[want.id or want.origin] = want.position
@@ -484,10 +485,9 @@ def _passed_through(
     for group in groups(guest):
         made = option_of(group)
         left = undescribed(made) if made is not None else None
-        if any(id(argument) in taken for argument in group) or (made is not None and left is None):
-            continue
-        said = list(left.words) if left is not None else [text_of(argument) for argument in group]
-        words += rehearsed_option(said, outside) if outside is not None else said
+        if not any(id(argument) in taken for argument in group) and (made is None or left is not None):
+            said = list(left.words) if left is not None else [text_of(argument) for argument in group]
+            words += rehearsed_option(said, outside) if outside is not None else said
     return tuple(words), {} if outside is not None else environment
 
 

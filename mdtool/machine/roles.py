@@ -41,6 +41,7 @@ ROLES: Mapping[str, Role] = {
     "fsdev": "host",
     "tpmdev": "host",
     "host-path": "host",
+    "jsonfile": "host",
     "cryptodev": "host",
     "rng": "host",
     "canbus": "host",

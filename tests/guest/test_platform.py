@@ -155,6 +155,11 @@ def test_a_section(inside: str, path: str, expected: Any) -> None:
     assert found == expected
 
 
+def test_deprecated_features_are_off() -> None:
+    made = guest("<cpu deprecated_features='off'><model>gen15a</model></cpu>", arch="s390x", machine="s390-ccw-virtio-7.2")
+    assert sections(made)["cpu"]["features"] == dict.fromkeys(("bpb", "csske", "cte", "te"), False)
+
+
 @pytest.mark.parametrize(("machine", "off"), [("virt-7.2", False), ("virt-11.1", True)])
 def test_the_newest_libvirt_switches_acpi_off_on_arm(machine: str, off: bool) -> None:
     made = guest(arch="armv7l", machine=machine)

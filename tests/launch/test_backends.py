@@ -15,6 +15,7 @@ from support_backends import UUID, guest_of, line_of, pairs
 
 from mdtool.commandline.placeholder import server
 from mdtool.errors import Errors, MdtoolError
+from mdtool.guest.platform.firmware import Copy
 from mdtool.launch.backends import BACKENDS, block, char, display, net
 from mdtool.launch.backends.base import Host, reconnecting
 from mdtool.launch.backends.hostdev import KINDS as HOST_DEVICES
@@ -389,6 +390,15 @@ def test_a_device_of_the_host(devices: str, properties: dict[str, Any]) -> None:
     other = next(device.arguments for device in again.devices if device.name.startswith("hostdev"))
     assert not properties.keys() & other.keys()
     assert [other.get(name) for name in ("bus", "addr")] == [made.get(name) for name in ("bus", "addr")]
+
+
+def test_the_store_of_uefi_variables_is_a_file_of_the_host() -> None:
+    """Made from its template where it is not there yet; a rehearsal has none."""
+    guest = guest_of(os="<varstore template='/t.json' path='/v.json'/>", machine="pc-q35-11.1")
+    line, rehearsal = line_of(guest), line_of(guest, rehearse=True)
+    assert line.copies == (Copy("/t.json", "/v.json"),) and not rehearsal.copies
+    made, other = ([one.arguments for one in each.devices if "uefi" in one.name] for each in (line, rehearsal))
+    assert made == [{"driver": "uefi-vars-x64", "jsonfile": "/v.json"}] and other == [{"driver": "uefi-vars-x64"}]
 
 
 def test_a_tpm_proxy_opens_the_host_s_by_itself() -> None:

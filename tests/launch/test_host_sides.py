@@ -122,6 +122,9 @@ def test_tuning_of_the_host_is_a_warning_where_libvirt_does_not_start_the_guest(
     balloon = "<currentMemory unit='MiB'>128</currentMemory>"
     assert len(line_of(guest_of(outside=balloon)).warnings) == 1
     assert not line_of(guest_of(outside=balloon.replace("128", "256"))).warnings
+    for asked in ("<vcpu cpuset='0'>1</vcpu>", "<qemu:deprecation behavior='reject'/>"):
+        assert len(line_of(guest_of(outside=asked)).warnings) == 1
+    assert not line_of(guest_of(outside="<vcpu placement='static'>1</vcpu>")).warnings
     with pytest.raises(InputError, match="<iommufd>"):
         line_of(guest_of(outside="<iommufd enabled='yes'/>"))
 
@@ -143,10 +146,10 @@ def test_a_disk_goes_through_the_filters_of_its_groups() -> None:
 
 
 def test_threads_are_tuned_as_the_xml_says() -> None:
-    ids = "<iothreadids><iothread id='3' thread_pool_min='2' thread_pool_max='9'><poll max='7' grow='4'/></iothread></iothreadids>"
+    ids = "<iothreadids><iothread id='3' thread_pool_min='2' thread_pool_max='9'><poll max='7' grow='4' weight='3'/></iothread></iothreadids>"
     outside = f"<iothreads>2</iothreads>{ids}<defaultiothread thread_pool_max='8'/>"
     said = pairs(line_of(guest_of(outside=outside)).backends)
-    tuned = {"thread-pool-min": 2, "thread-pool-max": 9, "poll-max-ns": 7, "poll-grow": 4}
+    tuned = {"thread-pool-min": 2, "thread-pool-max": 9, "poll-max-ns": 7, "poll-grow": 4, "poll-weight": 3}
     assert ("-object", {"qom-type": "iothread", "id": "iothread3", **tuned}) in said
     assert ("-object", {"qom-type": "iothread", "id": "iothread1"}) in said
     assert ("-object", {"qom-type": "main-loop", "id": "main-loop", "thread-pool-max": 8}) in said

@@ -1,5 +1,5 @@
-"""Devices that elements outside of <devices> ask for: ``<genid>``, ``<features><vmcoreinfo state='on'/>``, and every
-``-device`` of ``<qemu:commandline>``.
+"""Devices that elements outside of <devices> ask for: ``<genid>``, ``<features><vmcoreinfo state='on'/>``,
+``<os><varstore>`` and every ``-device`` of ``<qemu:commandline>``.
 """
 
 from __future__ import annotations
@@ -35,6 +35,11 @@ def wanted_outside(guest: Guest) -> Iterator[Wanted]:
     info = guest.domain.first("features/vmcoreinfo")
     if info is not None and info.get("@state") != "off":
         yield Wanted("vmcoreinfo", "vmcoreinfo", "vmcoreinfo", element=info)
+    store = guest.domain.first("os/varstore")
+    if store is not None:
+        driver = "uefi-vars-x64" if guest.is_x86 else "uefi-vars-sysbus"
+        path = store.get("@path")
+        yield Wanted("varstore", driver, "varstore", facts={"host": {"jsonfile": path} if path else {}}, element=store)
     for flag, value in pairwise(guest.arguments):
         if (flag.get("@value") or "").lstrip("-") == "device" and value.get("@value"):
             wanted = _from_argument(value)

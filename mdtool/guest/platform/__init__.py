@@ -19,7 +19,7 @@ from mdtool.guest.machines import machine_of, target_of
 from mdtool.guest.model import Guest
 from mdtool.guest.platform.clock import clock_options, clock_section
 from mdtool.guest.platform.cpu import cpu_options, cpu_section
-from mdtool.guest.platform.firmware import Copy, Loading, boot_options, firmware_sections, loader_options
+from mdtool.guest.platform.firmware import Copy, Loading, boot_options, firmware_sections, loader_options, variable_store
 from mdtool.guest.platform.host import HOST, check_domain
 from mdtool.guest.platform.machine import iothreads, machine_options, machine_sections
 from mdtool.guest.platform.memory import RAM, memory_options, memory_sections
@@ -163,7 +163,8 @@ def platform_of(
     words += loader.words
     words += boot_options(guest, sections, rehearse=rehearse)
     words += ["-msg", "timestamp=on"]
-    return Platform(tuple(words), loader.copies, tuple(refused), _not_rehearsed(sections) if rehearse else {}, extra)
+    copies = () if rehearse else (*loader.copies, *variable_store(guest))
+    return Platform(tuple(words), copies, tuple(refused), _not_rehearsed(sections) if rehearse else {}, extra)
 
 
 def _whole(guest: Guest, sections: Mapping[str, Mapping[str, Any]]) -> str | None:

@@ -29,6 +29,8 @@ Section = dict[str, Any]
 _RENAMED = {"pclmuldq": "pclmulqdq", "ffxsr": "fxsr-opt"}
 #: features of the host that QEMU has no switch for; libvirt leaves them out as well
 _NO_SWITCH = {"cmt", "mbm_total", "mbm_local", "osxsave", "ospke", "cvt16", "xtpr"}
+#: features of s390x that QEMU calls deprecated (query-cpu-model-expansion, deprecated-props)
+_DEPRECATED = ("bpb", "csske", "cte", "te")
 _POLICIES = {"force": True, "require": True, "optional": True, "disable": False, "forbid": False}
 #: modes without a model of their own, and what QEMU calls them
 _MODES = {"host-passthrough": "host", "host-model": "host", "maximum": "max"}
@@ -159,6 +161,8 @@ def _cpu_features(guest: Guest, cpu: Element | None, model: str | None) -> Secti
         found["migratable"] = migratable
     elif model == "host" and guest.arch in ("x86_64", "i686"):
         found["migratable"] = True  # libvirt says so where the XML does not
+    if cpu.get("@deprecated_features") == "off" and guest.is_s390:
+        found |= dict.fromkeys(_DEPRECATED, False)
     if cpu.get("model") == model:  # no host-model, whose features are all listed
         removed = removed_features(model, machine_of(guest).name)
         found |= {name: False for name in removed if guest.implies("cpu", "features", name)}

@@ -176,8 +176,15 @@ def loader_options(guest: Guest, firmware: Mapping[str, Any], *, rehearse: bool)
         words += ["-blockdev", json.dumps(whole)]
     if loader.secure:
         words += ["-global", "driver=cfi.pflash01,property=secure,value=on"]
-    copies = (Copy(loader.template, loader.vars),) if loader.template and loader.vars and not rehearse else ()
+    copies = (Copy(loader.template, loader.vars),) if loader.template and loader.vars else ()
     return Loading(tuple(words), properties, copies)
+
+
+def variable_store(guest: Guest) -> Iterator[Copy]:
+    """The file of <varstore>, where it has a template."""
+    store = guest.domain.first("os/varstore")
+    if store is not None and (template := store.get("@template")) and (path := store.get("@path")):
+        yield Copy(template, path)
 
 
 def loader_of(guest: Guest, *, secure: bool = False, rehearse: bool = False) -> Loader | None:

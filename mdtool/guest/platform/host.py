@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 from mdtool.errors import InputError, Report
 from mdtool.guest.host import HostRow, by_libvirt, carried, idle, tuned
-from mdtool.guest.model import Guest
+from mdtool.guest.model import QEMU_NS, Guest
 from mdtool.guest.platform.units import bytes_of
 from mdtool.guest.xml import Element
 
@@ -36,6 +36,9 @@ HOST: Mapping[str, HostRow] = {
     "resource": tuned("the control group"),
     "perf": tuned("what the host counts"),
     "seclabel": tuned("labels that confine the process"),
+    "vcpu": tuned("where threads run"),
+    f"{QEMU_NS}deprecation": tuned("what QEMU does where something deprecated is used"),
+    f"{QEMU_NS}capabilities": tuned("what libvirt takes QEMU for"),
     "iommufd": by_libvirt("a descriptor of /dev/iommu", unless=("no",)),
 }
 
@@ -46,7 +49,7 @@ def check_domain(guest: Guest, report: Report) -> None:
         side = HOST.get(element.tag)
         if side is None or side.who != "libvirt" or _asks_nothing(guest, element):
             continue
-        what = f"<{element.tag}>: direct launch does not carry it out ({side.why})"
+        what = f"<{element.tag.replace(QEMU_NS, 'qemu:')}>: direct launch does not carry it out ({side.why})"
         remedy = "start the guest with --via libvirt"
         if side.warns:
             report.warn(what, at=element.position, remedy=remedy, rule="host-side")
@@ -62,6 +65,8 @@ def _asks_nothing(guest: Guest, element: Element) -> bool:
             return True
         size = bytes_of(whole.text, whole.get("@unit"), whole)
         return bytes_of(element.text, element.get("@unit"), element) in (0, size)
+    if element.tag == "vcpu":
+        return element.get("@cpuset") is None
     if element.tag == "seclabel":
         return element.get("@type") == "none"
     return not (element.attributes or element.children)

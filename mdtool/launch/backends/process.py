@@ -42,6 +42,6 @@ def _pool(element: Element) -> dict[str, Any]:
 
 
 def _thread(element: Element) -> dict[str, Any]:
-    names = {"poll_max_ns": "poll/@max", "poll_grow": "poll/@grow", "poll_shrink": "poll/@shrink"}
-    polling = {name: whole(element, path) for name, path in names.items()}
+    keys = {"max": "poll_max_ns", "grow": "poll_grow", "shrink": "poll_shrink", "weight": "poll_weight"}
+    polling = {name: whole(element, f"poll/@{key}") for key, name in keys.items()}
     return {**_pool(element), **{name: value for name, value in polling.items() if value is not None}}

@@ -350,7 +350,7 @@ KINDS: Mapping[str, Kind] = {
     "system": Kind(
         ("System",),
         pattern(
-            r"ramfb|intel-iommu|amd-iommu|arm-smmuv3|tpm-crb|tpm-tis-device|vmcoreinfo|vmgenid|pvpanic-mmio|loader|generic-sdhci"
+            r"ramfb|intel-iommu|amd-iommu|arm-smmuv3|tpm-crb|tpm-tis-device|vmcoreinfo|vmgenid|uefi-vars-(x64|sysbus)|pvpanic-mmio|loader|generic-sdhci"
         ),
         read=_mmio,
         named=False,
