@@ -46,6 +46,7 @@ bus: main-system-bus
         redist-region-count = 2 (0x2)
         reserved-regions = "0x0:0x1:1", "0x2:0x3:0"
         layout = <omitted>
+        iothread-vq-mapping = <omitted>, <omitted>
         class Ethernet controller, addr 00:0a.1, pci id 1af4:1041 (sub 1af4:1100)
         bar 0: i/o at 0xffffffffffffffff [0x3e]
         bar 1: mem at 0xfea00000 [0xfea00fff]
@@ -88,6 +89,7 @@ def test_every_kind_of_value() -> None:
         "redist-region-count": [2],
         "reserved-regions": ["0x0:0x1:1", "0x2:0x3:0"],
         "layout": None,
+        "iothread-vq-mapping": None,
     }
     host = device(SAMPLE, "q35-pcihost")
     assert host.properties == {"MCFG": -1, "pci-hole64-size": 34359738368}
@@ -126,7 +128,7 @@ def test_the_sample_uses_every_line_form() -> None:
         ("    msi = false", "      msi = false", 8),
         ("    msi = false", "", 8),
         ("    msi = false", "    msi = maybe", 8),
-        ('      dev: vmmouse, id ""', "      dev: vmmouse", 42),
+        ('      dev: vmmouse, id ""', "      dev: vmmouse", 43),
         ('        mac = "52:54:00:11:22:33"', '        mac = "52:54:00\n11:22:33"', 18),
         ("bus: main-system-bus", "\tbus: main-system-bus", 1),
         ("      type PCIE\n", "", 14),
