@@ -105,3 +105,17 @@ def test_another_users_file_is_refused_by_name(target: Path, monkeypatch: pytest
     with pytest.raises(MdtoolError, match=r"belongs to \w+, and only its owner or root"):
         write_file(target, "new")
     assert target.read_text() == "old" and alone(target)
+
+
+def test_a_copy_that_is_kept_goes_through_no_link(target: Path, tmp_path: Path) -> None:
+    from mdtool.files import write_over
+
+    victim = tmp_path / "victim"
+    victim.write_text("of somebody else\n")
+    kept = Path(f"{target}~")
+    for make in (kept.symlink_to, kept.hardlink_to):
+        make(victim)
+        before = target.read_text()
+        assert write_over(target, f"{before}new\n") == str(kept)
+        assert (victim.read_text(), kept.read_text()) == ("of somebody else\n", before)
+        kept.unlink()
