@@ -80,4 +80,5 @@ def manual() -> str:
     files = "$XDG_CACHE_HOME/mdtool keeps what QEMU binaries said of themselves; it may be removed at any time."
     page.add_section("files", ">", files)
     page.add_section("see also", ">", ".BR qemu (1),\n.BR virsh (1)")
-    return str(page)
+    # a usage may have lines that are longer than the page: they are not stretched
+    return str(page).replace("\n.SH NAME", "\n.ad l\n.SH NAME", 1)
