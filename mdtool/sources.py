@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 from mdtool.errors import InputError, QemuError, Warned
 from mdtool.files import bytes_from_file, is_standard, on_path, text_from_bytes
-from mdtool.machine.document import Document, document_from_known_text, document_from_text, is_description, is_xml
+from mdtool.machine.document import Document, document_from_known_text, is_description, is_xml
 from mdtool.records import dataclass, field, replace
 
 if TYPE_CHECKING:
@@ -242,7 +242,7 @@ def embedded_document(data: bytes, source: str) -> Document | None:
     from mdtool.review.embed import embedded_in
 
     text = embedded_in(data, source)
-    return document_from_text(text, f"{source} (description)") if text is not None else None
+    return document_from_known_text(text, f"{source} (description)") if text is not None else None
 
 
 # --- machines --------------------------------------------------------------------------------------------------------

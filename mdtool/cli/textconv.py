@@ -22,7 +22,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """A file that fails would end git's diff or log of all the others: so nothing about its contents is an error."""
     from mdtool.files import bytes_from_file, is_standard
-    from mdtool.machine.document import document_from_text, is_description
+    from mdtool.machine.document import document_from_known_text, is_description
     from mdtool.review.textconv import lines
 
     try:
@@ -34,7 +34,7 @@ def run(args: argparse.Namespace) -> int:
         result(data)
         return 0
     try:
-        shown = "".join(f"{line}\n" for line in lines(document_from_text(text, args.file).tree))
+        shown = "".join(f"{line}\n" for line in lines(document_from_known_text(text, args.file).tree))
     except Exception:  # a broken description (one with conflict markers, say) is shown as it is
         shown = printable(text)
     result(shown)

@@ -20,7 +20,7 @@ from mdtool.files import locked, text_from_file, write_file
 from mdtool.guest.devices import guest_from_bytes, wanted_from_guest
 from mdtool.guest.write import xml_with_places
 from mdtool.launch.hints import fitted, hints_from_text, hints_from_tree
-from mdtool.machine.document import document_from_text
+from mdtool.machine.document import document_from_file, document_from_known_text
 from mdtool.machine.edit import rewritten
 from mdtool.machine.tree import Tree
 from mdtool.reconcile import Options, reconcile
@@ -108,8 +108,7 @@ class Store:
         """What is kept in a file of the store; None where there is none yet."""
         if not path.exists():
             return None
-        text = text_from_file(path)
-        return document_from_text(text, str(path)).tree if path.suffix == ".yaml" else hints_from_text(text, str(path))
+        return document_from_file(path).tree if path.suffix == ".yaml" else hints_from_text(text_from_file(path), str(path))
 
     def committed(self, name: str, uuid: str | None) -> tuple[Path, Tree] | None:
         """The description of a guest and its file, by its name, or its uuid where it was renamed; None where there is none.
@@ -123,13 +122,13 @@ class Store:
         for path in chain([named], renamed):
             text = committed_text(path) or (text_from_file(path) if path.exists() else None)
             if text is not None:
-                return path, document_from_text(text, str(path)).tree
+                return path, document_from_known_text(text, str(path)).tree
         return None
 
     def write(self, path: Path, tree: Tree) -> bool:
         """Keep what a guest is now; whether that changed the file."""
         if path.suffix == ".yaml":
-            document = document_from_text(text_from_file(path), str(path))
+            document = document_from_file(path)
             text, old = rewritten(document, tree), document.text
         else:
             text, old = hints_from_tree(tree), text_from_file(path) if path.exists() else ""

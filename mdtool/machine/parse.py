@@ -20,7 +20,7 @@ def tree_from_yaml(text: str, file: str) -> Tree:
     if root.id != "mapping":
         what, begins = "this is not a machine description", "a file that begins with mdtool: machine/1"
         raise InputError(what, at=Position(file, 1), expected=begins, rule="file-kind")
-    validate_machine(root, text, file)
+    validate_machine(root, file)
     return _tree(root, file)
 
 

@@ -1,7 +1,7 @@
 """Descriptions held against their JSON Schema by jsonschema, with the position of each fault.
 
-jsonschema takes longer to import than everything else that a reconcile does.  So the hash of a text that was found valid
-is kept in the cache, and the same text is not validated again.
+jsonschema takes longer to import than everything else that a reconcile does.  So the tree of a description that was found
+valid is kept in the cache (``kept``), and of hints the hash, and the same text is not validated again.
 """
 
 from __future__ import annotations
@@ -37,21 +37,17 @@ def machine_schema() -> dict[str, Any]:
     return schema_from_resource(MACHINE)
 
 
-def validate_machine(root: Any, text: str, file: str) -> None:
-    """Hold a composed tree document, whose text is ``text``, against its schema.
+def validate_machine(root: Any, file: str) -> None:
+    """Hold a composed tree document against its schema.
 
     Raises InputError (or Errors, sorted) with the position of each key or value that does not fit.
     """
-    mark = _mark(MACHINE, text)
-    if known_hash(mark):
-        return
     report = Report()
     _check_keys(root, file, report)
     report.done()
     for error in _validator(MACHINE).iter_errors(plain_data(root)):
         _report(error, root, file, report)
     report.done()
-    remember_hash(mark)
 
 
 def validate_pins(pins: Mapping[str, Any], text: str, file: str, first: int) -> None:
@@ -62,14 +58,15 @@ def validate_pins(pins: Mapping[str, Any], text: str, file: str, first: int) -> 
 
 def validate_hints(hints: Any, text: str, file: str) -> None:
     """Hold hints, read of ``text``, against their schema; raises InputError (or Errors) for what does not fit."""
-    _validate_json(HINTS, hints, text, Position(file, 1), "export the hints again")
+    schema = resource("schemas", HINTS).read_bytes()
+    mark = hashlib.sha256(schema + hashlib.sha256(text.encode(errors="surrogatepass")).digest()).hexdigest()
+    if not known_hash(mark):
+        _validate_json(HINTS, hints, text, Position(file, 1), "export the hints again")
+        remember_hash(mark)
 
 
 def _validate_json(name: str, data: Any, text: str, start: Position, remedy: str) -> None:
     """JSON has no positions: a fault is reported at the line on which its keys stand, as mdtool writes them."""
-    mark = _mark(name, text)
-    if known_hash(mark):
-        return
     kind = name.partition(".")[0]
     report = Report()
     for error in _validator(name).iter_errors(data):
@@ -80,13 +77,6 @@ def _validate_json(name: str, data: Any, text: str, start: Position, remedy: str
         what = ": ".join([kind, *([" of ".join(reversed(path))] if path else []), error.message[:_LONGEST]])
         report.error(InputError(what, at=where, remedy=remedy, rule=f"{kind}-schema"))
     report.done()
-    remember_hash(mark)
-
-
-def _mark(schema: str, text: str) -> str:
-    """What stands for a text and the schema that it was held against."""
-    parts = (resource("schemas", schema).read_bytes(), text.encode(errors="surrogatepass"))
-    return hashlib.sha256(b"\0".join(hashlib.sha256(part).digest() for part in parts)).hexdigest()
 
 
 @lru_cache
@@ -102,9 +92,18 @@ def _validator(name: str) -> Validator:
         if is_text(None, value):
             yield from Draft202012Validator({"pattern": expected}).iter_errors(str(value))
 
+    def properties(validator: Any, rows: Mapping[str, Any], value: Any, _schema: Any) -> Iterator[ValidationError]:
+        """As jsonschema has it, which makes a validator for each value: a plain one needs none."""
+        for name, row in rows.items() if isinstance(value, dict) else ():
+            if name in value:
+                is_plain = row.keys() == {"type", "description"} and isinstance(row["type"], str)
+                if not (is_plain and validator.is_type(value[name], row["type"])):
+                    yield from validator.descend(value[name], row, path=name, schema_path=name)
+
     types = Draft202012Validator.TYPE_CHECKER
     redefined = types.redefine("string", is_text)
-    lenient = extend(Draft202012Validator, {"pattern": pattern}, type_checker=redefined)  # type: ignore[no-untyped-call]
+    own = {"pattern": pattern, "properties": properties}
+    lenient = extend(Draft202012Validator, own, type_checker=redefined)  # type: ignore[no-untyped-call]
     made: Validator = (lenient if name == MACHINE else Draft202012Validator)(schema_from_resource(name))
     return made
 

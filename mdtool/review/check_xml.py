@@ -7,7 +7,7 @@ from typing import TypeVar
 from mdtool.errors import MdtoolError, Position, Report
 from mdtool.guest.devices import wanted_from_guest
 from mdtool.guest.model import Guest
-from mdtool.machine.document import Document, document_from_text
+from mdtool.machine.document import Document, document_from_known_text
 from mdtool.machine.writer import yaml_from_tree
 from mdtool.qemu.introspect import Knowledge
 from mdtool.reconcile import reconcile
@@ -22,7 +22,7 @@ def checked_guest(guest: Guest, knowledge: Knowledge | None = None) -> Checked:
     Raises what a reconcile raises where it makes none.
     """
     result = reconcile(guest)
-    document = document_from_text(yaml_from_tree(result.tree), guest.file)
+    document = document_from_known_text(yaml_from_tree(result.tree), guest.file)
     found = checked(document, knowledge)
     lines = _lines(guest, document)
 

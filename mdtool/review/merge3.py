@@ -20,7 +20,7 @@ from mdtool.machine.buses.kinds import EXCLUSIVE, PCI_BUSES
 from mdtool.machine.buses.limits import usb_ports, usb_speeds
 from mdtool.machine.buses.pci import is_port
 from mdtool.machine.buses.providers import buses_of
-from mdtool.machine.document import Document, document_from_text
+from mdtool.machine.document import Document, document_from_known_text, document_from_text
 from mdtool.machine.edit import rewritten
 from mdtool.machine.pci import pci_facts
 from mdtool.machine.tree import SECTIONS, Bus, Node, Place, Retired, Tree, Value
@@ -53,7 +53,7 @@ def merged_text(base: str, ours: str, theirs: str, file: str = "guest.yaml", siz
     ``size`` is the length of conflict markers.  ``base`` is empty where both sides added the file.
     """
     try:
-        documents = [document_from_text(text, file) for text in (base or ours, ours, theirs)]
+        documents = [document_from_known_text(text, file) for text in (base or ours, ours, theirs)]
     except MdtoolError:
         text, clean = by_lines(base, ours, theirs, size)
         return Merged(text, () if clean else ("not three descriptions: merged line by line",))
