@@ -14,14 +14,13 @@ import sys
 from argparse import ArgumentParser
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
-from functools import cache
 from importlib import import_module
 from types import ModuleType
 from typing import Any, NoReturn
 
 from mdtool import __version__
 from mdtool.cli.options import output_arguments
-from mdtool.cli.output import chosen_output
+from mdtool.cli.output import chosen_output, width
 from mdtool.errors import MdtoolError, as_error
 from mdtool.files import pipes_kept
 
@@ -152,15 +151,7 @@ class Formatter(argparse.RawDescriptionHelpFormatter):
     """Help as it is written; argparse makes one for each argument, and would ask for the terminal's width each time."""
 
     def __init__(self, prog: str) -> None:
-        super().__init__(prog, width=_width())
-
-
-@cache
-def _width() -> int:
-    try:
-        return int(os.environ.get("COLUMNS", 0)) or os.get_terminal_size(1).columns - 2
-    except (ValueError, OSError):  # no terminal
-        return 78
+        super().__init__(prog, width=width(80) - 2)
 
 
 def parser(only: str | None = None, kind: type[ArgumentParser] = ArgumentParser) -> ArgumentParser:

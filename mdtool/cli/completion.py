@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import Any
 
+from mdtool import launch
+from mdtool.cache import known, remember
 from mdtool.cli.output import result
 from mdtool.resources import resource
 
@@ -53,12 +56,21 @@ class _Parser(argparse.ArgumentParser):
 
 
 def completion(shell: str) -> str:
-    """The completion script of a shell, one of ``SHELLS``."""
+    """The completion script of a shell, one of ``SHELLS``; made once, since shells ask for it whenever they start."""
+    ours = resource("cli", f"complete.{shell}").read_text(encoding="utf-8")
+    code = str(Path(__file__).parent), str(Path(launch.__file__).parent)
+    script: str | None = known("completion", ours, *code)
+    if script is None:
+        script = _completion(shell, ours)
+        remember("completion", ours, script, *code)
+    return script
+
+
+def _completion(shell: str, ours: str) -> str:
     import shtab
 
     from mdtool.cli import parser
 
-    ours = resource("cli", f"complete.{shell}").read_text(encoding="utf-8")
     script: str = shtab.complete(parser(kind=_Parser), shell, preamble={shell: ours})  # type: ignore[arg-type]
     # bash hands on words that it split at : and =, which _mdtool puts together again
     return f"{script}\ncomplete -o bashdefault -F _mdtool mdtool\n" if shell == "bash" else script

@@ -11,6 +11,7 @@ import os
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Any, TextIO, cast
 
 from mdtool.errors import InputError, Warn
@@ -48,6 +49,15 @@ def _in_colour(stream: TextIO) -> bool:
     if _chosen.colour != "auto":
         return _chosen.colour == "always"
     return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+@cache
+def width(absent: int) -> int:
+    """The columns of the terminal, or what COLUMNS says; ``absent`` where there is no terminal."""
+    try:
+        return int(os.environ.get("COLUMNS", 0)) or os.get_terminal_size(1).columns or absent
+    except (ValueError, OSError):
+        return absent
 
 
 _CODES = {"red": "31", "green": "32", "yellow": "33", "blue": "34", "dim": "2", "bold": "1"}

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import shutil
 
-from mdtool.cli.output import coloured, wrote
+from mdtool.cli.output import coloured, width, wrote
 from mdtool.cli.source import EACH, MACHINE, Guests, access_of, source_arguments
 
 EXAMPLE = """\
@@ -67,5 +66,5 @@ def run(args: argparse.Namespace) -> int:
     if not (args.svg or args.html):
         print(coloured(headline(tree), "bold"))
         if items:
-            print(text(items, coloured, shutil.get_terminal_size((120, 24)).columns))
+            print(text(items, coloured, width(120)))
     return 0
