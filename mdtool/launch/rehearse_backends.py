@@ -15,7 +15,7 @@ from typing import Any
 
 from mdtool.commandline.option import Option
 from mdtool.commandline.placeholder.backends import DISK_SIZE, SIZES, companion, placeholder
-from mdtool.commandline.placeholder.drivers import SUBSTITUTES
+from mdtool.commandline.placeholder.drivers import substitute_of
 from mdtool.commandline.placeholder.flash import size_here
 from mdtool.commandline.placeholder.hostside import HostSide
 from mdtool.commandline.placeholder.options import without_host_one
@@ -36,7 +36,7 @@ def rehearsed(element: Element, node: Node | None, host: Host) -> Backend:
     """The host side of one element with nothing of the host in it."""
     make = REHEARSED.get(element.tag)
     made = make(element, node, host) if make is not None else backend_of(element, node, host)
-    other = SUBSTITUTES.get(node.driver) if node is not None else None
+    other = substitute_of(node.driver, node.properties, host.guest.arch) if node is not None else None
     return replace(made, stand_in=other) if other is not None and made.stand_in is None else made
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from mdtool.commandline.placeholder.backends import placeholder
-from mdtool.commandline.placeholder.drivers import SUBSTITUTES, names_behind, substitute_properties
+from mdtool.commandline.placeholder.drivers import names_behind, substitute_of, substitute_properties
 from mdtool.errors import InputError, Position
 from mdtool.guest.model import Guest
 from mdtool.guest.platform import platform_of
@@ -70,7 +70,7 @@ def argv_from_description(tree: Tree, *, binary: str) -> Alone:
             continue
         behind = _behind(node, node.id or f"n{number}", tree)
         arguments = {**device_arguments(place.bus.name if place.bus else None, node), **behind.properties}
-        other = SUBSTITUTES.get(node.driver)
+        other = substitute_of(node.driver, node.properties, str(tree.machine.get("arch")))
         if other is not None:
             stand_ins[place.name] = other
             arguments = {"driver": other, **substitute_properties(other, arguments)}

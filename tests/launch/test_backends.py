@@ -401,6 +401,15 @@ def test_the_store_of_uefi_variables_is_a_file_of_the_host() -> None:
     assert made == [{"driver": "uefi-vars-x64", "jsonfile": "/v.json"}] and other == [{"driver": "uefi-vars-x64"}]
 
 
+def test_what_kvm_alone_has_of_an_iommu_is_not_rehearsed() -> None:
+    iommu = "<iommu model='intel'><driver intremap='on' eim='{}'/></iommu>"
+    for eim, named in (("on", {"iommu0": "intel-iommu"}), ("off", {})):
+        line = line_of(guest_of(iommu.format(eim)), rehearse=True)
+        assert line.stand_ins == named
+        made = next(device.arguments for device in line.devices if device.name == "iommu0")
+        assert made["driver"] == "intel-iommu" and made.get("eim") != "on" and ("intremap" in made) is not bool(named)
+
+
 def test_a_tpm_proxy_opens_the_host_s_by_itself() -> None:
     tpm = "<tpm model='spapr-tpm-proxy'><backend type='passthrough'><device path='/dev/tpmrm9'/></backend></tpm>"
     given = guest_of(tpm, arch="ppc64", machine="pseries-7.2")

@@ -6,12 +6,14 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from mdtool.machine.values import is_on
 from mdtool.text import pattern
 
 #: driver -> what keeps its place on its bus
 SUBSTITUTES: Mapping[str, str] = {
     "vfio-pci": "pci-testdev",
     "vfio-pci-nohotplug": "pci-testdev",
+    "vfio-ccw": "virtio-rng-ccw",
     "scsi-block": "scsi-hd",
     "scsi-generic": "scsi-hd",
     "vhost-user-gpu-pci": "virtio-gpu-pci",
@@ -62,6 +64,18 @@ _COMMON = (
 KEPT = frozenset(_COMMON.split())
 #: what a substitute has not, though another one has
 _LACKS = {"pci-testdev": frozenset({"bootindex"}), "virtio-9p-pci": frozenset({"bootindex", "queue-size"})}
+
+
+def substitute_of(driver: str, properties: Mapping[str, Any], arch: str) -> str | None:
+    """The driver that keeps a device's place in a machine of ``arch``; None for a device that is there by itself.
+
+    >>> substitute_of("vfio-pci", {}, "x86_64"), substitute_of("vfio-pci", {}, "s390x")
+    ('pci-testdev', 'virtio-rng-pci')
+
+    An IOMMU whose ``eim`` KVM alone has is there without its properties.
+    """
+    other = driver if driver == "intel-iommu" and is_on(properties.get("eim")) else SUBSTITUTES.get(driver)
+    return "virtio-rng-pci" if other == "pci-testdev" and arch == "s390x" else other
 
 
 def substitute_properties(driver: str, properties: Mapping[str, Any]) -> dict[str, Any]:
