@@ -248,8 +248,10 @@ def test_a_device_that_qemu_refuses_is_told_at_its_line(via: str, guest: Path) -
 
 
 def test_a_disk_that_is_not_there_is_told_at_its_line(guest: Path, tmp_path: Path) -> None:
+    """QEMU has made its monitor by then; the socket does not stay."""
     (tmp_path / "disk.qcow2").unlink()
-    done = mdtool("launch", guest, "web01.yaml")
+    done = mdtool("launch", guest, "web01.yaml", "--qmp", "monitor")
+    assert not Path("monitor").exists()
     line = next(n for n, row in enumerate(guest.read_text().splitlines(), 1) if "<disk" in row)
     assert done.returncode == 2
     assert done.stderr.startswith(f"{guest}:{line}:5: error: QEMU refused") and "No such file" in done.stderr

@@ -140,6 +140,16 @@ def test_a_function_that_is_described_and_not_there_is_missing(booted: tuple[Qem
     ]
 
 
+def test_a_place_that_nobody_described_is_not_compared(booted: tuple[QemuProcess, Tree]) -> None:
+    """A device of <qemu:commandline> without addr=: QEMU chooses its place, and it is no other device."""
+    qemu, tree = booted
+    rng = replace(tree.by_name["rng0"].node, address=None)
+    left = changed(tree, "rng0", None)
+    found, view = enumeration(replace(left, devices=(*left.devices, rng)), tree, qemu.execute("query-pci"))
+    assert found == []
+    assert "rng0" in str(view.omitted)
+
+
 def _with(bus: Bus, name: str, node: Node) -> Bus:
     return replace(bus, devices=(*bus.devices, node)) if bus.name == name else bus
 

@@ -39,6 +39,14 @@ def changes(result: Result) -> list[str]:
     return [f"{step.action.value} {step.name}" for step in result.plan.steps if step.action is not Action.KEEP]
 
 
+def test_another_model_of_a_device_of_the_command_line_keeps_its_place() -> None:
+    """From conventional PCI to PCI Express too: libvirt would choose another slot, QEMU takes both on pcie.0."""
+    first = reconcile(guest("", "-device", "e1000,id=card,bus=pcie.0,addr=0x9"))
+    again = reconcile(guest("", "-device", "virtio-net-pci,id=card"), first.tree)
+    assert changes(again) == ["± card"]
+    assert again.tree.by_name["card"].address == ("pcie.0", "09.0")
+
+
 BEHIND = {
     "a port named port7": ("pcie-root-port,bus=pcie.0,addr=1c.0,chassis=31,id=port7", "edu,bus=port7,addr=00.0,id=card"),
     "a port named pci.7": ("pcie-root-port,bus=pcie.0,addr=1c.0,chassis=31,id=pci.7", "edu,bus=pci.7,addr=00.0,id=card"),
