@@ -267,3 +267,27 @@ def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
     assert target.read_text() == "new"
     assert target.stat().st_mode & 0o777 == 0o640
     assert [path.name for path in tmp_path.iterdir()] == ["guest.yaml"]
+
+
+@pytest.mark.parametrize("size", ["512M", "'512M'", "0.5G", "524288K", "512MiB", "536870912"])
+def test_sizes_are_read_as_people_write_them(size: str, tmp_path: Path) -> None:
+    """And stay so in the file, for as long as the memory stays."""
+    text = f"mdtool: machine/1\nmachine: {{type: pc-q35-7.2, arch: x86_64}}\nmemory: {{size: {size}}}\nbuses: {{}}\n"
+    tree = document_from_text(text, "g.yaml").tree
+    assert tree.memory["size"] == 512 << 20
+    assert rewritten(document_from_text(text, "g.yaml"), tree) == text
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("memory: {size: 512X}", "g.yaml:3:16: error: malformed value '512X'; expected bytes, or 512M, 16G"),
+        ("devices:", "g.yaml:3:9: error: nothing stands behind 'devices'; expected array, or no such key"),
+        ("devices: [{id: 5x, driver: edu}]", "malformed value '5x'; expected a letter, then letters"),
+        ('buses: {}\n--- {"mdtool": "pins/1",\n"a": {},\n "b": {}, "a": {}}', "g.yaml:6:1: error: pins: duplicate key 'a'"),
+    ],
+)
+def test_a_slip_of_the_hand_is_told_in_words(line: str, said: str) -> None:
+    with pytest.raises(MdtoolError) as caught:
+        document_from_text(f"mdtool: machine/1\nmachine: {{type: pc-q35-7.2, arch: x86_64}}\n{line}\n", "g.yaml")
+    assert said in str(caught.value)

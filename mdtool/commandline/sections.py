@@ -15,10 +15,10 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from mdtool.commandline.option import Option, bag_from_text, block_keys, split
-from mdtool.commandline.sizes import MIB, bytes_of
 from mdtool.errors import InputError
 from mdtool.limits import MAX_DIGITS
 from mdtool.machine.roles import NOT_THE_GUESTS, ON_OFF_AUTO, is_told, role
+from mdtool.machine.sizes import MIB, bytes_of
 from mdtool.machine.values import integer
 
 Section = dict[str, Any]

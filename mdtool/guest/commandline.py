@@ -11,10 +11,10 @@ from typing import Any
 
 from mdtool.commandline.option import Option, split
 from mdtool.commandline.sections import READ, flash_of, joined, sections_from_options, value_of
-from mdtool.commandline.sizes import MIB, bytes_of
 from mdtool.errors import InputError
 from mdtool.guest.model import Guest
 from mdtool.guest.xml import Element
+from mdtool.machine.sizes import MIB, bytes_of
 
 Sections = dict[str, dict[str, Any]]
 

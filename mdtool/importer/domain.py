@@ -10,12 +10,12 @@ from typing import Any
 from mdtool.commandline.option import Option, split
 from mdtool.commandline.placeholder.hostside import HostSide
 from mdtool.commandline.sections import TRACKS, sections_from_options
-from mdtool.commandline.sizes import MIB, bytes_of
 from mdtool.errors import Report
 from mdtool.guest.platform.cpu import TIMERS
 from mdtool.importer.flash import flash_options, flash_xml
 from mdtool.importer.markup import SWITCH, Keys, on, tag, text, yes
 from mdtool.importer.option_list import Said
+from mdtool.machine.sizes import MIB, bytes_of
 from mdtool.machine.tree import Tree
 from mdtool.machine.values import number
 from mdtool.qemu import arguments

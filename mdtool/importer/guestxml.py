@@ -11,7 +11,6 @@ from typing import Any
 from mdtool.commandline.option import Option, text_from_bag
 from mdtool.commandline.placeholder.hostside import Given, HostSide
 from mdtool.commandline.script import Command
-from mdtool.commandline.sizes import bytes_of
 from mdtool.errors import Report
 from mdtool.importer import domain
 from mdtool.importer.devices import (
@@ -22,6 +21,7 @@ from mdtool.importer.features import features
 from mdtool.importer.flash import flash_options
 from mdtool.importer.markup import Keys, NoWords, tag
 from mdtool.importer.option_list import Said
+from mdtool.machine.sizes import bytes_of
 from mdtool.machine.tree import Tree
 from mdtool.qemu.commandline import arch_of, binary_of
 from mdtool.records import replace

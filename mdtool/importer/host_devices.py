@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 
-from mdtool.commandline.sizes import bytes_of
 from mdtool.importer import char
 from mdtool.importer.markup import Keys, NoWords, on, tag, text
 from mdtool.importer.row import Made, One, Writer, boot_of, rom_of, transport, virtio_model
+from mdtool.machine.sizes import bytes_of
 from mdtool.machine.values import number
 
 

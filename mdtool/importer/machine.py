@@ -20,7 +20,6 @@ from mdtool.commandline.placeholder.hostside import Given, HostSide, in_folder
 from mdtool.commandline.placeholder.options import BACKENDS, without_host
 from mdtool.commandline.resolved import options_from_command
 from mdtool.commandline.script import Command
-from mdtool.commandline.sizes import bytes_of
 from mdtool.errors import MdtoolError, Position, QemuError, Report, Warn
 from mdtool.importer import domain
 from mdtool.importer.devices import (
@@ -47,6 +46,7 @@ from mdtool.launch.prepare import Prepared, version_of
 from mdtool.launch.rehearse import rehearsal
 from mdtool.machine.document import tree_with
 from mdtool.machine.roles import role
+from mdtool.machine.sizes import bytes_of
 from mdtool.machine.tree import Node, Tree
 from mdtool.machine.values import number
 from mdtool.qemu.dump import tree_from_raw

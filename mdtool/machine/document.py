@@ -144,7 +144,11 @@ def _pins(text: str, lines_before: int, file: str) -> dict[str, Any]:
         where = Position(file, lines_before + 1 + before.count("\n"), len(before) - before.rfind("\n"))
         raise InputError(f"{quoted(bad[0].lstrip(':[, '))} is no value", at=where, rule="limit-number")
     try:
-        pins = json.loads(body)
+        pins = json.loads(body, object_pairs_hook=_once)
+    except _Twice as error:
+        at = [found.start() for found in re.finditer(rf"{re.escape(json.dumps(error.args[0]))}\s*:", body)][-1:] or [0]
+        where = Position(file, lines_before + 1 + body.count("\n", 0, at[0]))
+        raise InputError(f"pins: duplicate key '{error.args[0]}'", at=where, rule="duplicate-key") from None
     except RecursionError:
         raise InputError("pins are nested too deep", at=Position(file, lines_before + 1), rule="limit-depth") from None
     except ValueError as error:
@@ -160,6 +164,18 @@ def _pins(text: str, lines_before: int, file: str) -> dict[str, Any]:
 
     validate_pins({"mdtool": PINS_FORMAT, **pins}, body, file, lines_before + 1)
     return pins
+
+
+class _Twice(Exception):
+    """A key that stands twice in an object of JSON."""
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        seen: set[str] = set()
+        raise _Twice(next(key for key, _ in pairs if key in seen or seen.add(key)))  # type: ignore[func-returns-value]
+    return found
 
 
 def _stray(pins: Mapping[str, Any], tree: Tree, text: str, end: int, file: str) -> Iterator[Warn]:

@@ -149,13 +149,24 @@ def _report(error: ValidationError, root: Any, file: str, report: Report) -> Non
     what, expect, rule = error.message[:_LONGEST], None, f"schema-{error.validator}"
     shown = quoted(node.value) if kind(node) == "scalar" else f"a {kind(node)}"
     if error.validator == "type":
-        what = f"{shown} is no {expected if isinstance(expected, str) else ' or '.join(expected)}"
+        wanted = expected if isinstance(expected, str) else " or ".join(expected)
+        what = f"{shown} is no {wanted}"
+        if kind(node) == "scalar" and not node.value:
+            what, expect = f"nothing stands behind '{error.absolute_path[-1]}'", f"{wanted}, or no such key"
     elif error.validator == "const":
         what, expect = f"{shown} is not understood", repr(expected)
     elif error.validator == "enum":
         what, expect = f"unknown value {shown}", "one of " + ", ".join(map(str, expected))
     elif error.validator == "pattern":
-        what, expect = f"malformed value {shown}", str(schema.get("description", expected))
+        what = f"malformed value {shown}"
+        expect = _FORMS.get(str(expected), str(schema.get("description", expected)))
     elif error.validator == "minimum":
         what, expect = f"{shown} is too small", f"{expected} or more"
     report.error(InputError(what, at=here, expected=expect, rule=rule))
+
+
+#: pattern -> what people call it
+_FORMS = {
+    "^[A-Za-z][A-Za-z0-9_.-]*$": "a letter, then letters, digits, '_', '.' and '-'",
+    "^[0-9]+([.][0-9]+)?([KMGTP](iB)?)?$": "bytes, or 512M, 16G",
+}

@@ -8,7 +8,7 @@ from typing import Any
 
 from mdtool.commandline.option import block_keys
 from mdtool.commandline.placeholder.hostside import HostSide
-from mdtool.commandline.sizes import bytes_of
+from mdtool.machine.sizes import bytes_of
 from mdtool.machine.values import number
 
 #: bytes; of flash files that are not there (Debian's OVMF 4M), and of ARM's virt, whose banks are of one size

@@ -25,11 +25,11 @@ from mdtool.commandline.placeholder.backends import (
 from mdtool.commandline.placeholder.drivers import SUBSTITUTES, VHOST_USER, substitute_properties
 from mdtool.commandline.placeholder.flash import flash_size, flash_unit, may_be_empty, path_of, size_here, takes_kernel
 from mdtool.commandline.placeholder.hostside import Given, HostSide
-from mdtool.commandline.sizes import MIB, bytes_of
 from mdtool.commandline.table import GUEST, KEPT, OPTIONS
 from mdtool.commandline.tcg import TCG_GIC, TCG_MEMORY
 from mdtool.machine.machines import PREFERRED, family_of
 from mdtool.machine.roles import role
+from mdtool.machine.sizes import MIB, bytes_of
 from mdtool.records import replace
 
 SHORT_DRIVES: Mapping[str, Mapping[str, str]] = {

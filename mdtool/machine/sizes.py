@@ -1,4 +1,4 @@
-"""Sizes as QEMU's options have them."""
+"""Sizes as QEMU's options, and people in a description, write them."""
 
 from __future__ import annotations
 
