@@ -137,37 +137,26 @@ class _Reconciler:
 
     def _kept(self, matching: Matching) -> dict[str, Place]:
         """What is in the description and not in the XML, and stays all the same."""
-        survivors = {match.place.name for match in matching.matches} | {
-            place.name for place in self.old.places if place.node.origin in (BUILTIN, MANUAL)
-        }
-        gone = {place.name for place in matching.gone}
-        kept: dict[str, Place] = {}
-
+        staying = {match.place.name for match in matching.matches}
+        staying |= {place.name for place in self.old.places if place.node.origin == MANUAL}
         names = {id(place.node): place.name for place in self.old.places}
-
-        def holds(place: Place) -> bool:
-            return any(
-                names[id(node)] in kept or (names[id(node)] in survivors and node.origin != BUILTIN)
-                for bus in place.node.buses
-                for node in bus.devices
-            )
-
-        for place in reversed(matching.gone):  # from the leaves: a port that holds a port that stays, stays
-            type_, _ = _provides(place.node)
-            implied = place.node.applied.get(
-                "@implied", place.node.origin is None
-            )  # of a dump: no element ever asked for it
-            foreign = place.node.origin is None and not type_ and not can_make(canonical_driver(place.node.driver))
-            if foreign or holds(place) or (type_ and implied and not (self.options.prune and place.name in gone)):
+        kept: dict[str, Place] = {}
+        for place in reversed(matching.gone):  # from the leaves: a port that holds what stays, stays
+            node = place.node
+            type_, _ = _provides(node)
+            holds = any(names[id(one)] in staying for bus in node.buses for one in bus.devices)
+            implied = node.applied.get("@implied", node.origin is None)  # of a dump: no element ever asked for it
+            foreign = node.origin is None and not type_ and not can_make(canonical_driver(node.driver))
+            if foreign or holds or (type_ and implied and not self.options.prune):
                 kept[place.name] = place
+                staying.add(place.name)
         # libvirt fills the gaps in the numbers of PCI controllers: what it would put there again stays.
-        highest = max(
-            [0, *(_pci_index(w.origin) for w in self.wanted), *(_pci_index(p.node.origin) for p in kept.values())]
-        )
+        origins = [*(w.origin for w in self.wanted), *(place.node.origin for place in kept.values())]
+        highest = max(map(_pci_index, origins), default=0)
         kept |= {place.name: place for place in matching.gone if 0 < _pci_index(place.node.origin) < highest}
-        staying = {place.node.id for place in kept.values()}
+        ids = {place.node.id for place in kept.values()}
         beside = (place for place in matching.gone if place.node.driver == "zpci")
-        return kept | {place.name: place for place in beside if place.node.properties.get("target") in staying}
+        return kept | {place.name: place for place in beside if place.node.properties.get("target") in ids}
 
     def _settled(self, w: Wanted, match: Match | None) -> Wanted:
         """A survivor with the place and the id that it has; a device that comes back with its old place as a wish."""
