@@ -276,11 +276,11 @@ def _commandline(source: str, access: Access) -> Tree:
 
 def _rehearsed(source: str, access: Access) -> Tree:
     """With origins, and a device that a rehearsal replaces as it was planned."""
-    from mdtool.qemu.arguments import firmware_of, with_sections
-    from mdtool.qemu.dump import as_planned, dump
-
     guest = guest_from_source(source, access)
     with rehearsal_of(source, access) as (session, plan):
+        from mdtool.qemu.arguments import firmware_of, with_sections  # loaded while QEMU started
+        from mdtool.qemu.dump import as_planned, dump
+
         tree = as_planned(dump(session, way=access.way, warn=access.warn), plan.tree, plan.stands_in)
     return with_sections(tree, firmware_of(guest, tree))
 

@@ -65,10 +65,13 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _tree(args: argparse.Namespace, described: Tree | None) -> Tree:
-    from mdtool.qemu.read import Way
     from mdtool.sources import guest_from_source, tree_from_source
 
-    access = replace(access_of(args), way=Way.WALK if args.thorough else None, tree=described)
+    access = replace(access_of(args), tree=described)
+    if args.thorough:
+        from mdtool.qemu.read import Way  # else what speaks to QEMU is loaded while that starts
+
+        access = replace(access, way=Way.WALK)
     if not args.xml:
         return tree_from_source(args.source, access)
     from mdtool.errors import Report

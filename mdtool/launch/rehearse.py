@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mdtool.guest.model import Guest
 from mdtool.launch.context import Context
@@ -21,7 +22,9 @@ from mdtool.launch.ways import DEFAULT
 from mdtool.machine.tree import Tree
 from mdtool.qemu.process import START_SECONDS, QemuProcess
 from mdtool.qemu.runtime import runtime_base
-from mdtool.qemu.session import Session
+
+if TYPE_CHECKING:
+    from mdtool.qemu.session import Session  # which is loaded while QEMU starts
 
 
 @contextmanager

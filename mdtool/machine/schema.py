@@ -6,7 +6,6 @@ valid is kept in the cache (``kept``), and of hints the hash, and the same text 
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
@@ -58,6 +57,8 @@ def validate_pins(pins: Mapping[str, Any], text: str, file: str, first: int) -> 
 
 def validate_hints(hints: Any, text: str, file: str) -> None:
     """Hold hints, read of ``text``, against their schema; raises InputError (or Errors) for what does not fit."""
+    import hashlib  # OpenSSL comes with it
+
     schema = resource("schemas", HINTS).read_bytes()
     mark = hashlib.sha256(schema + hashlib.sha256(text.encode(errors="surrogatepass")).digest()).hexdigest()
     if not known_hash(mark):

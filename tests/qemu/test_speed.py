@@ -81,6 +81,20 @@ def test_a_dump_and_its_verification_load_nothing_of_guest_xml(place: Path) -> N
             assert "qemu.qmp" in modules and not {"mdtool.guest.elements", "mdtool.reconcile"} & modules
 
 
+@pytest.mark.parametrize("words", [("dump", str(GUEST)), ("launch", str(GUEST), "guest.yaml", "--rehearse")],
+                         ids=lambda words: words[0])  # fmt: skip
+def test_what_speaks_to_qemu_is_loaded_while_it_starts(place: Path, words: tuple[str, ...]) -> None:
+    code = (
+        f"import subprocess, sys; sys.argv = ['mdtool', *{list(words)}]; start = subprocess.Popen.__init__\n"
+        "def watched(self, command, *more, **others):\n"
+        "    print('asyncio' in sys.modules, command[0], file=sys.stderr)\n    start(self, command, *more, **others)\n"
+        "subprocess.Popen.__init__ = watched\nfrom mdtool.cli import main\nmain()\nprint('asyncio' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=place, capture_output=True, text=True, timeout=PATIENCE)
+    started = [line for line in done.stderr.splitlines() if "qemu-system" in line]
+    assert [line.split()[0] for line in started] == ["False"] and done.stdout.splitlines()[-1] == "True", done.stderr
+
+
 def test_questions_go_in_one_write_and_none_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A dump writes as often as it waits, and asks of the machine and its CPU only what it makes something of."""
     asked: list[Question] = []
