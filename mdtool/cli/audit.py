@@ -9,14 +9,14 @@ import sys
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from mdtool.cli.findings import Finding, from_error, write
+from mdtool.cli.findings import Finding, data, from_error, write
 from mdtool.cli.many import DESCRIPTIONS, files_in
 from mdtool.cli.options import options
 from mdtool.cli.output import coloured, say
 from mdtool.cli.source import MACHINE, connect_argument
-from mdtool.errors import InputError, Position, Report
+from mdtool.errors import InputError, MdtoolError, Position, Report
 
 if TYPE_CHECKING:
     from mdtool.machine.tree import Tree
@@ -68,15 +68,21 @@ def run(args: argparse.Namespace) -> int:
     files = _files(args.sources)
     if args.fix:
         _check_fixable(files)
+    audits, errors = _audits(files, args)
     report = Report()
-    audits = _audits(files, args, report)
+    for error in errors.values():
+        report.error(error)
     if args.output_format == "jsonl":
-        for file, found in audits.items():
-            row = {"guest": file, "status": int(fails(found, args.fail_on))}
-            print(json.dumps({**row, "result": {**found.data(), "verdict": verdict(found)}}))
+        for file in files:
+            row: dict[str, Any] = {"guest": file, "status": 2, "result": None}
+            if (found := audits.get(file)) is None:
+                row |= {"errors": [data(one) for one in from_error(errors[file])]}
+            else:
+                row |= {"status": int(fails(found, args.fail_on)), "result": {**found.data(), "verdict": verdict(found)}}
+            print(json.dumps(row))
     elif args.json:
-        data = {file: found.data() for file, found in audits.items()}
-        print(json.dumps(next(iter(data.values())) if len(files) == 1 and data else data, indent=1))
+        found_of = {file: found.data() for file, found in audits.items()}
+        print(json.dumps(next(iter(found_of.values())) if len(files) == 1 and found_of else found_of, indent=1))
     elif args.output_format != "text":
         write([*_findings(audits), *(one for error in report.errors for one in from_error(error))], args.output_format)
     elif len(files) > 1:
@@ -112,22 +118,27 @@ def _findings(audits: Mapping[str, Audit]) -> list[Finding]:
     return found
 
 
-def _audits(files: list[str], args: argparse.Namespace, report: Report) -> dict[str, Audit]:
-    """The audit of each file, some at once; one that does not start keeps no other from being looked at."""
+def _audits(files: list[str], args: argparse.Namespace) -> tuple[dict[str, Audit], dict[str, MdtoolError]]:
+    """The audit of each file, some at once; one that does not start keeps no other from being looked at: its error."""
     jobs = args.jobs if args.jobs > 0 else min(2, os.cpu_count() or 1)
     audits: dict[str, Audit] = {}
+    errors: dict[str, MdtoolError] = {}
     trees: dict[str, Tree] = {}
     for file in files:  # a rehearsal handles signals, which is the main thread's
-        with report.step():
+        try:
             trees[file] = _tree(file, args)
+        except MdtoolError as error:
+            errors[file] = error
     with ThreadPoolExecutor(max_workers=min(jobs, len(files))) as pool:
         running = {file: pool.submit(_audit, tree, args) for file, tree in trees.items()}
         for number, (file, future) in enumerate(running.items(), 1):
-            with report.step():
+            try:
                 audits[file] = future.result()
+            except MdtoolError as error:
+                errors[file] = error
             if len(files) > 1 and sys.stderr.isatty():
                 say(f"{number} of {len(files)}: {file}")
-    return audits
+    return audits, errors
 
 
 def _files(names: list[str]) -> list[str]:

@@ -136,6 +136,14 @@ def test_a_pipe_in_a_folder_is_none_of_ours(guests: Path) -> None:
     assert mdtool(guests, "check", ".").returncode == 0
 
 
+def test_a_guest_that_cannot_be_audited_has_a_line_too(guests: Path) -> None:
+    (guests / "g1.yaml").write_text("mdtool: machine/1\nbuses: [")
+    done = mdtool(guests, "audit", ".", "--qemu", "/none", "--output-format", "jsonl")
+    found = {name: (row["status"], row["result"], row["errors"][0]["what"]) for name, row in lines(done).items()}
+    assert done.returncode == 2 and len(found) == 5 and all(row[:2] == (2, None) for row in found.values())
+    assert found["g1.yaml"][2].startswith("not YAML") and "/none" in found["g2.yaml"][2]
+
+
 def test_one_by_one_stops_at_the_first_failure(guests: Path) -> None:
     """apply: guests after the one that failed are as they were; here none has a monitor at all."""
     (guests / "below" / "g4.xml").write_text(guest(4, (1, 7)))

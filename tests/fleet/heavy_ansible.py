@@ -242,7 +242,7 @@ def _audit(fleet: Fleet) -> None:
         "audit", "-e", "mdtool_hosts=alpha,beta", "-e", "mdtool_qemu=/usr/bin/qemu-system-x86_64"
     )
     assert status == 0 and all(row["changed"] == 0 for row in recap.values()), text
-    assert text.count("/guests/web.yaml") >= 2 and '"same"' in text, text
+    assert text.count("/guests/web.yaml") >= 2 and '"same"' in text and '"alpha": [' in text, text
 
 
 def test_the_collection_is_well_formed(fleet: Fleet) -> None:

@@ -55,13 +55,13 @@ guests:
   returned: always
   type: dict
 verdicts:
-  description: Each verdict, with the descriptions that it is about.
+  description: Each verdict, with the descriptions that it is about; C(error) for one that could not be audited.
   returned: always
   type: dict
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.mdtool.machine.plugins.module_utils.mdtool import ARGUMENTS, Mdtool, flags
+from ansible_collections.mdtool.machine.plugins.module_utils.mdtool import ARGUMENTS, Mdtool, flags, said
 
 
 def main():
@@ -83,12 +83,17 @@ def main():
     words = ["audit", *flags(params, "qemu", "qemu_root", "against", "fail_on", "connect")]
     words += [] if params["causes"] else ["--no-causes"]
     words += [] if params["migration"] else ["--no-migration"]
-    status, rows, messages = mdtool.run(*words, "--output-format", "jsonl", "--", *params["sources"])
+    words += ["--output-format", "jsonl", "--", *params["sources"]]
+    status, rows, messages = mdtool.run(*words, good=(0, 1, 2))
     rows = [rows] if isinstance(rows, dict) else rows or []
-    verdicts = {}
+    verdicts, guests, errors = {}, {}, []
     for row in rows:
-        verdicts.setdefault(row["result"]["verdict"], []).append(row["guest"])
-    guests = {row["guest"]: row["result"] for row in rows}
+        if "guest" in row:
+            guests[row["guest"]] = row["result"]
+            verdicts.setdefault((row["result"] or {"verdict": "error"})["verdict"], []).append(row["guest"])
+        errors += row.get("errors", [] if "guest" in row else [row])
+    if status == 2:  # the others' verdicts are there all the same
+        module.fail_json(msg=said(errors) or messages, errors=errors, guests=guests, verdicts=verdicts, stderr=messages)
     if status and params["fail_on"]:
         module.fail_json(msg="guests will see a difference", guests=guests, verdicts=verdicts, stderr=messages)
     module.exit_json(changed=False, guests=guests, verdicts=verdicts)
