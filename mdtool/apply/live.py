@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from mdtool.commandline.process import arguments_of
 from mdtool.errors import ConflictError, InputError, MdtoolError, QemuError
 from mdtool.machine.buses.arguments import device_arguments
 from mdtool.machine.tree import Node, Place, Tree
@@ -203,6 +204,7 @@ class _Live:
         hot(step)
         before, after = self._place(self.old, step), self._place(self.new, step)
         self._bus_of(after)
+        self._backend(after)
         self._unplug(before)
         self._plug(after)
 
@@ -240,7 +242,16 @@ class _Live:
         made = self.behind(place.node)
         if made.secrets or made.processes or made.machine:
             raise Left("its host side has to be set up before QEMU starts")
+        if made.spawns and not self._may_spawn():
+            raise Left("QEMU would have to start a program for it, for which its sandbox would end it")
         return made
+
+    def _may_spawn(self) -> bool:
+        """Whether QEMU's arguments are known, and its sandbox does not kill it where it starts a program."""
+        try:
+            return self.session.pid is not None and not any("spawn=deny" in one for one in arguments_of(self.session.pid))
+        except OSError:
+            return False
 
     def _backend_added(self, flag: str, value: str) -> Callable[[], object]:
         """Give QEMU one backend; returns how to take it back."""
