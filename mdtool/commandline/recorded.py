@@ -10,6 +10,7 @@ import os
 import signal
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -21,15 +22,29 @@ from mdtool.text import pattern
 
 SECONDS = 60
 _PROGRAMS = ("qemu-kvm", "kvm", "qemu")
-_WHOLE_PATH = pattern(r"(?<![\w$}*])/[\w./+-]*/(qemu-system-[\w-]+|qemu-kvm|kvm)(?![\w/-])")
+#: what keeps a script from finding the programs in QEMU's place: a whole path, another PATH, a shell that makes its own
+_ELSEWHERE = pattern(
+    r"(?<![\w$}*])(/[\w./+-]*/(?:qemu-system-[\w-]+|qemu-kvm|kvm)(?![\w/.-]))"
+    r"|(?<![\w$])PATH=([^\s;&|]*)|\b(?:ba|da|z)?sh[ \t]+(?:-\w*l|--login)|\benv[ \t]+-i"
+)
 #: writes the folder, standard input where QEMU reads it, and the words, each with a NUL behind it
 _RECORD = """#!/bin/sh
 before=; for word; do case "$word" in
   -version|--version|-help|--help|-h) exec {real} "$word" ;;
   help|*,help|\\?) case "$before" in -name|-append|[!-]*) ;; -*) exec {real} "$before" "$word" ;; esac ;;
 esac; before=$word; done
-{{ printf '%s\\0' "$PWD" "{name}"; for word; do printf '%s\\0' "$word"; done; }} > "{folder}/$$.words"
 for word; do [ "$word" != /dev/stdin ] || cat > "{folder}/$$.stdin"; done
+{{ printf '%s\\0' "$PWD" "{name}"; for word; do printf '%s\\0' "$word"; done; }} > "{folder}/$$.part"
+mv "{folder}/$$.part" "{folder}/$$.words"
+"""
+#: programs that may not be here, may not be run by anyone, or start others elsewhere, where they are not found by PATH
+_WRAPPERS = ("numactl", "taskset", "chrt", "cgexec", "systemd-run", "firejail", "setpriv", "su", "runuser", "screen", "gdb")
+_WRAPPER = """#!/bin/sh
+before=; n=0; for word; do n=$((n + 1)); case "$before {name}" in "-c su"|"-c runuser") exec sh -c "$word" ;; esac
+before=$word; case "${{word##*/}}" in qemu-system-*|qemu-kvm|kvm|qemu)
+  [ ! -x "{programs}/${{word##*/}}" ] || {{ shift $n; exec "{programs}/${{word##*/}}" "$@"; }} ;;
+esac; done
+exec {real} "$@"
 """
 _AS_ROOT = """#!/bin/sh
 while :; do case "$1" in
@@ -44,13 +59,16 @@ exec "$@"
 def command_by_running(path: str, report: Report, say: Warned) -> Command:
     """QEMU's command line, from a run of the script; ``say`` is told before it is run.
 
-    Raises InputError where the script starts no QEMU, does not end, or names QEMU by its whole path: that would start it.
+    Raises InputError where the script starts no QEMU, does not end, or would start QEMU itself.
     """
     text = text_from_file(path)
-    if found := _WHOLE_PATH.search(text):
-        at = Position(path, text.count("\n", 0, found.start()) + 1, found.start() - text.rfind("\n", 0, found.start()))
-        what = f"{found[0]} would be started: a script that is run must find QEMU by its name"
-        raise InputError(what, at=at, expected=found[1], rule="script-run")
+    for found in _ELSEWHERE.finditer(text):
+        if not found[1] or _is_program(found[1]) if not found[2] else _hides(found[2]):
+            at = Position(path, text.count("\n", 0, found.start()) + 1, found.start() - text.rfind("\n", 0, found.start()))
+            what = (
+                f"{found[0].strip()} would start QEMU itself: a script that is run must find it by its name, first on PATH"
+            )
+            raise InputError(what, at=at, rule="script-run")
     with tempfile.TemporaryDirectory(prefix="mdtool-run-") as name:
         folder = Path(name)
         for part in ("bin", "words", "run"):
@@ -67,10 +85,29 @@ def command_by_running(path: str, report: Report, say: Warned) -> Command:
         return _command(found_words[0], path, str(folder / "run"))
 
 
+def _is_program(path: str) -> bool:
+    return os.path.isfile(path) and os.access(path, os.X_OK)
+
+
+def _hides(value: str) -> bool:
+    """Whether a QEMU may be found in a PATH before the programs in its place.
+
+    >>> _hides("$PATH:/opt"), _hides("/nowhere:${PATH}"), _hides("$HOME/bin:$PATH")
+    (False, False, True)
+    """
+    for folder in value.strip("\"'").split(":"):
+        if folder in ("$PATH", "${PATH}", ""):
+            return False
+        if "$" in folder or any(map(_is_program, map(str, Path(folder).glob("*[qk][ev]m*")))):
+            return True
+    return False
+
+
 def _programs(folder: Path) -> None:
     """The programs in place of others, first on PATH."""
     names = {*_PROGRAMS, *_on_path()}
     texts = {name: _RECORD.format(real=_real(name), folder=folder / "words", name=name) for name in names}
+    texts |= {name: _WRAPPER.format(name=name, real=_real(name), programs=folder / "bin") for name in _WRAPPERS}
     texts |= dict.fromkeys(("sudo", "doas", "pkexec"), _AS_ROOT)
     for name, text in texts.items():
         file = folder / "bin" / name
@@ -116,14 +153,24 @@ def _run(path: str, folder: Path) -> None:
         )
     try:
         process.wait(SECONDS)
+        _in_the_background(process.pid, folder / "words")
     except subprocess.TimeoutExpired:
-        if not any((folder / "words").iterdir()):
+        if not any((folder / "words").glob("*.words")):
             what = f"{path} did not end within {SECONDS} s, and started no QEMU"
             raise InputError(what, at=Position(path, 1), rule="script-run") from None
     finally:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
+
+
+def _in_the_background(group: int, words: Path) -> None:
+    """Wait until a QEMU that the script left behind has written its words, or nothing of the script runs any more."""
+    last = time.monotonic() + SECONDS / 6
+    with suppress(ProcessLookupError):
+        while not any(words.glob("*.words")) and time.monotonic() < last:
+            os.killpg(group, 0)
+            time.sleep(0.02)
 
 
 def _command(words: Path, path: str, scratch: str) -> Command:
@@ -133,4 +180,4 @@ def _command(words: Path, path: str, scratch: str) -> Command:
     at = Position(path, 1)
     stdin = words.with_suffix(".stdin")
     given = Word(stdin.read_text(errors="replace"), at) if stdin.exists() else None
-    return Command(tuple(Word(text, at) for text in said), folder, stdin=given)
+    return Command(tuple(Word(text.replace(scratch, os.getcwd()), at) for text in said), folder, stdin=given)

@@ -40,6 +40,10 @@ _Sliced = TypeVar("_Sliced", str, list[str])
 Pieces = list[tuple[str, bool]]
 
 
+class _Apart(list[str]):
+    """Words that are not to be split again."""
+
+
 class Unknown(Exception):
     """A word that only a run can tell."""
 
@@ -168,6 +172,8 @@ class Shell:
     def _pieces(self, part: Part, first: bool) -> Pieces:
         if part.kind == "name":
             values = self._expanded(part.text, part.quoted)
+            if isinstance(values, _Apart):
+                return [(value, False) for value in values]
             return [(value, not part.quoted) for value in values] if part.quoted else [(" ".join(values), True)]
         if part.kind == "run":
             return [(self.printed(part.body, part.text), not part.quoted)]
@@ -198,6 +204,8 @@ class Shell:
         if text == "#":
             return [str(len(self._positional("$#")))]
         whole = index in ("@", "*") or name in ("@", "*")
+        if prefix == "!" and whole and isinstance(value := self.state.variables.get(name), dict):
+            return list(value)
         if prefix == "!":
             raise Unknown(f"what ${{{text}}} is")
         if sign and sign.strip(":") in ("-", "=", "+", "?") and sign != ":":
@@ -276,14 +284,15 @@ class Shell:
             values = [] if known == {} else self._values(name, index)
             is_set = any(values) if sign[0] == ":" else bool(values)
         except Unknown:
-            if isinstance(known, str) or isinstance(self.state.positional, str) or self.state.sourced or sign[-1] in "+?":
+            if isinstance(known, str) or isinstance(self.state.positional, str) or self.state.sourced or sign[-1] == "?":
                 raise
-            self.say(f"${name} is not set in the script: its default, {operand!r}, was taken")
+            taken = "it was taken as not set" if sign[-1] == "+" else f"its default, {operand!r}, was taken"
+            self.say(f"${name} is not set in the script: {taken}")
             values, is_set = [], False
         if sign[-1] == "?" and not is_set:
             raise Unknown(f"${name} is set outside of the script")
         if is_set != (sign[-1] == "+"):
-            return values if is_set else []
+            return values if is_set or index in ("@", "*") or not quoted else [""]
         found = self._operand(operand, quoted)
         if sign[-1] == "=":
             self.state.variables[name] = {"0": " ".join(found)}
@@ -295,15 +304,21 @@ class Shell:
             self.report.warn(what, rule="script-variable")
 
     def _operand(self, text: str, quoted: bool) -> list[str]:
+        if quoted and '"' in text and "$(" in text:
+            raise Unknown(f"what {text} is")
         try:
-            parts = parts_from_text(text, quoted=quoted)
+            parts = parts_from_text(re.sub(r'(\\.)|"', r"\1", text) if quoted else text, quoted=quoted)
         except SyntaxFault:
             raise Unknown(f"what {text} is") from None
         if quoted:
-            return [self.text(parts)]
-        if any(part.quoted and re.search(r"\s", self.text([part])) for part in parts):
-            raise Unknown(f"what {text} is")
-        return [" ".join(self._words(parts))]
+            return _Apart(self._words(parts) or [""])
+        words: list[list[Part]] = [[]]
+        for part in parts:
+            if not part.quoted and part.text.isspace():
+                words.append([])
+            else:
+                words[-1].append(part)
+        return _Apart(text for parts in words for text in self._words(parts))
 
     def _changed(self, value: str, sign: str, operand: str) -> str:
         """${NAME#pattern} and what else changes a text."""
@@ -435,14 +450,14 @@ class Shell:
             return node.value
         if isinstance(node, ast.Name):
             return self.sum((self._values(node.id, None) or ["0"])[0])
-        if isinstance(node, ast.UnaryOp) and (unary := _UNARY.get(type(node.op))):
+        if isinstance(node, ast.UnaryOp) and (unary := _OPERATORS.get(type(node.op))):
             return int(unary(self._value(node.operand)))
         if isinstance(node, ast.BoolOp):
             values = [self._value(one) for one in node.values]
             return int(all(values) if isinstance(node.op, ast.And) else any(values))
-        if isinstance(node, ast.Compare) and len(node.ops) == 1 and (compare := _COMPARED.get(type(node.ops[0]))):
+        if isinstance(node, ast.Compare) and len(node.ops) == 1 and (compare := _OPERATORS.get(type(node.ops[0]))):
             return int(compare(self._value(node.left), self._value(node.comparators[0])))
-        if isinstance(node, ast.BinOp) and (binary := _BINARY.get(type(node.op))):
+        if isinstance(node, ast.BinOp) and (binary := _OPERATORS.get(type(node.op))):
             left, right = self._value(node.left), self._value(node.right)
             if (left < 0 or right < 0) and isinstance(node.op, (ast.FloorDiv, ast.Mod)):
                 raise ValueError  # which C rounds to 0
@@ -450,25 +465,11 @@ class Shell:
         raise ValueError
 
 
-_UNARY: Mapping[Any, Callable[[int], int]] = {
-    ast.UAdd: operator.pos,
-    ast.USub: operator.neg,
-}
-_BINARY: Mapping[Any, Callable[[int, int], int]] = {
-    ast.Add: operator.add,
-    ast.Sub: operator.sub,
-    ast.Mult: operator.mul,
-    ast.FloorDiv: operator.floordiv,
-    ast.Mod: operator.mod,
-}
-_COMPARED: Mapping[Any, Callable[[int, int], bool]] = {
-    ast.Eq: operator.eq,
-    ast.NotEq: operator.ne,
-    ast.Lt: operator.lt,
-    ast.LtE: operator.le,
-    ast.Gt: operator.gt,
-    ast.GtE: operator.ge,
-}
+_OPERATORS: Mapping[Any, Callable[..., int]] = {
+    ast.UAdd: operator.pos, ast.USub: operator.neg, ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul,
+    ast.FloorDiv: operator.floordiv, ast.Mod: operator.mod, ast.Eq: operator.eq, ast.NotEq: operator.ne,
+    ast.Lt: operator.lt, ast.LtE: operator.le, ast.Gt: operator.gt, ast.GtE: operator.ge,
+}  # fmt: skip
 
 
 def _alternatives(text: str) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -47,6 +48,7 @@ FOLLOWED = {
     "eval": 'A="-device a"\neval \'A="-device b"\'\n',
     "unset": 'A="-device a"\nunset A\nL=(-device c)\n',
     "default": 'X=""\nA="-device ${X:-${Y:-a}} ${X:+n} ${X-s}${Z:=z}$Z"\n',
+    "default-words": 'D=d\nE=("a b" c)\nL=(${D:+-drive "f $D" -S} "${E[@]+"${E[@]}"}" ${E[@]+"${E[@]}"} "${A:+y}" "${N:-"x y"}" ${N:+z} ${1+"$@"})\n',
     "stripped": "F=/a/b.tar.gz\nL=(${F##*/} ${F%.*} ${F%%.*} ${F#*/} ${F/a/c} ${#F})\n",
     "printed": 'F=/a/b.img\nL=("$(basename "$F" .img)" "$(dirname $F)" "$(cd /usr/.. && pwd)" "$(echo $(echo x))")\n',
     "braces": "L=(-device e,mac={1,2} {1..3})\n",
@@ -162,7 +164,14 @@ def test_a_script_is_run_with_a_qemu_that_starts_nothing(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
-    ("text", "rule"), [("true\n", "script-qemu"), ("true\n/usr/bin/qemu-system-x86_64 -S\n", "script-run")]
+    ("text", "rule"),
+    [
+        ("[ -w /dev/kvm ]\n", "script-qemu"),
+        (f"true\n{shutil.which('qemu-system-x86_64')} -S\n", "script-run"),
+        ("export PATH=$HOME/bin:$PATH\nqemu-system-x86_64 -S\n", "script-run"),
+        (f"PATH={os.path.dirname(shutil.which('qemu-system-x86_64') or '')}\nqemu-system-x86_64 -S\n", "script-run"),
+        ("bash -lc 'qemu-system-x86_64 -S'\n", "script-run"),
+    ],
 )
 def test_a_script_that_cannot_be_run_so(text: str, rule: str, tmp_path: Path) -> None:
     (tmp_path / "vm.sh").write_text(text)
@@ -180,3 +189,15 @@ def test_a_script_is_run_only_where_that_is_asked_for(tmp_path: Path, capsys: py
     assert mdtool("import", "--run", script, *files) == 0
     assert (tmp_path / "ran").exists()
     assert "running" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["(sleep 0.1; qemu-system-x86_64 -m 1) &", "systemd-run --user qemu-system-x86_64 -m 1", "su - vm -c 'qemu-system-x86_64 -m 1'",
+     "PATH=$PATH:/opt numactl -N 0 qemu-system-x86_64 -m 1", 'qemu-system-x86_64 -m 1 -hda "$PWD/d"'],
+)  # fmt: skip
+def test_no_qemu_of_a_script_is_missed(line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "vm.sh").write_text(f"#!/bin/bash\n{line}\n")
+    command = command_by_running("vm.sh", Report(), lambda _: None)
+    assert [word.text for word in command.words[1:]] in (["-m", "1"], ["-m", "1", "-hda", f"{tmp_path}/d"])
