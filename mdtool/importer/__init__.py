@@ -1,14 +1,14 @@
 """``mdtool import``: an existing QEMU command line becomes a guest XML and a description.
 
-    script     the words of a command line, in a script, a file, or a process
-    options    the options, each with its place; -readconfig, -set, secrets
-    table      what becomes of each option: one row an option
-    null       the same options with nothing of the host behind them
-    machine    the machine that QEMU makes of them, read, and the XML beside it
-    things     the devices of that machine: walked, named, matched with the options that made them
-    readback   the XML read back, and the import tried in a rehearsal
-    elements   a device as an element: one row a kind; block, net, char, display are what is behind one
-    domain     everything outside of <devices>
+    machine     the machine that QEMU makes of the options, read, and the XML beside it
+    devices     the devices of that machine: walked, named, matched with the options that made them
+    elements    a device as an element: one row a kind; block, flash, net, char, display, host_devices are behind some
+    domain      everything outside of <devices>; features is a part of it
+    guestxml    the elements in one text
+    readback    the XML read back, and the import tried in a rehearsal
+
+The options come from ``commandline``: ``script`` finds the command line in a script, a file or a process, ``placeholder``
+makes the options that have nothing of the host behind them.
 
 The machine is not guessed from the options: QEMU itself is started with them, paused, with null back ends, and dumped.  So
 every default and every address is there that the script's guest has today.  The XML then gets an element for each device
