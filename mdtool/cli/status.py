@@ -20,10 +20,10 @@ example:
   in step                       XML, description, libvirt and the running machine agree
   XML edited, not reconciled    mdtool reconcile NAME.xml NAME.yaml, or mdtool edit NAME
   not defined in libvirt yet    mdtool apply NAME.xml NAME.yaml --source libvirt:NAME
-  needs a power cycle           mdtool apply ... --restart
+  needs a power cycle           mdtool apply ... does live what can be done so, and all of it with --restart
   the running machine differs   something was plugged or changed beside mdtool: mdtool verify says what
   not adopted                   mdtool adopt NAME DIR
-  gone from libvirt             its files are still here
+  gone from libvirt             its files are still here: git rm 'NAME.*', or mdtool adopt DIR where it was renamed
 
 Exit status: 0 all are in step, 1 some are not, 2 an error.
 """

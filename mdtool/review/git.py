@@ -52,8 +52,11 @@ def set_up(patterns: Sequence[str] = PATTERNS, *, everywhere: bool = False, remo
     new = "".join(f"{line}\n" for line in (kept if remove else [*kept, *ours]))
     if new != old:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_file(path, new)
-        done.append(f"wrote {path}")
+        if new:
+            write_file(path, new)
+        else:
+            path.unlink()
+        done.append(f"{'wrote' if new else 'removed'} {path}")
     return done
 
 
