@@ -14,7 +14,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
-from xml.sax.saxutils import quoteattr
 
 from mdtool.compare import Difference, comparison, guest_visible
 from mdtool.errors import ConflictError, MdtoolError, QemuError
@@ -82,6 +81,8 @@ def _manual(tree: Tree) -> Iterator[str]:
     ]
     if not manual:
         return
+    from xml.sax.saxutils import quoteattr  # all of urllib comes with it
+
     yield f"  <qemu:commandline xmlns:qemu='{NAMESPACE}'>\n"
     for place in manual:
         made = device_arguments(place.bus.name if place.bus else None, place.node, place.parent)
@@ -90,6 +91,8 @@ def _manual(tree: Tree) -> Iterator[str]:
 
 
 def _overrides(overrides: Overrides) -> Iterator[str]:
+    from xml.sax.saxutils import quoteattr
+
     yield f"  <qemu:override xmlns:qemu='{NAMESPACE}'>\n"
     for id, properties in sorted(overrides.items()):
         yield f"    <qemu:device alias={quoteattr(id if id.startswith(USER) else USER + id)}>\n      <qemu:frontend>\n"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from xml.sax.saxutils import escape, quoteattr
+from html import escape
 
 from mdtool.records import dataclass, field
 from mdtool.review.diff import SYMBOLS
@@ -93,7 +93,7 @@ def svg(items: Sequence[Item], headline: str, changes: Sequence[Line] = ()) -> s
     body, width, height = drawing(items, headline, changes)
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" class="mdtool" viewBox="0 0 {width} {height}" width="{width}" '
-        f'height="{height}" role="img" aria-label={quoteattr(headline)}>'
+        f'height="{height}" role="img" aria-label="{escape(headline)}">'
         f"<title>{escape(headline)}</title><style>{style()}</style>{body}</svg>\n"
     )
 
@@ -188,7 +188,7 @@ def _card(box: _Box) -> str:
         f'<text class="at" x="{end}" y="19" text-anchor="end">{escape(_cut(item.called, 16))}</text>' if item.called else ""
     )
     return (
-        f'<g class="{classes}" data-name={quoteattr(item.name)} transform="translate({box.x} {box.top})">'
+        f'<g class="{classes}" data-name="{escape(item.name)}" transform="translate({box.x} {box.top})">'
         f"<title>{escape(notes)}</title>"
         f'<rect class="face" width="{CARD}" height="{HEIGHT}" rx="8"/><rect class="tint" x="5" y="7" width="4" '
         f'height="{HEIGHT - 14}" rx="2"/>'
