@@ -222,6 +222,7 @@ _CARRIED: Mapping[str, Callable[[Option], Option | None]] = {
     "smp": lambda _: None,
     "m": lambda _: None,
     "rtc": _date,
+    "set": lambda option: None if str(option.value).startswith("device.") else option,
     "boot": lambda option: _without(option, _BOOT),
     "smbios": _file_of,
     "fw_cfg": _unless_read,

@@ -1,4 +1,4 @@
-"""``<qemu:override>``: properties that a person sets on libvirt's devices, by the device's alias.
+"""``<qemu:override>`` and ``-set``: properties that a person sets on libvirt's devices, by the device's alias.
 
 <qemu:device alias='net0'><qemu:frontend>
   <qemu:property name='vectors' type='unsigned' value='2'/>      type='remove' takes one away
@@ -7,7 +7,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import pairwise
 
 from mdtool.errors import InputError, Report, choices
 from mdtool.guest.engine import with_host_side
@@ -28,6 +30,7 @@ _TYPES: Mapping[str, Callable[[str], Value]] = {
 
 def overridden(guest: Guest, wanted: Sequence[Wanted], report: Report) -> list[Wanted]:
     """The devices, which have their ids, with what the XML overrides; what fits none is an error in ``report``."""
+    wanted = _set(guest, wanted)
     found = {device.get("@alias") or "": device for device in _inside([guest.domain], "override", "device")}
     if not found:
         return list(wanted)
@@ -37,6 +40,27 @@ def overridden(guest: Guest, wanted: Sequence[Wanted], report: Report) -> list[W
             what = f"<qemu:override>: no device has the alias '{alias}'"
             report.error(InputError(what, at=device.position, expected=choices(map(str, known - {None})), rule="override"))
     return [_with(one, found[one.id], report) if one.driver and one.id in found else one for one in wanted]
+
+
+def _set(guest: Guest, wanted: Sequence[Wanted]) -> list[Wanted]:
+    """The devices with what ``-set device.ID.PROPERTY=VALUE`` says: QEMU itself finds no device that came as JSON."""
+    found: dict[str, dict[str, Value]] = {}
+    for flag, argument in pairwise(guest.arguments):
+        match = re.fullmatch(r"device\.(.+)\.([^.=]+)=(.*)", argument.get("@value") or "", re.DOTALL)
+        if (flag.get("@value") or "").lstrip("-") != "set" or match is None:
+            continue
+        if match[1] not in {one.id for one in wanted if one.driver}:
+            what = f"-set: no device has the id '{match[1]}'"
+            raise InputError(what, at=argument.position, rule="override")
+        from mdtool.commandline.sections import value_of  # few guests have one
+
+        found.setdefault(match[1], {})[match[2]] = value_of(match[3])
+    return [
+        with_host_side(replace(one, properties={**one.properties, **found[one.id]}))
+        if one.driver and one.id in found
+        else one
+        for one in wanted
+    ]
 
 
 def _with(one: Wanted, device: Element, report: Report) -> Wanted:

@@ -29,7 +29,7 @@ from mdtool.files import on_path
 from mdtool.guest.commandline import groups, option_of, text_of, undescribed
 from mdtool.guest.machines import emulator, machines_of
 from mdtool.guest.model import QEMU_NS, Guest, Wanted
-from mdtool.guest.platform import check_domain, platform_of
+from mdtool.guest.platform import platform_of
 from mdtool.guest.platform.firmware import Copy
 from mdtool.guest.platform.units import names
 from mdtool.guest.xml import Element
@@ -37,7 +37,7 @@ from mdtool.launch.backends import NO_DEVICE, backend_of, check_carried, implied
 from mdtool.launch.backends.base import Backend, Host, Secret, numbered
 from mdtool.launch.backends.process import process_options
 from mdtool.launch.context import TO_SHOW, Context
-from mdtool.launch.rehearse_backends import implied_silence, rehearsed, rehearsed_option
+from mdtool.launch.rehearse_backends import implied_silence, rehearsed, rehearsed_option, substitutes
 from mdtool.machine.buses.arguments import device_arguments
 from mdtool.machine.buses.providers import TYPES
 from mdtool.machine.tree import BUILTIN, MANUAL, Place, Tree
@@ -193,8 +193,10 @@ def _host_sides(
     guest = host.guest
     sides = _Sides((implied_silence if context.rehearse else implied_audio)(host))
     make = rehearsed if context.rehearse else backend_of
-    for element in guest.devices if not context.rehearse else ():
-        check_carried(element, report)
+    if context.rehearse:
+        sides.by_name.update(substitutes(nodes.values(), guest.arch))
+    else:
+        check_carried(guest, report)
     for element, found in _elements(guest, nodes, wanted):
         with report.step():
             made = make(element, found.node if found is not None else None, host)
@@ -214,8 +216,6 @@ def _host_sides(
             sides.positions[want.id or want.origin] = want.position
     with report.step():
         sides.served = process_options(guest, host.version, rehearse=context.rehearse)
-    if not context.rehearse:
-        check_domain(guest, report)
     return sides
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import socket
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -73,7 +73,7 @@ def prepared(
         via=via,
         handover=handed_over(found, via, line.binary),
         positions={name: place for name, place in {**behind, **places}.items() if place is not None},
-        stands_in=frozenset({*line.stand_ins, *line.left_out}),
+        stands_in=frozenset({*line.stand_ins, *line.left_out, *_as_made(line.stand_ins)}),
         commandline=line,
         is_rehearsal=context.rehearse,
     )
@@ -121,6 +121,13 @@ def version_of(binary: str) -> tuple[int, ...]:
         if found := re.search(rb"version ([0-9]{1,9}(?:\.[0-9]{1,9})*)", said):
             return tuple(map(int, found[1].split(b".")))
     return (0,)
+
+
+def _as_made(stand_ins: Mapping[str, str]) -> Iterator[str]:
+    """What the machine calls those that have no id: ``pci-testdev@pcie.0/09.0``."""
+    for name, driver in stand_ins.items():
+        if place := name.partition("@")[2]:
+            yield f"{driver}@{place}"
 
 
 def _under_tcg(option: Option) -> Option:

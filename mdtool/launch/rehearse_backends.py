@@ -9,7 +9,7 @@ command line says which (``stand_in``), so that a comparison knows.  What a plac
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ from mdtool.launch.backends.block import is_empty, is_readonly, node_name, polic
 from mdtool.launch.backends.char import builtin_id
 from mdtool.launch.backends.display import audio_ids, board_audio
 from mdtool.machine.buses.providers import provider_of
-from mdtool.machine.tree import Node
+from mdtool.machine.tree import Node, Place
 from mdtool.records import replace
 
 
@@ -38,6 +38,19 @@ def rehearsed(element: Element, node: Node | None, host: Host) -> Backend:
     made = make(element, node, host) if make is not None else backend_of(element, node, host)
     other = substitute_of(node.driver, node.properties, host.guest.arch) if node is not None else None
     return replace(made, stand_in=other) if other is not None and made.stand_in is None else made
+
+
+def substitutes(places: Iterable[Place], arch: str) -> dict[str, Backend]:
+    """Name -> what keeps the place of a device that no element with a host side asks for, as of <qemu:commandline>.
+
+    One that has neither id nor address gets an id, to be known again.
+    """
+    found: dict[str, Backend] = {}
+    for place in places:
+        if other := substitute_of(place.node.driver, place.node.properties, arch):
+            named = {"id": place.name} if place.name == place.node.driver else {}
+            found[place.name] = Backend(properties=named, stand_in=other)
+    return found
 
 
 def _behind(kind: str, id: str, **facts: Any) -> Backend:

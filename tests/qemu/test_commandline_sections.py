@@ -99,6 +99,28 @@ def test_pci_bus_0_of_another_machine_is_refused(machine: str, device: str, know
         assert not known and error.rule == "bus-known" and error.at is not None
 
 
+@pytest.mark.parametrize(
+    "device",
+    [
+        "vfio-pci,host=01:00.0,multifunction=on",
+        "vfio-pci,host=01:00.0,bus=rp1,addr=00.0",
+        "e1000,id=n -set device.n.autonegotiation=off -set device.balloon0.deflate-on-oom=on",
+    ],
+)
+def test_a_device_of_the_host_and_set_rehearse(device: str, tmp_path: Path) -> None:
+    """As people have graphics cards: beside a port of their own, nothing moves, and a rehearsal needs none of them."""
+    require("qemu-system-x86_64")
+    options = f"-device ioh3420,id=rp1,chassis=11,slot=1,bus=pcie.0,addr=0x1c.0,multifunction=on -device {device}"
+    guest, description = written(options, tmp_path), tmp_path / "g.yaml"
+    assert run_mdtool("reconcile", guest, description).returncode == 0
+    before = description.read_bytes()
+    done = run_mdtool("reconcile", guest, description)
+    assert "no changes" in done.stdout and description.read_bytes() == before
+    done = run_mdtool("launch", guest, description, "--rehearse")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert ("deflate-on-oom: true" in before.decode()) is ("-set" in device)
+
+
 def test_json_in_single_quotes_is_a_device(tmp_path: Path) -> None:
     """As the documentation of Looking Glass has it."""
     require("qemu-system-x86_64")

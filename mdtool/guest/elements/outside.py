@@ -13,7 +13,7 @@ from mdtool.guest.model import Guest, Spot, Wanted
 from mdtool.guest.xml import Element
 from mdtool.machine.machines import FAMILIES
 from mdtool.machine.tree import Properties, Value
-from mdtool.machine.values import uuid_from_text
+from mdtool.machine.values import is_on, uuid_from_text
 from mdtool.text import pattern, quoted
 
 
@@ -78,6 +78,8 @@ def _from_argument(element: Element) -> Wanted:
 
     bag = Option("device", element.get("@value") or "", element.position).bag
     driver, id = str(bag.pop("driver", "")), bag.pop("id", None)
+    if "multifunction" in bag:  # which is read of a place as well
+        bag["multifunction"] = is_on(bag["multifunction"])
     place: dict[str, Value] = {name: bag.pop(name) for name in ("bus", "addr") if name in bag}
     spot = Spot("none")
     match = _ADDR.fullmatch(str(place.get("addr", "")).lower())

@@ -12,7 +12,8 @@ from mdtool.commandline.companion import Process
 from mdtool.errors import InputError, Report
 from mdtool.guest.elements import ROWS
 from mdtool.guest.engine import paths_of
-from mdtool.guest.model import Wanted
+from mdtool.guest.model import Guest, Wanted
+from mdtool.guest.platform import check_domain
 from mdtool.guest.xml import Element
 from mdtool.launch.backends.base import NOTHING, Backend, Host, Make, Secret, refused
 from mdtool.launch.backends.block import disk
@@ -88,8 +89,14 @@ def backends_of(wanted: Iterable[Wanted], host: Host) -> Callable[[Node], Backen
     return backend_of_node
 
 
-def check_carried(element: Element, report: Report) -> None:
-    """To ``report``: what libvirt alone carries out of an element; the table says what that is."""
+def check_carried(guest: Guest, report: Report) -> None:
+    """To ``report``: what libvirt alone carries out of a guest; the tables say what that is."""
+    for element in guest.devices:
+        _check_carried(element, report)
+    check_domain(guest, report)
+
+
+def _check_carried(element: Element, report: Report) -> None:
     row = ROWS.get(element.tag)
     for path, holder in paths_of(element) if row is not None else ():
         side = row.host_side(path) if row is not None else None
