@@ -56,8 +56,13 @@ def _folder_of(path: str, _bag: Mapping[str, Any]) -> bool:
     return os.path.isdir(os.path.dirname(os.path.abspath(path)))
 
 
+_LONGEST_SOCKET = 107  # bytes of the path of a unix socket
+
+
 def _socket(path: str, bag: Mapping[str, Any]) -> bool:
     """A socket that QEMU makes, or one that must listen already; one with reconnect may come later."""
+    if len(os.fsencode(path)) > _LONGEST_SOCKET:
+        return False
     if str(bag.get("server", "off")) in ("on", "true", "True", "yes", "1") or bag.get("abstract") in ("on", True):
         return _folder_of(path, bag)
     return os.path.exists(path) or any(key.startswith("reconnect") for key in bag)
@@ -148,7 +153,9 @@ def _named(option: Option, row: _Row) -> str | None:
 def _absent(option: Option, value: str, positions: Mapping[str, Position]) -> MdtoolError:
     known = option.id if option.value and ("=" in option.value or option.is_json) else None
     at = positions.get(known or f"-{option.name}")
-    what = f"{value} is not there on this host, needed for -{option.name}{f' {known}' if known else ''}"
+    is_long = option.name == "chardev" and len(os.fsencode(value)) > _LONGEST_SOCKET
+    fault = f"is longer than the {_LONGEST_SOCKET} bytes of a socket's path" if is_long else "is not there on this host"
+    what = f"{value} {fault}, needed for -{option.name}{f' {known}' if known else ''}"
     return InputError(what, at=at, remedy="check the path, and that it is mounted", rule="host-side")
 
 

@@ -57,39 +57,43 @@ def untouched(guest: Running, pid: int, text: bytes) -> None:
     assert guest.verify()[0] == 0
 
 
-@pytest.mark.parametrize(
-    ("device", "words", "said"),
-    [
-        ("", ["--via", "devices"], "invalid choice: 'devices'"),
-        ("", ["--via", "hints"], "without a hints file"),
-        ("", ["--via", "libvirt"], "libvirt runs the guest, and decides that itself"),
-        ("", ["--log", "/missing/folder/log"], "cannot write /missing/folder/log"),
-        (SHEEPDOG, [], "cannot set up a disk behind 'sheepdog'"),
-        ("<disk file>", [], "is not there on this host"),
-        ("<disk qcow2>", [], "QEMU refused vdz: Image is not in qcow2 format"),
-        ("<serial type='pipe'><source path='/missing/pipe'/></serial>", [], "/missing/pipe is not there"),
-        ("<serial type='unix'><source mode='bind' path='/missing/x/s'/></serial>", [], "/missing/x/s is not there"),
-        ("<interface type='bridge'><source bridge='nobridge0'/></interface>", [], "nobridge0 is not there"),
-        (
-            "<filesystem type='mount'><source dir='/missing/d'/><target dir='t'/></filesystem>",
-            [],
-            "/missing/d is not there",
-        ),
-        ("<rng model='virtio'><backend model='random'>/missing/random</backend></rng>", [], "/missing/random is not there"),
-    ],
-)
-def test_what_can_be_known_is_known_before(device: str, words: list[str], said: str, guest: Running) -> None:
+#: (another device of the XML, options, what the error says)
+KNOWN_BEFORE: list[tuple[str, list[str], str]] = [
+    ("", ["--via", "devices"], "invalid choice: 'devices'"),
+    ("", ["--via", "hints"], "without a hints file"),
+    ("", ["--via", "libvirt"], "libvirt runs the guest, and decides that itself"),
+    ("", ["--log", "/missing/folder/log"], "cannot write /missing/folder/log"),
+    (SHEEPDOG, [], "cannot set up a disk behind 'sheepdog'"),
+    ("<disk file>", [], "is not there on this host"),
+    ("<disk qcow2>", [], "QEMU refused vdz: Image is not in qcow2 format"),
+    ("<serial type='pipe'><source path='/missing/pipe'/></serial>", [], "/missing/pipe is not there"),
+    ("<serial type='unix'><source mode='bind' path='/missing/x/s'/></serial>", [], "/missing/x/s is not there"),
+    ("<interface type='bridge'><source bridge='nobridge0'/></interface>", [], "nobridge0 is not there"),
+    (
+        "<filesystem type='mount'><source dir='/missing/d'/><target dir='t'/></filesystem>",
+        [],
+        "/missing/d is not there",
+    ),
+    ("<rng model='virtio'><backend model='random'>/missing/random</backend></rng>", [], "/missing/random is not there"),
+    (f"<serial type='unix'><source mode='bind' path='/tmp/{'s' * 120}'/></serial>", [], "longer than the 107 bytes"),
+]
+
+
+def test_what_can_be_known_is_known_before(guest: Running) -> None:
     guest.write(NIC.format(n=1))
     guest.launch()
     pid, text = pid_of(guest), guest.yaml.read_bytes()
     (guest.folder / "garbage").write_bytes(b"no image" * 10000)
-    device = device.replace("<disk file>", disk(guest.folder / "missing"))
-    device = device.replace("<disk qcow2>", disk(guest.folder / "garbage", "qcow2"))
-    guest.write(NIC.format(n=1), NIC.format(n=2), device)
-    done = again(guest, *words)
-    assert done.returncode == 2 and said in done.stderr, done.stderr
-    if device:
-        assert re.search(rf"^{guest.xml}:\d+:\d+: error: ", done.stderr, re.M), done.stderr
+    for device, words, said in KNOWN_BEFORE:
+        device = device.replace("<disk file>", disk(guest.folder / "missing"))
+        device = device.replace("<disk qcow2>", disk(guest.folder / "garbage", "qcow2"))
+        guest.write(NIC.format(n=1), NIC.format(n=2), device)
+        done = again(guest, *words)
+        assert done.returncode == 2 and said in done.stderr, done.stderr
+        if device:
+            assert re.search(rf"^{guest.xml}:\d+:\d+: error: ", done.stderr, re.M), done.stderr
+        assert pid_of(guest) == pid and Path(f"/proc/{pid}").exists(), said
+        assert guest.yaml.read_bytes() == text
     untouched(guest, pid, text)
 
 
