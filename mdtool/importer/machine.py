@@ -49,6 +49,7 @@ from mdtool.machine.roles import role
 from mdtool.machine.sizes import bytes_of
 from mdtool.machine.tree import Node, Tree
 from mdtool.machine.values import number
+from mdtool.qemu.commandline import naming
 from mdtool.qemu.dump import tree_from_raw
 from mdtool.qemu.read import read
 from mdtool.qemu.replies import FOLDED, Raw, RawBus, RawDevice, placed
@@ -72,7 +73,7 @@ def imported(command: Command, name: str, report: Report | None = None) -> Impor
     """The guest of a command line; raises InputError, and QemuError where QEMU itself refuses the options."""
     report = report if report is not None else Report()
     given = options_from_command(command, report)
-    with tempfile.TemporaryDirectory(prefix="mdtool-import-") as folder:
+    with tempfile.TemporaryDirectory(prefix="mdtool-import-") as folder, naming(command):
         host = HostSide(Path(folder), file=in_folder(command.folder))
         machine = _Machine(command, given, host, report)
         return machine.imported(name)

@@ -11,7 +11,8 @@ import re
 import shutil
 import signal
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from mdtool.commandline.process import sha256_of
 from mdtool.commandline.resolved import options_from_command
 from mdtool.commandline.script import Command, command_from_data
 from mdtool.commandline.sections import sections_from_options
-from mdtool.errors import InputError, Report, Warned
+from mdtool.errors import InputError, MdtoolError, Report, Warned
 from mdtool.machine.document import SCRIPT, check_kind, tree_with
 from mdtool.machine.roles import role
 from mdtool.machine.tree import SOURCES, Tree
@@ -50,6 +51,17 @@ def binary_of(command: Command, report: Report) -> str:
     what = f"{text} is not on this host; {other} was asked in its place"
     report.warn(what, at=command.words[0].position, rule="emulator")
     return other
+
+
+@contextmanager
+def naming(command: Command) -> Iterator[None]:
+    """A QEMU that is not there is missing where the command line names it."""
+    try:
+        yield
+    except MdtoolError as error:
+        if error.rule == "qemu-missing" and error.at is None:
+            error.at = command.words[0].position
+        raise
 
 
 def arch_of(binary: str) -> str:
@@ -121,7 +133,7 @@ def dumped_commandline(
             warn(f"{warning.at}: {warning.what}" if warning.at else warning.what)
     options, behind = _with_ids(given)
     folder = command.folder or os.getcwd()
-    with tempfile.TemporaryDirectory(prefix="mdtool-") as runtime:
+    with tempfile.TemporaryDirectory(prefix="mdtool-") as runtime, naming(command):
         host = HostSide(Path(runtime), arch_of(program), file=in_folder(folder))
         words = [program, *words_from_options(without_host(options, host))]
         with QemuProcess(words, death_signal=signal.SIGKILL, helpers=tuple(host.processes)) as qemu:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support import mdtool
 
 from mdtool.commandline.option import Option, words_from_options
 from mdtool.commandline.process import arguments_of
@@ -347,3 +348,13 @@ def test_the_host_needs_no_memory_for_it(line: str) -> None:
 def test_a_cd_in_a_disk_is_not_written_to(medium: str) -> None:
     made = imported(command_from_script(f"qemu-system-s390x -m 128 {medium}", "s.sh", Report(), "/vm"), "cd", Report())
     assert "bus='virtio'/><readonly/>" in made.xml
+
+
+@pytest.mark.parametrize("command", [["import", "--xml", "x.xml"], ["dump"]])
+def test_a_qemu_that_is_not_here_has_its_place(
+    command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("s.sh").write_text("# a board\nexec qemu-system-none64 -m 256\n")
+    assert mdtool(command[0], "s.sh", *command[1:], "-o", "x.yaml") == 2
+    assert "s.sh:2:6: error: no such QEMU: qemu-system-none64" in capsys.readouterr().err
