@@ -23,7 +23,7 @@ from drawing import bars  # noqa: E402
 from dump import guest, running  # noqa: E402
 from growth import guest_xml  # noqa: E402
 
-RUNS = 7
+RUNS = 15
 #: what a process does for us
 PROBE = """
 import time
