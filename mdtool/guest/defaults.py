@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from mdtool.errors import InputError
-from mdtool.guest.allocation.controllers import implied, index_of, scsi_model, type_of
+from mdtool.guest.allocation.controllers import implied, index_of, model_of, scsi_model, type_of
 from mdtool.guest.allocation.drives import bus_of, wish_of
 from mdtool.guest.allocation.zpci import with_zpci
+from mdtool.guest.choices import has_newest
 from mdtool.guest.disk_buses import LAYOUTS
 from mdtool.guest.elements.disk import floppy_boot
 from mdtool.guest.model import Guest, Wanted
@@ -190,12 +191,18 @@ def _memballoon(guest: Guest, _: Sequence[Wanted]) -> Iterator[Wanted]:
         yield Wanted("memballoon", f"virtio-balloon-{bus}", "memballoon", alias="balloon", facts=facts)
 
 
+def _scsi_like_the_others(guest: Guest, wanted: Sequence[Wanted]) -> str:
+    """The newest libvirt adds SCSI controllers of the model that the one of the lowest index has."""
+    there = sorted((one for one in wanted if type_of(one) == "scsi"), key=index_of)
+    return model_of(there[0]) if there and has_newest(guest) else scsi_model(guest)
+
+
 def _drives(type_: str) -> Rule:
     """Controllers 0 to the highest that a drive of a type is on."""
 
     def rule(guest: Guest, wanted: Sequence[Wanted]) -> Iterator[Wanted]:
         highest = max((wish_of(one) for one in wanted if bus_of(one) == type_ and one.kind == "disk"), default=-1)
-        model = scsi_model(guest) if type_ == "scsi" else DEFAULT_MODELS[type_]
+        model = _scsi_like_the_others(guest, wanted) if type_ == "scsi" else DEFAULT_MODELS[type_]
         boot = floppy_boot(wanted) if type_ == "fdc" else {}
         for one in _up_to(guest, wanted, type_, model, highest):
             yield replace(one, properties=boot) if boot else one

@@ -115,6 +115,14 @@ def test_the_newest_libvirt_sorts_what_it_adds(machine: str, port: tuple[str, st
     assert [found["virtio-serial0"][-4:], found["virtio-serial1"][-4:]] == list(serials)
 
 
+@pytest.mark.parametrize(("machine", "driver"), [("pc-i440fx-7.2", "lsi"), ("pc-i440fx-11.1", "virtio-scsi-pci")])
+def test_the_newest_libvirt_adds_scsi_controllers_like_the_first(machine: str, driver: str) -> None:
+    disk = "<disk type='file'><source file='/x'/><target dev='{}' bus='scsi'/></disk>"
+    controller = "<controller type='scsi' index='0' model='virtio-scsi'/>"
+    guest = guest_with(controller, disk.format("sda"), disk.format("sdh"), machine=machine)
+    assert {node.id: node.driver for _, node in placed(guest, settled(guest))}["scsi1"] == driver
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_as_libvirt_has_it(name: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     path, golden = CASES / f"{name}.xml", CASES / f"{name}.devices"
