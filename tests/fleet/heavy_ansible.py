@@ -226,7 +226,7 @@ def _modules(fleet: Fleet) -> None:
     assert not fleet.module("alpha", "reconcile", **both, **program)["changed"]
     differs = fleet.module("alpha", "verify", description=str(yaml), source="libvirt:db", **program)
     assert differs["outcome"] == "FAILED" and not differs["matches"], differs
-    xml.write_text("<domain")
+    xml.write_text("<domain><")
     broken = fleet.module("alpha", "reconcile", **both, **program)
     assert broken["outcome"] == "FAILED" and broken["errors"][0]["rule"] == "xml-syntax", broken
     xml.write_text(files[0])
