@@ -175,6 +175,11 @@ class Tree:
         return {place.name: place for place in self.places}
 
     @cached_property
+    def by_node(self) -> Mapping[int, Place]:
+        """Every place by the identity (``id``) of its node."""
+        return {id(place.node): place for place in self.places}
+
+    @cached_property
     def all_buses(self) -> Mapping[str, Bus]:
         """Every bus by its name, wherever it hangs."""
         found = {bus.name: bus for bus in self.buses}

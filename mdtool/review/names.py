@@ -241,11 +241,10 @@ def _tail(place: Place) -> str | None:
 
 def _upwards(tree: Tree, place: Place) -> Iterator[Place]:
     """The node, and what it sits on, up to the root."""
-    by_id = {id(p.node): p for p in tree.places}
     here: Place | None = place
     while here is not None:
         yield here
-        here = by_id.get(id(here.parent)) if here.parent is not None else None
+        here = tree.by_node.get(id(here.parent)) if here.parent is not None else None
         if here is None and place.bus is not None and place.bus.name.startswith("ide.") and place.parent is None:
             yield Place(Node("", address=""), _ide_controller(tree))
             return
