@@ -28,7 +28,7 @@ from mdtool.machine.writer import yaml_from_tree  # noqa: E402
 from mdtool.proof.fingerprint import fingerprint_from_argv  # noqa: E402
 from mdtool.proof.pci import Ports  # noqa: E402
 from mdtool.proof.probe import probed  # noqa: E402
-from mdtool.proof.stream import Machine, loads  # noqa: E402
+from mdtool.proof.stream import MachineCommand, loads  # noqa: E402
 from mdtool.qemu.dump import dump  # noqa: E402
 from mdtool.qemu.session import session_from_source  # noqa: E402
 
@@ -96,7 +96,7 @@ def main() -> int:
     measured = {
         "fingerprint": best(lambda: fingerprint_from_argv(words)),
         "verify": verify_seconds(words),
-        "migration": best(lambda: loads(Machine(words), Machine(words))),
+        "migration": best(lambda: loads(MachineCommand(words), MachineCommand(words))),
         "pipeline": together,
         "one by one": apart,
     }

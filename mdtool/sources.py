@@ -32,14 +32,14 @@ if TYPE_CHECKING:
     from mdtool.guest.model import Guest
     from mdtool.launch.prepare import Prepared
     from mdtool.machine.tree import Tree
-    from mdtool.qemu.read import Way
+    from mdtool.qemu.read import Method
     from mdtool.qemu.session import Session
 
 RUNNING = ("tcp", "pid", "libvirt")
 EXPECTED = "a file, -, a QMP socket, tcp:HOST:PORT, pid:N, libvirt:NAME or REV:PATH"
 
 
-class Kind(Enum):
+class SourceKind(Enum):
     """What a source turns out to be."""
 
     RUNNING = "a running machine"
@@ -70,7 +70,7 @@ class Access:
     connect: str | None = None
     qemu: str | None = None
     root: str | None = None
-    way: Way | None = None
+    way: Method | None = None
     tree: Tree | None = None
     told: bool = True
     secrets: bool = True
@@ -135,21 +135,21 @@ def check_output(source: str) -> None:
         raise InputError(what, remedy="name the file for the result with -o", rule="output")
 
 
-def kind_of(source: str, access: Access = DEFAULT) -> Kind:
+def kind_of(source: str, access: Access = DEFAULT) -> SourceKind:
     """What a source is; reads it where it is no monitor.  Raises InputError where it cannot be read."""
-    return Kind.RUNNING if is_running(source) else kind_of_data(data_from_source(source, access), source)
+    return SourceKind.RUNNING if is_running(source) else kind_of_data(data_from_source(source, access), source)
 
 
-def kind_of_data(data: bytes, name: str = "") -> Kind:
+def kind_of_data(data: bytes, name: str = "") -> SourceKind:
     """What a text means to be, well-formed or not; ``name`` decides where the text does not.
 
-    >>> kind_of_data(b"<domain/>"), kind_of_data(b"mdtool: machine/1"), kind_of_data(b"qemu-system-x86_64 -S")
-    (<Kind.XML: 'guest XML'>, <Kind.DESCRIPTION: 'a machine description'>, <Kind.COMMANDLINE: 'a QEMU command line'>)
+    >>> kind_of_data(b"<domain/>"), kind_of_data(b"qemu-system-x86_64 -S")
+    (<SourceKind.XML: 'guest XML'>, <SourceKind.COMMANDLINE: 'a QEMU command line'>)
     """
     text = data.decode(errors="replace")
     if is_xml(text) or data.startswith((b"\xff\xfe<", b"\xfe\xff\0<", b"<\0", b"\0<")):  # UTF-16
-        return Kind.XML
-    return Kind.DESCRIPTION if is_description(text) or name.endswith((".yaml", ".yml")) else Kind.COMMANDLINE
+        return SourceKind.XML
+    return SourceKind.DESCRIPTION if is_description(text) or name.endswith((".yaml", ".yml")) else SourceKind.COMMANDLINE
 
 
 # --- texts -----------------------------------------------------------------------------------------------------------
@@ -222,7 +222,7 @@ def at_home(guest: Guest, access: Access) -> Guest:
 def document_from_source(source: str, access: Access = DEFAULT) -> Document:
     """A description, or the one inside of guest XML (``mdtool embed``); what it has for nobody is warned of."""
     data = data_from_source(source, access)
-    if kind_of_data(data, source) is Kind.XML:
+    if kind_of_data(data, source) is SourceKind.XML:
         document = embedded_document(data, source)
         if document is None:
             raise InputError(
@@ -298,9 +298,9 @@ def rehearsal_of(source: str, access: Access = DEFAULT) -> Iterator[tuple[Sessio
         yield qemu.session, plan
 
 
-_READERS: dict[Kind, Callable[[str, Access], Tree]] = {
-    Kind.RUNNING: _running,
-    Kind.XML: _rehearsed,
-    Kind.DESCRIPTION: _described,
-    Kind.COMMANDLINE: _commandline,
+_READERS: dict[SourceKind, Callable[[str, Access], Tree]] = {
+    SourceKind.RUNNING: _running,
+    SourceKind.XML: _rehearsed,
+    SourceKind.DESCRIPTION: _described,
+    SourceKind.COMMANDLINE: _commandline,
 }

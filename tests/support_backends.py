@@ -15,7 +15,7 @@ from mdtool.guest.devices import guest_from_bytes, wanted_from_guest
 from mdtool.guest.model import Guest, Wanted
 from mdtool.guest.place import placed
 from mdtool.launch.argv import Commandline, argv_from_tree
-from mdtool.launch.context import Context
+from mdtool.launch.context import LaunchContext
 from mdtool.machine.tree import Bus, Node, Tree
 
 UUID = "12345678-1234-1234-1234-123456789abc"
@@ -71,7 +71,7 @@ def _with(node: Node, buses: tuple[Bus, ...]) -> Node:
 
 def line_of(guest: Guest, **options: Any) -> Commandline:
     wanted = wanted_of(guest)
-    return argv_from_tree(guest, tree_of(guest, wanted), wanted, Context(**{"runtime": Path("/run/g"), **options}))
+    return argv_from_tree(guest, tree_of(guest, wanted), wanted, LaunchContext(**{"runtime": Path("/run/g"), **options}))
 
 
 def pairs(words: Iterable[str]) -> list[tuple[str, Any]]:

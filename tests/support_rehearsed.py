@@ -20,7 +20,7 @@ from support_sequences import World, parsed
 
 from mdtool.compare import comparison, guest_visible
 from mdtool.errors import Report
-from mdtool.launch.context import Context
+from mdtool.launch.context import LaunchContext
 from mdtool.launch.prepare import prepared, wanted_by
 from mdtool.launch.rehearse import rehearsal
 from mdtool.launch.start import counts
@@ -63,7 +63,7 @@ class OnQemu:
 
     def __call__(self, world: World, before: Tree, result: Result) -> None:
         guest, tree = parsed(world.xml()), world.document().tree
-        made = prepared(guest, tree, wanted_by(guest, tree), via="device", context=Context(rehearse=True))
+        made = prepared(guest, tree, wanted_by(guest, tree), via="device", context=LaunchContext(rehearse=True))
         self.count["steps"] += 1
         # A hand's edit of the description is another machine already, before any plan.
         edited = yaml_from_tree(before) != self._text

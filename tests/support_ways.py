@@ -15,7 +15,7 @@ from typing import Any, Self
 
 from mdtool.guest.devices import guest_from_file
 from mdtool.guest.model import Guest
-from mdtool.launch.context import Context
+from mdtool.launch.context import LaunchContext
 from mdtool.launch.hints import hints_from_tree, tree_from_hints
 from mdtool.launch.libvirt import NAMESPACE, launched_by_libvirt, manual_overrides, xml_for_libvirt
 from mdtool.launch.prepare import Prepared, prepared, wanted_by
@@ -107,7 +107,7 @@ class Ways:
             described,
             wanted_by(guest, described),
             via=via,
-            context=Context(runtime=self.folder, binary=binary),
+            context=LaunchContext(runtime=self.folder, binary=binary),
         )
 
     @contextmanager

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from mdtool.commandline.sections import value_of
+from mdtool.guest.addresses import indices_taken
 from mdtool.guest.platform.memory import numbers_of
-from mdtool.guest.spots import indices_taken
 from mdtool.guest.write import _target_of
 from mdtool.launch.argv import ordered
 from mdtool.launch.backends.net import _number

@@ -19,7 +19,7 @@ from mdtool.machine.pci import pci_facts, properties_digest
 from mdtool.machine.tree import BUILTIN, MANUAL, Node, Place, Properties, Tree
 from mdtool.machine.values import same
 from mdtool.reconcile.assemble import assembled, parts_of
-from mdtool.reconcile.merge import ABSENT, Change
+from mdtool.reconcile.merge import ABSENT, PropertyChange
 from mdtool.reconcile.plan import Action, Plan, Reason, Step
 from mdtool.records import replace
 
@@ -131,7 +131,7 @@ class _Made(NamedTuple):
 
 
 def _rehearsed(guest: Guest, tree: Tree) -> _Made:
-    from mdtool.launch.context import Context
+    from mdtool.launch.context import LaunchContext
     from mdtool.launch.prepare import prepared, wanted_by
     from mdtool.launch.rehearse import rehearsal
     from mdtool.qemu.dump import dump
@@ -145,7 +145,7 @@ def _rehearsed(guest: Guest, tree: Tree) -> _Made:
         for child in guest.domain
     ]
     guest = replace(guest, domain=replace(guest.domain, children=children))
-    plan = prepared(guest, tree, wanted, context=Context(rehearse=True))
+    plan = prepared(guest, tree, wanted, context=LaunchContext(rehearse=True))
     with rehearsal(plan) as qemu:
         found = dump(qemu.session)
     places = {name: place for name, place in found.by_name.items() if name not in plan.stands_in}
@@ -168,16 +168,16 @@ def _as_made(node: Node, was: Node, now: Node) -> Node:
     return replace(made, pci={**facts, "of": properties_digest(made)}) if facts else made
 
 
-def _changes(node: Node, made: Node) -> Iterator[Change]:
+def _changes(node: Node, made: Node) -> Iterator[PropertyChange]:
     """What a guest sees of it."""
     old, new = {**node.pins, **node.properties}, {**made.pins, **made.properties}
     for name in sorted(old.keys() | new.keys()):
         have, wants = old.get(name, ABSENT), new.get(name, ABSENT)
         if not same(have, wants):
-            yield Change(name, have, wants)
+            yield PropertyChange(name, have, wants)
 
 
-def _step(action: Action, place: Place, changes: Sequence[Change], causes: Sequence[Step]) -> Step:
+def _step(action: Action, place: Place, changes: Sequence[PropertyChange], causes: Sequence[Step]) -> Step:
     named = {f"globals.{place.node.driver}.{change.name}" for change in changes}
     own = [cause for cause in causes if named & {change.name for change in cause.changes}] or causes
     at: Position | None = own[0].at if len({cause.at for cause in own}) == 1 else None

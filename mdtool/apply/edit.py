@@ -8,7 +8,7 @@ from pathlib import Path
 from mdtool.errors import Errors, MdtoolError
 from mdtool.machine.document import Document, document_from_text
 from mdtool.review.check import checked
-from mdtool.sources import Kind, kind_of_data
+from mdtool.sources import SourceKind, kind_of_data
 from mdtool.text import pattern
 
 _XML_MARK, _YAML_MARK = "<!-- mdtool: ", "# mdtool: "
@@ -17,7 +17,7 @@ _MARKED = pattern(r"^[ \t]*(<!-- mdtool: .*? -->|# mdtool: .*)\r?\n", re.MULTILI
 
 def is_xml(path: Path) -> bool:
     """Whether a file is guest XML; a description else."""
-    return kind_of_data(path.read_bytes(), str(path)) is Kind.XML
+    return kind_of_data(path.read_bytes(), str(path)) is SourceKind.XML
 
 
 def without_marks(text: str) -> str:

@@ -14,7 +14,7 @@ from mdtool.guest.model import Guest
 from mdtool.machine.document import tree_with
 from mdtool.machine.tree import BUILTIN, Node, Tree
 from mdtool.reconcile.assemble import assembled, parts_of
-from mdtool.reconcile.merge import Change
+from mdtool.reconcile.merge import PropertyChange
 from mdtool.reconcile.plan import Action, Reason, Step
 from mdtool.records import replace
 
@@ -75,7 +75,7 @@ def rebased(guest: Guest, old: Tree, new: Tree) -> Rebased:
         machine = as_planned(dump(session), new)
     with rehearsed(replace(guest, machine=str(old.machine["type"])), old) as session:
         before = as_planned(dump(session), old)
-    change = Change("type", old.machine.get("type"), new.machine["type"])
+    change = PropertyChange("type", old.machine.get("type"), new.machine["type"])
     at, reason = guest.domain.at("os/type"), Reason.MACHINE_TYPE
     step = Step(Action.MODIFY, "machine", changes=(change,), at=at, reason=reason, hot=False, notices=True)
     found = [

@@ -22,7 +22,7 @@ from mdtool.errors import ConflictError, MdtoolError, Position, QemuError
 from mdtool.files import Rewrite
 from mdtool.guest.model import Guest
 from mdtool.guest.xml import Element
-from mdtool.launch.context import Context
+from mdtool.launch.context import LaunchContext
 from mdtool.launch.device import Handover
 from mdtool.launch.libvirt import launched_by_libvirt, manual_overrides, refusal, xml_to_define
 from mdtool.launch.preflight import check_host, check_outputs
@@ -92,7 +92,7 @@ class Relaunch:
             self.tree,
             wanted_by(self.guest, self.tree),
             via=DEFAULT if self.way.by_libvirt else self.way.name,
-            context=Context(rehearse=True) if rehearse else Context(runtime=runtime, port=free_port),
+            context=LaunchContext(rehearse=True) if rehearse else LaunchContext(runtime=runtime, port=free_port),
         )
 
     def _check_same_guest(self, session: Session) -> None:

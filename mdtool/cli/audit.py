@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mdtool.cli.findings import Finding, data, from_error, write
+from mdtool.cli.findings import Reported, data, from_error, write
 from mdtool.cli.many import DESCRIPTIONS, files_in
 from mdtool.cli.options import options
 from mdtool.cli.output import coloured, say
@@ -20,8 +20,7 @@ from mdtool.errors import InputError, MdtoolError, Position, Report
 
 if TYPE_CHECKING:
     from mdtool.machine.tree import Tree
-    from mdtool.proof.audit import Audit
-    from mdtool.proof.audit import Finding as Difference
+    from mdtool.proof.audit import Audit, ChangeGroup
 
 EXAMPLE = """\
 example:
@@ -101,7 +100,7 @@ def run(args: argparse.Namespace) -> int:
     return 1 if any(fails(found, args.fail_on) for found in audits.values()) else 0
 
 
-def _findings(audits: Mapping[str, Audit]) -> list[Finding]:
+def _findings(audits: Mapping[str, Audit]) -> list[Reported]:
     """What differs in each guest, at its description; only another build of a text is a warning."""
     from mdtool.proof.verdict import TEXT, level
 
@@ -109,12 +108,12 @@ def _findings(audits: Mapping[str, Audit]) -> list[Finding]:
     for file, audit in audits.items():
         at = Position(file, 1) if os.path.isfile(file) else None
         if not audit.type.known:
-            found.append(Finding("error", f"{audit.type.name} is gone from QEMU {audit.versions[1]}", "identity", at))
+            found.append(Reported("error", f"{audit.type.name} is gone from QEMU {audit.versions[1]}", "identity", at))
         for one in audit.findings:
-            found.append(Finding("warning" if level(one) == TEXT else "error", str(one), level(one), at))
+            found.append(Reported("warning" if level(one) == TEXT else "error", str(one), level(one), at))
         for name, loaded in (("forward", audit.forward), ("backward", audit.backward)):
             if loaded is not None and not loaded.ok:
-                found.append(Finding("error", f"migration {name}: {loaded}", "migration", at))
+                found.append(Reported("error", f"migration {name}: {loaded}", "migration", at))
     return found
 
 
@@ -147,10 +146,10 @@ def _files(names: list[str]) -> list[str]:
 
 
 def _check_fixable(files: list[str]) -> None:
-    from mdtool.sources import Kind, is_running, kind_of
+    from mdtool.sources import SourceKind, is_running, kind_of
 
     for file in files:
-        if is_running(file) or not Path(file).is_file() or kind_of(file) is not Kind.DESCRIPTION:
+        if is_running(file) or not Path(file).is_file() or kind_of(file) is not SourceKind.DESCRIPTION:
             raise InputError(f"--fix cannot write into {file}", expected="a file with a description", rule="audit-fix")
 
 
@@ -199,7 +198,7 @@ def _report(found: Audit, *, causes: bool) -> None:
     print(f"verdict: {verdict(found)}")
 
 
-def _cause(finding: Difference) -> str:
+def _cause(finding: ChangeGroup) -> str:
     if finding.fixes:
         return "restored by " + ", ".join(map(str, finding.fixes))
     if finding.tried:

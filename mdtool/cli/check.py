@@ -9,7 +9,7 @@ from collections import Counter
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
-from mdtool.cli.findings import Finding, data, from_error, write
+from mdtool.cli.findings import Reported, data, from_error, write
 from mdtool.cli.many import files_in, is_one_of_ours, lost
 from mdtool.cli.options import options
 from mdtool.cli.output import progress, say
@@ -52,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
     if not args.sources:
         raise MdtoolError("nothing to check", expected="the name of a description", remedy="mdtool check GUEST.yaml")
     form = "json" if args.json else args.output_format
-    found: list[Finding] = []
+    found: list[Reported] = []
     counts: Counter[str] = Counter()
     names = [name for source in args.sources for name in files_in(source)]
     names = [name for name in names if not args.ignore_others or is_one_of_ours(name)]
@@ -83,7 +83,7 @@ class _One(NamedTuple):
 
     name: str
     notes: list[str]
-    found: list[Finding]
+    found: list[Reported]
 
 
 def _one(args: argparse.Namespace, name: str) -> _One:
@@ -109,9 +109,9 @@ def _fix(name: str, args: argparse.Namespace, notes: list[str]) -> None:
     from mdtool.files import bytes_from_file, locked, write_file
     from mdtool.machine.document import document_from_file
     from mdtool.review.fix import fixed
-    from mdtool.sources import Kind, kind_of_data
+    from mdtool.sources import SourceKind, kind_of_data
 
-    if not os.path.isfile(name) or kind_of_data(bytes_from_file(name), name) is not Kind.DESCRIPTION:
+    if not os.path.isfile(name) or kind_of_data(bytes_from_file(name), name) is not SourceKind.DESCRIPTION:
         return
     try:
         with locked(name):
@@ -127,7 +127,7 @@ def _fix(name: str, args: argparse.Namespace, notes: list[str]) -> None:
 def _checked(name: str, args: argparse.Namespace, notes: list[str]) -> tuple[list[MdtoolError], list[MdtoolError]]:
     from mdtool.review.check import checked
     from mdtool.sources import (
-        Kind,
+        SourceKind,
         data_from_source,
         document_from_source,
         embedded_document,
@@ -138,7 +138,7 @@ def _checked(name: str, args: argparse.Namespace, notes: list[str]) -> tuple[lis
     report, access = Report(), replace(access_of(args), warn=lambda _: None, qemu=None, root=None)
     with report.step():
         data = data_from_source(name, access)
-        if kind_of_data(data, name) is Kind.XML:
+        if kind_of_data(data, name) is SourceKind.XML:
             guest, document = guest_from_source(name, access), embedded_document(data, name)
             if document is None:
                 from mdtool.review.check_xml import checked_guest  # and all of reconcile with it

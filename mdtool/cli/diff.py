@@ -52,12 +52,12 @@ def run(args: argparse.Namespace) -> int:
 
         result(markdown(found))
     elif args.output_format != "text":
-        from mdtool.cli.findings import Finding, write
+        from mdtool.cli.findings import Reported, write
         from mdtool.compare import GUEST_VISIBLE
 
         write(
             [
-                Finding("error" if one.severity in GUEST_VISIBLE else "warning", str(one), one.severity)
+                Reported("error" if one.severity in GUEST_VISIBLE else "warning", str(one), one.severity)
                 for one in found.changes
             ],
             args.output_format,

@@ -69,9 +69,9 @@ def _tree(args: argparse.Namespace, described: Tree | None) -> Tree:
 
     access = replace(access_of(args), tree=described)
     if args.thorough:
-        from mdtool.qemu.read import Way  # else what speaks to QEMU is loaded while that starts
+        from mdtool.qemu.read import Method  # else what speaks to QEMU is loaded while that starts
 
-        access = replace(access, way=Way.WALK)
+        access = replace(access, way=Method.WALK)
     if not args.xml:
         return tree_from_source(args.source, access)
     from mdtool.errors import Report

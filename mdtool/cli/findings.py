@@ -31,7 +31,7 @@ _COLOURS = {"error": "red", "warning": "yellow"}
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class Reported:
     """One thing that was found; ``severity`` is ``error`` or ``warning``, ``rule`` what kind of thing it is."""
 
     severity: str
@@ -48,20 +48,20 @@ class Finding:
         return " ".join(f"{self.what}{expected}{f' ({self.remedy})' if self.remedy else ''}".split())
 
 
-def from_error(error: MdtoolError, severity: str | None = None) -> list[Finding]:
+def from_error(error: MdtoolError, severity: str | None = None) -> list[Reported]:
     """The findings of an error, which may be several."""
     if isinstance(error, Errors):
         return [found for one in error.errors for found in from_error(one, severity)]
     kind = severity or error.severity
-    return [Finding(kind, error.what, error.rule or "", error.at, error.expected, error.remedy)]
+    return [Reported(kind, error.what, error.rule or "", error.at, error.expected, error.remedy)]
 
 
-def from_difference(difference: Difference) -> Finding:
+def from_difference(difference: Difference) -> Reported:
     """A guest-visible difference is an error, another one a warning."""
     from mdtool.compare import guest_visible
 
     severity = "error" if guest_visible([difference]) else "warning"
-    return Finding(severity, str(difference), difference.severity, difference.position)
+    return Reported(severity, str(difference), difference.severity, difference.position)
 
 
 # --- text ------------------------------------------------------------------------------------------------------------
@@ -83,7 +83,7 @@ def excerpt(at: Position | None) -> str:
     return f"{gutter}{text}\n{' ' * (len(gutter) - 2)}| {before}^"
 
 
-def print_text(findings: Iterable[Finding], stream: TextIO | None = None) -> None:
+def print_text(findings: Iterable[Reported], stream: TextIO | None = None) -> None:
     """For a person; with source lines where ``stream`` (stdout) is a terminal."""
     stream = stream or sys.stdout
     for found in findings:
@@ -98,21 +98,21 @@ def print_text(findings: Iterable[Finding], stream: TextIO | None = None) -> Non
 # --- for programs ----------------------------------------------------------------------------------------------------
 
 
-def data(found: Finding) -> dict[str, Any]:
+def data(found: Reported) -> dict[str, Any]:
     at = {"file": found.at.file, "line": found.at.line, "column": found.at.column} if found.at else {}
     said = {"what": found.what, "expected": found.expected, "remedy": found.remedy, "rule": found.rule or None}
     return {**at, "severity": found.severity, **{name: value for name, value in said.items() if value is not None}}
 
 
-def _json(findings: Sequence[Finding]) -> str:
+def _json(findings: Sequence[Reported]) -> str:
     return json.dumps([data(found) for found in findings], indent=1)
 
 
-def _jsonl(findings: Sequence[Finding]) -> str:
+def _jsonl(findings: Sequence[Reported]) -> str:
     return "\n".join(json.dumps(data(found)) for found in findings)
 
 
-def _github(findings: Sequence[Finding]) -> str:
+def _github(findings: Sequence[Reported]) -> str:
     """https://docs.github.com/actions/reference/workflow-commands-for-github-actions"""
 
     def value(text: str) -> str:
@@ -132,7 +132,7 @@ def _github(findings: Sequence[Finding]) -> str:
     return "\n".join(rows)
 
 
-def _gitlab(findings: Sequence[Finding]) -> str:
+def _gitlab(findings: Sequence[Reported]) -> str:
     """https://docs.gitlab.com/ci/testing/code_quality: an array, with a fingerprint that stays where lines move"""
     rows = [
         {
@@ -149,7 +149,7 @@ def _gitlab(findings: Sequence[Finding]) -> str:
     return json.dumps(rows, indent=1)
 
 
-def _numbered(findings: Sequence[Finding]) -> Iterable[tuple[int, Finding]]:
+def _numbered(findings: Sequence[Reported]) -> Iterable[tuple[int, Reported]]:
     """Each with how many alike came before it."""
     seen: dict[tuple[str, str, str], int] = {}
     for found in findings:
@@ -158,7 +158,7 @@ def _numbered(findings: Sequence[Finding]) -> Iterable[tuple[int, Finding]]:
         seen[key] = seen.get(key, 0) + 1
 
 
-def _sarif(findings: Sequence[Finding]) -> str:
+def _sarif(findings: Sequence[Reported]) -> str:
     """https://docs.oasis-open.org/sarif/sarif/v2.1.0"""
     results = []
     for found in findings:
@@ -183,7 +183,7 @@ def _uri(path: str) -> str:
     return quote(path)
 
 
-def _junit(findings: Sequence[Finding]) -> str:
+def _junit(findings: Sequence[Reported]) -> str:
     """A suite of failed tests; one that passed where nothing was found, which readers ask for."""
     from xml.sax.saxutils import escape, quoteattr  # all of urllib comes with it
 
@@ -204,7 +204,7 @@ def _junit(findings: Sequence[Finding]) -> str:
 
 
 #: ``--output-format`` -> what writes all findings at once; text is written as it comes
-WRITERS: Mapping[str, Callable[[Sequence[Finding]], str]] = {
+WRITERS: Mapping[str, Callable[[Sequence[Reported]], str]] = {
     "json": _json,
     "jsonl": _jsonl,
     "github": _github,
@@ -214,7 +214,7 @@ WRITERS: Mapping[str, Callable[[Sequence[Finding]], str]] = {
 }
 
 
-def write(findings: Sequence[Finding], form: str, stream: TextIO | None = None) -> None:
+def write(findings: Sequence[Reported], form: str, stream: TextIO | None = None) -> None:
     """All findings in one of ``output.FORMATS``, to stdout; in text to ``stream``."""
     from mdtool.cli.output import result
 
@@ -227,7 +227,7 @@ def write(findings: Sequence[Finding], form: str, stream: TextIO | None = None) 
 def write_changes(changes: Sequence[tuple[str, str]], form: str, colour: str = "red") -> None:
     """What differs between two machines: each a sentence and its severity ("" for none), which is its rule."""
     if form != "text":
-        write([Finding("error", what, severity) for what, severity in changes], form)
+        write([Reported("error", what, severity) for what, severity in changes], form)
         return
     for what, severity in changes:
         print(coloured(f"{what} [{severity}]" if severity else what, colour))

@@ -84,14 +84,14 @@ def _fingerprint(args: argparse.Namespace) -> Fingerprint:
     from mdtool.proof.fingerprint import fingerprint_from_argv
     from mdtool.proof.firmware import is_empty, without_firmware
     from mdtool.proof.running import argv_from_source, is_running
-    from mdtool.sources import Kind, kind_of, tree_from_source
+    from mdtool.sources import SourceKind, kind_of, tree_from_source
 
     if is_running(args.guest):
         with argv_from_source(args.guest) as argv:
             found = fingerprint_from_argv(argv, root=args.qemu_root)
         return without_firmware(found, "firmware: the guest's image cannot be read") if is_empty(argv) else found
     access = access_of(args)
-    if kind_of(args.guest, access) is Kind.XML:
+    if kind_of(args.guest, access) is SourceKind.XML:
         return _from_xml(args)
     from mdtool.proof.standalone import argv_from_description, binary_of
 

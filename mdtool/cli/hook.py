@@ -13,7 +13,7 @@ from mdtool.errors import InputError, as_error
 from mdtool.files import write_file
 
 if TYPE_CHECKING:
-    from mdtool.integrations.hooks import Answer
+    from mdtool.integrations.hooks import HookAnswer
 
 DOMXML = "_hook_domxml"  # vdsm's variable, in its spelling
 EXAMPLE = """\
@@ -93,7 +93,7 @@ def _put(args: argparse.Namespace, output: str | None, given: bytes) -> None:
         sys.stdout.buffer.write(given)
 
 
-def _answer(args: argparse.Namespace, given: bytes) -> Answer:
+def _answer(args: argparse.Namespace, given: bytes) -> HookAnswer:
     from mdtool.integrations import hooks
     from mdtool.integrations.placement import Store
 

@@ -106,7 +106,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _launch(args: argparse.Namespace, ready: Callable[[], None] | None) -> int:
-    from mdtool.launch.context import Context
+    from mdtool.launch.context import LaunchContext
     from mdtool.launch.prepare import free_port, prepared, wanted_by
     from mdtool.sources import guest_from_source
 
@@ -117,7 +117,7 @@ def _launch(args: argparse.Namespace, ready: Callable[[], None] | None) -> int:
         return _by_libvirt(guest, tree, wanted_by(guest, tree), args)
 
     def prepare(runtime: Path | None, port: Callable[[int], int] = int) -> Prepared:
-        context = Context(rehearse=args.rehearse, runtime=runtime, port=port)
+        context = LaunchContext(rehearse=args.rehearse, runtime=runtime, port=port)
         made = prepared(guest, tree, wanted_by(guest, tree), via=way.name, context=context)
         warn_all(made.commandline.warnings if made.commandline is not None else ())
         return made

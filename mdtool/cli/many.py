@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
-from mdtool.cli.findings import Finding, data, from_error, write
+from mdtool.cli.findings import Reported, data, from_error, write
 from mdtool.cli.output import Guarded, chosen_output, progress, say
 from mdtool.cli.source import EACH, LIBVIRT, PAIRS, SIDES, Guests, words_of
 from mdtool.errors import InputError, MdtoolError, as_error
@@ -34,14 +34,14 @@ class Call(NamedTuple):
     own: dict[str, Any]
 
 
-class Answer(NamedTuple):
+class Outcome(NamedTuple):
     """What a command said of one guest."""
 
     name: str
     status: int
     output: bytes = b""
     messages: str = ""
-    errors: tuple[Finding, ...] = ()
+    errors: tuple[Reported, ...] = ()
 
 
 # --- which guests ----------------------------------------------------------------------------------------------------
@@ -201,16 +201,16 @@ def lost(name: str) -> MdtoolError:
     return MdtoolError(f"{name}: the process that worked on it ended", remedy="was there enough memory?", rule="lost")
 
 
-def _lost(call: Call) -> Answer:
-    return Answer(call.name, 2, errors=tuple(from_error(lost(call.name))))
+def _lost(call: Call) -> Outcome:
+    return Outcome(call.name, 2, errors=tuple(from_error(lost(call.name))))
 
 
-def _answered(command: Callable[[argparse.Namespace], int], args: argparse.Namespace, form: str, call: Call) -> Answer:
+def _answered(command: Callable[[argparse.Namespace], int], args: argparse.Namespace, form: str, call: Call) -> Outcome:
     own = argparse.Namespace(**{**vars(args), **call.own})
     if form == "jsonl":
         own.output_format = "text" if hasattr(own, "json") else "json"
         own.json = True
-    errors: list[Finding] = []
+    errors: list[Reported] = []
     with _captured() as (output, messages), chosen_output("never", quiet=args.quiet):
         try:
             status = command(own)
@@ -219,7 +219,7 @@ def _answered(command: Callable[[argparse.Namespace], int], args: argparse.Names
             errors = [
                 one if one.at else replace(one, what=f"{call.name}: {one.what}") for one in from_error(as_error(error))
             ]
-    return Answer(call.name, status, output.getvalue(), messages.getvalue().decode(errors="replace"), tuple(errors))
+    return Outcome(call.name, status, output.getvalue(), messages.getvalue().decode(errors="replace"), tuple(errors))
 
 
 @contextmanager
@@ -237,7 +237,7 @@ def _captured() -> Iterator[tuple[io.BytesIO, io.BytesIO]]:
             stream.detach()
 
 
-def _put(answer: Answer, form: str) -> None:
+def _put(answer: Outcome, form: str) -> None:
     """One answer: a line of JSON, or what the command printed under the guest's name."""
     if form == "jsonl":
         row: dict[str, Any] = {"guest": answer.name, "status": answer.status, "result": _parsed(answer.output)}

@@ -11,7 +11,7 @@ from mdtool.cli.output import result, say
 from mdtool.errors import MdtoolError, unexpected
 
 if TYPE_CHECKING:
-    from mdtool.review.merge3 import Merged
+    from mdtool.review.merge3 import MergedText
 
 EXAMPLE = """\
 example:
@@ -59,7 +59,7 @@ def _read(path: str) -> bytes:
         raise MdtoolError(f"cannot read {path}: {error.strerror}") from None
 
 
-def _merged(sides: list[bytes], name: str, size: int) -> Merged:
+def _merged(sides: list[bytes], name: str, size: int) -> MergedText:
     from mdtool.files import text_from_bytes
     from mdtool.review.merge3 import merged_text
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from mdtool.apply.live import Outcome
     from mdtool.apply.revise import Revision
-    from mdtool.cli.findings import Finding
+    from mdtool.cli.findings import Reported
     from mdtool.reconcile.plan import Plan, Step
 
 
@@ -70,10 +70,10 @@ def show_plan(
         print(outcome, file=stream)
 
 
-def _finding(step: Step) -> Finding:
+def _finding(step: Step) -> Reported:
     """A change at its element; what a surviving device would see is an error, other changes are warnings."""
-    from mdtool.cli.findings import Finding
+    from mdtool.cli.findings import Reported
     from mdtool.review.plan import text_from_step
 
     severity = "error" if step.notices else "warning"
-    return Finding(severity, " ".join(text_from_step(step).split()), f"plan-{step.action.name.lower()}", step.at)
+    return Reported(severity, " ".join(text_from_step(step).split()), f"plan-{step.action.name.lower()}", step.at)

@@ -6,7 +6,7 @@ import argparse
 import json
 from pathlib import Path
 
-from mdtool.cli.findings import Finding, write
+from mdtool.cli.findings import Reported, write
 from mdtool.cli.options import options
 from mdtool.cli.output import coloured, say
 from mdtool.cli.source import connect_argument
@@ -55,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
     elif args.output_format != "text":
         write(
             [
-                Finding(
+                Reported(
                     "error" if one.state is State.BROKEN else "warning",
                     " ".join(str(one).split()),
                     one.state.name.lower().replace("_", "-"),

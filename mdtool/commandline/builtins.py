@@ -8,24 +8,24 @@ from collections.abc import Callable, Mapping, Sequence
 
 from mdtool.commandline.flow import Builtin, Flow
 from mdtool.commandline.shell import ASSIGNMENT, Unknown
-from mdtool.commandline.syntax import NAME, Node, Part, Words
+from mdtool.commandline.syntax import NAME, Node, Part, ShellWord
 from mdtool.text import pattern
 
 _QEMU = pattern(r"qemu-system-[\w-]+|qemu-kvm|kvm")
 
 
-def _texts(flow: Flow, words: Sequence[Words]) -> list[str]:
+def _texts(flow: Flow, words: Sequence[ShellWord]) -> list[str]:
     return [text for word in words for text in flow.expanded(word)]
 
 
-def _known(flow: Flow, words: Sequence[Words]) -> list[str] | None:
+def _known(flow: Flow, words: Sequence[ShellWord]) -> list[str] | None:
     try:
         return _texts(flow, words)
     except Unknown:
         return None
 
 
-def _declare(flow: Flow, words: Sequence[Words], *, local: bool) -> bool | None:
+def _declare(flow: Flow, words: Sequence[ShellWord], *, local: bool) -> bool | None:
     """``local``, ``declare``, ``export``, ``readonly``: what they assign."""
     options = ""
     for word in words:
@@ -51,21 +51,21 @@ def _declare(flow: Flow, words: Sequence[Words], *, local: bool) -> bool | None:
     return True
 
 
-def _read(flow: Flow, words: Sequence[Words], _node: Node) -> bool | None:
+def _read(flow: Flow, words: Sequence[ShellWord], _node: Node) -> bool | None:
     for word in words:
         if re.fullmatch(NAME, name := word.parts[0].text):
             flow.state.variables[name] = f"${name} is read when the script runs"
     return flow.prints("")
 
 
-def _getopts(flow: Flow, words: Sequence[Words], node: Node) -> bool | None:
+def _getopts(flow: Flow, words: Sequence[ShellWord], node: Node) -> bool | None:
     if flow.state.positional is None:
-        _known(flow, [Words((Part("name", "#", True),), 0, 0)])
+        _known(flow, [ShellWord((Part("name", "#", True),), 0, 0)])
         return False
     return False if flow.state.positional == [] else _read(flow, words[1:], node)
 
 
-def _printf(flow: Flow, words: Sequence[Words], node: Node) -> bool | None:
+def _printf(flow: Flow, words: Sequence[ShellWord], node: Node) -> bool | None:
     if words and words[0].parts[0].text == "-v":
         return _read(flow, words[1:2], node)
     if not node.elsewhere:
@@ -73,7 +73,7 @@ def _printf(flow: Flow, words: Sequence[Words], node: Node) -> bool | None:
     return True
 
 
-def _echo(flow: Flow, words: Sequence[Words], node: Node) -> bool | None:
+def _echo(flow: Flow, words: Sequence[ShellWord], node: Node) -> bool | None:
     if flow.output is not None and not node.elsewhere:
         texts = _known(flow, words)
         plain = texts is not None and texts[:1] != ["-e"] and not any("\\" in text for text in texts)
@@ -82,7 +82,7 @@ def _echo(flow: Flow, words: Sequence[Words], node: Node) -> bool | None:
     return True
 
 
-def _set(flow: Flow, words: Sequence[Words], _node: Node) -> bool | None:
+def _set(flow: Flow, words: Sequence[ShellWord], _node: Node) -> bool | None:
     """``set -- ...``: how a script without arrays keeps a list."""
     try:
         texts = _texts(flow, words)
@@ -101,7 +101,7 @@ def _set(flow: Flow, words: Sequence[Words], _node: Node) -> bool | None:
     return True
 
 
-def _shift(flow: Flow, words: Sequence[Words], _node: Node) -> bool | None:
+def _shift(flow: Flow, words: Sequence[ShellWord], _node: Node) -> bool | None:
     texts = _known(flow, words)
     if isinstance(flow.state.positional, list):
         count = texts[0] if texts else "1"
@@ -110,7 +110,7 @@ def _shift(flow: Flow, words: Sequence[Words], _node: Node) -> bool | None:
     return True
 
 
-def _unset(flow: Flow, words: Sequence[Words], _node: Node) -> bool | None:
+def _unset(flow: Flow, words: Sequence[ShellWord], _node: Node) -> bool | None:
     for text in _known(flow, words) or []:
         if re.fullmatch(NAME, text):
             flow.state.variables[text] = {}
@@ -119,7 +119,7 @@ def _unset(flow: Flow, words: Sequence[Words], _node: Node) -> bool | None:
     return True
 
 
-def _elsewhere(flow: Flow, words: Sequence[Words], _node: Node | None = None) -> bool | None:
+def _elsewhere(flow: Flow, words: Sequence[ShellWord], _node: Node | None = None) -> bool | None:
     """``source FILE`` and what cannot be followed: whatever was set before may be set anew."""
     texts = (_known(flow, words) if words else None) or ["what only a run can tell"]
     flow.state.sourced = texts[0][:40]
@@ -129,12 +129,12 @@ def _elsewhere(flow: Flow, words: Sequence[Words], _node: Node | None = None) ->
     return flow.prints(None)
 
 
-def _eval(flow: Flow, words: Sequence[Words], node: Node) -> bool | None:
+def _eval(flow: Flow, words: Sequence[ShellWord], node: Node) -> bool | None:
     texts = _known(flow, words)
     return _elsewhere(flow, [], node) if texts is None else flow.run_text(" ".join(texts), node.at)
 
 
-def _cd(flow: Flow, words: Sequence[Words], _node: Node) -> bool | None:
+def _cd(flow: Flow, words: Sequence[ShellWord], _node: Node) -> bool | None:
     texts = _known(flow, words)
     texts = texts[1:] if texts and texts[0] in ("-P", "-L", "--") else texts
     if texts is None or len(texts) > 1 or texts[:1] == ["-"]:
@@ -145,31 +145,31 @@ def _cd(flow: Flow, words: Sequence[Words], _node: Node) -> bool | None:
     return True
 
 
-def _popd(flow: Flow, _words: Sequence[Words], _node: Node) -> bool | None:
+def _popd(flow: Flow, _words: Sequence[ShellWord], _node: Node) -> bool | None:
     flow.state.folder = None
     return True
 
 
-def _pwd(flow: Flow, _words: Sequence[Words], _node: Node) -> bool | None:
+def _pwd(flow: Flow, _words: Sequence[ShellWord], _node: Node) -> bool | None:
     flow.prints(f"{flow.state.folder}\n" if flow.state.folder is not None else None)
     return True
 
 
 def _leave(where: str) -> Builtin:
-    def leave(flow: Flow, _words: Sequence[Words], node: Node) -> bool | None:
+    def leave(flow: Flow, _words: Sequence[ShellWord], node: Node) -> bool | None:
         flow.ended = node.at if where == "exit" else flow.ended
         return flow.leave(where)
 
     return leave
 
 
-def _bracket(flow: Flow, words: Sequence[Words], _node: Node) -> bool | None:
+def _bracket(flow: Flow, words: Sequence[ShellWord], _node: Node) -> bool | None:
     with flow.shell.asking():
         texts = _known(flow, words)
     return tested(texts[:-1] if texts[-1:] == ["]"] else texts) if texts is not None else None
 
 
-def _let(flow: Flow, words: Sequence[Words], _node: Node) -> bool | None:
+def _let(flow: Flow, words: Sequence[ShellWord], _node: Node) -> bool | None:
     status: bool | None = None
     for word in words:
         try:
@@ -182,7 +182,7 @@ def _let(flow: Flow, words: Sequence[Words], _node: Node) -> bool | None:
 def _printing(of: Callable[[Flow, list[str]], str | None]) -> Builtin:
     """A program that prints a text of its words, and does nothing else; None where that is not known."""
 
-    def program(flow: Flow, words: Sequence[Words], node: Node) -> bool | None:
+    def program(flow: Flow, words: Sequence[ShellWord], node: Node) -> bool | None:
         if flow.output is None or node.elsewhere:
             return None
         texts = _known(flow, words)
@@ -228,7 +228,7 @@ def _which(_flow: Flow, texts: list[str]) -> str | None:
     return texts[0] if len(texts) == 1 and _QEMU.fullmatch(texts[0]) else None
 
 
-def _command(flow: Flow, words: Sequence[Words], node: Node) -> bool | None:
+def _command(flow: Flow, words: Sequence[ShellWord], node: Node) -> bool | None:
     if words and words[0].parts[0].text in ("-v", "-V"):
         return _printing(_which)(flow, words, node)
     return flow.program(words[0:0], words, node)
@@ -259,9 +259,9 @@ def tested(texts: Sequence[str]) -> bool | None:
     return {**signs, "-ge": one >= other}.get(sign)
 
 
-def _brackets(flow: Flow, words: Sequence[Words], _node: Node) -> bool | None:
+def _brackets(flow: Flow, words: Sequence[ShellWord], _node: Node) -> bool | None:
     """[[ ... ]]"""
-    either: list[list[list[Words]]] = [[[]]]
+    either: list[list[list[ShellWord]]] = [[[]]]
     for word in words:
         operator = word.parts[0].text if word.parts and word.parts[0].kind == "odd" else ""
         if operator == "||":
@@ -275,7 +275,7 @@ def _brackets(flow: Flow, words: Sequence[Words], _node: Node) -> bool | None:
     return _either([_every([_tested_words(flow, words) for words in every]) for every in either])
 
 
-def _tested_words(flow: Flow, words: Sequence[Words]) -> bool | None:
+def _tested_words(flow: Flow, words: Sequence[ShellWord]) -> bool | None:
     try:
         with flow.shell.asking():
             texts = [flow.shell.text(word.parts) for word in words]
@@ -328,7 +328,7 @@ BUILTINS: Mapping[str, Builtin] = {
 }
 
 
-def _expand_all(flow: Flow, words: Sequence[Words]) -> bool:
+def _expand_all(flow: Flow, words: Sequence[ShellWord]) -> bool:
     """``: ${NAME:=...}`` sets what it expands."""
     _known(flow, words)
     return True

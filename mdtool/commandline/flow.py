@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import NoReturn
 
-from mdtool.commandline.program import LOOKS, QEMU_NAME, SHELLS, Given, asks, is_script, qemu_in, runs_another, started
+from mdtool.commandline.program import LOOKS, QEMU_NAME, SHELLS, Expanded, asks, is_script, qemu_in, runs_another, started
 from mdtool.commandline.shell import ASSIGNMENT, Shell, State, Unknown, Value, merged
-from mdtool.commandline.syntax import Node, SyntaxFault, Words, commands_from_text
+from mdtool.commandline.syntax import Node, ShellWord, SyntaxFault, commands_from_text
 from mdtool.commandline.words import Command, Word
 from mdtool.errors import InputError, Position, Report
 
@@ -21,7 +21,7 @@ RUN_IT = "write its value into the script, run it with --run, or import the runn
 
 
 #: what a command of the shell's own does: its words, and all of it
-Builtin = Callable[["Flow", Sequence[Words], Node], "bool | None"]
+Builtin = Callable[["Flow", Sequence[ShellWord], Node], "bool | None"]
 
 
 class _Left(Exception):
@@ -318,17 +318,17 @@ class Flow:
         finally:
             self.state, self.output, self.left, self.perhaps, self.locals = before
 
-    def expanded(self, word: Words) -> list[str]:
+    def expanded(self, word: ShellWord) -> list[str]:
         """A word's texts; warnings of it have its place."""
         with self._placed(word):
             return self.shell.words(word)
 
-    def assign(self, word: Words) -> None:
+    def assign(self, word: ShellWord) -> None:
         with self._placed(word):
             self.shell.assign(word)
 
     @contextmanager
-    def _placed(self, word: Words) -> Iterator[None]:
+    def _placed(self, word: ShellWord) -> Iterator[None]:
         before = len(self.report.warnings)
         try:
             yield
@@ -336,7 +336,7 @@ class Flow:
             for warning in self.report.warnings[before:]:
                 warning.at = warning.at or self.at(word.start)
 
-    def _call(self, name: str, words: Sequence[Words]) -> bool | None:
+    def _call(self, name: str, words: Sequence[ShellWord]) -> bool | None:
         node = self.state.functions[name]
         if node is None or len(self.locals) >= _CALLS:  # which may set anything
             return self.builtins["."](self, (), Node("simple", 0))
@@ -377,7 +377,7 @@ class Flow:
         finally:
             self.place = place
 
-    def program(self, assignments: Sequence[Words], words: Sequence[Words], node: Node) -> bool | None:
+    def program(self, assignments: Sequence[ShellWord], words: Sequence[ShellWord], node: Node) -> bool | None:
         """A program that is run: QEMU, one that runs QEMU, or another one, which changes nothing that is known."""
         given = self._given(words[:1])
         head = given[0].text or "" if given else ""
@@ -400,16 +400,16 @@ class Flow:
             self.leave("exit")
         return self.prints(None)
 
-    def _given(self, words: Sequence[Words]) -> list[Given]:
-        found: list[Given] = []
+    def _given(self, words: Sequence[ShellWord]) -> list[Expanded]:
+        found: list[Expanded] = []
         for word in words:
             try:
-                found += [Given(text, word, "") for text in self.expanded(word)]
+                found += [Expanded(text, word, "") for text in self.expanded(word)]
             except Unknown as error:
-                found.append(Given(None, word, error.what))
+                found.append(Expanded(None, word, error.what))
         return found
 
-    def _environment(self, assignments: Sequence[Words]) -> dict[str, str]:
+    def _environment(self, assignments: Sequence[ShellWord]) -> dict[str, str]:
         """What ``A=1 qemu`` sets for QEMU alone."""
         outer, self.state = self.state, self.state.copy()
         names = [match[1] for word in assignments if (match := ASSIGNMENT.match(word.parts[0].text))]
@@ -419,14 +419,14 @@ class Flow:
         self.state = outer
         return {name: value["0"] for name, value in found.items() if isinstance(value, dict) and "0" in value}
 
-    def _names_qemu(self, head: str, words: Sequence[Words]) -> None:
+    def _names_qemu(self, head: str, words: Sequence[ShellWord]) -> None:
         """Keeps in mind where a program is told of QEMU: where nothing else starts it, that is the place to name."""
         for word in words[1:] if self.place is None and head not in LOOKS else ():
             if QEMU_NAME.search(self.text[word.start : word.end]):
                 what = f"what {head or 'this'} does with QEMU only a run can tell"
                 self.mentions.append((2, word.start, what, "script-wrapper"))
 
-    def _script_text(self, given: Sequence[Given], node: Node) -> bool | None:
+    def _script_text(self, given: Sequence[Expanded], node: Node) -> bool | None:
         """``sh -c TEXT``, whose variables are its own."""
         at = next((n for n, one in enumerate(given) if is_script(one)), len(given))
         texts = [one.text for one in given[at + 1 :]]
@@ -444,7 +444,7 @@ class Flow:
         self.state, self.left = outer, left
         return None
 
-    def _qemu(self, given: Sequence[Given], node: Node, environment: Mapping[str, str]) -> None:
+    def _qemu(self, given: Sequence[Expanded], node: Node, environment: Mapping[str, str]) -> None:
         at = self.at(given[0].word.start)
         if self.state.started:
             what = "another QEMU command line, which was not looked at"

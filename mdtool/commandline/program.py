@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from mdtool.commandline.shell import ASSIGNMENT
-from mdtool.commandline.syntax import Node, Words
+from mdtool.commandline.syntax import Node, ShellWord
 from mdtool.text import pattern
 
 _QEMU = pattern(r"(.*/)?(qemu-system-[\w-]+|qemu-kvm|kvm|qemu)")
@@ -30,11 +30,11 @@ LOOKS = frozenset({"which", "type", "hash", "echo", "printf", "pkill", "pgrep", 
 QEMU_NAME = pattern(r"qemu-system-[\w-]+|qemu-kvm")
 
 
-class Given(NamedTuple):
+class Expanded(NamedTuple):
     """A word that a program is given; ``text`` is None where only a run can tell, ``why``."""
 
     text: str | None
-    word: Words
+    word: ShellWord
     why: str
 
 
@@ -44,7 +44,7 @@ def runs_another(name: str) -> bool:
     return name in _WRAPPERS or name in _SILENT or name in SHELLS or _QEMU.fullmatch(name) is not None
 
 
-def asks(words: Sequence[Given]) -> bool:
+def asks(words: Sequence[Expanded]) -> bool:
     """Whether QEMU is only asked: for its version, its machines, a device's properties."""
     texts = [one.text or "" for one in words]
     options = pairwise(texts)
@@ -53,9 +53,9 @@ def asks(words: Sequence[Given]) -> bool:
     )
 
 
-def started(given: Sequence[Given]) -> tuple[int | None, list[Given], dict[str, str]]:
+def started(given: Sequence[Expanded]) -> tuple[int | None, list[Expanded], dict[str, str]]:
     """Which word is the QEMU (or the shell) that a command ends in, what runs it, and the variables that ``env`` sets."""
-    wrappers: list[Given] = []
+    wrappers: list[Expanded] = []
     settings: dict[str, str] = {}
     wrapper, before, takes = "", 0, False
     for number, one in enumerate(given):
@@ -80,7 +80,7 @@ def started(given: Sequence[Given]) -> tuple[int | None, list[Given], dict[str, 
     return None, [], {}
 
 
-def is_script(given: Given) -> bool:
+def is_script(given: Expanded) -> bool:
     """Whether it is the option of a shell that takes its commands."""
     return re.fullmatch(r"-\w*c", given.text or "") is not None
 

@@ -15,7 +15,7 @@ from fnmatch import translate
 from itertools import product
 from typing import Any, TypeVar
 
-from mdtool.commandline.syntax import NAME, Node, Part, SyntaxFault, Words, parts_from_text
+from mdtool.commandline.syntax import NAME, Node, Part, ShellWord, SyntaxFault, parts_from_text
 from mdtool.errors import Report
 from mdtool.records import dataclass, field
 from mdtool.text import pattern
@@ -121,7 +121,7 @@ class Shell:
 
     # --- words -------------------------------------------------------------------------------------------------------
 
-    def words(self, word: Words) -> list[str]:
+    def words(self, word: ShellWord) -> list[str]:
         """Several words where an unquoted variable holds blanks, none where it is empty."""
         return [text for parts in self._braced(word.parts) for text in self._words(parts)]
 
@@ -343,7 +343,7 @@ class Shell:
                 return value[length:] if sign[0] == "#" else value[: len(value) - length]
         return value
 
-    def assign(self, word: Words) -> None:
+    def assign(self, word: ShellWord) -> None:
         """NAME=..., NAME+=..., NAME=(...), NAME[...]=..."""
         first, *rest = word.parts
         match = ASSIGNMENT.fullmatch(first.text)
@@ -371,7 +371,7 @@ class Shell:
         except Unknown as error:
             self.state.variables[name] = error.what if error.what.startswith("$") else f"${name} is {error.what}"
 
-    def _elements(self, items: Sequence[Words], old: Value) -> Value:
+    def _elements(self, items: Sequence[ShellWord], old: Value) -> Value:
         found, number = dict(old), max((int(key) for key in old if key.isdigit()), default=-1) + 1
         for item in items:
             first = item.parts[0]

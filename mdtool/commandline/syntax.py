@@ -28,13 +28,13 @@ class Part(NamedTuple):
     body: Sequence[Node] = ()
 
 
-class Words(NamedTuple):
+class ShellWord(NamedTuple):
     """A word as it is written, from ``start`` to ``end`` of the text; ``items`` where it is an array: NAME=(...)."""
 
     parts: tuple[Part, ...]
     start: int
     end: int
-    items: tuple[Words, ...] | None = None
+    items: tuple[ShellWord, ...] | None = None
 
 
 class Node(NamedTuple):
@@ -49,10 +49,10 @@ class Node(NamedTuple):
 
     kind: str
     at: int
-    words: tuple[Words, ...] = ()
+    words: tuple[ShellWord, ...] = ()
     bodies: tuple[Sequence[Node], ...] = ()
-    stdin: Sequence[Words] = ()
-    patterns: tuple[tuple[Words, ...], ...] = ()
+    stdin: Sequence[ShellWord] = ()
+    patterns: tuple[tuple[ShellWord, ...], ...] = ()
     elsewhere: bool = False  # whether what it prints goes to a file
 
 
@@ -91,7 +91,7 @@ class _Reader:
         self.text = text
         self.pos = 0
         self.depth = 0
-        self.documents: list[tuple[str, int, bool, list[Words]]] = []  # that begin at the next line
+        self.documents: list[tuple[str, int, bool, list[ShellWord]]] = []  # that begin at the next line
 
     # --- between words -----------------------------------------------------------------------------------------------
 
@@ -114,7 +114,7 @@ class _Reader:
                 parts = [Part("text", body, True)] if plain != delimiter else _Reader(body).quoted(None)
             except SyntaxFault:
                 parts = [Part("odd", "what the here-document says", True)]
-            into.append(Words(tuple(parts), where, where))
+            into.append(ShellWord(tuple(parts), where, where))
             self.pos = min(end.end() + 1 if end else stop, len(self.text))
         self.documents = []
         return True
@@ -196,13 +196,15 @@ class _Reader:
             raise SyntaxFault(self.pos)
         if found := _FUNCTION.match(self.text, self.pos):
             self.pos = found.end()
-            node = Node("function", at, (Words((Part("text", found[1] or found[2], True),), at, at),), ([self.command()],))
+            node = Node(
+                "function", at, (ShellWord((Part("text", found[1] or found[2], True),), at, at),), ([self.command()],)
+            )
         elif word in _COMPOUND:
             self.pos += len(word)
             node = self.redirected(_COMPOUND[word](self, at))
         elif self.text.startswith("((", self.pos) and (sums := _SUMS.match(self.text, self.pos)):
             self.pos = sums.end()
-            node = self.redirected(Node("sum", at, (Words((Part("sum", sums[1], True),), at, self.pos),)))
+            node = self.redirected(Node("sum", at, (ShellWord((Part("sum", sums[1], True),), at, self.pos),)))
         elif self.text.startswith("(", self.pos):
             self.pos += 1
             node = Node("shell", at, bodies=(self.commands(),))
@@ -222,8 +224,8 @@ class _Reader:
         return node._replace(stdin=rest.stdin, elsewhere=rest.elsewhere)
 
     def simple(self, at: int, *, empty: bool = False) -> Node:
-        words: list[Words] = []
-        stdin: list[Words] = []
+        words: list[ShellWord] = []
+        stdin: list[ShellWord] = []
         elsewhere = False
         while True:
             self.blank()
@@ -250,23 +252,23 @@ class _Reader:
 
     # --- words -------------------------------------------------------------------------------------------------------
 
-    def word(self) -> Words:
+    def word(self) -> ShellWord:
         start = self.pos
         if found := _ARRAY.match(self.text, self.pos):
             self.pos = found.end()
-            items: list[Words] = []
+            items: list[ShellWord] = []
             self.lines()
             while not self.text.startswith(")", self.pos):
                 items.append(self.word())
                 self.lines()
             self.pos += 1
-            return Words((Part("text", found[1], False),), start, self.pos, tuple(items))
+            return ShellWord((Part("text", found[1], False),), start, self.pos, tuple(items))
         parts: list[Part] = []
         while self.pos < len(self.text) and (more := self.part()) is not None:
             parts += more
         if self.pos == start:
             raise SyntaxFault(start)
-        return Words(tuple(parts) or (Part("text", "", False),), start, self.pos)
+        return ShellWord(tuple(parts) or (Part("text", "", False),), start, self.pos)
 
     def part(self) -> list[Part] | None:
         text, pos = self.text, self.pos
@@ -370,7 +372,7 @@ class _Reader:
             self.blank()
             if self.text.startswith(";", self.pos):
                 self.pos += 1
-            word = Words((Part("sum", sums[1], True),), at, at)
+            word = ShellWord((Part("sum", sums[1], True),), at, at)
             return Node("for", at, (word,), (self.body(),))
         words = [self.word()]
         if not re.fullmatch(NAME, self.text[words[0].start : words[0].end]):
@@ -380,7 +382,7 @@ class _Reader:
             self.pos += 2
             words += self.simple(self.pos, empty=True).words
         else:
-            words.append(Words((Part("name", "@", True),), at, at))
+            words.append(ShellWord((Part("name", "@", True),), at, at))
         self.blank()
         if self.text.startswith(";", self.pos):
             self.pos += 1
@@ -399,7 +401,7 @@ class _Reader:
         self.blank()
         word = self.word()
         self.take("in")
-        patterns: list[tuple[Words, ...]] = []
+        patterns: list[tuple[ShellWord, ...]] = []
         bodies: list[Sequence[Node]] = []
         while True:
             self.lines()
@@ -408,7 +410,7 @@ class _Reader:
                 return Node("case", at, (word,), tuple(bodies), patterns=tuple(patterns))
             if self.text.startswith("(", self.pos):
                 self.pos += 1
-            ways: list[Words] = []
+            ways: list[ShellWord] = []
             while not ways or self.text.startswith("|", self.pos):
                 self.pos += bool(ways)
                 self.blank()
@@ -423,14 +425,14 @@ class _Reader:
             self.pos += 2 if self.text.startswith(";;", self.pos) else 0
 
     def test(self, at: int) -> Node:
-        words: list[Words] = []
+        words: list[ShellWord] = []
         while True:
             self.lines()
             start = self.pos
             operator = next((one for one in ("&&", "||", "(", ")", "<", ">") if self.text.startswith(one, start)), "")
             if operator:
                 self.pos += len(operator)
-                words.append(Words((Part("odd", operator, False),), start, self.pos))
+                words.append(ShellWord((Part("odd", operator, False),), start, self.pos))
                 continue
             words.append(self.word())
             said = self.text[start : self.pos]

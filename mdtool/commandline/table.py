@@ -23,7 +23,7 @@ from mdtool.text import pattern
 GUEST, HOST, KEPT, OURS, LOST, GONE = "guest", "host", "kept", "ours", "lost", "gone"
 
 
-class Row(NamedTuple):
+class OptionRow(NamedTuple):
     """One option.
 
     ``fate``        one of the above
@@ -48,7 +48,7 @@ class Row(NamedTuple):
 _NOTATION = pattern(r"(?P<name>[\w-]+)(?P<flag>!)?(?P<keyed>:(?P<implied>[\w-]*))?(?:>(?P<creates>\w+))?")
 
 
-def _rows(fate: str, notation: str, says: str = "") -> dict[str, Row]:
+def _rows(fate: str, notation: str, says: str = "") -> dict[str, OptionRow]:
     """
     >>> _rows(GUEST, "usb! device:driver>device")["device"][2:6]
     (True, True, 'driver', 'device')
@@ -59,7 +59,7 @@ def _rows(fate: str, notation: str, says: str = "") -> dict[str, Row]:
         assert match is not None, word
         has_argument, keyed = match["flag"] is None, match["keyed"] is not None
         group = _GROUPS.get(match["name"])
-        found[match["name"]] = Row(fate, says, has_argument, keyed, match["implied"] or None, match["creates"], group)
+        found[match["name"]] = OptionRow(fate, says, has_argument, keyed, match["implied"] or None, match["creates"], group)
     return found
 
 
@@ -83,7 +83,7 @@ _GROUPS = {
     "device": "device",
 }
 _LAUNCH = "mdtool launch"
-OPTIONS: Mapping[str, Row] = {
+OPTIONS: Mapping[str, OptionRow] = {
     **_rows(GUEST, "device:driver>device global: m:size numa:type smp:cpus usbdevice vga"),
     **_rows(GUEST, "no-acpi! no-hpet! no-fd-bootchk! nodefaults! no-user-config! usb!"),
     **_rows(GUEST, "boot:order cpu:model machine:type rtc: smbios: uuid", "the description and the XML"),

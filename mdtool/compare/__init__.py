@@ -40,7 +40,7 @@ from mdtool.compare.model import (
     worst_first,
 )
 from mdtool.compare.nodes import Tally, node_differences, pci_differences
-from mdtool.compare.sections import Pair, sections
+from mdtool.compare.sections import MachinePair, sections
 from mdtool.machine.tree import BUILTIN, Bus, Place, Tree
 
 __all__ = [
@@ -94,7 +94,7 @@ def comparison(description: Tree, machine: Tree, *, alike: bool = False) -> tupl
 
     ``alike``: both are descriptions whose sources knew the same, so that a key that one lacks was taken out or put in.
     """
-    pair = Pair(description, machine, alike)
+    pair = MachinePair(description, machine, alike)
     pairs, missing, extra = matched(description, machine)
     providers = {id(want.node): id(have.node) for want, have in pairs}
     tally = Tally()

@@ -18,7 +18,7 @@ from mdtool.compare.model import (
     SEVERITY_OF,
     Difference,
 )
-from mdtool.compare.sections import Pair
+from mdtool.compare.sections import MachinePair
 from mdtool.machine.drivers import same_driver
 from mdtool.machine.pci import pci_facts
 from mdtool.machine.roles import STRINGS, UNCHOSEN, chosen, role
@@ -63,7 +63,7 @@ class Tally:
 
 
 def node_differences(
-    want: Place, have: Place, pair: Pair, providers: Mapping[int, int], tally: Tally
+    want: Place, have: Place, pair: MachinePair, providers: Mapping[int, int], tally: Tally
 ) -> Iterator[Difference]:
     yield from _place(want, have, providers)
     yield from _properties(want, have, pair, tally, providers)
@@ -91,7 +91,9 @@ def _place(want: Place, have: Place, providers: Mapping[int, int]) -> Iterator[D
         yield Difference(want.name, "address", here, there or None, ADDRESS, want.node.position)
 
 
-def _properties(want: Place, have: Place, pair: Pair, tally: Tally, providers: Mapping[int, int]) -> Iterator[Difference]:
+def _properties(
+    want: Place, have: Place, pair: MachinePair, tally: Tally, providers: Mapping[int, int]
+) -> Iterator[Difference]:
     described = {**want.node.pins, **want.node.properties}
     seen = {**_flat(have.node.effective), **have.node.pins, **have.node.properties}
     tally.properties += len(described)
@@ -119,7 +121,7 @@ def _properties(want: Place, have: Place, pair: Pair, tally: Tally, providers: M
             tally.facts.append((f"{want.name}.{name}", why))
 
 
-def _is_the_bus(want: str, have: str, pair: Pair, providers: Mapping[int, int]) -> bool:
+def _is_the_bus(want: str, have: str, pair: MachinePair, providers: Mapping[int, int]) -> bool:
     """Whether two names are of one bus: that of the same device, whatever its id."""
     sides = ((pair.description, want), (pair.machine, have))
     places = [
@@ -142,14 +144,14 @@ def _absent(place: Place, name: str) -> Value:
     return "" if name in place.node.empty or (name in STRINGS and place.node.pins) else None
 
 
-def _says_nothing(driver: str, name: str, value: Value, pair: Pair) -> bool:
+def _says_nothing(driver: str, name: str, value: Value, pair: MachinePair) -> bool:
     """Whether a value is what a device has where nobody chose, or of the host, which no machine's description has."""
     if value is None or value == "" or (role(driver, name) in ("state", "host") and not pair.alike):
         return True
     return name in STRINGS and name in UNCHOSEN and not chosen(driver, name, value)
 
 
-def _is_gone(name: str, value: Value, want: Place, have: Place, pair: Pair) -> bool:
+def _is_gone(name: str, value: Value, want: Place, have: Place, pair: MachinePair) -> bool:
     """Whether a described property that the machine lacks is not set there, and not merely not shown."""
     if _says_nothing(want.node.driver, name, value, pair) or _is_the_address(name, value, have.node):
         return False
@@ -161,7 +163,7 @@ def _is_gone(name: str, value: Value, want: Place, have: Place, pair: Pair) -> b
     return was_written and name in STRINGS and MONITOR in pair.machine.source and bool(have.node.pins)
 
 
-def _unknown(name: str, value: Value, want: Place, have: Place, pair: Pair) -> str | None:
+def _unknown(name: str, value: Value, want: Place, have: Place, pair: MachinePair) -> str | None:
     """None where the description would have a property of the machine's that it lacks; else why not, "" for no reason
     worth a line."""
     if pair.alike:

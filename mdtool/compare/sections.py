@@ -22,7 +22,7 @@ Findings = Iterator[Difference | Unknown | None]
 
 
 @dataclass(frozen=True, slots=True)
-class Pair:
+class MachinePair:
     """Two machines and what each of them could know; ``alike``: what one has and the other lacks is a difference."""
 
     description: Tree
@@ -63,7 +63,7 @@ class Pair:
         return None
 
 
-def sections(pair: Pair) -> Findings:
+def sections(pair: MachinePair) -> Findings:
     """Differences, what is not compared, and a None for each fact that is the same."""
     for section in SECTIONS:
         want, have = getattr(pair.description, section), getattr(pair.machine, section)
@@ -73,7 +73,7 @@ def sections(pair: Pair) -> Findings:
     yield from _machine(pair)
 
 
-def _values(pair: Pair, section: str, path: str, want: Properties, have: Properties) -> Findings:
+def _values(pair: MachinePair, section: str, path: str, want: Properties, have: Properties) -> Findings:
     for key in {**want, **have}:
         name = f"{path}.{key}" if path else key
         full = f"{section}.{name}"
@@ -94,7 +94,7 @@ def _features(values: Any) -> dict[str, Value]:
     return {name.replace("_", "-").replace(".", "-"): value for name, value in (values or {}).items()}
 
 
-def _both(pair: Pair, section: str, name: str, want: Any, have: Any) -> Findings:
+def _both(pair: MachinePair, section: str, name: str, want: Any, have: Any) -> Findings:
     if isinstance(want, Mapping) and isinstance(have, Mapping):
         yield from _values(pair, section, name, want, have)
     elif _are_rows(want, have):
@@ -108,7 +108,7 @@ def _both(pair: Pair, section: str, name: str, want: Any, have: Any) -> Findings
         yield Difference(section, name, want, have, _severity(section, name))
 
 
-def _one(pair: Pair, section: str, name: str, value: Any, *, described: bool) -> Findings:
+def _one(pair: MachinePair, section: str, name: str, value: Any, *, described: bool) -> Findings:
     """A fact that one side has; ``described``: the machine has it, and the description does not."""
     full = f"{section}.{name}"
     shown = full.startswith("cpu.features.") and pair.shows_cpu and not pair.alike and not _is_hidden(full)
@@ -160,7 +160,7 @@ def _are_rows(one: Any, other: Any) -> bool:
 # --- the machine's own properties ----------------------------------------------------------------------------------
 
 
-def _machine(pair: Pair) -> Findings:
+def _machine(pair: MachinePair) -> Findings:
     sides = (pair.description, pair.machine)
     chosen = [{_name(key): value for key, value in side.machine.get("properties", {}).items()} for side in sides]
     pinned = [{_name(key): value for key, value in side.machine_pins.items()} for side in sides]
@@ -187,7 +187,7 @@ def _machine(pair: Pair) -> Findings:
             yield f"machine.{path}", _why(side, described=described)
 
 
-def _is_unset(pair: Pair, side: Tree, pins: Properties, name: str, *, chosen: bool) -> bool:
+def _is_unset(pair: MachinePair, side: Tree, pins: Properties, name: str, *, chosen: bool) -> bool:
     """Whether the side without a machine property could have known it."""
     if pair.alike:
         return chosen

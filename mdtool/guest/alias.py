@@ -90,16 +90,16 @@ def _controller(one: Wanted, _: Collection[int]) -> tuple[str, int | None]:
 
 
 def _disk(one: Wanted, narrow: Collection[int]) -> tuple[str, int | None]:
-    bus, spot = str(one.facts.get("bus", "")), one.spot
-    if spot is None or spot.type != "drive":
+    bus, address = str(one.facts.get("bus", "")), one.address
+    if address is None or address.type != "drive":
         return f"{bus}-disk", max(disk_number(target_of(one)), 0)
-    controller = spot.get("controller", 0)
-    target = f"{spot.get('target', 0)}-" if bus == "scsi" and controller not in narrow else ""
-    return f"{bus}{controller}-{spot.get('bus', 0)}-{target}", spot.get("unit", 0)
+    controller = address.get("controller", 0)
+    target = f"{address.get('target', 0)}-" if bus == "scsi" and controller not in narrow else ""
+    return f"{bus}{controller}-{address.get('bus', 0)}-{target}", address.get("unit", 0)
 
 
 def _memory(one: Wanted, _: Collection[int]) -> tuple[str, int | None]:
-    slot = one.spot.get("slot") if one.spot is not None and one.spot.type == "dimm" else None
+    slot = one.address.get("slot") if one.address is not None and one.address.type == "dimm" else None
     return one.alias or "dimm", slot if slot is not None else 0
 
 
@@ -107,7 +107,7 @@ _BY_KIND: Mapping[str, Callable[[Wanted, Collection[int]], tuple[str, int | None
     "controller": _controller,
     "disk": _disk,
     "memory": _memory,
-    "zpci": lambda one, _: ("zpci", one.spot["uid"] if one.spot is not None else 0),
+    "zpci": lambda one, _: ("zpci", one.address["uid"] if one.address is not None else 0),
 }
 
 

@@ -17,9 +17,9 @@ __all__ = ["NOTHING", "Occupied", "allocate"]
 
 
 def allocate(guest: Guest, wanted: Sequence[Wanted], occupied: Occupied = NOTHING) -> list[Wanted]:
-    """Fill in every spot, in libvirt's order; a spot that is filled stays as it is.
+    """Fill in every address, in libvirt's order; an address that is filled stays as it is.
 
-    ``wanted`` is what ``with_defaults`` gives, survivors with the spot of their node.  ``occupied`` holds what else is
+    ``wanted`` is what ``with_defaults`` gives, survivors with the address of their node.  ``occupied`` holds what else is
     taken; a retired place is given out only where there is no place that never was anybody's.  The ports, bridges, hubs
     and controllers that devices need and nobody wrote come at the end, as devices of their own, with origins such as
     ``controller/pci/3``.

@@ -72,11 +72,11 @@ def _with_serial(one: Wanted, serials: Mapping[int, str], wanted: Sequence[Wante
 
 def _with_mmio(guest: Guest, wanted: list[Wanted]) -> list[Wanted]:
     """On ARM's virt machine one virtio device at a virtio-mmio slot brings along all those that say nothing."""
-    if not (guest.is_virt and any(one.spot is not None and one.spot.type == "virtio-mmio" for one in wanted)):
+    if not (guest.is_virt and any(one.address is not None and one.address.type == "virtio-mmio" for one in wanted)):
         return wanted
     return [
         replace(one, driver=one.driver[: -len("pci")] + "device", facts={**one.facts, "transport": "mmio"})
-        if one.spot is None and one.facts.get("transport") == "pci" and one.driver.endswith("-pci")
+        if one.address is None and one.facts.get("transport") == "pci" and one.driver.endswith("-pci")
         else one
         for one in wanted
     ]
@@ -221,7 +221,9 @@ def _virtio_serial(guest: Guest, wanted: Sequence[Wanted]) -> Iterator[Wanted]:
     have = _have(wanted, "virtio-serial")
     for driver in ("virtserialport", "virtconsole"):
         for one in (one for one in wanted if one.driver == driver and one.kind != "commandline"):
-            index = one.spot.get("controller", 0) if one.spot is not None and one.spot.type == "virtio-serial" else 0
+            index = (
+                one.address.get("controller", 0) if one.address is not None and one.address.type == "virtio-serial" else 0
+            )
             if index not in have:
                 have.add(index)
                 yield implied(guest, "virtio-serial", "virtio", index)
@@ -231,7 +233,7 @@ def _readers(guest: Guest, wanted: Sequence[Wanted]) -> Iterator[Wanted]:
     """One card reader for each smartcard."""
     cards = [one for one in wanted if one.kind == "smartcard"]
     highest = max(
-        (one.spot.get("controller", 0) if one.spot is not None else at for at, one in enumerate(cards)), default=-1
+        (one.address.get("controller", 0) if one.address is not None else at for at, one in enumerate(cards)), default=-1
     )
     yield from _up_to(guest, wanted, "ccid", "usb-ccid", highest)
 

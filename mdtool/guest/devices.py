@@ -23,7 +23,7 @@ from mdtool.guest.elements.disk import bus_of, floppy_boot
 from mdtool.guest.elements.outside import wanted_outside
 from mdtool.guest.engine import check_known, wanted_from_element
 from mdtool.guest.model import Guest, Wanted
-from mdtool.guest.table import Context
+from mdtool.guest.table import ElementContext
 from mdtool.guest.xml import Element, element_from_bytes, utf8_from_xml
 from mdtool.machine.machines import PREFERRED
 from mdtool.machine.values import decimal, uuid_from_text
@@ -113,7 +113,7 @@ def wanted_from_guest(guest: Guest, report: Report) -> list[Wanted]:
         row = ROWS.get(element.tag)
         if row is not None:
             check_known(row, element, report)
-            found += wanted_from_element(row, Context(guest, element, report, given, by_tag))
+            found += wanted_from_element(row, ElementContext(guest, element, report, given, by_tag))
         elif not element.tag.startswith("{"):  # another namespace's elements are another program's
             report.warn(
                 f"mdtool does not know <{element.tag}> and leaves it out",
@@ -154,7 +154,7 @@ def disks_in_order(guest: Guest, disks: Iterable[Element]) -> list[Element]:
     """Disks as libvirt sorts them: buses in the order of their first disks, and on each by target."""
     buses: dict[str, list[Element]] = {}
     for element in disks:
-        buses.setdefault(bus_of(Context(guest, element, Report())), []).append(element)
+        buses.setdefault(bus_of(ElementContext(guest, element, Report())), []).append(element)
     return [
         element
         for on_bus in buses.values()

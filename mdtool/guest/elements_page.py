@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from mdtool.errors import Position, Report
 from mdtool.guest.elements import ROWS
 from mdtool.guest.model import Guest
-from mdtool.guest.table import COMMON, Context, Device
+from mdtool.guest.table import COMMON, ElementContext, ElementRow
 from mdtool.guest.xml import Element
 
 INTRO = """\
@@ -42,7 +42,7 @@ def page() -> str:
     return "".join(parts)
 
 
-def section(row: Device) -> Iterator[str]:
+def section(row: ElementRow) -> Iterator[str]:
     drivers = drivers_of(row)
     if any(drivers):
         yield from choices(row, drivers)
@@ -53,7 +53,7 @@ def section(row: Device) -> Iterator[str]:
         yield table(uses)
 
 
-def choices(row: Device, drivers: Mapping[str, str], prefix: str = "") -> Iterator[str]:
+def choices(row: ElementRow, drivers: Mapping[str, str], prefix: str = "") -> Iterator[str]:
     chooser = row.choose if isinstance(row.choose, str) else ", ".join(f"`{path}`" for path in row.reads[:3])
     by = f" by `{chooser}`" if isinstance(row.choose, str) and chooser else f" by {chooser}" if chooser else ""
     yield f"{prefix}a device{by}:\n\n" if prefix else f"A device{by}:\n\n"
@@ -64,13 +64,13 @@ def choices(row: Device, drivers: Mapping[str, str], prefix: str = "") -> Iterat
     yield "\n"
 
 
-def drivers_of(row: Device) -> Mapping[str, str]:
+def drivers_of(row: ElementRow) -> Mapping[str, str]:
     """A row's drivers; where the machine decides, those of an x86 guest."""
     if not callable(row.drivers):
         return row.drivers
     element = Element(row.element, {}, Position("", 1))
     guest = Guest("", Element("domain", {}, Position("", 1)), "", None, "x86_64", "q35", None)
-    return row.drivers(Context(guest, element, Report()))
+    return row.drivers(ElementContext(guest, element, Report()))
 
 
 def table(uses: Mapping[str, str]) -> str:
@@ -83,7 +83,7 @@ def _order(path: str) -> tuple[bool, str]:
     return not path.startswith("@"), path.replace("/@", "/")
 
 
-def _common_of_part(row: Device, path: str) -> bool:
+def _common_of_part(row: ElementRow, path: str) -> bool:
     return any(
         path.startswith(f"{part.element}/") and path.removeprefix(f"{part.element}/") in COMMON for part in row.parts
     )

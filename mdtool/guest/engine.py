@@ -7,8 +7,8 @@ from typing import Any
 
 from mdtool.errors import InputError, Report, choices
 from mdtool.guest.convert import number, text, up_to
-from mdtool.guest.model import Guest, Spot, Wanted
-from mdtool.guest.table import TRANSITIONAL, Choose, Context, Device, Prop
+from mdtool.guest.model import Address, Guest, Wanted
+from mdtool.guest.table import TRANSITIONAL, Choose, ElementContext, ElementRow, Prop
 from mdtool.guest.xml import Element
 from mdtool.machine.buses.addresses import ADDRESSES
 from mdtool.machine.buses.kinds import kind_of_driver
@@ -38,7 +38,7 @@ def _unknown(named: str, choice: str, known: Iterable[str]) -> tuple[str, list[s
     return f"{named} {choice} is not complete", ["/".join(name) for name in fits]
 
 
-def wanted_from_element(row: Device, context: Context) -> Iterator[Wanted]:
+def wanted_from_element(row: ElementRow, context: ElementContext) -> Iterator[Wanted]:
     """The devices that an element asks for, by its row; faults go to ``context.report``."""
     choice = _choice(row.choose, context) or _choice(row.absent, context)
     drivers = row.drivers(context) if callable(row.drivers) else row.drivers
@@ -47,8 +47,8 @@ def wanted_from_element(row: Device, context: Context) -> Iterator[Wanted]:
         what, expected = _unknown(where.rpartition("@")[2] or "kind", choice, drivers)
         context.error(where, what, expected=choices(expected) if expected else "nothing there", rule="driver-known")
         return
-    spot = spot_from_element(context)
-    transport = virtio_transport(context.guest, spot)
+    address = address_from_element(context)
+    transport = virtio_transport(context.guest, address)
     driver = driver_name(drivers[choice], choice, transport)
     facts: dict[str, Any] = {"choice": choice}
     if drivers[choice].endswith("-*"):
@@ -64,7 +64,7 @@ def wanted_from_element(row: Device, context: Context) -> Iterator[Wanted]:
         identities=tuple(_identities(row, context)),
         id=_user_alias(context),
         alias=row.alias if isinstance(row.alias, str) else row.alias.get(choice, ""),
-        spot=spot,
+        address=address,
         properties=properties,
         facts=facts,
         identifying=frozenset(name for name in row.match if name in properties),
@@ -73,7 +73,7 @@ def wanted_from_element(row: Device, context: Context) -> Iterator[Wanted]:
     shaped = row.shape(context, wanted) if row.shape else wanted
     if shaped is None:
         return
-    _check_spot(context, shaped)
+    _check_address(context, shaped)
     yield with_host_side(shaped)
     for part in row.parts:
         inner = list(context.element.all(part.element))
@@ -106,13 +106,13 @@ def part_of(whole: Wanted, part: Wanted, name: str, count: int) -> Wanted:
     )
 
 
-def _choice(choose: Choose, context: Context) -> str:
+def _choice(choose: Choose, context: ElementContext) -> str:
     if callable(choose):
         return choose(context)
     return context.get(choose) if "@" in choose else choose
 
 
-def _values(table: Mapping[str, str | Prop], context: Context, driver: str | None) -> dict[str, Value]:
+def _values(table: Mapping[str, str | Prop], context: ElementContext, driver: str | None) -> dict[str, Value]:
     """What the XML gives for a table of properties (``driver`` set) or of facts (None)."""
     found: dict[str, Value] = {}
     for name, row in table.items():
@@ -145,20 +145,20 @@ _COMMON = {"acpi-index": Prop("acpi/@index", number)}
 _ZPCI = {name: Prop(f"address/zpci/@{name}", number) for name in ("uid", "fid")}
 
 
-def _user_alias(context: Context) -> str | None:
+def _user_alias(context: ElementContext) -> str | None:
     """The alias where a user chose it: libvirt takes none that does not begin with ``ua-``, and gives those itself."""
     alias = context.get("alias/@name")
     return alias if alias.startswith("ua-") else None
 
 
-def _named(paths: Iterable[str], context: Context, choice: str, facts: Mapping[str, Any]) -> Iterator[str]:
+def _named(paths: Iterable[str], context: ElementContext, choice: str, facts: Mapping[str, Any]) -> Iterator[str]:
     for path in paths:
         value = choice if path == "choice" else str(facts[path]) if path in facts else context.get(path)
         if value:
             yield value
 
 
-def _identities(row: Device, context: Context) -> Iterator[str]:
+def _identities(row: ElementRow, context: ElementContext) -> Iterator[str]:
     for name, path in row.known_by.items():
         value = context.get(path)
         if value:
@@ -170,8 +170,8 @@ def _identities(row: Device, context: Context) -> Iterator[str]:
 # Places
 
 
-def spot_from_element(context: Context) -> Spot | None:
-    """The ``<address>`` as a Spot; None where there is none.
+def address_from_element(context: ElementContext) -> Address | None:
+    """The ``<address>`` as a Address; None where there is none.
 
     A source's own address (``source/address`` of a hostdev) is the host's and is not looked at.
     """
@@ -193,12 +193,12 @@ def spot_from_element(context: Context) -> Spot | None:
                 context.error("address/@type", what, expected=str(expected), rule="value-valid")
     if "multifunction" in address.attributes:
         found["multifunction"] = address.attributes["multifunction"] == "on"
-    return Spot(kind, found)
+    return Address(kind, found)
 
 
-def _check_spot(context: Context, wanted: Wanted) -> None:
-    if wanted.spot is not None and wanted.spot.type not in (takes := address_types(context.guest, wanted)):
-        what = f"an address of type '{wanted.spot.type}' is none for {wanted.driver or wanted.facts['choice']}"
+def _check_address(context: ElementContext, wanted: Wanted) -> None:
+    if wanted.address is not None and wanted.address.type not in (takes := address_types(context.guest, wanted)):
+        what = f"an address of type '{wanted.address.type}' is none for {wanted.driver or wanted.facts['choice']}"
         expected = f"type {choices(takes)}" if takes else "no <address>"
         context.error(
             "address/@type", what, expected=expected, remedy="leave it out, and one is found", rule="address-type"
@@ -222,12 +222,12 @@ def address_types(guest: Guest, wanted: Wanted) -> Set[str]:
 _NO_MMIO = ("vhost-scsi", "virtio-mem", "virtio-pmem")
 
 
-def virtio_transport(guest: Guest, spot: Spot | None) -> str:
+def virtio_transport(guest: Guest, address: Address | None) -> str:
     """How a virtio device reaches its guest: ``pci``, ``ccw`` or ``mmio``.
 
     The address says it; without one, the machine.
     """
-    return _TRANSPORTS[spot.type] if spot is not None and spot.type in _TRANSPORTS else guest.transport
+    return _TRANSPORTS[address.type] if address is not None and address.type in _TRANSPORTS else guest.transport
 
 
 _TRANSPORTS = {"pci": "pci", "ccw": "ccw", "virtio-mmio": "mmio"}
@@ -251,7 +251,7 @@ def driver_name(driver: str, choice: str, transport: str) -> str:
 # Completeness
 
 
-def check_known(row: Device, element: Element, report: Report) -> None:
+def check_known(row: ElementRow, element: Element, report: Report) -> None:
     """Warn of every attribute and child that the row does not name; an error for what it refuses."""
     for path, place in paths_of(element):
         how = row.use(path)

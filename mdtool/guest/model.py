@@ -2,15 +2,15 @@
 
     Guest      the XML as read: name, uuid, machine type, architecture, the <domain> element
     Wanted     one device that the XML asks for: driver, properties, libvirt's address where there is one
-    Spot       a place in libvirt's terms: <address type='pci' bus='0x01' slot='0x00' function='0x0'/>
+    Address       a place in libvirt's terms: <address type='pci' bus='0x01' slot='0x00' function='0x0'/>
 
 The stages that work on them, all pure functions:
 
     guest.devices.wanted_from_guest     Guest -> Wanted..., with what libvirt implies (controllers, models, memballoon, ...)
-    reconcile.match                     Wanted <-> Node, by identity; a survivor's Spot and id come from its node
-    guest.allocate.allocate             Wanted... -> Wanted..., every Spot filled, with the ports and controllers needed
+    reconcile.match                     Wanted <-> Node, by identity; a survivor's Address and id come from its node
+    guest.allocate.allocate             Wanted... -> Wanted..., every Address filled, with the ports and controllers needed
     guest.alias.with_ids                Wanted... -> Wanted..., every id filled, as libvirt names devices
-    guest.place.placed                  Wanted... -> (bus name, Node): libvirt's Spots in QEMU's terms
+    guest.place.placed                  Wanted... -> (bus name, Node): libvirt's Addresss in QEMU's terms
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ QEMU_NS = "{http://libvirt.org/schemas/domain/qemu/1.0}"
 
 
 @dataclass(frozen=True, slots=True)
-class Spot:
-    """A libvirt address: its type and its numbers, ``Spot("pci", {"bus": 1, "slot": 0, "function": 0})``.
+class Address:
+    """A libvirt address: its type and its numbers, ``Address("pci", {"bus": 1, "slot": 0, "function": 0})``.
 
     Types and numbers, each a plain int:
       pci            domain bus slot function (multifunction: bool where the XML says so)
@@ -71,7 +71,7 @@ class Wanted:
     ``identities``  weaker ways to know it again, strongest first: ``serial/WD-1234``, ``alias/net0``
     ``id``          the user's alias (``ua-...``) or libvirt's, from the XML; None before ``with_ids``
     ``alias``       libvirt's prefix for the id, ``net``, ``virtio-disk``, for ``with_ids``; "" where the id is fixed
-    ``spot``        where the XML puts it; None where the XML does not say and the kind needs no address
+    ``address``        where the XML puts it; None where the XML does not say and the kind needs no address
     ``properties``  guest-visible properties in QEMU's names; never addresses, ids or the host side
     ``identifying`` names of properties that are identity (``mac``): another value is another device
     ``facts``       what the stages need to know and no property says: {"index": 1, "model": "pcie-root-port"};
@@ -85,7 +85,7 @@ class Wanted:
     identities: tuple[str, ...] = ()
     id: str | None = None
     alias: str = ""
-    spot: Spot | None = None
+    address: Address | None = None
     properties: Properties = field(default_factory=dict)
     identifying: frozenset[str] = frozenset()
     facts: Mapping[str, Any] = field(default_factory=dict)

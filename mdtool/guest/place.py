@@ -2,7 +2,7 @@
 
     placed    wanted devices -> (bus name, node)
 
-The way back, from nodes to libvirt's places, is ``guest.spots``; what a bus is stands in ``machine.buses``.
+The way back, from nodes to libvirt's places, is ``guest.addresses``; what a bus is stands in ``machine.buses``.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from typing import Any
 from mdtool.guest.allocation.controllers import index_of, is_placed, model_of, type_of
 from mdtool.guest.allocation.order import wholes
 from mdtool.guest.disk_buses import DISK_BUSES, NARROW_AT, DiskBus
-from mdtool.guest.model import Guest, Spot, Wanted
+from mdtool.guest.model import Address, Guest, Wanted
 from mdtool.machine.buses.kinds import KINDS, Kind, isa_port, kind_of_driver
-from mdtool.machine.buses.pci import HOST_BRIDGE, PCI_MODELS, Place, targets_of
+from mdtool.machine.buses.pci import HOST_BRIDGE, PCI_MODELS, ControllerPlace, targets_of
 from mdtool.machine.buses.providers import NARROW, buses_of, is_companion
 from mdtool.machine.tree import Node, Value
 from mdtool.records import dataclass, field, replace
@@ -92,11 +92,11 @@ class _Names:
 
     def _place(self, one: Wanted) -> tuple[str, str | None, dict[str, Value]]:
         """Bus name, address, and the properties that say more of the place."""
-        spot = one.spot
-        if one.kind == "commandline" and (spot is None or spot.type == "none"):
+        address = one.address
+        if one.kind == "commandline" and (address is None or address.type == "none"):
             return "", None, {name: one.facts[name] for name in ("bus", "addr") if name in one.facts}
-        if spot is not None and spot.type == "qemu":
-            return spot["on"], spot["at"], {}
+        if address is not None and address.type == "qemu":
+            return address["on"], address["at"], {}
         kind = kind_of_driver(one.driver)
         if "of" in one.facts:  # on the bus of the device that it is a part of
             return f"{self.of.get(id(one))}.0", str(one.facts.get("number", 0)), {}
@@ -104,33 +104,37 @@ class _Names:
             name = isa_port(one.driver)
             base = one.properties.get(name)
             return ("isa.0", f"{base:x}", {name: _OMITTED}) if isinstance(base, int) else ("isa.0", None, {})
-        if kind is KINDS["system"] or spot is None:
+        if kind is KINDS["system"] or address is None:
             return self._default_bus(one, kind), None, {}
-        places: Mapping[str, Callable[[Wanted, Spot], tuple[str, str | None, dict[str, Value]]]] = {
+        places: Mapping[str, Callable[[Wanted, Address], tuple[str, str | None, dict[str, Value]]]] = {
             "pci": self._pci,
             "drive": self._drive,
-            "usb": lambda _, spot: (f"{self.controller('usb', spot.get('bus', 0))}.0", spot.get("port"), {}),
-            "virtio-serial": lambda _, spot: (
-                f"{self.controller('virtio-serial', spot.get('controller', 0))}.0",
-                _text(spot.get("port")),
+            "usb": lambda _, address: (f"{self.controller('usb', address.get('bus', 0))}.0", address.get("port"), {}),
+            "virtio-serial": lambda _, address: (
+                f"{self.controller('virtio-serial', address.get('controller', 0))}.0",
+                _text(address.get("port")),
                 {},
             ),
-            "ccid": lambda _, spot: (
-                f"{self.controller('ccid', spot.get('controller', 0))}.0",
-                _text(spot.get("slot")),
+            "ccid": lambda _, address: (
+                f"{self.controller('ccid', address.get('controller', 0))}.0",
+                _text(address.get("slot")),
                 {},
             ),
-            "ccw": lambda _, spot: ("virtual-css", _devno(spot), {}),
-            "spapr-vio": lambda _, spot: ("spapr-vio", f"{spot['reg']:x}" if "reg" in spot.numbers else None, {}),
-            "dimm": lambda _, spot: (
+            "ccw": lambda _, address: ("virtual-css", _devno(address), {}),
+            "spapr-vio": lambda _, address: ("spapr-vio", f"{address['reg']:x}" if "reg" in address.numbers else None, {}),
+            "dimm": lambda _, address: (
                 "",
-                _text(spot.get("slot")),
-                {"addr": spot["base"]} if spot.get("base") is not None else {},
+                _text(address.get("slot")),
+                {"addr": address["base"]} if address.get("base") is not None else {},
             ),
-            "zpci": lambda one, spot: ("s390-pcibus.0", f"{spot['uid']:04x}", {"target": self.names.get(one.facts["for"])}),
+            "zpci": lambda one, address: (
+                "s390-pcibus.0",
+                f"{address['uid']:04x}",
+                {"target": self.names.get(one.facts["for"])},
+            ),
         }
-        place = places.get(spot.type)
-        return place(one, spot) if place else (self._default_bus(one, kind), None, {})
+        place = places.get(address.type)
+        return place(one, address) if place else (self._default_bus(one, kind), None, {})
 
     def _default_bus(self, one: Wanted, kind: Kind) -> str:
         """The bus of a device that has no place on it yet."""
@@ -140,20 +144,20 @@ class _Names:
             return "main-system-bus"
         return ""
 
-    def _pci(self, one: Wanted, spot: Spot) -> tuple[str, str | None, dict[str, Value]]:
-        if not is_placed(spot):
+    def _pci(self, one: Wanted, address: Address) -> tuple[str, str | None, dict[str, Value]]:
+        if not is_placed(address):
             return self.pci(0), None, {}
-        at = f"{spot.get('slot', 0):02x}.{spot.get('function', 0)}"
+        at = f"{address.get('slot', 0):02x}.{address.get('function', 0)}"
         extra: dict[str, Value] = {}
-        if "multifunction" in spot.numbers:
-            extra["multifunction"] = spot["multifunction"]
-        return self.pci(spot.get("bus", 0)), at, extra
+        if "multifunction" in address.numbers:
+            extra["multifunction"] = address["multifunction"]
+        return self.pci(address.get("bus", 0)), at, extra
 
-    def _drive(self, one: Wanted, spot: Spot) -> tuple[str, str | None, dict[str, Value]]:
+    def _drive(self, one: Wanted, address: Address) -> tuple[str, str | None, dict[str, Value]]:
         if one.kind == "commandline":  # which names its bus as QEMU does
-            bus_name, at, extra = self._drive(replace(one, kind="disk", facts={}), spot)
+            bus_name, at, extra = self._drive(replace(one, kind="disk", facts={}), address)
             return str(one.facts.get("bus", bus_name)), at, extra
-        index, bus, target, unit = (spot.get(name, 0) for name in ("controller", "bus", "target", "unit"))
+        index, bus, target, unit = (address.get(name, 0) for name in ("controller", "bus", "target", "unit"))
         type_ = "scsi" if one.kind == "hostdev" else str(one.facts.get("bus") or self._drive_bus(one.driver))
         narrow = type_ == "scsi" and self.models.get(index) in NARROW
         row = DISK_BUSES.get(type_, DiskBus(""))
@@ -168,11 +172,11 @@ class _Names:
         """What a controller is told of its place: numbers that must differ from every other's."""
         if one.kind != "controller":
             return {}
-        slot, function = (one.spot.get(name, 0) for name in ("slot", "function")) if one.spot is not None else (0, 0)
+        slot, function = (one.address.get(name, 0) for name in ("slot", "function")) if one.address is not None else (0, 0)
         index, facts = index_of(one), one.facts
         row = PCI_MODELS.get(model_of(one))
         targets = targets_of(HOST_BRIDGE) if one.driver == HOST_BRIDGE else row.targets if row is not None else {}
-        place = Place(index, slot, function)
+        place = ControllerPlace(index, slot, function)
         given = {name: facts.get(target.fact, target.absent(place)) for name, target in targets.items()}
         properties: dict[str, Value] = {name: value for name, value in given.items() if value is not None}
         if is_companion(one.driver) and facts.get("master") is not None:
@@ -184,7 +188,7 @@ def _text(number: Any) -> str | None:
     return None if number is None else str(number)
 
 
-def _devno(spot: Spot) -> str | None:
-    if spot.get("devno") is None:
+def _devno(address: Address) -> str | None:
+    if address.get("devno") is None:
         return None
-    return f"{spot.get('cssid', 0xFE):x}.{spot.get('ssid', 0):x}.{spot['devno']:04x}"
+    return f"{address.get('cssid', 0xFE):x}.{address.get('ssid', 0):x}.{address['devno']:04x}"

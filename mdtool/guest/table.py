@@ -1,6 +1,6 @@
 """The table: what each device element of guest XML becomes.  ``mdtool.guest.engine`` reads elements by it.
 
-A row (``Device``) is data: which attribute chooses the driver, which paths become which properties, what stays of the
+A row (``ElementRow``) is data: which attribute chooses the driver, which paths become which properties, what stays of the
 element (its identity), and, for every other attribute, that it is host side, that it says nothing to a guest, or that it
 is refused.  What no row names is a warning with its position.
 
@@ -71,7 +71,7 @@ def is_like(driver: str, pattern: str) -> bool:
 
 
 @dataclass(frozen=True)
-class Context:
+class ElementContext:
     """One element on its way to a Wanted: the guest around it, and what numbering the whole XML made known.
 
     ``given`` holds what libvirt numbers across elements when the XML does not say: controller indices, character device
@@ -106,14 +106,14 @@ class Context:
         )
 
 
-Choose = str | Callable[[Context], str]
-Shape = Callable[[Context, Wanted], Wanted | None]
-Also = Callable[[Context, Wanted], Iterable[Wanted]]
-Drivers = Mapping[str, str] | Callable[[Context], Mapping[str, str]]
+Choose = str | Callable[[ElementContext], str]
+Shape = Callable[[ElementContext, Wanted], Wanted | None]
+Also = Callable[[ElementContext, Wanted], Iterable[Wanted]]
+Drivers = Mapping[str, str] | Callable[[ElementContext], Mapping[str, str]]
 
 
 @dataclass(frozen=True)
-class Device:
+class ElementRow:
     """One row: an element under ``<devices>`` (or, as a part, an element inside one).
 
     ``element``     its tag; a part's is the path from its parent, ``codec``
@@ -151,7 +151,7 @@ class Device:
     host: Mapping[str, HostRow] = field(default_factory=dict)
     ignored: Mapping[str, str] = field(default_factory=dict)
     refused: Mapping[str, str] = field(default_factory=dict)
-    parts: tuple[Device, ...] = ()
+    parts: tuple[ElementRow, ...] = ()
     shape: Shape | None = None
     also: Also | None = None
     reads: tuple[str, ...] = ()

@@ -9,9 +9,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
+from mdtool.guest.addresses import address_from_node
 from mdtool.guest.alias import USER
-from mdtool.guest.model import Guest, Spot, Wanted
-from mdtool.guest.spots import spot_from_node
+from mdtool.guest.model import Address, Guest, Wanted
 from mdtool.guest.xml import Element
 from mdtool.guest.xmltext import Edits, New
 from mdtool.machine.buses.addresses import ADDRESSES
@@ -97,9 +97,9 @@ class _Writer:
         if self.place is not None:
             new += self._target(self.place.node)
             new += self._alias(self.place.node)
-        spot = _spot(self.tree, self.place) if self.place is not None else _built_in(self.guest, self.one)
-        if spot is not None:
-            new += self._address(spot, self.zpci.get(self.place.node.id) if self.place is not None else None)
+        address = _address(self.tree, self.place) if self.place is not None else _built_in(self.guest, self.one)
+        if address is not None:
+            new += self._address(address, self.zpci.get(self.place.node.id) if self.place is not None else None)
         self.edits.append(self.element, new)
 
     def _set(self, element: Element, attributes: Mapping[str, str]) -> None:
@@ -124,15 +124,15 @@ class _Writer:
         else:
             yield New("alias", {"name": name})
 
-    def _address(self, spot: Spot, zpci: New | None) -> Iterator[New]:
-        attributes = _attributes(spot)
+    def _address(self, address: Address, zpci: New | None) -> Iterator[New]:
+        attributes = _attributes(address)
         given = self.element.first("address")
-        if not attributes or (given is None and spot.type in _ONLY_CHANGED):
+        if not attributes or (given is None and address.type in _ONLY_CHANGED):
             return
         inside = [zpci] if zpci is not None else []
         if given is None:
             yield New("address", attributes, inside)
-        elif given.get("@type") == spot.type:
+        elif given.get("@type") == address.type:
             self._set(given, attributes)
             if zpci is not None and (there := given.first("zpci")) is not None:
                 self._set(there, zpci.attributes)
@@ -142,22 +142,22 @@ class _Writer:
             self.edits.replace(given, New("address", attributes, inside))
 
 
-def _spot(tree: Tree, place: Place) -> Spot | None:
+def _address(tree: Tree, place: Place) -> Address | None:
     """libvirt's place of a node, with a memory device's base where the description has it."""
-    spot = spot_from_node(place.bus.name if place.bus else "", place.node, tree)
-    if spot is not None and spot.type == "dimm" and (base := place.node.value("addr")) is not None:
-        return Spot("dimm", {**spot.numbers, "base": number(base)})
-    return spot
+    address = address_from_node(place.bus.name if place.bus else "", place.node, tree)
+    if address is not None and address.type == "dimm" and (base := place.node.value("addr")) is not None:
+        return Address("dimm", {**address.numbers, "base": number(base)})
+    return address
 
 
-def _built_in(guest: Guest, one: Wanted) -> Spot | None:
+def _built_in(guest: Guest, one: Wanted) -> Address | None:
     """The place of a controller that the machine brings along."""
     if one.kind != "controller" or one.driver:
         return None
     if guest.family is None or int(one.facts.get("index", 0)):
         return None
     found = guest.family.controllers.get((str(one.facts.get("type")), str(one.facts.get("model"))))
-    return Spot("pci", {"domain": 0, "bus": 0, "slot": found[0], "function": found[1]}) if found else None
+    return Address("pci", {"domain": 0, "bus": 0, "slot": found[0], "function": found[1]}) if found else None
 
 
 def _beside(tree: Tree) -> Mapping[Value, New]:
@@ -169,13 +169,13 @@ def _beside(tree: Tree) -> Mapping[Value, New]:
     }
 
 
-def _attributes(spot: Spot) -> dict[str, str]:
+def _attributes(address: Address) -> dict[str, str]:
     """The attributes of an <address>; empty where libvirt writes none for this place."""
-    numbers = ADDRESSES.get(spot.type, {})
-    found = {n: row.form.format(spot[n]) for n, row in numbers.items() if row.form and spot.get(n) is not None}
-    if found and spot.get("multifunction"):
+    numbers = ADDRESSES.get(address.type, {})
+    found = {n: row.form.format(address[n]) for n, row in numbers.items() if row.form and address.get(n) is not None}
+    if found and address.get("multifunction"):
         found["multifunction"] = "on"
-    return {"type": spot.type, **found} if found else {}
+    return {"type": address.type, **found} if found else {}
 
 
 def _target_of(node: Node) -> dict[str, str]:
@@ -220,8 +220,8 @@ def _missing(tree: Tree, beside: Mapping[Value, New], places: Iterable[Place], a
             children.append(New("target", attributes))
         if name := _alias_of(place.node, aliases):
             children.append(New("alias", {"name": name}))
-        spot = _spot(tree, place)
-        if spot is not None and spot.type not in _ONLY_CHANGED and (attributes := _attributes(spot)):
+        address = _address(tree, place)
+        if address is not None and address.type not in _ONLY_CHANGED and (attributes := _attributes(address)):
             zpci = beside.get(place.node.id)
             children.append(New("address", attributes, [zpci] if zpci is not None else []))
         found.append(New(made.tag, made.attributes, children))

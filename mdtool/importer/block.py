@@ -30,7 +30,7 @@ FORMATS = ("raw", "qcow2", "qcow", "qed", "vmdk", "vdi", "vhdx", "vpc", "luks")
 _GUESS = {"qcow2": "qcow2", "qcow": "qcow", "vmdk": "vmdk", "vdi": "vdi", "vhdx": "vhdx", "vhd": "vpc"}
 
 
-class Image(NamedTuple):
+class DiskSource(NamedTuple):
     """A disk's host side: its type, the attributes of <driver>, its <source>, and whether it may be written."""
 
     kind: str = "file"
@@ -40,14 +40,14 @@ class Image(NamedTuple):
     used: tuple[str, ...] = ()
 
 
-def image(bag: Bag, named: Mapping[str, Bag], absolute: Callable[[str], str], *, write_cache: bool = True) -> Image:
+def image(bag: Bag, named: Mapping[str, Bag], absolute: Callable[[str], str], *, write_cache: bool = True) -> DiskSource:
     """The image of a drive; ``named`` holds the others, by node name.  Raises NoWords for what <disk> cannot say."""
     if "node-name" in bag and "file" not in bag and "if" not in bag and "driver" in bag:
         bag = {"driver": "raw", "file": bag}
     return _format(bag, named, absolute, write_cache)
 
 
-def _format(bag: Bag, named: Mapping[str, Bag], absolute: Callable[[str], str], write_cache: bool) -> Image:
+def _format(bag: Bag, named: Mapping[str, Bag], absolute: Callable[[str], str], write_cache: bool) -> DiskSource:
     keys = Keys(block_keys(bag))
     for key in ("id", "if", "index", "bus", "unit", "node-name"):
         keys.take(key)
@@ -100,7 +100,9 @@ def _format(bag: Bag, named: Mapping[str, Bag], absolute: Callable[[str], str], 
         raise NoWords("key-secret")  # libvirt's secrets are known by uuid, and only it knows their values
     if kind == "dir" and not readonly:
         readonly = True
-    return Image(kind, {key: value for key, value in attributes.items() if value is not None}, inner, bool(readonly), used)
+    return DiskSource(
+        kind, {key: value for key, value in attributes.items() if value is not None}, inner, bool(readonly), used
+    )
 
 
 def _either(keys: Keys, *names: str) -> bool:

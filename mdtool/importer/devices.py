@@ -9,11 +9,11 @@ from typing import Any
 
 from mdtool.commandline.option import Option
 from mdtool.commandline.placeholder.drivers import SUBSTITUTES
-from mdtool.commandline.placeholder.hostside import Given, HostSide
+from mdtool.commandline.placeholder.hostside import HostSide, OptionBag
 from mdtool.commandline.placeholder.options import BACKENDS, UNNAMED
 from mdtool.errors import Position, QemuError
 from mdtool.guest.elements.interface import BOARD
-from mdtool.importer.row import Made
+from mdtool.importer.row import Written
 from mdtool.machine.buses.kinds import PCI_BUSES
 from mdtool.machine.buses.providers import provider_of
 from mdtool.machine.drivers import same_driver
@@ -24,15 +24,15 @@ from mdtool.records import dataclass, field
 
 
 @dataclass
-class Thing:
+class ImportedDevice:
     """A device on its way into the XML: ``made`` is its element, ``verbatim`` the option that it stays where there is none.
 
     What is ``on_board`` is the machine's own, and only its host side is in the XML; ``parts`` are the ids of codecs.
     """
 
     device: RawDevice
-    given: Given | None
-    made: Made | None = None
+    given: OptionBag | None
+    made: Written | None = None
     verbatim: Option | None = None
     on_board: bool = False
     parts: list[str] = field(default_factory=list)

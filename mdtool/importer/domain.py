@@ -14,7 +14,7 @@ from mdtool.errors import Report
 from mdtool.guest.platform.cpu import TIMERS
 from mdtool.importer.flash import flash_options, flash_xml
 from mdtool.importer.markup import SWITCH, Keys, on, tag, text, yes
-from mdtool.importer.option_list import Said
+from mdtool.importer.option_list import OptionList
 from mdtool.machine.sizes import MIB, bytes_of
 from mdtool.machine.tree import Tree
 from mdtool.machine.values import number
@@ -36,7 +36,7 @@ _ELSEWHERE = frozenset({
 })  # fmt: skip
 
 
-def with_sections(tree: Tree, said: Said, name: str) -> Tree:
+def with_sections(tree: Tree, said: OptionList, name: str) -> Tree:
     """The dumped tree with what the options say of the guest and no monitor tells."""
     features: Section = dict(tree.features)
     chosen = sections_from_options(said.all("global")).get("features", {})
@@ -75,7 +75,7 @@ def with_sections(tree: Tree, said: Said, name: str) -> Tree:
     )
 
 
-def machine_properties(said: Said) -> Section:
+def machine_properties(said: OptionList) -> Section:
     found = {
         name: _machine_value(name, value)
         for name, value in said.bag("machine").items()
@@ -92,7 +92,7 @@ def _machine_value(name: str, value: Any) -> Any:
     return value
 
 
-def cpu_words(said: Said) -> tuple[str | None, dict[str, Any]]:
+def cpu_words(said: OptionList) -> tuple[str | None, dict[str, Any]]:
     """(model, features by QEMU's name) of -cpu; None where there is none."""
     text_ = said.value("cpu")
     if text_ is None:
@@ -111,7 +111,7 @@ def cpu_words(said: Said) -> tuple[str | None, dict[str, Any]]:
     return model, found
 
 
-def _cpu(tree: Tree, said: Said) -> Section:
+def _cpu(tree: Tree, said: OptionList) -> Section:
     model, features = cpu_words(said)
     cpu: Section = {**tree.cpu, **({"model": model} if model in ("host", "max") else {})}
     if not cpu.get("topology"):  # of a board with CPUs of its own; what QEMU makes of their number
@@ -140,7 +140,7 @@ def _epoch(when: str) -> int | str:
 _TABLES = {"0": "bios", "1": "system", "2": "baseBoard", "3": "chassis"}
 
 
-def _smbios(said: Said) -> tuple[Section, str, list[Option]]:
+def _smbios(said: OptionList) -> tuple[Section, str, list[Option]]:
     """(the section, <sysinfo>, what neither of them says)."""
     section: Section = {}
     xml, left = "", []
@@ -181,7 +181,7 @@ _NO_FEATURE = pattern(
 )
 
 
-def cpu(said: Said, tree: Tree) -> str:
+def cpu(said: OptionList, tree: Tree) -> str:
     topology = tree.cpu.get("topology", {})
     shape = {level: topology[level] for level in ("sockets", "dies", "cores", "threads") if level in topology}
     count = tree.cpu.get("maxcpus", tree.cpu.get("vcpus", 1))
@@ -213,7 +213,7 @@ def _cell(node: Mapping[str, Any], tree: Tree) -> str:
     return tag("cell", distances, id=node["id"], cpus=node.get("cpus"), memory=node.get("memory", 0) // 1024, unit="KiB")
 
 
-def clock(said: Said, tree: Tree) -> str:
+def clock(said: OptionList, tree: Tree) -> str:
     section = tree.clock
     base = section.get("base", "utc")
     timers = tag("timer", name="rtc", **section["timers"]["rtc"]) if section.get("timers", {}).get("rtc") else ""
@@ -231,7 +231,7 @@ def clock(said: Said, tree: Tree) -> str:
 
 
 def booting(
-    said: Said, tree: Tree, host: HostSide, absolute: Callable[[str], str], report: Report, *, has_serial: bool
+    said: OptionList, tree: Tree, host: HostSide, absolute: Callable[[str], str], report: Report, *, has_serial: bool
 ) -> tuple[str, bool]:
     """(the children of <os> after <type>, whether flash memory holds the firmware)."""
     arch = str(tree.machine["arch"])
@@ -255,12 +255,12 @@ def booting(
     return inner, bool(flash or options)
 
 
-def named_firmware(said: Said, host: HostSide) -> list[Option]:
+def named_firmware(said: OptionList, host: HostSide) -> list[Option]:
     """``-bios NAME`` of a file in QEMU's own folders, or of a word (``none``): it stays an option."""
     return [one for one in said.all("bios")[-1:] if "/" not in (one.value or "") and host.file(one.value or "") is None]
 
 
-def sysinfo(said: Said, absolute: Callable[[str], str]) -> tuple[str, list[Option]]:
+def sysinfo(said: OptionList, absolute: Callable[[str], str]) -> tuple[str, list[Option]]:
     """(<sysinfo>, the options that it does not say)."""
     _, xml, left = _smbios(said)
     entries = ""
@@ -276,7 +276,7 @@ def sysinfo(said: Said, absolute: Callable[[str], str]) -> tuple[str, list[Optio
     return xml + (tag("sysinfo", entries, type_="fwcfg") if entries else ""), left
 
 
-def memory(said: Said, tree: Tree, host: HostSide, plugged: int, report: Report) -> str:
+def memory(said: OptionList, tree: Tree, host: HostSide, plugged: int, report: Report) -> str:
     """<memory>, <maxMemory> and <memoryBacking>; ``plugged`` bytes are in memory devices, which libvirt counts in."""
     size = tree.memory.get("size", 128 << 20)
     dump = on(said.bag("machine").get("dump-guest-core") == "on" or None)
@@ -292,7 +292,7 @@ def memory(said: Said, tree: Tree, host: HostSide, plugged: int, report: Report)
 _PAGES = pattern(r"/dev/hugepages(?:(\d+)([GM]))?(/.*)?|/hugetlbfs.*|/.*/hugepages.*")
 
 
-def _backing(said: Said, host: HostSide, report: Report) -> str:
+def _backing(said: OptionList, host: HostSide, report: Report) -> str:
     names = {said.bag("machine").get("memory-backend"), *(o.bag.get("memdev") for o in said.all("numa"))} - {None}
     objects = [host.objects[str(name)] for name in names if str(name) in host.objects]
     keys, option = Keys(objects[0].bag if objects else {}), objects[0].option if objects else None
@@ -321,7 +321,7 @@ def _backing(said: Said, host: HostSide, report: Report) -> str:
     return inner
 
 
-def event_actions(said: Said) -> tuple[str, str, list[Option]]:
+def event_actions(said: OptionList) -> tuple[str, str, list[Option]]:
     """(<on_reboot>, the watchdog's action, the options that neither says)."""
     watchdog = said.value("watchdog-action") or "reset"
     left: list[Option] = said.all("no-shutdown")
@@ -333,7 +333,7 @@ def event_actions(said: Said) -> tuple[str, str, list[Option]]:
     return ("  <on_reboot>destroy</on_reboot>\n" if "no-reboot" in said else ""), watchdog, left
 
 
-def hypervisor(said: Said, report: Report) -> str:
+def hypervisor(said: OptionList, report: Report) -> str:
     """<domain type>"""
     wishes = [name for option in said.all("accel") for name in [str(option.bag.get("accel"))]]
     option = next(iter(said.all("accel", "machine", "enable-kvm")), None)
@@ -354,7 +354,7 @@ def hypervisor(said: Said, report: Report) -> str:
     return "kvm" if "kvm" in wishes else "qemu"
 
 
-def name_of(said: Said, absent: str, report: Report) -> str:
+def name_of(said: OptionList, absent: str, report: Report) -> str:
     bag = said.bag("name")
     if "process" in bag:
         option = said.all("name")[-1]

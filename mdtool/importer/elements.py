@@ -17,7 +17,7 @@ from mdtool.guest.elements.interface import BOARD
 from mdtool.importer import block, char, net
 from mdtool.importer.host_devices import crypto, filesystem, host_pci, host_usb, memory, rng, shared_memory, tpm, vsock
 from mdtool.importer.markup import NoWords, on, tag, text
-from mdtool.importer.row import Made, One, Writer, boot_of, rom_of, thread_of, transport, virtio_model
+from mdtool.importer.row import DeviceView, Writer, Written, boot_of, rom_of, thread_of, transport, virtio_model
 from mdtool.machine.buses.pci import HOST_BRIDGE
 from mdtool.machine.buses.providers import CONTROLLERS, provider_of
 from mdtool.machine.values import number
@@ -26,7 +26,7 @@ from mdtool.text import pattern
 # --- rows ----------------------------------------------------------------------------------------------------------
 
 
-def nic(writer: Writer, one: One) -> Made:
+def nic(writer: Writer, one: DeviceView) -> Written:
     name = one.behind("netdev")
     given = writer.host.nets.get(name)
     if given is None:
@@ -46,13 +46,13 @@ def nic(writer: Writer, one: One) -> Made:
     model = virtio_model(one.driver, model)
     xml = tag("interface", tag("mac", address=one.properties["mac"]), inner, tag("model", type_=model), boot_of(one),
               rom_of(one), transport(one), type_=kind)  # fmt: skip
-    return Made(xml, f"net{writer.count('net')}", (name, str(bag.get("chardev", ""))))
+    return Written(xml, f"net{writer.count('net')}", (name, str(bag.get("chardev", ""))))
 
 
 _BUS = {"sd": "sd", "ide": "ide", "scsi": "scsi", "usb": "usb", "floppy": "fdc", "virtio": "virtio"}
 
 
-def disk(writer: Writer, one: One) -> Made:
+def disk(writer: Writer, one: DeviceView) -> Written:
     name = one.behind("drive")
     given = writer.host.drives.get(name)
     kind = "cdrom" if one.driver.endswith("-cd") else "floppy" if one.driver == "floppy" else "disk"
@@ -102,7 +102,7 @@ def disk(writer: Writer, one: One) -> Made:
     )
     ids = {"virtio": f"virtio-disk{place}", "fdc": f"fdc0-0-{place}"}
     id = ids.get(where, f"{where}0-{place // 2}-{place % 2}" if where == "ide" else f"{where}0-0-{place}")
-    return Made(xml, id, (name, *image.used))
+    return Written(xml, id, (name, *image.used))
 
 
 #: keys of a -drive that its device has taken
@@ -121,7 +121,7 @@ def _letters(place: int) -> str:
     return found
 
 
-def _source(writer: Writer, one: One) -> tuple[str, str, str]:
+def _source(writer: Writer, one: DeviceView) -> tuple[str, str, str]:
     """(type, children, chardev) of a character device."""
     name = one.behind("chardev")
     given = writer.host.chars.get(name)
@@ -164,49 +164,49 @@ _SERIALS = {
 }
 
 
-def serial(writer: Writer, one: One) -> Made:
+def serial(writer: Writer, one: DeviceView) -> Written:
     kind, inner, name = _source(writer, one)
     if one.driver == "isa-parallel":
         place = writer.count("parallel")
-        return Made(tag("parallel", inner, tag("target", port=place), type_=kind), f"parallel{place}", (name,))
+        return Written(tag("parallel", inner, tag("target", port=place), type_=kind), f"parallel{place}", (name,))
     if one.driver.startswith("sclp"):
         target = tag("target", type_=one.driver.removesuffix("console"), port=0)
-        return Made(tag("console", inner, target, type_=kind), f"console{writer.count('console')}", (name,))
+        return Written(tag("console", inner, target, type_=kind), f"console{writer.count('console')}", (name,))
     target_type, model = _SERIALS[one.driver]
     place = writer.count("serial")
     target = tag("target", tag("model", name=model), type_=target_type, port=place)
     where = ""
     if one.driver == "isa-debugcon":
         where = tag("address", type_="isa", iobase=hex(number(one.properties.get("iobase"))))
-    return Made(tag("serial", inner, target, where, type_=kind), f"serial{place}", (name,))
+    return Written(tag("serial", inner, target, where, type_=kind), f"serial{place}", (name,))
 
 
-def channel(writer: Writer, one: One) -> Made:
+def channel(writer: Writer, one: DeviceView) -> Written:
     kind, inner, name = _source(writer, one)
     if one.driver == "virtconsole":
-        return Made(
+        return Written(
             tag("console", inner, tag("target", type_="virtio"), type_=kind), f"console{writer.count('console')}", (name,)
         )
     target = tag("target", type_="virtio", name=one.properties.get("name") or None)
-    return Made(tag("channel", inner, target, type_=kind), f"channel{writer.count('channel')}", (name,))
+    return Written(tag("channel", inner, target, type_=kind), f"channel{writer.count('channel')}", (name,))
 
 
-def redirection(writer: Writer, one: One) -> Made:
+def redirection(writer: Writer, one: DeviceView) -> Written:
     kind, inner, name = _source(writer, one)
-    return Made(tag("redirdev", inner, boot_of(one), bus="usb", type_=kind), f"redir{writer.count('redir')}", (name,))
+    return Written(tag("redirdev", inner, boot_of(one), bus="usb", type_=kind), f"redir{writer.count('redir')}", (name,))
 
 
-def smartcard(writer: Writer, one: One) -> Made:
+def smartcard(writer: Writer, one: DeviceView) -> Written:
     kind, inner, name = _source(writer, one)
     xml = tag("smartcard", inner, mode="passthrough", type_=kind)
-    return Made(xml, f"smartcard{writer.count('smartcard')}", (name,))
+    return Written(xml, f"smartcard{writer.count('smartcard')}", (name,))
 
 
 #: controllers without an element here: nvme takes its drive as a disk would, and the others would become another driver
 _NO_ELEMENT = ("nvme", HOST_BRIDGE, "pci-bridge-seat")
 
 
-def controller(writer: Writer, one: One) -> Made:
+def controller(writer: Writer, one: DeviceView) -> Written:
     row = provider_of(one.driver)
     kind, model = row.type, row.model
     first = 0 if kind == "pci" or (kind == "sata" and "q35" in writer.machine) else -1
@@ -228,13 +228,13 @@ def controller(writer: Writer, one: One) -> Made:
     said = model if row.written and (kind, model) != ("virtio-serial", "virtio") else None
     ids = {"pci": f"pci.{index}", "usb": "usb" if index == 0 else f"usb{index}"}
     id = ids.get(kind, f"{kind}{index}")
-    return Made(tag("controller", inner, master, transport(one), type_=kind, index=index, model=said), id)
+    return Written(tag("controller", inner, master, transport(one), type_=kind, index=index, model=said), id)
 
 
 _NUMBERED_PORTS = ("pcie-root-port", "pcie-switch-downstream-port")
 
 
-def _pci(one: One, model: str) -> str:
+def _pci(one: DeviceView, model: str) -> str:
     """What libvirt writes of a port or bridge, and would otherwise number itself."""
     facts = {
         "chassis": one.properties.get("chassis") if model in _NUMBERED_PORTS else None,
@@ -253,7 +253,7 @@ _VIDEO = {
 }  # fmt: skip
 
 
-def video(writer: Writer, one: One) -> Made:
+def video(writer: Writer, one: DeviceView) -> Written:
     size = number(one.properties.get("vgamem_mb"))
     vram = size * 1024 if one.driver in ("VGA", "vmware-svga") and size else None
     model = tag(
@@ -265,16 +265,16 @@ def video(writer: Writer, one: One) -> Made:
     )
     for key in ("display", "head"):
         one.keys.take(key)
-    return Made(tag("video", model), f"video{writer.count('video')}")
+    return Written(tag("video", model), f"video{writer.count('video')}")
 
 
-def input_(writer: Writer, one: One) -> Made:
+def input_(writer: Writer, one: DeviceView) -> Written:
     bus, _, kind = re.sub(r"-(pci|device|ccw)(-(non-)?transitional)?$", "", one.driver).partition("-")
     for key in ("display", "head"):
         one.keys.take(key)
     kind = {"kbd": "keyboard", "input-host": "passthrough"}.get(kind, kind)
     source = tag("source", evdev=one.keys.take("evdev")) if kind == "passthrough" else ""
-    return Made(tag("input", source, transport(one), type_=kind, bus=bus), f"input{writer.count('input')}")
+    return Written(tag("input", source, transport(one), type_=kind, bus=bus), f"input{writer.count('input')}")
 
 
 _SOUND = {
@@ -288,14 +288,14 @@ _SOUND = {
 CODECS = {"hda-duplex": "duplex", "hda-micro": "micro", "hda-output": "output"}
 
 
-def sound(writer: Writer, one: One) -> Made:
+def sound(writer: Writer, one: DeviceView) -> Written:
     if one.driver.endswith("-hda") and not any(bus.devices for bus in one.device.buses):
         raise NoWords("a sound controller without a codec")  # to libvirt one belongs to the card
     audio = writer.audio(one)
-    return Made(tag("sound", audio, model=_SOUND[one.driver]), f"sound{writer.count('sound')}")
+    return Written(tag("sound", audio, model=_SOUND[one.driver]), f"sound{writer.count('sound')}")
 
 
-def with_codec(writer: Writer, card: str, one: One) -> str:
+def with_codec(writer: Writer, card: str, one: DeviceView) -> str:
     """A sound card's element with one more codec, and the back end that it plays through."""
     codec, audio = tag("codec", type_=CODECS[one.driver]), writer.audio(one)
     one.keys.done()
@@ -308,31 +308,31 @@ def with_codec(writer: Writer, card: str, one: One) -> str:
     return f"{before}{codec}{found}{after}</sound>"
 
 
-def watchdog(writer: Writer, one: One) -> Made:
+def watchdog(writer: Writer, one: DeviceView) -> Written:
     xml = tag("watchdog", model=one.driver, action=writer.host.watchdog)
-    return Made(xml, f"watchdog{writer.count('watchdog')}")
+    return Written(xml, f"watchdog{writer.count('watchdog')}")
 
 
-def balloon(writer: Writer, one: One) -> Made:
+def balloon(writer: Writer, one: DeviceView) -> Written:
     thread = one.keys.take("iothread")
     if thread:
         raise NoWords("iothread")
-    return Made(tag("memballoon", transport(one), model=virtio_model(one.driver)), f"balloon{writer.count('balloon')}")
+    return Written(tag("memballoon", transport(one), model=virtio_model(one.driver)), f"balloon{writer.count('balloon')}")
 
 
-def simple(element: str, prefix: str, **attributes: Any) -> Callable[[Writer, One], Made]:
+def simple(element: str, prefix: str, **attributes: Any) -> Callable[[Writer, DeviceView], Written]:
     """An element that says nothing but its kind; ``{driver}`` in a value is the driver's own word."""
 
-    def row(writer: Writer, one: One) -> Made:
+    def row(writer: Writer, one: DeviceView) -> Written:
         said = {key: value.format(driver=one.driver) for key, value in attributes.items()}
-        return Made(tag(element, transport(one), **said), f"{prefix}{writer.count(prefix)}")
+        return Written(tag(element, transport(one), **said), f"{prefix}{writer.count(prefix)}")
 
     return row
 
 
-def _iommu(writer: Writer, one: One) -> Made:
+def _iommu(writer: Writer, one: DeviceView) -> Written:
     model = {"intel-iommu": "intel", "amd-iommu": "amd"}.get(one.driver, "virtio")
-    return Made(tag("iommu", model=model), f"iommu{writer.count('iommu')}")
+    return Written(tag("iommu", model=model), f"iommu{writer.count('iommu')}")
 
 
 _NICS = (
@@ -340,7 +340,7 @@ _NICS = (
     r"|i82801|vmxnet3|tulip|igb|sungem|usb-net|spapr-vlan|" + "|".join(BOARD)
 )
 _ENDS = r"(-pci|-ccw|-device)(-(non-)?transitional)?"
-Row = Callable[[Writer, One], Made]
+Row = Callable[[Writer, DeviceView], Written]
 
 
 def _of(names: Iterable[str]) -> str:

@@ -9,12 +9,12 @@ from mdtool.guest.platform.cpu import HYPERV, SWITCHES, enlightenment
 from mdtool.guest.platform.machine import FEATURES, Feature
 from mdtool.importer.domain import cpu_words
 from mdtool.importer.markup import SWITCH, on, tag
-from mdtool.importer.option_list import Said
+from mdtool.importer.option_list import OptionList
 from mdtool.machine.tree import Tree
 from mdtool.machine.values import nested, number
 
 
-def features(said: Said, tree: Tree, arch: str, is_efi: bool) -> str:
+def features(said: OptionList, tree: Tree, arch: str, is_efi: bool) -> str:
     """The element <features>; "" where there is nothing in it."""
     x86 = arch in ("x86_64", "i386")
     properties = tree.machine.get("properties", {})

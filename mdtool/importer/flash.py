@@ -13,24 +13,24 @@ from typing import Any
 
 from mdtool.commandline.option import Option, block_keys, text_from_bag
 from mdtool.commandline.placeholder.flash import path_of
-from mdtool.commandline.placeholder.hostside import Given, HostSide
+from mdtool.commandline.placeholder.hostside import HostSide, OptionBag
 from mdtool.errors import Report
 from mdtool.importer.markup import text, yes
-from mdtool.importer.option_list import Said
+from mdtool.importer.option_list import OptionList
 
 _BANKS = ("pflash0", "pflash1")
 #: keys of a format that change how large the flash is, or what is in it
 _SHAPES = frozenset({"size", "offset"})
 
 
-def flash_xml(said: Said, host: HostSide, absolute: Callable[[str], str], report: Report) -> str:
+def flash_xml(said: OptionList, host: HostSide, absolute: Callable[[str], str], report: Report) -> str:
     found = _banks(said, host)
     if "pflash0" not in found or _is_shaped(found, host):
         return ""
     return "".join(_element(bank, given, said, host, absolute, report) for bank, given in found.items())
 
 
-def flash_options(said: Said, host: HostSide, absolute: Callable[[str], str]) -> list[Option]:
+def flash_options(said: OptionList, host: HostSide, absolute: Callable[[str], str]) -> list[Option]:
     found = _banks(said, host)
     if not _is_shaped(found, host):
         return []
@@ -39,13 +39,13 @@ def flash_options(said: Said, host: HostSide, absolute: Callable[[str], str]) ->
     return [*options, *secure]
 
 
-def _globals(said: Said) -> Iterator[tuple[str, str]]:
+def _globals(said: OptionList) -> Iterator[tuple[str, str]]:
     for option in said.all("global"):
         bag = option.bag
         yield f"{bag.get('driver')}.{bag.get('property')}", str(bag.get("value", "on"))
 
 
-def _banks(said: Said, host: HostSide) -> dict[str, Given]:
+def _banks(said: OptionList, host: HostSide) -> dict[str, OptionBag]:
     """The banks with their -drive or -blockdev, the first one first."""
     found = {bank: host.flash[bank] for bank in _BANKS if bank in host.flash}
     for bank in _BANKS:
@@ -54,7 +54,7 @@ def _banks(said: Said, host: HostSide) -> dict[str, Given]:
     return {bank: found[bank] for bank in _BANKS if bank in found}
 
 
-def _is_shaped(banks: Mapping[str, Given], host: HostSide) -> bool:
+def _is_shaped(banks: Mapping[str, OptionBag], host: HostSide) -> bool:
     return any(_SHAPES & layer.keys() for given in banks.values() for layer in _layers(given.bag, host))
 
 
@@ -69,7 +69,9 @@ def _layers(bag: Mapping[str, Any], host: HostSide) -> Iterator[Mapping[str, Any
         yield from _layers(host.drives[below].bag, host)
 
 
-def _element(bank: str, given: Given, said: Said, host: HostSide, absolute: Callable[[str], str], report: Report) -> str:
+def _element(
+    bank: str, given: OptionBag, said: OptionList, host: HostSide, absolute: Callable[[str], str], report: Report
+) -> str:
     path = path_of(given.bag, host)
     if path is None:
         return ""
@@ -86,7 +88,7 @@ def _element(bank: str, given: Given, said: Said, host: HostSide, absolute: Call
     return text("loader", absolute(path), readonly="yes", secure=yes(secure or None), type_="pflash", format=said_form)
 
 
-def _as_options(bank: str, given: Given, host: HostSide, absolute: Callable[[str], str]) -> Iterator[Option]:
+def _as_options(bank: str, given: OptionBag, host: HostSide, absolute: Callable[[str], str]) -> Iterator[Option]:
     if given.option.name != "blockdev":
         bag = {key: value for key, value in given.bag.items() if key not in ("index", "unit")}
         bag = {"if": "pflash", "unit": bank[-1], **_with_paths(bag, host, absolute)}
@@ -96,7 +98,7 @@ def _as_options(bank: str, given: Given, host: HostSide, absolute: Callable[[str
     yield Option("machine", f"{bank}={given.option.id}")
 
 
-def _nodes(given: Given, host: HostSide, absolute: Callable[[str], str]) -> Iterator[Option]:
+def _nodes(given: OptionBag, host: HostSide, absolute: Callable[[str], str]) -> Iterator[Option]:
     """A -blockdev after those that it names."""
     below = given.bag.get("file")
     if isinstance(below, str) and below in host.drives:

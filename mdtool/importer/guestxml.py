@@ -9,18 +9,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from mdtool.commandline.option import Option, text_from_bag
-from mdtool.commandline.placeholder.hostside import Given, HostSide
+from mdtool.commandline.placeholder.hostside import HostSide, OptionBag
 from mdtool.commandline.script import Command
 from mdtool.errors import Report
 from mdtool.importer import domain
 from mdtool.importer.devices import (
-    Thing,
+    ImportedDevice,
 )
 from mdtool.importer.display import audio, graphics
 from mdtool.importer.features import features
 from mdtool.importer.flash import flash_options
 from mdtool.importer.markup import Keys, NoWords, tag
-from mdtool.importer.option_list import Said
+from mdtool.importer.option_list import OptionList
 from mdtool.machine.sizes import bytes_of
 from mdtool.machine.tree import Tree
 from mdtool.qemu.commandline import arch_of, binary_of
@@ -37,7 +37,7 @@ class GuestText:
 
     def __init__(self, command: Command, given: Sequence[Option], host: HostSide, report: Report) -> None:
         self.command, self.given, self.host, self.report = command, given, host, report
-        self.said = Said(given)
+        self.said = OptionList(given)
         self.binary = binary_of(command, report)
         host.arch = arch_of(self.binary)
         _, host.watchdog, self.left = domain.event_actions(self.said)
@@ -57,25 +57,25 @@ class GuestText:
             return path
         return os.path.normpath(os.path.join(self.command.folder, path))
 
-    def _domain(self, tree: Tree, things: Sequence[Thing], backends: Sequence[Option], report: Report) -> str:
+    def _domain(self, tree: Tree, entries: Sequence[ImportedDevice], backends: Sequence[Option], report: Report) -> str:
         said, host = self.said, self.host
         arch, machine = str(tree.machine["arch"]), str(tree.machine["type"])
         kind = domain.hypervisor(said, report)
         reboots, _, _ = domain.event_actions(said)
-        has_serial = any(thing.made is not None and thing.made.xml.startswith("<serial ") for thing in things)
+        has_serial = any(entry.made is not None and entry.made.xml.startswith("<serial ") for entry in entries)
         boot, is_efi = domain.booting(said, tree, host, self.absolute, report, has_serial=has_serial)
         info, left = domain.sysinfo(said, self.absolute)
         plugged = [bytes_of(re.findall(r"<size unit='b'>(\d+)", t.made.xml)[0]) or 0
-                   for t in things if t.made is not None and t.made.xml.startswith("<memory ")]  # fmt: skip
+                   for t in entries if t.made is not None and t.made.xml.startswith("<memory ")]  # fmt: skip
         screens, more = self._displays(report)
         threads = sum(given.bag.get("qom-type") == "iothread" for given in host.objects.values())
-        elements = [thing.made.xml for thing in things if thing.made is not None]
-        elements += self._ports(things, arch, report)
+        elements = [entry.made.xml for entry in entries if entry.made is not None]
+        elements += self._ports(entries, arch, report)
         elements += _implied(elements, screens) + screens + self._audio(elements, report) + self._events(report)
         emulator = self.binary if self.binary.startswith("/") else shutil.which(self.binary) or f"/usr/bin/{self.binary}"
         body = "".join(f"    {element}\n" for element in elements)
         said_at = {id(given): number for number, given in enumerate(host.devices)}  # one may name another, said before it
-        devices = sorted((t for t in things if t.verbatim is not None), key=lambda t: said_at.get(id(t.given), -1))
+        devices = sorted((t for t in entries if t.verbatim is not None), key=lambda t: said_at.get(id(t.given), -1))
         kept = [*backends, *(t.verbatim for t in devices if t.verbatim is not None), *host.kept, *self.left, *left, *more]
         kept += [*flash_options(said, host, self.absolute), *domain.named_firmware(said, host)]
         uuid = f"  <uuid>{_escaped(str(said.value('uuid')))}</uuid>\n" if "uuid" in said else ""
@@ -125,10 +125,10 @@ class GuestText:
             kept += self.said.all("k")
         return found, kept
 
-    def _ports(self, things: Sequence[Thing], arch: str, report: Report) -> list[str]:
+    def _ports(self, entries: Sequence[ImportedDevice], arch: str, report: Report) -> list[str]:
         """The serial ports that are the board's own: only what is behind them is to be said."""
-        used = {name for thing in things if thing.made is not None for name in thing.made.used}
-        used |= {str(thing.device.properties.get("chardev")) for thing in things}
+        used = {name for entry in entries if entry.made is not None for name in entry.made.used}
+        used |= {str(entry.device.properties.get("chardev")) for entry in entries}
         found = []
         from mdtool.importer.char import character
 
@@ -172,11 +172,11 @@ class GuestText:
 
     # --- <qemu:commandline> ---
 
-    def _backends(self, things: Sequence[Thing], report: Report) -> list[Option]:
+    def _backends(self, entries: Sequence[ImportedDevice], report: Report) -> list[Option]:
         """What is behind the devices that stay options, and what is behind that, in the script's order."""
         table = self._named_backends()
         wanted: set[str] = set()
-        spoken = {name for thing in things if thing.made is not None for name in thing.made.used}
+        spoken = {name for entry in entries if entry.made is not None for name in entry.made.used}
 
         def want(name: str) -> None:
             if name in table and name not in wanted:
@@ -184,9 +184,9 @@ class GuestText:
                 for other in _mentioned(table[name][1].bag):
                     want(other)
 
-        for thing in things:
-            if thing.verbatim is not None:
-                for value in _mentioned(thing.verbatim.bag):
+        for entry in entries:
+            if entry.verbatim is not None:
+                for value in _mentioned(entry.verbatim.bag):
                     want(value)
         for name, given in self.host.objects.items():
             kind = str(given.bag.get("qom-type", ""))
@@ -213,9 +213,9 @@ class GuestText:
             for given in self.host.drives.values()
         )
 
-    def _named_backends(self) -> dict[str, tuple[Option, Given]]:
+    def _named_backends(self) -> dict[str, tuple[Option, OptionBag]]:
         """Each back end, by name, as an option of its own."""
-        found: dict[str, tuple[Option, Given]] = {}
+        found: dict[str, tuple[Option, OptionBag]] = {}
         places = ((self.host.objects, "object", "qom-type"), (self.host.chars, "chardev", "backend"),
                   (self.host.drives, "drive", ""), (self.host.nets, "netdev", "type"),
                   (self.host.folders, "fsdev", "fsdriver"),

@@ -6,12 +6,12 @@ import re
 
 from mdtool.importer import char
 from mdtool.importer.markup import Keys, NoWords, on, tag, text
-from mdtool.importer.row import Made, One, Writer, boot_of, rom_of, transport, virtio_model
+from mdtool.importer.row import DeviceView, Writer, Written, boot_of, rom_of, transport, virtio_model
 from mdtool.machine.sizes import bytes_of
 from mdtool.machine.values import number
 
 
-def rng(writer: Writer, one: One) -> Made:
+def rng(writer: Writer, one: DeviceView) -> Written:
     name = one.behind("rng")
     given = writer.host.objects.get(name)
     keys = Keys(given.bag if given is not None else {"qom-type": "rng-builtin"})
@@ -30,10 +30,10 @@ def rng(writer: Writer, one: One) -> Made:
     rate, period = number(one.keys.take("max-bytes")), one.keys.take("period")
     limit = tag("rate", bytes=rate, period=period) if rate else ""
     xml = tag("rng", limit, backend, transport(one), model=virtio_model(one.driver))
-    return Made(xml, f"rng{writer.count('rng')}", (name,))
+    return Written(xml, f"rng{writer.count('rng')}", (name,))
 
 
-def tpm(writer: Writer, one: One) -> Made:
+def tpm(writer: Writer, one: DeviceView) -> Written:
     name = one.behind("tpmdev")
     given = writer.host.tpms.get(name)
     keys = Keys(given.bag if given is not None else {})
@@ -51,13 +51,13 @@ def tpm(writer: Writer, one: One) -> Made:
     else:
         raise NoWords(f"tpmdev {kind}")
     keys.done()
-    return Made(tag("tpm", inner, model=one.driver.removesuffix("-device")), f"tpm{writer.count('tpm')}", used)
+    return Written(tag("tpm", inner, model=one.driver.removesuffix("-device")), f"tpm{writer.count('tpm')}", used)
 
 
 _ACCESS = {"passthrough": "passthrough", "mapped": "mapped", "mapped-xattr": "mapped", "none": "squash"}
 
 
-def filesystem(writer: Writer, one: One) -> Made:
+def filesystem(writer: Writer, one: DeviceView) -> Written:
     number_of, tag_of = writer.count("fs"), str(one.properties.get("mount_tag") or one.properties.get("tag") or "")
     if one.driver.startswith("vhost-user-fs"):
         name = one.behind("chardev").removeprefix("import-")
@@ -70,7 +70,7 @@ def filesystem(writer: Writer, one: One) -> Made:
         queue = one.properties.get("queue-size")
         driver = tag("driver", type_="virtiofs", queue=queue if queue != 128 else None)
         inner = (driver, tag("source", socket=path), tag("target", dir=tag_of), boot_of(one))
-        return Made(tag("filesystem", *inner, type_="mount"), f"fs{number_of}", (name,))
+        return Written(tag("filesystem", *inner, type_="mount"), f"fs{number_of}", (name,))
     name = one.behind("fsdev")
     given = writer.host.folders.get(name) or writer.host.folders.get(tag_of)
     keys = Keys(given.bag if given is not None else {})
@@ -94,14 +94,14 @@ def filesystem(writer: Writer, one: One) -> Made:
         model=virtio_model(one.driver, "") or None,
     )
     keys.done()
-    return Made(xml, f"fs{number_of}", (name,))
+    return Written(xml, f"fs{number_of}", (name,))
 
 
 def _take_switch(keys: Keys, name: str) -> bool:
     return bool(keys.switch(name, False))
 
 
-def host_pci(writer: Writer, one: One) -> Made:
+def host_pci(writer: Writer, one: DeviceView) -> Written:
     address = str(one.keys.take("host") or "")
     match = re.fullmatch(r"(?:(\w{4}):)?(\w\w):(\w\w)\.(\w)", address)
     if match is None:
@@ -119,10 +119,10 @@ def host_pci(writer: Writer, one: One) -> Made:
         managed="no",
         display=display,
     )
-    return Made(xml, f"hostdev{writer.count('hostdev')}")
+    return Written(xml, f"hostdev{writer.count('hostdev')}")
 
 
-def host_usb(writer: Writer, one: One) -> Made:
+def host_usb(writer: Writer, one: DeviceView) -> Written:
     keys = one.keys
     vendor, product, bus, address = (keys.take(key) for key in ("vendorid", "productid", "hostbus", "hostaddr"))
     if bus and address:
@@ -132,18 +132,18 @@ def host_usb(writer: Writer, one: One) -> Made:
         source = tag("source", *(tag(name, id=f"0x{number(value):04x}") for name, value in ids))
     else:
         raise NoWords("a USB device of the host that is named by neither ids nor address")
-    return Made(
+    return Written(
         tag("hostdev", source, boot_of(one), mode="subsystem", type_="usb", managed="no"),
         f"hostdev{writer.count('hostdev')}",
     )
 
 
-def vsock(writer: Writer, one: One) -> Made:
+def vsock(writer: Writer, one: DeviceView) -> Written:
     cid = tag("cid", auto="no", address=one.properties.get("guest-cid"))
-    return Made(tag("vsock", cid, model=virtio_model(one.driver)), f"vsock{writer.count('vsock')}")
+    return Written(tag("vsock", cid, model=virtio_model(one.driver)), f"vsock{writer.count('vsock')}")
 
 
-def shared_memory(writer: Writer, one: One) -> Made:
+def shared_memory(writer: Writer, one: DeviceView) -> Written:
     name = one.behind("memdev")
     given = writer.host.objects.get(name)
     keys = Keys(given.bag if given is not None else {})
@@ -155,10 +155,10 @@ def shared_memory(writer: Writer, one: One) -> Made:
     keys.done()
     inner = (tag("model", type_="ivshmem-plain"), tag("size", str(size >> 20), unit="M"))
     xml = tag("shmem", *inner, name=path.removeprefix("/dev/shm/"), role=one.keys.take("role"))
-    return Made(xml, f"shmem{writer.count('shmem')}", (name,))
+    return Written(xml, f"shmem{writer.count('shmem')}", (name,))
 
 
-def memory(writer: Writer, one: One) -> Made:
+def memory(writer: Writer, one: DeviceView) -> Written:
     name = one.behind("memdev")
     given = writer.host.objects.get(name)
     bag = given.bag if given is not None else {}
@@ -166,14 +166,14 @@ def memory(writer: Writer, one: One) -> Made:
     if size is None or name != f"mem{one.device.id}":  # its name is in a migration's stream, and libvirt's is this one
         raise NoWords(f"memory called {name}")
     target = tag("target", tag("size", str(size), unit="b"), text("node", one.properties.get("node") or 0))
-    return Made(tag("memory", target, model="dimm"), f"dimm{writer.count('dimm')}", (name,))
+    return Written(tag("memory", target, model="dimm"), f"dimm{writer.count('dimm')}", (name,))
 
 
-def crypto(writer: Writer, one: One) -> Made:
+def crypto(writer: Writer, one: DeviceView) -> Written:
     name = one.behind("cryptodev")
     given = writer.host.objects.get(name)
     kind = str(given.bag.get("qom-type")) if given is not None else "cryptodev-backend-builtin"
     if not kind.endswith(("-builtin", "-lkcf")):
         raise NoWords(kind)
     backend = tag("backend", model=kind.rpartition("-")[2], queues=given.bag.get("queues") if given is not None else None)
-    return Made(tag("crypto", backend, model="virtio", type_="qemu"), f"crypto{writer.count('crypto')}", (name,))
+    return Written(tag("crypto", backend, model="virtio", type_="qemu"), f"crypto{writer.count('crypto')}", (name,))

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from mdtool.commandline.option import Option, text_from_bag
-from mdtool.commandline.placeholder.hostside import Given, HostSide, in_folder
+from mdtool.commandline.placeholder.hostside import HostSide, OptionBag, in_folder
 from mdtool.commandline.placeholder.options import BACKENDS, without_host
 from mdtool.commandline.resolved import options_from_command
 from mdtool.commandline.script import Command
@@ -24,7 +24,7 @@ from mdtool.errors import MdtoolError, Position, QemuError, Report, Warn
 from mdtool.importer import domain
 from mdtool.importer.devices import (
     ON_BOARD,
-    Thing,
+    ImportedDevice,
     add_links,
     buses_below,
     fits,
@@ -40,7 +40,7 @@ from mdtool.importer.elements import CODECS, ROWS, with_codec
 from mdtool.importer.guestxml import GuestText
 from mdtool.importer.markup import Keys, NoWords
 from mdtool.importer.readback import linked_tree, moved, others_of, settled
-from mdtool.importer.row import One, Writer
+from mdtool.importer.row import DeviceView, Writer
 from mdtool.launch.device import handover
 from mdtool.launch.prepare import Prepared, version_of
 from mdtool.launch.rehearse import rehearsal
@@ -104,21 +104,21 @@ class _Machine(GuestText):
         refused: frozenset[int] = frozenset()
         for _ in range(_ROUNDS):
             report = Report(warnings=list(self.report.warnings))
-            things, users = self._things(raw, own, refused, report)
+            entries, users = self._entries(raw, own, refused, report)
             tree = domain.with_sections(
                 tree_from_raw(replace(raw, users=users)), self.said, domain.name_of(self.said, name, report)
             )
-            tree = _with_registers(self._as_scripted(tree, things))
-            backends = self._backends(things, report)
-            tree = _without_objects(tree, things, backends)
-            xml = self._domain(tree, things, backends, report)
+            tree = _with_registers(self._as_scripted(tree, entries))
+            backends = self._backends(entries, report)
+            tree = _without_objects(tree, entries, backends)
+            xml = self._domain(tree, entries, backends, report)
             guest = guest_from_bytes(xml.encode(), f"{name}.xml")
             wanted = with_defaults(guest, wanted_from_guest(guest, Report()))
-            if others := others_of(things, guest, wanted) - refused:
+            if others := others_of(entries, guest, wanted) - refused:
                 refused |= others
                 continue
-            tree = linked_tree(tree, guest, wanted, things)
-            if not (others := moved(things, guest, tree) - refused):
+            tree = linked_tree(tree, guest, wanted, entries)
+            if not (others := moved(entries, guest, tree) - refused):
                 break
             refused |= others
         tree = settled(guest, tree, report)
@@ -196,9 +196,9 @@ class _Machine(GuestText):
 
     # --- its devices ---
 
-    def _things(
+    def _entries(
         self, raw: Raw, own: set[tuple[str, str, Any]], refused: frozenset[int], report: Report
-    ) -> tuple[list[Thing], Mapping[str, str]]:
+    ) -> tuple[list[ImportedDevice], Mapping[str, str]]:
         """What is not the machine's own, each with its element, its option, or neither; and who made what."""
         audios = {id: number for number, id in enumerate(self.host.audios, 1)}
         machine = str(raw.answers["type"]).removesuffix("-machine")
@@ -206,7 +206,7 @@ class _Machine(GuestText):
         writer.counts |= self._letters_of_cards(raw)
         users = self._unnamed(raw)
         taken = {device.id for _, device in placed(raw.buses)}
-        found: list[Thing] = []
+        found: list[ImportedDevice] = []
         givens = self._matched(raw)
         inside = {id(bus) for _, device in placed(raw.buses) if device.driver == "usb-storage" for bus in device.buses}
         hands = 0
@@ -223,10 +223,10 @@ class _Machine(GuestText):
                 continue
             given = givens.get(id(device))
             one = self._one(bus, device, given)
-            thing = Thing(device, given)
+            entry = ImportedDevice(device, given)
             if on_board:
                 with suppress(NoWords):
-                    found.append(replace(thing, made=writer.made(one), on_board=True))
+                    found.append(replace(entry, made=writer.made(one), on_board=True))
                 continue
             if device.driver in CODECS and found and (card := found[-1]).made is not None:
                 with suppress(NoWords):
@@ -236,23 +236,23 @@ class _Machine(GuestText):
             why = "the XML has no words for it"
             try:
                 if id(device) not in refused and id(bus) not in wordless:
-                    thing.made = writer.made(one)
+                    entry.made = writer.made(one)
             except NoWords as error:
                 why = f"the XML has no words for {error}"
             is_hosts = bool(one.keys.left) or any(one.properties.get(name) or one.bag.get(name) for name in BACKENDS)
-            if thing.made is not None:
-                self._call(device, thing.made.id, taken, users)
+            if entry.made is not None:
+                self._call(device, entry.made.id, taken, users)
             elif device.path in users or is_hosts or given is not None or self._by_default(bus, device):
                 name = self._call(device, f"import{hands}", taken, users)
                 hands += 1
                 if is_hosts:
-                    thing.verbatim = self._verbatim(one, name, given)
+                    entry.verbatim = self._verbatim(one, name, given)
                 wordless |= {id(one) for one in _narrow_buses(device)}
-                where = "it stays an option, in <qemu:commandline>" if thing.verbatim else "it stays in the description"
-                report.warn(f"{name} ({one.driver}): {why}; {where}", at=thing.at, rule="import")
+                where = "it stays an option, in <qemu:commandline>" if entry.verbatim else "it stays in the description"
+                report.warn(f"{name} ({one.driver}): {why}; {where}", at=entry.at, rule="import")
             else:
                 continue
-            found.append(thing)
+            found.append(entry)
         self._with_masters(raw)
         return found, users
 
@@ -309,11 +309,11 @@ class _Machine(GuestText):
             driver = raw.users.get(path, {"dimm": "pc-dimm"}.get(answer["type"], answer["type"]))
             self._plugged.append((bus, RawDevice(driver, data["id"], properties, path=path)))
 
-    def _matched(self, raw: Raw) -> dict[int, Given]:
+    def _matched(self, raw: Raw) -> dict[int, OptionBag]:
         """Each device's -device: by its id, or for anonymous ones by driver, back end and order."""
         by_id = {str(given.bag["id"]): given for given in self.host.devices if "id" in given.bag}
         anonymous = [given for given in self.host.devices if "id" not in given.bag]
-        found: dict[int, Given] = {}
+        found: dict[int, OptionBag] = {}
         for device in [*(device for _, device in [*in_order(raw.buses), *self._plugged]), *raw.loose]:
             before = self.names.get(id(device), (device.path, device.id, []))
             if before[1] in by_id:
@@ -327,21 +327,21 @@ class _Machine(GuestText):
                 anonymous.remove(given)
         return found
 
-    def _one(self, bus: RawBus, device: RawDevice, given: Given | None) -> One:
+    def _one(self, bus: RawBus, device: RawDevice, given: OptionBag | None) -> DeviceView:
         properties = properties_of(device)
         bag = given.bag if given is not None else {}
         driver = self._stood_in(given) or device.driver
         keys = {key: value for key, value in bag.items() if key not in _TAKEN_APART and is_hosts_key(driver, key)}
         if driver != device.driver:
             properties = {**properties, **{key: value for key, value in bag.items() if key not in _TAKEN_APART}}
-        return One(bus, device, driver, properties, Keys(keys), bag)
+        return DeviceView(bus, device, driver, properties, Keys(keys), bag)
 
-    def _stood_in(self, given: Given | None) -> str | None:
+    def _stood_in(self, given: OptionBag | None) -> str | None:
         """The script's own driver, where another one stands in for it."""
         at = next((at for at, one in enumerate(self.host.devices) if one is given), None)
         return self.host.substituted.get(at) if at is not None else None
 
-    def _verbatim(self, one: One, id: str, given: Given | None) -> Option:
+    def _verbatim(self, one: DeviceView, id: str, given: OptionBag | None) -> Option:
         """The device as an option with an id; the place is the description's."""
         bag: dict[str, Any] = {"driver": one.driver, "id": id}
         if given is not None:
@@ -356,52 +356,52 @@ class _Machine(GuestText):
         plain = all(isinstance(value, str) for value in bag.values())
         return Option("device", text_from_bag(bag, "driver") if plain else json.dumps(bag))
 
-    def _backend(self, one: One, name: str) -> str:
+    def _backend(self, one: DeviceView, name: str) -> str:
         found = one.behind(name)
         if name == "drive" and found not in self.host.drives:  # the CD drive that QEMU gives by default, with nothing in it
             empty = Option("drive", text_from_bag({"if": "none", "id": found}))
-            self.host.drives[found] = Given(empty, empty.bag)
+            self.host.drives[found] = OptionBag(empty, empty.bag)
         char = self.host.chars.get(found)
         return str(char.bag["name"]) if name == "chardev" and char and char.bag.get("backend") == "chardev" else found
 
-    def _as_scripted(self, tree: Tree, things: Sequence[Thing]) -> Tree:
+    def _as_scripted(self, tree: Tree, entries: Sequence[ImportedDevice]) -> Tree:
         """What the script chose is a property, and what a stand-in took the place of is as the script says it."""
         changes: dict[str, dict[str, Any]] = {}
-        for thing in things:
-            place = tree.by_name.get(thing.device.id)
+        for entry in entries:
+            place = tree.by_name.get(entry.device.id)
             if place is None:
                 continue
             if "masterbus" in place.node.pins:
                 pins = {key: value for key, value in place.node.pins.items() if key != "masterbus"}
                 chosen = {"masterbus": place.node.pins["masterbus"]}
-                changes[thing.device.id] = {"properties": {**place.node.properties, **chosen}, "pins": pins}
-            if thing.device.driver in _USB_OF_CHIPSETS and thing.given is None:
+                changes[entry.device.id] = {"properties": {**place.node.properties, **chosen}, "pins": pins}
+            if entry.device.driver in _USB_OF_CHIPSETS and entry.given is None:
                 changes |= {
                     name: _without_usb_pin(tree.by_name[name].node) for name in tree.by_name if name.startswith("PIIX")
                 }
             if place.node.driver.startswith("scsi-") and place.node.pins.get("device_id"):  # made of the drive's id
                 named = {"device_id": place.node.pins["device_id"]}
                 pins = {key: value for key, value in place.node.pins.items() if key != "device_id"}
-                changes[thing.device.id] = {"properties": {**place.node.properties, **named}, "pins": pins}
-                tree = tree_with(tree, {thing.device.id: changes.pop(thing.device.id)})
-                place = tree.by_name[thing.device.id]
-            if thing.given is None:
+                changes[entry.device.id] = {"properties": {**place.node.properties, **named}, "pins": pins}
+                tree = tree_with(tree, {entry.device.id: changes.pop(entry.device.id)})
+                place = tree.by_name[entry.device.id]
+            if entry.given is None:
                 continue
             bag = {
-                k: v for k, v in thing.given.bag.items() if k not in _TAKEN_APART and role(place.node.driver, k) == "guest"
+                k: v for k, v in entry.given.bag.items() if k not in _TAKEN_APART and role(place.node.driver, k) == "guest"
             }
-            if (driver := self._stood_in(thing.given)) is not None:
-                have = properties_of(thing.device)
+            if (driver := self._stood_in(entry.given)) is not None:
+                have = properties_of(entry.device)
                 bag = {k: typed(v, have.get(k)) for k, v in bag.items() if not (k == "romfile" and v)}
-                changes[thing.device.id] = {"driver": driver, "properties": bag, "pins": {}, "effective": {}, "pci": {}}
+                changes[entry.device.id] = {"driver": driver, "properties": bag, "pins": {}, "effective": {}, "pci": {}}
                 continue
             pins = dict(place.node.pins)
             chosen = {key: pins.pop(key) for key in bag if key in pins}
-            if thing.made is None and thing.verbatim is None:  # a link that QEMU shows nowhere (nvme's subsystem)
+            if entry.made is None and entry.verbatim is None:  # a link that QEMU shows nowhere (nvme's subsystem)
                 chosen |= {key: value for key, value in bag.items() if key in _LINKS}
             if "label-size" in bag:  # which no monitor tells
                 chosen["label-size"] = bytes_of(bag["label-size"])
-            changes[thing.device.id] = {"properties": {**place.node.properties, **chosen}, "pins": pins}
+            changes[entry.device.id] = {"properties": {**place.node.properties, **chosen}, "pins": pins}
         return tree_with(tree, changes)
 
 
@@ -420,10 +420,10 @@ def _narrow_buses(device: RawDevice) -> Iterator[RawBus]:
             yield bus
 
 
-def _without_objects(tree: Tree, things: Sequence[Thing], backends: Sequence[Option]) -> Tree:
+def _without_objects(tree: Tree, entries: Sequence[ImportedDevice], backends: Sequence[Option]) -> Tree:
     """The memory behind a device of its own is the device's affair, and the option's or the element's that makes it."""
     elsewhere = {option.id for option in backends if option.name == "object"}
-    elsewhere |= {name for thing in things if thing.made is not None for name in thing.made.used}
+    elsewhere |= {name for entry in entries if entry.made is not None for name in entry.made.used}
     return replace(tree, objects={name: facts for name, facts in tree.objects.items() if name not in elsewhere})
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from mdtool.commandline.option import Option
 
 
-class Said:
+class OptionList:
     """A command line's options by name."""
 
     def __init__(self, options: Sequence[Option]) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from mdtool.errors import Errors, MdtoolError, QemuError, Report
 from mdtool.guest.model import Guest, Wanted
-from mdtool.importer.devices import Thing
+from mdtool.importer.devices import ImportedDevice
 from mdtool.launch.rehearse import rehearsal
 from mdtool.machine.document import tree_with
 from mdtool.machine.drivers import same_driver
@@ -18,59 +18,61 @@ from mdtool.reconcile.plan import Action
 from mdtool.records import replace
 
 
-def _elements_of(things: Sequence[Thing], guest: Guest, wanted: Sequence[Wanted]) -> Iterator[tuple[Thing, Wanted | None]]:
+def _elements_of(
+    entries: Sequence[ImportedDevice], guest: Guest, wanted: Sequence[Wanted]
+) -> Iterator[tuple[ImportedDevice, Wanted | None]]:
     """Each device with an element, and what the XML wants by it."""
     of: dict[int, Wanted] = {}
     for want in wanted:
         if want.element is not None:
             of.setdefault(id(want.element), want)
     elements = [element for element in guest.devices if element.tag != "emulator"]
-    for thing, element in zip((thing for thing in things if thing.made is not None), elements, strict=False):
-        yield thing, of.get(id(element))
+    for entry, element in zip((entry for entry in entries if entry.made is not None), elements, strict=False):
+        yield entry, of.get(id(element))
 
 
-def others_of(things: Sequence[Thing], guest: Guest, wanted: Sequence[Wanted]) -> frozenset[int]:
+def others_of(entries: Sequence[ImportedDevice], guest: Guest, wanted: Sequence[Wanted]) -> frozenset[int]:
     """The devices whose element asks for another one."""
     return frozenset(
-        id(thing.device)
-        for thing, want in _elements_of(things, guest, wanted)
-        if want is None or not (thing.on_board or same_driver(want.driver, thing.device.driver) or _stands_in(want, thing))
+        id(entry.device)
+        for entry, want in _elements_of(entries, guest, wanted)
+        if want is None or not (entry.on_board or same_driver(want.driver, entry.device.driver) or _stands_in(want, entry))
     )
 
 
-def moved(things: Sequence[Thing], guest: Guest, tree: Tree) -> frozenset[int]:
+def moved(entries: Sequence[ImportedDevice], guest: Guest, tree: Tree) -> frozenset[int]:
     """The devices that the XML would have somewhere else: libvirt knows no such place (slot 0 of a POWER machine)."""
     try:
         changed = {step.name for step in reconcile(guest, tree).plan.steps if step.action is not Action.KEEP}
     except MdtoolError as error:
         lines = {one.at.line for one in (error.errors if isinstance(error, Errors) else [error]) if one.at is not None}
         elements = [element for element in guest.devices if element.tag != "emulator"]
-        made = zip((thing for thing in things if thing.made is not None), elements, strict=False)
-        found = frozenset(id(thing.device) for thing, element in made if element.position.line in lines)
+        made = zip((entry for entry in entries if entry.made is not None), elements, strict=False)
+        found = frozenset(id(entry.device) for entry, element in made if element.position.line in lines)
         if not found:  # of no one element: libvirt knows no such machine, and each device stays an option
-            found = frozenset(id(thing.device) for thing in things if thing.made is not None and not thing.on_board)
+            found = frozenset(id(entry.device) for entry in entries if entry.made is not None and not entry.on_board)
         if not found:
             raise
         return found
-    return frozenset(id(thing.device) for thing in things if thing.device.id in changed)
+    return frozenset(id(entry.device) for entry in entries if entry.device.id in changed)
 
 
-def _stands_in(want: Wanted, thing: Thing) -> bool:
-    return thing.given is not None and want.driver == thing.given.bag.get("driver")
+def _stands_in(want: Wanted, entry: ImportedDevice) -> bool:
+    return entry.given is not None and want.driver == entry.given.bag.get("driver")
 
 
-def linked_tree(tree: Tree, guest: Guest, wanted: Sequence[Wanted], things: Sequence[Thing]) -> Tree:
+def linked_tree(tree: Tree, guest: Guest, wanted: Sequence[Wanted], entries: Sequence[ImportedDevice]) -> Tree:
     """The tree with each node's element as its origin, and what the XML says as said already."""
     from mdtool.guest.platform import sections_from_guest
 
     changes: dict[str, dict[str, Any]] = {}
-    for thing, want in _elements_of(things, guest, wanted):
-        if want is not None and not thing.on_board and thing.device.id in tree.by_name:
-            changes[thing.device.id] = {"origin": want.origin}
-            changes |= {part: {"origin": f"{want.origin}/codec/{n}"} for n, part in enumerate(thing.parts)}
-    for thing in things:
-        if thing.made is None and thing.device.id in tree.by_name:
-            changes[thing.device.id] = {"origin": f"commandline/{thing.device.id}" if thing.verbatim else MANUAL}
+    for entry, want in _elements_of(entries, guest, wanted):
+        if want is not None and not entry.on_board and entry.device.id in tree.by_name:
+            changes[entry.device.id] = {"origin": want.origin}
+            changes |= {part: {"origin": f"{want.origin}/codec/{n}"} for n, part in enumerate(entry.parts)}
+    for entry in entries:
+        if entry.made is None and entry.device.id in tree.by_name:
+            changes[entry.device.id] = {"origin": f"commandline/{entry.device.id}" if entry.verbatim else MANUAL}
     tree = linked(guest, tree_with(tree, changes), Report())
     # What the XML implies and the guest has otherwise is the guest's: like a manual change of what the XML set.
     asked = {want.origin: want.properties for want in wanted}

@@ -14,7 +14,7 @@ from mdtool.qemu.replies import RawBus, RawDevice
 from mdtool.records import dataclass, field
 
 
-class Made(NamedTuple):
+class Written(NamedTuple):
     """One element, and what its device is called from now on; ``used`` are the back ends that it speaks for."""
 
     xml: str
@@ -23,7 +23,7 @@ class Made(NamedTuple):
 
 
 @dataclass
-class One:
+class DeviceView:
     """A device on its way: as QEMU has it (``properties``, with those behind a virtio proxy), and ``keys``, what its
     option says of the host, to be taken by the row that knows it; ``bag`` is all that its option says."""
 
@@ -52,9 +52,9 @@ class Writer:
     indexes: dict[str, int] = field(default_factory=dict)
     masters: dict[str, int] = field(default_factory=dict)  # bus of a USB controller -> its index
     audios: dict[str, int] = field(default_factory=dict)
-    rows: Mapping[re.Pattern[str], Callable[[Writer, One], Made]] = field(default_factory=dict)
+    rows: Mapping[re.Pattern[str], Callable[[Writer, DeviceView], Written]] = field(default_factory=dict)
 
-    def made(self, one: One) -> Made | None:
+    def made(self, one: DeviceView) -> Written | None:
         """Its element; None where no row knows the driver.  Raises NoWords where the element cannot say its host side."""
         for pattern, row in self.rows.items():
             if pattern.fullmatch(one.driver):
@@ -72,13 +72,13 @@ class Writer:
         self.counts[name] = self.counts.get(name, -1) + 1
         return self.counts[name]
 
-    def audio(self, one: One) -> str:
+    def audio(self, one: DeviceView) -> str:
         """<audio id=...> of a card."""
         name = one.behind("audiodev")
         return tag("audio", id=self.audios[name]) if name in self.audios else ""
 
 
-def boot_of(one: One) -> str:
+def boot_of(one: DeviceView) -> str:
     order = number(one.properties.get("bootindex"), -1)
     return tag("boot", order=order) if order > 0 else ""
 
@@ -88,12 +88,12 @@ def virtio_model(driver: str, plain: str = "virtio") -> str:
     return next((f"virtio-{end}" for end in ("non-transitional", "transitional") if driver.endswith(end)), plain)
 
 
-def transport(one: One) -> str:
+def transport(one: DeviceView) -> str:
     """The address type that tells virtio-mmio from PCI."""
     return tag("address", type_="virtio-mmio") if one.bus.type == "virtio-bus" else ""
 
 
-def rom_of(one: One) -> str:
+def rom_of(one: DeviceView) -> str:
     """An option ROM of the user's."""
     path = one.keys.take("romfile")
     return tag("rom", file=path) if path else ""

@@ -33,7 +33,7 @@ _KUBERNETES_NAME = pattern(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
 
 
 @dataclass(frozen=True)
-class Answer:
+class HookAnswer:
     """What a hook says: ``output`` for the caller, a line for the ``journal``, and ``advice`` for whoever runs it."""
 
     output: str = ""
@@ -59,7 +59,7 @@ def _line(name: str, placement: Placement, *, kept: bool) -> str:
 # --- libvirt ---------------------------------------------------------------------------------------------------------
 
 
-def libvirt(words: list[str], data: bytes, store: Store) -> Answer:
+def libvirt(words: list[str], data: bytes, store: Store) -> HookAnswer:
     """libvirt's hook: a guard at ``prepare begin``, a filter at ``migrate`` and ``restore``, nothing at any other time.
 
     A guest without a description starts as it is.  Raises ConflictError with the plan where the XML would give the guest
@@ -67,14 +67,14 @@ def libvirt(words: list[str], data: bytes, store: Store) -> Answer:
     """
     name, operation, sub = [*words, "", "", ""][:3]
     if (operation, sub) not in (("prepare", "begin"), ("migrate", "begin"), ("restore", "begin")):
-        return Answer()
+        return HookAnswer()
     store.check()
     uuid = None
     with suppress(MdtoolError):  # of a guest that has no description, whatever the XML is
         uuid = guest_from_bytes(data, name).uuid
     found = store.committed(name, uuid)
     if found is None:
-        return Answer(journal=f"{name}: no description in the store, started as it is")
+        return HookAnswer(journal=f"{name}: no description in the store, started as it is")
     path, committed = found
     try:
         placement = placed(data, f"{name}.xml", committed, described=True, migratable=operation != "prepare")
@@ -85,7 +85,7 @@ def libvirt(words: list[str], data: bytes, store: Store) -> Answer:
     if placement.differs:
         raise _differs(name, path, text_from_plan(placement.plan))
     filtered = operation != "prepare" and placement.xml.encode() != data
-    return Answer(placement.xml if filtered else "", _line(name, placement, kept=False))
+    return HookAnswer(placement.xml if filtered else "", _line(name, placement, kept=False))
 
 
 def _differs(name: str, path: Path, how: str) -> ConflictError:
@@ -99,7 +99,7 @@ def _differs(name: str, path: Path, how: str) -> ConflictError:
 # --- KubeVirt --------------------------------------------------------------------------------------------------------
 
 
-def kubevirt(vmi: str, domain: str, store: Store | None, prefer: str | None = None) -> Answer:
+def kubevirt(vmi: str, domain: str, store: Store | None, prefer: str | None = None) -> HookAnswer:
     """KubeVirt's onDefineDomain.  What is kept of the guest is in a folder, or in the annotation of the instance.
 
     An annotation is the owner's to write: where it is missing or old, ``advice`` has the command that writes it.
@@ -114,7 +114,7 @@ def kubevirt(vmi: str, domain: str, store: Store | None, prefer: str | None = No
     placement = placed(domain.encode(), "domain.xml", old, prefer=prefer)
     new = hints_from_tree(placement.tree)
     is_new = old is None or new != hints_from_tree(old)
-    return Answer(placement.xml, _line(name, placement, kept=False), _patch(namespace, name, new) if is_new else "")
+    return HookAnswer(placement.xml, _line(name, placement, kept=False), _patch(namespace, name, new) if is_new else "")
 
 
 def _instance(vmi: str) -> tuple[str, str, Mapping[str, Any]]:
@@ -142,12 +142,12 @@ def _patch(namespace: str, name: str, hints: str) -> str:
 # --- CloudStack and oVirt --------------------------------------------------------------------------------------------
 
 
-def cloudstack(data: bytes, store: Store, prefer: str | None = None) -> Answer:
+def cloudstack(data: bytes, store: Store, prefer: str | None = None) -> HookAnswer:
     """CloudStack's XML transformer: XML to XML."""
     return _kept(_names(data, "domain.xml"), data, store, prefer)
 
 
-def ovirt(path: Path, store: Store, prefer: str | None = None) -> Answer:
+def ovirt(path: Path, store: Store, prefer: str | None = None) -> HookAnswer:
     """oVirt's before_vm_start: the XML file is replaced by what ``output`` is."""
     data = bytes_from_file(path)
     return _kept(_names(data, str(path)), data, store, prefer)
@@ -161,7 +161,7 @@ def _names(data: bytes, file: str) -> list[str]:
     return [*filter(None, [guest.uuid]), guest.name]
 
 
-def _kept(names: list[str], data: bytes, store: Store, prefer: str | None) -> Answer:
+def _kept(names: list[str], data: bytes, store: Store, prefer: str | None) -> HookAnswer:
     """Put the devices where the store has them, and keep where they are now."""
     name = names[-1]
     with store.held(*names) as path:
@@ -170,4 +170,4 @@ def _kept(names: list[str], data: bytes, store: Store, prefer: str | None) -> An
             changed = store.write(path, placement.tree)
         except MdtoolError as error:
             raise NotKept(error, placement.xml) from None
-    return Answer(placement.xml, _line(name, placement, kept=changed))
+    return HookAnswer(placement.xml, _line(name, placement, kept=changed))

@@ -36,7 +36,7 @@ from mdtool.guest.xml import Element
 from mdtool.launch.backends import NO_DEVICE, backend_of, check_carried, implied_audio
 from mdtool.launch.backends.base import Backend, Host, Secret, numbered
 from mdtool.launch.backends.process import process_options
-from mdtool.launch.context import TO_SHOW, Context
+from mdtool.launch.context import TO_SHOW, LaunchContext
 from mdtool.launch.rehearse_backends import implied_silence, rehearsed, rehearsed_option, substitutes
 from mdtool.machine.buses.arguments import device_arguments
 from mdtool.machine.buses.providers import TYPES
@@ -51,7 +51,7 @@ OLDEST = (7, 2)  # the QEMU whose words all later ones still understand
 
 
 @dataclass(frozen=True, slots=True)
-class Device:
+class DeviceOption:
     """One -device: its node's ``name`` in the description, what QEMU is told, and where the XML asks for it."""
 
     name: str
@@ -84,7 +84,7 @@ class Commandline:
     binary: str
     platform: tuple[str, ...]
     backends: tuple[str, ...]
-    devices: tuple[Device, ...]
+    devices: tuple[DeviceOption, ...]
     extra: tuple[str, ...] = ()
     positions: Mapping[str, Position] = field(default_factory=dict)
     secrets: tuple[Secret, ...] = ()
@@ -115,7 +115,7 @@ class Commandline:
         return numbered(word, numbers)
 
 
-def argv_from_tree(guest: Guest, tree: Tree, wanted: Sequence[Wanted], context: Context = TO_SHOW) -> Commandline:
+def argv_from_tree(guest: Guest, tree: Tree, wanted: Sequence[Wanted], context: LaunchContext = TO_SHOW) -> Commandline:
     """The command line that makes the machine of ``tree`` with the host side of ``guest``.
 
     ``wanted`` links the XML's elements to the nodes, by origin.
@@ -188,7 +188,7 @@ class _Sides:
 
 
 def _host_sides(
-    host: Host, nodes: Mapping[str, Place], wanted: Sequence[Wanted], context: Context, report: Report
+    host: Host, nodes: Mapping[str, Place], wanted: Sequence[Wanted], context: LaunchContext, report: Report
 ) -> _Sides:
     guest = host.guest
     sides = _Sides((implied_silence if context.rehearse else implied_audio)(host))
@@ -219,13 +219,13 @@ def _host_sides(
     return sides
 
 
-def _devices(tree: Tree, wanted: Sequence[Wanted], sides: _Sides) -> Iterator[Device]:
+def _devices(tree: Tree, wanted: Sequence[Wanted], sides: _Sides) -> Iterator[DeviceOption]:
     for place in ordered(tree, [want.origin for want in wanted if want.kind == "commandline"]):
         node, made = place.node, sides.by_name.get(place.name, Backend())
         arguments = {**device_arguments(place.bus.name if place.bus else None, node, place.parent), **made.properties}
         if made.stand_in is not None:
             arguments = {"driver": made.stand_in, **substitute_properties(made.stand_in, arguments)}
-        yield Device(place.name, arguments, sides.positions.get(node.id or place.name, node.position))
+        yield DeviceOption(place.name, arguments, sides.positions.get(node.id or place.name, node.position))
 
 
 # --- what goes with what -------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Context:
+class LaunchContext:
     """What a command line is made for.
 
     ``rehearse``  placeholder back ends everywhere
@@ -40,4 +40,4 @@ class Context:
 
 
 #: a command line to look at
-TO_SHOW = Context()
+TO_SHOW = LaunchContext()

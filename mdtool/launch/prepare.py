@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from mdtool.commandline.option import Option, options_from_words, users, words_from_options
 from mdtool.errors import Position, QemuError
 from mdtool.guest.model import Guest, Wanted
-from mdtool.launch.context import TO_SHOW, Context
+from mdtool.launch.context import TO_SHOW, LaunchContext
 from mdtool.launch.device import Handover
 from mdtool.launch.ways import DEFAULT, WAYS
 from mdtool.machine.tree import BUILTIN, MANUAL, Tree
@@ -53,7 +53,7 @@ class Prepared:
 
 
 def prepared(
-    guest: Guest, tree: Tree, wanted: Sequence[Wanted], *, via: str = DEFAULT, context: Context = TO_SHOW
+    guest: Guest, tree: Tree, wanted: Sequence[Wanted], *, via: str = DEFAULT, context: LaunchContext = TO_SHOW
 ) -> Prepared:
     """The launch of a description; touches nothing of the host.  Raises InputError with the XML's lines."""
     from mdtool.launch.argv import argv_from_tree

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mdtool.guest.model import Guest
-from mdtool.launch.context import Context
+from mdtool.launch.context import LaunchContext
 from mdtool.launch.prepare import Prepared, prepared
 from mdtool.launch.signals import signals_end_it
 from mdtool.launch.start import Say, silent, started
@@ -53,7 +53,9 @@ def prepared_rehearsal(
 
     read = guest if isinstance(guest, Guest) else guest_from_file(guest)
     result = reconcile(read, tree)
-    return prepared(read, result.tree, wanted_by(read, result.tree), via=via, context=Context(rehearse=True, binary=binary))
+    return prepared(
+        read, result.tree, wanted_by(read, result.tree), via=via, context=LaunchContext(rehearse=True, binary=binary)
+    )
 
 
 @contextmanager

@@ -15,8 +15,8 @@ from mdtool.compare import IDENTITY, PROPERTY, SEVERITIES
 from mdtool.errors import QemuError
 from mdtool.machine.tree import Tree, Value
 from mdtool.machine.values import natural
-from mdtool.proof.causes import Fix, Search, filled
-from mdtool.proof.differences import Change, compare
+from mdtool.proof.causes import PropertyFix, Search, filled
+from mdtool.proof.differences import ViewChange, compare
 from mdtool.proof.fingerprint import Fingerprint, fingerprint_from_probe
 from mdtool.proof.firmware import without_firmware
 from mdtool.proof.migration import blamed
@@ -24,7 +24,7 @@ from mdtool.proof.names import node_names
 from mdtool.proof.probe import probed
 from mdtool.proof.rewrite import without_property
 from mdtool.proof.standalone import Alone, argv_from_description
-from mdtool.proof.stream import Loaded, Machine, loads
+from mdtool.proof.stream import Loaded, MachineCommand, loads
 from mdtool.qemu.dump import dump
 from mdtool.qemu.session import Refused
 from mdtool.records import dataclass, replace
@@ -62,15 +62,15 @@ class MachineType:
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class ChangeGroup:
     """Changes that are the same at several devices, and what is known of their cause.
 
     ``fixes``  the properties that were seen to undo them, one a device; () where none did
     ``tried``  the properties that were tried; () where there is nothing to try
     """
 
-    changes: tuple[Change, ...]
-    fixes: tuple[Fix, ...] = ()
+    changes: tuple[ViewChange, ...]
+    fixes: tuple[PropertyFix, ...] = ()
     tried: tuple[str, ...] = ()
 
     @property
@@ -106,7 +106,7 @@ class Audit:
     new: Qemu
     versions: tuple[str, str]
     type: MachineType
-    findings: tuple[Finding, ...] = ()
+    findings: tuple[ChangeGroup, ...] = ()
     filled: tuple[tuple[str, str, Value, Value], ...] = ()
     forward: Loaded | None = None
     backward: Loaded | None = None
@@ -119,7 +119,7 @@ class Audit:
         return self.type.known and not self.findings and all(states)
 
     @property
-    def fixes(self) -> list[Fix]:
+    def fixes(self) -> list[PropertyFix]:
         return [fix for finding in self.findings for fix in finding.fixes]
 
     def data(self) -> dict[str, Any]:
@@ -159,11 +159,11 @@ def audit(
     try:
         after = _seen(tree, new)
     except QemuError as error:
-        refused = Change("machine", str(tree.machine["type"]), "", "start", "yes", "no", IDENTITY, detail=_words(error))
-        return Audit(old, new, (before.version, version_of(new)), kind, (Finding((refused,)),), unread=tuple(unread))
-    found = [Change("property", what, "", "", "described", None, PROPERTY) for what in after.lacks]
+        refused = ViewChange("machine", str(tree.machine["type"]), "", "start", "yes", "no", IDENTITY, detail=_words(error))
+        return Audit(old, new, (before.version, version_of(new)), kind, (ChangeGroup((refused,)),), unread=tuple(unread))
+    found = [ViewChange("property", what, "", "", "described", None, PROPERTY) for what in after.lacks]
     found += compare(before.fingerprint, after.fingerprint, node_names(before.dumped))
-    findings = [Finding(tuple(group)) for group in grouped(found)]
+    findings = [ChangeGroup(tuple(group)) for group in grouped(found)]
     if causes:
         compat = frozenset(name for _, name, _ in kind.compat)
         search = Search(
@@ -172,7 +172,7 @@ def audit(
         findings = [_explained(finding, search) for finding in findings]
     forward = backward = None
     if migration:
-        one, other = Machine(before.alone.argv, old.root), Machine(after.alone.argv, new.root)
+        one, other = MachineCommand(before.alone.argv, old.root), MachineCommand(after.alone.argv, new.root)
         forward, backward = (_blaming(loads(*way), before.dumped) for way in ((one, other), (other, one)))
     return Audit(
         old,
@@ -265,7 +265,7 @@ def _words(error: QemuError) -> str:
     return re.sub(r'-device \{.*?"id": "([^"]+)".*?\}: ', r"\1: ", error.what).removeprefix("QEMU does not start: ")
 
 
-def _explained(finding: Finding, search: Search) -> Finding:
+def _explained(finding: ChangeGroup, search: Search) -> ChangeGroup:
     tried, fixes = search.cause(finding.changes)
     return replace(finding, fixes=fixes, tried=tried)
 
@@ -277,9 +277,9 @@ def _not_there(alone: Alone) -> Iterator[str]:
         yield f"{name}: left out: {why}"
 
 
-def grouped(changes: Iterable[Change]) -> list[list[Change]]:
+def grouped(changes: Iterable[ViewChange]) -> list[list[ViewChange]]:
     """Changes that are the same but for the device, together, in the order of the first of each."""
-    groups: dict[tuple[object, ...], list[Change]] = {}
+    groups: dict[tuple[object, ...], list[ViewChange]] = {}
     for change in changes:
         where = () if change.field and change.section in ("pci", "acpi", "virtio", "smbios", "dtb") else (change.subject,)
         key = (change.section, change.field, change.offset, change.old, change.new, change.severity, *where)
@@ -323,7 +323,7 @@ def version_of(qemu: Qemu) -> str:
         return ".".join(map(str, probe.session.version))
 
 
-def reasons(audit: Audit) -> list[tuple[Fix, str]]:
+def reasons(audit: Audit) -> list[tuple[PropertyFix, str]]:
     """Each fix with the comment that ``--fix`` writes beside it."""
     return [
         (fix, f"as QEMU {audit.versions[0]} had it: {_why(finding, fix)}")
@@ -332,7 +332,7 @@ def reasons(audit: Audit) -> list[tuple[Fix, str]]:
     ]
 
 
-def _why(finding: Finding, fix: Fix) -> str:
+def _why(finding: ChangeGroup, fix: PropertyFix) -> str:
     change = next((one for one in finding.changes if one.node == fix.where), finding.changes[0])
     where = f" at {change.offset:#x}" if change.offset is not None else ""
     return f"{change.field}{where} is {change.old}, and {change.new} without this"

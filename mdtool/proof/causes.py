@@ -18,7 +18,7 @@ from mdtool.machine.roles import role
 from mdtool.machine.tree import BUILTIN, Tree, Value
 from mdtool.machine.values import decimal, same
 from mdtool.proof.cpuid import PROPERTIES
-from mdtool.proof.differences import Change, compare
+from mdtool.proof.differences import ViewChange, compare
 from mdtool.proof.fingerprint import Fingerprint, fingerprint_from_argv
 from mdtool.proof.firmware import without_firmware
 from mdtool.proof.names import node_names
@@ -40,7 +40,7 @@ _PLATFORM = ("acpi", "smbios", "fw_cfg", "e820", "dtb")
 
 
 @dataclass(frozen=True, slots=True)
-class Fix:
+class PropertyFix:
     """A property that gives the old view back.
 
     ``where`` is a node name, ``machine``, ``cpu`` (its features), ``smbios.type4`` or ``features.globals``.
@@ -55,7 +55,7 @@ class Fix:
         return f"{self.where}: {self.property}={value}"
 
 
-Trial = tuple[Fix, ...]
+Trial = tuple[PropertyFix, ...]
 Keys = frozenset[tuple[object, ...]]
 
 
@@ -74,12 +74,12 @@ class Search:
     binary: str
     root: Path | None
     compat: frozenset[str]
-    baseline: Sequence[Change]
+    baseline: Sequence[ViewChange]
     say: Callable[[str], None]
     results: dict[Trial, Keys | None] = field(default_factory=dict)
     switches: dict[str, list[tuple[str, Value]]] = field(default_factory=dict)
 
-    def cause(self, changes: Sequence[Change]) -> tuple[tuple[str, ...], Trial]:
+    def cause(self, changes: Sequence[ViewChange]) -> tuple[tuple[str, ...], Trial]:
         """The properties tried for a group of like changes, and the trial that undoes them all; () where none did."""
         first = changes[0]
         alike = [change for change in changes if self._driver(change.node) == self._driver(first.node)]
@@ -98,12 +98,12 @@ class Search:
 
     # --- what to try ---
 
-    def _trials(self, change: Change) -> list[Trial]:
+    def _trials(self, change: ViewChange) -> list[Trial]:
         if change.section == "cpu":
             return list(_cpu(change))
         if change.section == "smbios" and change.subject.startswith("processor") and change.field in _PROCESSOR:
             value = str(int(change.old or "0", 16))
-            return [(Fix(SMBIOS, _PROCESSOR[change.field], value),)]
+            return [(PropertyFix(SMBIOS, _PROCESSOR[change.field], value),)]
         if change.section in _DEVICES and change.field not in _NO_PROPERTY:
             return [*self._device(change.node), *(self._platform() if self._is_bridge(change.node) else ())]
         return list(self._platform()) if change.section in _PLATFORM and change.field != "sha256" else []
@@ -119,18 +119,18 @@ class Search:
         if driver not in self.switches:
             self.switches[driver] = self._turned(driver, name)
         for key, value in old + [row for row in self.switches[driver] if row[0] not in known]:
-            yield (Fix(GLOBALS, f"{driver}.{key}", value) if builtin else Fix(name, key, value),)
+            yield (PropertyFix(GLOBALS, f"{driver}.{key}", value) if builtin else PropertyFix(name, key, value),)
 
     def _platform(self) -> Iterator[Trial]:
         for driver in CHIPSETS:
             if driver not in self.switches:
                 self.switches[driver] = self._turned(driver, "")
             for key, value in self.switches[driver]:
-                yield (Fix(GLOBALS, f"{driver}.{key}", value),)
+                yield (PropertyFix(GLOBALS, f"{driver}.{key}", value),)
         if MACHINE not in self.switches:
             self.switches[MACHINE] = self._turned(MACHINE, "")
         for key, value in self.switches[MACHINE]:
-            yield (Fix(MACHINE, key, value),)
+            yield (PropertyFix(MACHINE, key, value),)
 
     def _turned(self, driver: str, name: str) -> list[tuple[str, Value]]:
         """The guest-visible switches of a device (or of the machine), each with its other value."""
@@ -145,7 +145,7 @@ class Search:
         """What a chipset's ACPI does for hotplug shows in the ports below it."""
         return (self._driver(name) or "").endswith(("-port", "-bridge", "-downstream"))
 
-    def _for_all(self, trial: Trial, changes: Sequence[Change]) -> Trial:
+    def _for_all(self, trial: Trial, changes: Sequence[ViewChange]) -> Trial:
         """The trial at every device that differs alike."""
         first, one = changes[0], trial[0]
         if one.where != first.node:
@@ -174,7 +174,7 @@ class Search:
             return None
         return keys(compare(self.before, after, node_names(self.reference)))
 
-    def _undoes(self, trial: Trial, changes: Iterable[Change]) -> bool:
+    def _undoes(self, trial: Trial, changes: Iterable[ViewChange]) -> bool:
         left = self.results.get(trial)
         return left is not None and not left & keys(changes) and left <= keys(self.baseline)
 
@@ -185,18 +185,18 @@ def _names(trials: Iterable[Trial]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(f"machine.{fix.property}" if fix.where == MACHINE else fix.property for fix in fixes))
 
 
-def keys(changes: Iterable[Change]) -> Keys:
+def keys(changes: Iterable[ViewChange]) -> Keys:
     return frozenset((one.section, one.subject, one.node, one.field, one.new) for one in changes)
 
 
-def _cpu(change: Change) -> Iterator[Trial]:
+def _cpu(change: ViewChange) -> Iterator[Trial]:
     """A CPU's flags turned back, by the detail ``+ht -aes``; or one of its numbers as it was."""
     if change.field == "bits":
         flags = [word for word in change.detail.split() if not word[1:].startswith("bit-")]
         if flags:
-            yield tuple(Fix(CPU, word[1:], word[0] == "-") for word in flags)
+            yield tuple(PropertyFix(CPU, word[1:], word[0] == "-") for word in flags)
     elif change.field in PROPERTIES and change.old is not None:
-        yield (Fix(CPU, change.field, change.old if (old := decimal(change.old)) is None else old),)
+        yield (PropertyFix(CPU, change.field, change.old if (old := decimal(change.old)) is None else old),)
 
 
 def filled(old: Tree, new: Tree) -> Iterator[tuple[str, str, Value, Value]]:
@@ -212,7 +212,7 @@ def filled(old: Tree, new: Tree) -> Iterator[tuple[str, str, Value, Value]]:
                 yield name, key, before[key], after[key]
 
 
-def with_fixes(tree: Tree, fixes: Iterable[Fix]) -> Tree:
+def with_fixes(tree: Tree, fixes: Iterable[PropertyFix]) -> Tree:
     """``tree`` with each fix written where a person would write it."""
     for fix in fixes:
         said = {fix.property: fix.value}

@@ -22,7 +22,7 @@ _IDENTITIES = frozenset({("smbios", "uuid"), ("fw_cfg", "uuid"), ("virtio", "mac
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class ViewChange:
     """One difference between what two machines show.
 
     ``section``   ``pci``, ``acpi``, ``smbios``, ``cpu``, ...
@@ -63,7 +63,7 @@ def _said(value: str | None) -> str:
     return "nothing" if value is None else value or "''"
 
 
-def compare(old: Fingerprint, new: Fingerprint, names: Mapping[str, str] | None = None) -> list[Change]:
+def compare(old: Fingerprint, new: Fingerprint, names: Mapping[str, str] | None = None) -> list[ViewChange]:
     """Everything that a guest would see differently, the worst first.
 
     ``names`` gives the description's node names by PCI path (``node_names``); QEMU's ids serve where it is silent.  The
@@ -71,28 +71,28 @@ def compare(old: Fingerprint, new: Fingerprint, names: Mapping[str, str] | None 
     """
     known = {function.path: function.id for one in (new, old) for function in one.functions if function.id}
     known.update(names or {})
-    found: list[Change] = []
+    found: list[ViewChange] = []
     for name in ("machine", "arch"):
         before, after = getattr(old, name), getattr(new, name)
         if before != after:
             field = "type" if name == "machine" else name
-            found.append(Change("machine", name, "", field, before, after, IDENTITY))
+            found.append(ViewChange("machine", name, "", field, before, after, IDENTITY))
     found += _pci(old, new, known)
     for section in {**old.facts, **new.facts}:
         found += _facts(section, old.facts, new.facts, known)
     return sorted(found, key=lambda change: SEVERITIES.index(change.severity))
 
 
-def _pci(old: Fingerprint, new: Fingerprint, names: Mapping[str, str]) -> Iterator[Change]:
+def _pci(old: Fingerprint, new: Fingerprint, names: Mapping[str, str]) -> Iterator[ViewChange]:
     pairs, gone, came = _matched(old.functions, new.functions)
     for function in gone:
-        yield Change("pci", function.path, names.get(function.path, ""), "", _who(function), None, IDENTITY)
+        yield ViewChange("pci", function.path, names.get(function.path, ""), "", _who(function), None, IDENTITY)
     for function in came:
-        yield Change("pci", function.path, names.get(function.path, ""), "", None, _who(function), IDENTITY)
+        yield ViewChange("pci", function.path, names.get(function.path, ""), "", None, _who(function), IDENTITY)
     for before, after in pairs:
         node = names.get(before.path, "") or before.id or after.id
         if before.path != after.path:
-            yield Change("pci", before.path, node, "address", before.path, after.path, ADDRESS)
+            yield ViewChange("pci", before.path, node, "address", before.path, after.path, ADDRESS)
         yield from _function(before, after, node)
 
 
@@ -128,10 +128,10 @@ def _matched(
     return pairs, left, right
 
 
-def _function(old: Function, new: Function, node: str) -> Iterator[Change]:
+def _function(old: Function, new: Function, node: str) -> Iterator[ViewChange]:
     if len(old.config) != len(new.config):
         size = (str(len(old.config)), str(len(new.config)))
-        yield Change("pci", old.path, node, "configuration space", *size, PCI)
+        yield ViewChange("pci", old.path, node, "configuration space", *size, PCI)
     length = min(len(old.config), len(new.config))
     differing = {at for at in range(length) if old.config[at] != new.config[at]}
     for one in [*fields(old.config), *fields(new.config), *_words(length)]:
@@ -140,7 +140,7 @@ def _function(old: Function, new: Function, node: str) -> Iterator[Change]:
             continue
         differing -= covered
         before, after = one.value(old.config), one.value(new.config)
-        yield Change(
+        yield ViewChange(
             "pci",
             old.path,
             node,
@@ -170,7 +170,7 @@ def _rom(function: Function) -> dict[str, str]:
 
 def _parts(
     section: str, subject: str, node: str, old: Mapping[str, str], new: Mapping[str, str], severity: str
-) -> Iterator[Change]:
+) -> Iterator[ViewChange]:
     for name in {**old, **new}:
         before, after = old.get(name), new.get(name)
         if before != after:
@@ -178,17 +178,17 @@ def _parts(
             short = _excerpts(before, after) if before and after else (_cut(before), _cut(after))
             if name == "sha256":
                 short = before and before[:16], after and after[:16]
-            yield Change(section, subject, node, name, *short, worst)
+            yield ViewChange(section, subject, node, name, *short, worst)
 
 
-def _facts(section: str, old: Facts, new: Facts, names: Mapping[str, str]) -> Iterator[Change]:
+def _facts(section: str, old: Facts, new: Facts, names: Mapping[str, str]) -> Iterator[ViewChange]:
     severity = _SECTION_SEVERITY.get(section, FIRMWARE)
     before, after = old.get(section, {}), new.get(section, {})
     for subject in {**before, **after}:
         node = _node(section, subject, before if subject in before else after, names)
         if subject not in after or subject not in before:
             said = [None if subject not in side else _summary(side[subject]) for side in (before, after)]
-            yield Change(section, subject, node, "", said[0], said[1], severity)
+            yield ViewChange(section, subject, node, "", said[0], said[1], severity)
             continue
         one, two = before[subject], after[subject]
         flags = _flags_changed(one.get("names", ""), two.get("names", ""))

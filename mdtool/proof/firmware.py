@@ -29,7 +29,7 @@ SHARE = Path("/usr/share")
 
 
 @dataclass(frozen=True, slots=True)
-class Image:
+class FirmwareImage:
     """``kind`` is ``pflash`` or ``bios``; ``code`` its file; ``vars`` what the variables are read from, None for none."""
 
     kind: str
@@ -37,7 +37,7 @@ class Image:
     vars: str | None = None
 
 
-def image_from_hash(firmware: Mapping[str, Any], share: Path = SHARE) -> Image | None:
+def image_from_hash(firmware: Mapping[str, Any], share: Path = SHARE) -> FirmwareImage | None:
     """The image that a description's ``firmware`` names by its hash; None where this host has none such."""
     wanted = firmware.get("sha256")
     if not wanted:
@@ -45,7 +45,7 @@ def image_from_hash(firmware: Mapping[str, Any], share: Path = SHARE) -> Image |
     for path in _images(str(share)):
         if sha256_of(None, path) == wanted:
             kind = str(firmware.get("kind", "bios"))
-            return Image(kind, path, _variables(path) if kind == "pflash" else None)
+            return FirmwareImage(kind, path, _variables(path) if kind == "pflash" else None)
     return None
 
 
@@ -70,7 +70,7 @@ def _variables(code: str) -> str | None:
     return next((str(path.with_name(name)) for name in names if path.with_name(name).is_file()), None)
 
 
-def image_of_guest(guest: Guest, *, secure: bool) -> Image | None:
+def image_of_guest(guest: Guest, *, secure: bool) -> FirmwareImage | None:
     """The image that guest XML names or asks for; None for QEMU's own BIOS."""
     from mdtool.guest.platform.firmware import loader_of
 
@@ -78,10 +78,10 @@ def image_of_guest(guest: Guest, *, secure: bool) -> Image | None:
     if loader is None:
         return None
     own = next((path for path in (loader.vars, loader.template) if path and Path(path).is_file()), None)
-    return Image(loader.kind, loader.code, own if loader.formats[1] == "raw" else None)
+    return FirmwareImage(loader.kind, loader.code, own if loader.formats[1] == "raw" else None)
 
 
-def with_image(options: Iterable[Option], image: Image) -> Iterator[Option]:
+def with_image(options: Iterable[Option], image: FirmwareImage) -> Iterator[Option]:
     """A rehearsal's options with the image in place of its empty flash, or as -bios; nothing is written to the files."""
     if image.kind == "bios":
         yield from (*options, *options_from_words(["-bios", image.code]))
@@ -114,20 +114,20 @@ def is_empty(words: Sequence[str]) -> bool:
     return any(bag.get("driver") == "null-co" for bag in code)
 
 
-def words_with_image(words: Sequence[str], image: Image) -> list[str]:
+def words_with_image(words: Sequence[str], image: FirmwareImage) -> list[str]:
     """A whole command line with the image, see ``with_image``."""
     binary, *rest = words
     return [binary, *words_from_options(list(with_image(options_from_words(rest), image)))]
 
 
-def prepared_with_image(prepared: Prepared, image: Image) -> Prepared:
+def prepared_with_image(prepared: Prepared, image: FirmwareImage) -> Prepared:
     from mdtool.launch.prepare import handed_over
 
     options = tuple(with_image(prepared.options, image))
     return replace(prepared, options=options, handover=handed_over(options, prepared.via, prepared.binary))
 
 
-def is_readable(image: Image) -> bool:
+def is_readable(image: FirmwareImage) -> bool:
     """Whether the image itself can be looked at."""
     try:
         with open(image.code, "rb"):

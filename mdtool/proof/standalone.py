@@ -19,7 +19,7 @@ from mdtool.guest.xml import Element
 from mdtool.launch.argv import ordered
 from mdtool.machine.buses.arguments import device_arguments
 from mdtool.machine.tree import Node, Tree
-from mdtool.proof.firmware import Image, image_from_hash, why_missing, words_with_image
+from mdtool.proof.firmware import FirmwareImage, image_from_hash, why_missing, words_with_image
 from mdtool.records import dataclass, field
 
 #: libvirt spells an architecture as uname does
@@ -85,7 +85,7 @@ def binary_of(tree: Tree) -> str:
     return f"qemu-system-{tree.machine.get('arch', 'x86_64')}"
 
 
-def _guest(tree: Tree, image: Image | None) -> Guest:
+def _guest(tree: Tree, image: FirmwareImage | None) -> Guest:
     """The least guest XML that this description could have: everything that the guest sees is the description's."""
     here = Position("description", 1)
     arch = str(tree.machine.get("arch", "x86_64"))
@@ -111,7 +111,7 @@ def _guest(tree: Tree, image: Image | None) -> Guest:
     return Guest("description", domain, str(tree.guest.get("name", "guest")), tree.guest.get("uuid"), arch, machine, None)
 
 
-def _os(tree: Tree, image: Image | None, kind: Element) -> Element:
+def _os(tree: Tree, image: FirmwareImage | None, kind: Element) -> Element:
     """<os> with flash where the description has some: the machine is another one without (virt's GED), full or empty."""
     here = kind.position
     if tree.firmware.get("kind") != "pflash":

@@ -28,14 +28,14 @@ class Loaded:
 
 
 @dataclass(frozen=True, slots=True)
-class Machine:
+class MachineCommand:
     """A command line and the root folder of its QEMU (None for this system's)."""
 
     argv: Sequence[str]
     root: str | Path | None = None
 
 
-def loads(source: Machine, target: Machine) -> Loaded:
+def loads(source: MachineCommand, target: MachineCommand) -> Loaded:
     """Save ``source`` after reset and load it into ``target``.  Raises QemuError where ``source`` does not start."""
     with tempfile.TemporaryDirectory(prefix="mdtool-") as folder:
         state = Path(folder) / "state"

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from mdtool.compare import ADDRESS, FIRMWARE, IDENTITY, PCI, PROPERTY
-from mdtool.proof.audit import Audit, Finding
-from mdtool.proof.differences import Change
+from mdtool.proof.audit import Audit, ChangeGroup
+from mdtool.proof.differences import ViewChange
 from mdtool.records import dataclass
 
 TEXT = "text"  # which build of a firmware or ROM it is: versions, dates, hashes
@@ -20,16 +20,16 @@ SAME, SAME_BUT_TEXT, DIFFERS, GONE = "same", "same but for firmware text and ROM
 _BUILD = frozenset({"version", "release date", "date", "bios version", "vendor", "release"})
 
 
-def level(finding: Finding) -> str:
+def level(finding: ChangeGroup) -> str:
     """The severity of a finding, where only the build of a firmware differs TEXT.
 
-    >>> level(Finding((Change("pci", "01.0", "vga", "rom content", "1f", "2e", "firmware"),)))
+    >>> level(ChangeGroup((ViewChange("pci", "01.0", "vga", "rom content", "1f", "2e", "firmware"),)))
     'text'
     """
     return TEXT if all(map(_is_text, finding.changes)) else finding.severity
 
 
-def _is_text(change: Change) -> bool:
+def _is_text(change: ViewChange) -> bool:
     is_rom = change.field == "rom content" or (change.section == "fw_cfg" and change.subject.startswith("genroms/"))
     if is_rom or change.section == "firmware":
         return True
@@ -79,7 +79,7 @@ def fails(audit: Audit, at: str | None) -> bool:
 class Cause:
     """What differs in the same way at some guests; ``guests`` are their names and ``finding`` is the first one's."""
 
-    finding: Finding
+    finding: ChangeGroup
     level: str
     guests: tuple[str, ...]
 
@@ -89,7 +89,7 @@ class Cause:
 
 def causes(audits: Mapping[str, Audit]) -> list[Cause]:
     """Everything that differs, once each, the worst first, with the guests that have it."""
-    groups: dict[tuple[object, ...], list[tuple[str, Finding]]] = {}
+    groups: dict[tuple[object, ...], list[tuple[str, ChangeGroup]]] = {}
     for name, audit in audits.items():
         for finding in audit.findings:
             one = finding.changes[0]

@@ -31,7 +31,7 @@ from mdtool.machine.tree import SOURCES, Tree
 from mdtool.qemu.arguments import with_sections
 from mdtool.qemu.dump import dump
 from mdtool.qemu.process import QemuProcess
-from mdtool.qemu.read import Way
+from mdtool.qemu.read import Method
 from mdtool.records import replace
 
 #: what a report of ``options_from_command`` says that a dump does not need to say: it carries nothing over
@@ -116,7 +116,7 @@ def dumped_commandline(
     path: str,
     data: bytes,
     *,
-    way: Way | None = None,
+    way: Method | None = None,
     warn: Warned = lambda _: None,
     binary: Callable[[str], str | None] = lambda _: None,
 ) -> Tree:

@@ -21,7 +21,7 @@ from mdtool.machine.roles import NOT_THE_GUESTS, chosen, is_told, role
 from mdtool.machine.tree import BUILTIN, MONITOR, SECTIONS, Bus, Node, Tree, Value
 from mdtool.machine.values import natural, ranges
 from mdtool.machine.writer import canonical
-from mdtool.qemu.read import Way, read
+from mdtool.qemu.read import Method, read
 from mdtool.qemu.replies import CONTENTS, FOLDED, Raw, RawBus, RawDevice, placed
 from mdtool.qemu.session import Session
 from mdtool.records import replace
@@ -29,10 +29,10 @@ from mdtool.records import replace
 NO_UUID = "00000000-0000-0000-0000-000000000000"
 
 
-def dump(session: Session, *, way: Way | None = None, warn: Warned = lambda _: None) -> Tree:
+def dump(session: Session, *, way: Method | None = None, warn: Warned = lambda _: None) -> Tree:
     """The machine behind a session, built-ins and all.
 
-    ``way`` is how to read (``read.Way``), by default the quickest that this QEMU has; all give the same tree.  ``warn``
+    ``way`` is how to read (``read.Method``), by default the quickest that this QEMU has; all give the same tree.  ``warn``
     hears of each property that QEMU could not say.  Raises MonitorError; sends nothing but queries.
     """
     try:

@@ -26,7 +26,7 @@ from mdtool.resources import resource
 from mdtool.text import pattern, quoted
 
 
-class Way(Enum):
+class Method(Enum):
     """How properties are read; all ways give the same tree."""
 
     QTREE = "info qtree"
@@ -61,9 +61,9 @@ QUESTIONS: Mapping[str, Question] = {
 }
 
 
-def read(session: Session, way: Way | None = None, warn: Warned = lambda _: None) -> Raw:
+def read(session: Session, way: Method | None = None, warn: Warned = lambda _: None) -> Raw:
     """All of a machine, in at most seven round trips; ``way`` None takes the quickest that this QEMU has."""
-    way = way or (Way.BATCH if session.version >= BATCH_SINCE else Way.QTREE)
+    way = way or (Method.BATCH if session.version >= BATCH_SINCE else Method.QTREE)
     found = session.ask([*QUESTIONS.values(), _hmp("info qtree"), _hmp("info qom-tree")])
     answers = dict(zip(QUESTIONS, map(or_none, found), strict=False))
     qtree, qom_tree = (str(told(answer)).replace("\r\n", "\n") for answer in found[len(QUESTIONS) :])
@@ -76,14 +76,14 @@ def read(session: Session, way: Way | None = None, warn: Warned = lambda _: None
     buses = _buses(qtree, f"{session.source}: info qtree")
     check_is_there(buses, qom_tree, session.source)
     _forget_made_up_ids(buses, users)
-    reader = (qom.batch if way is Way.BATCH else qom.one_by_one)(warn)
-    values = _find_paths(buses, users) if way is Way.QTREE else qom.fill(session.source, buses, users, reader, qom_tree)
+    reader = (qom.batch if way is Method.BATCH else qom.one_by_one)(warn)
+    values = _find_paths(buses, users) if way is Method.QTREE else qom.fill(session.source, buses, users, reader, qom_tree)
     loose, cpu, machine, _ = asked(
         session,
         together(
             _devices(values, buses, users, answers, reader),
-            _cpu(answers, batch=way is Way.BATCH),
-            _machine_values(answers["machine"] or (), batch=way is Way.BATCH),
+            _cpu(answers, batch=way is Method.BATCH),
+            _machine_values(answers["machine"] or (), batch=way is Method.BATCH),
             _hash_flash(buses if session.local else [], session.pid),
         ),
     )

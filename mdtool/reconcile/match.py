@@ -21,7 +21,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from mdtool.guest.model import Spot, Wanted
+from mdtool.guest.model import Address, Wanted
 from mdtool.machine.buses.addresses import key_names
 from mdtool.machine.buses.providers import provider_of
 from mdtool.machine.drivers import canonical_driver, same_driver
@@ -58,27 +58,27 @@ POSITIONAL = frozenset({
 Pairs = list[tuple[Wanted, Place]]
 
 #: node name -> where the node is, in libvirt's terms; what cannot be said so is absent
-Spots = Mapping[str, Spot]
+Addresses = Mapping[str, Address]
 
 
-def spot_key(spot: Spot | None) -> tuple[object, ...] | None:
+def address_key(address: Address | None) -> tuple[object, ...] | None:
     """An address as a key, or None where it says no place (``<address type='pci'/>``).
 
-    >>> spot_key(Spot("usb", {"bus": 0, "port": "1"}))
+    >>> address_key(Address("usb", {"bus": 0, "port": "1"}))
     ('usb', 0, '1')
     """
-    names = key_names(spot.type) if spot is not None else ()
-    if spot is None or not names or not any(spot.get(name) is not None for name in names):
+    names = key_names(address.type) if address is not None else ()
+    if address is None or not names or not any(address.get(name) is not None for name in names):
         return None
-    return (spot.type, *(spot.get(name) or 0 for name in names))
+    return (address.type, *(address.get(name) or 0 for name in names))
 
 
 def matched(
-    tree: Tree, wanted: Sequence[Wanted], *, spots: Spots | None = None, aliases: Mapping[str, str] | None = None
+    tree: Tree, wanted: Sequence[Wanted], *, addresses: Addresses | None = None, aliases: Mapping[str, str] | None = None
 ) -> Matching:
     """Match one to one.
 
-    ``aliases`` maps origins to the ids that libvirt would give (for an XML that has none); ``spots`` says where the
+    ``aliases`` maps origins to the ids that libvirt would give (for an XML that has none); ``addresses`` says where the
     nodes are, for an XML that has addresses.  Built-ins and manual nodes are never matched.
     """
     nodes = {place.name: place for place in tree.places if place.node.origin not in (BUILTIN, MANUAL)}
@@ -107,17 +107,17 @@ def matched(
     names = aliases or {}
 
     def where(place: Place) -> list[object]:
-        return _some(spot_key((spots or {}).get(place.name)))
+        return _some(address_key((addresses or {}).get(place.name)))
 
     take("origin", _joined(left, nodes, lambda w: [w.origin], lambda p: _some(p.node.origin), fits=_not_positional))
     kinds = {tuple(sorted(w.identifying & w.properties.keys())) for w in left.values()} - {()}
     take("identity", _joined(left, nodes, _identity_of_wanted, lambda p: _identity_of_node(p.node, kinds)))
     take("mark", _joined(left, nodes, _marks_of_wanted, lambda p: _marks_of_node(p.node)))
-    take("address", _joined(left, nodes, lambda w: _some(spot_key(w.spot)), where, fits=_same_family))
+    take("address", _joined(left, nodes, lambda w: _some(address_key(w.address)), where, fits=_same_family))
     # Who has an address, and it is nobody's here, is more likely new than moved: the others choose first.
     for places in (False, True):
         for rule, pairs in (("alias", by_alias), ("order", by_origin), ("order", by_driver), ("model", by_kind)):
-            take(rule, pairs({origin: w for origin, w in left.items() if places or spot_key(w.spot) is None}))
+            take(rule, pairs({origin: w for origin, w in left.items() if places or address_key(w.address) is None}))
     nodes |= parts
     whole = {match.wanted.origin: match.place for match in found}
     left |= {w.origin: w for w in wanted if _whole(w)}

@@ -25,7 +25,7 @@ from mdtool.machine.values import same
 ABSENT = object()
 
 
-class Change(NamedTuple):
+class PropertyChange(NamedTuple):
     """One property that changes; ``before`` or ``after`` is ABSENT where it comes or goes."""
 
     name: str
@@ -39,12 +39,12 @@ class Change(NamedTuple):
         return f"{self.name}: {says(self.before)} -> {says(self.after)}"
 
 
-class Merged(NamedTuple):
+class MergedProperties(NamedTuple):
     """``properties`` for the tree, the ``changes`` a guest would notice, the names that are in ``conflict``."""
 
     properties: Properties
-    changes: tuple[Change, ...]
-    conflicts: tuple[Change, ...]
+    changes: tuple[PropertyChange, ...]
+    conflicts: tuple[PropertyChange, ...]
 
 
 class Before(NamedTuple):
@@ -62,7 +62,7 @@ def merged(
     weak: frozenset[str] = frozenset(),
     prefer: str | None = None,
     adopting: bool | None = None,
-) -> Merged:
+) -> MergedProperties:
     """Merge the properties of one survivor.
 
     ``weak`` names values of ``now`` that the allocator computed and no person wrote (a port number, a chassis): they
@@ -70,12 +70,12 @@ def merged(
     conflicts.  ``adopting`` says whether no XML was ever applied; without it, whether none of these properties was.
 
     >>> merged({"bootindex": 2}, Before({"bootindex": 1}, {"bootindex": 1}, {})).changes
-    (Change(name='bootindex', before=1, after=2),)
+    (PropertyChange(name='bootindex', before=1, after=2),)
     """
     applied, described, pins = before
     result: dict[str, Value] = dict(described)
-    changes: list[Change] = []
-    conflicts: list[Change] = []
+    changes: list[PropertyChange] = []
+    conflicts: list[PropertyChange] = []
     adopting = not applied if adopting is None else adopting
     for name, value in now.items():
         have = described.get(name, pins.get(name, ABSENT))
@@ -89,19 +89,19 @@ def merged(
             result[name] = value  # QEMU shows no such property of its own (an alias of a part): nothing to compare with
         elif have is ABSENT or name not in described or adopting or (name in applied and same(applied[name], have)):
             result[name] = value
-            changes.append(Change(name, have, value))
+            changes.append(PropertyChange(name, have, value))
         elif prefer == "description":
             continue
         elif prefer == "xml":
             result[name] = value
-            changes.append(Change(name, have, value))
+            changes.append(PropertyChange(name, have, value))
         else:
-            conflicts.append(Change(name, have, value))
+            conflicts.append(PropertyChange(name, have, value))
     for name, value in applied.items():
         if not name.startswith("@") and name not in now and name in described and same(described[name], value):
             del result[name]
-            changes.append(Change(name, value, ABSENT))
-    return Merged(result, tuple(changes), tuple(conflicts))
+            changes.append(PropertyChange(name, value, ABSENT))
+    return MergedProperties(result, tuple(changes), tuple(conflicts))
 
 
 #: what QEMU has where nobody chose, for properties that newer libvirts write out

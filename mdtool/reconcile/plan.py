@@ -6,7 +6,7 @@ from enum import Enum
 from typing import Any
 
 from mdtool.errors import Position
-from mdtool.reconcile.merge import ABSENT, Change
+from mdtool.reconcile.merge import ABSENT, PropertyChange
 from mdtool.records import dataclass
 
 
@@ -47,7 +47,7 @@ class Step:
     driver: str = ""
     where: tuple[str, str] | None = None
     origin: str | None = None
-    changes: tuple[Change, ...] = ()
+    changes: tuple[PropertyChange, ...] = ()
     reason: Reason | None = None
     detail: str = ""
     at: Position | None = None

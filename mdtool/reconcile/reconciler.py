@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 from mdtool.errors import ConflictError, MdtoolError, Report, Warn
+from mdtool.guest.addresses import address_from_node, addresses_from_tree, indices_taken, on_root, survivor
 from mdtool.guest.alias import is_counted, with_ids
 from mdtool.guest.allocate import allocate
 from mdtool.guest.allocation.occupied import Occupied
@@ -14,12 +15,11 @@ from mdtool.guest.choices import as_described, with_described_model
 from mdtool.guest.defaults import with_defaults
 from mdtool.guest.devices import wanted_from_guest
 from mdtool.guest.elements import can_make
-from mdtool.guest.model import Guest, Spot, Wanted
+from mdtool.guest.model import Address, Guest, Wanted
 from mdtool.guest.override import overridden
 from mdtool.guest.place import placed
 from mdtool.guest.platform import sections_from_guest
 from mdtool.guest.spelling import check_spelling
-from mdtool.guest.spots import indices_taken, on_root, spot_from_node, spots_from_tree, survivor
 from mdtool.machine.buses.kinds import is_hot_plugged
 from mdtool.machine.buses.pci import BROUGHT_BY
 from mdtool.machine.buses.providers import controller_of, libvirt_index
@@ -29,8 +29,8 @@ from mdtool.machine.tree import BUILTIN, MANUAL, Node, Place, Retired, Tree
 from mdtool.machine.values import small_number
 from mdtool.reconcile.assemble import Parts, assembled, parts_of
 from mdtool.reconcile.collisions import check_collisions, check_depth
-from mdtool.reconcile.match import Match, Matching, matched, spot_key
-from mdtool.reconcile.merge import Before, Change, merged, record, without_defaults
+from mdtool.reconcile.match import Match, Matching, address_key, matched
+from mdtool.reconcile.merge import Before, PropertyChange, merged, record, without_defaults
 from mdtool.reconcile.plan import Action, Plan, Reason, Step
 from mdtool.reconcile.roms import warn_of_shared_roms
 from mdtool.reconcile.sections import merged_sections
@@ -97,13 +97,13 @@ class _Reconciler:
     wanted: Sequence[Wanted]
     options: Options
     report: Report
-    spots: dict[str, Spot] = field(default_factory=dict)
+    addresses: dict[str, Address] = field(default_factory=dict)
     vacated: dict[tuple[str, str], Retired] = field(default_factory=dict)  # where a device was that is gone
 
     @cached_property
-    def given(self) -> Mapping[str, Spot | None]:
+    def given(self) -> Mapping[str, Address | None]:
         """Origin -> the address that the XML gives."""
-        return {w.origin: w.spot for w in reversed(self.wanted)}
+        return {w.origin: w.address for w in reversed(self.wanted)}
 
     def devices(self) -> tuple[Tree, list[Step]]:
         matching = self.matching()
@@ -122,8 +122,8 @@ class _Reconciler:
     # --- before allocation ---
 
     def matching(self) -> Matching:
-        self.spots = spots_from_tree(self.old)
-        return matched(self.old, self.wanted, spots=self.spots, aliases=self._predicted())
+        self.addresses = addresses_from_tree(self.old)
+        return matched(self.old, self.wanted, addresses=self.addresses, aliases=self._predicted())
 
     def _predicted(self) -> Mapping[str, str]:
         """The ids that libvirt would give, to recognise devices of a guest that nobody reconciled yet."""
@@ -164,16 +164,20 @@ class _Reconciler:
             return self._returned(w)
         node = match.place.node
         w = with_described_model(w, node)
-        have = with_facts(self.spots.get(match.place.name), w.spot)
+        have = with_facts(self.addresses.get(match.place.name), w.address)
         if w.kind == "commandline" and self.guest.family is None and match.place.bus and node.address is not None:
-            have = Spot("qemu", {"on": match.place.bus.name, "at": node.address})  # libvirt's words fit no such machine
+            have = Address("qemu", {"on": match.place.bus.name, "at": node.address})  # libvirt's words fit no such machine
         if not same_slot(w, node):  # another kind of slot: a new device, that goes where libvirt would put it
             return replace(w, id=node.id) if is_counted(w) else w
         if have is None:
             return replace(w, id=node.id or w.id)
-        want = spot_key(w.spot)
+        want = address_key(w.address)
         stays = survivor(w, node, have)
-        mine = ("qemu", *(match.place.address or ())) if w.spot is not None and w.spot.type == "qemu" else spot_key(have)
+        mine = (
+            ("qemu", *(match.place.address or ()))
+            if w.address is not None and w.address.type == "qemu"
+            else address_key(have)
+        )
         if want is None or want == mine:
             return stays
         if _spoken(want) == node.applied.get("@address") or self.options.prefer == "description":
@@ -195,13 +199,13 @@ class _Reconciler:
     def _returned(self, w: Wanted) -> Wanted:
         """A device that was here before gets its old place and id, unless the XML wants another or somebody has them."""
         kept = next((r for r in self.old.retired if r.origin == w.origin), None)
-        if kept is None or spot_key(w.spot) is not None or self.options.forget:
+        if kept is None or address_key(w.address) is not None or self.options.forget:
             return w
-        spot = spot_from_node(kept.bus, Node(w.driver, address=kept.address), self.old)
+        address = address_from_node(kept.bus, Node(w.driver, address=kept.address), self.old)
         taken = {place.address for place in self.old.places} | {place.node.id for place in self.old.places}
-        if spot is None or (kept.bus, kept.address) in taken or kept.bus not in self.old.all_buses:
+        if address is None or (kept.bus, kept.address) in taken or kept.bus not in self.old.all_buses:
             return w
-        return replace(w, spot=spot, id=w.id or (kept.id if kept.id not in taken else None))
+        return replace(w, address=address, id=w.id or (kept.id if kept.id not in taken else None))
 
     def _controller(self, place: Place) -> Wanted | None:
         """A kept controller or hub as a Wanted, so that new devices find its bus; also what stands beside one (zpci)."""
@@ -212,7 +216,7 @@ class _Reconciler:
             if whole is None:
                 return None
             zpci = Wanted("zpci", "zpci", f"zpci/{whole.origin}", alias="zpci", facts={"for": whole.origin})
-            return survivor(zpci, place.node, self.spots.get(place.name))
+            return survivor(zpci, place.node, self.addresses.get(place.name))
         type_, model = _provides(place.node)
         if not type_:
             return None
@@ -222,7 +226,7 @@ class _Reconciler:
                 place.node.driver,
                 place.node.origin or f"hub/{place.name}",
                 id=place.node.id,
-                spot=self.spots.get(place.name),
+                address=self.addresses.get(place.name),
                 facts={"type": "usb"},
             )
         origin, index = place.node.origin or "", libvirt_index(place.node, type_)
@@ -235,7 +239,7 @@ class _Reconciler:
             properties=place.node.properties,
             facts={"type": type_, "model": model, "index": index},
         )
-        return survivor(wanted, place.node, self.spots.get(place.name))
+        return survivor(wanted, place.node, self.addresses.get(place.name))
 
     def _occupied(
         self,
@@ -246,16 +250,18 @@ class _Reconciler:
     ) -> Occupied:
         known = {match.place.name for match in matches.values()} | {place.name for place in gone}
         known |= {place.name for place in kept.values() if self._controller(place) is not None}
-        others = [spot for name, spot in self.spots.items() if name not in known]
-        others += [spot for w in everything if (spot := on_root(w.spot)) is not None]
-        retired = [] if self.options.forget else [self.spots[place.name] for place in gone if place.name in self.spots]
-        back = {w.origin for w in everything if w.spot is not None}
+        others = [address for name, address in self.addresses.items() if name not in known]
+        others += [address for w in everything if (address := on_root(w.address)) is not None]
+        retired = (
+            [] if self.options.forget else [self.addresses[place.name] for place in gone if place.name in self.addresses]
+        )
+        back = {w.origin for w in everything if w.address is not None}
         for old in () if self.options.forget else self.old.retired:
             if old.origin in back:
                 continue
             node = Node("", address=old.address)
-            if (spot := spot_from_node(old.bus, node, self.old)) is not None:
-                retired.append(spot)
+            if (address := address_from_node(old.bus, node, self.old)) is not None:
+                retired.append(address)
         by_hand = [place.node for place in self.old.places if place.node.origin == MANUAL]
         return Occupied(others, retired, indices_taken(by_hand))
 
@@ -347,11 +353,13 @@ class _Reconciler:
         place, old = match.place, match.place.node
         where = (bus, node.address) if node.address is not None else place.address or (bus, "")
         moved = place.address is not None and where != place.address
-        changes: list[Change] = [Change("address", " ".join(place.address or ()), " ".join(where))] if moved else []
+        changes: list[PropertyChange] = (
+            [PropertyChange("address", " ".join(place.address or ()), " ".join(where))] if moved else []
+        )
         if not same_driver(old.driver, w.driver):
-            changes.insert(0, Change("driver", old.driver, w.driver))
+            changes.insert(0, PropertyChange("driver", old.driver, w.driver))
             if node.id != old.id:
-                changes.insert(0, Change("id", old.id, node.id))
+                changes.insert(0, PropertyChange("id", old.id, node.id))
                 self._check_id(parts, w, node)
             recorded = record(node.properties, self._facts(w))
             parts.put(node.id or place.name, bus or None, replace(node, applied=recorded))
@@ -407,7 +415,7 @@ class _Reconciler:
 
     def _facts(self, w: Wanted) -> dict[str, Any]:
         """What to remember of the XML beside the properties: the address that it gave, and that nobody wrote the device."""
-        key = spot_key(self.given.get(w.origin))
+        key = address_key(self.given.get(w.origin))
         return {"address": _spoken(key) if key else None, "implied": True if w.element is None else None}
 
     def _candidates(self, gone: Sequence[Place]) -> list[Retired]:

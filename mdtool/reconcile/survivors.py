@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mdtool.guest.allocation.needs import need_of
-from mdtool.guest.model import Spot, Wanted
+from mdtool.guest.model import Address, Wanted
 from mdtool.machine.buses.addresses import key_names
 from mdtool.machine.buses.kinds import kind_of_driver
 from mdtool.machine.drivers import same_driver
@@ -11,13 +11,13 @@ from mdtool.machine.tree import Node, Properties
 from mdtool.records import replace
 
 
-def with_facts(have: Spot | None, want: Spot | None) -> Spot | None:
+def with_facts(have: Address | None, want: Address | None) -> Address | None:
     """The place of a survivor, with what the XML says of it beside its numbers: ``multifunction``, a DIMM's base."""
     if have is None or want is None or have.type != want.type:
         return have
     more = {name: value for name, value in want.numbers.items() if name not in key_names(have.type)}
     numbers = {name: value for name, value in have.numbers.items() if name != "alone" or "multifunction" not in more}
-    return Spot(have.type, {**numbers, **more})
+    return Address(have.type, {**numbers, **more})
 
 
 def computed_properties(w: Wanted, node: Node) -> frozenset[str]:

@@ -19,7 +19,7 @@ SYMBOLS = {ADDED: "+", REMOVED: "-", MOVED: ">", REPLACED: "±", RENAMED: "=", C
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class NodeChange:
     """One difference.
 
     ``kind``      ``added``, ``removed``, ``moved``, ``replaced`` (another driver), ``renamed`` (another id), ``changed``
@@ -58,14 +58,14 @@ def _said(value: Value) -> str:
 class Diff:
     """All changes, the worst first, and what could not be compared, with the reason."""
 
-    changes: tuple[Change, ...]
+    changes: tuple[NodeChange, ...]
     not_compared: tuple[Omitted, ...] = ()
 
     def __bool__(self) -> bool:
         return bool(self.changes)
 
     @property
-    def visible(self) -> list[Change]:
+    def visible(self) -> list[NodeChange]:
         """What a guest sees."""
         return [change for change in self.changes if change.severity in GUEST_VISIBLE]
 
@@ -95,7 +95,7 @@ def diff(old: Tree, new: Tree, *, everything: bool = False) -> Diff:
     changes = [_change(one, old, new) for one in found]
     if old.retired != new.retired:
         was, now = ([f"{r.bus} {r.address} for {r.origin}" for r in tree.retired] or None for tree in (old, new))
-        changes.append(Change(CHANGED, "retired", "", "addresses", was, now, HOST))
+        changes.append(NodeChange(CHANGED, "retired", "", "addresses", was, now, HOST))
     renamed = {RENAMED} if alike else set()  # no guest sees it, and whoever reads a description does
     shown = [change for change in changes if everything or change.severity != HOST or change.kind in renamed]
     shown.sort(key=lambda c: (SEVERITIES.index(c.severity), natural(c.node), c.kind, c.property))
@@ -108,17 +108,17 @@ def _are_alike(old: Tree, new: Tree) -> bool:
     return written and old.source == new.source and is_partial(old) == is_partial(new)
 
 
-def _change(one: Difference, old: Tree, new: Tree) -> Change:
+def _change(one: Difference, old: Tree, new: Tree) -> NodeChange:
     """A difference in the words of a diff."""
     if one.property == "":
         kind, place = (ADDED, new.by_name[one.node]) if one.want is None else (REMOVED, old.by_name[one.node])
         was, now = (None, where(place)) if kind == ADDED else (where(place), None)
-        return Change(kind, one.node, place.node.driver, "", was, now, one.severity)
+        return NodeChange(kind, one.node, place.node.driver, "", was, now, one.severity)
     driver = old.by_name[one.node].node.driver if one.node in old.by_name else ""
     kind = {"address": MOVED, "driver": REPLACED, "id": RENAMED}.get(one.property, CHANGED)
     if one.node not in old.by_name:
         kind = CHANGED
-    return Change(kind, one.node, driver, one.property if kind == CHANGED else "", one.want, one.have, one.severity)
+    return NodeChange(kind, one.node, driver, one.property if kind == CHANGED else "", one.want, one.have, one.severity)
 
 
 def where(place: Place) -> str:

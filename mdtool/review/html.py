@@ -10,11 +10,11 @@ from string import Template
 from typing import Any
 
 from mdtool.review.diff import SYMBOLS
-from mdtool.review.show import Item, Line, shown
+from mdtool.review.show import ChangeLine, Item, shown
 from mdtool.review.svg import drawing, style
 
 
-def html(items: Sequence[Item], headline: str, changes: Sequence[Line] = ()) -> str:
+def html(items: Sequence[Item], headline: str, changes: Sequence[ChangeLine] = ()) -> str:
     """The whole page; of a change it opens on the list of ``changes``.
 
     Names and values come from files: everything is escaped, and a policy forbids all else.
@@ -37,7 +37,7 @@ def html(items: Sequence[Item], headline: str, changes: Sequence[Line] = ()) -> 
     )
 
 
-def _changes(changes: Sequence[Line]) -> str:
+def _changes(changes: Sequence[ChangeLine]) -> str:
     if not changes:
         return ""
     rows = (f'<li class="{line.mark}" data-name="{escape(line.node)}">{escape(line.text)}</li>' for line in changes)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from mdtool.review.diff import Change, Diff
+from mdtool.review.diff import Diff, NodeChange
 
 
 def markdown(diff: Diff) -> str:
@@ -30,7 +30,7 @@ def markdown(diff: Diff) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _table(changes: Iterable[Change]) -> list[str]:
+def _table(changes: Iterable[NodeChange]) -> list[str]:
     rows = ["| | device | what | before | after |", "|---|---|---|---|---|"]
     for change in changes:
         device = f"`{_cell(change.node)}`" + (f" {_cell(change.driver)}" if change.driver else "")

@@ -36,7 +36,7 @@ _ABSENT: Any = object()
 
 
 @dataclass(frozen=True, slots=True)
-class Merged:
+class MergedText:
     """``text`` with conflict markers where ``conflicts`` (in words) are; ``notes`` say what was moved or renamed."""
 
     text: str
@@ -47,7 +47,7 @@ class Merged:
 # --- texts -----------------------------------------------------------------------------------------------------------
 
 
-def merged_text(base: str, ours: str, theirs: str, file: str = "guest.yaml", size: int = 7) -> Merged:
+def merged_text(base: str, ours: str, theirs: str, file: str = "guest.yaml", size: int = 7) -> MergedText:
     """Merge three texts; what is no description, or a broken one, is merged line by line as git would.
 
     ``size`` is the length of conflict markers.  ``base`` is empty where both sides added the file.
@@ -56,14 +56,14 @@ def merged_text(base: str, ours: str, theirs: str, file: str = "guest.yaml", siz
         documents = [document_from_known_text(text, file) for text in (base or ours, ours, theirs)]
     except MdtoolError:
         text, clean = by_lines(base, ours, theirs, size)
-        return Merged(text, () if clean else ("not three descriptions: merged line by line",))
+        return MergedText(text, () if clean else ("not three descriptions: merged line by line",))
     root, mine, yours = (document.tree for document in documents)
     if not base:
         root = Tree(machine=mine.machine)
     elif canonical(yours) == canonical(root):
-        return Merged(ours)
+        return MergedText(ours)
     elif canonical(mine) == canonical(root):
-        return Merged(theirs)
+        return MergedText(theirs)
     merges = {side: _Merge(root, mine, yours, side) for side in ("ours", "theirs")}
     trees = {side: canonical(merge.tree()) for side, merge in merges.items()}
     start = _start(*documents)
@@ -74,7 +74,7 @@ def merged_text(base: str, ours: str, theirs: str, file: str = "guest.yaml", siz
         text = marked(texts["ours"], texts["theirs"], size)
     else:
         conflicts += _new_errors(text, documents[1:], file)
-    return Merged(text, tuple(conflicts), tuple(merges["ours"].notes))
+    return MergedText(text, tuple(conflicts), tuple(merges["ours"].notes))
 
 
 def _start(base: Document, ours: Document, theirs: Document) -> Document:

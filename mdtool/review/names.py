@@ -54,17 +54,17 @@ class Renamed:
 
 
 #: PCI bus, slot and function of a device as a Linux guest has them
-Spot = tuple[int, int, int]
+Address = tuple[int, int, int]
 
 
 def names(tree: Tree) -> list[Named]:
     """NICs and disks in the order of their names in the description."""
-    spots = pci_spots(tree)
-    numbers = _slot_numbers(tree, spots)
+    addresses = pci_addresses(tree)
+    numbers = _slot_numbers(tree, addresses)
     found = [
         named
         for place in tree.places
-        if (named := _nic(tree, place, spots, numbers) or _disk(tree, place, spots)) is not None
+        if (named := _nic(tree, place, addresses, numbers) or _disk(tree, place, addresses)) is not None
     ]
     return sorted(found, key=lambda named: (named.kind == DISK, natural(named.node)))
 
@@ -87,9 +87,9 @@ def renamed(old: Tree, new: Tree) -> list[Renamed]:
     return found
 
 
-def pci_spots(tree: Tree) -> Mapping[str, Spot]:
+def pci_addresses(tree: Tree) -> Mapping[str, Address]:
     """Node name -> (bus, slot, function); buses are numbered depth first, an expander's from its bus_nr on."""
-    found: dict[str, Spot] = {}
+    found: dict[str, Address] = {}
     by_id = {id(place.node): place.name for place in tree.places}
 
     def walk(bus: Bus, here: int, last: int) -> int:
@@ -116,7 +116,7 @@ def pci_spots(tree: Tree) -> Mapping[str, Spot]:
 # --- NICs ------------------------------------------------------------------------------------------------------------
 
 
-def _nic(tree: Tree, place: Place, spots: Mapping[str, Spot], numbers: frozenset[tuple[str, int]]) -> Named | None:
+def _nic(tree: Tree, place: Place, addresses: Mapping[str, Address], numbers: frozenset[tuple[str, int]]) -> Named | None:
     node = place.node
     if kind_of(node.driver) != "network" or place.bus is None:
         return None
@@ -127,10 +127,10 @@ def _nic(tree: Tree, place: Place, spots: Mapping[str, Spot], numbers: frozenset
         return Named(place.name, NIC, node.driver, f"enc{node.address.rpartition('.')[2].lstrip('0')}", "CCW device number")
     if uid := _uid(tree, node):
         return Named(place.name, NIC, node.driver, f"eno{uid}", "uid of its zpci device")
-    spot = spots.get(place.name)
-    if spot is None:
+    address = addresses.get(place.name)
+    if address is None:
         return None
-    bus, slot, function = spot
+    bus, slot, function = address
     index = number(node.value("acpi-index"))
     if index and _takes_index(tree, place):
         return Named(place.name, NIC, node.driver, f"eno{index}", "acpi-index")
@@ -152,7 +152,7 @@ def _is_pc(tree: Tree) -> bool:
     return str(tree.machine.get("type", "")).startswith(("pc-i440fx", "pc-q35"))
 
 
-def _slot_numbers(tree: Tree, spots: Mapping[str, Spot]) -> frozenset[tuple[str, int]]:
+def _slot_numbers(tree: Tree, addresses: Mapping[str, Address]) -> frozenset[tuple[str, int]]:
     """(bus, slot) of the hotplug slots whose number Linux gives as the slot's name.
 
     A PC's ACPI tables number each hotplug slot (_SUN) by its place on its bus.  Linux names slots by these numbers, in the
@@ -164,7 +164,7 @@ def _slot_numbers(tree: Tree, spots: Mapping[str, Spot]) -> frozenset[tuple[str,
     machine = family_of(str(tree.machine.get("type", "")), str(tree.machine.get("arch", "")))
     reserved = machine.reserved(tree) if machine is not None else {}
     claimed: dict[int, str] = {}
-    order = {p.name: spots[p.name][0] for p in tree.places if p.name in spots}
+    order = {p.name: addresses[p.name][0] for p in tree.places if p.name in addresses}
     on: dict[str, list[Place]] = {}
     for place in tree.places:
         if place.bus is not None and place.name in order:
@@ -172,7 +172,7 @@ def _slot_numbers(tree: Tree, spots: Mapping[str, Spot]) -> frozenset[tuple[str,
     for bus, places in sorted(on.items(), key=lambda item: order[item[1][0].name]):
         if places[0].bus is None or places[0].bus.type != "PCI":
             continue  # behind a PCI Express port there is slot 0 alone, and on pcie.0 nothing comes or goes
-        fixed = {spots[p.name][1] for p in places if p.node.origin == BUILTIN or _FIXED.match(p.node.driver)}
+        fixed = {addresses[p.name][1] for p in places if p.node.origin == BUILTIN or _FIXED.match(p.node.driver)}
         fixed |= {int(address[:2], 16) for address in reserved.get(bus, {})}
         for slot in range(1, 32):
             if slot not in fixed:
@@ -210,14 +210,14 @@ def _free_index(tree: Tree) -> int:
 # --- disks -----------------------------------------------------------------------------------------------------------
 
 
-def _disk(tree: Tree, place: Place, spots: Mapping[str, Spot]) -> Named | None:
+def _disk(tree: Tree, place: Place, addresses: Mapping[str, Address]) -> Named | None:
     tail = _tail(place)
     if tail is None:
         return None
-    holder = next((p for p in _upwards(tree, place) if p.name in spots), None)
+    holder = next((p for p in _upwards(tree, place) if p.name in addresses), None)
     if holder is None:
         return None
-    bus, slot, function = spots[holder.name]
+    bus, slot, function = addresses[holder.name]
     path = f"pci-0000:{bus:02x}:{slot:02x}.{function}{tail}"
     return Named(place.name, DISK, place.node.driver, f"/dev/disk/by-path/{path}", "path_id")
 

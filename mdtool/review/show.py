@@ -16,7 +16,7 @@ from mdtool.machine.tree import BUILTIN, Bus, Node, Place, Tree, node_name
 from mdtool.machine.values import plain
 from mdtool.machine.writer import address_key
 from mdtool.records import dataclass, field, replace
-from mdtool.review.diff import ADDED, MOVED, REMOVED, REPLACED, SYMBOLS, Change, Diff, diff, paired, where
+from mdtool.review.diff import ADDED, MOVED, REMOVED, REPLACED, SYMBOLS, Diff, NodeChange, diff, paired, where
 from mdtool.review.names import names as names_of
 from mdtool.text import one_line
 
@@ -73,7 +73,7 @@ class _View:
     tree: Tree
     found: Diff
     old: Tree | None
-    marks: dict[str, list[Change]] = field(default_factory=dict)
+    marks: dict[str, list[NodeChange]] = field(default_factory=dict)
     gone: dict[str, list[Place]] = field(default_factory=dict)
     called: dict[str, str] = field(default_factory=dict)
 
@@ -123,7 +123,7 @@ class _View:
         )
 
 
-class Line(NamedTuple):
+class ChangeLine(NamedTuple):
     """A change in one line, with its reason: what heads a picture and a page of it."""
 
     node: str
@@ -131,9 +131,9 @@ class Line(NamedTuple):
     text: str
 
 
-def lines_of_diff(old: Tree, new: Tree) -> list[Line]:
+def lines_of_diff(old: Tree, new: Tree) -> list[ChangeLine]:
     """What ``view`` marks, a line each."""
-    return [Line(change.node, change.kind, " ".join(str(change).split())) for change in diff(old, new).changes]
+    return [ChangeLine(change.node, change.kind, " ".join(str(change).split())) for change in diff(old, new).changes]
 
 
 def _importance(bus: Bus) -> tuple[int, str]:
@@ -158,12 +158,12 @@ def _gone(item: Item) -> Item:
     return replace(item, mark=REMOVED, children=tuple(_gone(child) for child in item.children))
 
 
-def _mark(changes: Sequence[Change]) -> str:
+def _mark(changes: Sequence[NodeChange]) -> str:
     kinds = {change.kind for change in changes}
     return next((kind for kind in SYMBOLS if kind in kinds), "")
 
 
-def _note(change: Change) -> str:
+def _note(change: NodeChange) -> str:
     what = change.property or ("was at" if change.kind == MOVED else f"{change.kind} from")
     said = shown(change.old)
     return f"{what}: {said} -> {shown(change.new)}" if change.property else f"{what} {said}"

@@ -7,7 +7,7 @@ from html import escape
 
 from mdtool.records import dataclass, field
 from mdtool.review.diff import SYMBOLS
-from mdtool.review.show import Item, Line, folded
+from mdtool.review.show import ChangeLine, Item, folded
 
 CARD, HEIGHT, GAP, STEP = 300, 44, 10, 374  # pixels: a card, between two cards, between two columns
 MARGIN, HEAD, LINE = 24, 56, 19
@@ -88,7 +88,7 @@ class _Box:
         return self.top + HEIGHT / 2
 
 
-def svg(items: Sequence[Item], headline: str, changes: Sequence[Line] = ()) -> str:
+def svg(items: Sequence[Item], headline: str, changes: Sequence[ChangeLine] = ()) -> str:
     """A whole SVG file, in light and dark as its reader prefers; a change begins with the list of ``changes``."""
     body, width, height = drawing(items, headline, changes)
     return (
@@ -98,7 +98,7 @@ def svg(items: Sequence[Item], headline: str, changes: Sequence[Line] = ()) -> s
     )
 
 
-def drawing(items: Sequence[Item], headline: str = "", changes: Sequence[Line] = ()) -> tuple[str, int, int]:
+def drawing(items: Sequence[Item], headline: str = "", changes: Sequence[ChangeLine] = ()) -> tuple[str, int, int]:
     """What is inside of the SVG element, its width and height."""
     top = HEAD if headline else MARGIN
     cursor = [float(top + LINE * len(changes) + (GAP if changes else 0))]

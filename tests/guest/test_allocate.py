@@ -28,7 +28,7 @@ from mdtool.guest.allocation import pci_buses
 from mdtool.guest.allocation.occupied import Occupied
 from mdtool.guest.defaults import with_defaults
 from mdtool.guest.devices import guest_from_bytes, guest_from_file, wanted_from_guest
-from mdtool.guest.model import Guest, Spot, Wanted
+from mdtool.guest.model import Address, Guest, Wanted
 from mdtool.guest.place import placed
 from mdtool.machine.buses.arguments import device_arguments
 
@@ -167,34 +167,34 @@ def nics(number: int, model: str = "e1000") -> list[str]:
 def test_a_retired_place_is_the_last_to_be_given_out() -> None:
     """Slot 3 was somebody's: it stays free while there is another, and is used before a guest is refused."""
     guest = guest_with(*nics(28), "<controller type='usb' model='none'/>", "<memballoon model='none'/>")
-    retired = Occupied(retired=[Spot("pci", {"bus": 0, "slot": 3, "function": 0})])
+    retired = Occupied(retired=[Address("pci", {"bus": 0, "slot": 3, "function": 0})])
     assert "pci.0 03.0" in places(guest).values()
     assert "pci.0 03.0" not in places(guest, retired).values()
-    full = [Spot("pci", {"bus": 0, "slot": slot, "function": 0}) for slot in range(2, 32) if slot != 3]
+    full = [Address("pci", {"bus": 0, "slot": slot, "function": 0}) for slot in range(2, 32) if slot != 3]
     alone = guest_with(*nics(1), "<controller type='usb' model='none'/>", "<memballoon model='none'/>")
     assert places(alone, Occupied(full, retired.retired)) == {"net0": "pci.0 03.0"}
 
 
 @pytest.mark.parametrize(
-    ("device", "spot", "free"),
+    ("device", "address", "free"),
     [
-        ("<input type='tablet' bus='usb'/>", Spot("usb", {"bus": 0, "port": "1"}), "usb.0 2"),
+        ("<input type='tablet' bus='usb'/>", Address("usb", {"bus": 0, "port": "1"}), "usb.0 2"),
         (
             "<disk type='file'><target dev='sdb' bus='scsi'/></disk>",
-            Spot("drive", {"controller": 0, "bus": 0, "target": 0, "unit": 1}),
+            Address("drive", {"controller": 0, "bus": 0, "target": 0, "unit": 1}),
             "scsi0.0 0:2:0",
         ),
         (
             "<channel type='pty'><target type='virtio' name='a'/></channel>",
-            Spot("virtio-serial", {"controller": 0, "bus": 0, "port": 1}),
+            Address("virtio-serial", {"controller": 0, "bus": 0, "port": 1}),
             "virtio-serial0.0 2",
         ),
     ],
 )
-@pytest.mark.parametrize("how", ["spots", "retired"])
-def test_what_is_taken_is_passed_over(device: str, spot: Spot, free: str, how: str) -> None:
+@pytest.mark.parametrize("how", ["addresses", "retired"])
+def test_what_is_taken_is_passed_over(device: str, address: Address, free: str, how: str) -> None:
     assert free not in places(guest_with(device)).values()
-    assert free in places(guest_with(device), Occupied(**{how: [spot]})).values()
+    assert free in places(guest_with(device), Occupied(**{how: [address]})).values()
 
 
 def test_a_second_function_never_changes_a_survivor() -> None:
@@ -204,8 +204,8 @@ def test_a_second_function_never_changes_a_survivor() -> None:
     wanted = with_defaults(guest, wanted_from_guest(guest, Report()))
 
     def with_survivor(numbers: dict[str, Any]) -> dict[str, str]:
-        spot = Spot("pci", {"bus": 0, "slot": 1, "function": 0, **numbers})
-        have = [replace(one, spot=spot, id="pci.1") if one.origin == "controller/pci/1" else one for one in wanted]
+        address = Address("pci", {"bus": 0, "slot": 1, "function": 0, **numbers})
+        have = [replace(one, address=address, id="pci.1") if one.origin == "controller/pci/1" else one for one in wanted]
         return {str(node.id): f"{bus} {node.address}" for bus, node in placed(guest, with_ids(allocate(guest, have)))}
 
     assert with_survivor({}) == {"pci.1": "pcie.0 01.0", "pci.2": "pcie.0 01.1"}
@@ -213,7 +213,7 @@ def test_a_second_function_never_changes_a_survivor() -> None:
 
 
 @pytest.mark.parametrize(
-    "others", [Occupied(indices=[2, 5]), Occupied([Spot("pci", {"bus": number, "slot": 0}) for number in (2, 5)])]
+    "others", [Occupied(indices=[2, 5]), Occupied([Address("pci", {"bus": number, "slot": 0}) for number in (2, 5)])]
 )
 def test_buses_that_are_nobodys(others: Occupied) -> None:
     """Ports that a person added: nothing new goes onto them, and no new port takes their number."""
@@ -275,15 +275,15 @@ def test_three_hundred_devices_cost_five_times_sixty() -> None:
 
     def looks(number: int) -> int:
         count = 0
-        taken = pci_buses.Bus.taken
+        taken = pci_buses.PciBus.taken
 
-        def counted(bus: pci_buses.Bus, slot: int, *, never: bool = True) -> int:
+        def counted(bus: pci_buses.PciBus, slot: int, *, never: bool = True) -> int:
             nonlocal count
             count += 1
             return taken(bus, slot, never=never)
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(pci_buses.Bus, "taken", counted)
+            patch.setattr(pci_buses.PciBus, "taken", counted)
             settled(guest_with(*nics(number), machine="pc"))
         return count
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from test_allocate import guest_with
 
 from mdtool.errors import Report
+from mdtool.guest.addresses import address_from_node, survivor
 from mdtool.guest.alias import with_ids
 from mdtool.guest.allocate import allocate
 from mdtool.guest.allocation.occupied import Occupied
@@ -17,7 +18,6 @@ from mdtool.guest.defaults import with_defaults
 from mdtool.guest.devices import wanted_from_guest
 from mdtool.guest.model import Wanted
 from mdtool.guest.place import placed
-from mdtool.guest.spots import spot_from_node, survivor
 from mdtool.machine.tree import Bus, Node, Tree
 
 MACHINES = {"pc": "x86_64", "q35": "x86_64", "virt": "aarch64"}
@@ -83,13 +83,13 @@ def test_survivors_stay_and_nobody_shares(
     after = list(dict.fromkeys([*new, *kept]))  # new ones first: order must not matter
     removed = {f"{kind}/{number}" for kind, number in before} - {f"{kind}/{number}" for kind, number in after}
     wanted = [
-        survivor(one, places[one.origin][1], spot_from_node(*places[one.origin], tree)) if one.origin in places else one
+        survivor(one, places[one.origin][1], address_from_node(*places[one.origin], tree)) if one.origin in places else one
         for one in wanted_of(machine, after)
     ]
     there = {one.origin for one in wanted}
     ports = [one for one in settled_controllers(machine, before) if one.origin not in there]
-    wanted += [survivor(one, places[one.origin][1], spot_from_node(*places[one.origin], tree)) for one in ports]
-    retired = [spot for origin in removed if (spot := spot_from_node(*places[origin], tree)) is not None]
+    wanted += [survivor(one, places[one.origin][1], address_from_node(*places[one.origin], tree)) for one in ports]
+    retired = [address for origin in removed if (address := address_from_node(*places[origin], tree)) is not None]
     second = nodes_of(machine, wanted, Occupied(retired=retired))
     assert_sound(second)
 

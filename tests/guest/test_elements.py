@@ -20,7 +20,7 @@ from mdtool.guest.devices import guest_from_file, wanted_from_guest
 from mdtool.guest.elements import ROWS
 from mdtool.guest.elements_page import page
 from mdtool.guest.model import Guest, Wanted
-from mdtool.guest.table import Context
+from mdtool.guest.table import ElementContext
 
 CASES = Path(__file__).parent / "elements"
 NAMES = sorted(path.stem for path in CASES.glob("*.xml"))
@@ -71,7 +71,7 @@ def used() -> set[tuple[str, str]]:
 
 def choice_of(guest: Guest, tag: str, element: object) -> str:
     row = ROWS[tag]
-    context = Context(guest, element, Report())  # type: ignore[arg-type]
+    context = ElementContext(guest, element, Report())  # type: ignore[arg-type]
     for choose in (row.choose, row.absent):
         choice = choose(context) if callable(choose) else context.get(choose) if "@" in choose else choose
         if choice:

@@ -14,7 +14,7 @@ from mdtool.guest.platform.cpu import HYPERV, SWITCHES, enlightenment
 from mdtool.guest.platform.machine import FEATURES
 from mdtool.importer.domain import clock
 from mdtool.importer.features import features
-from mdtool.importer.option_list import Said
+from mdtool.importer.option_list import OptionList
 from mdtool.machine.tree import Tree
 
 ARCH = {"pseries": "ppc64", "virt": "aarch64", "q35": "x86_64"}
@@ -26,7 +26,7 @@ def read_back(machine: str, cpu: str, properties: dict[str, Any]) -> dict[str, A
     arch = ARCH[machine]
     name = "pc-q35" if machine == "q35" else machine
     tree = Tree(machine={"type": f"{name}-7.2", "arch": arch, "properties": properties})
-    said = Said(options_from_words(["-cpu", f"m{cpu}"]))
+    said = OptionList(options_from_words(["-cpu", f"m{cpu}"]))
     text = features(said, tree, arch, False) + clock(said, tree)
     guest = guest_from_bytes(DOMAIN.format(arch=arch, machine=name, features=text).encode(), "web01.xml")
     report = Report()

@@ -12,12 +12,12 @@ from mdtool.compare import comparison, guest_visible
 from mdtool.guest.convert import number
 from mdtool.guest.devices import guest_from_file
 from mdtool.guest.elements import ROWS
-from mdtool.guest.table import Device, Prop
+from mdtool.guest.table import ElementRow, Prop
 from mdtool.launch.rehearse import rehearsed
 from mdtool.machine.document import tree_from_file
 from mdtool.qemu.dump import dump
 
-GADGET = Device(
+GADGET = ElementRow(
     "gadget", choose="@model", drivers={"edu": "edu"}, props={"dma_mask": Prop("dma/@mask", number)}, alias="gadget"
 )
 

@@ -10,12 +10,12 @@ from conftest import require
 from support import started
 from test_allocate import guest_with, nics, settled
 
+from mdtool.guest.addresses import address_from_node, addresses_from_tree, indices_taken, survivor
 from mdtool.guest.alias import with_ids
 from mdtool.guest.allocate import allocate
 from mdtool.guest.allocation.controllers import is_placed
-from mdtool.guest.model import Guest, Spot
+from mdtool.guest.model import Address, Guest
 from mdtool.guest.place import placed
-from mdtool.guest.spots import indices_taken, spot_from_node, spots_from_tree, survivor
 from mdtool.machine.buses.arguments import device_arguments
 from mdtool.machine.buses.kinds import kind_of_driver
 from mdtool.machine.buses.providers import buses_of
@@ -121,16 +121,16 @@ def test_qemu_has_each_device_where_it_was_put(name: str, tmp_path: Path) -> Non
     there = {place.node.id: place.address for place in tree.places if place.node.id in put}
     assert there == put
     # and back: libvirt's places from QEMU's, controllers known by their ids alone
-    spots = spots_from_tree(tree)
+    addresses = addresses_from_tree(tree)
     for one in wanted:
-        if one.id in put and one.spot is not None and one.spot.type != "dimm":
-            assert plain(spots[str(one.id)]) == plain(one.spot), one.id
+        if one.id in put and one.address is not None and one.address.type != "dimm":
+            assert plain(addresses[str(one.id)]) == plain(one.address), one.id
 
 
-def plain(spot: Spot) -> dict[str, Any]:
+def plain(address: Address) -> dict[str, Any]:
     """A place's numbers, with those that are 0 where nobody says so."""
-    absent = {"domain": 0, "bus": 0, "slot": 0, "function": 0} if spot.type == "pci" else {}
-    return {**absent, **{name: number for name, number in spot.numbers.items() if name != "alone"}}
+    absent = {"domain": 0, "bus": 0, "slot": 0, "function": 0} if address.type == "pci" else {}
+    return {**absent, **{name: number for name, number in address.numbers.items() if name != "alone"}}
 
 
 @pytest.mark.parametrize("name", sorted(GUESTS))
@@ -148,7 +148,7 @@ def test_there_and_back(name: str) -> None:
     for one in wanted:
         if one.origin in by_origin:
             bus, node = by_origin[one.origin]
-            one = survivor(one, node, spot_from_node(bus, node, tree))
+            one = survivor(one, node, address_from_node(bus, node, tree))
         have.append(one)
     again = placed(guest, with_ids(allocate(guest, have)))
     assert {n.origin: (b, n.address, n.id) for b, n in again} == {n.origin: (b, n.address, n.id) for b, n in nodes}
@@ -156,11 +156,11 @@ def test_there_and_back(name: str) -> None:
 
 def test_a_lone_function_is_known_as_one() -> None:
     tree = Tree(buses=(Bus("pcie.0", "PCIE"),))
-    assert spot_from_node("pcie.0", Node("pcie-root-port", "pci.1", "02.0"), tree) == Spot(
+    assert address_from_node("pcie.0", Node("pcie-root-port", "pci.1", "02.0"), tree) == Address(
         "pci", {"domain": 0, "bus": 0, "slot": 2, "function": 0, "alone": True}
     )
     several = Node("pcie-root-port", "pci.1", "02.0", properties={"multifunction": True})
-    assert spot_from_node("pcie.0", several, tree) == Spot(
+    assert address_from_node("pcie.0", several, tree) == Address(
         "pci", {"domain": 0, "bus": 0, "slot": 2, "function": 0, "multifunction": True}
     )
 
@@ -212,4 +212,4 @@ def test_buses_and_notations() -> None:
     assert buses_of("pcie-root-port", None) == ()
     assert kind_of_driver("usb-ehci").address == "pci" == kind_of_driver("virtio-net-pci").address
     assert kind_of_driver("usb-tablet").address == "usb"
-    assert is_placed(Spot("usb", {"port": "1"})) and not is_placed(Spot("pci", {"multifunction": True}))
+    assert is_placed(Address("usb", {"port": "1"})) and not is_placed(Address("pci", {"multifunction": True}))

@@ -587,8 +587,8 @@ def test_an_unknown_machine_is_an_error_with_choices(qemu: str) -> None:
     assert "pc-i440fx-7.2" in (caught.value.expected or "")
 
 
-def test_a_versioned_type_needs_no_qemu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("shutil.which", lambda name: None)
+def test_a_versioned_type_needs_no_qemu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
     machines._on_path.cache_clear()
     try:
         assert machines.machine_of(guest(machine="pc-q35-9.0")).ram == "pc.ram"

@@ -18,7 +18,7 @@ from mdtool.guest.devices import (
 )
 from mdtool.guest.elements import ROWS
 from mdtool.guest.engine import driver_name
-from mdtool.guest.model import Guest, Spot, Wanted
+from mdtool.guest.model import Address, Guest, Wanted
 from mdtool.machine.buses.arguments import device_arguments
 from mdtool.machine.tree import Node
 
@@ -151,21 +151,21 @@ def test_unknown_nic_goes_to_qemu_as_it_stands() -> None:
 
 
 @pytest.mark.parametrize(
-    ("disk", "given", "spot"),
+    ("disk", "given", "address"),
     [
         ("vda", "type='pci' bus='0x01' slot='0x1f' function='0x7' multifunction='on'",
-         Spot("pci", {"bus": 1, "slot": 31, "function": 7, "multifunction": True})),
-        ("vda", "type='pci'", Spot("pci")),
-        ("sda' bus='usb", "type='usb' bus='0' port='1.2'", Spot("usb", {"bus": 0, "port": "1.2"})),
+         Address("pci", {"bus": 1, "slot": 31, "function": 7, "multifunction": True})),
+        ("vda", "type='pci'", Address("pci")),
+        ("sda' bus='usb", "type='usb' bus='0' port='1.2'", Address("usb", {"bus": 0, "port": "1.2"})),
         ("sda", "type='drive' controller='1' bus='0' target='2' unit='3'",
-         Spot("drive", {"controller": 1, "bus": 0, "target": 2, "unit": 3})),
-        ("vda", "type='ccw' cssid='0xfe' ssid='0x0' devno='0x0001'", Spot("ccw", {"cssid": 254, "ssid": 0, "devno": 1})),
-        ("vda", "type='virtio-mmio'", Spot("virtio-mmio")),
+         Address("drive", {"controller": 1, "bus": 0, "target": 2, "unit": 3})),
+        ("vda", "type='ccw' cssid='0xfe' ssid='0x0' devno='0x0001'", Address("ccw", {"cssid": 254, "ssid": 0, "devno": 1})),
+        ("vda", "type='virtio-mmio'", Address("virtio-mmio")),
     ],
 )  # fmt: skip
-def test_spot(disk: str, given: str, spot: Spot) -> None:
-    arch = "s390x" if spot.type == "ccw" else "x86_64"
-    assert one_of_devices(f"<disk><target dev='{disk}'/><address {given}/></disk>", arch=arch).spot == spot
+def test_address(disk: str, given: str, address: Address) -> None:
+    arch = "s390x" if address.type == "ccw" else "x86_64"
+    assert one_of_devices(f"<disk><target dev='{disk}'/><address {given}/></disk>", arch=arch).address == address
 
 
 @pytest.mark.parametrize(
@@ -214,8 +214,8 @@ def test_a_host_device_that_is_unassigned_is_no_device() -> None:
     assert one_of_devices(kept).driver == ""
 
 
-def test_no_address_is_no_spot() -> None:
-    assert one_of_devices("<hub type='usb'/>").spot is None
+def test_no_address_is_none() -> None:
+    assert one_of_devices("<hub type='usb'/>").address is None
 
 
 @pytest.mark.parametrize("address", ["type='moon'", "type='pci' slot='left'"])

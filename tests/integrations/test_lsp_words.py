@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mdtool.guest.devices import guest_from_bytes
-from mdtool.integrations.lsp.analysis import Pair, Source, paired
+from mdtool.integrations.lsp.analysis import Source, SourcePair, paired
 from mdtool.integrations.lsp.completion import completions, xml_completions
 from mdtool.integrations.lsp.cursor import cursor_at
 from mdtool.integrations.lsp.hover import hover
@@ -23,16 +23,16 @@ XML = """<domain type='qemu'><name>g</name><memory unit='MiB'>64</memory><vcpu>1
 
 
 @pytest.fixture(scope="module")
-def pair() -> Pair:
+def pair() -> SourcePair:
     text = yaml_from_tree(reconcile(guest_from_bytes(XML.encode(), "g.xml")).tree)
     return paired(Source("/x/g.yaml", text), Source("/x/g.xml", XML))
 
 
-def xml_words(pair: Pair, before: str) -> list[str]:
+def xml_words(pair: SourcePair, before: str) -> list[str]:
     return [item.label for item in xml_completions(pair, before, len(before))]
 
 
-def test_models_and_slots_in_xml(pair: Pair) -> None:
+def test_models_and_slots_in_xml(pair: SourcePair) -> None:
     assert {"ib700", "diag288"} <= set(xml_words(pair, "<domain><devices><watchdog model='"))
     assert "i6300esb" in xml_words(pair, "<domain><devices><watchdog model='i63")
     assert xml_words(pair, "<domain><devices><disk><source file='") == []
@@ -46,7 +46,7 @@ def test_models_and_slots_in_xml(pair: Pair) -> None:
     assert xml_words(pair, "no XML at all") == []
 
 
-def test_values_that_libvirt_knows(pair: Pair) -> None:
+def test_values_that_libvirt_knows(pair: SourcePair) -> None:
     assert "pause" in xml_words(pair, "<domain><devices><watchdog action='")
     assert xml_words(pair, "<domain><devices><disk><mirror><source/><driver cache='write") == ["writeback", "writethrough"]
     assert xml_words(pair, "<domain><memoryBacking><source type='mem") == ["memfd"]
@@ -56,7 +56,7 @@ def test_values_that_libvirt_knows(pair: Pair) -> None:
     ("bus", "driver", "first"),
     [("pci.0", "", "06.0"), ("scsi0.0", "scsi-hd", "0:1:0"), ("usb.0", "usb-tablet", "1"), ("nothing", "", None)],
 )
-def test_free_addresses(pair: Pair, bus: str, driver: str, first: str | None) -> None:
+def test_free_addresses(pair: SourcePair, bus: str, driver: str, first: str | None) -> None:
     assert pair.tree is not None
     found = free_addresses(pair.tree, bus, driver)
     assert (found[0] if found else None) == first
@@ -64,7 +64,7 @@ def test_free_addresses(pair: Pair, bus: str, driver: str, first: str | None) ->
     assert here is None or not {node.address for node in here.devices} & set(found)
 
 
-def test_a_retired_address_is_offered_last(pair: Pair) -> None:
+def test_a_retired_address_is_offered_last(pair: SourcePair) -> None:
     from dataclasses import replace
 
     from mdtool.machine.tree import Retired
@@ -88,13 +88,13 @@ buses:
     ("line", "expected", "not_expected"),
     [(1, "arch", "type"), (2, "strict", "menu"), (5, "type", "driver")],
 )
-def test_keys_of_the_schema(pair: Pair, line: int, expected: str, not_expected: str) -> None:
+def test_keys_of_the_schema(pair: SourcePair, line: int, expected: str, not_expected: str) -> None:
     row = TYPED.split("\n")[line]
     labels = [item.label for item in completions(pair, pair.tree, cursor_at(TYPED, line, len(row)))]
     assert expected in labels and not_expected not in labels
 
 
-def test_hover_says_what_changed_since_the_save(pair: Pair) -> None:
+def test_hover_says_what_changed_since_the_save(pair: SourcePair) -> None:
     assert pair.description is not None and pair.tree is not None
     edited = pair.description.text.replace("52:54:00:00:00:01'}", "52:54:00:00:00:02'}")
     now = paired(Source("/x/g.yaml", edited), None)

@@ -16,8 +16,8 @@ from mdtool.errors import InputError, QemuError
 from mdtool.machine.document import document_from_text
 from mdtool.machine.tree import BUILTIN, Bus, Node, Tree
 from mdtool.proof.audit import grouped, without
-from mdtool.proof.causes import Fix, Search, keys, with_fixes
-from mdtool.proof.differences import Change, compare
+from mdtool.proof.causes import PropertyFix, Search, keys, with_fixes
+from mdtool.proof.differences import ViewChange, compare
 from mdtool.proof.fingerprint import Fingerprint, fingerprint_from_json, fingerprint_to_text
 from mdtool.proof.names import node_names
 from mdtool.proof.pci import Function
@@ -120,10 +120,10 @@ def test_no_fingerprint_is_an_error(text: str) -> None:
 
 
 def test_the_same_change_at_several_devices_is_one_group() -> None:
-    rows = [Change("pci", path, path, "command", "0x1", "0x2", PROPERTY, 4) for path in ("02.0", "03.0")]
-    rows.append(Change("pci", "04.0", "04.0", "command", "0x1", "0x3", PROPERTY, 4))
+    rows = [ViewChange("pci", path, path, "command", "0x1", "0x2", PROPERTY, 4) for path in ("02.0", "03.0")]
+    rows.append(ViewChange("pci", "04.0", "04.0", "command", "0x1", "0x3", PROPERTY, 4))
     assert [len(group) for group in grouped(rows)] == [2, 1]
-    gone = [Change("pci", path, path, "", "x", None, IDENTITY) for path in ("02.0", "03.0")]
+    gone = [ViewChange("pci", path, path, "", "x", None, IDENTITY) for path in ("02.0", "03.0")]
     assert [len(group) for group in grouped(gone)] == [1, 1]
 
 
@@ -225,7 +225,7 @@ buses:
 
 def test_a_fix_is_written_with_its_reason() -> None:
     document = document_from_text(TEXT, "guest.yaml")
-    fixes = [Fix("net0", "ats", True), Fix("disk0", "vectors", 4), Fix("cpu", "aes", False)]
+    fixes = [PropertyFix("net0", "ats", True), PropertyFix("disk0", "vectors", 4), PropertyFix("cpu", "aes", False)]
     comments = [(fix.where, fix.property, f"because {fix.property}") for fix in fixes]
     text = commented(document, with_fixes(document.tree, fixes), comments)
     lines = text.splitlines()
@@ -240,14 +240,21 @@ def test_a_fix_is_written_with_its_reason() -> None:
 
 def test_a_property_is_taken_away_wherever_it_is_said() -> None:
     tree = document_from_text(TEXT, "guest.yaml").tree
-    full = with_fixes(tree, [Fix("net0", "x-new", True), Fix("cpu", "new", True), Fix("features.globals", "mch.new", 1)])
+    full = with_fixes(
+        tree,
+        [
+            PropertyFix("net0", "x-new", True),
+            PropertyFix("cpu", "new", True),
+            PropertyFix("features.globals", "mch.new", 1),
+        ],
+    )
     assert without(full, "virtio-net-pci", "x-new").by_name["net0"] == tree.by_name["net0"]
     assert "new" not in without(full, "qemu64-x86_64-cpu", "new").cpu["features"]
     assert without(full, "mch", "new").features["globals"] == {}
-    machine = with_fixes(tree, [Fix("machine", "new", True)])
+    machine = with_fixes(tree, [PropertyFix("machine", "new", True)])
     assert without(machine, "pc-q35-7.2-machine", "new").machine["properties"] == {}
     with pytest.raises(InputError, match="no node nonesuch"):
-        with_fixes(tree, [Fix("nonesuch", "x", 1)])
+        with_fixes(tree, [PropertyFix("nonesuch", "x", 1)])
 
 
 def test_a_path_for_every_node_behind_every_bridge() -> None:
@@ -343,7 +350,7 @@ def test_a_switch_that_brings_another_difference_is_no_cause() -> None:
     """It gives the old value back, and shows the guest something else that is new: not to be written by a fix."""
     (wanted,) = compare(machine(function("02.0", id="a")), machine(function("02.0", id="a", x91=1)))
     (side_effect,) = compare(machine(function("02.0", id="a")), machine(function("02.0", id="a", x95=1)))
-    clean, dirty, useless = ((Fix("a", name, True),) for name in ("clean", "dirty", "useless"))
+    clean, dirty, useless = ((PropertyFix("a", name, True),) for name in ("clean", "dirty", "useless"))
     left = {clean: keys([]), dirty: keys([side_effect]), useless: keys([wanted])}
     search = Search(
         tree=Tree(),
@@ -355,6 +362,6 @@ def test_a_switch_that_brings_another_difference_is_no_cause() -> None:
         compat=frozenset(),
         baseline=[wanted],
         say=print,
-        results={**left, (Fix("a", "refused", True),): None},
+        results={**left, (PropertyFix("a", "refused", True),): None},
     )
     assert [trial[0].property for trial in search.results if search._undoes(trial, [wanted])] == ["clean"]

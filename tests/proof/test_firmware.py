@@ -13,7 +13,7 @@ from mdtool.commandline.option import options_from_words
 from mdtool.machine.tree import Tree
 from mdtool.proof.fingerprint import Fingerprint
 from mdtool.proof.firmware import (
-    Image,
+    FirmwareImage,
     image_from_hash,
     is_empty,
     why_missing,
@@ -40,7 +40,9 @@ def image(share: Path) -> str:
 def test_an_image_is_found_by_its_hash(tmp_path: Path) -> None:
     known = image(tmp_path)
     found = image_from_hash({"kind": "pflash", "sha256": known}, tmp_path)
-    assert found == Image("pflash", str(tmp_path / "OVMF/OVMF_CODE_4M.secboot.fd"), str(tmp_path / "OVMF/OVMF_VARS_4M.fd"))
+    assert found == FirmwareImage(
+        "pflash", str(tmp_path / "OVMF/OVMF_CODE_4M.secboot.fd"), str(tmp_path / "OVMF/OVMF_VARS_4M.fd")
+    )
     assert image_from_hash({"kind": "pflash", "sha256": "0" * 64}, tmp_path) is None
     assert image_from_hash({"kind": "bios"}, tmp_path) is None
     assert "0" * 12 in why_missing({"kind": "bios", "sha256": "0" * 64}) and "bios" in why_missing({"kind": "bios"})
@@ -48,15 +50,15 @@ def test_an_image_is_found_by_its_hash(tmp_path: Path) -> None:
 
 def test_it_takes_the_place_of_empty_flash() -> None:
     assert is_empty(WORDS) and not is_empty(["qemu", "-machine", "q35"])
-    made = words_with_image(WORDS, Image("pflash", "/code", "/vars"))
+    made = words_with_image(WORDS, FirmwareImage("pflash", "/code", "/vars"))
     banks = [json.loads(word) for word in made if word.startswith("{")]
     assert [(one["node-name"], one["file"]["filename"], one["read-only"]) for one in banks] == [
         ("pflash0", "/code", True),
         ("pflash1", "/vars", True),
     ]
     assert not is_empty(made)
-    assert words_with_image(WORDS, Image("pflash", "/code"))[-1] == VARS  # no variables are known: empty ones
-    assert words_with_image(["qemu"], Image("bios", "/b")) == ["qemu", "-bios", "/b"]
+    assert words_with_image(WORDS, FirmwareImage("pflash", "/code"))[-1] == VARS  # no variables are known: empty ones
+    assert words_with_image(["qemu"], FirmwareImage("bios", "/b")) == ["qemu", "-bios", "/b"]
 
 
 def test_a_drive_s_flash_too() -> None:

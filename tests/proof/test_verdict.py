@@ -7,24 +7,26 @@ from dataclasses import replace
 import pytest
 
 from mdtool.compare import ADDRESS, FIRMWARE, IDENTITY, PCI, PROPERTY
-from mdtool.proof.audit import Audit, Finding, MachineType, Qemu
-from mdtool.proof.differences import Change
+from mdtool.proof.audit import Audit, ChangeGroup, MachineType, Qemu
+from mdtool.proof.differences import ViewChange
 from mdtool.proof.stream import Loaded
 from mdtool.proof.verdict import DIFFERS, GONE, SAME, SAME_BUT_TEXT, TEXT, causes, fails, verdict, worst
 
-ROM = Change("pci", "01.0", "vga", "rom content", "1f", "2e", FIRMWARE)
-BIOS = Change("firmware", "below 4 GiB", "", "sha256", "1f", "2e", FIRMWARE)
-BUILD = Change("smbios", "bios", "", "version", "1.16", "1.17", FIRMWARE)
-VAPIC = Change("fw_cfg", "genroms/kvmvapic.bin", "", "sha256", "1f", "2e", FIRMWARE)
-TABLE = Change("acpi", "APIC", "", "revision", "1", "3", FIRMWARE)
-SERIAL = Change("smbios", "system", "", "serial", "S1", "S2", IDENTITY)
-SLOT = Change("pci", "01.0", "pci.1", "pcie slot control", "1c0", "3c0", PROPERTY, 0x6C)
-MOVED = Change("pci", "02.0", "net0", "address", "02.0", "03.0", ADDRESS)
+ROM = ViewChange("pci", "01.0", "vga", "rom content", "1f", "2e", FIRMWARE)
+BIOS = ViewChange("firmware", "below 4 GiB", "", "sha256", "1f", "2e", FIRMWARE)
+BUILD = ViewChange("smbios", "bios", "", "version", "1.16", "1.17", FIRMWARE)
+VAPIC = ViewChange("fw_cfg", "genroms/kvmvapic.bin", "", "sha256", "1f", "2e", FIRMWARE)
+TABLE = ViewChange("acpi", "APIC", "", "revision", "1", "3", FIRMWARE)
+SERIAL = ViewChange("smbios", "system", "", "serial", "S1", "S2", IDENTITY)
+SLOT = ViewChange("pci", "01.0", "pci.1", "pcie slot control", "1c0", "3c0", PROPERTY, 0x6C)
+MOVED = ViewChange("pci", "02.0", "net0", "address", "02.0", "03.0", ADDRESS)
 
 
-def audit(*changes: Change, known: bool = True, forward: Loaded | None = None) -> Audit:
+def audit(*changes: ViewChange, known: bool = True, forward: Loaded | None = None) -> Audit:
     kind = MachineType("pc-q35-7.2", known)
-    return Audit(Qemu("a"), Qemu("b"), ("7.2", "11.1"), kind, tuple(Finding((one,)) for one in changes), forward=forward)
+    return Audit(
+        Qemu("a"), Qemu("b"), ("7.2", "11.1"), kind, tuple(ChangeGroup((one,)) for one in changes), forward=forward
+    )
 
 
 @pytest.mark.parametrize(
@@ -57,6 +59,6 @@ def test_fail_on() -> None:
 
 
 def test_a_cause_is_listed_once_with_its_guests() -> None:
-    other = Change("pci", "04.0", "pci.9", "pcie slot control", "1c0", "3c0", PROPERTY, 0x6C)
+    other = ViewChange("pci", "04.0", "pci.9", "pcie slot control", "1c0", "3c0", PROPERTY, 0x6C)
     found = causes({"a": audit(ROM, SLOT), "b": audit(other), "c": audit(MOVED)})
     assert [(one.level, one.guests) for one in found] == [(ADDRESS, ("c",)), (PROPERTY, ("a", "b")), (TEXT, ("a",))]

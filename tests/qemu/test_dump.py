@@ -26,7 +26,7 @@ from mdtool.machine.writer import pins_from_tree, yaml_from_tree
 from mdtool.qemu.dump import dump
 from mdtool.qemu.phases import asked
 from mdtool.qemu.qom import _paths, one_by_one
-from mdtool.qemu.read import QUESTIONS, Way, read
+from mdtool.qemu.read import QUESTIONS, Method, read
 from mdtool.qemu.replies import placed
 from mdtool.qemu.session import Question, Refused, Session, session_from_source
 from mdtool.resources import resource
@@ -44,8 +44,8 @@ def tree_text(tree: Tree) -> str:
     return yaml_from_tree(replace(tree, machine=machine)).split("\n---\n")[0] + "\n"
 
 
-def in_every_way(session: Session) -> dict[Way, str]:
-    ways = [way for way in Way if way is not Way.BATCH or session.version >= (10, 1)]
+def in_every_way(session: Session) -> dict[Method, str]:
+    ways = [way for way in Method if way is not Method.BATCH or session.version >= (10, 1)]
     return {way: yaml_from_tree(dump(session, way=way)) for way in ways}
 
 
@@ -90,7 +90,7 @@ def test_a_list_of_numbers_is_in_its_order(tmp_path: Path) -> None:
     silent = " -audio none" if version_of(binary) >= (8, 2) else ""
     with session_of(binary, f"-machine vexpress-a15 -m 64{silent}", tmp_path) as session:
         texts = in_every_way(session)
-        pins = dump(session, way=Way.QTREE).by_name["realview_sysctl@main-system-bus/1c010000"].node.pins
+        pins = dump(session, way=Method.QTREE).by_name["realview_sysctl@main-system-bus/1c010000"].node.pins
         is_list = session.version >= (8, 2)
     assert len(set(texts.values())) == 1
     clocks = [60, 0, 0, 0, 40, 23.75, 50, 60, 40]
@@ -118,7 +118,7 @@ def test_nothing_that_the_walk_finds_is_lost(name: str, tmp_path: Path) -> None:
     known |= {"type", "parent_bus", "realized", "hotplugged", "hotpluggable"}
     left: dict[str, set[str]] = {}
     with session_of(binary_of("x86_64"), MACHINES[name][1], tmp_path) as session:
-        raw = read(session, Way.WALK)
+        raw = read(session, Method.WALK)
         shown = {device.path or "": device for _, device in placed(raw.buses)}
         for path, bag in asked(session, one_by_one(lambda _: None)(shown)).items():
             inside = {n for bus in shown[path].buses for d in bus.devices for n in d.properties}
@@ -267,7 +267,7 @@ def test_what_users_made_is_told_from_what_the_machine_made(tmp_path: Path) -> N
     options += "-device isa-serial,index=1 -serial null"
     with session_of(binary_of("x86_64"), options, tmp_path) as session:
         tree = dump(session)
-        walked = dump(session, way=Way.WALK)
+        walked = dump(session, way=Method.WALK)
     by_mac = {p.node.properties["mac"][-1]: p.node.origin for p in tree.places if "mac" in p.node.properties}
     assert by_mac == {"1": BUILTIN, "2": None, "3": None}
     serials = {p.node.address: p.node.origin for p in tree.places if p.node.driver == "isa-serial"}
@@ -453,20 +453,20 @@ def guest(devices: int) -> str:
 @pytest.mark.parametrize("make", [lambda: binary_of("x86_64"), new_qemu], ids=["7.2", "newer"])
 def test_round_trips_are_constant(make: Callable[[], str], tmp_path: Path) -> None:
     """Twenty devices or a hundred and twenty: as many round trips, each way; the commands grow."""
-    trips: dict[Way, set[int]] = {}
-    commands: dict[Way, set[int]] = {}
+    trips: dict[Method, set[int]] = {}
+    commands: dict[Method, set[int]] = {}
     for devices in (20, 120):
         with session_of(make(), guest(devices), tmp_path / str(devices)) as session:
-            for way in Way:
-                if way is Way.BATCH and session.version < (10, 1):
+            for way in Method:
+                if way is Method.BATCH and session.version < (10, 1):
                     continue
                 before = session.trips, session.commands
                 dump(session, way=way)
                 trips.setdefault(way, set()).add(session.trips - before[0])
                 commands.setdefault(way, set()).add(session.commands - before[1])
-    expected = {Way.QTREE: {4}, Way.WALK: {7}, Way.BATCH: {4}}
+    expected = {Method.QTREE: {4}, Method.WALK: {7}, Method.BATCH: {4}}
     assert trips == {way: expected[way] for way in trips}
-    assert {way for way, counts in commands.items() if len(counts) > 1} == {Way.QTREE, Way.WALK}
+    assert {way for way, counts in commands.items() if len(counts) > 1} == {Method.QTREE, Method.WALK}
 
 
 def test_many_questions_and_long_answers_fill_no_pipe(tmp_path: Path) -> None:
@@ -485,8 +485,8 @@ def test_many_questions_and_long_answers_fill_no_pipe(tmp_path: Path) -> None:
 READING = re.compile(r"query-[a-z-]+|qom-list|qom-get|qom-list-get|qmp_capabilities|human-monitor-command")
 
 
-@pytest.mark.parametrize("way", [Way.QTREE, Way.WALK])
-def test_only_commands_that_read_are_sent(way: Way, tmp_path: Path) -> None:
+@pytest.mark.parametrize("way", [Method.QTREE, Method.WALK])
+def test_only_commands_that_read_are_sent(way: Method, tmp_path: Path) -> None:
     seen: list[dict[str, Any]] = []
     with (
         running(binary_of("x86_64"), MACHINES["pc"][1], tmp_path) as path,
@@ -518,7 +518,7 @@ def test_a_thousand_dumps_leave_no_trace(tmp_path: Path) -> None:
         untouched, state = facts(session), saved(session, tmp_path / "a.state")
     with running(binary_of("x86_64"), options, tmp_path, "b") as path, session_from_source(path) as session:
         for _ in range(1000):
-            read(session, Way.QTREE)
+            read(session, Method.QTREE)
         assert facts(session) == untouched
         assert saved(session, tmp_path / "b.state") == state
     with running(binary_of("x86_64"), options, tmp_path, "c") as path, session_from_source(path) as session:
@@ -539,7 +539,7 @@ def test_a_property_that_cannot_be_read_costs_that_property(tmp_path: Path) -> N
     warned: list[str] = []
     with session_of(binary_of("x86_64"), "-machine pc-i440fx-7.2 -m 16 -device e1000,id=n", tmp_path) as session:
         failing = Failing(session.source, session._wire)
-        tree = dump(failing, way=Way.WALK, warn=warned.append)
+        tree = dump(failing, way=Method.WALK, warn=warned.append)
     assert any("/machine/peripheral/n" in text and "no-such" in text for text in warned)
     assert tree.by_name["n"].node.pins["romfile"]
 
@@ -594,7 +594,7 @@ def test_power_switches_and_usb_ports_that_only_qom_has(tmp_path: Path) -> None:
     options += "-device qemu-xhci,id=usb,p2=15,p3=15"
     with session_of(binary_of("x86_64"), options, tmp_path) as session:
         tree = dump(session)
-        walked = dump(session, way=Way.WALK)
+        walked = dump(session, way=Method.WALK)
     assert tree.features == {"globals": {"ICH9-LPC.disable_s3": 1}}
     assert tree.machine["properties"] == {"hpet": False, "smm": "off", "vmport": "off"}
     assert tree.by_name["usb"].node.properties == {"p2": 15, "p3": 15}

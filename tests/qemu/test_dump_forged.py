@@ -10,7 +10,7 @@ import pytest
 
 from mdtool.errors import MdtoolError
 from mdtool.qemu.dump import dump
-from mdtool.qemu.read import Way
+from mdtool.qemu.read import Method
 from mdtool.qemu.session import session_from_source
 from tests.conftest import require
 
@@ -33,9 +33,9 @@ def machine(folder: Path, value: str, *words: str) -> str:
     return str(path)
 
 
-@pytest.mark.parametrize("way", [Way.QTREE, Way.WALK])
+@pytest.mark.parametrize("way", [Method.QTREE, Method.WALK])
 @pytest.mark.parametrize("lines", FORGED.values(), ids=FORGED)
-def test_what_a_property_makes_up_is_an_error(lines: list[str], way: Way, tmp_path: Path) -> None:
+def test_what_a_property_makes_up_is_an_error(lines: list[str], way: Method, tmp_path: Path) -> None:
     indent = 14 if lines[0] == 'x"' and " = " in lines[1] else 12
     with session_from_source(machine(tmp_path, ("\n" + " " * indent).join(lines))) as session:
         try:
@@ -45,8 +45,8 @@ def test_what_a_property_makes_up_is_an_error(lines: list[str], way: Way, tmp_pa
             session.execute("quit")
 
 
-@pytest.mark.parametrize("way", list(Way)[::2])
-def test_what_is_there_is_read(way: Way, tmp_path: Path) -> None:
+@pytest.mark.parametrize("way", list(Method)[::2])
+def test_what_is_there_is_read(way: Method, tmp_path: Path) -> None:
     """The same machine without line breaks, with two devices of a kind and buses that others provide."""
     more = ["-device", "pxb-pcie,id=p", "-device", "e1000,bus=pcie.0", "-device", "e1000,bus=pcie.0"]
     more += ["-device", "virtio-scsi-pci,bus=pcie.0", "-device", "qemu-xhci,bus=pcie.0", "-device", "usb-hub"]

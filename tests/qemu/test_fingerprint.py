@@ -15,7 +15,7 @@ from support_proof import changed, i440fx, q35
 from mdtool.compare import ADDRESS, FIRMWARE, IDENTITY, PCI, PROPERTY
 from mdtool.errors import QemuError
 from mdtool.proof import acpi, fwcfg, pci
-from mdtool.proof.differences import Change, compare
+from mdtool.proof.differences import ViewChange, compare
 from mdtool.proof.fingerprint import (
     Fingerprint,
     fingerprint_from_argv,
@@ -179,7 +179,7 @@ def test_a_fault_is_found_and_named(fault: str, clean: Fingerprint) -> None:
     assert any(_is(change, want) for change in found), "\n".join(map(str, found)) or "nothing was found"
 
 
-def _is(change: Change, want: Found) -> bool:
+def _is(change: ViewChange, want: Found) -> bool:
     return all(
         wanted is None or wanted == got
         for wanted, got in zip(want, (change.section, change.node, change.field, change.severity), strict=True)

@@ -141,7 +141,7 @@ def match_by_alias(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def reuse_freed_places(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reconciler, "Occupied", lambda spots=(), _retired=(), _indices=(): Occupied(spots))
+    monkeypatch.setattr(reconciler, "Occupied", lambda addresses=(), _retired=(), _indices=(): Occupied(addresses))
 
 
 @pytest.mark.parametrize("fault", [match_by_alias, reuse_freed_places])

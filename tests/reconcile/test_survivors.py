@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from mdtool.guest.devices import guest_from_bytes
-from mdtool.guest.model import Spot, Wanted
+from mdtool.guest.model import Address, Wanted
 from mdtool.machine.tree import Bus, Node, Tree
 from mdtool.machine.update import updated
 from mdtool.machine.writer import yaml_from_tree
@@ -60,12 +60,12 @@ def test_a_proposal_is_not_written_into_a_description_without_it() -> None:
 def test_a_target_comes_before_an_address() -> None:
     """Two disks whose addresses are each other's in the XML stay who they are."""
     nodes = [Node("virtio-blk-pci", id=f"virtio-disk{n}", address=f"0{n}.0", origin=f"disk/vd{'ab'[n]}") for n in (0, 1)]
-    places = [Spot("pci", {"bus": 0, "slot": slot, "function": 0}) for slot in (0x10, 0x11)]
-    swapped = [Wanted("disk", "virtio-blk-pci", f"disk/vd{'ab'[n]}", spot=places[1 - n]) for n in (0, 1)]
+    places = [Address("pci", {"bus": 0, "slot": slot, "function": 0}) for slot in (0x10, 0x11)]
+    swapped = [Wanted("disk", "virtio-blk-pci", f"disk/vd{'ab'[n]}", address=places[1 - n]) for n in (0, 1)]
     found = matched(
         Tree(buses=(Bus("pci.0", "PCI", tuple(nodes)),)),
         swapped,
-        spots={f"virtio-disk{n}": places[n] for n in (0, 1)},
+        addresses={f"virtio-disk{n}": places[n] for n in (0, 1)},
     )
     assert [(match.wanted.origin, match.place.name) for match in found.matches] == [
         ("disk/vda", "virtio-disk0"),

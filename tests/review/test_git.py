@@ -14,7 +14,7 @@ from mdtool.machine.document import document_from_text
 from mdtool.machine.tree import Tree
 from mdtool.review.check import checked
 from mdtool.review.diff import diff
-from mdtool.review.merge3 import Merged, merged_text
+from mdtool.review.merge3 import MergedText, merged_text
 from tests.conftest import require
 
 PORT = """\
@@ -70,7 +70,7 @@ def tree(words: str) -> Tree:
     return document_from_text(words, "web01.yaml").tree
 
 
-def merged(ours: str, theirs: str, base: str = BASE) -> Merged:
+def merged(ours: str, theirs: str, base: str = BASE) -> MergedText:
     found = merged_text(base, ours, theirs, "web01.yaml")
     if not found.conflicts:
         again = merged_text(base, theirs, ours, "web01.yaml")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from mdtool.machine.document import document_from_text
 from mdtool.machine.tree import Tree
-from mdtool.review.names import names, pci_spots, renamed
+from mdtool.review.names import names, pci_addresses, renamed
 from tests.support import run_mdtool
 
 PC = """\
@@ -92,8 +92,8 @@ def test_virt_takes_the_slot_number_of_the_port() -> None:
 
 
 def test_buses_are_numbered_depth_first() -> None:
-    spots = pci_spots(tree(Q35.replace("'02.0'", "'03.0'")))
-    assert spots["net1"] == (2, 0, 0)  # rp2, at 02.1, comes first now
+    addresses = pci_addresses(tree(Q35.replace("'02.0'", "'03.0'")))
+    assert addresses["net1"] == (2, 0, 0)  # rp2, at 02.1, comes first now
 
 
 def test_an_edit_that_renames_a_nic() -> None:

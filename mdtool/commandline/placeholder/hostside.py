@@ -14,7 +14,7 @@ from mdtool.records import dataclass, field
 
 
 @dataclass(frozen=True)
-class Given:
+class OptionBag:
     """A back end, or a device, as the command line has it."""
 
     option: Option
@@ -46,15 +46,15 @@ class HostSide:
     runtime: Path
     arch: str = ""
     file: Callable[[str], str | None] = file_here
-    drives: dict[str, Given] = field(default_factory=dict)
-    nets: dict[str, Given] = field(default_factory=dict)
-    chars: dict[str, Given] = field(default_factory=dict)
-    objects: dict[str, Given] = field(default_factory=dict)
-    folders: dict[str, Given] = field(default_factory=dict)
-    tpms: dict[str, Given] = field(default_factory=dict)
-    audios: dict[str, Given] = field(default_factory=dict)
-    flash: dict[str, Given] = field(default_factory=dict)
-    devices: list[Given] = field(default_factory=list)
+    drives: dict[str, OptionBag] = field(default_factory=dict)
+    nets: dict[str, OptionBag] = field(default_factory=dict)
+    chars: dict[str, OptionBag] = field(default_factory=dict)
+    objects: dict[str, OptionBag] = field(default_factory=dict)
+    folders: dict[str, OptionBag] = field(default_factory=dict)
+    tpms: dict[str, OptionBag] = field(default_factory=dict)
+    audios: dict[str, OptionBag] = field(default_factory=dict)
+    flash: dict[str, OptionBag] = field(default_factory=dict)
+    devices: list[OptionBag] = field(default_factory=list)
     kept: list[Option] = field(default_factory=list)
     processes: list[Process] = field(default_factory=list)
     substituted: dict[int, str] = field(default_factory=dict)

@@ -24,7 +24,7 @@ from mdtool.commandline.placeholder.backends import (
 )
 from mdtool.commandline.placeholder.drivers import SUBSTITUTES, VHOST_USER, substitute_properties
 from mdtool.commandline.placeholder.flash import flash_size, flash_unit, may_be_empty, path_of, size_here, takes_kernel
-from mdtool.commandline.placeholder.hostside import Given, HostSide
+from mdtool.commandline.placeholder.hostside import HostSide, OptionBag
 from mdtool.commandline.table import GUEST, KEPT, OPTIONS
 from mdtool.commandline.tcg import TCG_GIC, TCG_MEMORY
 from mdtool.machine.machines import PREFERRED, family_of
@@ -56,11 +56,11 @@ def without_host(options: Sequence[Option], host: HostSide) -> list[Option]:
     found = [Option("accel", "tcg"), Option("display", "none"), Option("monitor", "none")]
     if not {"net", "nic", "netdev", "nodefaults"} & names:
         found.append(Option("net", "nic"))  # the NIC that QEMU gives by default, without the network behind it
-        host.nets["default"] = Given(Option("net", "user"), {"type": "user"})
+        host.nets["default"] = OptionBag(Option("net", "user"), {"type": "user"})
     drivers = {str(option.bag.get("driver")) for option in options if option.name == "device"}
     if "nographic" in names and not {"serial", "nodefaults"} & names and "isa-serial" not in drivers:
         nographic = next(option for option in options if option.name == "nographic")
-        host.chars["serial0"] = Given(Option("serial", "stdio", nographic.position), char_from_text("mon:stdio"))
+        host.chars["serial0"] = OptionBag(Option("serial", "stdio", nographic.position), char_from_text("mon:stdio"))
     for option in options:
         found += without_host_one(option, host)
     return found + ([] if "numa" in names else list(_main_memory(options, host.arch)))
@@ -71,7 +71,7 @@ def note_flash(options: Iterable[Option], host: HostSide) -> None:
     for option in (option for option in options if option.name == "machine"):
         for unit, bank in enumerate(("pflash0", "pflash1")):
             if bank in option.bag:
-                host.flash[f"node:{option.bag[bank]}"] = Given(option, {"unit": unit})
+                host.flash[f"node:{option.bag[bank]}"] = OptionBag(option, {"unit": unit})
 
 
 def without_host_one(option: Option, host: HostSide) -> list[Option]:
@@ -108,7 +108,7 @@ def _drive(option: Option, host: HostSide) -> Rows:
     if "id" not in drive:  # QEMU gives it one, of which a SCSI disk's name for the guest is made
         drive["id"] = f"{UNNAMED}{len(host.drives)}"
         null_file |= {"node-name": drive["id"]} if null_file else {}
-    host.drives[str(drive["id"])] = Given(option, drive)
+    host.drives[str(drive["id"])] = OptionBag(option, drive)
     yield replace(option, name="drive", value=text_from_bag({**kept, **null_file}))
 
 
@@ -123,7 +123,7 @@ def has_medium(drive: Mapping[str, Any]) -> bool:
 
 def _flash(option: Option, drive: Mapping[str, Any], host: HostSide) -> Rows:
     unit = flash_unit(drive, host)
-    host.flash[f"pflash{unit}"] = Given(option, drive)
+    host.flash[f"pflash{unit}"] = OptionBag(option, drive)
     kept = {"if": "pflash", "unit": str(unit), "driver": "null-co", "read-zeroes": "on"}
     readonly = {"readonly": "on"} if unit == 0 else {}
     yield replace(
@@ -134,7 +134,7 @@ def _flash(option: Option, drive: Mapping[str, Any], host: HostSide) -> Rows:
 def _blockdev(option: Option, host: HostSide) -> Rows:
     bag = block_keys(option.bag)
     name = str(bag.get("node-name", ""))
-    host.drives[name] = Given(option, bag)
+    host.drives[name] = OptionBag(option, bag)
     size, read_only = size_here(bag, host) or DISK_SIZE, on(bag.get("read-only"))
     if (bank := host.flash.get(f"node:{name}")) is not None:
         unit = int(bank.bag["unit"])
@@ -147,7 +147,7 @@ def _blockdev(option: Option, host: HostSide) -> Rows:
 
 def _netdev(option: Option, host: HostSide) -> Rows:
     bag, id = option.bag, option.id or ""
-    host.nets[id] = Given(option, bag)
+    host.nets[id] = OptionBag(option, bag)
     if bag.get("type") == "vhost-user":  # with another back end QEMU cuts the NIC's queues down
         yield host.served("vhost-user", f"import-{id}")
         queues = {"queues": bag["queues"]} if "queues" in bag else {}
@@ -165,7 +165,7 @@ def _nic(option: Option, host: HostSide) -> Rows:
         yield option
         return
     id = str(bag.get("id") or f"import-net{len(host.nets)}")
-    host.nets[id] = Given(option, {key: value for key, value in bag.items() if key not in _OF_NIC})
+    host.nets[id] = OptionBag(option, {key: value for key, value in bag.items() if key not in _OF_NIC})
     kept: dict[str, Any] = {key: bag[key] for key in _OF_NIC if key in bag}
     yield replace(option, value=text_from_bag({"type": "hubport", "hubid": hub_of(id), "id": id, **kept}, "type"))
 
@@ -177,7 +177,7 @@ def _net(option: Option, host: HostSide) -> Rows:
         yield option.with_bag({key: value for key, value in bag.items() if key not in ("vlan", "name")})
     elif bag.get("type") != "none":
         id = f"hub{sum(key.startswith('hub') for key in host.nets)}"
-        host.nets[id] = Given(option, {key: value for key, value in bag.items() if key != "vlan"})
+        host.nets[id] = OptionBag(option, {key: value for key, value in bag.items() if key != "vlan"})
     else:
         yield option
 
@@ -188,18 +188,18 @@ def _net(option: Option, host: HostSide) -> Rows:
 def _chardev(option: Option, host: HostSide) -> Rows:
     if option.id == MONITOR:
         return
-    host.chars[str(option.id)] = Given(option, option.bag)
+    host.chars[str(option.id)] = OptionBag(option, option.bag)
     yield replace(placeholder("chardev", str(option.id)), position=option.position)
 
 
 def _port(option: Option, host: HostSide) -> Rows:
     number = sum(name.startswith(option.name) for name in host.chars)
-    host.chars[f"{option.name}{number}"] = Given(option, char_from_text(option.value or ""))
+    host.chars[f"{option.name}{number}"] = OptionBag(option, char_from_text(option.value or ""))
     yield replace(option, value="none" if option.value == "none" else "null")
 
 
 def _debugcon(option: Option, host: HostSide) -> Rows:
-    host.chars["debugcon"] = Given(option, char_from_text(option.value or ""))
+    host.chars["debugcon"] = OptionBag(option, char_from_text(option.value or ""))
     yield replace(option, value="null")
 
 
@@ -209,7 +209,7 @@ def _debugcon(option: Option, host: HostSide) -> Rows:
 def _object(option: Option, host: HostSide) -> Rows:
     bag = option.bag
     kind, id = str(bag.get("qom-type", "")), str(option.id)
-    host.objects[id] = Given(option, bag)
+    host.objects[id] = OptionBag(option, bag)
     made = next((make(option) for beginning, make in _OBJECTS.items() if kind.startswith(beginning)), None)
     if made is not None:
         yield replace(made, position=option.position)
@@ -235,31 +235,31 @@ _OBJECTS: Mapping[str, Callable[[Option], Option]] = {
 
 
 def _audiodev(option: Option, host: HostSide) -> Rows:
-    host.audios[str(option.id)] = Given(option, option.bag)
+    host.audios[str(option.id)] = OptionBag(option, option.bag)
     yield replace(placeholder("audiodev", str(option.id)), position=option.position)
 
 
 def _audio(option: Option, host: HostSide) -> Rows:
     bag = option.bag
-    host.audios["audio"] = Given(option, {key: value for key, value in bag.items() if key != "model"})
+    host.audios["audio"] = OptionBag(option, {key: value for key, value in bag.items() if key != "model"})
     yield replace(option, value=text_from_bag({"driver": "none", **{k: bag[k] for k in ("model",) if k in bag}}, "driver"))
 
 
 def _fsdev(option: Option, host: HostSide) -> Rows:
-    host.folders[str(option.id)] = Given(option, option.bag)
+    host.folders[str(option.id)] = OptionBag(option, option.bag)
     yield replace(placeholder("fsdev", str(option.id)), position=option.position)
 
 
 def _virtfs(option: Option, host: HostSide) -> Rows:
     bag = option.bag
     id, tag = str(bag.get("id") or f"import-fs{len(host.folders)}"), str(bag.get("mount_tag"))
-    host.folders[tag] = Given(option, {k: v for k, v in bag.items() if k != "mount_tag"})
+    host.folders[tag] = OptionBag(option, {k: v for k, v in bag.items() if k != "mount_tag"})
     yield option.with_bag({**placeholder("fsdev", id).bag, "mount_tag": tag})
 
 
 def _tpmdev(option: Option, host: HostSide) -> Rows:
     id = str(option.id)
-    host.tpms[id] = Given(option, option.bag)
+    host.tpms[id] = OptionBag(option, option.bag)
     yield host.served("tpm2", f"import-{id}")
     yield replace(option, value=text_from_bag({"type": "emulator", "id": id, "chardev": f"import-{id}"}, "type"))
 
@@ -352,7 +352,7 @@ _ALSO_BACKENDS = frozenset({"drive0", "drive1", "hostmem", "pmrdev", "iothread-v
 
 def _device(option: Option, host: HostSide) -> Rows:
     bag = option.bag
-    host.devices.append(Given(option, bag))
+    host.devices.append(OptionBag(option, bag))
     driver = str(bag.get("driver"))
     hosts = {key for key in bag if key not in _ALSO_BACKENDS and key not in BACKENDS and role(driver, key) == "host"}
     kept = {key: value for key, value in bag.items() if key not in hosts and not (key == "romfile" and value)}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from mdtool.guest.choices import SCSI_MODEL, chosen, has_newest
-from mdtool.guest.model import Guest, Spot, Wanted
+from mdtool.guest.model import Address, Guest, Wanted
 from mdtool.machine.buses.providers import DRIVERS, ENDINGS
 
 
@@ -44,11 +44,11 @@ def index_of(wanted: Wanted) -> int:
     return int(wanted.facts.get("index", 0))
 
 
-def is_placed(spot: Spot | None) -> bool:
-    """Whether a spot says where: libvirt takes a PCI address of domain 0, bus 0 and slot 0 for none."""
-    if spot is None:
+def is_placed(address: Address | None) -> bool:
+    """Whether an address says where: libvirt takes a PCI address of domain 0, bus 0 and slot 0 for none."""
+    if address is None:
         return False
-    if spot.type == "pci":
-        numbers = spot.numbers
+    if address.type == "pci":
+        numbers = address.numbers
         return bool(numbers.get("slot") or numbers.get("bus") or numbers.get("domain"))
-    return bool(spot.numbers) or spot.type in ("virtio-mmio", "none", "unassigned")
+    return bool(address.numbers) or address.type in ("virtio-mmio", "none", "unassigned")

@@ -10,7 +10,7 @@ from mdtool.guest.allocation.controllers import implied, index_of, model_of, scs
 from mdtool.guest.allocation.occupied import Occupied
 from mdtool.guest.allocation.order import target_of
 from mdtool.guest.disk_buses import LAYOUTS, disk_number
-from mdtool.guest.model import Guest, Spot, Wanted
+from mdtool.guest.model import Address, Guest, Wanted
 from mdtool.machine.buses.providers import DEFAULT_MODELS, NARROW
 from mdtool.records import replace
 
@@ -27,8 +27,8 @@ def bus_of(wanted: Wanted) -> str:
 
 def wish_of(wanted: Wanted) -> int:
     """The controller that a drive is for: that of its address, or the one that its number leads to; 0 by default."""
-    if wanted.spot is not None and wanted.spot.type == "drive":
-        return int(wanted.spot.get("controller", 0))
+    if wanted.address is not None and wanted.address.type == "drive":
+        return int(wanted.address.get("controller", 0))
     number = disk_number(target_of(wanted))
     return LAYOUTS[bus_of(wanted)].place(number)[0] if number >= 0 and wanted.kind == "disk" else 0
 
@@ -37,29 +37,31 @@ def with_drive_places(guest: Guest, wanted: Sequence[Wanted], occupied: Occupied
     """Every drive with controller, bus, target and unit; controllers that this takes at the end."""
     devices = list(wanted)
     _check_given(devices)
-    taken = {_key(bus_of(one), one.spot) for one in devices if bus_of(one) and one.spot is not None}
+    taken = {_key(bus_of(one), one.address) for one in devices if bus_of(one) and one.address is not None}
     # A place known only by its numbers may be on any kind of controller.
-    others = {_key("", spot) for spot in occupied.spots if spot.type == "drive"}
-    retired = {_key("", spot) for spot in occupied.retired if spot.type == "drive"}
+    others = {_key("", address) for address in occupied.addresses if address.type == "drive"}
+    retired = {_key("", address) for address in occupied.retired if address.type == "drive"}
     start = 0
     order = sorted(range(len(devices)), key=lambda at: devices[at].kind == "hostdev")  # they take what disks leave
     for at in order:
         one = devices[at]
         bus = bus_of(one)
-        if not bus or one.spot is not None:
+        if not bus or one.address is not None:
             continue
         for closed in (others | retired, others) if retired else (others,):
             numbers = _numbers(one, bus, start)
-            free = (n for n in numbers if _key(bus, _spot(bus, n)) not in taken and _key("", _spot(bus, n)) not in closed)
+            free = (
+                n for n in numbers if _key(bus, _address(bus, n)) not in taken and _key("", _address(bus, n)) not in closed
+            )
             number = next(free, None)
             if number is not None:
                 break
         else:
             raise _no_unit(one, bus)
-        spot = _spot(bus, number)
+        address = _address(bus, number)
         start = number + 1 if one.kind == "hostdev" else start
-        taken.add(_key(bus, spot))
-        devices[at] = replace(one, spot=spot)
+        taken.add(_key(bus, address))
+        devices[at] = replace(one, address=address)
     for type_ in (type_ for type_, layout in LAYOUTS.items() if not layout.alone):
         model = _model_for_hostdevs(guest, devices) if type_ == "scsi" else DEFAULT_MODELS[type_]
         have = {index_of(one) for one in devices if type_of(one) == type_}
@@ -72,10 +74,10 @@ def _check_given(devices: Sequence[Wanted]) -> None:
     """Raise InputError for an address in the XML that is no place on such a controller."""
     models = {index_of(one): model_of(one) for one in devices if type_of(one) == "scsi"}
     for one in devices:
-        bus, spot = bus_of(one), one.spot
-        if not bus or spot is None or one.element is None or one.element.first("address") is None:
+        bus, address = bus_of(one), one.address
+        if not bus or address is None or one.element is None or one.element.first("address") is None:
             continue
-        at, model = one.element.at("address"), models.get(spot.get("controller", 0), "") if bus == "scsi" else ""
+        at, model = one.element.at("address"), models.get(address.get("controller", 0), "") if bus == "scsi" else ""
         highest = {
             "controller": 0 if LAYOUTS[bus].alone else None,
             "bus": LAYOUTS[bus].buses - 1,
@@ -83,8 +85,8 @@ def _check_given(devices: Sequence[Wanted]) -> None:
             "unit": LAYOUTS[bus].units - 1 if LAYOUTS[bus].alone else None,
         }
         for name, most in highest.items():
-            if most is not None and spot.get(name, 0) > most:
-                what = f"{one.kind}: a {model or bus} controller has no {name} {spot[name]}"
+            if most is not None and address.get(name, 0) > most:
+                what = f"{one.kind}: a {model or bus} controller has no {name} {address[name]}"
                 raise InputError(what, at=at, expected=f"0 to {most}" if most else "0", rule="value-valid")
 
 
@@ -125,11 +127,11 @@ def _no_unit(one: Wanted, bus: str) -> InputError:
     )
 
 
-def _spot(bus: str, number: int) -> Spot:
+def _address(bus: str, number: int) -> Address:
     controller, on, unit = LAYOUTS[bus].place(number)
-    return Spot("drive", {"controller": controller, "bus": on, "target": 0, "unit": unit})
+    return Address("drive", {"controller": controller, "bus": on, "target": 0, "unit": unit})
 
 
-def _key(bus: str, spot: Spot | None) -> _Key:
-    numbers = spot.numbers if spot is not None else {}
+def _key(bus: str, address: Address | None) -> _Key:
+    numbers = address.numbers if address is not None else {}
     return bus, *(int(numbers.get(name, 0) or 0) for name in ("controller", "bus", "target", "unit"))  # type: ignore[return-value]

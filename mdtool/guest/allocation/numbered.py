@@ -10,7 +10,7 @@ from mdtool.errors import InputError
 from mdtool.guest.allocation.controllers import implied, index_of, type_of
 from mdtool.guest.allocation.occupied import Occupied
 from mdtool.guest.allocation.order import arrays, ranked
-from mdtool.guest.model import Guest, Spot, Wanted
+from mdtool.guest.model import Address, Guest, Wanted
 from mdtool.records import replace
 
 SERIAL_PORTS = 31  # of a virtio-serial controller: port 0 is for a console
@@ -19,16 +19,16 @@ Taken = tuple[set[tuple[int, ...]], set[tuple[int, ...]]]
 
 
 def _taken(type_: str, names: Sequence[str], wanted: Sequence[Wanted], occupied: Occupied) -> Taken:
-    """(in use, retired) places of a type, as tuples of the named numbers; a spot that lacks the last is not in use yet."""
+    """(in use, retired) places of a type, as tuples of the named numbers; one that lacks the last is not in use yet."""
 
-    def keys(spots: Collection[Spot]) -> set[tuple[int, ...]]:
+    def keys(addresses: Collection[Address]) -> set[tuple[int, ...]]:
         return {
-            tuple(int(spot.get(name) or 0) for name in names)
-            for spot in spots
-            if spot.type == type_ and spot.get(names[-1]) is not None
+            tuple(int(address.get(name) or 0) for name in names)
+            for address in addresses
+            if address.type == type_ and address.get(names[-1]) is not None
         }
 
-    used = keys([one.spot for one in wanted if one.spot is not None]) | keys(occupied.spots)
+    used = keys([one.address for one in wanted if one.address is not None]) | keys(occupied.addresses)
     return used, keys(occupied.retired) - used
 
 
@@ -44,11 +44,11 @@ def with_serial_ports(guest: Guest, wanted: Sequence[Wanted], occupied: Occupied
     }
     for one in devices:
         address = one.element.first("address") if one.element is not None and _is_complete(one) else None
-        if address is None or one.spot is None or one.driver not in ("virtserialport", "virtconsole"):
+        if address is None or one.address is None or one.driver not in ("virtserialport", "virtconsole"):
             continue
-        has = ports.get(one.spot.get("controller", 0), SERIAL_PORTS)
-        if one.spot["port"] >= has:
-            what = f"{one.kind}: controller {one.spot.get('controller', 0)} has no port {one.spot['port']}"
+        has = ports.get(one.address.get("controller", 0), SERIAL_PORTS)
+        if one.address["port"] >= has:
+            what = f"{one.kind}: controller {one.address.get('controller', 0)} has no port {one.address['port']}"
             raise InputError(what, at=address.position, expected=f"1 to {has - 1}", rule="port-range")
     taken = _taken("virtio-serial", ("controller", "port"), [one for one in devices if _is_complete(one)], occupied)
     new: list[Wanted] = []
@@ -67,28 +67,28 @@ def with_serial_ports(guest: Guest, wanted: Sequence[Wanted], occupied: Occupied
     waiting = [at for at, one in enumerate(devices) if _asks_for_port(one)]
     for at in sorted(waiting, key=lambda at: devices[at].kind == "channel"):
         one = devices[at]
-        named = one.spot.get("controller") if one.spot is not None else None
+        named = one.address.get("controller") if one.address is not None else None
         place = next_port(named if one.kind == "channel" else None)
         if one.kind == "console":
             if (named or 0, 0) not in taken[0]:
                 taken[0].add(place := (named or 0, 0))
             elif named is not None and place[0] != named:
                 place = next_port(named)
-        devices[at] = replace(one, spot=Spot("virtio-serial", {"controller": place[0], "bus": 0, "port": place[1]}))
+        devices[at] = replace(one, address=Address("virtio-serial", {"controller": place[0], "bus": 0, "port": place[1]}))
     return devices + new
 
 
 def _asks_for_port(one: Wanted) -> bool:
     """A channel always does; QEMU itself puts a console without an address at the first port that is free."""
     if one.kind == "console":
-        asks = one.driver == "virtconsole" and one.spot is not None and one.spot.type == "virtio-serial"
+        asks = one.driver == "virtconsole" and one.address is not None and one.address.type == "virtio-serial"
     else:
         asks = one.kind == "channel" and one.driver == "virtserialport"
     return asks and not _is_complete(one)
 
 
 def _is_complete(one: Wanted) -> bool:
-    return one.spot is not None and one.spot.type == "virtio-serial" and bool(one.spot.get("port"))
+    return one.address is not None and one.address.type == "virtio-serial" and bool(one.address.get("port"))
 
 
 def _next_port(ports: Mapping[int, int], taken: Taken, starts: dict[int, int]) -> tuple[int, int] | None:
@@ -105,7 +105,7 @@ def _next_port(ports: Mapping[int, int], taken: Taken, starts: dict[int, int]) -
     return None
 
 
-class Row(NamedTuple):
+class NumberRow(NamedTuple):
     """A kind of place that is one number.
 
     ``takes``   whether a device has such a place
@@ -137,10 +137,12 @@ _CCW_KINDS = (
 )  # fmt: skip
 
 ROWS = (
-    Row(lambda one: one.kind == "smartcard" and one.driver.startswith("ccid-card"), "ccid", "controller", {"slot": 0}),
-    *(Row(_is(driver), "spapr-vio", "reg", start=first, step=0x1000) for driver, first in _REGISTERS.items()),
-    Row(lambda one: one.driver.endswith("-ccw"), "ccw", "devno", {"cssid": 0xFE, "ssid": 0}, kinds=_CCW_KINDS),
-    Row(_is("pc-dimm", "nvdimm"), "dimm", "slot"),
+    NumberRow(
+        lambda one: one.kind == "smartcard" and one.driver.startswith("ccid-card"), "ccid", "controller", {"slot": 0}
+    ),
+    *(NumberRow(_is(driver), "spapr-vio", "reg", start=first, step=0x1000) for driver, first in _REGISTERS.items()),
+    NumberRow(lambda one: one.driver.endswith("-ccw"), "ccw", "devno", {"cssid": 0xFE, "ssid": 0}, kinds=_CCW_KINDS),
+    NumberRow(_is("pc-dimm", "nvdimm"), "dimm", "slot"),
 )
 
 
@@ -149,7 +151,7 @@ def with_numbers(wanted: Sequence[Wanted], occupied: Occupied) -> list[Wanted]:
     devices = list(wanted)
     for row in ROWS:
         members = [at for at, one in enumerate(devices) if row.takes(one)]
-        waiting = {at for at in members if (spot := devices[at].spot) is None or spot.get(row.number) is None}
+        waiting = {at for at in members if (address := devices[at].address) is None or address.get(row.number) is None}
         if not waiting:
             continue
         used, retired = _taken(row.type, (*row.rest, row.number), devices, occupied)
@@ -158,15 +160,17 @@ def with_numbers(wanted: Sequence[Wanted], occupied: Occupied) -> list[Wanted]:
         )
         kinds = arrays(devices) if row.kinds else {"": members}
         for at in (at for kind in ranked(kinds, row.kinds) for at in kinds[kind] if at in waiting):
-            given = devices[at].spot
+            given = devices[at].address
             numbers = {**(given.numbers if given is not None else {}), **row.rest, row.number: next(free)}
-            devices[at] = replace(devices[at], spot=Spot(row.type, numbers))
+            devices[at] = replace(devices[at], address=Address(row.type, numbers))
     return devices
 
 
 def with_mmio_places(guest: Guest, wanted: Sequence[Wanted]) -> list[Wanted]:
     """virtio-mmio devices: QEMU has one transport for each, and libvirt does not choose among them."""
     return [
-        replace(one, spot=Spot("virtio-mmio")) if one.spot is None and one.facts.get("transport") == "mmio" else one
+        replace(one, address=Address("virtio-mmio"))
+        if one.address is None and one.facts.get("transport") == "mmio"
+        else one
         for one in wanted
     ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from mdtool.guest.model import Spot
+from mdtool.guest.model import Address
 from mdtool.records import dataclass
 
 
@@ -12,14 +12,14 @@ from mdtool.records import dataclass
 class Occupied:
     """Places that no new device may have.
 
-    ``spots``    of what stays and is not among the wanted devices: built-ins, nodes that a person added
+    ``addresses``    of what stays and is not among the wanted devices: built-ins, nodes that a person added
     ``retired``  of devices that were removed: given out only where there is no place that never was anybody's
     ``indices``  numbers that no new PCI controller may have: of ports and bridges that a person added, whose chassis
                  numbers a new one would take otherwise (see ``place.indices_taken``)
     """
 
-    spots: Sequence[Spot] = ()
-    retired: Sequence[Spot] = ()
+    addresses: Sequence[Address] = ()
+    retired: Sequence[Address] = ()
     indices: Collection[int] = ()
 
 

@@ -17,7 +17,7 @@ from mdtool.guest.allocation.needs import Need, need_of
 from mdtool.guest.allocation.occupied import Occupied
 from mdtool.guest.allocation.order import Arrays, arrays, controllers_in_order, ranked
 from mdtool.guest.allocation.pci_buses import Buses, Full, out_of_slots
-from mdtool.guest.model import Guest, Spot, Wanted
+from mdtool.guest.model import Address, Guest, Wanted
 from mdtool.machine.buses.pci import EXPANDERS, HOST_BRIDGE
 from mdtool.records import replace
 
@@ -33,32 +33,32 @@ class _Pass:
         self.devices = devices
         self.order: Arrays = arrays(devices)
         self.buses = Buses(devices, occupied, reuse=reuse, grows=grows)
-        self.given: dict[int, Spot] = {}
+        self.given: dict[int, Address] = {}
 
-    def spot(self, at: int) -> Spot | None:
-        return self.given.get(at) or self.devices[at].spot
+    def address(self, at: int) -> Address | None:
+        return self.given.get(at) or self.devices[at].address
 
     def wants(self, at: int) -> Need | None:
         """What the device at a position plugs into, where it is a PCI device that has no place yet."""
-        spot = self.spot(at)
-        if spot is not None and (spot.type != "pci" or is_placed(spot)):
+        address = self.address(at)
+        if address is not None and (address.type != "pci" or is_placed(address)):
             return None
         return self.need(at)
 
     def need(self, at: int) -> Need | None:
         return self.buses.need(self.devices[at])
 
-    def give(self, at: int, spot: Spot | None = None, *, function: int = 0) -> None:
-        """Put a device at ``spot``, or where there is room."""
+    def give(self, at: int, address: Address | None = None, *, function: int = 0) -> None:
+        """Put a device at ``address``, or where there is room."""
         need = self.need(at) or Need("pci")
-        if spot is None:
+        if address is None:
             try:
-                spot = self.buses.next(need, function)
+                address = self.buses.next(need, function)
             except Full:
                 raise out_of_slots(self.devices[at], need, self.buses.buses) from None
         else:
-            self.buses.occupy(spot, need)
-        self.given[at] = spot
+            self.buses.occupy(address, need)
+        self.given[at] = address
 
     def all(self) -> None:
         for at in self.order["controller"]:
@@ -87,18 +87,18 @@ class _Pass:
         if slot is None:
             self.give(at, function=function)
         else:
-            self.give(at, Spot("pci", {**slot.numbers, "function": function}))
-        spot = self.given[at]
+            self.give(at, Address("pci", {**slot.numbers, "function": function}))
+        address = self.given[at]
         if function == 0:
-            self.given[at] = Spot("pci", {**spot.numbers, "multifunction": True})
-        elif "multifunction" in spot.numbers:
-            self.given[at] = Spot("pci", {k: v for k, v in spot.numbers.items() if k != "multifunction"})
+            self.given[at] = Address("pci", {**address.numbers, "multifunction": True})
+        elif "multifunction" in address.numbers:
+            self.given[at] = Address("pci", {k: v for k, v in address.numbers.items() if k != "multifunction"})
 
-    def _slot_of_usb2(self, index: int) -> Spot | None:
+    def _slot_of_usb2(self, index: int) -> Address | None:
         for at in self._usb2.get(index, ()):
-            spot = self.spot(at)
-            if spot is not None and spot.type == "pci" and (is_placed(spot) or at in self.given):
-                return spot
+            address = self.address(at)
+            if address is not None and address.type == "pci" and (is_placed(address) or at in self.given):
+                return address
         return None
 
     @cached_property
@@ -134,7 +134,7 @@ class _Pass:
         for at in self.order["controller"]:
             one = self.devices[at]
             if (type_of(one), model_of(one), index_of(one)) == (type_, model, 0):
-                if not is_placed(one.spot) and (one.spot is None or one.spot.type == "pci"):
+                if not is_placed(one.address) and (one.address is None or one.address.type == "pci"):
                     self.given[at] = _at(slot, function)
                 self._reserve(slot, function)
 
@@ -147,7 +147,7 @@ class _Pass:
             if not self.buses.in_use(slot):
                 self.give(at, _at(slot))
                 if what == ("usb", "ich9-uhci1"):
-                    self.given[at] = Spot("pci", {**_at(slot).numbers, "multifunction": True})
+                    self.given[at] = Address("pci", {**_at(slot).numbers, "multifunction": True})
                 return
 
     def _video(self, slot: int) -> None:
@@ -161,8 +161,8 @@ class _Pass:
             self.give(videos[0], _at(slot))
 
 
-def _at(slot: int, function: int = 0) -> Spot:
-    return Spot("pci", {"domain": 0, "bus": 0, "slot": slot, "function": function})
+def _at(slot: int, function: int = 0) -> Address:
+    return Address("pci", {"domain": 0, "bus": 0, "slot": slot, "function": function})
 
 
 #: Kinds in the order in which they get their places; controllers come between.
@@ -185,7 +185,7 @@ def with_pci_places(guest: Guest, wanted: Sequence[Wanted], occupied: Occupied) 
     try:
         return _attempt(guest, list(wanted), occupied, reuse=False)
     except InputError:
-        if not any(spot.type == "pci" for spot in occupied.retired):
+        if not any(address.type == "pci" for address in occupied.retired):
             raise
         return _attempt(guest, list(wanted), occupied, reuse=True)
 
@@ -195,14 +195,14 @@ def _attempt(guest: Guest, devices: list[Wanted], occupied: Occupied, *, reuse: 
     walk = _Pass(guest, devices, occupied, reuse=reuse, grows=False)
     walk.chipset()
     walk.all()
-    placed = [replace(one, spot=walk.given[at]) if at in walk.given else one for at, one in enumerate(devices)]
+    placed = [replace(one, address=walk.given[at]) if at in walk.given else one for at, one in enumerate(devices)]
     _refuse_rings(placed)
     return _numbered(_multifunction(placed))
 
 
 def _refuse_rings(devices: Sequence[Wanted]) -> None:
     """A port that hangs, over others or at once, on its own bus: libvirt lets some pass, and QEMU cannot start them."""
-    ports = {index_of(one): one for one in devices if type_of(one) == "pci" and one.spot is not None}
+    ports = {index_of(one): one for one in devices if type_of(one) == "pci" and one.address is not None}
     rooted: set[int] = set()
     for index in ports:
         path: list[int] = []
@@ -217,7 +217,7 @@ def _refuse_rings(devices: Sequence[Wanted]) -> None:
                     rule="pci-ring",
                 )
             path.append(index)
-            index = int((ports[index].spot or Spot("pci")).get("bus", 0))
+            index = int((ports[index].address or Address("pci")).get("bus", 0))
         rooted |= set(path)
 
 
@@ -253,7 +253,7 @@ def _new_buses(guest: Guest, devices: list[Wanted], occupied: Occupied, reuse: b
 
 def _first_beyond(walk: _Pass, index: int) -> Wanted | None:
     """The first device that the first pass could put only on a bus that there is no room for."""
-    beyond = (at for at, spot in walk.given.items() if spot["bus"] >= index)
+    beyond = (at for at, address in walk.given.items() if address["bus"] >= index)
     return next((walk.devices[at] for at in beyond), None)
 
 
@@ -271,12 +271,12 @@ def _multifunction(devices: Sequence[Wanted]) -> list[Wanted]:
         if (key := _slot(one)) is not None:
             slots[key] = slots.get(key, 0) + 1
     return [
-        replace(one, spot=Spot("pci", {**one.spot.numbers, "multifunction": True}))
+        replace(one, address=Address("pci", {**one.address.numbers, "multifunction": True}))
         if (key := _slot(one)) is not None
-        and one.spot is not None
+        and one.address is not None
         and slots[key] > 1
-        and not one.spot.get("function")
-        and "multifunction" not in one.spot.numbers
+        and not one.address.get("function")
+        and "multifunction" not in one.address.numbers
         and one.driver
         else one
         for one in devices
@@ -284,9 +284,9 @@ def _multifunction(devices: Sequence[Wanted]) -> list[Wanted]:
 
 
 def _slot(one: Wanted) -> tuple[int, int, int] | None:
-    if one.spot is None or one.spot.type != "pci" or not is_placed(one.spot):
+    if one.address is None or one.address.type != "pci" or not is_placed(one.address):
         return None
-    return one.spot.get("domain", 0), one.spot.get("bus", 0), one.spot.get("slot", 0)
+    return one.address.get("domain", 0), one.address.get("bus", 0), one.address.get("slot", 0)
 
 
 def _numbered(devices: Sequence[Wanted]) -> list[Wanted]:

@@ -8,7 +8,7 @@ from mdtool.errors import InputError
 from mdtool.guest.allocation.controllers import index_of, is_placed, model_of, type_of
 from mdtool.guest.allocation.needs import KINDS, Need, need_of
 from mdtool.guest.allocation.occupied import NOTHING, Occupied
-from mdtool.guest.model import Spot, Wanted
+from mdtool.guest.model import Address, Wanted
 from mdtool.machine.buses.pci import PCI_MODELS, PciModel
 from mdtool.records import dataclass, field
 
@@ -18,7 +18,7 @@ _MAX_BUSES = 256
 
 
 @dataclass(slots=True)
-class Bus:
+class PciBus:
     """A bus being filled: slot -> bits of its functions in use; the slots whose functions may be shared."""
 
     model: PciModel
@@ -56,7 +56,7 @@ class Buses:
         self.grows = grows
         self.reuse = reuse
         self.pcie = False
-        self.buses: list[Bus] = []
+        self.buses: list[PciBus] = []
         self._cursor: dict[Need, int] = {}
         controllers = {index_of(one): one for one in devices if type_of(one) == "pci"}
         if not controllers:
@@ -65,41 +65,41 @@ class Buses:
         self.pcie = root == "pcie-root"
         default = "pcie-root-port" if self.pcie else "pci-bridge"
         self._marks = _by_bus(occupied)
-        self._others = (frozenset(occupied.indices) | {bus for bus, mark in self._marks.items() if mark.spots}) - set(
+        self._others = (frozenset(occupied.indices) | {bus for bus, mark in self._marks.items() if mark.addresses}) - set(
             controllers
         )
         for index in range(max(controllers) + 1):
             if index not in self._others:
                 one = controllers.get(index)
                 self._add(model_of(one) if one else default)
-        there = [one for one in devices if one.spot is not None and one.spot.type == "pci" and is_placed(one.spot)]
+        there = [one for one in devices if one.address is not None and one.address.type == "pci" and is_placed(one.address)]
         for one in sorted(there, key=lambda one: _COLLECTED.get(one.kind, len(_COLLECTED))):
-            if (need := self.need(one)) and one.spot is not None:
+            if (need := self.need(one)) and one.address is not None:
                 if self.grows:
-                    self._grow_to(int(one.spot.get("bus", 0)), need)
-                self.occupy(one.spot, need)
+                    self._grow_to(int(one.address.get("bus", 0)), need)
+                self.occupy(one.address, need)
 
     def _add(self, model: str) -> None:
         """Add a bus, past those that belong to others, with what is taken on it already."""
         while len(self.buses) in self._others:
-            self.buses.append(Bus(_NOBODYS, ""))
+            self.buses.append(PciBus(_NOBODYS, ""))
         marks = self._marks.get(len(self.buses), NOTHING)
-        self.buses.append(Bus(PCI_MODELS.get(model, PCI_MODELS["pci-bridge"]), model))
-        for spot in marks.spots:
-            self.occupy(spot)
-        for spot in marks.retired:
-            _mark(self.buses[-1].retired, spot.get("slot", 0), spot.get("function", 0))
+        self.buses.append(PciBus(PCI_MODELS.get(model, PCI_MODELS["pci-bridge"]), model))
+        for address in marks.addresses:
+            self.occupy(address)
+        for address in marks.retired:
+            _mark(self.buses[-1].retired, address.get("slot", 0), address.get("function", 0))
 
-    def occupy(self, spot: Spot, need: Need | None = None) -> None:
+    def occupy(self, address: Address, need: Need | None = None) -> None:
         """Mark a place as taken by a device that has it already."""
-        number, slot, function = spot.get("bus", 0), spot.get("slot", 0), spot.get("function", 0)
-        if spot.type != "pci" or spot.get("domain", 0) or number >= len(self.buses):
+        number, slot, function = address.get("bus", 0), address.get("slot", 0), address.get("function", 0)
+        if address.type != "pci" or address.get("domain", 0) or number >= len(self.buses):
             return
         bus = self.buses[number]
         first = not bus.used.get(slot)
         _mark(bus.used, slot, function)
         # A function 0 that says it stands alone stays alone: making it one of many is a change that its guest sees.
-        if function == 0 and (spot.get("alone") or spot.get("multifunction") is False):
+        if function == 0 and (address.get("alone") or address.get("multifunction") is False):
             bus.shared.discard(slot)
         elif need and need.shares and (first or slot in bus.shared):
             bus.shared.add(slot)
@@ -108,7 +108,7 @@ class Buses:
         """Whether a slot of the root bus is, or ever was, anybody's."""
         return bool(self.buses and self.buses[0].taken(slot))
 
-    def next(self, need: Need, function: int = 0) -> Spot:
+    def next(self, need: Need, function: int = 0) -> Address:
         """The first free place for a need, taken; grows the buses where that is allowed.  Raises Full."""
         if self.grows:  # what matters is how much room is needed; the second pass starts with the bridges
             need = Need(need.kind)
@@ -120,9 +120,9 @@ class Buses:
         if place is None:
             raise Full(need)
         number, slot, free = place
-        spot = Spot("pci", {"domain": 0, "bus": number, "slot": slot, "function": free})
-        self.occupy(spot, need)
-        return spot
+        address = Address("pci", {"domain": 0, "bus": number, "slot": slot, "function": free})
+        self.occupy(address, need)
+        return address
 
     def _find(self, need: Need, function: int, *, never: bool) -> tuple[int, int, int] | None:
         last = len(self.buses) if need.below is None else min(need.below, len(self.buses))
@@ -174,19 +174,19 @@ class Buses:
 
 def _by_bus(occupied: Occupied) -> dict[int, Occupied]:
     """What is taken on PCI buses, by the index of the bus."""
-    found: dict[int, tuple[list[Spot], list[Spot]]] = {}
-    for number, spots in enumerate((occupied.spots, occupied.retired)):
-        for spot in spots:
-            if spot.type == "pci" and not spot.get("domain"):
-                found.setdefault(int(spot.get("bus", 0)), ([], []))[number].append(spot)
-    return {bus: Occupied(spots, retired) for bus, (spots, retired) in found.items()}
+    found: dict[int, tuple[list[Address], list[Address]]] = {}
+    for number, addresses in enumerate((occupied.addresses, occupied.retired)):
+        for address in addresses:
+            if address.type == "pci" and not address.get("domain"):
+                found.setdefault(int(address.get("bus", 0)), ([], []))[number].append(address)
+    return {bus: Occupied(addresses, retired) for bus, (addresses, retired) in found.items()}
 
 
 def _mark(functions: dict[int, int], slot: int, function: int) -> None:
     functions[slot] = functions.get(slot, 0) | 1 << function
 
 
-def out_of_slots(one: Wanted, need: Need, buses: Sequence[Bus]) -> InputError:
+def out_of_slots(one: Wanted, need: Need, buses: Sequence[PciBus]) -> InputError:
     """No slot: how many are free where, and what to add."""
     if not buses:
         return InputError(

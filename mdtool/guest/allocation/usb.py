@@ -8,7 +8,7 @@ from mdtool.errors import InputError
 from mdtool.guest.allocation.controllers import index_of, model_of, type_of
 from mdtool.guest.allocation.occupied import Occupied
 from mdtool.guest.allocation.order import ranked
-from mdtool.guest.model import Spot, Wanted
+from mdtool.guest.model import Address, Wanted
 from mdtool.records import dataclass, field, replace
 
 HUB_PORTS = 8
@@ -74,8 +74,8 @@ def with_usb_ports(wanted: Sequence[Wanted], occupied: Occupied) -> list[Wanted]
     buses = {index: _Hub(ports) for index, ports in sorted(_controllers(devices).items())}
     for one in sorted((devices[at] for at in order if _is_plugged(devices[at])), key=_depth):
         _check_given(buses, one)
-        _occupy(buses, one.spot, hub=one.driver == "usb-hub")
-    for taken in occupied.spots:
+        _occupy(buses, one.address, hub=one.driver == "usb-hub")
+    for taken in occupied.addresses:
         _occupy(buses, taken)
     for old in occupied.retired:
         if old.type == "usb" and (bus := buses.get(old.get("bus", 0))) and (path := _path(old)):
@@ -86,12 +86,12 @@ def with_usb_ports(wanted: Sequence[Wanted], occupied: Occupied) -> list[Wanted]
     for at in order:
         one = devices[at]
         if not _is_plugged(one):
-            wish = one.spot.get("bus") if one.spot else None
-            spot = _first_free(buses, wish, full)
-            if spot is None:
+            wish = one.address.get("bus") if one.address else None
+            address = _first_free(buses, wish, full)
+            if address is None:
                 raise _no_port(one, buses)
-            devices[at] = replace(one, spot=spot)
-            _occupy(buses, spot, hub=one.driver == "usb-hub")
+            devices[at] = replace(one, address=address)
+            _occupy(buses, address, hub=one.driver == "usb-hub")
             if one.driver == "usb-hub":
                 full.clear()
     return devices
@@ -131,24 +131,24 @@ def _new_hubs(devices: Sequence[Wanted]) -> list[Wanted]:
 
 
 def _is_plugged(one: Wanted) -> bool:
-    return one.spot is not None and one.spot.type == "usb" and bool(one.spot.get("port"))
+    return one.address is not None and one.address.type == "usb" and bool(one.address.get("port"))
 
 
-def _path(spot: Spot) -> tuple[int, ...]:
+def _path(address: Address) -> tuple[int, ...]:
     try:
-        return tuple(int(port) for port in str(spot.get("port", "")).split("."))
+        return tuple(int(port) for port in str(address.get("port", "")).split("."))
     except ValueError:
         return ()
 
 
 def _depth(one: Wanted) -> int:
-    return len(_path(one.spot)) if one.spot else 0
+    return len(_path(one.address)) if one.address else 0
 
 
-def _occupy(buses: Mapping[int, _Hub], spot: Spot | None, *, hub: bool = False) -> None:
-    if spot is None or spot.type != "usb" or not (path := _path(spot)):
+def _occupy(buses: Mapping[int, _Hub], address: Address | None, *, hub: bool = False) -> None:
+    if address is None or address.type != "usb" or not (path := _path(address)):
         return
-    bus = buses.get(spot.get("bus", 0))
+    bus = buses.get(address.get("bus", 0))
     holder = bus.at(path[:-1]) if bus else None
     if holder is None:
         return
@@ -160,9 +160,9 @@ def _occupy(buses: Mapping[int, _Hub], spot: Spot | None, *, hub: bool = False) 
 def _check_given(buses: Mapping[int, _Hub], one: Wanted) -> None:
     """Raise InputError for a port in the XML that nobody has."""
     address = one.element.first("address") if one.element is not None else None
-    if address is None or one.spot is None or not buses or address.get("@port") != one.spot.get("port"):
+    if address is None or one.address is None or not buses or address.get("@port") != one.address.get("port"):
         return
-    index, port, path = one.spot.get("bus", 0), one.spot.get("port"), _path(one.spot)
+    index, port, path = one.address.get("bus", 0), one.address.get("port"), _path(one.address)
     holder = buses[index].at(path[:-1]) if index in buses and path else None
     if not path:
         what, expected = f"port '{port}'", "a number, and another for each hub on the way: 1.2"
@@ -177,7 +177,7 @@ def _check_given(buses: Mapping[int, _Hub], one: Wanted) -> None:
     raise InputError(f"{one.kind}: {what}", at=address.position, expected=expected, rule="port-range")
 
 
-def _first_free(buses: Mapping[int, _Hub], wish: int | None, full: set[int | None]) -> Spot | None:
+def _first_free(buses: Mapping[int, _Hub], wish: int | None, full: set[int | None]) -> Address | None:
     """A free port on the bus that the XML names, or on the first that has one; a never-used one first."""
     for never in (True, False):
         for index, bus in buses.items():
@@ -185,7 +185,7 @@ def _first_free(buses: Mapping[int, _Hub], wish: int | None, full: set[int | Non
                 continue
             path = bus.free(never=never)
             if path is not None:
-                return Spot("usb", {"bus": index, "port": ".".join(map(str, path))})
+                return Address("usb", {"bus": index, "port": ".".join(map(str, path))})
             full.add(index)
     return None
 

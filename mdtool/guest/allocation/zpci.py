@@ -12,7 +12,7 @@ from itertools import count
 from mdtool.guest.allocation.needs import KINDS, need_of
 from mdtool.guest.allocation.occupied import Occupied
 from mdtool.guest.allocation.order import arrays, ranked
-from mdtool.guest.model import Guest, Spot, Wanted
+from mdtool.guest.model import Address, Guest, Wanted
 from mdtool.records import replace
 
 
@@ -36,7 +36,7 @@ def with_zpci(guest: Guest, wanted: Sequence[Wanted]) -> list[Wanted]:
                 "zpci",
                 origin,
                 alias="zpci",
-                spot=Spot("zpci", {"uid": uid}) if uid else None,
+                address=Address("zpci", {"uid": uid}) if uid else None,
                 properties={"fid": fid} if fid is not None else {},
                 facts={"for": one.origin},
             )
@@ -47,22 +47,22 @@ def with_zpci(guest: Guest, wanted: Sequence[Wanted]) -> list[Wanted]:
 def with_zpci_numbers(wanted: Sequence[Wanted], occupied: Occupied) -> list[Wanted]:
     """Every zpci device with its uid and fid; those whose XML gives one of the two choose first."""
     devices = list(wanted)
-    uids = {one.spot["uid"] for one in devices if one.driver == "zpci" and one.spot is not None}
-    uids |= {spot["uid"] for spot in occupied.spots if spot.type == "zpci"}
-    retired = {spot["uid"] for spot in occupied.retired if spot.type == "zpci"} - uids
+    uids = {one.address["uid"] for one in devices if one.driver == "zpci" and one.address is not None}
+    uids |= {address["uid"] for address in occupied.addresses if address.type == "zpci"}
+    retired = {address["uid"] for address in occupied.retired if address.type == "zpci"} - uids
     fids = {one.properties["fid"] for one in devices if one.driver == "zpci" and "fid" in one.properties}
-    fids |= {spot["fid"] for spot in occupied.spots if spot.type == "zpci" and spot.get("fid") is not None}
+    fids |= {address["fid"] for address in occupied.addresses if address.type == "zpci" and address.get("fid") is not None}
     order = list(_in_order(devices))
     for given in (True, False):
         for at in order:
             one = devices[at]
-            if given and one.spot is None and "fid" not in one.properties:
+            if given and one.address is None and "fid" not in one.properties:
                 continue
-            uid = one.spot["uid"] if one.spot is not None else next(n for n in count(1) if n not in uids | retired)
+            uid = one.address["uid"] if one.address is not None else next(n for n in count(1) if n not in uids | retired)
             fid = one.properties["fid"] if "fid" in one.properties else next(n for n in count() if n not in fids)
             uids.add(uid)
             fids.add(fid)
-            devices[at] = replace(one, spot=Spot("zpci", {"uid": uid}), properties={**one.properties, "fid": fid})
+            devices[at] = replace(one, address=Address("zpci", {"uid": uid}), properties={**one.properties, "fid": fid})
     return devices
 
 

@@ -30,10 +30,10 @@ from mdtool.guest.elements.tpm import TPM
 from mdtool.guest.elements.video import PRIMARY, VIDEO
 from mdtool.guest.elements.vsock import VSOCK
 from mdtool.guest.elements.watchdog import WATCHDOG
-from mdtool.guest.table import Device, is_like
+from mdtool.guest.table import ElementRow, is_like
 
 #: Tag -> row, for every element that may stand under <devices>.
-ROWS: Mapping[str, Device] = {
+ROWS: Mapping[str, ElementRow] = {
     row.element: row
     for row in (
         DISK, CONTROLLER, INTERFACE, FILESYSTEM, HOSTDEV, SERIAL, PARALLEL, CONSOLE, CHANNEL, SMARTCARD, INPUT, VIDEO,

@@ -8,7 +8,7 @@ from itertools import count
 from mdtool.guest.convert import number
 from mdtool.guest.host import HostRow, by_libvirt, carried, idle, tuned
 from mdtool.guest.model import Guest, Wanted
-from mdtool.guest.table import Context, Device, Prop
+from mdtool.guest.table import ElementContext, ElementRow, Prop
 from mdtool.guest.xml import Element
 from mdtool.machine.values import decimal
 from mdtool.records import replace
@@ -48,7 +48,7 @@ _BY_TARGET = {
 }
 
 
-def serial_model(context: Context) -> str:
+def serial_model(context: ElementContext) -> str:
     """What a serial port is: its model, what its target means, or what the machine has."""
     model, target = context.get("target/model/@name"), context.get("target/@type")
     # isa-serial without a model is what x86 guests say of any first port: elsewhere libvirt takes the machine's own.
@@ -75,7 +75,7 @@ def default_serial(guest: Guest) -> str:
 ISA_PORTS = 4
 
 
-def _serial(context: Context, wanted: Wanted) -> Wanted:
+def _serial(context: ElementContext, wanted: Wanted) -> Wanted:
     port = wanted.facts.get("port", 0)
     properties = dict(wanted.properties)
     if wanted.driver == "isa-serial":
@@ -84,13 +84,13 @@ def _serial(context: Context, wanted: Wanted) -> Wanted:
             what = f"this is ISA serial port {port}, and a machine has {ISA_PORTS}"
             remedy = "give it another port, or another type of target"
             context.error("target/@port", what, expected=f"0 to {ISA_PORTS - 1}", remedy=remedy, rule="port-range")
-    if wanted.driver in ("isa-serial", "isa-debugcon") and wanted.spot is not None:
-        properties |= {name: value for name, value in wanted.spot.numbers.items() if name in ("iobase", "irq")}
+    if wanted.driver in ("isa-serial", "isa-debugcon") and wanted.address is not None:
+        properties |= {name: value for name, value in wanted.address.numbers.items() if name in ("iobase", "irq")}
     facts = {**wanted.facts, "type": wanted.facts["choice"], "port": port}
     return replace(wanted, properties=properties, facts=facts)
 
 
-SERIAL = Device(
+SERIAL = ElementRow(
     "serial",
     choose=serial_model,
     drivers=SERIAL_DRIVERS,
@@ -102,7 +102,7 @@ SERIAL = Device(
     shape=_serial,
 )
 
-PARALLEL = Device(
+PARALLEL = ElementRow(
     "parallel",
     absent="isa-parallel",
     drivers={"isa-parallel": "isa-parallel"},
@@ -114,17 +114,17 @@ PARALLEL = Device(
 )
 
 
-def _console_type(context: Context) -> str:
+def _console_type(context: ElementContext) -> str:
     return context.get("target/@type") or "serial"
 
 
-def stands_for_serial(context: Context) -> bool:
+def stands_for_serial(context: ElementContext) -> bool:
     """The first console is another view of the first serial port, where its target is one."""
     consoles = context.by_tag.get("console", ())
     return _console_type(context) == "serial" and bool(consoles) and consoles[0] is context.element
 
 
-def _console(context: Context, wanted: Wanted) -> Wanted | None:
+def _console(context: ElementContext, wanted: Wanted) -> Wanted | None:
     if wanted.facts["choice"] != "serial":
         return replace(wanted, facts={**wanted.facts, "type": wanted.facts["choice"]})
     if context.by_tag.get("serial") or not stands_for_serial(context):
@@ -143,7 +143,7 @@ def _console(context: Context, wanted: Wanted) -> Wanted | None:
     return _serial(context, port)
 
 
-CONSOLE = Device(
+CONSOLE = ElementRow(
     "console",
     choose=_console_type,
     drivers={
@@ -162,7 +162,7 @@ CONSOLE = Device(
 )
 
 
-def _channel(context: Context, wanted: Wanted) -> Wanted | None:
+def _channel(context: ElementContext, wanted: Wanted) -> Wanted | None:
     if wanted.facts["choice"] == "guestfwd":
         return None  # a rule of the user network backend: the guest sees an address, and no device
     properties = dict(wanted.properties)
@@ -174,7 +174,7 @@ def _channel(context: Context, wanted: Wanted) -> Wanted | None:
     return replace(wanted, properties=properties, origin=origin, facts={**wanted.facts, "type": wanted.facts["choice"]})
 
 
-CHANNEL = Device(
+CHANNEL = ElementRow(
     "channel",
     choose="target/@type",
     drivers={"virtio": "virtserialport", "guestfwd": ""},

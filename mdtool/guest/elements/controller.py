@@ -7,10 +7,10 @@ from itertools import count
 
 from mdtool.guest.allocation.controllers import is_placed, scsi_model
 from mdtool.guest.convert import kib, number, one_of, switch, up_to
-from mdtool.guest.engine import spot_from_element
+from mdtool.guest.engine import address_from_element
 from mdtool.guest.host import carried
 from mdtool.guest.model import Guest, Wanted
-from mdtool.guest.table import VIRTIO, Context, Device, Prop, virtio
+from mdtool.guest.table import VIRTIO, ElementContext, ElementRow, Prop, virtio
 from mdtool.guest.xml import Element
 from mdtool.machine.buses.addresses import MAX_INDEX
 from mdtool.machine.buses.pci import HOST_BRIDGE
@@ -29,7 +29,7 @@ DRIVERS = {
 }
 
 
-def _choice(context: Context) -> str:
+def _choice(context: ElementContext) -> str:
     kind = context.get("@type")
     model = context.get("@model")
     if not model or model == "auto":
@@ -55,7 +55,7 @@ def default_model(guest: Guest, kind: str, index: int = 0) -> str:
     return DEFAULT_MODELS.get(kind, "") if kind != "pci" else ""
 
 
-def _shape(context: Context, wanted: Wanted) -> Wanted:
+def _shape(context: ElementContext, wanted: Wanted) -> Wanted:
     kind, _, model = wanted.facts["choice"].partition("/")
     facts = {**wanted.facts, "type": kind, "model": model, "index": wanted.facts.get("index", 0)}
     properties = dict(wanted.properties)
@@ -80,7 +80,7 @@ def _shape(context: Context, wanted: Wanted) -> Wanted:
 MAX_PCI = 255
 
 
-def _check_chipset(context: Context, kind: str, model: str, index: int) -> None:
+def _check_chipset(context: ElementContext, kind: str, model: str, index: int) -> None:
     """Errors that libvirt has too: a controller that this machine lacks, or that it has elsewhere."""
     guest = context.guest
     if kind == "ide" and not guest.has_ide:
@@ -93,10 +93,10 @@ def _check_chipset(context: Context, kind: str, model: str, index: int) -> None:
         remedy = f"add <controller type='pci' index='0' model='{root}'/>, or give this one another index"
         context.error("@model", what, expected=root, remedy=remedy, rule="pci-root")
     at = guest.family.controllers.get((kind, model)) if guest.family is not None else None
-    spot = spot_from_element(context)
-    if index or at is None or not is_placed(spot) or spot is None or spot.type != "pci":
+    address = address_from_element(context)
+    if index or at is None or not is_placed(address) or address is None or address.type != "pci":
         return
-    if (spot.get("bus", 0), spot.get("slot", 0), spot.get("function", 0)) != (0, *at):
+    if (address.get("bus", 0), address.get("slot", 0), address.get("function", 0)) != (0, *at):
         expected = f"bus 0, slot {at[0]:#x}, function {at[1]}"
         what = f"the chipset's own {kind} controller is elsewhere"
         context.error("address/@type", what, expected=expected, remedy="leave the address out", rule="address-type")
@@ -107,7 +107,7 @@ _SERIAL = ("virtio-serial-*",)
 _SCSI = ("virtio-scsi-*",)
 _XHCI = ("qemu-xhci", "nec-usb-xhci")
 
-CONTROLLER = Device(
+CONTROLLER = ElementRow(
     "controller",
     choose=_choice,
     reads=("@type", "@model", "model/@name"),

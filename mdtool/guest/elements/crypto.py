@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from mdtool.guest.host import carried
-from mdtool.guest.table import VIRTIO, Device
+from mdtool.guest.table import VIRTIO, ElementRow
 
-CRYPTO = Device(
+CRYPTO = ElementRow(
     "crypto",
     choose="@model",
     drivers={"virtio": "virtio-crypto-*"},

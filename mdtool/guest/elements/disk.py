@@ -11,7 +11,7 @@ from mdtool.guest.disk_buses import DISK_BUSES, NAMESPACES, NARROW_UNITS, bus_me
 from mdtool.guest.engine import part_of
 from mdtool.guest.host import by_libvirt, carried, idle, tuned
 from mdtool.guest.model import Wanted
-from mdtool.guest.table import VIRTIO, Context, Device, Prop
+from mdtool.guest.table import VIRTIO, ElementContext, ElementRow, Prop
 from mdtool.limits import MAX_INDEX
 from mdtool.machine.tree import Value
 from mdtool.records import replace
@@ -20,7 +20,7 @@ from mdtool.records import replace
 DRIVERS = {f"{bus}/{choice}": driver for bus, row in DISK_BUSES.items() for choice, driver in row.drivers.items()}
 
 
-def bus_of(context: Context) -> str:
+def bus_of(context: ElementContext) -> str:
     """The disk's bus: what the XML says, or what its target's name means."""
     fallback = "fdc" if context.get("@device") == "floppy" else bus_meant_by(context.get("target/@dev"))
     return context.get("target/@bus") or fallback
@@ -34,7 +34,7 @@ def _target(name: str) -> Value:
     return name
 
 
-def _choice(context: Context) -> str:
+def _choice(context: ElementContext) -> str:
     bus, device, model = bus_of(context), context.get("@device") or "disk", context.get("@model")
     if bus == "usb":
         model = model or context.guest.known.get(("disk", disk_number(context.get("target/@dev"))), "")
@@ -56,7 +56,7 @@ def spaced(text: str) -> str:
     return text.replace(" ", r"\ ")
 
 
-def _shape(context: Context, wanted: Wanted) -> Wanted:
+def _shape(context: ElementContext, wanted: Wanted) -> Wanted:
     bus, device = bus_of(context), context.get("@device") or "disk"
     facts: dict[str, Any] = {**wanted.facts, "bus": bus, "device": device}
     properties = dict(wanted.properties)
@@ -83,13 +83,13 @@ def _shape(context: Context, wanted: Wanted) -> Wanted:
     return replace(wanted, facts=facts, properties=properties, alias=DISK_BUSES[bus].alias or bus)
 
 
-def _check_nvme(context: Context) -> None:
+def _check_nvme(context: ElementContext) -> None:
     if not nvme_target(context.get("target/@dev")):
         what = f"'{context.get('target/@dev')}' is not a target on an NVMe controller"
         context.error("target/@dev", what, expected="controller and namespace: nvme0n1", rule="value-valid")
 
 
-def drive_of_bot(context: Context, disk: Wanted) -> Iterator[Wanted]:
+def drive_of_bot(context: ElementContext, disk: Wanted) -> Iterator[Wanted]:
     """The SCSI drive on a USB mass storage device of model usb-bot, which holds what its guest reads of the disk."""
     if disk.driver != "usb-bot":
         return
@@ -112,14 +112,14 @@ def floppy_boot(wanted: Iterable[Wanted]) -> dict[str, int]:
 def drive_of(floppy: Wanted) -> int:
     """0 for ``fda``, 1 for ``fdb``, unless the address says otherwise."""
     letter = str(floppy.facts.get("target", ""))[2:3]
-    return int(floppy.spot.get("unit", 0) if floppy.spot is not None else letter == "b")
+    return int(floppy.address.get("unit", 0) if floppy.address is not None else letter == "b")
 
 
 _BLK = ("virtio-blk-*", "vhost-user-blk-*")
 _SCSI = ("scsi-hd", "scsi-cd", "scsi-block", "usb-bot")  # on usb-bot sits a SCSI drive
 _SEEN = ("virtio-blk-*", "ide-*", "scsi-hd", "scsi-cd", "usb-storage")
 
-DISK = Device(
+DISK = ElementRow(
     "disk",
     choose=_choice,
     reads=("target/@bus", "@device", "@model"),

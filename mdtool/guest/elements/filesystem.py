@@ -5,18 +5,18 @@ from __future__ import annotations
 from mdtool.guest.convert import number, positive
 from mdtool.guest.host import by_libvirt, carried, idle
 from mdtool.guest.model import Wanted
-from mdtool.guest.table import VIRTIO, Context, Device, Prop, virtio
+from mdtool.guest.table import VIRTIO, ElementContext, ElementRow, Prop, virtio
 from mdtool.records import replace
 
 
-def _choice(context: Context) -> str:
+def _choice(context: ElementContext) -> str:
     kind = context.get("driver/@type")
     if kind in ("", "path", "handle", "loop", "nbd", "ploop"):
         return f"9p/{context.get('@model') or 'virtio'}"
     return kind
 
 
-def _shape(context: Context, wanted: Wanted) -> Wanted:
+def _shape(context: ElementContext, wanted: Wanted) -> Wanted:
     """A media device says whether its guest may write; the other kinds leave that to the host."""
     if wanted.driver != "usb-mtp":
         return wanted
@@ -24,7 +24,7 @@ def _shape(context: Context, wanted: Wanted) -> Wanted:
     return replace(wanted, properties={**wanted.properties, "readonly": readonly})
 
 
-FILESYSTEM = Device(
+FILESYSTEM = ElementRow(
     "filesystem",
     choose=_choice,
     drivers={

@@ -6,7 +6,7 @@ from mdtool.guest.convert import positive
 from mdtool.guest.elements.rom import ROM, ROM_HOST, without_rom
 from mdtool.guest.host import by_libvirt, carried, idle
 from mdtool.guest.model import Wanted
-from mdtool.guest.table import Context, Device, Prop, virtio
+from mdtool.guest.table import ElementContext, ElementRow, Prop, virtio
 from mdtool.machine.values import integer, uuid_from_text
 from mdtool.records import replace
 
@@ -21,7 +21,7 @@ DRIVERS = {
 }
 
 
-def _choice(context: Context) -> str:
+def _choice(context: ElementContext) -> str:
     kind = context.get("@type")
     if context.get("@mode") == "capabilities":
         return f"capabilities/{kind}"
@@ -30,7 +30,7 @@ def _choice(context: Context) -> str:
     return f"{kind}/{context.get('@model') or 'vfio-pci'}" if kind == "mdev" else kind
 
 
-def source_of(context: Context) -> str:
+def source_of(context: ElementContext) -> str:
     """What stays of the host's device, in one word: an address, a vendor and product, a uuid, a name.
 
     >>> # <source><address domain='0' bus='6' slot='0x12' function='5'/></source>  ->  0000:06:12.5
@@ -64,7 +64,7 @@ def source_of(context: Context) -> str:
         return ""
 
 
-def _shape(context: Context, wanted: Wanted) -> Wanted:
+def _shape(context: ElementContext, wanted: Wanted) -> Wanted:
     wanted = without_rom(context, wanted)
     kind = context.get("@type")
     source = source_of(context)
@@ -74,7 +74,7 @@ def _shape(context: Context, wanted: Wanted) -> Wanted:
         if context.get("@ramfb") == "on":
             properties["ramfb"] = True
             wanted = replace(wanted, driver="vfio-pci-nohotplug")
-    if kind == "pci" and wanted.spot is not None and wanted.spot.type == "unassigned":
+    if kind == "pci" and wanted.address is not None and wanted.address.type == "unassigned":
         wanted = replace(wanted, driver="")  # kept for the guest, and not in it
     if kind == "pci" and context.get("teaming/@type") == "transient":
         properties["failover_pair_id"] = context.get("teaming/@persistent")
@@ -86,7 +86,7 @@ def _shape(context: Context, wanted: Wanted) -> Wanted:
     )
 
 
-HOSTDEV = Device(
+HOSTDEV = ElementRow(
     "hostdev",
     choose=_choice,
     drivers=DRIVERS,

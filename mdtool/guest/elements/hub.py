@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from mdtool.guest.table import Device
+from mdtool.guest.table import ElementRow
 
-HUB = Device("hub", choose="@type", drivers={"usb": "usb-hub"}, alias="hub")
+HUB = ElementRow("hub", choose="@type", drivers={"usb": "usb-hub"}, alias="hub")

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from mdtool.guest.host import HostRow, by_libvirt, carried, idle
-from mdtool.guest.table import Device
+from mdtool.guest.table import ElementRow
 
 
-def no_device(tag: str, host: HostRow, **others: HostRow) -> Device:
+def no_device(tag: str, host: HostRow, **others: HostRow) -> ElementRow:
     """``others``: attributes that somebody else carries out."""
     sides = {"*": host, tag: host, **{f"@{name}": side for name, side in others.items()}}
-    return Device(tag, drivers={"": ""}, host=sides, shape=lambda _context, _wanted: None)
+    return ElementRow(tag, drivers={"": ""}, host=sides, shape=lambda _context, _wanted: None)
 
 
 NOTHING = (

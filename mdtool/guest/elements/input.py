@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from mdtool.guest.host import carried
 from mdtool.guest.model import Wanted
-from mdtool.guest.table import VIRTIO, Context, Device
+from mdtool.guest.table import VIRTIO, ElementContext, ElementRow
 from mdtool.records import replace
 
 
-def default_bus(context: Context) -> str:
+def default_bus(context: ElementContext) -> str:
     """The bus that libvirt takes: PS/2 for the mouse and the keyboard of an x86 machine, USB for everything else."""
     guest, kind = context.guest, context.get("@type")
     if kind in ("passthrough", "evdev"):
@@ -18,19 +18,19 @@ def default_bus(context: Context) -> str:
     return "ps2" if kind in ("mouse", "keyboard") and guest.is_x86 else "usb"
 
 
-def _choice(context: Context) -> str:
+def _choice(context: ElementContext) -> str:
     kind = context.get("@type")
     return kind if kind == "evdev" else f"{context.get('@bus') or default_bus(context)}/{kind}"
 
 
-def _shape(context: Context, wanted: Wanted) -> Wanted | None:
+def _shape(context: ElementContext, wanted: Wanted) -> Wanted | None:
     bus, _, kind = wanted.facts["choice"].partition("/")
     if bus == "evdev":
         return None
     return replace(wanted, facts={**wanted.facts, "bus": bus, "type": kind})
 
 
-INPUT = Device(
+INPUT = ElementRow(
     "input",
     choose=_choice,
     drivers={

@@ -6,10 +6,10 @@ import re
 
 from mdtool.guest.convert import number, positive, switch
 from mdtool.guest.elements.rom import ROM, ROM_HOST, without_rom
-from mdtool.guest.engine import spot_from_element, virtio_transport
+from mdtool.guest.engine import address_from_element, virtio_transport
 from mdtool.guest.host import by_libvirt, carried, idle
 from mdtool.guest.model import Wanted
-from mdtool.guest.table import VIRTIO, Context, Device, Prop, virtio
+from mdtool.guest.table import VIRTIO, ElementContext, ElementRow, Prop, virtio
 from mdtool.records import replace
 
 #: Models that are QEMU types under their own names.
@@ -36,7 +36,7 @@ def mac(value: str) -> str:
     return ":".join(parts)
 
 
-def default_model(context: Context) -> str:
+def default_model(context: ElementContext) -> str:
     """The model that libvirt takes where the XML names none."""
     guest = context.guest
     if context.get("@type") == "vdpa":
@@ -46,12 +46,12 @@ def default_model(context: Context) -> str:
     return "virtio" if guest.arch.startswith(("s390", "riscv")) else "rtl8139"
 
 
-def drivers(context: Context) -> dict[str, str]:
+def drivers(context: ElementContext) -> dict[str, str]:
     """Model -> driver.  libvirt hands a model that it does not know to QEMU as it stands."""
     known = {**{model: model for model in PLAIN}, **virtio("virtio-net"), "hostdev": "vfio-pci"}
     guest = context.guest
     if guest.is_arm and not guest.is_virt:
-        on_bus = virtio("virtio-net") if virtio_transport(guest, spot_from_element(context)) == "mmio" else {}
+        on_bus = virtio("virtio-net") if virtio_transport(guest, address_from_element(context)) == "mmio" else {}
         has_pci = guest.machine == "versatilepb"
         known |= dict.fromkeys(BOARD if has_pci else known.keys() - on_bus.keys() - {"hostdev"} | set(BOARD), "")
     elif guest.family is None:  # another board
@@ -67,7 +67,7 @@ def drivers(context: Context) -> dict[str, str]:
     return known
 
 
-def made_up_mac(context: Context) -> str:
+def made_up_mac(context: ElementContext) -> str:
     """An address for an interface without one: the same one for the same guest and place, in QEMU's range.
 
     libvirt draws a random one when a guest is defined, and writes it into the XML.
@@ -78,13 +78,13 @@ def made_up_mac(context: Context) -> str:
     return ":".join(("52:54:00", *(f"{byte:02x}" for byte in sha256(key).digest()[:3])))
 
 
-def _choice(context: Context) -> str:
+def _choice(context: ElementContext) -> str:
     if context.get("@type") == "hostdev":
         return "hostdev"
     return context.get("model/@type") or default_model(context)
 
 
-def _shape(context: Context, wanted: Wanted) -> Wanted:
+def _shape(context: ElementContext, wanted: Wanted) -> Wanted:
     wanted = without_rom(context, wanted)
     properties = dict(wanted.properties)
     if wanted.facts["choice"] == "hostdev":
@@ -103,7 +103,7 @@ def _shape(context: Context, wanted: Wanted) -> Wanted:
     return replace(wanted, properties=properties, origin=origin, identifying=frozenset({"mac"}))
 
 
-INTERFACE = Device(
+INTERFACE = ElementRow(
     "interface",
     choose=_choice,
     reads=("model/@type", "driver/@queues", "rom/@enabled", "teaming/@type"),

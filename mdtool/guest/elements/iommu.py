@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from mdtool.guest.convert import auto, number, switch
-from mdtool.guest.model import Spot, Wanted
-from mdtool.guest.table import Context, Device, Prop
+from mdtool.guest.model import Address, Wanted
+from mdtool.guest.table import ElementContext, ElementRow, Prop
 from mdtool.machine.values import decimal
 from mdtool.records import replace
 
@@ -15,14 +15,14 @@ _AMD = ("amd-iommu",)
 _SMMU = ("arm-smmuv3",)  # of one bus; the machine's own over pcie.0 is a switch of the machine
 
 
-def _choice(context: Context) -> str:
+def _choice(context: ElementContext) -> str:
     model = context.get("@model")
     return f"{model}/bus" if model == "smmuv3" and context.get("driver/@pciBus") else model
 
 
-def _shape(context: Context, wanted: Wanted) -> Wanted:
+def _shape(context: ElementContext, wanted: Wanted) -> Wanted:
     if wanted.driver == "amd-iommu":  # a place is that of the PCI function that it brings: see pci_function
-        return replace(wanted, spot=None, facts={**wanted.facts, "place": wanted.spot})
+        return replace(wanted, address=None, facts={**wanted.facts, "place": wanted.address})
     if wanted.driver == "arm-smmuv3":
         return replace(wanted, origin=f"{wanted.kind}/smmuv3/{wanted.facts.get('bus', '')}")
     if wanted.driver == "virtio-iommu" and (granule := _granule(context)):
@@ -30,7 +30,7 @@ def _shape(context: Context, wanted: Wanted) -> Wanted:
     return wanted
 
 
-def _granule(context: Context) -> str:
+def _granule(context: ElementContext) -> str:
     """``64k`` or ``host``; "" where the XML does not say."""
     if context.get("driver/granule/@mode") == "host":
         return "host"
@@ -42,14 +42,14 @@ def _granule(context: Context) -> str:
     return f"{size}{units.get(unit, 'k')}" if size else ""
 
 
-def pci_function(_: Context, iommu: Wanted) -> Iterator[Wanted]:
+def pci_function(_: ElementContext, iommu: Wanted) -> Iterator[Wanted]:
     """The PCI function that amd-iommu makes itself, in the first slot that is free then: no other device gets that one."""
     if iommu.driver == "amd-iommu":
-        place: Spot | None = iommu.facts["place"]
-        yield Wanted("iommu", "", "iommu/amd/pci", spot=place, facts={"choice": "amd"}, element=iommu.element)
+        place: Address | None = iommu.facts["place"]
+        yield Wanted("iommu", "", "iommu/amd/pci", address=place, facts={"choice": "amd"}, element=iommu.element)
 
 
-IOMMU = Device(
+IOMMU = ElementRow(
     "iommu",
     choose=_choice,
     drivers={

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from mdtool.guest.convert import number, switch
-from mdtool.guest.table import VIRTIO, Device, Prop, virtio
+from mdtool.guest.table import VIRTIO, ElementRow, Prop, virtio
 from mdtool.records import replace
 
-MEMBALLOON = Device(
+MEMBALLOON = ElementRow(
     "memballoon",
     choose="@model",
     drivers={**virtio("virtio-balloon"), "none": ""},

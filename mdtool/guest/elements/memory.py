@@ -9,7 +9,7 @@ from typing import Any
 from mdtool.guest.convert import number, switch
 from mdtool.guest.host import carried, idle
 from mdtool.guest.model import Wanted
-from mdtool.guest.table import VIRTIO, Context, Device, Prop
+from mdtool.guest.table import VIRTIO, ElementContext, ElementRow, Prop
 from mdtool.machine.values import uuid_from_text
 from mdtool.records import replace
 
@@ -19,7 +19,7 @@ UNITS: Mapping[str, int] = {
 }  # fmt: skip
 
 
-def size(context: Context, path: str) -> int | None:
+def size(context: ElementContext, path: str) -> int | None:
     """A size in bytes; libvirt's unit is KiB where the XML names none."""
     value = context.get(path)
     unit = context.get(f"{path}/@unit") or "KiB"
@@ -31,7 +31,7 @@ def size(context: Context, path: str) -> int | None:
     return int(value) * UNITS[unit]
 
 
-def _shape(context: Context, wanted: Wanted) -> Wanted | None:
+def _shape(context: ElementContext, wanted: Wanted) -> Wanted | None:
     model = wanted.facts["choice"]
     if not wanted.driver:
         return None  # enclave memory belongs to the machine
@@ -42,8 +42,8 @@ def _shape(context: Context, wanted: Wanted) -> Wanted | None:
         "label-size": size(context, "target/label/size") if model == "nvdimm" else None,
     }
     properties |= {name: value for name, value in sizes.items() if value is not None}
-    if wanted.spot is not None and wanted.spot.type == "dimm" and "base" in wanted.spot.numbers:
-        properties["addr"] = wanted.spot["base"]
+    if wanted.address is not None and wanted.address.type == "dimm" and "base" in wanted.address.numbers:
+        properties["addr"] = wanted.address["base"]
     if model == "nvdimm" and context.element.first("target/readonly") is not None:
         properties["unarmed"] = True
     if "node" in properties and model == "virtio-pmem":
@@ -53,7 +53,7 @@ def _shape(context: Context, wanted: Wanted) -> Wanted | None:
     return replace(wanted, origin=f"{wanted.kind}/{model}/{whole}", properties=properties, facts=facts)
 
 
-MEMORY = Device(
+MEMORY = ElementRow(
     "memory",
     choose="@model",
     drivers={

@@ -9,7 +9,7 @@ from itertools import pairwise
 
 from mdtool.errors import InputError
 from mdtool.guest.engine import with_host_side
-from mdtool.guest.model import Guest, Spot, Wanted
+from mdtool.guest.model import Address, Guest, Wanted
 from mdtool.guest.xml import Element
 from mdtool.machine.machines import FAMILIES
 from mdtool.machine.tree import Properties, Value
@@ -55,7 +55,7 @@ def _generation(guest: Guest) -> str:
 
 def _check_root(guest: Guest, wanted: Wanted) -> None:
     """Refuse the PCI bus 0 of another machine: QEMU finds no such bus, unless a device has that name."""
-    bus = str(wanted.spot["on"] if wanted.spot and wanted.spot.type == "qemu" else wanted.facts.get("bus", ""))
+    bus = str(wanted.address["on"] if wanted.address and wanted.address.type == "qemu" else wanted.facts.get("bus", ""))
     root = guest.family.root_bus if guest.family is not None else ""
     if bus in ("", root) or not root or bus not in {row.root_bus for row in FAMILIES}:
         return
@@ -81,17 +81,17 @@ def _from_argument(element: Element) -> Wanted:
     if "multifunction" in bag:  # which is read of a place as well
         bag["multifunction"] = is_on(bag["multifunction"])
     place: dict[str, Value] = {name: bag.pop(name) for name in ("bus", "addr") if name in bag}
-    spot = Spot("none")
+    address = Address("none")
     match = _ADDR.fullmatch(str(place.get("addr", "")).lower())
     if "bus" in place and match:
-        spot, place = Spot("qemu", {"on": str(place["bus"]), "at": f"{int(match[1], 16):02x}.{match[2] or 0}"}), {}
+        address, place = Address("qemu", {"on": str(place["bus"]), "at": f"{int(match[1], 16):02x}.{match[2] or 0}"}), {}
     wanted = Wanted(
         "commandline",
         driver,
         f"commandline/{id or driver}",
         identities=(f"alias/{id}",) if id else (),
         id=id,
-        spot=spot,
+        address=address,
         properties=bag,
         facts=place,
         element=element,

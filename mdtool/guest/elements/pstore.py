@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from mdtool.guest.host import carried
-from mdtool.guest.table import Device
+from mdtool.guest.table import ElementRow
 
-PSTORE = Device(
+PSTORE = ElementRow(
     "pstore",
     choose="@backend",
     drivers={"acpi-erst": "acpi-erst"},

@@ -8,7 +8,7 @@ from mdtool.errors import InputError
 from mdtool.guest.convert import number, positive
 from mdtool.guest.elements.character import SOURCE
 from mdtool.guest.model import Wanted
-from mdtool.guest.table import Context, Device, Prop
+from mdtool.guest.table import ElementContext, ElementRow, Prop
 from mdtool.guest.xml import Element
 from mdtool.records import replace
 
@@ -33,7 +33,7 @@ def filter_rule(element: Element) -> str:
     return ":".join([code("class", 2), code("vendor", 4), code("product", 4), version, allow])
 
 
-def _shape(context: Context, wanted: Wanted) -> Wanted:
+def _shape(context: ElementContext, wanted: Wanted) -> Wanted:
     rules = []
     for element in (rule for holder in context.by_tag.get("redirfilter", ()) for rule in holder.all("usbdev")):
         try:
@@ -50,7 +50,7 @@ def _shape(context: Context, wanted: Wanted) -> Wanted:
     return replace(wanted, properties={"filter": "|".join(rules), **wanted.properties}) if rules else wanted
 
 
-REDIRDEV = Device(
+REDIRDEV = ElementRow(
     "redirdev",
     choose="@bus",
     absent="usb",
@@ -62,7 +62,7 @@ REDIRDEV = Device(
     shape=_shape,
 )
 
-REDIRFILTER = Device(
+REDIRFILTER = ElementRow(
     "redirfilter",
     drivers={"": ""},
     reads=("usbdev/*",),

@@ -6,17 +6,17 @@ from mdtool.guest.convert import number
 from mdtool.guest.elements.character import SOURCE
 from mdtool.guest.host import carried
 from mdtool.guest.model import Wanted
-from mdtool.guest.table import VIRTIO, Context, Device, Prop, virtio
+from mdtool.guest.table import VIRTIO, ElementContext, ElementRow, Prop, virtio
 from mdtool.records import replace
 
 
-def _shape(_: Context, wanted: Wanted) -> Wanted:
+def _shape(_: ElementContext, wanted: Wanted) -> Wanted:
     if "max-bytes" in wanted.properties:  # a rate without a period is one a second
         return replace(wanted, properties={"period": 1000, **wanted.properties})
     return wanted
 
 
-RNG = Device(
+RNG = ElementRow(
     "rng",
     choose="@model",
     drivers=virtio("virtio-rng"),

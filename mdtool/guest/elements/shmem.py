@@ -5,18 +5,18 @@ from __future__ import annotations
 from mdtool.guest.convert import number, switch, word
 from mdtool.guest.host import carried
 from mdtool.guest.model import Wanted
-from mdtool.guest.table import Context, Device, Prop
+from mdtool.guest.table import ElementContext, ElementRow, Prop
 from mdtool.records import replace
 
 
-def _shape(_: Context, wanted: Wanted) -> Wanted:
+def _shape(_: ElementContext, wanted: Wanted) -> Wanted:
     """With a server interrupts come by ioeventfd, unless the XML says otherwise."""
     if wanted.driver != "ivshmem-doorbell":
         return wanted
     return replace(wanted, properties={"ioeventfd": True, **wanted.properties})
 
 
-SHMEM = Device(
+SHMEM = ElementRow(
     "shmem",
     choose="model/@type",
     absent="ivshmem-plain",

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from mdtool.guest.elements.character import SOURCE
 from mdtool.guest.model import Wanted
-from mdtool.guest.table import Context, Device
+from mdtool.guest.table import ElementContext, ElementRow
 from mdtool.records import replace
 
 DEFAULT_DATABASE = "/etc/pki/nssdb"
 
 
-def _shape(context: Context, wanted: Wanted) -> Wanted:
+def _shape(context: ElementContext, wanted: Wanted) -> Wanted:
     mode = wanted.facts["choice"]
     properties = dict(wanted.properties)
     if mode == "host":
@@ -24,7 +24,7 @@ def _shape(context: Context, wanted: Wanted) -> Wanted:
     return replace(wanted, properties=properties, facts={**wanted.facts, "mode": mode})
 
 
-SMARTCARD = Device(
+SMARTCARD = ElementRow(
     "smartcard",
     choose="@mode",
     drivers={

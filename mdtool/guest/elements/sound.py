@@ -8,12 +8,12 @@ from mdtool.guest.convert import number, switch
 from mdtool.guest.engine import part_of
 from mdtool.guest.host import carried
 from mdtool.guest.model import Wanted
-from mdtool.guest.table import VIRTIO, Context, Device, Prop
+from mdtool.guest.table import VIRTIO, ElementContext, ElementRow, Prop
 from mdtool.records import replace
 
 CODECS = {"duplex": "hda-duplex", "micro": "hda-micro", "output": "hda-output"}
 
-CODEC = Device(
+CODEC = ElementRow(
     "codec",
     choose="@type",
     drivers=CODECS,
@@ -25,22 +25,22 @@ HDA = ("ich6", "ich9")
 DEFAULT_CODEC = "duplex"
 
 
-def default_codec(context: Context, sound: Wanted) -> Iterator[Wanted]:
+def default_codec(context: ElementContext, sound: Wanted) -> Iterator[Wanted]:
     """The codec that libvirt adds to an HDA card whose XML has none."""
     if sound.facts["choice"] in HDA and context.element.first("codec") is None:
         codec = Wanted("codec", CODECS[DEFAULT_CODEC], "", alias="codec", facts={"choice": DEFAULT_CODEC})
         yield part_of(sound, codec, "codec", 0)
 
 
-def _shape(_: Context, wanted: Wanted) -> Wanted:
+def _shape(_: ElementContext, wanted: Wanted) -> Wanted:
     """A SoundBlaster's port and interrupt are its address."""
-    if wanted.driver != "sb16" or wanted.spot is None:
+    if wanted.driver != "sb16" or wanted.address is None:
         return wanted
-    place = {name: value for name, value in wanted.spot.numbers.items() if name in ("iobase", "irq")}
+    place = {name: value for name, value in wanted.address.numbers.items() if name in ("iobase", "irq")}
     return replace(wanted, properties={**wanted.properties, **place})
 
 
-SOUND = Device(
+SOUND = ElementRow(
     "sound",
     choose="@model",
     drivers={

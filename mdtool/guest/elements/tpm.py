@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from mdtool.guest.elements.character import SOURCE
 from mdtool.guest.host import by_libvirt, carried, idle
-from mdtool.guest.table import Context, Device
+from mdtool.guest.table import ElementContext, ElementRow
 
 
-def default_model(context: Context) -> str:
+def default_model(context: ElementContext) -> str:
     return "tpm-spapr" if context.guest.is_ppc else "tpm-tis"
 
 
-def drivers(context: Context) -> dict[str, str]:
+def drivers(context: ElementContext) -> dict[str, str]:
     """ARM machines have the module on the system bus, where QEMU calls it tpm-tis-device."""
     tis = "tpm-tis" if context.guest.is_x86 else "tpm-tis-device"
     return {"tpm-tis": tis, "tpm-crb": "tpm-crb", "tpm-spapr": "tpm-spapr", "spapr-tpm-proxy": "spapr-tpm-proxy"}
 
 
-TPM = Device(
+TPM = ElementRow(
     "tpm",
     choose="@model",
     absent=default_model,

@@ -6,7 +6,7 @@ from mdtool.errors import choices
 from mdtool.guest.convert import number, switch
 from mdtool.guest.host import by_libvirt, idle
 from mdtool.guest.model import Wanted
-from mdtool.guest.table import VIRTIO, Context, Device, Prop
+from mdtool.guest.table import VIRTIO, ElementContext, ElementRow, Prop
 from mdtool.records import replace
 
 #: Where the first virtio card is ``virtio-vga``: libvirt asks QEMU whether it has that type, and these have.
@@ -30,7 +30,7 @@ DEFAULT_VRAM = 16 * MIB
 QXL = 64 * MIB
 
 
-def default_model(context: Context) -> str:
+def default_model(context: ElementContext) -> str:
     """The model that libvirt takes where the XML names none (``<video/>``); SPICE does not make it QXL."""
     guest = context.guest
     if guest.is_s390 or guest.is_virt:
@@ -38,7 +38,7 @@ def default_model(context: Context) -> str:
     return "vga" if guest.is_ppc else "cirrus"
 
 
-def _shape(context: Context, wanted: Wanted) -> Wanted:
+def _shape(context: ElementContext, wanted: Wanted) -> Wanted:
     model, primary = wanted.facts["choice"], bool(context.numbered.get("primary"))
     driver = wanted.driver
     transport = wanted.facts.get("transport", "pci")
@@ -64,7 +64,7 @@ _FRONT_ENDS = (
 )  # fmt: skip
 
 
-def _front_end(context: Context, *, primary: bool) -> str:
+def _front_end(context: ElementContext, *, primary: bool) -> str:
     """The card that the XML names, "" where it names none."""
     name = context.get("model/@device")
     if name and name not in _FRONT_ENDS:
@@ -79,7 +79,7 @@ def _front_end(context: Context, *, primary: bool) -> str:
 _ENDINGS = {"pci": "pci", "ccw": "ccw", "mmio": "device"}
 
 
-def _memory(context: Context, model: str, driver: str) -> dict[str, int]:
+def _memory(context: ElementContext, model: str, driver: str) -> dict[str, int]:
     """Video memory as QEMU's types take it, and libvirt's sizes where the XML has none."""
 
     def kib(name: str, absent: int) -> int:
@@ -106,7 +106,7 @@ def _memory(context: Context, model: str, driver: str) -> dict[str, int]:
 
 _SIZED = ("VGA", "qxl*", "virtio-*", "vhost-user-*", "bochs-display")
 
-VIDEO = Device(
+VIDEO = ElementRow(
     "video",
     choose="model/@type",
     absent=default_model,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mdtool.guest.convert import number
 from mdtool.guest.model import Wanted
-from mdtool.guest.table import VIRTIO, Context, Device, Prop, virtio
+from mdtool.guest.table import VIRTIO, ElementContext, ElementRow, Prop, virtio
 from mdtool.machine.tree import Value
 from mdtool.records import replace
 
@@ -17,13 +17,13 @@ def guest_number(value: str) -> Value:
     return found
 
 
-def _shape(context: Context, wanted: Wanted) -> Wanted:
+def _shape(context: ElementContext, wanted: Wanted) -> Wanted:
     """``auto='yes'`` is a number that the host finds when the guest starts: 0 until then."""
     guest_cid = 0 if context.get("cid/@auto") == "yes" else wanted.properties.get("guest-cid", 0)
     return replace(wanted, properties={**wanted.properties, "guest-cid": guest_cid})
 
 
-VSOCK = Device(
+VSOCK = ElementRow(
     "vsock",
     choose="@model",
     absent="virtio",

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from mdtool.guest.host import carried
-from mdtool.guest.table import Device
+from mdtool.guest.table import ElementRow
 
-WATCHDOG = Device(
+WATCHDOG = ElementRow(
     "watchdog",
     choose="@model",
     drivers={"i6300esb": "i6300esb", "ib700": "ib700", "diag288": "diag288", "itco": ""},

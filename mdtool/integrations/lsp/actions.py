@@ -6,14 +6,14 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from mdtool.errors import MdtoolError
-from mdtool.integrations.lsp.analysis import Pair
+from mdtool.integrations.lsp.analysis import SourcePair
 from mdtool.machine.edit import rewritten
 from mdtool.machine.tree import Tree
 from mdtool.reconcile import Options, reconcile
 from mdtool.review.fix import fixes
 
 
-class Action(NamedTuple):
+class CodeAction(NamedTuple):
     """``title`` for the menu, the whole ``text`` of ``file`` after it, and the finding that it mends (None for none)."""
 
     title: str
@@ -23,16 +23,16 @@ class Action(NamedTuple):
     preferred: bool = False
 
 
-def actions(pair: Pair, file: str, first: int, last: int) -> list[Action]:
+def actions(pair: SourcePair, file: str, first: int, last: int) -> list[CodeAction]:
     """What can be done about the findings on lines ``first`` to ``last`` (from 1) of ``file``."""
-    found: list[Action] = []
+    found: list[CodeAction] = []
     for error in pair.findings:
         if error.at is not None and error.at.file == file and first <= error.at.line <= last:
             found += _mending(pair, error)
     return found
 
 
-def _mending(pair: Pair, error: MdtoolError) -> Iterator[Action]:
+def _mending(pair: SourcePair, error: MdtoolError) -> Iterator[CodeAction]:
     assert error.at is not None
     if error.rule in ("not-reconciled", "property-conflict"):
         yield from _reconciled(pair, error)
@@ -42,7 +42,7 @@ def _mending(pair: Pair, error: MdtoolError) -> Iterator[Action]:
             yield _action(pair, fix.title[0].upper() + fix.title[1:], fix.tree, error, preferred=count == 0)
 
 
-def _reconciled(pair: Pair, error: MdtoolError) -> Iterator[Action]:
+def _reconciled(pair: SourcePair, error: MdtoolError) -> Iterator[CodeAction]:
     if pair.guest is None or pair.tree is None or pair.document is None:
         return
     seen = {pair.document.text}
@@ -58,6 +58,6 @@ def _reconciled(pair: Pair, error: MdtoolError) -> Iterator[Action]:
             yield action
 
 
-def _action(pair: Pair, title: str, tree: Tree, error: MdtoolError, *, preferred: bool = False) -> Action:
+def _action(pair: SourcePair, title: str, tree: Tree, error: MdtoolError, *, preferred: bool = False) -> CodeAction:
     assert pair.document is not None
-    return Action(title, pair.document.file, rewritten(pair.document, tree), error, preferred)
+    return CodeAction(title, pair.document.file, rewritten(pair.document, tree), error, preferred)

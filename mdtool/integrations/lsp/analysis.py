@@ -29,7 +29,7 @@ class Source(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Pair:
+class SourcePair:
     """A description and its guest XML, either of which may be missing or unreadable.
 
     ``findings`` are errors and warnings of both, each with a position in one of them; ``where`` has the positions of
@@ -78,7 +78,7 @@ class Pair:
         return max(around, key=lambda one: one.element.span[0] if one.element else 0, default=None)
 
 
-def paired(description: Source | None, xml: Source | None, knowledge: Knowledge | None = None) -> Pair:
+def paired(description: Source | None, xml: Source | None, knowledge: Knowledge | None = None) -> SourcePair:
     """Read both and hold them against each other; what cannot be read is among the findings."""
     report = Report()
     document, guest, wanted, result = None, None, [], None
@@ -101,7 +101,7 @@ def paired(description: Source | None, xml: Source | None, knowledge: Knowledge 
         findings += _steps(result.plan, description.file, where)
     fallback = description or xml
     placed = tuple(_placed(error, fallback.file if fallback else "") for error in findings)
-    return Pair(description, xml, document, guest, result, placed, knowledge, tuple(wanted), where)
+    return SourcePair(description, xml, document, guest, result, placed, knowledge, tuple(wanted), where)
 
 
 def _flat(errors: Iterable[MdtoolError]) -> Iterator[MdtoolError]:

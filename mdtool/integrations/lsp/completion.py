@@ -7,7 +7,7 @@ from typing import Any
 
 from mdtool.guest.elements import ROWS
 from mdtool.guest.spelling import values_at
-from mdtool.integrations.lsp.analysis import Pair
+from mdtool.integrations.lsp.analysis import SourcePair
 from mdtool.integrations.lsp.cursor import ITEM, Cursor
 from mdtool.machine import facts
 from mdtool.machine.buses.kinds import KNOWN_BUSES, homes
@@ -25,7 +25,7 @@ MOST = 200  # items of one list
 
 
 @dataclass(frozen=True, slots=True)
-class Item:
+class Completion:
     """One thing to insert: ``detail`` beside it in the list, ``documentation`` below."""
 
     label: str
@@ -35,33 +35,33 @@ class Item:
     documentation: str = ""
 
 
-def completions(pair: Pair, tree: Tree | None, cursor: Cursor) -> list[Item]:
+def completions(pair: SourcePair, tree: Tree | None, cursor: Cursor) -> list[Completion]:
     """What can stand at the cursor; ``tree`` is the last one that could be read, since a text being typed often cannot."""
     found = list(_items(pair, tree or Tree(), cursor))
     found = [item for item in found if cursor.word.lower() in item.label.lower()]
     return found[:MOST]
 
 
-def _items(pair: Pair, tree: Tree, cursor: Cursor) -> Iterator[Item]:
+def _items(pair: SourcePair, tree: Tree, cursor: Cursor) -> Iterator[Completion]:
     if cursor.inside == "properties":
         yield from _properties(pair, tree, cursor)
     elif cursor.inside == "" and cursor.key == "driver":
         yield from _drivers(pair, tree, cursor)
     elif cursor.inside == "" and cursor.key == "address":
         for address in free_addresses(tree, cursor.bus or "", (cursor.node or {}).get("driver", "")):
-            yield Item(address, scalar(address), "address", f"free on {cursor.bus}")
+            yield Completion(address, scalar(address), "address", f"free on {cursor.bus}")
     elif cursor.key == "bus":
         yield from _buses(tree)
     else:
         yield from _from_schema(cursor)
 
 
-def _drivers(pair: Pair, tree: Tree, cursor: Cursor) -> Iterator[Item]:
+def _drivers(pair: SourcePair, tree: Tree, cursor: Cursor) -> Iterator[Completion]:
     bus = tree.all_buses.get(cursor.bus or "")
     known = pair.knowledge.drivers.values() if pair.knowledge is not None else ()
     for driver in sorted(known, key=lambda one: natural(one.name)):
         if driver.creatable and _fits(driver, bus):
-            yield Item(driver.name, driver.name, "driver", driver.bus or "", driver.description or "")
+            yield Completion(driver.name, driver.name, "driver", driver.bus or "", driver.description or "")
 
 
 def _fits(driver: Driver, bus: Bus | None) -> bool:
@@ -71,7 +71,7 @@ def _fits(driver: Driver, bus: Bus | None) -> bool:
     return bus.type in kinds if kinds else bus.type not in KNOWN_BUSES
 
 
-def _properties(pair: Pair, tree: Tree, cursor: Cursor) -> Iterator[Item]:
+def _properties(pair: SourcePair, tree: Tree, cursor: Cursor) -> Iterator[Completion]:
     name = (cursor.node or {}).get("driver", "")
     driver = pair.knowledge.driver(name) if pair.knowledge is not None else None
     known = driver.properties if driver is not None and driver.properties is not None else {}
@@ -80,33 +80,33 @@ def _properties(pair: Pair, tree: Tree, cursor: Cursor) -> Iterator[Item]:
             yield from _buses(tree, "usb-bus")
         elif (one := known.get(cursor.key)) is not None:
             for word in ["true", "false"] if one.type == "bool" else facts.words_of(one):
-                yield Item(word, word if one.type == "bool" else scalar(word), "value", one.type)
+                yield Completion(word, word if one.type == "bool" else scalar(word), "value", one.type)
         return
     given = cursor.fields[-1]
     for name, one in sorted(known.items(), key=lambda row: natural(row[0])):
         if name not in given and role(driver.name if driver else "", name) != "host":
             default = "" if one.default is None else f", default {plain(one.default)}"
-            yield Item(name, f"{name}: ", "property", f"{one.type}{default}", one.description or "")
+            yield Completion(name, f"{name}: ", "property", f"{one.type}{default}", one.description or "")
 
 
-def _buses(tree: Tree, type_: str | None = None) -> Iterator[Item]:
+def _buses(tree: Tree, type_: str | None = None) -> Iterator[Completion]:
     for bus in sorted(tree.all_buses.values(), key=lambda bus: natural(bus.name)):
         if type_ in (None, bus.type):
-            yield Item(bus.name, scalar(bus.name), "bus", bus.type)
+            yield Completion(bus.name, scalar(bus.name), "bus", bus.type)
 
 
-def _from_schema(cursor: Cursor) -> Iterator[Item]:
+def _from_schema(cursor: Cursor) -> Iterator[Completion]:
     """Keys that the schema knows at a path, or the words of an enumeration."""
     schema = schema_at(cursor.path)
     if cursor.key is None:
         for key, one in schema.get("properties", {}).items():
             if key not in cursor.fields[-1]:
-                yield Item(key, f"{key}: ", "key", str(one.get("type", "")), _resolved(one).get("description", ""))
+                yield Completion(key, f"{key}: ", "key", str(one.get("type", "")), _resolved(one).get("description", ""))
         return
     one = _resolved(schema.get("properties", {}).get(cursor.key, {}))
     words = one.get("enum", [one["const"]] if "const" in one else ["true", "false"] if one.get("type") == "boolean" else [])
     for word in words:
-        yield Item(str(word), str(word), "value", "", one.get("description", ""))
+        yield Completion(str(word), str(word), "value", "", one.get("description", ""))
 
 
 def schema_at(path: tuple[str, ...]) -> Mapping[str, Any]:
@@ -133,7 +133,7 @@ _IN_VALUE = pattern(
 _OPEN = pattern(r"<(/?)([\w:.-]+)(?:\s[^<>]*?)?(/?)>")
 
 
-def xml_completions(pair: Pair, text: str, offset: int) -> list[Item]:
+def xml_completions(pair: SourcePair, text: str, offset: int) -> list[Completion]:
     """What may stand inside of an attribute's quotes: models of a device, free addresses, libvirt's values."""
     before = text[:offset]
     found = _IN_VALUE.search(before[before.rfind("<") :]) if "<" in before else None
@@ -152,7 +152,7 @@ def xml_completions(pair: Pair, text: str, offset: int) -> list[Item]:
     else:
         words = sorted(models(open_tags[-1] if open_tags else "", found["tag"], found["name"]))
         words = words or values_at([*open_tags[1:], found["tag"]], found["name"])
-    return [Item(word, word, "value") for word in words if found["word"].lower() in word.lower()][:MOST]
+    return [Completion(word, word, "value") for word in words if found["word"].lower() in word.lower()][:MOST]
 
 
 def models(parent: str, tag: str, attribute: str) -> Iterator[str]:

@@ -16,7 +16,7 @@ _COMMENT = pattern(r"(^|\s)#.*$")
 ITEM = "-"  # stands for an item of a list in a path
 
 
-class Line(NamedTuple):
+class BlockLine(NamedTuple):
     """A line of a block: its indent (that of the key behind a ``- ``), and what it says; ``item`` is that of the dash."""
 
     number: int
@@ -84,7 +84,7 @@ def cursor_at(text: str, line: int, column: int) -> Cursor:
     return _in_flow(Cursor(tuple(path), key, word.strip("'\""), tuple(fields)), word)
 
 
-def _parsed(number: int, row: str) -> Line:
+def _parsed(number: int, row: str) -> BlockLine:
     row = _COMMENT.sub("", row).rstrip()
     found = _LINE.match(row)
     assert found is not None  # every part is optional
@@ -92,18 +92,18 @@ def _parsed(number: int, row: str) -> Line:
     key = found["key"].strip("'\"") if found["key"] else None
     dash = pad if item else None
     value = (found["value"] or "").strip() if key is not None else row[pad:].removeprefix("-").strip()
-    return Line(number, pad + (max(len(item), 2) if item else 0), key, value, dash)
+    return BlockLine(number, pad + (max(len(item), 2) if item else 0), key, value, dash)
 
 
-def _is_blank(line: Line) -> bool:
+def _is_blank(line: BlockLine) -> bool:
     return line.key is None and line.item is None and not line.value
 
 
-def _parents(lines: Sequence[Line], here: Line) -> list[Line]:
+def _parents(lines: Sequence[BlockLine], here: BlockLine) -> list[BlockLine]:
     """The lines that the cursor is below, outermost first; an item of a list is a Line without a key."""
-    found: list[Line] = []
+    found: list[BlockLine] = []
     if here.item is not None:
-        found.append(Line(here.number, here.indent, None, "", here.item))
+        found.append(BlockLine(here.number, here.indent, None, "", here.item))
     limit = here.item if here.item is not None else here.indent
     is_item = here.item is not None
     for line in reversed(lines[: here.number]):
@@ -112,7 +112,7 @@ def _parents(lines: Sequence[Line], here: Line) -> list[Line]:
         if line.item is not None and line.item < limit:
             if line.indent < limit and line.key is not None:
                 found.append(line._replace(item=None))
-            found.append(Line(line.number, line.indent, None, "", line.item))
+            found.append(BlockLine(line.number, line.indent, None, "", line.item))
             limit, is_item = line.item, True
         elif line.item is None and line.key is not None and (line.indent < limit or (is_item and line.indent == limit)):
             found.append(line)
@@ -122,14 +122,14 @@ def _parents(lines: Sequence[Line], here: Line) -> list[Line]:
     return found[::-1]
 
 
-def _child_indent(lines: Sequence[Line], parent: Line, here: Line) -> int:
+def _child_indent(lines: Sequence[BlockLine], parent: BlockLine, here: BlockLine) -> int:
     if parent.key is None:
         return parent.indent
     after = next((line for line in lines[parent.number + 1 :] if not _is_blank(line)), None)
     return after.indent if after is not None and after.indent > parent.indent else here.indent
 
 
-def _fields(lines: Sequence[Line], first: int, indent: int) -> dict[str, str]:
+def _fields(lines: Sequence[BlockLine], first: int, indent: int) -> dict[str, str]:
     """The plain values of the mapping that starts on line ``first`` with its keys at ``indent``."""
     found: dict[str, str] = {}
     for line in lines[first:]:

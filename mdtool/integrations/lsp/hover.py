@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from mdtool.integrations.lsp.analysis import Pair
+from mdtool.integrations.lsp.analysis import SourcePair
 from mdtool.integrations.lsp.completion import schema_at
 from mdtool.integrations.lsp.cursor import Cursor
 from mdtool.machine import facts
@@ -14,7 +14,7 @@ from mdtool.machine.values import plain
 from mdtool.review.diff import diff
 
 
-def hover(pair: Pair, saved: Tree | None, cursor: Cursor, line: int) -> str | None:
+def hover(pair: SourcePair, saved: Tree | None, cursor: Cursor, line: int) -> str | None:
     """What is under the cursor; ``saved`` is the tree of the file on disk, ``line`` counts from 1.  None for nothing."""
     place = pair.place_at(line) if cursor.inside is not None else None
     if place is None:
@@ -27,7 +27,7 @@ def hover(pair: Pair, saved: Tree | None, cursor: Cursor, line: int) -> str | No
     return "\n\n".join([*lines, *changes])
 
 
-def _node(pair: Pair, place: Place) -> Iterator[str]:
+def _node(pair: SourcePair, place: Place) -> Iterator[str]:
     node = place.node
     driver = pair.knowledge.driver(node.driver) if pair.knowledge is not None else None
     yield f"**{place.name}**: `{node.driver}`" + (f", {driver.description}" if driver and driver.description else "")
@@ -50,7 +50,7 @@ def _node(pair: Pair, place: Place) -> Iterator[str]:
         yield f"origin: {node.origin}"
 
 
-def _property(pair: Pair, place: Place, name: str) -> Iterator[str]:
+def _property(pair: SourcePair, place: Place, name: str) -> Iterator[str]:
     driver = pair.knowledge.driver(place.node.driver) if pair.knowledge is not None else None
     known = (driver.properties or {}).get(name) if driver is not None else None
     yield f"**{name}** of {place.name}" + (f": {known.type}" if known is not None else "")
@@ -64,7 +64,7 @@ def _property(pair: Pair, place: Place, name: str) -> Iterator[str]:
         yield f"the guest XML last set `{plain(place.node.applied[name])}`"
 
 
-def _changes(pair: Pair, saved: Tree | None, place: Place) -> Iterator[str]:
+def _changes(pair: SourcePair, saved: Tree | None, place: Place) -> Iterator[str]:
     """What a guest that nobody wanted to change would notice of the edit since the last save."""
     if saved is None or pair.tree is None:
         return

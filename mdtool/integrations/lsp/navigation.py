@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from mdtool.errors import InputError, Position
-from mdtool.integrations.lsp.analysis import Pair
+from mdtool.integrations.lsp.analysis import SourcePair
 from mdtool.machine.tree import Bus, Node, Place
 from mdtool.machine.values import plain
 from mdtool.records import dataclass
@@ -46,7 +46,7 @@ class Symbol:
 # --- definitions and references --------------------------------------------------------------------------------------
 
 
-def definition(pair: Pair, file: str, line: int, column: int) -> list[Span]:
+def definition(pair: SourcePair, file: str, line: int, column: int) -> list[Span]:
     """From a node to its XML element; from the element to the node; from a bus or a pinned name to who it belongs to."""
     if pair.xml is not None and file == pair.xml.file:
         wanted = pair.element_at(line, column)
@@ -67,7 +67,7 @@ def definition(pair: Pair, file: str, line: int, column: int) -> list[Span]:
     return [Span(wanted.position, len(wanted.kind) + 1)] if wanted is not None and wanted.position else []
 
 
-def references(pair: Pair, file: str, line: int, column: int) -> list[Span]:
+def references(pair: SourcePair, file: str, line: int, column: int) -> list[Span]:
     """The node, its line in the pins, its XML element, and whoever names its id or a bus of it."""
     if pair.xml is not None and file == pair.xml.file:
         wanted = pair.element_at(line, column)
@@ -97,7 +97,7 @@ def word_at(text: str, line: int, column: int) -> str:
 # --- renaming --------------------------------------------------------------------------------------------------------
 
 
-def renamed(pair: Pair, line: int, name: str) -> list[Edit]:
+def renamed(pair: SourcePair, line: int, name: str) -> list[Edit]:
     """The edits that give the node on ``line`` another id, in the tree, the pins and whoever names it.
 
     Raises InputError where the name is none that QEMU takes, where another node has it, or where the node has no id.
@@ -112,7 +112,7 @@ def renamed(pair: Pair, line: int, name: str) -> list[Edit]:
     return list(_mentions(pair, place, name))
 
 
-def _mentions(pair: Pair, place: Place, name: str) -> Iterator[Edit]:
+def _mentions(pair: SourcePair, place: Place, name: str) -> Iterator[Edit]:
     """Where a node's id stands, as the edits that would replace it by ``name``."""
     assert pair.document is not None and pair.tree is not None
     old = place.node.id
@@ -149,7 +149,7 @@ def _scalar(text: str, at: Position, old: str, new: str) -> Edit:
     return Edit(Span(at._replace(column=at.column + quoted), len(old)), new)
 
 
-def _in_pins(pair: Pair, old: str, new: str) -> Iterator[Edit]:
+def _in_pins(pair: SourcePair, old: str, new: str) -> Iterator[Edit]:
     assert pair.document is not None
     text, end = pair.document.text, pair.document.end
     for found in re.finditer(rf"(?<=[{{,\s]){re.escape(json.dumps(old))}(?=: )", text[end:]):
@@ -161,7 +161,7 @@ def _in_pins(pair: Pair, old: str, new: str) -> Iterator[Edit]:
 # --- outline ---------------------------------------------------------------------------------------------------------
 
 
-def outline(pair: Pair) -> list[Symbol]:
+def outline(pair: SourcePair) -> list[Symbol]:
     """Sections, then buses with their devices; the pins as one symbol."""
     document, tree = pair.document, pair.tree
     if document is None or tree is None:
@@ -185,13 +185,13 @@ def _ends(starts: Sequence[int], last: int) -> list[int]:
     return [*(start - 1 for start in starts[1:]), last][: len(starts)]
 
 
-def _buses(pair: Pair, buses: tuple[Bus, ...], end: int) -> Iterator[Symbol]:
+def _buses(pair: SourcePair, buses: tuple[Bus, ...], end: int) -> Iterator[Symbol]:
     starts = [at.line if (at := pair.where.get((bus.name, "bus"))) is not None else end for bus in buses]
     for bus, start, last in zip(buses, starts, _ends(starts, end), strict=True):
         yield Symbol(bus.name, bus.type, "bus", start, max(start, last), tuple(_devices(pair, bus.devices, last)))
 
 
-def _devices(pair: Pair, devices: tuple[Node, ...], end: int) -> Iterator[Symbol]:
+def _devices(pair: SourcePair, devices: tuple[Node, ...], end: int) -> Iterator[Symbol]:
     starts = [node.position.line if node.position is not None else end for node in devices]
     for node, start, last in zip(devices, starts, _ends(starts, end), strict=True):
         detail = " ".join(part for part in (node.driver if node.id else "", node.address or "") if part)

@@ -8,7 +8,7 @@ from lsprotocol import types as lsp
 from pygls import uris
 
 from mdtool.errors import MdtoolError, Position
-from mdtool.integrations.lsp.completion import Item
+from mdtool.integrations.lsp.completion import Completion
 from mdtool.integrations.lsp.navigation import Edit, Span, Symbol
 from mdtool.text import pattern
 
@@ -73,7 +73,7 @@ def diagnostic(error: MdtoolError, rows: Sequence[str]) -> lsp.Diagnostic:
     )
 
 
-def completion_item(item: Item) -> lsp.CompletionItem:
+def completion_item(item: Completion) -> lsp.CompletionItem:
     return lsp.CompletionItem(
         label=item.label,
         insert_text=item.insert,

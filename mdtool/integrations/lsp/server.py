@@ -19,7 +19,7 @@ from mdtool import __version__
 from mdtool.errors import InputError, MdtoolError, Position
 from mdtool.integrations.lsp import protocol
 from mdtool.integrations.lsp.actions import actions
-from mdtool.integrations.lsp.analysis import Pair, Source, paired
+from mdtool.integrations.lsp.analysis import Source, SourcePair, paired
 from mdtool.integrations.lsp.completion import completions, xml_completions
 from mdtool.integrations.lsp.cursor import cursor_at
 from mdtool.integrations.lsp.hover import hover
@@ -44,7 +44,7 @@ class Server(LanguageServer):
         self.qemu = qemu
         self.trees: dict[str, Tree] = {}
         self.known: dict[str, Knowledge | None] = {}
-        self.last: tuple[object, Pair] | None = None
+        self.last: tuple[object, SourcePair] | None = None
         self.due: set[str] = set()
 
     # --- texts ---
@@ -66,7 +66,7 @@ class Server(LanguageServer):
                 return Source(file, text)
         return None
 
-    def pair(self, uri: str) -> Pair:
+    def pair(self, uri: str) -> SourcePair:
         """The description and the guest XML beside it, ``web01.yaml`` and ``web01.xml``, of which ``uri`` is one."""
         file = protocol.file_of(uri)
         stem = str(Path(file).with_suffix(""))
@@ -112,11 +112,11 @@ class Server(LanguageServer):
             params = lsp.PublishDiagnosticsParams(uri=protocol.uri_of(source.file), diagnostics=found)
             self.text_document_publish_diagnostics(params)
 
-    def texts(self, pair: Pair) -> dict[str, str]:
+    def texts(self, pair: SourcePair) -> dict[str, str]:
         return {source.file: source.text for source in (pair.description, pair.xml) if source is not None}
 
 
-def _paired(description: Source | None, xml: Source | None, known: Knowledge | None) -> Pair:
+def _paired(description: Source | None, xml: Source | None, known: Knowledge | None) -> SourcePair:
     """``paired``; a fault of mdtool itself is a finding, so that the server lives on and the person knows."""
     try:
         return paired(description, xml, known)
@@ -124,7 +124,7 @@ def _paired(description: Source | None, xml: Source | None, known: Knowledge | N
         source = description or xml
         at = Position(source.file if source is not None else "", 1)
         fault = MdtoolError(f"cannot be checked: {type(error).__name__} in mdtool itself", at=at, rule="internal")
-        return Pair(description, xml, findings=(fault,), knowledge=known)
+        return SourcePair(description, xml, findings=(fault,), knowledge=known)
 
 
 class Where(Protocol):
@@ -136,7 +136,7 @@ class Where(Protocol):
     def position(self) -> lsp.Position: ...
 
 
-def _place(pair: Pair, params: Where) -> tuple[str, int, int]:
+def _place(pair: SourcePair, params: Where) -> tuple[str, int, int]:
     """(file, line, column) from 1."""
     file = protocol.file_of(params.text_document.uri)
     text = next((s.text for s in (pair.description, pair.xml) if s is not None and s.file == file), "")

@@ -58,7 +58,7 @@ def key_names(type_: str) -> tuple[str, ...]:
     return tuple(name for name, number in _KEYED.get(type_, {}).items() if number.key)
 
 
-#: mdtool's own types beside libvirt's: the zpci device of s390x, and a place in QEMU's words (see ``guest.model.Spot``)
+#: mdtool's own types beside libvirt's: the zpci device of s390x, and a place in QEMU's words (see ``guest.model.Address``)
 _KEYED: Mapping[str, Mapping[str, Number]] = {
     **ADDRESSES,
     "zpci": {"uid": Number()},

@@ -11,7 +11,7 @@ from mdtool.text import pattern
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class ControllerPlace:
     """Where a PCI controller is and which it is, as far as its numbers follow from that."""
 
     index: int
@@ -31,14 +31,14 @@ class Target(NamedTuple):
     fact: str
     form: str = "{}"
     name: str = ""
-    absent: Callable[[Place], int | None] = lambda _: None
+    absent: Callable[[ControllerPlace], int | None] = lambda _: None
 
     @property
     def attribute(self) -> str:
         return self.name or self.fact
 
 
-def _index(place: Place) -> int:
+def _index(place: ControllerPlace) -> int:
     return place.index
 
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from mdtool.guest.model import Spot, Wanted
+from mdtool.guest.model import Address, Wanted
 from mdtool.machine.buses.kinds import KINDS, PCI_ADDRESS, Kind, kind_of_bus, kind_of_driver
 from mdtool.machine.buses.pci import targets_of
 from mdtool.machine.buses.providers import NARROW, buses_of, controller_of, libvirt_index
@@ -15,11 +15,11 @@ from mdtool.machine.values import decimal, small_number
 from mdtool.records import dataclass, replace
 
 
-def spot_from_node(bus_name: str, node: Node, tree: Tree) -> Spot | None:
+def address_from_node(bus_name: str, node: Node, tree: Tree) -> Address | None:
     """libvirt's place of a node on a bus; None where libvirt has no word for it.
 
     On a bus of a device that libvirt did not number (of <qemu:commandline>, added by hand) it is of type ``qemu``: bus
-    and address as QEMU has them.  A PCI spot says ``alone`` where function 0 does not announce further functions:
+    and address as QEMU has them.  A PCI address says ``alone`` where function 0 does not announce further functions:
     nothing may be put beside it, since its guest would notice.  A node without a driver stands for an address alone: its
     bus says what kind it is.
     """
@@ -27,7 +27,7 @@ def spot_from_node(bus_name: str, node: Node, tree: Tree) -> Spot | None:
     if provider is None:
         return _on_named_bus(bus_name, node)
     if provider.index is None:
-        return Spot("qemu", {"on": bus_name, "at": node.address}) if node.address is not None else None
+        return Address("qemu", {"on": bus_name, "at": node.address}) if node.address is not None else None
     return _on_controller(provider, provider.index, node)
 
 
@@ -96,11 +96,11 @@ def _index(node: Node, type_: str) -> int | None:
 _ON: Mapping[str, Kind] = {kind.controller: kind for kind in KINDS.values()} | {"ide": KINDS["ide"]}
 
 
-def _on_controller(provider: _Provider, index: int, node: Node) -> Spot | None:
+def _on_controller(provider: _Provider, index: int, node: Node) -> Address | None:
     if provider.type == "pci":
         return _on_pci(index, node)
     if provider.type == "sata":
-        return Spot("drive", {"controller": index, "bus": 0, "target": 0, "unit": provider.bus})
+        return Address("drive", {"controller": index, "bus": 0, "target": 0, "unit": provider.bus})
     if node.address is None or provider.type not in _ON:
         return None
     kind = _ON[provider.type]
@@ -113,10 +113,10 @@ def _on_controller(provider: _Provider, index: int, node: Node) -> Spot | None:
     elif provider.type in ("ide", "fdc"):
         numbers = {"bus": provider.bus, "target": 0, **numbers}
     controller = {"ccw": {}, "usb": {"bus": index}}.get(provider.type, {"controller": index})
-    return Spot(kind.address, {**controller, **numbers})
+    return Address(kind.address, {**controller, **numbers})
 
 
-def _on_pci(index: int, node: Node) -> Spot | None:
+def _on_pci(index: int, node: Node) -> Address | None:
     match = PCI_ADDRESS.match(node.address or "")
     if not match:
         return None
@@ -128,10 +128,10 @@ def _on_pci(index: int, node: Node) -> Spot | None:
         numbers["multifunction"] = False  # somebody said so
     elif numbers["function"] == 0 and node.driver:
         numbers["alone"] = True
-    return Spot("pci", numbers)
+    return Address("pci", numbers)
 
 
-def _on_named_bus(bus_name: str, node: Node) -> Spot | None:
+def _on_named_bus(bus_name: str, node: Node) -> Address | None:
     """The place on a bus that no controller of libvirt's provides."""
     if node.address is None:
         return None
@@ -147,23 +147,25 @@ def _on_named_bus(bus_name: str, node: Node) -> Spot | None:
         return None
     if name == "zpci":
         numbers["fid"] = node.value("fid")
-    return Spot(name, numbers)
+    return Address(name, numbers)
 
 
-def on_root(spot: Spot | None) -> Spot | None:
+def on_root(address: Address | None) -> Address | None:
     """A place in QEMU's words that is one on the root PCI bus, in libvirt's; None for any other."""
     match = (
-        PCI_ADDRESS.match(spot["at"]) if spot is not None and spot.type == "qemu" and spot["on"] in _ROOT_BUSES else None
+        PCI_ADDRESS.match(address["at"])
+        if address is not None and address.type == "qemu" and address["on"] in _ROOT_BUSES
+        else None
     )
-    return Spot("pci", {"bus": 0, "slot": int(match[1], 16), "function": int(match[2])}) if match else None
+    return Address("pci", {"bus": 0, "slot": int(match[1], 16), "function": int(match[2])}) if match else None
 
 
-def spots_from_tree(tree: Tree) -> dict[str, Spot]:
+def addresses_from_tree(tree: Tree) -> dict[str, Address]:
     """Name -> libvirt's place, of every node that has one."""
     return {
-        place.name: spot
+        place.name: address
         for place in tree.places
-        if (spot := spot_from_node(place.bus.name if place.bus else "", place.node, tree)) is not None
+        if (address := address_from_node(place.bus.name if place.bus else "", place.node, tree)) is not None
     }
 
 
@@ -178,7 +180,7 @@ def indices_taken(nodes: Iterable[Node]) -> frozenset[int]:
     return frozenset(found)
 
 
-def survivor(wanted: Wanted, node: Node, spot: Spot | None) -> Wanted:
+def survivor(wanted: Wanted, node: Node, address: Address | None) -> Wanted:
     """``wanted`` where its node is: the node's id and place, and a controller's numbers that the XML leaves out."""
     have = {**node.pins, **node.properties}
     facts: dict[str, Any] = {}
@@ -187,4 +189,6 @@ def survivor(wanted: Wanted, node: Node, spot: Spot | None) -> Wanted:
     properties = (
         {"fid": have["fid"], **wanted.properties} if wanted.driver == "zpci" and "fid" in have else wanted.properties
     )
-    return replace(wanted, id=node.id, spot=spot or wanted.spot, properties=properties, facts={**facts, **wanted.facts})
+    return replace(
+        wanted, id=node.id, address=address or wanted.address, properties=properties, facts={**facts, **wanted.facts}
+    )
