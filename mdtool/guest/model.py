@@ -2,7 +2,7 @@
 
     Guest      the XML as read: name, uuid, machine type, architecture, the <domain> element
     Wanted     one device that the XML asks for: driver, properties, libvirt's address where there is one
-    Address       a place in libvirt's terms: <address type='pci' bus='0x01' slot='0x00' function='0x0'/>
+    Address    a place in libvirt's terms: <address type='pci' bus='0x01' slot='0x00' function='0x0'/>
 
 The stages that work on them, all pure functions:
 
@@ -10,7 +10,7 @@ The stages that work on them, all pure functions:
     reconcile.match                     Wanted <-> Node, by identity; a survivor's Address and id come from its node
     guest.allocate.allocate             Wanted... -> Wanted..., every Address filled, with the ports and controllers needed
     guest.alias.with_ids                Wanted... -> Wanted..., every id filled, as libvirt names devices
-    guest.place.placed                  Wanted... -> (bus name, Node): libvirt's Addresss in QEMU's terms
+    guest.place.placed                  Wanted... -> (bus name, Node): libvirt's addresses in QEMU's terms
 """
 
 from __future__ import annotations
