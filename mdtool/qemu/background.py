@@ -19,9 +19,12 @@ def daemonized(work: Callable[[Callable[[int], None]], int]) -> int:
     reader, writer = os.pipe()
     sys.stdout.flush()
     sys.stderr.flush()
+    # An interrupt during the fork would be lost in one of the functions that Python calls after it.
+    held = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     if child := os.fork():
         os.close(writer)
         try:
+            signal.pthread_sigmask(signal.SIG_SETMASK, held)
             with os.fdopen(reader, "rb") as pipe:
                 said = pipe.read(1)
         except KeyboardInterrupt:  # the terminal's ctrl-C does not reach a session of its own
@@ -42,6 +45,7 @@ def daemonized(work: Callable[[Callable[[int], None]], int]) -> int:
 
     status = 2
     try:
+        signal.pthread_sigmask(signal.SIG_SETMASK, held)
         status = work(ready)
     except (MdtoolError, OSError) as error:
         print(error, file=sys.stderr)

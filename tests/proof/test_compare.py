@@ -115,7 +115,7 @@ def _hash(data: bytes) -> str:
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"mdtool": "fingerprint/9"}', '{"mdtool": "fingerprint/1"}'])
 def test_no_fingerprint_is_an_error(text: str) -> None:
-    with pytest.raises(InputError, match="is no fingerprint"):
+    with pytest.raises(InputError, match="is not a fingerprint"):
         fingerprint_from_json(text)
 
 

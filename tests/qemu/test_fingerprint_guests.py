@@ -144,7 +144,7 @@ def test_a_stored_fingerprint_that_is_none(tmp_path: Path, capsys: pytest.Captur
     assert main(["fingerprint", xml, "--against", str(tmp_path / "nothing.json")]) == 2
     (tmp_path / "other.json").write_text("{}")
     assert main(["fingerprint", xml, "--against", str(tmp_path / "other.json")]) == 2
-    assert "is no fingerprint" in capsys.readouterr().err
+    assert "is not a fingerprint" in capsys.readouterr().err
 
 
 VIRT = """<domain type='qemu'><name>v</name><memory unit='MiB'>64</memory><vcpu>1</vcpu>

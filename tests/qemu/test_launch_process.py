@@ -268,3 +268,18 @@ def test_a_signal_waits_until_what_is_started_can_be_ended(tmp_path: Path, monke
         pass
     assert ended.value.code == 128 + signal.SIGTERM
     assert gone(int((tmp_path / "pid").read_text()))
+
+
+def test_an_interrupt_during_the_fork_is_not_lost() -> None:
+    """Python swallows it in what it calls after a fork: there the terminal would wait for a launch that nobody wants."""
+    script = """
+import os, signal
+os.register_at_fork(after_in_parent=lambda: os.kill(os.getpid(), signal.SIGINT))
+from mdtool.qemu.background import daemonized
+try:
+    daemonized(lambda ready: signal.pause())
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=PATIENCE)
+    assert done.stdout == "interrupted\n"
