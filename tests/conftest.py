@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,8 @@ import libvirtd
 import pytest
 
 # The same examples every time; `make soak` looks for new ones.
+# A shell starts what it runs in the background with ctrl-C ignored, which programs that tests start would inherit.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 hypothesis.settings.register_profile("mdtool", derandomize=not os.environ.get("MDTOOL_SOAK"), deadline=None)
 hypothesis.settings.load_profile("mdtool")
 
