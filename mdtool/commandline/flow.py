@@ -34,10 +34,7 @@ _ROUNDS = 500  # of a loop
 
 
 class Flow:
-    """The commands of a script in the order in which they run.
-
-    Where only a run can tell which way it goes, all ways are followed, and what they agree on is known afterwards.
-    """
+    """The commands of a script in the order in which they run."""
 
     def __init__(self, text: str, file: str, report: Report, state: State, builtins: Mapping[str, Builtin]) -> None:
         self.text, self.file, self.report, self.builtins = text, file, report, builtins
@@ -194,7 +191,7 @@ class Flow:
         try:
             values = [text for word in node.words[1:] for text in self.shell.words(word)]
         except Unknown as error:
-            self.state.variables[name] = error.what if error.what.startswith("$") else f"${name} is {error.what}"
+            self.state.variables[name] = error.of(f"${name}")
             return self._unknown_loop(node.bodies[0])
 
         def rounds() -> Iterator[bool | None]:
@@ -344,7 +341,7 @@ class Flow:
         try:
             given: list[str] | str = [text for word in words for text in self.expanded(word)]
         except Unknown as error:
-            given = error.what if error.what.startswith("$") else f"$@ is {error.what}"
+            given = error.of("$@")
         self.mentions = [one for one in self.mentions if one[:2] != (1, qemu_in(node.bodies[0]))]
         self.state.positional = given
         self.locals.append({})
@@ -444,6 +441,11 @@ class Flow:
         self.state, self.left = outer, left
         return None
 
+    def _needed(self, why: str, word: ShellWord) -> InputError:
+        """The error for a word that QEMU is given, and of which only a run can tell what it is."""
+        what = why if why.startswith("$") else f"only a run can tell {why}"
+        return InputError(what, at=self.at(word.start), remedy=RUN_IT, rule="script-variable")
+
     def _qemu(self, given: Sequence[Expanded], node: Node, environment: Mapping[str, str]) -> None:
         at = self.at(given[0].word.start)
         if self.state.started:
@@ -452,16 +454,14 @@ class Flow:
             return
         for one in given:
             if one.text is None:
-                what = one.why if one.why.startswith("$") else f"only a run can tell {one.why}"
-                raise InputError(what, at=self.at(one.word.start), remedy=RUN_IT, rule="script-variable")
+                raise self._needed(one.why, one.word)
         words = tuple(Word(one.text or "", self.at(one.word.start)) for one in given)
         stdin = None
         for document in node.stdin:
             try:
                 stdin = Word(self.shell.text(document.parts), self.at(document.start))
             except Unknown as error:
-                what = error.what if error.what.startswith("$") else f"only a run can tell {error.what}"
-                raise InputError(what, at=self.at(document.start), remedy=RUN_IT, rule="script-variable") from None
+                raise self._needed(error.what, document) from None
         found = Command(words, self.state.folder, environment, stdin)
         self.state.started = True
         if self.found and [word.text for word in self.found[0].words] != [word.text for word in words]:

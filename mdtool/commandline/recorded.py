@@ -14,10 +14,11 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from shlex import quote
 
 from mdtool.commandline.script import Command, Word
 from mdtool.errors import InputError, Position, Report, Warned
-from mdtool.files import text_from_file
+from mdtool.files import on_path, text_from_file
 from mdtool.text import pattern
 
 SECONDS = 60
@@ -106,8 +107,13 @@ def _hides(value: str) -> bool:
 def _programs(folder: Path) -> None:
     """The programs in place of others, first on PATH."""
     names = {*_PROGRAMS, *_on_path()}
-    texts = {name: _RECORD.format(real=_real(name), folder=folder / "words", name=name) for name in names}
-    texts |= {name: _WRAPPER.format(name=name, real=_real(name), programs=folder / "bin") for name in _WRAPPERS}
+    texts = {
+        name: _RECORD.format(real=quote(on_path(name) or "false"), folder=folder / "words", name=name) for name in names
+    }
+    texts |= {
+        name: _WRAPPER.format(name=name, real=quote(on_path(name) or "false"), programs=folder / "bin")
+        for name in _WRAPPERS
+    }
     texts |= dict.fromkeys(("sudo", "doas", "pkexec"), _AS_ROOT)
     for name, text in texts.items():
         file = folder / "bin" / name
@@ -125,13 +131,6 @@ def _on_path() -> Iterator[str]:
     for folder in os.get_exec_path():
         if os.path.isdir(folder):
             yield from (name for name in os.listdir(folder) if name.startswith("qemu-system-"))
-
-
-def _real(name: str) -> str:
-    for folder in os.get_exec_path():
-        if os.access(path := os.path.join(folder, name), os.X_OK):
-            return path
-    return "false"
 
 
 def _run(path: str, folder: Path) -> None:

@@ -51,6 +51,10 @@ class Unknown(Exception):
         super().__init__(what)
         self.what = what
 
+    def of(self, name: str) -> str:
+        """Why ``name``, which was to have this value, is not known either: for the same reason where that names one."""
+        return self.what if self.what.startswith("$") else f"{name} is {self.what}"
+
 
 @dataclass
 class State:
@@ -369,7 +373,7 @@ class Shell:
                 raise Unknown(f"${name} is a sum")
             self.state.variables[name] = found
         except Unknown as error:
-            self.state.variables[name] = error.what if error.what.startswith("$") else f"${name} is {error.what}"
+            self.state.variables[name] = error.of(f"${name}")
 
     def _elements(self, items: Sequence[ShellWord], old: Value) -> Value:
         found, number = dict(old), max((int(key) for key in old if key.isdigit()), default=-1) + 1

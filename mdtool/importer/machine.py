@@ -57,6 +57,10 @@ from mdtool.reconcile import reconcile
 from mdtool.records import dataclass, replace
 
 _ROUNDS = 6  # in each of them some devices lose their elements, and what sits on them in the next
+#: options that are asked for what the machine has by itself; the others bring devices
+_OF_THE_MACHINE = frozenset({
+    "accel", "display", "machine", "m", "cpu", "smp", "L", "object", "numa", "audio", "audiodev", "kernel", "bios",
+})  # fmt: skip
 _TAKEN_APART = frozenset({"driver", "id", "bus", "addr"})
 
 
@@ -159,26 +163,7 @@ class _Machine(GuestText):
 
     def _own(self, options: Sequence[Option]) -> set[tuple[str, str, Any]]:
         """What the machine type has by itself."""
-        kept = [
-            o
-            for o in options
-            if o.name
-            in (
-                "accel",
-                "display",
-                "machine",
-                "m",
-                "cpu",
-                "smp",
-                "L",
-                "object",
-                "numa",
-                "audio",
-                "audiodev",
-                "kernel",
-                "bios",
-            )
-        ]
+        kept = [o for o in options if o.name in _OF_THE_MACHINE]
         kept = [_without_devices(o) if o.name == "machine" else o for o in kept]
         host, self.host.processes = list(self.host.processes), []
         raw = self._raw([Option("nodefaults"), Option("no-user-config"), *kept, *self._flash(options)])
