@@ -171,7 +171,7 @@ def _identities(row: ElementRow, context: ElementContext) -> Iterator[str]:
 
 
 def address_from_element(context: ElementContext) -> Address | None:
-    """The ``<address>`` as a Address; None where there is none.
+    """The ``<address>`` as an Address; None where there is none.
 
     A source's own address (``source/address`` of a hostdev) is the host's and is not looked at.
     """
