@@ -40,7 +40,7 @@ def keep(path: Path, data: str | bytes) -> None:
 def parser_from_grammar(name: str, **options: Any) -> Lark:
     """The LALR parser of ``grammar/NAME``; its tables, 25 ms to make and 2 to load, are kept.
 
-    They are a pickle, which could run anything when it is read: so only in a folder that nobody else can write to.
+    They are a pickle, which could run anything when it is read: so only in a folder that no other user can write to.
     """
     from lark import Lark, __version__
 
@@ -55,7 +55,7 @@ def parser_from_grammar(name: str, **options: Any) -> Lark:
 
 
 def _is_ours(path: Path) -> bool:
-    """Whether nobody else, root aside, can have written what is there."""
+    """Whether no other user but root can have written what is there."""
     stat = path.stat()
     return stat.st_uid == os.geteuid() and not stat.st_mode & 0o022
 
@@ -67,7 +67,7 @@ _MOST = 4096  # hashes that are kept; the oldest go
 
 
 def known_hash(mark: str) -> bool:
-    """Whether ``remember_hash`` was called with ``mark`` before, and nobody else can have written it down."""
+    """Whether ``remember_hash`` was called with ``mark`` before, and no other user can have recorded it."""
     with suppress(OSError):
         path = cache_folder() / _HASHES
         return _is_ours(path.parent) and _is_ours(path) and mark in path.read_text().split("\n")

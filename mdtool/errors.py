@@ -1,6 +1,6 @@
 """What can go wrong, and where.
 
-    MdtoolError            anything a user is told in place of a traceback; exit status 2
+    MdtoolError            anything that is reported to a user in place of a traceback; exit status 2
       InputError           a file that mdtool read: guest XML, machine description, options
       MonitorError         the QMP monitor: not there, taken, silent, garbage
       QemuError            QEMU itself: refused a device, died, hangs
@@ -126,7 +126,7 @@ def unexpected(error: BaseException) -> InternalError:
 
 
 def as_error(error: Exception) -> MdtoolError:
-    """Any exception as an error that a user is told: its own, the system's (a full disk), an unexpected one."""
+    """Any exception as an error for a user: its own, the system's (a full disk), an unexpected one."""
     if isinstance(error, MdtoolError):
         return error
     if isinstance(error, OSError):

@@ -253,7 +253,7 @@ def write_over(path: str | Path, text: str) -> str | None:
 
         kept = f"{path}~"
         try:
-            Path(kept).unlink(missing_ok=True)  # what a link of that name leads to is none of ours
+            Path(kept).unlink(missing_ok=True)  # what a link of that name leads to is not ours
             copy2(path, kept)
         except OSError as error:
             raise MdtoolError(f"cannot write {kept}: {error.strerror}") from None

@@ -2,7 +2,7 @@
 
 The library compiles six methods a class and imports ``inspect``: half a millisecond for each of the sixty classes that a
 reconcile needs.  Here a class compiles its ``__init__`` when its first object is made, and shares the other methods.  A
-type checker, and whoever asks ``dataclasses.fields``, sees the library's own.
+type checker, and a caller of ``dataclasses.fields``, sees the library's own.
 
 Given are ``frozen``, ``slots``, ``order``, defaults, ``default_factory``, ``compare``, ``repr`` and ``__post_init__``;
 fields are not inherited.
@@ -140,7 +140,7 @@ def _reduce(self: Any) -> Any:
 
 
 class _LibraryFields:
-    """``__dataclass_fields__`` for whoever uses the library's ``fields``, ``asdict`` or ``replace`` on a record."""
+    """``__dataclass_fields__`` for callers of the library's ``fields``, ``asdict`` or ``replace`` on a record."""
 
     def __init__(self, cls: Any, fields: dict[str, _Field]) -> None:
         self._cls, self._fields = cls, fields

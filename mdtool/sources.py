@@ -49,7 +49,7 @@ class SourceKind(Enum):
 
 
 def _silent(_text: str) -> None:
-    """For ``warn`` where nobody listens."""
+    """For ``warn`` without a listener."""
 
 
 @dataclass(frozen=True)
@@ -220,7 +220,7 @@ def at_home(guest: Guest, access: Access) -> Guest:
 
 
 def document_from_source(source: str, access: Access = DEFAULT) -> Document:
-    """A description, or the one inside of guest XML (``mdtool embed``); what it has for nobody is warned of."""
+    """A description, or the one inside of guest XML (``mdtool embed``); a part that is for no guest is warned of."""
     data = data_from_source(source, access)
     if kind_of_data(data, source) is SourceKind.XML:
         document = embedded_document(data, source)
@@ -238,7 +238,7 @@ def document_from_source(source: str, access: Access = DEFAULT) -> Document:
 
 
 def embedded_document(data: bytes, source: str) -> Document | None:
-    """The description inside of guest XML; None where there is none."""
+    """The description inside of guest XML; None if there is none."""
     from mdtool.review.embed import embedded_in
 
     text = embedded_in(data, source)

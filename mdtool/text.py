@@ -1,4 +1,4 @@
-"""Text that somebody else chose: patterns of it, and how it is made fit to be seen.
+"""Text from outside: patterns of it, and how it is made fit to be shown.
 
 This is the one place that escapes what a terminal would obey.
 """

@@ -85,7 +85,7 @@ def _followed_pins(pins: Properties, was: Properties, now: Properties) -> Proper
 
 
 def _without_newcomers(tree: Tree, before: Tree) -> Tree:
-    """The devices that both have: an NVDIMM needs a machine that is told of them."""
+    """The devices that both have: an NVDIMM needs a machine that is configured for them."""
     known = {place.node.origin for place in before.places} | {BUILTIN, MANUAL}
     parts = parts_of(tree)
     for place in reversed(tree.places):  # from the leaves
@@ -162,7 +162,7 @@ def _as_made(node: Node, was: Node, now: Node) -> Node:
         return {**kept, **{name: value for name, value in made.items() if name in other}}
 
     made = replace(node, properties=with_new(node.properties, now.properties), pins=with_new(node.pins, now.pins))
-    if was.effective != now.effective:  # what another host made of it nobody knows
+    if was.effective != now.effective:  # what another host would make of it is unknown
         made = replace(made, effective=now.effective if node.effective == was.effective else {})
     facts = pci_facts(now) if pci_facts(was) != pci_facts(now) else pci_facts(node)
     return replace(made, pci={**facts, "of": properties_digest(made)}) if facts else made

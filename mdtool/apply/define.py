@@ -1,4 +1,4 @@
-"""A revision given to libvirt for the guest's next start: the XML with every address, and what libvirt has no words for."""
+"""A revision given to libvirt for the guest's next start: the XML with every address, and what libvirt cannot express."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """A plan carried out on the running guest, as far as QEMU goes: device_add and device_del, and the host side of both.
 
 What needs a power cycle is left, and so is what QEMU or the guest refuses; each says why.  The guest's own part is
-waited for: a PCI device is gone when its driver let go of it, which QEMU tells with DEVICE_DELETED.
+waited for: a PCI device is gone when its driver let go of it, which QEMU reports by the event DEVICE_DELETED.
 """
 
 from __future__ import annotations

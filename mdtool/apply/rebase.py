@@ -1,4 +1,4 @@
-"""Another machine type, as a decision: what the guest would see, and the description that goes with it.
+"""Another machine type, as a decision: what the guest would see, and the matching description.
 
 A versioned machine type stands for defaults of hundreds of properties.  So both machines are rehearsed, and what a guest
 sees otherwise is listed; the values that QEMU filled in for the old type give way to those of the new one.
@@ -56,7 +56,7 @@ def bare(guest: Guest, old: Tree, wish: str) -> Tree:
 
 
 def _unpinned(node: Node) -> dict[str, Any]:
-    """A node without what QEMU filled in.  What the XML set is none of that, though a dump has it among the pins."""
+    """A node without what QEMU filled in.  What the XML set is not among that, though a dump has it among the pins."""
     asked = {name: node.pins[name] for name in node.applied if name in node.pins}
     return {"properties": {**asked, **node.properties}, "pins": {}, "effective": {}}
 

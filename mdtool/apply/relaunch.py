@@ -1,8 +1,8 @@
-"""A running guest started anew with its new hardware: what can be known is checked first, and there is a way back.
+"""A running guest restarted with its new hardware: what can be known is checked first, and there is a way back.
 
 relaunch.check()       nothing is touched: host, images, a rehearsal, what libvirt accepts, the state of the guest
 relaunch.shut_down()   the guest is powered down
-relaunch.start()       started, compared, the files written, and only then continued; else started again as it was
+relaunch.start()       started, compared, files written, then continued; else started again with its old hardware
 """
 
 from __future__ import annotations

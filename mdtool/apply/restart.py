@@ -66,7 +66,7 @@ def shut_down(session: Session, *, seconds: float, may_end: Callable[[str], bool
 
 
 def _ended(session: Session, seconds: float) -> bool:
-    """Whether QEMU ends in time; one that was told to stay after a shutdown (-no-shutdown) is asked to go."""
+    """Whether QEMU ends in time; one that stays after a shutdown (-no-shutdown) is asked to quit."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         session.events(timeout=0.1)

@@ -49,7 +49,7 @@ class Request:
     ``guest``        the guest XML: any source that is a text
     ``description``  its description, made where it is not there; None for the one inside of the XML
     ``output``       where the new description goes; None for where the old one is
-    ``write_xml``    where the XML with every address goes; None where nobody wants it
+    ``write_xml``    where the XML with every address goes; None if not wanted
     ``aliases``      what becomes of aliases there: ``kept``, ``own`` or ``ua``
     ``machine``      the machine type to change to; None to keep it
     ``minimal``      whether the description is written without addresses
@@ -94,7 +94,7 @@ class Revision:
 
     ``old``       the description that there is; None for a first time
     ``tree``      the machine that the XML asks for; ``plan`` what that changes
-    ``xml``       the XML with every address; None where nobody wants it
+    ``xml``       the XML with every address; None if not wanted
     ``rebase``    what another machine type means to the guest; None where it stays
     ``warnings``  what a person should read, in the order in which it was found
     """

@@ -40,7 +40,7 @@ def data_from_revision(revision: Revision) -> dict[str, Any]:
 
 
 def request_from_plan(data: Mapping[str, Any], file: str, access: Access) -> Request:
-    """The request of a saved plan; InputError where the file is none, or is one of ``--json`` alone."""
+    """The request of a saved plan; InputError if the file is not a plan, or is one of ``--json`` alone."""
     asked = data.get("request")
     if data.get("mdtool") != "plan/1" or not isinstance(asked, dict):
         remedy = "mdtool reconcile GUEST.xml GUEST.yaml --dry-run --json -o plan.json"

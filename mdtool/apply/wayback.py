@@ -36,10 +36,10 @@ from mdtool.qemu.virsh import Virsh
 from mdtool.records import dataclass, replace
 from mdtool.text import pattern
 
-#: options of a process that are no part of the machine, or that mdtool gives anew
+#: options of a process that are no part of the machine, or that mdtool sets itself
 _LEFT = frozenset({"S", "daemonize", "incoming"})
 _SECRET = pattern(r"/dev/fd/(\d+)")
-#: descriptors that nobody can open a second time
+#: descriptors that cannot be opened a second time
 _DESCRIPTOR = pattern(r"(?:^|,)(?:vhost)?fds?=|\"(?:vhost)?fds?\":|/dev/fdset/")
 
 
@@ -119,7 +119,7 @@ def _noted_of_process(session: Session, guest: Guest) -> ProcessBack:
 
 
 def _options(pid: int, words: list[str], private: Path) -> tuple[list[Option], str]:
-    """The options of a process without those that mdtool gives anew; the text of the machine file of mdtool's own."""
+    """The options of a process without those that mdtool sets itself; the text of the machine file of mdtool's own."""
     kept: list[Option] = []
     config = ""
     for option in options_from_words(words[1:]):

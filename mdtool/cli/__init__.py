@@ -52,7 +52,7 @@ COMMANDS = {
     "lsp": "the language server that editors start, for descriptions and guest XML",
     "completion": "print completion for bash, zsh or fish, or the manual page",
 }
-#: commands that only show something, and ask nobody: their output may go through a pager
+#: commands that only show something and never ask: their output may go through a pager
 _SHOWN = "audit check diff dump extract fingerprint names schema show status textconv verify"
 PAGED = frozenset(_SHOWN.split())
 
@@ -72,7 +72,7 @@ def program() -> NoReturn:
         try:
             status = main()
         finally:
-            with suppress(OSError):  # what an error left unwritten; that stdout cannot be written was said
+            with suppress(OSError):  # what an error left unwritten; that stdout cannot be written was reported
                 sys.stdout.flush()
     except SystemExit as end:  # argparse
         status = end.code if isinstance(end.code, int) else 2

@@ -93,7 +93,7 @@ def run(args: argparse.Namespace) -> int:
 def _differs(args: argparse.Namespace, revision: Revision) -> bool:
     """Whether the machine that runs is not the described one, though nothing is to be reconciled: an edit came before.
 
-    Raises ConflictError for one that is not to be started anew.
+    Raises ConflictError for one that must not be restarted.
     """
     from mdtool.apply.live import check_before
     from mdtool.compare import comparison, guest_visible
@@ -218,7 +218,7 @@ def _define(
     state: str | None,
     pending: Pending | None,
 ) -> int:
-    """libvirt first, which may refuse; then what can be done live.  What is left is told by mdtool status."""
+    """libvirt first, which may refuse; then what can be done live.  mdtool status lists what is left."""
     from mdtool.apply.define import check, define
     from mdtool.apply.live import UNPLUG_SECONDS
     from mdtool.apply.live_libvirt import carried_out, pending_of

@@ -241,7 +241,7 @@ def _table(audits: dict[str, Audit]) -> None:
 
 
 def _causes(audits: dict[str, Audit], *, explained: bool) -> None:
-    """What differs, once over all guests; what is tried in vain is said once too."""
+    """What differs, once over all guests; what was tried in vain is listed once, too."""
     from mdtool.proof.verdict import causes
 
     said: set[str] = set()

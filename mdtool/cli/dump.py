@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
     with locked(target):
         old = None
         if not args.json and os.path.isfile(target) and os.path.getsize(target):
-            old = document_from_file(target)  # and an error where it is none: that is not ours to replace
+            old = document_from_file(target)  # and an error if it is not a description: that is not ours to replace
             warn_all(old.stray)
         tree = _tree(args, old.tree if old else None)
         if args.json:

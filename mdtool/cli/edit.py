@@ -37,7 +37,7 @@ example:
 What is wrong is shown as a comment at its line, and the editor opens again; leaving the text as it is then ends it, nothing
 is written, and your text is kept.  The plan is shown before anything is; a guest of libvirt is defined.
 """
-_TURNS = 5  # of an editor that nobody sits at
+_TURNS = 5  # of an editor without a person behind it
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

@@ -57,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
     given = _given(args)
     try:
         answer = _answer(args, given)
-    except Exception as found:  # also what nobody foresaw must not hold up a start where an error is to pass
+    except Exception as found:  # an unexpected error must not hold up a start either, where errors are to pass
         error = as_error(found)
         differs = error.rule == "hook-differs"
         _journal(f"{args.caller}: {error}")
@@ -82,7 +82,7 @@ def _given(args: argparse.Namespace) -> bytes:
 
 
 def _put(args: argparse.Namespace, output: str | None, given: bytes) -> None:
-    """The answer, where the caller looks for it; None for the XML as it was given."""
+    """The answer, written where the caller looks for it; None for the XML as it was given."""
     if args.caller == "ovirt":
         path = Path(os.environ.get(DOMXML, ""))
         if output is not None and output.encode() != path.read_bytes():
@@ -111,7 +111,7 @@ def _answer(args: argparse.Namespace, given: bytes) -> HookAnswer:
 
 
 def _journal(text: str) -> None:
-    """A line in the host's journal, by syslog; where there is none, nobody misses it."""
+    """A line in the host's journal, by syslog; without one it is dropped."""
     import syslog
 
     from mdtool.text import one_line

@@ -124,7 +124,7 @@ def _launch(args: argparse.Namespace, ready: Callable[[], None] | None) -> int:
 
     if args.print:
         return _print(prepare(None), args)
-    if args.rehearse and not (args.paused or args.qmp):  # with either, somebody wants to look at it
+    if args.rehearse and not (args.paused or args.qmp):  # with either, the guest is to be looked at first
         return _rehearse(prepare(None), args)
     return _start(guest, tree, lambda runtime: prepare(runtime, free_port), args, ready)
 
@@ -170,7 +170,7 @@ def _start(
     args: argparse.Namespace,
     ready: Callable[[], None] | None,
 ) -> int:
-    """Start QEMU, compare, let the guest run, and keep its hints up to date where somebody wants them."""
+    """Start QEMU, compare, let the guest run, and keep its hints up to date if asked to."""
     from mdtool.files import write_file
     from mdtool.launch import run as launch
 
@@ -217,7 +217,7 @@ def way_of(args: argparse.Namespace) -> Way:
 
 
 def _described(args: argparse.Namespace) -> Tree | None:
-    """The description in its file, or the one inside of the guest XML; None where there is none."""
+    """The description in its file, or the one inside of the guest XML; None if there is none."""
     from mdtool.sources import data_from_source, document_from_source, embedded_document
 
     access = access_of(args)

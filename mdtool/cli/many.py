@@ -35,7 +35,7 @@ class Call(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What a command said of one guest."""
+    """What a command reported about one guest."""
 
     name: str
     status: int
@@ -58,7 +58,7 @@ def files_in(source: str, suffixes: Sequence[str] = (*DESCRIPTIONS, *XML)) -> li
         str(path)
         for path in Path(source).rglob("*")
         if path.suffix in suffixes
-        and (path.is_file() or not path.exists())  # a link to nothing is said; pipes and sockets are none of ours
+        and (path.is_file() or not path.exists())  # a dangling link is reported; pipes and sockets are not guests
         and not any(part.startswith(".") for part in path.relative_to(source).parts)
         and is_one_of_ours(str(path))
     )
@@ -71,7 +71,7 @@ def files_in(source: str, suffixes: Sequence[str] = (*DESCRIPTIONS, *XML)) -> li
 
 
 def is_one_of_ours(name: str) -> bool:
-    """Whether a file is a description or guest XML; one that cannot be read is, which is then said."""
+    """Whether a file is a description or guest XML; one that cannot be read counts, and is reported later."""
     from mdtool.machine.document import is_description, is_xml
     from mdtool.sources import data_from_source
 
@@ -150,7 +150,7 @@ def _sides(args: argparse.Namespace, names: Sequence[str]) -> list[Call]:
 
 
 def _in_both(revision: str, folder: str) -> list[str]:
-    """The descriptions of a folder that git has in a revision too; what one of both lacks is said, and is no difference."""
+    """The descriptions that a folder has in a revision too; one that either lacks is reported, and is no difference."""
     from mdtool.review.git import files_of
 
     there, here = files_of(revision.removesuffix(":"), folder, DESCRIPTIONS), files_in(folder, DESCRIPTIONS)
@@ -197,7 +197,7 @@ def run(command: Callable[[argparse.Namespace], int], args: argparse.Namespace, 
 
 
 def lost(name: str) -> MdtoolError:
-    """What is said of a guest that took its process with it."""
+    """What is reported about a guest whose process died."""
     return MdtoolError(f"{name}: the process that worked on it ended", remedy="was there enough memory?", rule="lost")
 
 

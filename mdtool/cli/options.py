@@ -36,7 +36,7 @@ _COMMON: dict[str, dict[str, Any]] = {
     "--daemonize": {**_FLAG, "help": "return once the guest runs"},
     "--paused": {**_FLAG, "help": "leave the guest paused after the comparison"},
 }
-#: what a reconciliation is told, by reconcile and apply
+#: the options of a reconciliation, for reconcile and apply
 REVISION = ("--prefer", "--forget", "--prune", "--strict", "--write-xml", "--rebase-machine")
 #: where QEMU goes that is started, by launch and apply --restart
 LAUNCH = ("--qmp", "--pidfile", "--log", "--daemonize", "--paused")

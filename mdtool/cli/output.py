@@ -176,7 +176,7 @@ def say(text: str) -> None:
     text = printable(text)
     try:
         os.write(sys.stderr.fileno(), f"{text}\n".encode(sys.stderr.encoding or "utf-8", "mdtool"))
-    except (OSError, ValueError):  # no descriptor behind it, or nobody reads
+    except (OSError, ValueError):  # no descriptor behind it, or no reader
         print(text, file=sys.stderr)
 
 
@@ -195,7 +195,7 @@ def wrote(*paths: str) -> None:
 def asked(question: str, *, yes: bool = False) -> bool:
     """Whether a person agrees: ``yes`` beforehand, else the answer on a terminal.
 
-    Raises InputError where there is nobody to ask.
+    Raises InputError if standard input is no terminal.
     """
     if yes:
         return True

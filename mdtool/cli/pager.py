@@ -12,7 +12,7 @@ from typing import TextIO, cast
 
 from mdtool.cli.output import Guarded
 
-#: what less is told where LESS is not set: end at once where all is on one screen, show colours, leave the text there
+#: the options of less if LESS is not set: end at once where all is on one screen, show colours, leave the text there
 _LESS = "FRX"
 
 

@@ -120,7 +120,7 @@ def _unset(flow: Flow, words: Sequence[ShellWord], _node: Node) -> bool | None:
 
 
 def _elsewhere(flow: Flow, words: Sequence[ShellWord], _node: Node | None = None) -> bool | None:
-    """``source FILE`` and what cannot be followed: whatever was set before may be set anew."""
+    """``source FILE`` and what cannot be followed: any variable may have another value after it."""
     texts = (_known(flow, words) if words else None) or ["what only a run can tell"]
     flow.state.sourced = texts[0][:40]
     for name in flow.state.variables:
@@ -235,7 +235,7 @@ def _command(flow: Flow, words: Sequence[ShellWord], node: Node) -> bool | None:
 
 
 def tested(texts: Sequence[str]) -> bool | None:
-    """``[ ... ]``; None for what only a run can tell.
+    """``[ ... ]``; None if only a run can decide it.
 
     >>> tested(["-n", "x"]), tested(["1", "-lt", "0"]), tested(["-f", "x"]), tested(["!", ""])
     (True, False, None, True)

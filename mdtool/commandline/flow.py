@@ -1,6 +1,6 @@
 """A script followed as a shell would run it, without running it: up to the command line of QEMU.
 
-Where only a run can tell which way a script goes, all ways are followed, and what they agree on is known afterwards.
+Where only a run can decide which way a script goes, all ways are followed, and what they agree on is known afterwards.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ class Flow:
     # --- ways --------------------------------------------------------------------------------------------------------
 
     def run(self, nodes: Sequence[Node]) -> bool | None:
-        """Follows commands; whether the last one succeeds, None where only a run can tell."""
+        """Follows commands; whether the last one succeeds, None if only a run can decide it."""
         status: bool | None = True
         for node in nodes:
             self.steps += 1
@@ -295,7 +295,7 @@ class Flow:
         return self.program(assignments, words, node)
 
     def prints(self, text: str | None) -> bool | None:
-        """What a command prints; None where nobody knows: that matters in $(...) alone."""
+        """What a command prints; None if unknown: that matters in $(...) alone."""
         if self.output is not None:
             if text is None:
                 raise Unknown("what $(...) prints")
@@ -417,7 +417,7 @@ class Flow:
         return {name: value["0"] for name, value in found.items() if isinstance(value, dict) and "0" in value}
 
     def _names_qemu(self, head: str, words: Sequence[ShellWord]) -> None:
-        """Keeps in mind where a program is told of QEMU: where nothing else starts it, that is the place to name."""
+        """Remembers where a program gets QEMU as an argument: the place to name if nothing else starts it."""
         for word in words[1:] if self.place is None and head not in LOOKS else ():
             if QEMU_NAME.search(self.text[word.start : word.end]):
                 what = f"what {head or 'this'} does with QEMU only a run can tell"
@@ -442,7 +442,7 @@ class Flow:
         return None
 
     def _needed(self, why: str, word: ShellWord) -> InputError:
-        """The error for a word that QEMU is given, and of which only a run can tell what it is."""
+        """The error for a word that QEMU is given and whose value only a run can determine."""
         what = why if why.startswith("$") else f"only a run can tell {why}"
         return InputError(what, at=self.at(word.start), remedy=RUN_IT, rule="script-variable")
 

@@ -25,7 +25,7 @@ _SAME = {"M": "machine"}
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """One option: ``name`` without its dashes, ``value`` as it was given; None where it takes none."""
+    """One option: ``name`` without its dashes, ``value`` as it was given; None if it takes none."""
 
     name: str
     value: str | None = None
@@ -68,7 +68,7 @@ class Option:
 def takes_argument(name: str, following: str | None) -> bool:
     """Whether an option takes the word that follows it.
 
-    Of an option that nobody here knows (an older QEMU had it, a newer one will) only its words can tell: one that begins
+    Of an option that is in no table (an older QEMU had it, a newer one will) only its words can tell: one that begins
     with a dash is the next option, anything else is its argument.
 
     >>> takes_argument("append", "-x"), takes_argument("no-such-flag", "-m"), takes_argument("no-such-flag", "5")
@@ -118,7 +118,7 @@ _KEYED = pattern(r"([^=,]+)=(.*)", re.S)
 
 
 def split(text: str) -> list[str]:
-    """``a=b,,c,d=e`` at its commas, of which a doubled one separates nothing and stays doubled.
+    """``a=b,,c,d=e`` at its commas; a doubled one separates nothing and stays doubled.
 
     >>> split("a=b,,c,d=e")
     ['a=b,,c', 'd=e']
@@ -149,7 +149,7 @@ def bag_from_text(text: str, implied: str | None = None, at: Position | None = N
 
 
 def json_from_text(text: str) -> Any:
-    """QEMU's JSON, which has strings in single quotes as well; ValueError or RecursionError where it is none.
+    """QEMU's JSON, which has strings in single quotes as well; ValueError or RecursionError if it is not JSON.
 
     >>> json_from_text("{'driver': 'edu', 'id': 'a \\" b'}")["id"]
     'a " b'
@@ -222,7 +222,7 @@ def users(options: Sequence[Option]) -> dict[str, str]:
     """Backend name -> id of the device that it is for, however many steps away.
 
     A drive's format node names its storage node, a device names the format node: QEMU's complaint about the storage
-    node is told at the disk's line of guest XML.
+    node is reported at the disk's line of guest XML.
     """
     names: dict[str, set[str]] = {}  # a name -> who mentions it
     devices: set[str] = set()

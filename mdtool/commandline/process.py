@@ -37,7 +37,7 @@ def arguments_of(pid: int | str, errors: str = "replace") -> list[str]:
 def words_of(pid: int) -> list[str]:
     """The arguments of a QEMU, the program first.
 
-    Raises OSError where they cannot be read, and LookupError where the process is none.
+    Raises OSError where they cannot be read, and LookupError if there is no such process.
     """
     words = arguments_of(pid)
     start = program_in(words)

@@ -17,21 +17,21 @@ _WRAPPERS = {**dict.fromkeys(("nice", "ionice", "numactl", "cgexec", "systemd-ru
                               "strace", "firejail", "runuser", "su", "setpriv", "xvfb-run", "dbus-run-session", "gdb",
                               "screen"), 0),
              "taskset": 1, "chrt": 1, "timeout": 1, "flock": 1, "ip": 3}  # fmt: skip
-#: the same, of which nothing is to be said
+#: the same, without a warning
 _SILENT = frozenset({"exec", "command", "builtin", "nohup", "setsid", "sudo", "doas", "env", "time"})
 #: options of these that take a word
 _TAKE = frozenset({"-u", "-g", "-U", "-C", "-h", "-p", "-a"})
 SHELLS = frozenset({"sh", "bash", "dash", "su"})
 _ASKS = frozenset({"-version", "--version", "-help", "--help", "-h"})
 _ASKS_OF = pattern(r"(.*,)?help|\?")
-#: who is told of QEMU's program and never runs it
+#: commands that take QEMU's program as an argument and never run it
 LOOKS = frozenset({"which", "type", "hash", "echo", "printf", "pkill", "pgrep", "killall", "pidof", "grep", "apt",
                     "apt-get", "dnf", "pacman", "kill"})  # fmt: skip
 QEMU_NAME = pattern(r"qemu-system-[\w-]+|qemu-kvm")
 
 
 class Expanded(NamedTuple):
-    """A word that a program is given; ``text`` is None where only a run can tell, ``why``."""
+    """A word that a program is given; ``text`` is None if only a run can decide it, ``why``."""
 
     text: str | None
     word: ShellWord

@@ -1,4 +1,4 @@
-"""A script that is run, with programs in QEMU's place that write down what they are told: ``mdtool import --run SCRIPT``.
+"""A script that is run, with programs in QEMU's place that record their arguments: ``mdtool import --run SCRIPT``.
 
 Everything else that the script does, it does: it is run in an empty folder of its own, without a terminal, and what it
 would do as root (``sudo``, ``doas``, ``pkexec``) it does as who runs mdtool.
@@ -58,7 +58,7 @@ exec "$@"
 
 
 def command_by_running(path: str, report: Report, say: Warned) -> Command:
-    """QEMU's command line, from a run of the script; ``say`` is told before it is run.
+    """QEMU's command line, from a run of the script; ``say`` is called before it is run.
 
     Raises InputError where the script starts no QEMU, does not end, or would start QEMU itself.
     """

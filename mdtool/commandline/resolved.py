@@ -105,7 +105,7 @@ def _read_config(option: Option, command: Command) -> list[Option]:
 
 
 def _set(options: Sequence[Option]) -> list[Option]:
-    """``-set group.id.key=value`` said of the option that it speaks of."""
+    """``-set group.id.key=value`` merged into the option that it refers to."""
     found = list(options)
     for option in options:
         if option.name != "set":
@@ -120,9 +120,9 @@ def _set(options: Sequence[Option]) -> list[Option]:
 
 # --- secrets -------------------------------------------------------------------------------------------------------
 
-#: keys whose value lets whoever reads it in; libvirt hands cookies to QEMU as secrets, too
+#: keys whose value gives access to anyone who reads it; libvirt hands cookies to QEMU as secrets, too
 _SECRET_KEYS = frozenset({"password", "passwd", "cookie", "proxy-password", "key"})
-#: the same in JSON that is none, of which nothing can be taken apart
+#: the same in malformed JSON, which cannot be taken apart
 _IN_BROKEN_JSON = pattern(
     r"""(["'](?:[^"']*\.)?(?:password|passwd|cookie|proxy-password|key)["']\s*:\s*)(?:"[^"]*"?|'[^']*'?)"""
 )
@@ -138,7 +138,7 @@ _WAYS = {
 
 
 def _without_secrets(option: Option, report: Report) -> Option | None:
-    """The option without what it says in the clear; None for a secret object, which is nothing else.
+    """The option without secrets in the clear; None for a secret object, which is nothing else.
 
     A key that held a secret stays, empty: who reads the option knows that there was one.
     """

@@ -1,7 +1,7 @@
-"""The words of a QEMU command line, wherever somebody keeps it: a script, a file, a running process.
+"""The words of a QEMU command line, from a script, a file or a running process.
 
-A script is read and never run.  What it does itself is followed (``flow``); what only a run can tell (``$1``, ``$(...)``, a
-variable that an ``if`` sets) is an error where QEMU's command line needs it, and nothing where not.
+A script is read and never run.  What it does itself is followed (``flow``); what only a run can decide (``$1``,
+``$(...)``, a variable that an ``if`` sets) is an error where QEMU's command line needs it, and ignored elsewhere.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def command_from_source(source: str, report: Report) -> Command:
 
 
 def _of_process(source: str, report: Report) -> Command:
-    """The arguments of a running QEMU: what was plugged or changed since is not in them, and that is said."""
+    """The arguments of a running QEMU: what was plugged or changed since is not in them, and a warning says so."""
     process = Path("/proc") / source[4:]
     try:
         words = arguments_of(source[4:], errors="surrogateescape")

@@ -3,7 +3,7 @@
     sections_from_options(options_from_words(["-smbios", "type=1,manufacturer=Acme"]))["smbios"]
     -> {"type1": {"manufacturer": "Acme"}}
 
-Only what no monitor command tells, in the form that the guest XML gives it: chosen machine properties and CPU features,
+Only what no monitor command reports, in the form that the guest XML gives it: chosen machine properties and CPU features,
 SMBIOS, fw_cfg, NUMA distances and ACPI's HMAT, the kernel's command line, the clock, globals.  Of a file there is the hash
 of its contents, never its path or what is in it.
 """
@@ -31,7 +31,7 @@ _ON, _OFF = frozenset({"on", "yes", "true"}), frozenset({"off", "no", "false"})
 def sections_from_options(options: Iterable[Option], hashed: Hashed = lambda _: None) -> dict[str, Section]:
     """What a command line says of the guest's platform; absent where it says nothing.
 
-    ``numa.nodes`` holds a node's number and what is said of it, in the order of the options.  Raises InputError.
+    ``numa.nodes`` holds a node's number and its properties, in the order of the options.  Raises InputError.
     """
     said = list(options)
     sections: Section = {}
@@ -49,7 +49,7 @@ def sections_from_options(options: Iterable[Option], hashed: Hashed = lambda _: 
 
 
 def joined(one: Mapping[str, Any], two: Mapping[str, Any]) -> Section:
-    """What is said twice: of lists both, of anything else the later."""
+    """What is given twice: lists are joined, of anything else the later counts."""
     found = {**one, **two}
     for key in one.keys() & two.keys():
         if isinstance(one[key], dict) and isinstance(two[key], dict):
@@ -75,7 +75,7 @@ def value_of(text: Any) -> Any:
 # --- the machine ---------------------------------------------------------------------------------------------------
 
 _TOLD = ("smp.", "memory.", "boot.", "sgx-epc.", "smp-cache.")
-#: what a machine is where nobody chose
+#: a machine's defaults
 _UNCHOSEN = {"acpi": ("on", "auto"), "smm": ("auto",), "vmport": ("auto",), "hpet": ("on",), "graphics": ("on",),
              "gic-version": ("max",)}  # fmt: skip
 _ALSO_CALLED = {"kernel-irqchip": "kernel_irqchip"}

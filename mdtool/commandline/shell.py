@@ -1,6 +1,6 @@
 """What a script has set, as far as it can be told without running it, and what its words expand to.
 
-A word whose value only a run can tell raises ``Unknown``.
+A word whose value only a run can determine raises ``Unknown``.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class _Apart(list[str]):
 
 
 class Unknown(Exception):
-    """A word that only a run can tell."""
+    """A word that only a run can determine."""
 
     def __init__(self, what: str) -> None:
         super().__init__(what)
@@ -60,9 +60,9 @@ class Unknown(Exception):
 class State:
     """What is set at one point of a script.
 
-    ``positional``  what $1, $2, ... are; None where that is what the script is called with, a string where nobody knows
+    ``positional``  what $1, $2, ... are; None for the arguments of the script itself, a string if unknown
     ``sourced``     a file or a text that may have set any variable
-    ``started``     whether a QEMU is started by now; None where only a run can tell
+    ``started``     whether a QEMU is started by now; None if only a run can decide it
     """
 
     variables: dict[str, Value | str]
@@ -77,7 +77,7 @@ class State:
 
 
 def merged(states: Sequence[State]) -> State:
-    """What is set where only a run can tell which of the ways was gone: what they agree on."""
+    """What is set where only a run can decide which branch was taken: what they agree on."""
     first, *others = states
     found = first.copy()
     for other in others:

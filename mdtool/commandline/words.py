@@ -21,7 +21,7 @@ class Word:
 class Command:
     """QEMU's command line: ``words``, the binary first, and what surrounds it.
 
-    ``folder``       what relative paths start from; None where only a run can tell
+    ``folder``       what relative paths start from; None if only a run can decide it
     ``environment``  variables that are set for QEMU alone
     ``stdin``        the here-document that QEMU reads, as ``/dev/stdin`` in ``-readconfig``
     """

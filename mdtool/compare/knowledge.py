@@ -1,7 +1,7 @@
 """What each source of a description could know, so that an absent key is either "not set" or "not known".
 
-A row says of a fact who can tell it and which values are the same as saying nothing.  What no row names nobody is known to
-tell: it is compared where both sides have it, and listed as not compared where one has.
+A row says which sources can know a fact and which values equal an absent one.  A fact without a row is not known to be
+knowable: it is compared where both sides have it, and listed as not compared where one has.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ FACTS = (
     _row("clock.timers.rtc", "arguments"),
 )
 
-#: machine properties, and what they are on every version of QEMU where nobody chose; others depend on the machine type
+#: machine properties, and their defaults in every version of QEMU; others depend on the machine type
 MACHINE_UNSET: Properties = {
     "acpi": ("auto", "on"),
     "smm": ("auto",),
@@ -101,7 +101,7 @@ def sources_of(tree: Tree) -> frozenset[str]:
 
 
 def fact_of(path: str) -> Fact | None:
-    """The row of ``boot.menu``; None where nobody is known to tell it.
+    """The row of ``boot.menu``; None if no source is known to report it.
 
     Rows of a list have no number: ``numa.nodes[0].cpus`` is ``numa.nodes.cpus``.
     """
@@ -126,7 +126,7 @@ def says_nothing(path: str, value: Value) -> bool:
 
 
 def is_usual(name: str, value: Value, machine: str = "") -> bool | None:
-    """Whether a machine property is as where nobody chose; None where that depends on the machine type."""
+    """Whether a machine property has its default; None where that depends on the machine type."""
     usual = MACHINE_UNSET.get(name)
     for start, rows in MACHINE_UNSET_ON.items():
         usual = rows.get(name, usual) if machine.startswith(start) else usual

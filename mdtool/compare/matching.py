@@ -14,7 +14,7 @@ Pairs = list[tuple[Place, Place]]
 def matched(description: Tree, machine: Tree) -> tuple[Pairs, list[Place], list[Place]]:
     """(pairs, described and not there, there and not described).
 
-    No guest sees an id: ``-net nic`` gives none, and libvirt gives them out anew, so that another NIC may have it.  So
+    No guest sees an id: ``-net nic`` gives none, and libvirt reassigns them, so that another NIC may have it.  So
     in this order: the same name and no contradiction; the same XML element; the same place and no contradiction; the same
     id; the same place; and at last a device without a place, and an anonymous one (named by where it is), with another one
     of its driver, nearest first.  A place is the way to it, or, on a bus of the machine's own that a partial description

@@ -31,7 +31,7 @@ SEVERITY_OF = {
         ADDRESS: "addr bus chassis slot port multifunction bus_nr numa_node unit nr iobase irq",
         PCI: "x-pci-vendor-id x-pci-device-id x-pci-sub-vendor-id x-pci-sub-device-id x-pci-class-code class vendor_id "
         "sub_vendor_id sub_device_id class_id revision disable-legacy disable-modern",
-        EFFECTIVE: "write-cache",  # ``auto`` is what the drive's cache mode makes of it
+        EFFECTIVE: "write-cache",  # ``auto`` follows the drive's cache mode
         FIRMWARE: "romfile rombar romsize acpi-index bootindex acpi-pci-hotplug-with-bridge-support",
     }.items()
     for name in names.split()
@@ -208,7 +208,7 @@ def _listed(names: Sequence[str]) -> str:
 
 
 _OF_THE_CPU = ("feature-words.", "features.", "identity.")
-#: a disk's geometry, which QEMU makes of its size where nobody chose one
+#: a disk's geometry, which QEMU derives from its size by default
 _GEOMETRY = frozenset({"cyls", "heads", "secs", "bios-chs-trans"})
 
 
@@ -223,7 +223,7 @@ def guest_visible(differences: Iterable[Difference]) -> list[Difference]:
 
 
 def noticed(differences: Iterable[Difference]) -> list[Difference]:
-    """Those that the guest would notice, whoever caused them: also a CPU's and a disk's that the host made."""
+    """Those that the guest would notice, whatever caused them: also those of a CPU or a disk that the host caused."""
     found = list(differences)
     made = {id(one) for one in (*guest_visible(found), *cpu_flags(found))}
     return [one for one in found if id(one) in made or (one.severity == EFFECTIVE and one.property in _GEOMETRY)]

@@ -29,7 +29,7 @@ from mdtool.records import dataclass, field
 
 #: (driver, property) that show what firmware did, not what the machine is
 _SET_BY_FIRMWARE = frozenset({("q35-pcihost", "MCFG")})
-#: pins that QEMU makes of other properties: with another of these in the tree they say what was
+#: pins that QEMU derives from other properties: with another of these in the tree they say what was
 _MADE_OF = {"romsize": ("rombar", "romfile")}
 #: properties that are the address of a device in hexadecimal, which a dump has as its address and nowhere else
 _ARE_THE_ADDRESS = frozenset({"iobase", "addr", "port", "nr", "unit", "slot"})
@@ -83,7 +83,7 @@ def _place(want: Place, have: Place, providers: Mapping[int, int]) -> Iterator[D
         yield Difference(want.name, "driver", want.node.driver, have.node.driver, IDENTITY, want.node.position)
     said, seen = want.node.address, have.node.address
     if any(place.bus is None and place.node.address is None for place in (want, have)):
-        return  # nobody said where, and QEMU chose (an s390x console on its event bus)
+        return  # without a given place, so that QEMU chose (an s390x console on its event bus)
     known = said is not None and (seen is not None or have.node.origin is None)
     other = known and (seen is None or address_key(said) != address_key(seen))
     if other or not same_bus(want, have, providers):
@@ -145,7 +145,7 @@ def _absent(place: Place, name: str) -> Value:
 
 
 def _says_nothing(driver: str, name: str, value: Value, pair: MachinePair) -> bool:
-    """Whether a value is what a device has where nobody chose, or of the host, which no machine's description has."""
+    """Whether a value is the device's default, or the host's, which no machine's description has."""
     if value is None or value == "" or (role(driver, name) in ("state", "host") and not pair.alike):
         return True
     return name in STRINGS and name in UNCHOSEN and not chosen(driver, name, value)

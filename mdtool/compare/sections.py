@@ -52,7 +52,7 @@ class MachinePair:
         return knowledge.why_not(sources, described=described)
 
     def _unshown(self, path: str) -> str | None:
-        """Why a monitor does not tell of this machine what it tells of others; None where it does."""
+        """Why a monitor does not report for this machine what it reports for others; None if it does."""
         if path.startswith("cpu.topology") and not self.machine.cpu.get("topology"):
             return "a board with CPUs of its own: QEMU does not say how they are arranged"
         nodes = self.description.numa.get("nodes", ()) if path == "numa.nodes" else ()
@@ -114,7 +114,7 @@ def _one(pair: MachinePair, section: str, name: str, value: Any, *, described: b
     shown = full.startswith("cpu.features.") and pair.shows_cpu and not pair.alike and not _is_hidden(full)
     met = full.startswith("features.globals.") and _is_met(pair.description if described else pair.machine, name, value)
     if shown or met or knowledge.says_nothing(full, value):
-        yield None  # what a feature does that one side has no word of is in what the CPU offers
+        yield None  # a feature that one side does not list shows in what the CPU offers
         return
     if isinstance(value, Mapping) and value:
         for key, inner in value.items():

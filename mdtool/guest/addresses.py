@@ -16,7 +16,7 @@ from mdtool.records import dataclass, replace
 
 
 def address_from_node(bus_name: str, node: Node, tree: Tree) -> Address | None:
-    """libvirt's place of a node on a bus; None where libvirt has no word for it.
+    """libvirt's place of a node on a bus; None if libvirt cannot express it.
 
     On a bus of a device that libvirt did not number (of <qemu:commandline>, added by hand) it is of type ``qemu``: bus
     and address as QEMU has them.  A PCI address says ``alone`` where function 0 does not announce further functions:

@@ -29,8 +29,8 @@ def with_ids(wanted: Sequence[Wanted], taken: Collection[str] = ()) -> list[Want
     """Fill in every id: ``net0``, ``virtio-disk0``, ``sata0-0-1``, ``pci.1``; an id that is filled stays.
 
     ``wanted`` is what ``allocate`` gives: drives are named after their place.  ``taken`` are the ids of what is no wanted
-    device; no new device gets one.  A device whose number is somebody's already takes the next one after all of its kind.
-    Where two devices come with the same id (libvirt's own aliases in an edited XML), the second one is named anew, unless
+    device; no new device gets one.  A device whose number is taken gets the next one after all of its kind.
+    Where two devices come with the same id (libvirt's own aliases in an edited XML), the second one is renamed, unless
     a user chose both: that is left for QEMU to refuse.
     """
     names = _Names(taken)

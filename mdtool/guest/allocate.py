@@ -20,16 +20,16 @@ def allocate(guest: Guest, wanted: Sequence[Wanted], occupied: Occupied = NOTHIN
     """Fill in every address, in libvirt's order; an address that is filled stays as it is.
 
     ``wanted`` is what ``with_defaults`` gives, survivors with the address of their node.  ``occupied`` holds what else is
-    taken; a retired place is given out only where there is no place that never was anybody's.  The ports, bridges, hubs
-    and controllers that devices need and nobody wrote come at the end, as devices of their own, with origins such as
-    ``controller/pci/3``.
+    taken; a retired place is given out only if there is no place that was never used.  The ports, bridges, hubs and
+    controllers that devices need and that are not in the XML come at the end, as devices of their own, with origins such
+    as ``controller/pci/3``.
 
     Raises InputError (rule ``out-of-slots``) where a device has no place: how many are free where, and what to add.
     """
     try:
         return _placed(guest, wanted, occupied)
     except InputError as error:
-        if error.at is None:  # of a device that nobody wrote: the machine type brought it
+        if error.at is None:  # of a device that is not in the XML: the machine type brings it
             error.at = guest.domain.at("os/type")
         raise
 

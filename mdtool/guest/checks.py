@@ -36,7 +36,7 @@ def _twins(_: Guest, wanted: Sequence[Wanted]) -> Iterator[InputError]:
             yield InputError(what, at=one.position, remedy="remove or rename one of them", rule="unique")
 
 
-#: Kinds of which a guest has one alone (True), or one of each model.
+#: Kinds of which a guest has only one (True), or one of each model.
 _ONE = {"tpm": True, "panic": False}
 
 

@@ -132,7 +132,7 @@ def as_described(guest: Guest, tree: Tree) -> Guest:
 
 
 def with_described_model(wanted: Wanted, node: Node) -> Wanted:
-    """``wanted`` of the node's model, where nobody named another: its properties are those that the node has as well."""
+    """``wanted`` of the node's model, unless another is named: its properties are those that the node has as well."""
     path = MODELS.get(wanted.kind)
     named = path is None or (wanted.element is not None and wanted.element.get(path))
     if named or not wanted.driver or same_driver(wanted.driver, node.driver):

@@ -1,4 +1,4 @@
-"""What ``<qemu:commandline>`` says: its options, and what they make of the description's sections.
+"""What ``<qemu:commandline>`` says: its options, and their effect on the description's sections.
 
 QEMU takes the last ``-cpu``, and of ``-smp``, ``-m``, ``-machine``, ``-rtc`` and ``-boot`` the last value of each key.
 What they say of the guest is part of its description: all that a running QEMU's arguments are read for.
@@ -36,7 +36,7 @@ def text_of(argument: Element) -> str:
 
 
 def option_of(group: Sequence[Element]) -> Option | None:
-    """A group as an option; None for an argument that is none."""
+    """A group as an option; None for an argument that is no option."""
     name, *values = map(text_of, group)
     if not name.startswith("-"):
         return None

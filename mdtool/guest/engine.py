@@ -87,7 +87,7 @@ def wanted_from_element(row: ElementRow, context: ElementContext) -> Iterator[Wa
 def with_host_side(wanted: Wanted) -> Wanted:
     """``wanted`` with the properties that no guest sees, those of role ``host``, in its facts under ``host``.
 
-    QEMU is told them, and the description is not: ``max-bytes`` of an entropy source, ``ioeventfd`` of a disk.
+    QEMU gets them, and the description does not: ``max-bytes`` of an entropy source, ``ioeventfd`` of a disk.
     """
     own = {name: value for name, value in wanted.properties.items() if role(wanted.driver, name) == "host"}
     if not own:
@@ -171,7 +171,7 @@ def _identities(row: ElementRow, context: ElementContext) -> Iterator[str]:
 
 
 def address_from_element(context: ElementContext) -> Address | None:
-    """The ``<address>`` as an Address; None where there is none.
+    """The ``<address>`` as an Address; None if there is none.
 
     A source's own address (``source/address`` of a hostdev) is the host's and is not looked at.
     """

@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple
 class HostRow(NamedTuple):
     """``why`` says what it is on the host, ``by`` the module of ``launch.backends`` that carries it out, "" for none.
 
-    ``unless`` are values that ask for nothing, with which what only libvirt can do is nothing to do.
+    ``unless`` are values that ask for nothing, so that there is nothing for libvirt to do.
     """
 
     why: str

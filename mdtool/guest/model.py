@@ -75,7 +75,7 @@ class Wanted:
     ``properties``  guest-visible properties in QEMU's names; never addresses, ids or the host side
     ``identifying`` names of properties that are identity (``mac``): another value is another device
     ``facts``       what the stages need to know and no property says: {"index": 1, "model": "pcie-root-port"};
-                    ``made_up``: properties that nobody chose, for a new device alone
+                    ``made_up``: generated properties, for a new device alone
     ``element``     the XML element; None where libvirt (and so mdtool) implies the device
     """
 
@@ -97,7 +97,7 @@ class Wanted:
 
 
 def unknown() -> None:
-    """For ``Guest.host_model`` where nobody can be asked."""
+    """For ``Guest.host_model`` without a libvirt to ask."""
 
 
 @dataclass(frozen=True, slots=True)

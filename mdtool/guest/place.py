@@ -169,7 +169,7 @@ class _Names:
         return {"floppy": "fdc", "ide": "sata" if self.guest.is_q35 else "ide"}.get(kind, kind)
 
     def _of_controller(self, one: Wanted) -> dict[str, Value]:
-        """What a controller is told of its place: numbers that must differ from every other's."""
+        """Properties that a controller gets by its place: numbers that must differ from every other's."""
         if one.kind != "controller":
             return {}
         slot, function = (one.address.get(name, 0) for name in ("slot", "function")) if one.address is not None else (0, 0)

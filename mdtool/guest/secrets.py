@@ -18,7 +18,7 @@ def with_secrets(source: bytes, public: bytes, full: bytes) -> tuple[str, list[s
     """``source`` with the secrets of the same elements, and what of them has no place there any more, in words.
 
     ``full`` and ``public`` are libvirt's XML of the guest with and without secrets.  A secret that ``source`` has itself
-    stays, unless it is empty; one of an element that is gone goes with it.
+    stays, unless it is empty; one of an element that is gone is dropped.
 
     >>> public = b"<domain><devices><graphics type='vnc' port='-1'/></devices></domain>"
     >>> full = b"<domain><devices><graphics type='vnc' port='-1' passwd='x'/></devices></domain>"
@@ -32,9 +32,9 @@ def with_secrets(source: bytes, public: bytes, full: bytes) -> tuple[str, list[s
 
 
 def without_secrets(public: bytes, full: bytes) -> str:
-    """``public`` as it may go into a file: a secret is there, and empty, so that nobody takes it for a guest without.
+    """``public`` as it may go into a file: a secret is there, and empty, so that it is not taken for a guest without one.
 
-    libvirt lets nobody in where a password is empty, and ``with_secrets`` puts it back.
+    libvirt refuses every client if a password is empty, and ``with_secrets`` puts it back.
 
     >>> full = b"<domain><devices><graphics type='vnc' port='-1' passwd='x'/></devices></domain>"
     >>> without_secrets(b"<domain><devices><graphics type='vnc' port='-1'/></devices></domain>", full)

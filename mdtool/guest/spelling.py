@@ -1,4 +1,4 @@
-"""Names and values of guest XML that libvirt knows: a slip of the pen is said, and not dropped in silence.
+"""Names and values of guest XML that libvirt knows: a typing error is reported, and not dropped in silence.
 
 schemas/guest-xml.json has them, made of the RELAX NG of libvirt (tests/guest/support_relaxng.py): an object an element,
 in it the elements inside, ``@name`` for each attribute and ``.`` for its text, both with their values in one line ("" for

@@ -10,7 +10,7 @@ for ``source`` and everything inside it.
 Facts (``Wanted.facts``), for allocation and placing, none of them a property:
 
     every element   choice (the value that chose the driver)
-                    host (properties that QEMU is told and no guest sees)
+                    host (properties that QEMU gets and no guest sees)
                     transport (``pci``, ``ccw``, ``mmio``) of a virtio device
     controller      type, model, index (always an int); chassis, chassisNr, port, busNr, node, hotplug, ports, vectors
                     as the XML gives them (ints; node an int; hotplug ``on``/``off``); master (start port) of a
@@ -89,7 +89,7 @@ class ElementContext:
         return absent if found is None else found
 
     def number(self, path: str, absent: int = 0) -> int:
-        """The number at ``path``; where it is none, that is reported by the property or fact that reads it."""
+        """The number at ``path``; a malformed one is reported by the property or fact that reads it."""
         try:
             return int(number(self.get(path, str(absent))))
         except ValueError:
@@ -184,7 +184,7 @@ class ElementRow:
         return nearest(self.uses, path)
 
     def host_side(self, path: str) -> HostRow | None:
-        """Who carries a path out on the host; None where it is none of the host's."""
+        """Who carries a path out on the host; None if it is not the host's."""
         found = nearest(self.uses, path)
         side = nearest(self.host, path)
         return side if side is not None and str(side) == found else None

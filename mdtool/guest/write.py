@@ -1,4 +1,4 @@
-"""Guest XML with every place filled in: what libvirt would choose anew, the description has chosen.
+"""Guest XML with every place filled in: what libvirt would choose again, the description has chosen.
 
 ``reconcile --write-xml`` writes it.  libvirt keeps the addresses of an XML that has them, so a guest that it starts from
 this XML has the described places, whatever was added or removed since.
@@ -254,7 +254,7 @@ def _input(node: Node) -> New:
     return New("input", {"type": type_, "bus": bus})
 
 
-#: The kinds that libvirt, and so the description, has without being told.
+#: The kinds that libvirt, and so the description, adds by default.
 _ELEMENTS: Mapping[str, Callable[[Node], New | None]] = {
     "controller": _controller,
     "hub": lambda _: New("hub", {"type": "usb"}),

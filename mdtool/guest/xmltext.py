@@ -1,4 +1,4 @@
-"""Guest XML changed as text: what nobody asked to change stays as it was, to the byte.
+"""Guest XML changed as text: everything else stays as it is, to the byte.
 
 Changes are collected by the byte offsets of elements and made at once.  What is added takes the style of its
 neighbours: their indentation, their line ends, their quotes.

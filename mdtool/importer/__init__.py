@@ -1,6 +1,6 @@
 """``mdtool import``: an existing QEMU command line becomes a guest XML and a description.
 
-    machine     the machine that QEMU makes of the options, read, and the XML beside it
+    machine     the machine that QEMU makes from the options, read, and the XML beside it
     devices     the devices of that machine: walked, named, matched with the options that made them
     elements    a device as an element: one row a kind; block, flash, net, char, display, host_devices are behind some
     domain      everything outside of <devices>; features is a part of it
@@ -12,7 +12,7 @@ makes the options that have nothing of the host behind them.
 
 The machine is not guessed from the options: QEMU itself is started with them, paused, with null back ends, and dumped.  So
 every default and every address is there that the script's guest has today.  The XML then gets an element for each device
-that it has words for, with the host side that the options name.
+that it can express, with the host side that the options name.
 """
 
 from __future__ import annotations

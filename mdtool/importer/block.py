@@ -25,7 +25,7 @@ _DISCARD = {"unmap": "unmap", "on": "unmap", "ignore": "ignore", "off": "ignore"
 _AIO = {"native": "native", "threads": "threads", "io_uring": "io_uring"}
 _ZEROES = {"on": "on", "off": "off", "unmap": "unmap"}
 _MODES = dict.fromkeys(("none", "writeback", "writethrough", "directsync", "unsafe"))
-#: what QEMU makes of a path with no format named
+#: how QEMU reads a path without a format
 FORMATS = ("raw", "qcow2", "qcow", "qed", "vmdk", "vdi", "vhdx", "vpc", "luks")
 _GUESS = {"qcow2": "qcow2", "qcow": "qcow", "vmdk": "vmdk", "vdi": "vdi", "vhdx": "vhdx", "vhd": "vpc"}
 

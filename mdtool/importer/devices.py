@@ -25,7 +25,7 @@ from mdtool.records import dataclass, field
 
 @dataclass
 class ImportedDevice:
-    """A device on its way into the XML: ``made`` is its element, ``verbatim`` the option that it stays where there is none.
+    """A device on its way into the XML: ``made`` is its element, ``verbatim`` the option that it stays if it has none.
 
     What is ``on_board`` is the machine's own, and only its host side is in the XML; ``parts`` are the ids of codecs.
     """
@@ -69,7 +69,7 @@ def buses_below(device: RawDevice) -> list[RawBus]:
 
 
 def name_device(device: RawDevice, id: str) -> dict[str, str]:
-    """Give a device an id, and its buses the names that QEMU makes of it; old names of buses and new ones."""
+    """Give a device an id, and its buses the names that QEMU derives from it; old names of buses and new ones."""
     device.id = id
     renamed: dict[str, str] = {}
     for provider in (device, *_inner(device)):
@@ -133,7 +133,7 @@ def in_order(buses: Sequence[RawBus]) -> Iterator[tuple[RawBus, RawDevice]]:
 
 
 def typed(value: Any, like: Any) -> Any:
-    """A value that a script spells, as QEMU's JSON wants it: ``like`` is one of the same type, None where nobody knows."""
+    """A value that a script spells, as QEMU's JSON wants it: ``like`` is one of the same type, None if unknown."""
     if not isinstance(value, str):
         return value
     if isinstance(like, bool) or (like is None and value in ("on", "off")):

@@ -41,7 +41,7 @@ def graphics(option: Option, keymap: str | None) -> str:
 
 
 def _listens(keys: Keys, where: str) -> str:
-    """Nowhere until somebody sets a password, where the script had one."""
+    """Nowhere until a password is set, where the script had one."""
     password = keys.take("password")
     if password is None and keys.take("password-secret") is None:
         return where
@@ -96,7 +96,7 @@ def _spice(option: Option, keymap: str | None) -> str:
     protected = _listens(keys, "")
     keys.done()
     facts: dict[str, Any] = {"type_": "spice", "keymap": keymap}
-    if protected or not open_:  # SPICE without disable-ticketing lets nobody in before a password is set
+    if protected or not open_:  # SPICE without disable-ticketing refuses every client before a password is set
         return tag("graphics", tag("listen", type_="none"), inner, **facts)
     if unix:
         return tag("graphics", tag("listen", type_="socket", socket=address), inner, **facts)

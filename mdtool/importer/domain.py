@@ -1,4 +1,4 @@
-"""What is outside of <devices>: the parts of <domain>, and the description's sections that no dump can tell."""
+"""What is outside of <devices>: the parts of <domain>, and the description's sections that no dump can report."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _ELSEWHERE = frozenset({
 
 
 def with_sections(tree: Tree, said: OptionList, name: str) -> Tree:
-    """The dumped tree with what the options say of the guest and no monitor tells."""
+    """The dumped tree with what the options say about the guest and no monitor reports."""
     features: Section = dict(tree.features)
     chosen = sections_from_options(said.all("global")).get("features", {})
     globals_ = {**chosen.get("globals", {}), **features.get("globals", {})}
@@ -47,7 +47,7 @@ def with_sections(tree: Tree, said: OptionList, name: str) -> Tree:
             features[key] = values
     machine: Section = dict(tree.machine)
     if properties := {**machine.get("properties", {}), **machine_properties(said)}:
-        if properties.get("gic-version") == "max":  # for which libvirt has no word: the host's, or what TCG makes of it
+        if properties.get("gic-version") == "max":  # which libvirt cannot express: the host's, or TCG's
             is_kvm = hypervisor(said, Report()) == "kvm"
             properties["gic-version"] = "host" if is_kvm else str(tree.machine_pins.get("gic-version", "max"))
         machine["properties"] = dict(sorted(properties.items()))
@@ -93,7 +93,7 @@ def _machine_value(name: str, value: Any) -> Any:
 
 
 def cpu_words(said: OptionList) -> tuple[str | None, dict[str, Any]]:
-    """(model, features by QEMU's name) of -cpu; None where there is none."""
+    """(model, features by QEMU's name) of -cpu; None if there is none."""
     text_ = said.value("cpu")
     if text_ is None:
         return None, {}
@@ -114,7 +114,7 @@ def cpu_words(said: OptionList) -> tuple[str | None, dict[str, Any]]:
 def _cpu(tree: Tree, said: OptionList) -> Section:
     model, features = cpu_words(said)
     cpu: Section = {**tree.cpu, **({"model": model} if model in ("host", "max") else {})}
-    if not cpu.get("topology"):  # of a board with CPUs of its own; what QEMU makes of their number
+    if not cpu.get("topology"):  # of a board with CPUs of its own; QEMU derives their number
         cpu["topology"] = {"sockets": 1, "cores": cpu.get("maxcpus", cpu.get("vcpus", 1)), "threads": 1}
     return {**cpu, **({"features": features} if features else {})}
 

@@ -1,7 +1,7 @@
 """A device of the machine as the element of guest XML that asks for it: one row a kind.
 
 An element says the host side; the guest's side is in the description, whatever the element implies.  Where the XML has
-no words for a device's host side, the device stays an option, in <qemu:commandline> (see ``machine``).
+no way to express a device's host side, the device stays an option, in <qemu:commandline> (see ``machine``).
 """
 
 from __future__ import annotations

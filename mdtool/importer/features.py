@@ -38,7 +38,7 @@ def features(said: OptionList, tree: Tree, arch: str, is_efi: bool) -> str:
 
 
 def _text(row: Feature, properties: Mapping[str, Any]) -> str | None:
-    """What guest XML says of a machine property; None where it has no word for it (``auto``)."""
+    """What guest XML says of a machine property; None if it cannot express it (``auto``)."""
     value = properties.get(row.name, properties.get(row.name.replace("_", "-")))
     if row.values is None:
         return on(SWITCH.get(value)) if isinstance(value, bool | str) else None

@@ -1,4 +1,4 @@
-"""The firmware's flash: <loader> and <nvram>, or, where those have no words for it, the options that it came with.
+"""The firmware's flash: <loader> and <nvram>, or, where those cannot express it, the options that it came with.
 
     flash_xml         <loader type='pflash'> and <nvram>; "" where the flash stays in options
     flash_options     the options of both banks, with absolute paths; none where the XML says it all

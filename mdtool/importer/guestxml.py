@@ -32,7 +32,7 @@ _ARCH = {"arm": "armv7l", "i386": "i686"}
 class GuestText:
     """The XML of one command line.
 
-    ``said`` are its options by name, ``host`` its back ends, ``left`` the options that neither XML nor description says.
+    ``said`` are its options by name, ``host`` its back ends, ``left`` the options that neither XML nor description covers.
     """
 
     def __init__(self, command: Command, given: Sequence[Option], host: HostSide, report: Report) -> None:
@@ -74,7 +74,7 @@ class GuestText:
         elements += _implied(elements, screens) + screens + self._audio(elements, report) + self._events(report)
         emulator = self.binary if self.binary.startswith("/") else shutil.which(self.binary) or f"/usr/bin/{self.binary}"
         body = "".join(f"    {element}\n" for element in elements)
-        said_at = {id(given): number for number, given in enumerate(host.devices)}  # one may name another, said before it
+        said_at = {id(given): number for number, given in enumerate(host.devices)}  # one may name an earlier one
         devices = sorted((t for t in entries if t.verbatim is not None), key=lambda t: said_at.get(id(t.given), -1))
         kept = [*backends, *(t.verbatim for t in devices if t.verbatim is not None), *host.kept, *self.left, *left, *more]
         kept += [*flash_options(said, host, self.absolute), *domain.named_firmware(said, host)]
@@ -126,7 +126,7 @@ class GuestText:
         return found, kept
 
     def _ports(self, entries: Sequence[ImportedDevice], arch: str, report: Report) -> list[str]:
-        """The serial ports that are the board's own: only what is behind them is to be said."""
+        """The serial ports that are the board's own: only what is behind them is written."""
         used = {name for entry in entries if entry.made is not None for name in entry.made.used}
         used |= {str(entry.device.properties.get("chardev")) for entry in entries}
         found = []
@@ -280,7 +280,7 @@ def _vcpu(tree: Tree) -> str:
 
 
 def _implied(elements: Sequence[str], screens: Sequence[str]) -> list[str]:
-    """What libvirt adds where the XML does not say that there is none."""
+    """What libvirt adds unless the XML says that there is none."""
     found = []
     if not any(element.startswith("<memballoon") for element in elements):
         found.append("<memballoon model='none'/>")

@@ -1,7 +1,7 @@
 """The import: the script's own QEMU, started with nothing of the host behind it and dumped, and the XML beside it.
 
 1. QEMU is started with the script's options, paused, with null back ends (``null``), and read.
-2. Each device that the machine does not have by itself gets an element (``elements``); where the XML has no words for
+2. Each device that the machine does not have by itself gets an element (``elements``); where the XML cannot express
    its host side it stays an option, in <qemu:commandline>; where it has none, it is a manual node of the description.
 3. The XML is read back: an element that asks for another device than QEMU has is taken back.
 """
@@ -254,7 +254,7 @@ class _Machine(GuestText):
             device.properties |= {"masterbus": self.buses[master]} if master in self.buses else {}
 
     def _unnamed(self, raw: Raw) -> dict[str, str]:
-        """Who made what, without the names that an earlier round gave: they are given anew."""
+        """Who made what, without the names that an earlier round gave: they are assigned again."""
         users = dict(raw.users)
         for _, device in placed(raw.buses):
             if (before := self.names.get(id(device))) is not None:
@@ -265,7 +265,7 @@ class _Machine(GuestText):
         return users
 
     def _by_default(self, bus: RawBus, device: RawDevice) -> bool:
-        """Whether QEMU made a device because nobody said otherwise, and not as a part of another device."""
+        """Whether QEMU made a device by default, and not as a part of another device."""
         return device.driver == _OWN_HUB or (bus.name in self.own_buses and bus.type in ("PCI", "PCIE"))
 
     def _call(self, device: RawDevice, id_: str, taken: set[str], users: dict[str, str]) -> str:
@@ -384,7 +384,7 @@ class _Machine(GuestText):
             chosen = {key: pins.pop(key) for key in bag if key in pins}
             if entry.made is None and entry.verbatim is None:  # a link that QEMU shows nowhere (nvme's subsystem)
                 chosen |= {key: value for key, value in bag.items() if key in _LINKS}
-            if "label-size" in bag:  # which no monitor tells
+            if "label-size" in bag:  # which no monitor reports
                 chosen["label-size"] = bytes_of(bag["label-size"])
             changes[entry.device.id] = {"properties": {**place.node.properties, **chosen}, "pins": pins}
         return tree_with(tree, changes)
@@ -426,7 +426,7 @@ _LINKS = frozenset({"subsys", "bus", "primary-bus", "endpoint", "bmc"})
 #: buses on which the description says where an option's device goes
 _PLACED_ELSEWHERE = frozenset({"", "none", "PCI", "PCIE", "System", "ISA", "virtio-bus", "virtual-css-bus"})
 _OWN_HUB = "usb-hub"  # QEMU plugs one where a bus has no port left, unless the device names its port, as from now on
-#: USB controllers that -usb makes, of which newer chipsets say that they have one
+#: USB controllers that -usb makes, and that newer chipsets report as their own
 _USB_OF_CHIPSETS = frozenset({"piix3-usb-uhci", "piix4-usb-uhci"})
 
 

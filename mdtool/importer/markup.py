@@ -1,4 +1,4 @@
-"""XML as text, and an option's keys, of which each is taken once: what nobody takes, the XML has no words for."""
+"""XML as text, and an option's keys, each of which is taken once: what is not taken, the XML cannot express."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def tag(name: str, /, *inner: str, **attributes: Any) -> str:
 
 
 def text(name: str, value: Any, /, **attributes: Any) -> str:
-    """An element around a text; nothing where there is none."""
+    """An element around a text; "" without a text."""
     return tag(name, escape(str(value)), **attributes) if value not in (None, "") else ""
 
 

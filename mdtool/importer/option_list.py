@@ -21,7 +21,7 @@ class OptionList:
         return [option for option in self.options if option.name in names]
 
     def value(self, name: str) -> str | None:
-        """The argument of the last one; None where there is none."""
+        """The argument of the last one; None if there is none."""
         return next((option.value for option in reversed(self.options) if option.name == name), None)
 
     def bag(self, name: str) -> dict[str, Any]:

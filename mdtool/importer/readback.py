@@ -62,7 +62,7 @@ def _stands_in(want: Wanted, entry: ImportedDevice) -> bool:
 
 
 def linked_tree(tree: Tree, guest: Guest, wanted: Sequence[Wanted], entries: Sequence[ImportedDevice]) -> Tree:
-    """The tree with each node's element as its origin, and what the XML says as said already."""
+    """The tree with each node's element as its origin, and what the XML says as already applied."""
     from mdtool.guest.platform import sections_from_guest
 
     changes: dict[str, dict[str, Any]] = {}
@@ -98,7 +98,7 @@ def settled(guest: Guest, tree: Tree, report: Report) -> Tree:
     """The description, tried: it is rehearsed, and what QEMU then has otherwise becomes a choice of the description's.
 
     QEMU's short forms set properties that -device does not (-nic leaves a virtio NIC without MSI-X), and no option says so.
-    What still differs after that is said.
+    What still differs after that is reported.
     """
     from mdtool.compare import guest_visible
     from mdtool.launch.rehearse import prepared_rehearsal

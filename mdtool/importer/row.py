@@ -89,7 +89,7 @@ def virtio_model(driver: str, plain: str = "virtio") -> str:
 
 
 def transport(one: DeviceView) -> str:
-    """The address type that tells virtio-mmio from PCI."""
+    """The address type that distinguishes virtio-mmio from PCI."""
     return tag("address", type_="virtio-mmio") if one.bus.type == "virtio-bus" else ""
 
 

@@ -34,7 +34,7 @@ _KUBERNETES_NAME = pattern(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
 
 @dataclass(frozen=True)
 class HookAnswer:
-    """What a hook says: ``output`` for the caller, a line for the ``journal``, and ``advice`` for whoever runs it."""
+    """A hook's answer: ``output`` for the caller, a line for the ``journal``, and ``advice`` for the person who runs it."""
 
     output: str = ""
     journal: str = ""

@@ -105,15 +105,15 @@ class Store:
             yield self.path(*names)
 
     def read(self, path: Path) -> Tree | None:
-        """What is kept in a file of the store; None where there is none yet."""
+        """What is kept in a file of the store; None if there is none yet."""
         if not path.exists():
             return None
         return document_from_file(path).tree if path.suffix == ".yaml" else hints_from_text(text_from_file(path), str(path))
 
     def committed(self, name: str, uuid: str | None) -> tuple[Path, Tree] | None:
-        """The description of a guest and its file, by its name, or its uuid where it was renamed; None where there is none.
+        """The description of a guest and its file, by its name, or its uuid where it was renamed; None if there is none.
 
-        As it was committed to git, whatever somebody edits at the moment; as it is where it never was.
+        As it was committed to git, without edits since then; as it is if it was never committed.
         """
         from mdtool.review.git import committed_text
 

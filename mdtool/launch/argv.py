@@ -52,7 +52,7 @@ OLDEST = (7, 2)  # the QEMU whose words all later ones still understand
 
 @dataclass(frozen=True, slots=True)
 class DeviceOption:
-    """One -device: its node's ``name`` in the description, what QEMU is told, and where the XML asks for it."""
+    """One -device: its node's ``name`` in the description, the arguments for QEMU, and where the XML asks for it."""
 
     name: str
     arguments: Mapping[str, Any]
@@ -173,7 +173,7 @@ def argv_from_tree(guest: Guest, tree: Tree, wanted: Sequence[Wanted], context: 
 
 #: properties of the host's side that libvirt sets in the machine, and not on the command line
 _SET_LATER = frozenset({"guest-stats-polling-interval"})
-_FILES = frozenset({"jsonfile"})  # of which a rehearsal has none
+_FILES = frozenset({"jsonfile"})  # a rehearsal has none of them
 
 
 @dataclass
@@ -228,7 +228,7 @@ def _devices(tree: Tree, wanted: Sequence[Wanted], sides: _Sides) -> Iterator[De
         yield DeviceOption(place.name, arguments, sides.positions.get(node.id or place.name, node.position))
 
 
-# --- what goes with what -------------------------------------------------------------------------------------------
+# --- what belongs together -------------------------------------------------------------------------------------------
 
 
 def _elements(guest: Guest, nodes: Mapping[str, Place], wanted: Sequence[Wanted]) -> Iterator[tuple[Element, Place | None]]:
@@ -332,7 +332,7 @@ _ORDER = names(
     "iommu memory controller hub disk filesystem interface smartcard serial parallel channel console "
     "shmem tpm input video sound watchdog redirdev hostdev memballoon rng nvram panic vsock crypto pstore"
 )
-#: what makes a bus of its own name through a host bridge, which the machine has and nobody created
+#: what makes a bus of its own name through a host bridge, which is the machine's own
 EXPANDERS = frozenset({"pxb", "pxb-pcie", "pxb-cxl"})
 #: properties that name a bus or a device that must be there before: of a USB companion, of an IOMMU, of an NVMe controller,
 #: of a device of <qemu:commandline> without an address

@@ -17,7 +17,7 @@ class Handover:
     """How one machine reaches QEMU.
 
     ``options``    what is on the command line
-    ``config``     text of the file for ``-readconfig``; "" where there is none
+    ``config``     text of the file for ``-readconfig``; "" if there is none
     ``additions``  arguments of ``device_add``, in order, for before the guest runs
     ``notes``      what this way cannot say, and why it went elsewhere
     """

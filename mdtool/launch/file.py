@@ -20,7 +20,7 @@ from mdtool.commandline.option import Option, is_flat, plain_text
 from mdtool.commandline.table import GROUPS
 from mdtool.launch.device import Handover
 
-#: groups of which QEMU keeps one, without an id
+#: groups that QEMU keeps one of, without an id
 _SINGLE = frozenset({"name", "machine", "m", "smp", "boot", "rtc"})
 _LINE = 1000  # QEMU's buffer is 1,024 bytes a line
 #: -netdev types whose options are a list of sockets, which only JSON can say

@@ -43,7 +43,7 @@ def hints_from_tree(tree: Tree) -> str:
 
 
 def hints_of_machine(described: Tree, machine: Tree) -> tuple[str, list[str]]:
-    """The hints of a machine that is no longer as it was launched, and the devices of which none can tell the element.
+    """The hints of a machine that is no longer as it was launched, and the devices whose element is unknown.
 
     ``machine`` is its dump, linked to the XML as far as that has its devices.  What is still there is hinted as it was
     described; a NIC that came is known by its MAC, and anything else once the XML has it.
@@ -88,7 +88,7 @@ def _hint(place: Place) -> dict[str, Any]:
 def tree_from_hints(path: str | Path) -> Tree:
     """A description that knows addresses and nothing else, for ``reconcile`` to fill from the XML.
 
-    Raises InputError where the file is none, or is of a later version.
+    Raises InputError if the file is no hints file, or is of a later version.
     """
     return hints_from_text(text_from_file(path), str(path))
 
@@ -152,22 +152,22 @@ def _tree(machine: Mapping[str, Any], rows: list[dict[str, Any]]) -> Tree:
 
 # --- as long as the guest runs --------------------------------------------------------------------------------------
 
-#: how often QEMU is asked what is plugged in: it tells of a device that went, and of none that came (7.2 and 11.1)
+#: how often QEMU is asked what is plugged in: it reports a device that went, and none that came (7.2 and 11.1)
 ASK_SECONDS = 1.0
 
 
 def exported_while_it_runs(
     qemu: QemuProcess, guest: Path, described: Tree, write: Callable[[str], None], say: Callable[[str], None]
 ) -> None:
-    """Write the hints anew whenever a device came or went, until QEMU ends.
+    """Write the hints again whenever a device came or went, until QEMU ends.
 
-    ``guest`` is the XML file, read anew each time: whoever plugs a device in writes its element there, sooner or later.
-    What cannot be written is said; the guest runs on.
+    ``guest`` is the XML file, read again each time: a plugged device gets its element there, sooner or later.
+    What cannot be written is reported; the guest runs on.
     """
     known = _seen(qemu.session, guest)
     unknown: list[str] = []
     while not qemu.ends_within(ASK_SECONDS):
-        # A ctrl-C waits for the end of what is said here: its handler speaks on the same monitor.
+        # A ctrl-C waits for the end of this exchange: its handler uses the same monitor.
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
             went = any(event["event"] == "DEVICE_DELETED" for event in qemu.session.events())

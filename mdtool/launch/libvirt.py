@@ -60,7 +60,7 @@ def xml_for_libvirt(source: bytes, guest: Guest, tree: Tree, wanted: Sequence[Wa
 
 
 def _with_origins(tree: Tree) -> Tree:
-    """Ports and controllers of a dumped machine stand for no element yet; libvirt has to be told of them."""
+    """Ports and controllers of a dumped machine stand for no element yet; libvirt must get them in the XML."""
     return tree_with(
         tree,
         {

@@ -85,7 +85,7 @@ _ANY_BUS = (
 
 
 def _possible_carriers(devices: dict[str, _Held], held: _Held) -> list[str]:
-    """The devices of which one will carry ``held``, which names no bus."""
+    """The devices one of which will carry ``held``, which names no bus."""
     kinds = [carrier for carried, carrier in _ANY_BUS if not held.bus and re.fullmatch(carried, held.driver)]
     return [id for id, other in devices.items() for kind in kinds if re.fullmatch(kind, other.driver)]
 

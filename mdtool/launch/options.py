@@ -60,7 +60,7 @@ def handover(options: Sequence[Option], version: tuple[int, ...] = (0,)) -> Hand
 
 
 def _nic(bag: dict[str, Any]) -> Option | str:
-    """The -net option, or why there is none; "" for what is no NIC."""
+    """The -net option, or why there is none; "" if it is no NIC."""
     model = _MODELS.get(str(bag.get("driver")))
     if model is None:
         return ""

@@ -136,7 +136,7 @@ def _under_tcg(option: Option) -> Option:
 
 
 def free_port(first: int) -> int:
-    """The first TCP port from ``first`` up on which nobody listens."""
+    """The first free TCP port from ``first`` up."""
     for port in range(first, min(first + 1000, 65536)):
         with socket.socket() as attempt, suppress(OSError):
             attempt.bind(("127.0.0.1", port))

@@ -193,7 +193,7 @@ assert REHEARSED.keys() <= BACKENDS.keys()
 
 
 def rehearsed_option(words: Sequence[str], host: HostSide) -> list[str]:
-    """What a rehearsal has of an option of <qemu:commandline>; an argument that is no option is nobody's.
+    """What a rehearsal has of an option of <qemu:commandline>; an argument that is no option is left out.
 
     >>> from pathlib import Path
     >>> rehearsed_option(["-netdev", "tap,id=n,ifname=tap0"], HostSide(Path("/run")))

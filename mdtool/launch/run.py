@@ -78,7 +78,7 @@ def alone(guest: Guest, *, incoming: bool = False) -> Iterator[GuestDirectory]:
     """The guest's private directory, and the certainty that no other QEMU of ours runs it.  Raises ConflictError.
 
     The source of a migration on this host runs the same guest, and hands its disks over when the state is there: the
-    target has a lock of its own, which is in the way of whoever launches the guest anew.
+    target has a lock of its own, which would block the next launch of the guest.
     """
     name, target = guest.key, f"{guest.key}-incoming"
     with ExitStack() as stack:
@@ -168,7 +168,7 @@ def launched(guest: Guest, prepare: Callable[[Path], Prepared], settings: Settin
 def _state_came(qemu: QemuProcess) -> bool:
     """Wait for a migration's end: continuing sooner would take the disks from the source, which still runs.
 
-    False where somebody ended QEMU before; raises QemuError where the state is of another machine.
+    False if QEMU ended before; raises QemuError where the state is of another machine.
     """
     while True:
         try:

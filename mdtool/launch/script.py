@@ -97,7 +97,7 @@ def _plugging(prepared: Prepared, *, paused: bool) -> Iterator[str]:
 def data_from_prepared(prepared: Prepared) -> Any:
     """What --print --json says: the command line as a list; an object where there is more than a command line.
 
-    A secret is read from the descriptor ``<fd:NAME>``, whose number whoever starts QEMU puts in.
+    A secret is read from the descriptor ``<fd:NAME>``, whose number is filled in by the one who starts QEMU.
     """
     handover = prepared.handover
     settings = _settings(prepared)

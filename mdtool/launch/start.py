@@ -30,7 +30,7 @@ Say = Callable[[str], None]
 
 
 def silent(_text: str) -> None:
-    """For ``say`` where nobody listens."""
+    """For ``say`` without a listener."""
 
 
 @contextmanager
@@ -183,7 +183,7 @@ def counts(difference: Difference, prepared: Prepared) -> bool:
     """Whether a launch stops for it.
 
     A stand-in sits where the real device would, and nothing else about it is comparable; firmware of another version is
-    the host's package, which ``verify`` tells of.
+    the host's package, which ``verify`` reports.
     """
     if (difference.node, difference.property) == ("firmware", "sha256"):
         return False

@@ -111,7 +111,7 @@ DEFAULT = "file"
 
 
 def chosen(name: str | None, *, hints: bool) -> Way:
-    """The way of ``--via``; where it is not given, the default one.  Raises InputError for a way that is none.
+    """The way of ``--via``; if not given, the default one.  Raises InputError for an unknown way.
 
     >>> chosen(None, hints=True).name, chosen("monitor", hints=False).name
     ('hints', 'monitor')

@@ -1,1 +1,1 @@
-"""The machine description: the tree, its YAML, and what is true of buses, properties and drivers whoever asks."""
+"""The machine description: the tree, its YAML, and the facts about buses, properties and drivers."""

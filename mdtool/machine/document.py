@@ -111,7 +111,7 @@ _KINDS = {
 
 
 def kind_in_words(text: str) -> str | None:
-    """What a text is: ``a machine description``, ``a script``, ...; None where nobody can say."""
+    """What a text is: ``a machine description``, ``a script``, ...; None if unknown."""
     if not text.strip():
         return "an empty file"
     return next((kind for kind, (begins, _) in _KINDS.items() if re.match(begins, text)), None)
@@ -126,7 +126,7 @@ def check_kind(text: str, file: str, wanted: str = DESCRIPTION) -> None:
 
 
 def _end_of_tree_document(text: str) -> int:
-    """The offset of the ``---`` line that starts the pins document; the length of the text where there is none."""
+    """The offset of the ``---`` line that starts the pins document; the length of the text if there is none."""
     for match in re.finditer(r"^---(?=\s|$)", text, re.MULTILINE):
         if text[: match.start()].strip() and not all(
             line.startswith(("#", "%")) or not line.strip() for line in text[: match.start()].splitlines()

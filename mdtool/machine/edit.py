@@ -2,7 +2,7 @@
 
 People comment, order and quote their descriptions; a rewrite that loses that would not survive its first review.  So the
 text is edited by spans: libyaml says where each value starts and ends, and only the lines of what was added, removed or
-modified are touched.  The pins document belongs to the machine and is written anew.
+modified are touched.  The pins document belongs to the machine and is rewritten.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Machine types: a row a family, with what it has by itself.
 
-A machine that no row names is left to QEMU: it is not said to lack anything, and where the guest XML says which root its
-PCI buses have, that is believed.  Measured on QEMU 7.2 and 11.1 (``info qtree``) and on libvirt 9.0 (``virsh
+A machine without a row is left to QEMU: nothing is reported as missing from it, and where the guest XML says which root
+its PCI buses have, that is believed.  Measured on QEMU 7.2 and 11.1 (``info qtree``) and on libvirt 9.0 (``virsh
 domxml-to-native``).
 """
 
@@ -181,7 +181,7 @@ def is_version(machine: str) -> bool:
 
 
 def is_other_board(machine: str, other: str, arch: str = "") -> bool:
-    """Whether two machine types are of two rows; of what no row names, nobody knows.
+    """Whether two machine types are of two rows; None for a type without a row.
 
     >>> is_other_board("pc", "pc-q35-7.2"), is_other_board("q35", "pc-q35-rhel9.6.0"), is_other_board("q35", "raspi3b")
     (True, False, False)

@@ -18,7 +18,7 @@ def properties_digest(node: Node) -> str:
 def pci_facts(node: Node) -> Properties:
     """What the PCI device is that these properties make: ``{"class": "VGA controller", "id": "1234:1111", ...}``.
 
-    ``{}`` where nobody knows: the node is no PCI device, no QEMU made it yet, or a property is another one than when it
+    ``{}`` if unknown: the node is no PCI device, no QEMU made it yet, or a property is another one than when it
     was read (``rombar: 0`` makes a device without a ROM).
     """
     if node.pci.get("of") != properties_digest(node):

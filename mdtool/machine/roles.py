@@ -5,7 +5,7 @@
     effective  what the host made of it: recorded apart, since two hosts differ there and nothing else
     state      what the device is doing at the moment: nowhere
 
-A property that no row names is a guest property, until somebody finds out better.  The rows were read off the property
+A property without a row is taken for a guest property.  The rows were read off the property
 tables of QEMU 7.2 to 11.1 (``DEFINE_PROP_*`` in hw/) and what each of them does in its driver.
 """
 
@@ -111,7 +111,7 @@ ROLES: Mapping[str, Role] = {
     "latency-micro": "host",
     "xbzrle": "host",
     "prealloc": "host",
-    # what a disk's size makes of its geometry, where nobody chose one
+    # a disk's default geometry follows from its size
     "cyls": "effective",
     "heads": "effective",
     "secs": "effective",
@@ -150,7 +150,7 @@ BY_DRIVER: Mapping[tuple[str, str], Role] = {
     **{("ccid-card-emulated", name): "host" for name in ("backend", "cert1", "cert2", "cert3", "db")},
 }
 
-#: Guest properties that somebody chooses, with what QEMU has where nobody did.  They go to the tree document when they
+#: Guest properties that a person chooses, with QEMU's defaults.  They go to the tree document when they
 #: differ from that, and all others to the pins.  A table, so that no QEMU has to be asked what its defaults are.
 UNCHOSEN: Mapping[str, tuple[Value, ...]] = {
     # identity
@@ -247,6 +247,6 @@ def is_told(name: str, value: Value) -> bool:
     if value is None:
         return False
     if isinstance(value, str):
-        is_path = value.startswith("/") and name not in UNCHOSEN  # what somebody chose to call something is none
+        is_path = value.startswith("/") and name not in UNCHOSEN  # a name that a person chose is not one of them
         return not is_path and (value != "" or name in EMPTY_SAYS)
     return True

@@ -110,7 +110,7 @@ def _validator(name: str) -> Validator:
 
 
 def _check_keys(node: Any, file: str, report: Report) -> None:
-    """What plain data cannot show: a key twice, and a key that is no word."""
+    """What plain data cannot show: a key twice, and a key that is no text."""
     if kind(node) == "scalar":
         return
     if kind(node) == "sequence":

@@ -34,10 +34,10 @@ class Node:
     ``id``          QEMU's id, ``net0``; None for an anonymous device
     ``address``     in the notation of the bus (see ``address``); None where the bus has none or where it is not chosen yet
     ``origin``      the XML element that the node stands for, ``interface/52:54:00:11:22:33``; ``builtin``, ``hand``, or
-                    None where nobody said (a dump without ``--xml``)
+                    None if unknown (a dump without ``--xml``)
     ``properties``  guest-visible and chosen, by the XML or by hand: the tree document
     ``pins``        guest-visible and filled in by QEMU: the pins document
-    ``applied``     what the XML last set (a subset of ``properties`` unless somebody edited them): kept with the pins, so
+    ``applied``     what the XML last set (a subset of ``properties`` unless they were edited): kept with the pins, so
                     that "no longer in the XML" and "never was in the XML" differ
     ``effective``   what the host made of an ``auto``: recorded, compared apart
     ``pci``         what a PCI device is (class, ids, sizes of BARs and ROM), see ``pci.pci_facts``
@@ -89,7 +89,7 @@ class Bus:
 
 @dataclass(frozen=True, slots=True)
 class Retired:
-    """An address kept for a device that was removed: nobody else gets it while there is another one."""
+    """An address kept for a device that was removed: no other device gets it while there is another one."""
 
     origin: str
     bus: str
@@ -130,7 +130,7 @@ class Tree:
 
     ``source`` says who was asked when the description was made (``MONITOR``, ``ARGUMENTS``); empty where guest XML or a
     person made it.  With it, an absent key means "not set" where the source could have known it, and "not known" where it
-    could not.  ``machine_pins`` are the machine properties that QEMU has and nobody chose, ``{"nvdimm": False}``.
+    could not.  ``machine_pins`` are the machine properties that QEMU has by default, ``{"nvdimm": False}``.
     """
 
     guest: Properties = field(default_factory=dict)

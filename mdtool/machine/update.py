@@ -1,6 +1,6 @@
 """A description brought up to date with a dump: the machine as it is now, and all that only the description knows.
 
-A dump knows the tree, the addresses and every value.  It does not know which values somebody chose, what the XML last
+A dump knows the tree, the addresses and every value.  It does not know which values were chosen, what the XML last
 set, which addresses are kept for removed devices, nor how a person writes a number.
 """
 
@@ -19,14 +19,14 @@ from mdtool.records import replace
 def updated(old: Tree, dumped: Tree) -> Tree:
     """``dumped``, with what ``old`` has of it: origins, what was chosen and applied, retired addresses, spellings.
 
-    What ``old`` says and no dump tells (a section's key, say) stays.  A device of an XML element that is gone leaves its
+    What ``old`` says and no dump reports (a section's key, say) stays.  A device of an XML element that is gone leaves its
     address retired, as a reconcile does.
     """
     known = _matched(old, dumped)
     tree = tree_with(dumped, {name: _node(place.node, dumped.by_name[name].node) for name, place in known.items()})
     sections: dict[str, Any] = {
         name: _section(getattr(old, name), getattr(dumped, name)) for name in SECTIONS if name != "objects"
-    }  # objects are told completely
+    }  # objects are reported completely
     went = [place for place in old.places if place.name not in {was.name for was in known.values()}]
     return replace(tree, **sections, applied=old.applied, retired=_retired(old, tree, went))
 

@@ -53,7 +53,7 @@ def is_on(value: Value) -> bool:
 
 
 def number(value: Value, absent: int = 0) -> int:
-    """A value as a number, however it is spelled; ``absent`` where it is none."""
+    """A value as a number, however it is spelled; ``absent`` if it is not a number."""
     text = str(plain(value))
     found = decimal(text.removeprefix("-"))
     return absent if found is None else -found if text.startswith("-") else found
@@ -86,7 +86,7 @@ def uuid_from_text(text: str) -> str:
     >>> uuid_from_text("6A1F0C5293D44B7E8C215E0D7B9A4F10")
     '6a1f0c52-93d4-4b7e-8c21-5e0d7b9a4f10'
 
-    Raises ValueError, with what it would have taken, where the text is none.
+    Raises ValueError, with what it would have taken, if the text is not one.
     """
     found = _UUID.fullmatch(text)
     if found is None:

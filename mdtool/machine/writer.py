@@ -142,7 +142,7 @@ def yaml_from_tree(tree: Tree) -> str:
 
 
 def pins_text(tree: Tree) -> str:
-    """The pins document with its ``---``, one JSON line a device; '' where there is nothing to pin."""
+    """The pins document with its ``---``, one JSON line a device; '' if there is nothing to pin."""
     data = pins_from_tree(tree)
     if len(data) == 1:
         return ""

@@ -123,7 +123,7 @@ _NO_TEXT = pattern("[\0\ud800-\udfff]")
 
 
 def _check_values(root: Any, file: str) -> None:
-    """Raise InputError for the first value that is none: an alias of itself, a number or a text that is out of bounds."""
+    """Raise InputError for the first invalid value: an alias of itself, a number or a text that is out of bounds."""
     sizes: dict[int, tuple[int, int]] = {}  # how many values are in a node, and how deep they are
     open_: set[int] = set()
     stack = [root]

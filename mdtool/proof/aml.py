@@ -383,7 +383,7 @@ def absolute(scope: str, name: str) -> str:
 def namespace(bodies: Iterable[bytes]) -> Mapping[str, str]:
     """The named objects of several tables' AML (without their 36-byte headers), by path.
 
-    AmlError where a table is none.
+    AmlError if a table is malformed.
     """
     tables = list(bodies)
     methods: dict[str, int] = {}

@@ -51,7 +51,7 @@ class MachineType:
     ``known``       whether it has it at all
     ``deprecated``  whether it says that it will go
     ``next``        its later versions of the same kind, oldest first
-    ``compat``      its compatibility switches: (QOM type, property, value); () where QEMU does not tell (before 9.1)
+    ``compat``      its compatibility switches: (QOM type, property, value); () if QEMU does not report them (before 9.1)
     """
 
     name: str
@@ -66,7 +66,7 @@ class ChangeGroup:
     """Changes that are the same at several devices, and what is known of their cause.
 
     ``fixes``  the properties that were seen to undo them, one a device; () where none did
-    ``tried``  the properties that were tried; () where there is nothing to try
+    ``tried``  the properties that were tried; () if there is nothing to try
     """
 
     changes: tuple[ViewChange, ...]
@@ -239,7 +239,7 @@ def _blaming(loaded: Loaded, tree: Tree) -> Loaded:
 
 
 def without(tree: Tree, type_: str | None, name: str) -> Tree:
-    """``tree`` with nothing said of the property ``name`` of a QOM type (None: of an option)."""
+    """``tree`` without the property ``name`` of a QOM type (None: of an option)."""
     if type_ is None:
         processor = {key: value for key, value in tree.smbios.get("type4", {}).items() if key != name}
         rest = {key: value for key, value in tree.smbios.items() if key != "type4"}
@@ -261,7 +261,7 @@ def without(tree: Tree, type_: str | None, name: str) -> Tree:
 
 
 def _words(error: QemuError) -> str:
-    """QEMU's words, with a device by its id and not by everything that it was told of it."""
+    """QEMU's message, with a device by its id and not by all of its arguments."""
     return re.sub(r'-device \{.*?"id": "([^"]+)".*?\}: ', r"\1: ", error.what).removeprefix("QEMU does not start: ")
 
 

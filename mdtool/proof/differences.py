@@ -31,7 +31,7 @@ class ViewChange:
     ``field``     ``pcie slot control``, ``_SUN``, ``serial``; "" where the whole subject is there on one side only
     ``offset``    in configuration space; None elsewhere
     ``old, new``  as text; None where that side has none
-    ``detail``    the same in words, ``power indicator on -> off``; "" where there are none
+    ``detail``    the same in words, ``power indicator on -> off``; "" if there are none
     """
 
     section: str
@@ -54,7 +54,7 @@ class ViewChange:
         return f"{who}: {self.field}{where}: {_said(self.old)} -> {_said(self.new)}{detail}"
 
     def data(self) -> dict[str, Any]:
-        """For ``--json``; absent where there is nothing to say."""
+        """For ``--json``; empty parts are left out."""
         rows = {name: getattr(self, name) for name in self.__slots__}
         return {name: value for name, value in rows.items() if value not in ("", None) or name in ("old", "new")}
 

@@ -46,7 +46,7 @@ def verified(description: Tree, session: Session, *, is_rehearsal: bool = False)
     """The machine behind a session as it is, what it has otherwise than the description, in all views, and how much
     was compared.
 
-    What two views show is said once.
+    What two views show is reported once.
     """
     from mdtool.qemu.arguments import completed
     from mdtool.qemu.dump import dump
@@ -154,7 +154,7 @@ def _at(device: Answer) -> str:
 
 
 def _place(node: Node, listed: Mapping[str, Answer]) -> str:
-    """Where a node is; one whose address nobody described is where its id is, and "" where that is nowhere."""
+    """Where a node is; one without a described address is where its id is, and "" where that is nowhere."""
     if node.address is not None:
         slot, _, function = node.address.partition(".")
         return f"{int(slot, 16):02x}.{int(function or '0', 16)}"

@@ -144,6 +144,6 @@ def why_missing(firmware: Mapping[str, Any]) -> str:
 
 
 def without_firmware(found: Fingerprint, why: str) -> Fingerprint:
-    """A fingerprint of a machine whose firmware was not there: what stood in its place is left out."""
+    """A fingerprint of a machine whose firmware was not there: what was there instead is left out."""
     facts = {name: section for name, section in found.facts.items() if name != "firmware"}
     return replace(found, facts=facts, unread=(*found.unread, why))

@@ -57,7 +57,7 @@ def save_state(session: Session, path: Path, *, stop: bool = False) -> None:
     """Write a paused machine's state to a file; a running one is stopped first where ``stop`` allows it, else refused.
 
     The machine is as before, but for the run state: QEMU calls it ``postmigrate``, and ``cont`` takes it from there.
-    Until then QEMU gives the state to nobody else.
+    Until then QEMU gives the state to no other client.
     """
     status = session.execute("query-status")["status"]
     if status == "postmigrate":
@@ -104,7 +104,7 @@ def _received(path: Path) -> Iterator[str]:
             yield f"unix:{address}"
         finally:
             with suppress(OSError), socket.socket(socket.AF_UNIX) as nobody:
-                nobody.connect(address)  # where QEMU did not come, the reader still waits for somebody
+                nobody.connect(address)  # if QEMU did not connect, the reader still waits for a client
             reader.join(SECONDS)
 
 

@@ -20,7 +20,7 @@ def fingerprint_from_prepared(prepared: Prepared) -> Fingerprint:
     with tempfile.TemporaryDirectory(prefix="mdtool-") as folder, socket.socket(socket.AF_UNIX) as listener:
         path = Path(folder) / "qtest"
         listener.bind(str(path))
-        listener.listen(1)  # QEMU connects when it starts, and waits for nobody
+        listener.listen(1)  # QEMU connects when it starts, without waiting
         listener.settimeout(SECONDS)
         with rehearsal(prepared, more=["-qtest", f"unix:{path}", "-qtest-log", os.devnull]) as qemu:
             connection = listener.accept()[0]

@@ -162,7 +162,7 @@ def _started(
 
 
 def _told(error: MdtoolError, process: subprocess.Popen[bytes], stderr: int) -> MdtoolError:
-    """What QEMU said first is why it went (what follows is its consequence); where it lives on, the error speaks."""
+    """QEMU's first message is why it ended (the rest is its consequence); if it lives on, the error is reported."""
     try:
         process.wait(0.5 if isinstance(error, MonitorError) else 0.05)
     except subprocess.TimeoutExpired:

@@ -37,7 +37,7 @@ class QTest:
 
     def _answer(self, command: str) -> str:
         line = self._lines.readline()
-        while line.startswith(b"IRQ "):  # comes by itself; only after irq_intercept_in, which nobody asks for here
+        while line.startswith(b"IRQ "):  # comes by itself; only after irq_intercept_in, which is not asked for here
             line = self._lines.readline()
         if not line:
             raise QemuError(f"QEMU ended while its hardware was read, at {command!r}")

@@ -1,8 +1,8 @@
-"""What a running guest sees, read from another machine like it: QEMU's command line, started anew with nothing behind it.
+"""What a running guest sees, read from a second QEMU with the same command line and placeholder back ends.
 
-A running QEMU has no qtest door, and a fingerprint numbers bridges and sizes BARs, which no running guest would forgive.
-Its process says how it was started, so that the same machine stands still a second time.  What was plugged in since is
-not on a command line: ``mdtool verify`` sees it.
+A running QEMU has no qtest socket, and a fingerprint numbers bridges and sizes BARs, which would break a running guest.
+The arguments of its process say how to start the same machine a second time.  What was plugged in since is not among
+them: ``mdtool verify`` sees it.
 """
 
 from __future__ import annotations

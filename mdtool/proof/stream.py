@@ -18,7 +18,7 @@ from mdtool.records import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """Whether a state loads; ``said`` is QEMU's reason where it does not, "" where it does."""
+    """Whether a state loads; ``said`` is QEMU's reason if it does not, "" if it does."""
 
     ok: bool
     said: str = ""

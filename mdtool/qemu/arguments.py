@@ -1,8 +1,8 @@
-"""What no monitor command tells, from the arguments that a running QEMU was started with.
+"""What no monitor command reports, from the arguments that a running QEMU was started with.
 
     tree = completed(dump(session), session, warn)
 
-A monitor says nothing of SMBIOS strings, fw_cfg entries, NUMA distances or the CPU features that somebody chose; the
+A monitor reports no SMBIOS strings, fw_cfg entries, NUMA distances or chosen CPU features; the
 process's own command line, and the files for -readconfig that it names, do.  Only a dump adds them, and never a
 comparison: another monitor of the same machine may be one whose process is out of sight.
 """
@@ -29,7 +29,7 @@ _WHAT = "SMBIOS, fw_cfg, NUMA distances and chosen CPU features, which a monitor
 
 
 def completed(tree: Tree, session: Session, warn: Warned) -> Tree:
-    """The dump of a session with what its process's arguments add; as it was, and a warning, where they cannot be read."""
+    """The dump of a session with what its process's arguments add; unchanged, with a warning, if they cannot be read."""
     if session.pid is None:
         warn(f"{session.source}: {_WHAT}: its process is not known here (pid:N names it)")
         return tree
@@ -63,7 +63,7 @@ def firmware_of(guest: Guest, tree: Tree) -> dict[str, Section]:
 
 
 def with_sections(tree: Tree, said: Mapping[str, Section]) -> Tree:
-    """The tree with what its command line says; NUMA nodes are told apart by their numbers."""
+    """The tree with what its command line says; NUMA nodes are known by their numbers."""
     sections: dict[str, Any] = {name: over(getattr(tree, name), said[name]) for name in said if name != "numa"}
     if properties := sections.get("machine", {}).get("properties"):
         sections["machine"]["properties"] = dict(sorted(properties.items()))
@@ -88,7 +88,7 @@ def _numa(tree: Tree, said: Section) -> Section:
         row |= {"memory": behind["size"]} if behind is not None else {}
     nodes: Any = tree.numa.get("nodes", ())
     shown: dict[int, Section] = {node["id"]: node for node in nodes}
-    if rows and not shown:  # all CPUs are on the first node, and a monitor tells of no other one
+    if rows and not shown:  # all CPUs are on the first node, and a monitor reports no other one
         count: Any = tree.cpu.get("maxcpus", tree.cpu.get("vcpus", 1))
         shown[0] = {"id": 0, "cpus": ranges(range(count))}
     told = [_ordered({**rows.get(one, {}), **_filled(shown.get(one, {}))}) for one in sorted({*rows, *shown})]
@@ -97,7 +97,7 @@ def _numa(tree: Tree, said: Section) -> Section:
 
 
 def _filled(node: Mapping[str, Any]) -> Section:
-    """A node as QEMU told it; how much memory ``-numa node,mem=`` gave it QEMU does not tell."""
+    """A node as QEMU reported it; how much memory ``-numa node,mem=`` gave it QEMU does not report."""
     return {key: value for key, value in node.items() if key != "memory" or value}
 
 

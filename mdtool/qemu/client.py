@@ -11,9 +11,9 @@ from mdtool.limits import MAX_ANSWER
 
 
 class Client(QMPClient):
-    """Sends all commands that wait in one write, so that QEMU wakes up once for them, and keeps no log of what was said:
-    the library writes each message anew for its log, which takes as long as all the rest.  Their ids are short: QEMU reads
-    byte by byte, which is most of the time of a dump.
+    """Sends all waiting commands in one write, so that QEMU wakes up once for them, and keeps no log of the messages: the
+    library formats each message again for its log, which takes as long as all the rest.  Ids are short: QEMU reads byte
+    by byte, which is most of the time of a dump.
     """
 
     def __init__(self) -> None:

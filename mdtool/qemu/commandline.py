@@ -101,7 +101,7 @@ def _with_ids(options: Sequence[Option]) -> tuple[list[Option], dict[str, Option
 
 
 def _as_given(tree: Tree, behind: Mapping[str, Option]) -> Tree:
-    """The tree with the devices that others stood in for; what QEMU would make of them nobody knows."""
+    """The tree with the devices that were replaced; what QEMU would make of them is unknown."""
     changes: dict[str, dict[str, Any]] = {}
     for id, option in behind.items():
         bag = option.bag
@@ -120,7 +120,7 @@ def dumped_commandline(
     warn: Warned = lambda _: None,
     binary: Callable[[str], str | None] = lambda _: None,
 ) -> Tree:
-    """The machine that the QEMU command line of ``path`` makes, with what only the options tell.
+    """The machine that the QEMU command line of ``path`` makes, with what only the options say.
 
     ``binary`` takes the program's name and may name another one.
     """

@@ -204,7 +204,7 @@ def _cpu(answers: Mapping[str, Any]) -> dict[str, Value]:
 
 
 def _machine_properties(raw: Raw) -> dict[str, Value]:
-    """Machine properties that somebody chose and the guest sees, as far as the machine shows them."""
+    """Chosen machine properties that the guest sees, as far as the machine shows them."""
     family = family_of(str(raw.answers["type"]))
     builtin = {device.driver for _, device in placed(raw.buses) if device.path not in raw.users}
     found: dict[str, Value] = {}
@@ -228,7 +228,7 @@ def machine_pins(values: Mapping[str, Value]) -> dict[str, Value]:
     return {name: values[name] for name in sorted(values) if name not in NOT_THE_GUESTS}
 
 
-#: switches of the chipset's power management that are set by ``-global``, with what they are where nobody chose
+#: switches of the chipset's power management that are set by ``-global``, with their defaults
 _GLOBALS = {"disable_s3": 0, "disable_s4": 0, "acpi-pci-hotplug-with-bridge-support": True}
 
 
@@ -268,7 +268,7 @@ def _memory(answers: Mapping[str, Any]) -> dict[str, Value]:
 def _numa(answers: Mapping[str, Any]) -> dict[str, Value]:
     """``{"nodes": [{"id": 0, "cpus": "0-1", "memory": ..., "memdev": "ram-node0"}, ...]}``; nothing without NUMA.
 
-    Distances are in ACPI alone, and no command tells them.
+    Distances are in ACPI alone, and no command reports them.
     """
     cpus: dict[int, list[int]] = {}
     number = 0
@@ -279,7 +279,7 @@ def _numa(answers: Mapping[str, Any]) -> dict[str, Value]:
     plugged = {device["data"].get("memdev") for device in answers.get("memory devices") or ()}
     sizes = {m["id"]: m["size"] for m in answers.get("memdev") or () if f"/objects/{m.get('id')}" not in plugged}
     named = sorted((name for name in sizes if "." not in name), key=natural)
-    if len(cpus) < 2:  # then a name alone tells: memory of other devices (shared, CXL's) is a back end too
+    if len(cpus) < 2:  # then only the name decides: memory of other devices (shared, CXL's) is a back end too
         named = [name for name in named if re.fullmatch(r"ram-node\d+", name)]
         if not named:
             return {}
@@ -299,7 +299,7 @@ def _numa(answers: Mapping[str, Any]) -> dict[str, Value]:
 
 
 def _boot(answers: Mapping[str, Any]) -> dict[str, Value]:
-    """Boot options that differ from what a machine has where nobody chose."""
+    """Boot options that differ from the machine's defaults."""
     boot = dict(answers.get("boot") or {})
     boot.pop("splash", None)  # a file of the host's
     order = boot.pop("order", None)
@@ -332,7 +332,7 @@ def _cpu_address(cpu: Mapping[str, Any]) -> str:
     """``socket:die:core:thread`` and what else the machine has of these; on s390x the core alone.
 
     There a core's number counts over the whole machine, and a guest may be moved to another drawer, book or socket, of
-    which QEMU tells since 8.2.
+    which QEMU reports since 8.2.
     """
     places = ("core-id",) if cpu["type"].endswith("s390x-cpu") else _PLACES
     return ":".join(str(cpu["props"][place]) for place in places if place in cpu["props"])

@@ -56,7 +56,7 @@ class QemuProcess:
     ``pass_fds``     file descriptors that QEMU inherits under their numbers
     ``directory``    the private directory; None makes a temporary one.  It is removed at the end where it is temporary
     ``positions``    id -> where the guest XML asks for it, so that QEMU's refusals carry the line
-    ``config``       text of the ``-readconfig`` file by path, to translate the lines of which QEMU complains
+    ``config``       text of the ``-readconfig`` file by path, to translate the line numbers of QEMU's errors
     ``timeout``      seconds until QEMU that says nothing is ended
     ``death_signal`` what the kernel sends QEMU when mdtool dies: SIGTERM lets it flush disks, SIGKILL is for rehearsals
     ``log``          a file of the user's for what QEMU prints; None keeps it in the private directory
@@ -83,7 +83,7 @@ class QemuProcess:
     folder: Path | None = None
     meanwhile: Callable[[], object] = lambda: None
     monitor: Path = field(default=Path(), init=False)  # its socket: only mdtool reaches it
-    idle: bool = field(default=False, init=False)  # connected, and nobody speaks
+    idle: bool = field(default=False, init=False)  # connected, and no greeting
     _process: subprocess.Popen[bytes] | None = None
     _session: Session | None = None
     _stack: ExitStack = field(default_factory=ExitStack)
@@ -271,7 +271,7 @@ class QemuProcess:
 
     @property
     def monitor_is_free(self) -> bool:
-        """Whether a signal handler may speak to QEMU: nobody is in the midst of a command."""
+        """Whether a signal handler may speak to QEMU: no command is in progress."""
         return self._session is None or self.idle
 
     def powerdown(self) -> bool:

@@ -1,4 +1,4 @@
-"""Devices by their QOM properties: what `info qtree` says, said again with types, and what it leaves out.
+"""Devices by their QOM properties: what `info qtree` says, with types, and what it leaves out.
 
 `info qtree` is the skeleton: which devices there are, in which order, which of their many QOM properties are qdev's
 own, and the USB ports and MMIO bases that are no properties at all.  QOM has the values.  They are read in one batch
@@ -18,7 +18,7 @@ from mdtool.qemu.replies import FOLDED, RawBus, RawDevice
 from mdtool.qemu.session import Refused
 from mdtool.text import pattern
 
-#: QOM properties that somebody sets, the guest sees and `info qtree` does not show, since they are none of qdev's
+#: QOM properties that can be set, that the guest sees and that `info qtree` does not show, since they are not qdev's
 BESIDES_QDEV: Mapping[str, tuple[str, ...]] = {
     "ICH9-LPC": ("disable_s3", "disable_s4", "acpi-pci-hotplug-with-bridge-support"),
     "qemu-xhci": ("p2", "p3", "streams"),

@@ -66,7 +66,7 @@ def _numbers(text: str) -> list[int]:
 
 
 def _several(value: Value) -> Value:
-    """The value of an array property, of which one element looks like no array: ``2``, ``a", "b``."""
+    """The value of an array property, where a single element looks like no array: ``2``, ``a", "b``."""
     if value is None or isinstance(value, list):
         return value
     return value.split('", "') if isinstance(value, str) else [value]
@@ -103,7 +103,7 @@ def _pci_bar(words: list[str]) -> dict[str, Value]:
     >>> _pci_bar("bar 4: i/o at 0x700 [0x73f]".split()), _pci_bar("bar 6: mem at 0xffffffffffffffff [0xfffe]".split())
     ({'bar4': 'i/o 64'}, {'rom': 65536})
 
-    One that nobody has mapped starts at the last address and wraps round.
+    An unmapped one starts at the last address and wraps round.
     """
     number, kind, first, last = words[1][:-1], words[2], int(words[4], 16), int(words[5][1:-1], 16)
     size = (last - first + 1) % (1 << 64)
@@ -160,7 +160,7 @@ def _parser() -> Lark:
 
 
 def buses_from_qtree(text: str, source: str = "info qtree") -> list[RawBus]:
-    """The buses at the top; raises MonitorError with line and column where a line is none of the grammar's."""
+    """The buses at the top; raises MonitorError with line and column where a line does not match the grammar."""
     try:
         built: Any = _parser().parse(text)
     except UnexpectedInput as error:

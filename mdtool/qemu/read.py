@@ -210,7 +210,7 @@ X86_IDENTITY = (
     "vendor-cpuid-only", "tcg-cpuid", "hv-vendor-id", "hv-spinlocks", "hv-version-id-build", "fill-mtrr-mask", "lmce",
     "avx10-version", "legacy-multi-node", "kvm-pv-enforce-cpuid", "full-width-write",
 )  # fmt: skip
-#: values of a CPU that are its place, its state, or how it was told to start
+#: values of a CPU that are its place, its state, or how it was started
 NO_IDENTITY = frozenset({
     "core-id", "socket-id", "die-id", "cluster-id", "module-id", "thread-id", "node-id", "book-id", "drawer-id", "hartid",
     "core-count", "mp-affinity", "apic-id", "unavailable-features", "start-powered-off", "crash-information", "rvbar",
@@ -275,7 +275,7 @@ def _add_besides(buses: list[RawBus], users: Mapping[str, str]) -> Task[None]:
 
 
 def _find_paths(buses: list[RawBus], users: Mapping[str, str]) -> Task[None]:
-    """Give every device that a user made its QOM path, and two kinds of built-ins of which only QOM has something.
+    """Give every device that a user made its QOM path, and two kinds of built-ins that only QOM knows.
 
     An id says it.  An anonymous device is known by its driver, where there is one of that driver and a user made one;
     else QEMU is asked on which bus each is: what users made is younger than what the machine made.

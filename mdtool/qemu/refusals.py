@@ -68,7 +68,7 @@ def error_from_words(said: str, positions: Mapping[str, Position], config: Mappi
     name: str | None = None
     if (line := _CONFIG.search(text)) and line["file"] in (config or {}):
         name = _group_at(config[line["file"]], int(line["line"]))  # type: ignore[index]
-        rest = "\n".join([line["rest"], *text[: line.start()].splitlines()[:-1]])  # what a helper said comes before
+        rest = "\n".join([line["rest"], *text[: line.start()].splitlines()[:-1]])  # the output of a helper comes before
     elif option := _OPTION.match(rest):
         name, rest = _id_in(option["value"]), option["rest"]
         if name is None:

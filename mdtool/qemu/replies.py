@@ -28,7 +28,7 @@ class RawDevice:
     """A device with every qdev property, host side and all.
 
     ``id``    "" for an anonymous one
-    ``port``  the USB port it was given, which no property says unless somebody chose it
+    ``port``  the USB port it was given, which is in no property unless it was chosen
     ``mmio``  bases of a system-bus device's memory regions, in hex as QEMU prints them
     ``pci``   what a PCI device is: ``{"class": "VGA controller", "id": "1234:1111", "bar0": "mem 16777216", ...}``
     ``path``  its QOM path where it is known; always, for what a user made
@@ -52,7 +52,7 @@ class Raw:
 
     ``users``    QOM path of what -device or device_add made: its driver
     ``answers``  to the questions that are not about devices (``read.QUESTIONS``); None where QEMU has no answer
-    ``loose``    devices on no bus that a user made and no answer tells of
+    ``loose``    devices on no bus that a user made and no reply lists
     """
 
     version: tuple[int, int, int]

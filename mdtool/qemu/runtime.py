@@ -32,7 +32,7 @@ def runtime_base() -> Path:
 
 
 def _private(path: Path) -> Path:
-    """A directory that is ours alone; refuses one that somebody else made."""
+    """A directory that is ours alone; refuses one of another user."""
     remedy = "set XDG_RUNTIME_DIR to a directory of yours"
     try:
         path.mkdir(mode=0o700, exist_ok=True)
@@ -140,7 +140,7 @@ def run_by_libvirt(name: str, uuid: str | None) -> int | None:
 
 
 def saved_by_libvirt(name: str, uuid: str | None) -> Path | None:
-    """The image in which this host's libvirt keeps a guest's memory (virsh managedsave); None where there is none.
+    """The image in which this host's libvirt keeps a guest's memory (virsh managedsave); None if there is none.
 
     The image begins with the guest's XML, so that another guest's of the same name is not taken for it.
     """

@@ -218,7 +218,7 @@ class _Qmp:
             what = f"{self._source}: no answer to {command} within {timeout:g} s"
             self._abandon()
             raise MonitorError(what, remedy="QEMU hangs, or its host is very busy: try again") from None
-        except Exception as error:  # whatever a peer that is not a QEMU makes of the libraries
+        except Exception as error:  # any error that a peer other than QEMU causes in the libraries
             command = questions[min(answered, len(questions) - 1)][0]
             raise MonitorError(f"{self._source}: {command}: {self._cause(error)}") from None
 
@@ -263,7 +263,7 @@ class _Qmp:
             return
         try:
             self._run(self._client.disconnect(), 1.0)
-        except Exception:  # the end of the connection has been told already, or does not matter
+        except Exception:  # the end of the connection was reported already, or does not matter
             pass
         finally:
             for task in asyncio.all_tasks(self._loop):
@@ -291,7 +291,7 @@ def _told_connect(error: BaseException, source: str, timeout: float) -> BaseExce
         return MonitorError(f"{source}: {cause.strerror or cause}")
     if isinstance(cause, EOFError):
         return MonitorError(f"{source}: the connection was closed before a greeting came; is it a QMP monitor?")
-    if isinstance(cause, Exception):  # whatever a peer that is not a QEMU makes of the libraries
+    if isinstance(cause, Exception):  # any error that a peer other than QEMU causes in the libraries
         return MonitorError(f"{source}: {_NO_QMP}", remedy=_NAME_A_MONITOR)
     return error
 

@@ -16,7 +16,7 @@ from mdtool.records import dataclass
 SECONDS = 90.0  # a start of a guest with much memory takes its time
 
 
-#: libvirt's words for a guest that has a QEMU
+#: libvirt's states of a guest that has a QEMU
 RUNS = ("running", "paused", "idle", "in shutdown", "pmsuspended")
 _AT_ONCE = 100  # guests that one virsh is asked for
 
@@ -138,7 +138,7 @@ class Virsh:
 
 
 def message(done: subprocess.CompletedProcess[bytes]) -> str:
-    """What virsh said of a failure, on one line.
+    """virsh's message about a failure, on one line.
 
     >>> message(subprocess.CompletedProcess([], 1, b"", b"error: Failed to start\\nerror: no file"))
     'Failed to start; no file'

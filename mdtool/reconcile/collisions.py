@@ -19,7 +19,7 @@ from mdtool.text import pattern
 
 
 class _Thing(NamedTuple):
-    """Something of which there is one: what to call it, and how to know it; None where a device has none."""
+    """Something that only one device can have: what to call it, and its key; None if a device has none."""
 
     rule: str
     told: Callable[[Place], str]

@@ -49,7 +49,7 @@ class Matching(NamedTuple):
         return {match.wanted.origin: match for match in self.matches}
 
 
-#: Elements that nothing but their model and their order tells apart.
+#: Elements that only their model and their order distinguish.
 POSITIONAL = frozenset({
     "video", "sound", "watchdog", "rng", "memballoon", "tpm", "iommu", "panic", "smartcard", "vsock", "crypto", "hub",
     "redirdev", "nvram", "memory", "input", "commandline",
@@ -57,7 +57,7 @@ POSITIONAL = frozenset({
 
 Pairs = list[tuple[Wanted, Place]]
 
-#: node name -> where the node is, in libvirt's terms; what cannot be said so is absent
+#: node name -> where the node is, in libvirt's terms; what libvirt cannot express is absent
 Addresses = Mapping[str, Address]
 
 
@@ -114,7 +114,7 @@ def matched(
     take("identity", _joined(left, nodes, _identity_of_wanted, lambda p: _identity_of_node(p.node, kinds)))
     take("mark", _joined(left, nodes, _marks_of_wanted, lambda p: _marks_of_node(p.node)))
     take("address", _joined(left, nodes, lambda w: _some(address_key(w.address)), where, fits=_same_family))
-    # Who has an address, and it is nobody's here, is more likely new than moved: the others choose first.
+    # A device with an address that no node has is more likely new than moved: the others choose first.
     for places in (False, True):
         for rule, pairs in (("alias", by_alias), ("order", by_origin), ("order", by_driver), ("model", by_kind)):
             take(rule, pairs({origin: w for origin, w in left.items() if places or address_key(w.address) is None}))
@@ -228,7 +228,7 @@ def _same_family(w: Wanted, node: Node) -> bool:
 def _in_order(left: Mapping[str, Wanted], nodes: Mapping[str, Place], key: Callable[[str, str], str]) -> Pairs:
     """What has no mark of its own, one by one; ``key`` makes queues of (kind, driver).
 
-    q35's floppy controller, which libvirt gives no id, is of these as long as nobody said what it stands for.
+    q35's floppy controller, which libvirt gives no id, is one of these until it has an origin.
     """
     pairs: list[tuple[Wanted, Place]] = []
     queues: dict[str, list[Place]] = {}

@@ -1,7 +1,7 @@
 """Three ways to one value: what the XML last set, what it says now, and what the description has.
 
 As ``kubectl apply`` does it.  "No longer in the XML" and "never was in the XML" differ, and only the record of what was
-applied tells them apart:
+``applied`` distinguishes them:
 
     applied   now    description        result
     -         v      absent or pinned   v           the XML sets it now (on adoption of a dump: silently where absent)
@@ -104,7 +104,7 @@ def merged(
     return MergedProperties(result, tuple(changes), tuple(conflicts))
 
 
-#: what QEMU has where nobody chose, for properties that newer libvirts write out
+#: QEMU's defaults of properties that newer libvirts write out
 DEFAULTS: Mapping[str, Value] = {
     **dict.fromkeys(("iommu_platform", "ats", "packed", "page-per-vq", "multifunction", "removable", "share-rw"), False),
     **dict.fromkeys(("deflate-on-oom", "free-page-reporting"), False),
@@ -120,7 +120,7 @@ DEFAULTS: Mapping[str, Value] = {
 def without_defaults(
     now: Properties, applied: Properties, have: Properties, defaults: Properties = DEFAULTS
 ) -> dict[str, Value]:
-    """What the XML says now, with as many of QEMU's defaults as it said before: saying one or not is the same machine.
+    """What the XML says now, with as many of QEMU's defaults as it gave before: giving one or not is the same machine.
 
     ``have`` is what the description says, values that QEMU filled in included.
 

@@ -37,7 +37,7 @@ class Step:
     """What happens to one node (or one section, ``machine``).
 
     ``where`` is (bus, address) after the step, or before it for a removal; ``hot`` says whether a running guest can be
-    given it without a power cycle (None for a machine that never ran); ``notices`` whether a guest that nobody wanted to
+    given it without a power cycle (None for a machine that never ran); ``notices`` whether a guest that was not to
     change would notice; ``called`` what a Linux guest calls a NIC or a disk before and after, where that is known;
     ``detail`` what a reason names: the element of a new device, the sections that a built-in one follows from.
     """

@@ -126,7 +126,7 @@ class _Reconciler:
         return matched(self.old, self.wanted, addresses=self.addresses, aliases=self._predicted())
 
     def _predicted(self) -> Mapping[str, str]:
-        """The ids that libvirt would give, to recognise devices of a guest that nobody reconciled yet."""
+        """The ids that libvirt would give, to recognise devices of a guest that was never reconciled."""
         if all(place.node.origin is not None for place in self.old.places):
             return {}
         try:
@@ -197,7 +197,7 @@ class _Reconciler:
         return w
 
     def _returned(self, w: Wanted) -> Wanted:
-        """A device that was here before gets its old place and id, unless the XML wants another or somebody has them."""
+        """A device that was here before gets its old place and id, unless the XML wants others or they are taken."""
         kept = next((r for r in self.old.retired if r.origin == w.origin), None)
         if kept is None or address_key(w.address) is not None or self.options.forget:
             return w
@@ -266,7 +266,7 @@ class _Reconciler:
         return Occupied(others, retired, indices_taken(by_hand))
 
     def _taken(self, matches: Mapping[str, Match], held: Sequence[Wanted], gone: Sequence[Place]) -> frozenset[str]:
-        """Ids that nobody else may have.  A disk's says its address: who comes to the address comes to the id."""
+        """Ids that no other device may have.  A disk's is made from its address: the id follows the address."""
         mine = {match.place.node.id for match in matches.values()} | {w.id for w in held}
         mine |= {place.node.id for place in gone if place.bus is not None and place.bus.type in ("SCSI", "IDE")}
         return frozenset(p.node.id for p in self.old.places if p.node.id is not None and p.node.id not in mine)
@@ -342,7 +342,7 @@ class _Reconciler:
         )
 
     def _check_id(self, parts: Parts, w: Wanted, node: Node) -> None:
-        """Ids that we give are nobody else's; one that the XML gives may be."""
+        """Ids that mdtool gives are unique; one that the XML gives may be taken."""
         if node.id in parts.nodes:
             other = parts.nodes[node.id][1]
             remedy = "give one of them another alias, or another id"
@@ -414,7 +414,7 @@ class _Reconciler:
         return is_hot_plugged(parts.buses.get(bus))
 
     def _facts(self, w: Wanted) -> dict[str, Any]:
-        """What to remember of the XML beside the properties: the address that it gave, and that nobody wrote the device."""
+        """What to record of the XML beside the properties: the address that it gave, and whether it implied the device."""
         key = address_key(self.given.get(w.origin))
         return {"address": _spoken(key) if key else None, "implied": True if w.element is None else None}
 
@@ -432,7 +432,7 @@ class _Reconciler:
         return (before.id or before.origin) if before is not None and before.origin != w.origin else ""
 
     def _retired(self, tree: Tree, gone: Sequence[Place]) -> tuple[Retired, ...]:
-        """Addresses of the removed, unless somebody sits there again or the bus is gone."""
+        """Addresses of the removed, unless they are in use again or the bus is gone."""
         if self.options.forget:
             return ()
         used = {place.address for place in tree.places}
@@ -451,7 +451,7 @@ def _provides(node: Node) -> tuple[str, str]:
 
 
 def _pci_index(origin: str | None) -> int:
-    """libvirt's number of a PCI controller; 0 for the root, and for whatever is none."""
+    """libvirt's number of a PCI controller; 0 for the root, and for anything else."""
     kind, _, index = (origin or "").rpartition("/")
     return small_number(index) if kind == "controller/pci" else 0
 
@@ -470,7 +470,7 @@ def _spoken(key: tuple[object, ...]) -> str:
 
 
 def _drop_virtual_functions(parts: Parts) -> None:
-    """Those of which the device that brings them is no longer on their bus."""
+    """Those whose parent device is no longer on their bus."""
     for name, (bus, node) in list(parts.nodes.items()):
         by = BROUGHT_BY.get(node.driver) if node.origin == BUILTIN else None
         beside = [parts.nodes[other][1] for other in parts.on(bus or "")] if by else []

@@ -1,4 +1,4 @@
-"""Two devices whose ROMs QEMU cannot tell apart: then it does not start.
+"""Two devices whose ROMs QEMU cannot distinguish: then it does not start.
 
 The ROM of a device with a ROM BAR is in the BAR.  Without one (``<rom bar='off'/>``) QEMU hands it to the firmware as an
 fw_cfg file with the ROM file's name, and refuses a second of that name: ``duplicate fw_cfg file name:
@@ -13,7 +13,7 @@ from mdtool.errors import Position, Report
 from mdtool.machine.tree import Place, Tree
 from mdtool.machine.values import plain
 
-#: driver -> the ROM that QEMU gives it, where nobody says another and no dump has told
+#: driver -> the ROM that QEMU gives it by default, for want of a dump
 _ROMS: Mapping[str, str] = {
     **dict.fromkeys(("virtio-net-pci", "virtio-net-pci-transitional", "virtio-net-pci-non-transitional"), "efi-virtio.rom"),
     **dict.fromkeys(("e1000", "e1000-82544gc", "e1000-82545em"), "efi-e1000.rom"),

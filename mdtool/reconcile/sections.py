@@ -91,7 +91,7 @@ def _keep_model_name(_guest: Guest, _tree: Tree, sides: _Sides, _report: Report)
 
 
 def _warn_of_host_model(guest: Guest, _tree: Tree, sides: _Sides, report: Report) -> _Sides:
-    """A CPU of which libvirt works out model and features when it starts the guest: no description says which yet."""
+    """A CPU whose model and features libvirt chooses when it starts the guest: no description has them yet."""
     if "model" in sides.has or not is_host_model(guest.domain) or guest.host_model() is not None:
         return sides
     if guest.domain.get("cpu/@mode") == "host-model":
@@ -118,7 +118,7 @@ def _without_plugged_cpus(guest: Guest, tree: Tree, sides: _Sides, report: Repor
 
 
 def _without_found_features(guest: Guest, _tree: Tree, sides: _Sides, report: Report) -> _Sides:
-    """The features that libvirt found in the running guest, and that nobody asked for, are no wish.
+    """Features that libvirt found in the running guest, and that the XML did not ask for, are not requested.
 
     ``virsh dumpxml`` of a guest that runs (its domain has an id) lists what QEMU made of the CPU, and says check='full'.
     """
@@ -155,7 +155,7 @@ _RULES: Mapping[str, tuple[_Rule, ...]] = {
     "numa": (_with_latencies,),
 }
 
-#: what QEMU has where nobody chose: saying it or not is the same machine
+#: QEMU's defaults: giving them or not is the same machine
 _DEFAULTS: Mapping[str, Mapping[str, Any]] = {
     "cpu": {"features\0migratable": True},
     "machine": {

@@ -33,7 +33,7 @@ _OF_THE_XML = ("@address", "@implied")
 def recorded_again(now: Properties, before: Properties) -> Properties:
     """The record of a device that stays as it is: an XML with every address filled in and one without are the same guest.
 
-    Where it last said an address stays noted, and that nobody asked for a controller, which the other one lists.
+    It stays recorded where it last gave an address, and that a controller, which the other one lists, was implied.
     """
     return {**now, **{name: before[name] for name in _OF_THE_XML if name in before and name not in now}}
 
@@ -41,7 +41,7 @@ def recorded_again(now: Properties, before: Properties) -> Properties:
 def same_slot(w: Wanted, node: Node) -> bool:
     """Whether the model that is wanted goes where the other one is: not from USB to SCSI, nor from PCI Express to PCI.
 
-    libvirt tells the latter two apart; QEMU, which alone places a device of ``<qemu:commandline>``, does not.
+    libvirt distinguishes the latter two; QEMU, which alone places a device of ``<qemu:commandline>``, does not.
     """
     if same_driver(node.driver, w.driver):
         return True

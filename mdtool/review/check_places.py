@@ -165,7 +165,7 @@ def function_zero(subject: Subject) -> Iterator[Finding]:
 
 
 def _slots(subject: Subject) -> Iterator[tuple[str, Place | None, list[Place]]]:
-    """(bus name, function 0 of a slot, its other functions that somebody put there)."""
+    """(bus name, function 0 of a slot, its other functions that are not built in)."""
     for name, places in subject.on.items():
         if places[0].bus is None or places[0].bus.type not in PCI_BUSES:
             continue

@@ -96,7 +96,7 @@ def diff(old: Tree, new: Tree, *, everything: bool = False) -> Diff:
     if old.retired != new.retired:
         was, now = ([f"{r.bus} {r.address} for {r.origin}" for r in tree.retired] or None for tree in (old, new))
         changes.append(NodeChange(CHANGED, "retired", "", "addresses", was, now, HOST))
-    renamed = {RENAMED} if alike else set()  # no guest sees it, and whoever reads a description does
+    renamed = {RENAMED} if alike else set()  # no guest sees it, but a reader of the description does
     shown = [change for change in changes if everything or change.severity != HOST or change.kind in renamed]
     shown.sort(key=lambda c: (SEVERITIES.index(c.severity), natural(c.node), c.kind, c.property))
     return Diff(tuple(shown), compared.not_compared)

@@ -22,7 +22,7 @@ _BEHIND = ("name", "uuid", "genid", "title", "description")
 
 
 def embedded(path: str | Path) -> str | None:
-    """The description inside of a guest XML; None where there is none.  Raises InputError where the file is no guest."""
+    """The description inside of a guest XML; None if there is none.  Raises InputError if the file is no guest XML."""
     return embedded_in(bytes_from_file(path), str(path))
 
 

@@ -37,7 +37,7 @@ class Subject:
 
     @cached_property
     def mine(self) -> tuple[Place, ...]:
-        """The nodes that somebody put there: all but the machine's own."""
+        """The nodes that were put there: all but the machine's own."""
         return tuple(place for place in self.tree.places if place.node.origin != BUILTIN)
 
     @cached_property
@@ -68,7 +68,7 @@ Find = Callable[[Subject], Iterable[Finding]]
 
 
 def each_node(find: Callable[[Subject, Place], Iterable[Finding]]) -> Find:
-    """A check of one node as a check of all that somebody put there."""
+    """A check of one node as a check of all but the machine's own."""
 
     def walk(subject: Subject) -> Iterator[Finding]:
         for place in subject.mine:

@@ -76,7 +76,7 @@ MENDS: dict[str, Mend] = {
     "chassis-given": _free_number("chassis_nr"),
     "bridge-unique": _free_number("chassis_nr"),
 }
-#: rules with one right answer: QEMU refuses what is there, and whoever wrote it did not mean another place
+#: rules with one right answer: QEMU refuses what is there, and its author cannot have meant another place
 AUTOMATIC = frozenset(
     {"address-taken", "address-reserved", "usb-port", "multifunction", "chassis-unique", "chassis-given", "bridge-unique"}
 )

@@ -1,4 +1,4 @@
-"""Which addresses of a bus are free: for whoever edits a description by hand."""
+"""Which addresses of a bus are free: for a person who edits a description."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MOST = 64  # addresses that are named at most
 
 
 def free_addresses(tree: Tree, bus: str, driver: str) -> list[str]:
-    """Addresses of ``bus`` where nobody sits and that are kept for nobody, in order; empty where that is not known.
+    """Addresses of ``bus`` that are neither taken nor reserved, in order; empty if that is not known.
 
     The first ones are the best: what is retired or shares a slot comes last.
     """

@@ -1,7 +1,7 @@
 """Two branches' descriptions into one, node by node.
 
 What only one side changed is taken from that side, property by property.  What both added stays, both of it: where the
-two new devices took the same address or the same id, the second one gets a free one, since nobody has seen it yet.
+two new devices took the same address or the same id, the second one gets a free one, since no guest has seen it yet.
 Nothing that existed moves.  What both changed differently is a conflict, and is marked in the text with both sides.
 """
 
@@ -99,7 +99,7 @@ def _settled(text: str, tree: Tree, file: str) -> str:
 
 
 def by_lines(base: str, ours: str, theirs: str, size: int = 7) -> tuple[str, bool]:
-    """What ``git merge-file`` makes of it, and whether that is without conflicts."""
+    """The result of ``git merge-file``, and whether it is without conflicts."""
     merged, clean = bytes_by_lines(base.encode(), ours.encode(), theirs.encode(), size)
     return merged.decode(), clean
 
@@ -271,7 +271,7 @@ class _Merge:
         return bus, replace(node, pci=self._pci(node, old, one, two))
 
     def _pci(self, node: Node, base: Node, ours: Node, theirs: Node) -> Mapping[str, Value]:
-        """The PCI facts that were read with the properties that the node now has; none where nobody had just these."""
+        """The PCI facts that were read with the properties that the node now has; none if neither side had just these."""
         fits = [side for side in (base, ours, theirs) if pci_facts(replace(node, pci=side.pci))]
         if ours in fits and theirs in fits:
             found: Mapping[str, Value] = self._three("", base.pci, ours.pci, theirs.pci, quiet=True)

@@ -180,7 +180,7 @@ def _slot_numbers(tree: Tree, addresses: Mapping[str, Address]) -> frozenset[tup
     return frozenset((bus, slot) for slot, bus in claimed.items())
 
 
-#: devices that nobody can unplug from a PCI bus
+#: devices that cannot be unplugged from a PCI bus
 _FIXED = pattern(
     r"pci-bridge|pcie-|ioh3420|x3130|xio3130|i82801b11|VGA$|cirrus-vga|qxl-vga|virtio-vga|vmware-svga|(piix[34]|ich9)-usb-uhci"
 )

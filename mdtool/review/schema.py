@@ -23,7 +23,7 @@ _PLACES = frozenset({"addr", "bus", "scsi-id", "channel", "lun", "unit", "nr", "
 def schema(knowledge: Knowledge | None = None) -> dict[str, Any]:
     """The schema of machine descriptions; with ``knowledge`` drivers and properties are that QEMU's.
 
-    Only devices that somebody creates are held to it: what a machine makes by itself is not for editing.
+    Only created devices are held to it: what a machine makes by itself is not for editing.
     """
     whole = copy.deepcopy(machine_schema())
     if knowledge is None:

@@ -26,12 +26,12 @@ class Item:
     """One thing to draw: a bus or a device.
 
     ``name``      of the node or the bus; ``driver`` is "" for a bus, whose type is then in ``what``
-    ``address``   on its bus; "" where there is none
-    ``what``      a few words: the properties that somebody chose, the type of a bus
+    ``address``   on its bus; "" if there is none
+    ``what``      a few words: the chosen properties, the type of a bus
     ``kind``      ``bus`` or what a device is for (``KINDS``)
     ``mark``      "" or a key of ``SYMBOLS``: what a diff says of it; ``notes`` says it in words, ``was`` its old driver
     ``fact``      what a person knows it by: its MAC, serial or size
-    ``called``    what a Linux guest calls it; "" where nobody knows
+    ``called``    what a Linux guest calls it; "" if unknown
     """
 
     name: str
@@ -179,8 +179,8 @@ def shown(value: Any) -> str:
 
 
 def folded(item: Item, *, only_changes: bool) -> Item:
-    """For a picture: a device's only bus goes with the device; built-ins that hold nothing, ports that are empty and, of a
-    change, branches in which nothing differs become a card for all of them."""
+    """For a picture: a device's only bus is drawn with the device; built-ins that hold nothing, empty ports and, of a
+    change, branches in which nothing differs become one card."""
     children = item.children
     if item.kind != "bus" and len(children) == 1:
         children = children[0].children
@@ -283,7 +283,7 @@ def headline(tree: Tree) -> str:
 
 
 def text(items: Sequence[Item], coloured: Coloured = lambda text, _colour: text, width: int = 120) -> str:
-    """Lines for a terminal: a device's only bus is not said again, since it has the device's name."""
+    """Lines for a terminal: a device's only bus is not repeated, since it has the device's name."""
     return "\n".join(line for item in items for line in _lines(item, "", "", coloured, width))
 
 

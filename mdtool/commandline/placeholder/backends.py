@@ -37,7 +37,7 @@ def _disk(id: str, size: int = DISK_SIZE, read_only: bool = False) -> Bag:
 
 
 def _memory(id: str, size: int | str = 64 << 20, share: bool = False) -> Bag:
-    """Memory of any size, of which the host needs to have none."""
+    """Memory of any size, which the host does not need to have."""
     found = {"qom-type": "memory-backend-ram", "id": id, "size": size, "reserve": False}
     return {**found, "share": True} if share else found
 

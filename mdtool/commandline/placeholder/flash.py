@@ -30,7 +30,7 @@ def takes_kernel(arch: str) -> bool:
 
 
 def size_here(bag: Mapping[str, Any], host: HostSide) -> int | None:
-    """Bytes of what is in a disk whose file is on this host: guests see the geometry that QEMU makes of them."""
+    """Bytes of what is in a disk whose file is on this host: guests see the geometry that QEMU derives from them."""
     path = host.file(path_of(bag, host) or "")
     try:
         return virtual_size(path) if path is not None and os.path.getsize(path) >= _SECTOR else None

@@ -22,7 +22,7 @@ class OptionBag:
 
 
 def file_here(path: str) -> str | None:
-    """A file of this host by its name; None where there is none."""
+    """A file of this host by its name; None if there is none."""
     return os.path.abspath(path) if os.path.isfile(path) else None
 
 

@@ -75,7 +75,7 @@ def note_flash(options: Iterable[Option], host: HostSide) -> None:
 
 
 def without_host_one(option: Option, host: HostSide) -> list[Option]:
-    """One option, as far as it can be told alone."""
+    """One option, as far as it can be decided by itself."""
     return list(_ROWS.get(option.name, _as_it_is)(option, host))
 
 
@@ -105,7 +105,7 @@ def _drive(option: Option, host: HostSide) -> Rows:
     kept = {key: drive[key] for key in _KEPT_OF_DRIVE if drive.get(key)}
     size = size_here(drive, host) or SIZES.get(str(drive.get("if")), DISK_SIZE)
     null_file = {"driver": "null-co", "size": str(size), "read-zeroes": "on"} if has_medium(drive) else {}
-    if "id" not in drive:  # QEMU gives it one, of which a SCSI disk's name for the guest is made
+    if "id" not in drive:  # QEMU gives it one, and derives a SCSI disk's name for the guest from it
         drive["id"] = f"{UNNAMED}{len(host.drives)}"
         null_file |= {"node-name": drive["id"]} if null_file else {}
     host.drives[str(drive["id"])] = OptionBag(option, drive)
@@ -291,7 +291,7 @@ def _memory(option: Option, _host: HostSide) -> Rows:
 
 
 def _main_memory(options: Sequence[Option], arch: str) -> Rows:
-    """The memory of ``-m`` under the name that the machine gives it, of which the host needs to have none."""
+    """The memory of ``-m`` under the name that the machine gives it, which the host does not need to have."""
     machine = {key: value for option in options if option.name in ("machine", "M") for key, value in option.bag.items()}
     family = family_of(str(machine.get("type", PREFERRED.get(arch, ""))), arch)
     sizes = [bytes_of(option.bag.get("size"), MIB) for option in options if option.name == "m"]

@@ -1,4 +1,4 @@
-"""Where devices go that nobody placed: one module a kind of bus, each a pure function over the wanted devices.
+"""Where devices without an address go: one module a kind of bus, each a pure function over the wanted devices.
 
 order           libvirt's arrays: the order in which devices of a kind are looked at
 controllers     controllers as values: the drivers of each model, an implied one as a Wanted

@@ -1,4 +1,4 @@
-"""Controllers as values: which driver each type and model is, and a controller that nobody wrote."""
+"""Controllers as values: which driver each type and model is, and a controller that is not in the XML."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def implied(guest: Guest, type_: str, model: str, index: int, **facts: Any) -> W
 
 
 def type_of(wanted: Wanted) -> str:
-    """A controller's type, ``pci``; "" for what is none."""
+    """A controller's type, ``pci``; "" for anything else."""
     return str(wanted.facts.get("type", "")) if wanted.kind == "controller" else ""
 
 

@@ -158,7 +158,7 @@ def _occupy(buses: Mapping[int, _Hub], address: Address | None, *, hub: bool = F
 
 
 def _check_given(buses: Mapping[int, _Hub], one: Wanted) -> None:
-    """Raise InputError for a port in the XML that nobody has."""
+    """Raise InputError for a port in the XML that no hub has."""
     address = one.element.first("address") if one.element is not None else None
     if address is None or one.address is None or not buses or address.get("@port") != one.address.get("port"):
         return

@@ -7,7 +7,7 @@ from mdtool.guest.table import ElementRow
 
 
 def no_device(tag: str, host: HostRow, **others: HostRow) -> ElementRow:
-    """``others``: attributes that somebody else carries out."""
+    """``others``: attributes that another module carries out."""
     sides = {"*": host, tag: host, **{f"@{name}": side for name, side in others.items()}}
     return ElementRow(tag, drivers={"": ""}, host=sides, shape=lambda _context, _wanted: None)
 

@@ -69,10 +69,10 @@ _ADDR = pattern(r"(?:0x)?([0-9a-f]{1,2})(?:\.(?:0x)?([0-7]))?")
 
 
 def _from_argument(element: Element) -> Wanted:
-    """A device as somebody wrote it for QEMU: where it names no bus or no address, QEMU chooses.
+    """A device as written for QEMU: where it names no bus or no address, QEMU chooses.
 
     Its place is of type ``qemu``.  Facts: ``bus`` or ``addr`` where it names one alone, ``host`` for the properties that
-    are none of the guest's affair.
+    do not concern the guest.
     """
     from mdtool.commandline.option import Option  # few guests have one
 

@@ -1,4 +1,4 @@
-"""<panic>: how a guest tells that it crashed."""
+"""<panic>: how a guest reports that it crashed."""
 
 from __future__ import annotations
 

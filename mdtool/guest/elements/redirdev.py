@@ -1,4 +1,4 @@
-"""<redirdev> and <redirfilter>: USB devices of whoever looks at the screen."""
+"""<redirdev> and <redirfilter>: USB devices of the person at the screen."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mdtool.records import replace
 def filter_rule(element: Element) -> str:
     """One ``<usbdev>`` as QEMU's filter has it: class:vendor:product:version:allow, -1 for any.
 
-    libvirt's version ``2.56`` is a binary coded decimal: ``0x0256``.  Raises ValueError where a number is none.
+    libvirt's version ``2.56`` is a binary coded decimal: ``0x0256``.  Raises ValueError if a number is malformed.
     """
 
     def code(name: str, width: int) -> str:

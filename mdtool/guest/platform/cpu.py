@@ -107,7 +107,7 @@ def _check_enabled(domain: Element, report: Report) -> None:
 
 
 def _enabled(domain: Element) -> int | None:
-    """How many of <vcpus> are enabled; None where there are none."""
+    """How many of <vcpus> are enabled; None if there are none."""
     listed = list(domain.all("vcpus/vcpu"))
     return sum(vcpu.get("@enabled") != "no" for vcpu in listed) or None
 
@@ -196,7 +196,7 @@ def _cache(_guest: Guest, cpu: Element | None, model: str | None) -> Section:
     third = {"emulate": True, "passthrough": False, "disable": False}
     if mode not in third:
         raise InputError(f"unknown cache mode {mode!r}", at=cache.position, expected=choices(third), rule="cache-mode")
-    # host-cache-info is a switch of every x86 model, and off where nobody asks
+    # host-cache-info is a switch of every x86 model, and off by default
     hosts = {"host-cache-info": mode == "passthrough"} if model in ("host", "max") or mode == "passthrough" else {}
     return {**hosts, "l3-cache": third[mode]}
 

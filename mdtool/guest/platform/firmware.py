@@ -1,4 +1,4 @@
-"""<os> and <sysinfo>: the firmware and what it is told.
+"""<os> and <sysinfo>: the firmware and its settings.
 
 The sections:
 
@@ -40,7 +40,7 @@ class Loader(NamedTuple):
     """The firmware files on this host.
 
     ``kind`` is bios or pflash; ``code`` its file; ``vars`` the guest's own variables and ``template`` what they are
-    copied from at the first start, each None where there is none.
+    copied from at the first start, each None if there is none.
     """
 
     kind: str
@@ -270,7 +270,7 @@ def _described(guest: Guest, secure: bool) -> Loader | None:
             formats = (mapping["executable"]["format"], mapping["nvram-template"]["format"])
             code, template = mapping["executable"]["filename"], mapping["nvram-template"]["filename"]
         except (OSError, ValueError, LookupError, TypeError):
-            continue  # a descriptor that is not one is somebody else's fault, and libvirt skips it too
+            continue  # a malformed descriptor is not this guest's fault, and libvirt skips it, too
         own = guest.domain.get("os/nvram") or _own_vars(guest)
         return Loader("pflash", code, own, template, formats, "requires-smm" in able)
     return None

@@ -34,7 +34,7 @@ from mdtool.records import dataclass
 Section = dict[str, Any]
 RAM = "memory-backend-ram"
 PAGE = os.sysconf("SC_PAGE_SIZE")  # asking for pages of that size is asking for ordinary memory
-FILES = "/dev/shm"  # a folder: QEMU makes a file there that no name leads to, and that goes with it
+FILES = "/dev/shm"  # a folder: QEMU makes an unnamed file there, which ends with QEMU
 
 
 def memory_sections(guest: Guest, _report: Report) -> dict[str, Section]:
@@ -206,7 +206,7 @@ def _cell(cell: Element, index: int, arch: str) -> Section:
 
 
 def _cells_by_size(guest: Guest, machine: Machine) -> bool:
-    """Whether libvirt gives the cells by size (``mem=``): old machine types, with nothing said of their memory."""
+    """Whether libvirt gives the cells by size (``mem=``): old machine types, with no memory back end given."""
     domain = guest.domain
     told = domain.first("memoryBacking") or domain.first("numatune/memnode") or domain.first("maxMemory")
     return machine.numa_mem and told is None

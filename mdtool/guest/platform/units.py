@@ -27,7 +27,7 @@ def names(text: str) -> tuple[str, ...]:
 
 
 def number(element: Element, path: str, *, base: int = 10) -> int | None:
-    """An attribute or text as a number; None where it is absent; raises InputError where it is none.
+    """An attribute or text as a number; None where it is absent; raises InputError if it is not a number.
 
     >>> from mdtool.guest.xml import element_from_bytes
     >>> number(element_from_bytes(b"<domain><vcpu current='2'>4</vcpu></domain>", "web01.xml"), "vcpu/@current")

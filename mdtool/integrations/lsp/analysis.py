@@ -52,7 +52,7 @@ class SourcePair:
 
     @cached_property
     def elements(self) -> Mapping[str, Wanted]:
-        """Origin -> what the XML says of it; devices that nobody wrote are left out."""
+        """Origin -> what the XML says of it; devices that are not in the XML are left out."""
         return {one.origin: one for one in self.wanted if one.element is not None}
 
     @cached_property

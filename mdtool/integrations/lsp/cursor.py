@@ -1,4 +1,4 @@
-"""Where in a description a cursor is, told from the lines: a text that is being typed is no YAML most of the time."""
+"""Where in a description a cursor is, found from the lines: a text that is being typed is no YAML most of the time."""
 
 from __future__ import annotations
 

@@ -65,7 +65,7 @@ def _property(pair: SourcePair, place: Place, name: str) -> Iterator[str]:
 
 
 def _changes(pair: SourcePair, saved: Tree | None, place: Place) -> Iterator[str]:
-    """What a guest that nobody wanted to change would notice of the edit since the last save."""
+    """What an existing guest would notice of the edit since the last save."""
     if saved is None or pair.tree is None:
         return
     found = [str(change) for change in diff(saved, pair.tree).changes if change.node == place.name]

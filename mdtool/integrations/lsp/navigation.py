@@ -68,7 +68,7 @@ def definition(pair: SourcePair, file: str, line: int, column: int) -> list[Span
 
 
 def references(pair: SourcePair, file: str, line: int, column: int) -> list[Span]:
-    """The node, its line in the pins, its XML element, and whoever names its id or a bus of it."""
+    """The node, its line in the pins, its XML element, and all that name its id or one of its buses."""
     if pair.xml is not None and file == pair.xml.file:
         wanted = pair.element_at(line, column)
         place = pair.place_of(wanted.origin) if wanted is not None else None
@@ -98,9 +98,9 @@ def word_at(text: str, line: int, column: int) -> str:
 
 
 def renamed(pair: SourcePair, line: int, name: str) -> list[Edit]:
-    """The edits that give the node on ``line`` another id, in the tree, the pins and whoever names it.
+    """The edits that give the node on ``line`` another id, in the tree, the pins and all that name it.
 
-    Raises InputError where the name is none that QEMU takes, where another node has it, or where the node has no id.
+    Raises InputError if QEMU refuses the name, where another node has it, or where the node has no id.
     """
     place = pair.place_at(line)
     if place is None or pair.tree is None or place.node.id is None:

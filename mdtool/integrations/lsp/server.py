@@ -268,7 +268,7 @@ def _changing(server: Server) -> None:
 
 
 def _saved(file: str) -> Tree | None:
-    """The tree of the file on disk; None where it is none."""
+    """The tree of the file on disk; None if it is not a description."""
     try:
         return document_from_text(Path(file).read_text(encoding="utf-8"), file).tree
     except (OSError, ValueError, MdtoolError):

@@ -219,7 +219,7 @@ def switch(element: Element, path: str) -> bool | None:
 
 
 def whole(element: Element, path: str) -> int | None:
-    """A number; None where it is absent; raises InputError where it is none."""
+    """A number; None where it is absent; raises InputError if it is not a number."""
     text = element.get(path)
     if text is None or text == "":
         return None

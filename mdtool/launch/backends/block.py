@@ -57,7 +57,7 @@ _STATISTICS = (10, 1)  # the QEMU whose disks count by intervals
 
 
 def disk(element: Element, node: Node | None, host: Host) -> Backend:
-    """The stack of a <disk>, and ``drive`` with what goes with it; no drive for an empty tray."""
+    """The stack of a <disk>, and ``drive`` with what belongs to it; no drive for an empty tray."""
     kind = element.get("@type") or "file"
     if node is not None and provider_of(node.driver).whole:
         return NOTHING  # the drive on it has the medium

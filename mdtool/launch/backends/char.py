@@ -1,4 +1,4 @@
-"""Character devices: serial, parallel, console, channel, smartcard, redirdev, and whoever else has a chardev."""
+"""Character devices: serial, parallel, console, channel, smartcard, redirdev, and all others with a chardev."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def _unix(element: Element, id: str, host: Host) -> Backend:
 
 
 def _reconnect(element: Element) -> str | None:
-    """Seconds between attempts; 0 where reconnecting is switched off, None where nobody says."""
+    """Seconds between attempts; 0 where reconnecting is switched off, None if unset."""
     wish = element.first("source/reconnect")
     if wish is None:
         return None

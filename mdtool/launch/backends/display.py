@@ -35,7 +35,7 @@ def graphics(element: Element, _node: Node | None, host: Host) -> Backend:
 
 
 def _listen(element: Element) -> tuple[str, str | None]:
-    """("address", where), ("socket", path) or ("none", None); the loopback where nobody says."""
+    """("address", where), ("socket", path) or ("none", None); the loopback by default."""
     listen = element.first("listen")
     if listen is None:
         path = element.get("@socket")
@@ -121,7 +121,7 @@ def _spice(element: Element, host: Host) -> Backend:
 
 
 def _password(element: Element, name: str) -> tuple[Secret, ...]:
-    """The password as a secret; raises InputError for an empty one, by which libvirt lets nobody in."""
+    """The password as a secret; raises InputError for an empty one, with which libvirt refuses every client."""
     password = element.get("@passwd")
     if password == "":
         what = "the password is empty: libvirt has it, or lets nobody in; without one, QEMU would let in everybody"

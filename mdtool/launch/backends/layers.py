@@ -2,7 +2,7 @@
 
 vda-throttle    limits: the device goes through them; vda-throttle-2 and so on where <throttlefilters> has several
 vda-transient   no node but a -drive: what is written goes to a file without a name that QEMU makes (in TMPDIR, or
-                /var/tmp) and that goes with it; everything below is read only
+                /var/tmp) and that is removed with it; everything below is read only
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def is_transient(element: Element) -> bool:
 
 
 def top_layer(element: Element, name: str) -> str:
-    """The name of what the device is told, "" where nothing lies over the image."""
+    """The name that the device refers to, "" if nothing lies over the image."""
     if is_transient(element):
         return f"{name}-transient"
     filters = list(element.all("throttlefilters/throttlefilter"))

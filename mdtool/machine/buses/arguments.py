@@ -12,7 +12,7 @@ _PLACED_BY_QEMU = ("virtio-serial",)
 
 
 def device_arguments(bus_name: str | None, node: Node, parent: Node | None = None) -> dict[str, Value]:
-    """What ``-device`` is told of a node: driver, id, bus, address and properties, as libvirt spells them.
+    """What ``-device`` gets for a node: driver, id, bus, address and properties, as libvirt spells them.
 
     ``parent`` is the node whose bus it is: on a narrow SCSI controller libvirt names a drive's target alone.
 

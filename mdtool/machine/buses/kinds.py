@@ -66,11 +66,11 @@ class Kind(NamedTuple):
     ``address``     the type of libvirt's ``<address>``, "" where it has none
     ``controller``  libvirt's type of the controllers that provide such a bus, "" where none does
     ``read``        a device as QEMU reports it -> its address
-    ``write``       an address -> what ``-device`` is told
+    ``write``       an address -> what ``-device`` gets
     ``numbers``     an address -> the numbers of libvirt's, but for the controller's
     ``form``        how an address looks, None where any text will do
     ``shared``      whether QEMU lets two devices have one address
-    ``named``       whether ``-device`` is told the bus: where there is one alone, libvirt leaves it out
+    ``named``       whether ``-device`` gets the bus: if there is only one, libvirt leaves it out
     ``hot_plug``    whether QEMU and libvirt let devices come and go while the guest runs
     ``machine``     names of such buses that machines have by themselves, up to the first dot: name -> bus type
     """

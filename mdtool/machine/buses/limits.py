@@ -122,6 +122,6 @@ def _controller_ports(node: Node) -> dict[str, frozenset[str]]:
 
 
 def _count(node: Node, name: str, absent: int) -> int:
-    """A number among the properties; ``absent`` where there is none, or what is there is no number."""
+    """A number among the properties; ``absent`` if there is none, or if it is not a number."""
     text = str(plain(node.value(name, absent)))
     return int(text) if re.fullmatch(r"-?[0-9]+", text) else absent

@@ -116,7 +116,7 @@ EXPANDERS = tuple(model for model, row in PCI_MODELS.items() if "bus_nr" in row.
 HOST_BRIDGE = "spapr-pci-host-bridge"
 HOST_BRIDGE_TARGETS: Mapping[str, Target] = {"index": Target("targetIndex", name="index")}
 
-#: CXL ports and expanders, for which libvirt has no word.
+#: CXL ports and expanders, which libvirt cannot express.
 CXL: Mapping[str, str] = {"pxb-cxl": "pxb-cxl-bus", "cxl-rp": "CXL", "cxl-upstream": "CXL", "cxl-downstream": "CXL"}
 _PORTS = frozenset(driver for row in PCI_MODELS.values() if row.is_port for driver in row.drivers) | {
     "cxl-rp",

@@ -24,7 +24,7 @@ class Provider:
 
     ``driver``  QEMU's type; "" for what the machine has, ``virtio-scsi-*`` for what takes its ending from the transport
     ``bus``     the type of its buses; "" where it provides none of its own
-    ``type``, ``model``  libvirt's words for the controller; "" where it has none
+    ``type``, ``model``  libvirt's names of the controller; "" if it has none
     ``count``   how many buses
     ``named``   whether its one bus is named by the id alone, and not by the id and a number
     ``unsaid``  what of a SCSI drive's address libvirt does not say, being 0; with ``lun`` a unit is all of its place
@@ -162,7 +162,7 @@ def is_companion(driver: str) -> bool:
 
 
 def controller_of(driver: str) -> tuple[str, str]:
-    """libvirt's type and model of a controller; ("", "") for what is none of libvirt's.
+    """libvirt's type and model of a controller; ("", "") for one that libvirt does not know.
 
     >>> controller_of("lsi53c895a"), controller_of("virtio-net-pci")
     (('scsi', 'lsilogic'), ('', ''))
@@ -185,14 +185,14 @@ def buses_of(driver: str, id: str | None) -> tuple[Bus, ...]:
     return tuple(Bus(name, row.bus) for name in row.names(id))
 
 
-#: Types of controllers of which libvirt names the first one without its number, and how it writes the others.
+#: Types of controllers whose first one libvirt names without a number, and how it writes the others.
 _IDS: Mapping[str, str] = {"pci": r"pcie?\.(\d+)", "usb": r"usb(\d*)", "ide": r"ide(\d*)"}
 
 
 def libvirt_index(node: Node, type_: str) -> int | None:
     """libvirt's index of a controller; None for one that libvirt (or mdtool in its place) did not number.
 
-    The origin says it.  Where nobody recorded one (a dump), libvirt's own names say it too: ``pci.7``, ``scsi0``, ``usb``.
+    The origin says it.  Where none is recorded (a dump), libvirt's own names say it too: ``pci.7``, ``scsi0``, ``usb``.
     An id that anybody else chose is a name and no number, whatever it ends in.
 
     >>> libvirt_index(Node("pcie-root-port", "pci.7"), "pci"), libvirt_index(Node("pcie-root-port", "port7"), "pci")
