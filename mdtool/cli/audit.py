@@ -62,7 +62,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from mdtool.proof.verdict import fails, verdict
+    from mdtool.proof.verdict import fails
 
     files = _files(args.sources)
     if args.fix:
@@ -73,23 +73,14 @@ def run(args: argparse.Namespace) -> int:
         report.error(error)
     if args.output_format == "jsonl":
         for file in files:
-            row: dict[str, Any] = {"guest": file, "status": 2, "result": None}
-            if (found := audits.get(file)) is None:
-                row |= {"errors": [data(one) for one in from_error(errors[file])]}
-            else:
-                row |= {"status": int(fails(found, args.fail_on)), "result": {**found.data(), "verdict": verdict(found)}}
-            print(json.dumps(row))
+            print(json.dumps({"guest": file, **_row(audits.get(file), errors.get(file), args.fail_on)}))
     elif args.json:
         found_of = {file: found.data() for file, found in audits.items()}
         print(json.dumps(next(iter(found_of.values())) if len(files) == 1 and found_of else found_of, indent=1))
-    elif args.output_format != "text":
-        write([*_findings(audits), *(one for error in report.errors for one in from_error(error))], args.output_format)
-    elif len(files) > 1:
-        _table(audits)
-        _causes(audits, explained=not args.no_causes)
+    elif args.output_format == "text":
+        _write_text(audits, is_one=len(files) == 1, causes=not args.no_causes)
     else:
-        for found in audits.values():
-            _report(found, causes=not args.no_causes)
+        write([*_findings(audits), *(one for error in report.errors for one in from_error(error))], args.output_format)
     if args.fix:
         for file, found in audits.items():
             _fix(file, found)
@@ -98,6 +89,24 @@ def run(args: argparse.Namespace) -> int:
     if report.errors:
         return 2
     return 1 if any(fails(found, args.fail_on) for found in audits.values()) else 0
+
+
+def _row(found: Audit | None, error: MdtoolError | None, fail_on: str | None) -> dict[str, Any]:
+    """One guest for ``jsonl``; an audit that did not start has an error in its place."""
+    from mdtool.proof.verdict import fails, verdict
+
+    if found is None:
+        return {"status": 2, "result": None, "errors": [data(one) for one in from_error(error)] if error else []}
+    return {"status": int(fails(found, fail_on)), "result": {**found.data(), "verdict": verdict(found)}}
+
+
+def _write_text(audits: Mapping[str, Audit], *, is_one: bool, causes: bool) -> None:
+    if is_one:
+        for found in audits.values():
+            _report(found, causes=causes)
+        return
+    _table(audits)
+    _causes(audits, explained=causes)
 
 
 def _findings(audits: Mapping[str, Audit]) -> list[Reported]:
@@ -183,12 +192,11 @@ def _report(found: Audit, *, causes: bool) -> None:
         return
     if kind.deprecated:
         print(coloured(f"{kind.name} is deprecated in QEMU {found.versions[1]}{later}", "yellow"))
-    said: set[str] = set()
+    in_vain: set[str] = set()
     for finding in found.findings:
         print(coloured(f"{finding} [{level(finding)}]", "red"))
-        if causes and (cause := _cause(finding)) not in said:
-            print(f"  {cause}")
-            said |= {cause} if not finding.fixes else set()
+        if causes:
+            _print_cause(finding, in_vain)
     for name, loaded in (("forward", found.forward), ("backward", found.backward)):
         if loaded is not None:
             print(coloured(f"migration {name}: {loaded}", "green" if loaded.ok else "red"))
@@ -198,15 +206,23 @@ def _report(found: Audit, *, causes: bool) -> None:
     print(f"verdict: {verdict(found)}")
 
 
+def _print_cause(finding: ChangeGroup, in_vain: set[str]) -> None:
+    """Where a difference comes from; what does not restore it (``in_vain`` grows) is said once."""
+    if (cause := _cause(finding)) not in in_vain:
+        print(f"  {cause}")
+        if not finding.fixes:
+            in_vain.add(cause)
+
+
 def _cause(finding: ChangeGroup) -> str:
     if finding.fixes:
         return "restored by " + ", ".join(map(str, finding.fixes))
     if finding.tried:
         own = [name for name in finding.tried if "." not in name]
         others = len(finding.tried) - len(own)
-        said = [f"of its properties {', '.join(own)}"] if own else []
-        said += [f"{others} switches of the chipset and the machine"] if others else []
-        return f"none restores it: tried {' and '.join(said)}"
+        tried = [f"of its properties {', '.join(own)}"] if own else []
+        tried += [f"{others} switches of the chipset and the machine"] if others else []
+        return f"none restores it: tried {' and '.join(tried)}"
     if finding.changes[0].field == "rom content":
         return "another build of the option ROM; the property romfile can name the old one"
     if finding.severity == "firmware":
@@ -214,43 +230,31 @@ def _cause(finding: ChangeGroup) -> str:
     return "no property of a described device is behind it"
 
 
-def _table(audits: dict[str, Audit]) -> None:
+def _table(audits: Mapping[str, Audit]) -> None:
     from mdtool.proof.verdict import verdict, worst
 
-    rows: list[tuple[str, ...]] = [
-        ("DESCRIPTION", "MACHINE", "DIFFERENCES", "WORST", "FIXABLE", "FORWARD", "BACKWARD", "VERDICT")
-    ]
+    rows = [["DESCRIPTION", "MACHINE", "DIFFERENCES", "WORST", "FIXABLE", "FORWARD", "BACKWARD", "VERDICT"]]
     for file, found in audits.items():
         state = "gone" if not found.type.known else "deprecated" if found.type.deprecated else "there"
-        ways = [("-" if one is None else "loads" if one.ok else "NO") for one in (found.forward, found.backward)]
-        fixable = sum(bool(finding.fixes) for finding in found.findings)
-        rows.append(
-            (
-                file,
-                f"{found.type.name} {state}",
-                str(len(found.findings)),
-                worst(found) or "-",
-                str(fixable),
-                *ways,
-                verdict(found),
-            )
-        )
-    widths = [max(len(row[at]) for row in rows) for at in range(len(rows[0]))]
+        loads = ["-" if one is None else "loads" if one.ok else "NO" for one in (found.forward, found.backward)]
+        count, fixable = len(found.findings), sum(bool(finding.fixes) for finding in found.findings)
+        machine = f"{found.type.name} {state}"
+        rows.append([file, machine, str(count), worst(found) or "-", str(fixable), *loads, verdict(found)])
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
-def _causes(audits: dict[str, Audit], *, explained: bool) -> None:
+def _causes(audits: Mapping[str, Audit], *, explained: bool) -> None:
     """What differs, once over all guests; what was tried in vain is listed once, too."""
     from mdtool.proof.verdict import causes
 
-    said: set[str] = set()
+    in_vain: set[str] = set()
     for one in causes(audits):
         who = f"{len(one.guests)} of {len(audits)} guests" if len(one.guests) > 1 else one.guests[0]
         print(coloured(f"{one.finding} [{one.level}]: {who}", "red"))
-        if explained and (why := _cause(one.finding)) not in said:
-            print(f"  {why}")
-            said |= {why} if not one.finding.fixes else set()
+        if explained:
+            _print_cause(one.finding, in_vain)
 
 
 def _fix(file: str, found: Audit) -> None:

@@ -18,11 +18,11 @@ from mdtool.machine.tree import BUILTIN, Bus, Place, Tree
 from mdtool.text import pattern
 
 
-class _Thing(NamedTuple):
+class _Unique(NamedTuple):
     """Something that only one device can have: what to call it, and its key; None if a device has none."""
 
     rule: str
-    told: Callable[[Place], str]
+    shown: Callable[[Place], str]
     key: Callable[[Place], object]
 
 
@@ -41,11 +41,11 @@ def _channel(place: Place) -> object:
     return (id(place.parent), place.node.properties["name"]) if named else None
 
 
-_THINGS = (
-    _Thing("same-id", lambda place: f"the id is {place.node.id}", lambda place: place.node.id),
-    _Thing("same-address", lambda place: "at " + " ".join(place.address or ()), _address),
-    _Thing("same-chassis", lambda place: f"chassis {place.node.properties['chassis']}", _chassis),
-    _Thing("same-channel", lambda place: f"channel {place.node.properties['name']}", _channel),
+_UNIQUE = (
+    _Unique("same-id", lambda place: f"the id is {place.node.id}", lambda place: place.node.id),
+    _Unique("same-address", lambda place: "at " + " ".join(place.address or ()), _address),
+    _Unique("same-chassis", lambda place: f"chassis {place.node.properties['chassis']}", _chassis),
+    _Unique("same-channel", lambda place: f"channel {place.node.properties['name']}", _channel),
 )
 
 
@@ -73,14 +73,14 @@ def check_collisions(tree: Tree, positions: Mapping[str, Position | None], repor
         report.error(ConflictError(f"{place.name}: {what}", at=at(place), remedy=remedy, rule=rule))
 
     in_order = sorted(tree.places, key=lambda place: _rank(at(place)))
-    for thing in _THINGS:
+    for unique in _UNIQUE:
         first: dict[object, Place] = {}
         for place in in_order:
-            if (key := thing.key(place)) is None:
+            if (key := unique.key(place)) is None:
                 continue
             if key in first:
                 other = f"{first[key].name} ({at(first[key])})" if at(first[key]) else first[key].name
-                refuse(place, f"{thing.told(place)}, as is {other}", thing.rule)
+                refuse(place, f"{unique.shown(place)}, as is {other}", unique.rule)
             first.setdefault(key, place)
     is_full = any(place.node.origin == BUILTIN for place in tree.places)
     chipset = frozenset() if is_full else _chipset(tree)
