@@ -25,6 +25,16 @@ class Client(QMPClient):
         self._unsent: list[bytes] = []
         self._ids = count()
 
+    @property
+    def socket(self) -> Any:
+        """The connected socket; None before and after."""
+        return self._writer.get_extra_info("socket") if self._writer is not None else None
+
+    def abort(self) -> None:
+        """Close the socket without farewell: a peer that hangs would not read it."""
+        if self._writer is not None:
+            self._writer.transport.abort()
+
     def _do_send(self, msg: Message) -> None:
         self._unsent.append(bytes(msg))
         waiting: Any = getattr(self, "_outgoing", None)

@@ -160,15 +160,15 @@ class _Qmp:
             self._connect(address, timeout)
         except BaseException as error:
             self.close()
-            raise _told_connect(error, source, timeout) from None
+            raise _connect_error(error, source, timeout) from None
         greeting = self._client.greeting
         try:
             self.version = _version(greeting.QMP.version if greeting else {"qemu": {}})
         except MonitorError as error:
             self.close()
             raise MonitorError(f"{source}: {error.what}", remedy=error.remedy) from None
-        writer = getattr(self._client, "_writer", None)
-        self.pid = peer_of(writer.get_extra_info("socket")) if writer is not None and isinstance(address, str) else None
+        connected = self._client.socket
+        self.pid = peer_of(connected) if connected is not None and isinstance(address, str) else None
 
     def _connect(self, address: str | tuple[str, int], timeout: float) -> None:
         """Once more where an event came between the command and the answer of the negotiation: qemu.qmp expects none."""
@@ -194,29 +194,30 @@ class _Qmp:
             try:
                 answer = await self._client.execute(*question)
             except ExecuteError as error:
-                said: Any = error.received["error"]
-                answer = Refused(f"QEMU refused {question[0]}: {said['desc']}", said["class"], question[0])
+                reply: Any = error.received["error"]
+                answer = Refused(f"QEMU refused {question[0]}: {reply['desc']}", reply["class"], question[0])
             answered += 1
             return answer
 
-        async def all_of_them() -> list[Answer]:
+        async def all_answers() -> list[Answer]:
             """qemu.qmp reads while it writes, so no full socket buffer can stop both ends."""
-            whole = asyncio.gather(*map(one, questions))
+            answers = asyncio.gather(*map(one, questions))
             before = -1
-            while before < answered and not whole.done():
+            while before < answered and not answers.done():
                 before = answered
-                await asyncio.wait({whole}, timeout=timeout)
-            if not whole.done():
-                whole.cancel()
+                await asyncio.wait({answers}, timeout=timeout)
+            if not answers.done():
+                answers.cancel()
                 raise TimeoutError
-            return await whole
+            return await answers
 
         try:
-            return self._loop.run_until_complete(all_of_them())
+            return self._loop.run_until_complete(all_answers())
         except TimeoutError:
             command = questions[answered][0]
             what = f"{self._source}: no answer to {command} within {timeout:g} s"
-            self._abandon()
+            self._client.abort()
+            self.close()
             raise MonitorError(what, remedy="QEMU hangs, or its host is very busy: try again") from None
         except Exception as error:  # any error that a peer other than QEMU causes in the libraries
             command = questions[min(answered, len(questions) - 1)][0]
@@ -251,13 +252,6 @@ class _Qmp:
         self._events.clear()
         return found
 
-    def _abandon(self) -> None:
-        """Close without farewell: a peer that hangs would not hear it."""
-        writer = getattr(self._client, "_writer", None)
-        if writer is not None:
-            writer.transport.abort()
-        self.close()
-
     def close(self) -> None:
         if self._loop.is_closed():
             return
@@ -272,7 +266,7 @@ class _Qmp:
             self._loop.close()
 
 
-def _told_connect(error: BaseException, source: str, timeout: float) -> BaseException:
+def _connect_error(error: BaseException, source: str, timeout: float) -> BaseException:
     """What a failure to connect means, in words that help."""
     cause = getattr(error, "exc", None) or error
     if isinstance(cause, TimeoutError):
@@ -378,7 +372,7 @@ def _from_path(path: str, source: str, timeout: float, connect: str | None, *, p
             expected = "a QMP socket, tcp:HOST:PORT, pid:N or libvirt:NAME"
             raise MonitorError(f"{source}: is not a socket", expected=expected)
     except OSError as error:
-        raise _told_connect(error, source, timeout) from None
+        raise _connect_error(error, source, timeout) from None
     return Session(source, _Qmp(source, path, timeout), pid=pid)
 
 
