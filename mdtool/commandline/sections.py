@@ -4,8 +4,8 @@
     -> {"type1": {"manufacturer": "Acme"}}
 
 Only what no monitor command reports, in the form that the guest XML gives it: chosen machine properties and CPU features,
-SMBIOS, fw_cfg, NUMA distances and ACPI's HMAT, the kernel's command line, the clock, globals.  Of a file there is the hash
-of its contents, never its path or what is in it.
+SMBIOS, fw_cfg, NUMA distances and ACPI's HMAT, the kernel's command line, the clock, globals, and options that no other
+key has.  Of a file there is the hash of its contents, never its path or what is in it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
-from mdtool.commandline.option import Option, bag_from_text, block_keys, split
+from mdtool.commandline.option import Option, bag_from_text, block_keys, split, text_from_bag
+from mdtool.commandline.table import OPTIONS
 from mdtool.errors import InputError
 from mdtool.limits import MAX_DIGITS
 from mdtool.machine.roles import NOT_THE_GUESTS, ON_OFF_AUTO, is_told, role
@@ -46,6 +47,20 @@ def sections_from_options(options: Iterable[Option], hashed: Hashed = lambda _: 
     if code and code.file and code.is_fixed and (hash := hashed(code.file)):
         sections["firmware"] = {"kind": "pflash", "sha256": hash}
     return {name: section for name, section in sections.items() if section}
+
+
+def sections_from_commandline(options: Iterable[Option], hashed: Hashed = lambda _: None) -> dict[str, Section]:
+    """``sections_from_options`` of all options of a process, which say something of the clock also where none is about it.
+
+    A date is when this QEMU was started, and says nothing about the next start: there is no base then.
+    """
+    said = list(options)
+    bases = ["utc", *(option.bag["base"] for option in said if option.name == "rtc" and "base" in option.bag)]
+    sections = sections_from_options(said, hashed)
+    clock = {key: value for key, value in sections.get("clock", {}).items() if key != "base"}
+    if clock := ({"base": bases[-1]} if bases[-1] in _BASES else {}) | clock:
+        sections["clock"] = clock
+    return sections
 
 
 def joined(one: Mapping[str, Any], two: Mapping[str, Any]) -> Section:
@@ -101,17 +116,26 @@ def _global(option: Option, _: Hashed) -> Section:
 
 
 #: -object sev-guest and the like -> <launchSecurity>'s name of it and what the guest attests to
-_SECURITY = {"sev-guest": ("sev", ("policy", "kernel-hashes")), "s390-pv-guest": ("s390-pv", ())}
+_SECURITY: Mapping[str, tuple[str, tuple[str, ...]]] = {
+    "sev-guest": ("sev", ("policy", "kernel-hashes")),
+    "sev-snp-guest": ("sev-snp", ("policy", "kernel-hashes", "guest-visible-workarounds", "host-data")),
+    "tdx-guest": ("tdx", ("attributes", "mrconfigid", "mrowner", "mrownerconfig")),
+    "s390-pv-guest": ("s390-pv", ()),
+}
+#: objects that are in the guest's tables
+_IN_TABLES = frozenset({"acpi-generic-initiator", "acpi-generic-port"})
 
 
 def _object(option: Option, _: Hashed) -> Section:
     bag = option.bag
+    if bag.get("qom-type") in _IN_TABLES:
+        return {"features": {"options": {"object": [{key: value_of(bag[key]) for key in bag if key != "id"}]}}}
     kind, keys = _SECURITY.get(str(bag.get("qom-type")), ("", ()))
     if not kind:
         return {}
     found = {key: value_of(bag[key]) for key in keys if key in bag}
-    policy = {"policy": integer(str(found["policy"]))} if "policy" in found else {}
-    return {"features": {"launch_security": {"type": kind, **found, **policy}}}
+    found |= {key: integer(str(found[key])) for key in ("policy", "attributes") if key in found}
+    return {"features": {"launch_security": {"type": kind, **found}}}
 
 
 # --- CPU, memory, clock --------------------------------------------------------------------------------------------
@@ -173,15 +197,15 @@ def _row(bag: Mapping[str, Any]) -> Section:
 TRACKS = {"host": "wall", "vm": "guest", "rt": "realtime"}
 
 
+_BASES = ("utc", "localtime")
+
+
 def _rtc(option: Option, _: Hashed) -> Section:
-    """A date is when this QEMU was started, and says nothing about the next start: there is no base then."""
     bag = option.bag
-    base = bag.get("base", "utc")
+    base = bag.get("base")
     rtc = {"track": TRACKS.get(bag.get("clock", "")), "tickpolicy": "catchup" if bag.get("driftfix") == "slew" else None}
     timer = {key: value for key, value in rtc.items() if value is not None}
-    return {
-        "clock": ({"base": base} if base in ("utc", "localtime") else {}) | ({"timers": {"rtc": timer}} if timer else {})
-    }
+    return {"clock": ({"base": base} if base in _BASES else {}) | ({"timers": {"rtc": timer}} if timer else {})}
 
 
 # --- firmware ------------------------------------------------------------------------------------------------------
@@ -224,6 +248,23 @@ def _option_rom(option: Option, hashed: Hashed) -> Section:
     bag = bag_from_text(option.value or "", "romfile")
     hash = hashed(str(bag.pop("romfile", "")))
     return {"features": {"option_roms": [{**bag, "sha256": hash}]}} if hash else {}
+
+
+def _dtb(option: Option, hashed: Hashed) -> Section:
+    hash = hashed(option.value or "")
+    return {"features": {"options": {"dtb": hash}}} if hash else {}
+
+
+#: keys of options that are the host's: a channel to it, a record of what happened
+_OF_THE_HOST = frozenset({"chardev", "rr", "rrfile", "rrsnapshot"})
+
+
+def _as_said(option: Option, _: Hashed) -> Section:
+    """An option that a guest notices and no key of another section has: ``{"options": {"icount": "shift=7"}}``."""
+    said: Any = True if option.value is None else option.value
+    if OPTIONS[option.name].keyed:
+        said = text_from_bag({key: value for key, value in option.bag.items() if key not in _OF_THE_HOST})
+    return {"features": {"options": {option.name: said}}} if said else {}
 
 
 def _bios(option: Option, hashed: Hashed) -> Section:
@@ -277,9 +318,12 @@ _ROWS: Mapping[str, Callable[[Option, Hashed], Section]] = {
     "bios": _bios,
     "acpitable": _acpi_table,
     "option-rom": _option_rom,
+    "dtb": _dtb,
     "prom-env": lambda option, _: {"features": {"prom_env": [option.value]}},
     "kernel": lambda _, __: {"boot": {"kernel": True}},
     "append": lambda option, _: {"boot": {"append": option.value}},
+    **dict.fromkeys(("no-fd-bootchk", "win2k-hack", "icount", "seed", "old-param", "g"), _as_said),
+    **dict.fromkeys(("semihosting", "semihosting-config"), _as_said),
 }
 #: the options that say something of the platform
 READ = frozenset(_ROWS)

@@ -242,7 +242,7 @@ class Shell:
             raise Unknown(f"in which order ${name} is")
         if index in ("@", "*"):
             return list(value.values())
-        key = self.text(parts_from_text(index, quoted=False))
+        key = self.text(_parts(index))
         if key not in value and all(key.isdigit() for key in value):
             at = self.sum(key)
             key = str(at) if at >= 0 else list(value)[at] if at >= -len(value) else ""
@@ -310,10 +310,7 @@ class Shell:
     def _operand(self, text: str, quoted: bool) -> list[str]:
         if quoted and '"' in text and "$(" in text:
             raise Unknown(f"what {text} is")
-        try:
-            parts = parts_from_text(re.sub(r'(\\.)|"', r"\1", text) if quoted else text, quoted=quoted)
-        except SyntaxFault:
-            raise Unknown(f"what {text} is") from None
+        parts = _parts(re.sub(r'(\\.)|"', r"\1", text) if quoted else text, quoted=quoted)
         if quoted:
             return _Apart(self._words(parts) or [""])
         words: list[list[Part]] = [[]]
@@ -331,15 +328,11 @@ class Shell:
         if sign == ":":
             return self._slice(value, operand)
         head, _, by = operand.partition("/") if sign[0] == "/" else (operand, "", "")
-        try:
-            expression = self.pattern_of(parts_from_text(head, quoted=False))
-            into = self.text(parts_from_text(by, quoted=False))
-        except SyntaxFault:
-            raise Unknown(f"what {operand} is") from None
+        expression, into = self.pattern_of(_parts(head)), self.text(_parts(by))
         if sign[0] == "/":
             if head[:1] in ("#", "%") or re.search(r"[*?[\\]", head):
                 raise Unknown(f"what {operand} replaces")
-            return value.replace(self.text(parts_from_text(head, quoted=False)), into, -1 if len(sign) == 2 else 1)
+            return value.replace(self.text(_parts(head)), into, -1 if len(sign) == 2 else 1)
         lengths = range(len(value) + 1) if (len(sign) == 1) else range(len(value), -1, -1)
         for length in lengths:
             piece = value[:length] if sign[0] == "#" else value[len(value) - length :]
@@ -389,7 +382,7 @@ class Shell:
 
     def _set_element(self, name: str, index: str, value: str) -> None:
         old = self.state.variables.get(name, {})
-        key = self.text(parts_from_text(index, quoted=False))
+        key = self.text(_parts(index))
         if isinstance(old, str):
             return
         if re.fullmatch(NAME, key) and not all(one.isdigit() for one in old):
@@ -423,11 +416,11 @@ class Shell:
         try:
             if assigned:
                 raise ValueError
-            said = self.text(parts_from_text(text, quoted=True)).strip() or "0"
+            said = self.text(_parts(text, quoted=True)).strip() or "0"
             for sign, word in (("&&", " and "), ("||", " or "), ("/", "//")):
                 said = said.replace(sign, word)
             return self._value(ast.parse(said.strip(), mode="eval").body)
-        except (SyntaxError, SyntaxFault, ValueError, ArithmeticError, RecursionError, MemoryError):
+        except (SyntaxError, ValueError, ArithmeticError, RecursionError, MemoryError):
             raise Unknown(f"what $(({text})) is") from None
 
     def calculate(self, text: str) -> bool | None:
@@ -491,3 +484,11 @@ def _alternatives(text: str) -> list[str]:
     if ".." in text and "," not in text:
         raise Unknown("what {...} stands for")
     return text.split(",") if "," in text else ["{" + text + "}"]
+
+
+def _parts(text: str, *, quoted: bool = False) -> list[Part]:
+    """The parts of what stands in ${...} or $((...)); raises Unknown where that is no shell's text."""
+    try:
+        return parts_from_text(text, quoted=quoted)
+    except SyntaxFault:
+        raise Unknown(f"what {text} is") from None

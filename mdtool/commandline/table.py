@@ -85,7 +85,7 @@ _GROUPS = {
 _LAUNCH = "mdtool launch"
 OPTIONS: Mapping[str, OptionRow] = {
     **_rows(GUEST, "device:driver>device global: m:size numa:type smp:cpus usbdevice vga"),
-    **_rows(GUEST, "no-acpi! no-hpet! no-fd-bootchk! nodefaults! no-user-config! usb!"),
+    **_rows(GUEST, "no-acpi! no-hpet! nodefaults! no-user-config! usb!"),
     **_rows(GUEST, "boot:order cpu:model machine:type rtc: smbios: uuid", "the description and the XML"),
     **_rows(GUEST, "readconfig set", "read, and each of its options goes its own way"),
     **_rows(HOST, "hda hdb hdc hdd cdrom fda fdb sd mtdblock drive:>drive blockdev:driver>blockdev snapshot!", "<disk>"),
@@ -104,7 +104,8 @@ OPTIONS: Mapping[str, OptionRow] = {
     **_rows(HOST, "fw_cfg:name", "<sysinfo type='fwcfg'>"),
     **_rows(HOST, "name:guest accel:accel enable-kvm! no-kvm!", "<name>, <domain type>"),
     **_rows(HOST, "action: no-reboot! no-shutdown! watchdog-action", "<on_reboot>, <on_poweroff>, <watchdog action>"),
-    **_rows(KEPT, "acpitable: option-rom prom-env g icount plugin semihosting! semihosting-config: seed L compat:"),
+    **_rows(KEPT, "acpitable: option-rom prom-env g icount:shift no-fd-bootchk!"),
+    **_rows(KEPT, "plugin semihosting! semihosting-config: seed L compat:"),
     **_rows(KEPT, "tb-size rotate portrait! alt-grab! ctrl-grab! win2k-hack! xen-domid xen-attach! xen-domid-restrict!"),
     **_rows(KEPT, "shim iscsi: old-param! enable-fips! async-teardown! overcommit: jitdump! perfmap!"),
     **_rows(OURS, "msg: nodefconfig! only-migratable!"),

@@ -49,7 +49,7 @@ class MachinePair:
             return None
         if path == "firmware.kind" and value == "pflash" and "monitor" in sources:
             return None
-        return knowledge.why_not(sources, described=described)
+        return knowledge.why_not(sources, path, described=described)
 
     def _unshown(self, path: str) -> str | None:
         """Why a monitor does not report for this machine what it reports for others; None if it does."""

@@ -11,6 +11,7 @@ from typing import Any
 
 from mdtool.commandline.option import Option, split
 from mdtool.commandline.sections import READ, flash_of, joined, sections_from_options, value_of
+from mdtool.commandline.table import OPTIONS
 from mdtool.errors import InputError
 from mdtool.guest.model import Guest
 from mdtool.guest.xml import Element
@@ -48,7 +49,7 @@ def with_commandline(guest: Guest, sections: Sections) -> Sections:
     """The sections with what the options say of the guest.  Raises InputError for what QEMU refuses."""
     found, options = sections, [option for group in groups(guest) if (option := option_of(group)) is not None]
     for option in options:
-        if option.value is None or option.name not in _ROWS.keys() | READ:
+        if option.name not in _ROWS.keys() | READ or (option.value is None and OPTIONS[option.name].argument):
             continue
         try:
             found = _ROWS.get(option.name, _read)(found, option)
@@ -146,8 +147,6 @@ def _rtc(sections: Sections, option: Option) -> Sections:
     if "base" in option.bag:
         clock.pop("base", None)
         clock.pop("offset", None)
-    else:
-        said.pop("base", None)
     timers = dict(clock.get("timers", {}))
     if rtc := {**timers.get("rtc", {}), **said.get("timers", {}).get("rtc", {})}:
         timers["rtc"] = rtc

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from mdtool.commandline.option import Option
 from mdtool.commandline.process import options_from_process, sha256_of
-from mdtool.commandline.sections import Section, sections_from_options
+from mdtool.commandline.sections import Section, sections_from_commandline
 from mdtool.errors import MdtoolError, Warned
 from mdtool.machine.tree import SOURCES, Tree
 from mdtool.machine.values import ranges
@@ -37,7 +37,7 @@ def completed(tree: Tree, session: Session, warn: Warned) -> Tree:
         options = options_from_process(session.pid, warn)
         if _uuid(options) != tree.guest.get("uuid"):  # libvirt's note of a process is old, or of another host's guest
             raise LookupError("it is another guest's")
-        sections = sections_from_options(options, lambda path: sha256_of(session.pid, path))
+        sections = sections_from_commandline(options, lambda path: sha256_of(session.pid, path))
     except (OSError, LookupError, ValueError, MdtoolError) as error:
         why = (error.strerror if isinstance(error, OSError) else None) or error
         warn(f"{session.source}: {_WHAT}: the arguments of process {session.pid} cannot be read: {why}")

@@ -23,7 +23,7 @@ from mdtool.commandline.placeholder.options import without_host
 from mdtool.commandline.process import sha256_of
 from mdtool.commandline.resolved import options_from_command
 from mdtool.commandline.script import Command, command_from_data
-from mdtool.commandline.sections import sections_from_options
+from mdtool.commandline.sections import sections_from_commandline
 from mdtool.errors import InputError, MdtoolError, Report, Warned
 from mdtool.machine.document import SCRIPT, check_kind, tree_with
 from mdtool.machine.roles import role
@@ -138,5 +138,5 @@ def dumped_commandline(
         words = [program, *words_from_options(without_host(options, host))]
         with QemuProcess(words, death_signal=signal.SIGKILL, helpers=tuple(host.processes)) as qemu:
             tree = dump(qemu.session, way=way, warn=warn)
-    sections = sections_from_options(given, lambda file: sha256_of(None, os.path.join(folder, file)))
+    sections = sections_from_commandline(given, lambda file: sha256_of(None, os.path.join(folder, file)))
     return replace(with_sections(_as_given(tree, behind), sections), source=SOURCES)

@@ -149,7 +149,7 @@ def _bus(bus: RawBus, raw: Raw) -> Bus:
 
 
 def _node(device: RawDevice, notation: Read, raw: Raw) -> Node:
-    device = _folded(device)
+    device = _named(_folded(device))
     address, spent = notation(device)
     bags: dict[str, dict[str, Value]] = {"chosen": {}, "guest": {}, "effective": {}, "host": {}, "state": {}}
     for name, value in device.properties.items():
@@ -169,6 +169,17 @@ def _node(device: RawDevice, notation: Read, raw: Raw) -> Node:
         empty=frozenset(name for name, value in device.properties.items() if value == "" and name not in spent),
     )
     return replace(node, pci={**device.pci, "of": properties_digest(node)}) if device.pci else node
+
+
+#: driver -> the identity that QEMU makes of the device's id where nobody chose one
+_FROM_ID = {"nvme-subsys": "nqn"}
+
+
+def _named(device: RawDevice) -> RawDevice:
+    name = _FROM_ID.get(device.driver)
+    if name is None or device.properties.get(name) != "" or not device.id:
+        return device
+    return replace(device, properties={**device.properties, name: device.id})
 
 
 def _folded(device: RawDevice) -> RawDevice:

@@ -58,9 +58,13 @@ Q35 = Machine(
     " -device virtserialport,id=port,bus=vs.0,chardev=ch,name=org.example.a,nr=1 -chardev null,id=se"
     " -device isa-serial,id=ser,chardev=se -device vmgenid,id=gen,guid=11111111-2222-3333-4444-555555555555"
     " -device VGA,id=vga,bus=pcie.0,addr=1,vgamem_mb=16 -device virtio-rng-pci,id=rng,bus=p2"
-    " -object memory-backend-ram,id=m2,size=64M -device virtio-mem-pci,id=vm0,memdev=m2,bus=pcie.0,addr=0xc,block-size=2M",
+    " -object memory-backend-ram,id=m2,size=64M -device virtio-mem-pci,id=vm0,memdev=m2,bus=pcie.0,addr=0xc,block-size=2M"
+    " -device nvme-subsys,id=subsystem",
     rows("""
     -machine pc-q35-7.2 => -machine pc-q35-7.1 : machine
+    id=subsystem => id=other : subsystem
+    id=subsystem => id=subsystem,nqn=other : subsystem
+    id=subsystem => id=subsystem,nqn=subsystem : host : it is called so anyhow
     -machine pc-q35-7.2 => -machine pc-q35-7.2,nvdimm=on : machine
     -machine pc-q35-7.2 => -machine pc-q35-7.2,x-oem-id=ABC : machine
     -machine pc-q35-7.2 => -machine pc-q35-7.2,x-oem-table-id=ABC : machine

@@ -10,6 +10,7 @@ import pytest
 from mdtool.compare.knowledge import FACTS, XML, is_known, is_usual, same_on_the_machine
 from mdtool.machine.schema import machine_schema
 from mdtool.machine.tree import ARGUMENTS, MONITOR, SECTIONS
+from tests.compare import test_options
 
 PAGE = Path(__file__).resolve().parents[2] / "docs/proof.md"
 START, END = "<!-- the table of facts: made by tests/compare/test_facts.py -->\n", "<!-- end of the table of facts -->\n"
@@ -58,7 +59,7 @@ def table() -> str:
         told = ", ".join(name for name, source in SOURCES.items() if source in fact.tells) or "nobody: not compared alone"
         said = [str(value).lower() if isinstance(value, bool) else str(value) for value in fact.unset if value != ""]
         lines.append(f"| {', '.join(f'`{key}`' for key in fact.keys)} | {told} | {', '.join(f'`{one}`' for one in said)} |")
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines) + "\n\n" + test_options.table()
 
 
 def test_the_page_has_the_table() -> None:

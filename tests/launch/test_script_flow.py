@@ -79,6 +79,7 @@ RUN = {
     "order": "declare -A K=([a]=1 [b]=2)\nA=${K[@]}\n",
     "sum": ": $((A = 5))\n",
     "odd": "L=(<(true))\n",
+    "index": 'L=(a b)\nA="${L[@\'b]}"\n',
 }
 #: whole scripts; what QEMU is told, None where only a run can tell
 WHOLE = {
