@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from mdtool.errors import ConflictError, Position, Report
 from mdtool.guest.model import Guest
-from mdtool.guest.platform.cpu import is_host_model
+from mdtool.guest.platform.cpu import is_host_model, plugged_cpus
 from mdtool.guest.platform.machine import FEATURES
 from mdtool.machine.drivers import same_cpu_model
 from mdtool.machine.machines import is_other_board, is_version
@@ -105,7 +105,9 @@ def _warn_of_host_model(guest: Guest, _tree: Tree, sides: _Sides, report: Report
 
 def _without_plugged_cpus(guest: Guest, tree: Tree, sides: _Sides, report: Report) -> _Sides:
     """CPUs that were plugged in are devices of the description: the section counts those that were there at the start."""
-    plugged = [place.name for place in tree.places if place.node.driver.endswith("-cpu") and place.node.origin != BUILTIN]
+    cpus = [place for place in tree.places if place.node.driver.endswith("-cpu") and place.node.origin != BUILTIN]
+    asked = {cpu.id for cpu in plugged_cpus(guest)} if cpus else ()
+    plugged = [place.name for place in cpus if place.node.id not in asked]
     if not plugged:
         return sides
     wanted, described = sides.now.get("vcpus"), sides.has.get("vcpus")

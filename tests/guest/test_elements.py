@@ -63,7 +63,7 @@ def used() -> set[tuple[str, str]]:
     found = set()
     for name in NAMES:
         guest, wanted, _ = wanted_of(name)
-        found |= {(one.kind.rpartition("/")[2], one.facts["choice"]) for one in wanted}
+        found |= {(one.kind.rpartition("/")[2], one.facts["choice"]) for one in wanted if "choice" in one.facts}
         # What makes no device of its own is used where the element stands
         found |= {(element.tag, choice_of(guest, element.tag, element)) for element in guest.devices if element.tag in ROWS}
     return found

@@ -40,6 +40,7 @@ NAMES = (
     "shmem",
     "sound",
     "usb",
+    "vcpus",
     "virtio-mmio",
     "watchdog",
 )

@@ -16,6 +16,7 @@ from mdtool.guest import machines
 from mdtool.guest.devices import guest_from_bytes
 from mdtool.guest.model import Guest
 from mdtool.guest.platform import platform_argv, platform_of, sections_from_guest
+from mdtool.guest.platform.cpu import plugged_cpus
 from mdtool.machine.tree import Tree
 from mdtool.reconcile import reconcile
 
@@ -280,6 +281,21 @@ def test_a_cpu_that_is_on_after_one_that_is_off_is_said() -> None:
         report = Report()
         sections_from_guest(guest(f"<vcpu current='2'>3</vcpu><vcpus>{rows.format(first, second)}</vcpus>"), report)
         assert [warning.rule for warning in report.warnings] == said
+
+
+def test_cpus_that_can_be_unplugged_are_none_of_the_first() -> None:
+    row = "<vcpu id='{0}' enabled='{1}' hotpluggable='{2}'/>"
+    rows = "".join(row.format(*vcpu) for vcpu in ((0, "yes", "no"), (1, "no", "yes"), (2, "yes", "yes")))
+    report = Report()
+    for arch, plugged in (("x86_64", True), ("s390x", True), ("ppc64", False)):  # POWER's are cores
+        domain = guest(
+            f"<vcpu current='2'>3</vcpu><vcpus>{rows}</vcpus>",
+            arch=arch,
+            machine={"s390x": "s390-ccw-virtio-7.2", "ppc64": "pseries-7.2"}.get(arch, "pc"),
+        )
+        assert sections_from_guest(domain, report)["cpu"]["vcpus"] == (1 if plugged else 2)
+        assert [cpu.id for cpu in plugged_cpus(domain)] == (["vcpu2"] if plugged else [])
+    assert [warning.rule for warning in report.warnings] == ["vcpus"]
 
 
 def test_machines_of_other_architectures() -> None:

@@ -35,6 +35,7 @@ SUBSTITUTES: Mapping[str, str] = {
     "virtio-input-host-device": "virtio-keyboard-device",
     "ivshmem-doorbell": "ivshmem-plain",
     "ccid-card-emulated": "ccid-card-passthru",
+    **{f"host-{arch}-cpu": f"max-{arch}-cpu" for arch in ("x86_64", "i386", "s390x")},
 }
 #: the property by which a device names its back end, of ``backends.ROWS`` -> the drivers that do not exist without one
 _NAMES: Mapping[str, re.Pattern[str]] = {
@@ -59,7 +60,7 @@ _COMMON = (
     "id bus addr multifunction rombar romfile acpi-index port channel scsi-id lun unit slot devno reg "
     "bootindex disable-legacy disable-modern iommu_platform ats packed page-per-vq drive chardev "
     "mount_tag fsdev memdev share-rw write-cache rerror werror num-queues queue-size max_outputs xres "
-    "yres edid"
+    "yres edid socket-id die-id core-id thread-id"
 )
 KEPT = frozenset(_COMMON.split())
 #: what a substitute has not, though another one has

@@ -1,5 +1,5 @@
 """Devices that elements outside of <devices> ask for: ``<genid>``, ``<features><vmcoreinfo state='on'/>``,
-``<os><varstore>`` and every ``-device`` of ``<qemu:commandline>``.
+``<os><varstore>``, vCPUs that can be unplugged, and every ``-device`` of ``<qemu:commandline>``.
 """
 
 from __future__ import annotations
@@ -40,6 +40,14 @@ def wanted_outside(guest: Guest) -> Iterator[Wanted]:
         driver = "uefi-vars-x64" if guest.is_x86 else "uefi-vars-sysbus"
         path = store.get("@path")
         yield Wanted("varstore", driver, "varstore", facts={"host": {"jsonfile": path} if path else {}}, element=store)
+    if guest.domain.first("vcpus") is not None:
+        from mdtool.guest.platform.cpu import plugged_cpus  # few guests have any
+
+        for cpu in plugged_cpus(guest):
+            place = Address("qemu", {"on": "", "at": cpu.address})
+            yield Wanted(
+                "vcpu", cpu.driver, f"vcpu/{cpu.id}", (f"alias/{cpu.id}",), cpu.id, address=place, element=cpu.element
+            )
     for flag, value in pairwise(guest.arguments):
         if (flag.get("@value") or "").lstrip("-") == "device" and value.get("@value"):
             wanted = _from_argument(value)

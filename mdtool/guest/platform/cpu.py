@@ -13,7 +13,7 @@ The section, quiet where a key is absent:
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from mdtool.errors import InputError, Report, choices
 from mdtool.guest.choices import removed_features
@@ -59,12 +59,53 @@ def cpu_section(guest: Guest, report: Report) -> Section:
     if current > maximum:
         at = domain.at("vcpu")
         raise InputError(f"{current} vcpus of at most {maximum}", at=at, expected="current <= vcpus", rule="vcpus")
-    section["vcpus"] = current
-    if maximum != current:
+    section["vcpus"] = current - len(plugged_cpus(guest))
+    if maximum != section["vcpus"]:
         section["maxcpus"] = maximum
-    _check_enabled(domain, report)
+    _check_enabled(guest, report)
     section["topology"] = _topology(cpu, maximum)
     return section
+
+
+class PluggedCpu(NamedTuple):
+    """A vCPU that is a device: libvirt starts the guest without it and plugs it in before the guest runs."""
+
+    element: Element
+    driver: str
+    id: str
+    address: str
+
+
+#: architecture -> how QEMU calls its CPUs, and the levels of the topology that an address counts
+_PLUGGED = {
+    "x86_64": ("x86_64-cpu", ("sockets", "dies", "cores", "threads")),
+    "i686": ("i386-cpu", ("sockets", "dies", "cores", "threads")),
+    "s390x": ("s390x-cpu", ()),
+}
+
+
+def plugged_cpus(guest: Guest) -> list[PluggedCpu]:
+    """The CPUs of <vcpus> that are there and may be unplugged; raises InputError."""
+    domain, (ending, levels) = guest.domain, _PLUGGED.get(guest.arch, ("", ()))
+    listed = [vcpu for vcpu in domain.all("vcpus/vcpu") if _is_on(vcpu) and vcpu.get("@hotpluggable") == "yes"]
+    if not ending or not listed:
+        return []
+    cpu = domain.first("cpu")
+    topology = _topology(cpu, number(domain, "vcpu") or 1)
+    model, found = _model(guest, cpu), []
+    for vcpu in listed:
+        left = number(vcpu, "@id") or 0
+        id, places = f"vcpu{left}", []
+        for level in reversed(levels):
+            if (count := topology.get(level, 0 if level == "dies" else 1)) and level != "sockets":
+                left, place = divmod(left, count)
+                places.append(str(place))
+        found.append(PluggedCpu(vcpu, f"{model}-{ending}", id, ":".join([str(left), *reversed(places)])))
+    return found
+
+
+def _is_on(vcpu: Element) -> bool:
+    return vcpu.get("@enabled") != "no"
 
 
 def cpu_options(guest: Guest, section: Mapping[str, Any], *, tcg: bool, rehearse: bool) -> list[str]:
@@ -94,13 +135,14 @@ def cpu_options(guest: Guest, section: Mapping[str, Any], *, tcg: bool, rehearse
     return [*words, "-smp", ",".join(smp)]
 
 
-def _check_enabled(domain: Element, report: Report) -> None:
-    """Warn where a CPU that is enabled comes after one that is not: QEMU starts with the first ones."""
+def _check_enabled(guest: Guest, report: Report) -> None:
+    """Warn where a CPU that is there at the start comes after one that is not: QEMU starts with the first ones."""
     off: Element | None = None
-    for vcpu in sorted(domain.all("vcpus/vcpu"), key=lambda vcpu: number(vcpu, "@id") or 0):
-        if vcpu.get("@enabled") == "no":
+    plugged = [cpu.element for cpu in plugged_cpus(guest)]
+    for vcpu in sorted(guest.domain.all("vcpus/vcpu"), key=lambda vcpu: number(vcpu, "@id") or 0):
+        if not _is_on(vcpu):
             off = off or vcpu
-        elif off is not None:
+        elif off is not None and vcpu not in plugged:
             what = f"vCPU {off.get('@id')} is off and vCPU {vcpu.get('@id')} on: the first ones are described"
             report.warn(what, at=off.position, remedy="start the guest with --via libvirt", rule="vcpus")
             return
@@ -109,7 +151,7 @@ def _check_enabled(domain: Element, report: Report) -> None:
 def _enabled(domain: Element) -> int | None:
     """How many of <vcpus> are enabled; None if there are none."""
     listed = list(domain.all("vcpus/vcpu"))
-    return sum(vcpu.get("@enabled") != "no" for vcpu in listed) or None
+    return sum(map(_is_on, listed)) or None
 
 
 def _topology(cpu: Element | None, maximum: int) -> dict[str, int]:
