@@ -42,7 +42,7 @@ def nodes(draw: st.DrawFn, depth: int = 1) -> list[Node]:
                 address=address,
                 origin=draw(st.sampled_from([None, "builtin", "hand", "interface/52:54:00:11:22:33"])),
                 properties=draw(bags),
-                pins=draw(bags),
+                pins={name: value for name, value in draw(bags).items() if value is not None},
                 buses=buses,
             )
         )

@@ -17,8 +17,9 @@ from mdtool.errors import InputError, Position, Warn
 from mdtool.files import text_from_file
 from mdtool.limits import MAX_DIGITS
 from mdtool.machine.kept import keep_tree, known_tree
+from mdtool.machine.pins import expanded
 from mdtool.machine.tree import Node, Tree
-from mdtool.machine.writer import BAGS, MACHINE_PINS, PINS_FORMAT, SOURCE
+from mdtool.machine.writer import BAGS, DRIVER_PINS, MACHINE_PINS, PINS_FORMAT, SOURCE
 from mdtool.records import dataclass, replace
 from mdtool.text import pattern, quoted
 
@@ -199,7 +200,9 @@ def _with_pins(tree: Tree, pins: dict[str, Any]) -> Tree:
     applied = bags["applied"]
     tree = replace(tree, source=tuple(pins.pop(SOURCE, ())), machine_pins=pins.pop(MACHINE_PINS, {}))
     tree = replace(tree, applied={key: applied.pop(key) for key in list(applied) if key.startswith("@")})
-    bags["pins"] = pins
+    drivers = pins.pop(DRIVER_PINS, {})
+    nodes = {name: place.node for name, place in tree.by_name.items() if name in pins}
+    bags["pins"] = {name: expanded(drivers.get(node.driver, {}), pins[name]) for name, node in nodes.items()}
     if not any(bags.values()):
         return tree
     return tree_with(

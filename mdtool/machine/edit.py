@@ -13,6 +13,8 @@ from typing import Any
 
 from mdtool.machine import writer, yaml
 from mdtool.machine.document import Document, document_from_text
+from mdtool.machine.pci import pci_facts
+from mdtool.machine.sizes import in_units
 from mdtool.machine.tree import SECTIONS, Bus, Node, Tree, node_name
 from mdtool.machine.writer import by_address, data_from_bus, data_from_node, data_from_retired
 from mdtool.records import dataclass, field
@@ -41,8 +43,10 @@ def rewritten(old: Document, tree: Tree) -> str:
         editor = _Editor(old)
         editor.tree(old.root, old.tree, new)
         text = editor.result()
-    pins = writer.pins_text(new)
-    return text + pins if pins.strip() != old.text[old.end :].strip() else text + old.text[old.end :]
+    is_stale = old.stray or any(place.node.pci and not pci_facts(place.node) for place in old.tree.places)
+    if is_stale or writer.pins_from_tree(new) != writer.pins_from_tree(old.tree):
+        return text + writer.pins_text(new)
+    return text + old.text[old.end :]
 
 
 @dataclass
@@ -69,7 +73,7 @@ class _Editor:
         for name in SECTIONS:
             before, after = getattr(old, name), getattr(new, name)
             if before != after:
-                self.section(top, name, before, after)
+                self.section(top, name, in_units(name, before), in_units(name, after))
         self.buses(top, "buses", {b.name: b for b in old.buses}, {b.name: b for b in new.buses})
         self.devices(top, None, old.devices, new.devices)
         if old.retired != new.retired:

@@ -8,10 +8,12 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from mdtool.machine.pci import pci_facts
+from mdtool.machine.pins import row, shared
+from mdtool.machine.sizes import in_units
 from mdtool.machine.tree import SECTIONS, Bus, Node, Retired, Tree
 from mdtool.machine.values import natural
 from mdtool.records import replace
-from mdtool.text import pattern, printable_json
+from mdtool.text import pattern
 
 MACHINE_FORMAT = "machine/1"
 PINS_FORMAT = "pins/1"
@@ -20,6 +22,8 @@ SCHEMA_LINE = "# yaml-language-server: $schema=machine.schema.json"
 BAGS = {"mdtool:applied": "applied", "mdtool:effective": "effective", "mdtool:pci": "pci"}
 #: keys of the pins document that are about the whole machine: who was asked, and the machine's own properties
 SOURCE, MACHINE_PINS = "mdtool:source", "mdtool:machine"
+#: the key under which stands, by driver, what most devices of it have
+DRIVER_PINS = "mdtool:drivers"
 WIDTH = 110  # where a flow mapping is broken into lines
 
 
@@ -137,30 +141,33 @@ def json_from_tree(tree: Tree) -> dict[str, Any]:
 def yaml_from_tree(tree: Tree) -> str:
     """A new description: both documents, canonical."""
     tree = canonical(tree)
-    lines = [SCHEMA_LINE, *_block(machine_from_tree(tree), 0)]
+    data = {key: in_units(key, value) for key, value in machine_from_tree(tree).items()}
+    lines = [SCHEMA_LINE, *_block(data, 0)]
     return "\n".join(lines) + "\n" + pins_text(tree)
 
 
 def pins_text(tree: Tree) -> str:
-    """The pins document with its ``---``, one JSON line a device; '' if there is nothing to pin."""
+    """The pins document with its ``---``, a row a driver and a short one a device; '' if there is nothing to pin."""
     data = pins_from_tree(tree)
     if len(data) == 1:
         return ""
-    rows: list[str] = []
-    for key, value in data.items():
-        if key in BAGS:
-            inner = ",\n  ".join(f"{json.dumps(name)}: {_json(bag)}" for name, bag in value.items())
-            rows.append(f"{json.dumps(key)}: {{\n  {inner}}}")
-        else:
-            rows.append(f"{json.dumps(key)}: {_json(value)}")
+    nodes = {name: place.node for name, place in tree.by_name.items() if name in data}
+    drivers, own = shared({name: (nodes[name].driver, data.pop(name)) for name in [*data] if name in nodes})
+    bags = {key: data.pop(key) for key in BAGS if key in data}
+    rows = [row(key, value, 1, WIDTH) for key, value in data.items()]
+    if drivers:
+        rows.append(_rows(DRIVER_PINS, drivers))
+    rows += [row(name, bag, 1, WIDTH) for name, bag in own.items()]
+    rows += [_rows(key, bag) for key, bag in bags.items()]
     return "---\n{" + ",\n ".join(rows) + "}\n"
 
 
-def _json(value: Any) -> str:
-    return printable_json(json.dumps(value, ensure_ascii=False, sort_keys=True))
+def _rows(key: str, bags: Mapping[str, Any]) -> str:
+    inner = ",\n  ".join(row(name, bag, 2, WIDTH) for name, bag in bags.items())
+    return f"{json.dumps(key)}: {{\n  {inner}}}"
 
 
-_SAFE = pattern(r"[A-Za-z_][A-Za-z0-9_./+@:-]*|[0-9]+(\.[0-9]+){2,}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_SAFE = pattern(r"[A-Za-z_][A-Za-z0-9_./+@:-]*|[0-9]+[KMGT]|[0-9]+(\.[0-9]+){2,}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 #: words that some YAML reader takes for a boolean or null
 _NOT_STRINGS = frozenset({"y", "n", "yes", "no", "on", "off", "true", "false", "null"})
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from mdtool.errors import InputError, Position
 from mdtool.limits import MAX_BYTES, MAX_COLLECTIONS_DEEP, MAX_DIGITS, MAX_SLOW_BYTES, MAX_VALUES
-from mdtool.machine.sizes import bytes_of
+from mdtool.machine.sizes import SIZES, bytes_of
 from mdtool.text import pattern, quoted
 
 
@@ -61,7 +61,7 @@ def composed(text: str, file: str) -> Any:
 
 def _write_in_bytes(section: str, node: Any) -> None:
     """Give the sizes of a section that a person wrote as ``512M`` or ``16G`` the value in bytes; the text stays."""
-    if section not in _SIZES or kind(node) == "scalar":
+    if section not in SIZES or kind(node) == "scalar":
         return
     if kind(node) == "sequence":
         for item in node.value:
@@ -70,12 +70,8 @@ def _write_in_bytes(section: str, node: Any) -> None:
     for key, _, value in items(node):
         if kind(value) != "scalar":
             _write_in_bytes(section, value)
-        elif key in _SIZES[section] and not value.value.isdigit() and (size := bytes_of(value.value)) is not None:
+        elif key in SIZES[section] and not value.value.isdigit() and (size := bytes_of(value.value)) is not None:
             value.value, value.style = str(size), None
-
-
-#: section -> the keys in it that are sizes
-_SIZES = {"memory": ("size", "max"), "numa": ("memory",), "objects": ("size",)}
 
 
 # --- limits: libyaml and the walks over its nodes call themselves, so depth is counted before, and aliases after ---------

@@ -1,6 +1,6 @@
-"""A description as lines for ``git diff``: a device a line, under the bus that it sits on, and a line for its pins.
+"""A description as lines for ``git diff``: a device a line, under the bus that it sits on, then the pins by driver.
 
-The pins of a device are one line: where the device comes or goes they are no changes of their own.
+What most devices of a driver have stands once: where one of them comes or goes, its pins are no changes of their own.
 """
 
 from __future__ import annotations
@@ -10,35 +10,41 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from mdtool.machine.pci import pci_facts
+from mdtool.machine.pins import filled, shared
+from mdtool.machine.sizes import in_units
 from mdtool.machine.tree import SECTIONS, Tree
 from mdtool.machine.values import natural
-from mdtool.machine.writer import canonical
+from mdtool.machine.writer import WIDTH, canonical
 from mdtool.text import one_line
 
 
 def lines(tree: Tree) -> Iterator[str]:
     """Each line says all of where it is, so that a diff needs no context.
 
-    ``pcie.0 02.0: pci.1 pcie-root-port chassis=1``, ``net0 ~ pci:rom=262144 rombar=1`` for its pins and for what the PCI
-    device is.
+    ``pcie.0 02.0: pci.1 pcie-root-port chassis=1``; ``e1000 ~ pci:rom=262144 rombar=1`` for the pins of a driver and what
+    PCI devices of it are; ``net0 ~ rombar=0`` where a device differs from that, ``net0 ~ rombar`` where it has no such pin.
     """
     yield from map(one_line, _lines(canonical(tree)))
 
 
 def _lines(tree: Tree) -> Iterator[str]:
     for name in SECTIONS:
-        yield from _section(name, getattr(tree, name))
+        yield from _section(name, in_units(name, getattr(tree, name)))
     for bus in tree.all_buses.values():
         for node in bus.devices:
             yield f"{bus.name} {node.address or '-'}: {_device(node)}"
     for node in tree.devices:
         yield f"{node.address or '-'}: {_device(node)}"
     yield from (f"retired {r.bus} {r.address}: {r.origin}" for r in tree.retired)
-    for name in sorted(tree.by_name, key=natural):
-        node = tree.by_name[name].node
-        pins = {**node.pins, **{f"pci:{key}": value for key, value in pci_facts(node).items()}}
-        if pins:
-            yield " ".join([name, "~", *(f"{key}={_value(value)}" for key, value in sorted(pins.items()))])
+    nodes = {name: tree.by_name[name].node for name in sorted(tree.by_name, key=natural)}
+    pins = {
+        name: (node.driver, {**node.pins, **{f"pci:{key}": value for key, value in pci_facts(node).items()}})
+        for name, node in nodes.items()
+    }
+    for found in shared({name: each for name, each in pins.items() if each[1]}):
+        for name, bag in found.items():
+            words = [key if value is None else f"{key}={_value(value)}" for key, value in sorted(bag.items())]
+            yield from (f"{name} ~ {line}" for line in filled(words, WIDTH - len(name)) if line)
 
 
 def _device(node: Any) -> str:

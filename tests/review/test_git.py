@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 
 from mdtool.cli import main
-from mdtool.machine.document import document_from_text
+from mdtool.machine.document import document_from_text, tree_with
+from mdtool.machine.edit import rewritten
 from mdtool.machine.tree import Tree
+from mdtool.machine.writer import canonical, yaml_from_tree
 from mdtool.review.check import checked
 from mdtool.review.diff import diff
 from mdtool.review.merge3 import MergedText, merged_text
@@ -304,6 +306,43 @@ def test_git_diff_shows_devices(repository: Repository) -> None:
     assert changed == [
         "+pci.2 00.0: net1 virtio-net-pci mac=52:54:00:00:00:0a (interface/52:54:00:00:00:0a)",
     ]
+
+
+PINNED = {f"x-pin-{n}": n for n in range(60)}
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_a_nic_removed_is_few_short_lines(repository: Repository, count: int) -> None:
+    """The last one of its driver takes the driver's pins along; plain git shows short lines as well."""
+    nics = [port(n + 1, nic(f"net{n}", f"0{n}")) for n in range(count)]
+    before = tree(text(VGA, *nics, port(count + 1), pins=""))
+    before = tree_with(
+        before, {f"net{n}": {"pins": PINNED} for n in range(count)} | {"video0": {"pins": {**PINNED, "x": 1}}}
+    )
+    repository.commit(yaml_from_tree(before))
+    whole = document_from_text(repository.file.read_text(), "web01.yaml")
+    after = tree(text(VGA, port(1), *nics[1:], port(count + 1), pins=""))
+    after = tree_with(after, {name: {"pins": place.node.pins} for name, place in before.by_name.items() if name != "net0"})
+    repository.file.write_text(rewritten(whole, after))
+    for words, most in ((("diff",), 1), (("diff", "--no-textconv"), 7)):
+        shown = repository(*words).splitlines()
+        changed = [line for line in shown if line[:1] in "+-" and line[:3] not in ("+++", "---")]
+        assert len(changed) <= most + (15 if count == 1 else 0)
+        assert any("net0" in line for line in changed)
+        assert max(map(len, shown)) <= 120
+
+
+def test_a_pin_of_one_device_among_many_shows(repository: Repository) -> None:
+    """A value chosen for one device, which its pins then lack, and a pin that is another: each is a line."""
+    nics = [port(n + 1, nic(f"net{n}", f"0{n}")) for n in range(3)]
+    before = tree_with(tree(text(VGA, *nics, pins="")), {f"net{n}": {"pins": PINNED} for n in range(3)})
+    repository.commit(yaml_from_tree(before))
+    pins = {key: value for key, value in PINNED.items() if key != "x-pin-7"}
+    after = tree_with(before, {"net0": {"pins": pins}, "net2": {"pins": {**PINNED, "x-pin-8": True}}})
+    assert tree(yaml_from_tree(after)) == canonical(after)
+    repository.file.write_text(yaml_from_tree(after))
+    changed = [line for line in repository("diff").splitlines() if line[:1] in "+-" and line[:3] not in ("+++", "---")]
+    assert changed == ["+net0 ~ x-pin-7", "+net2 ~ x-pin-8=true"]
 
 
 def test_other_files_are_left_alone(repository: Repository) -> None:
