@@ -69,8 +69,18 @@ def sections(pair: MachinePair) -> Findings:
         want, have = getattr(pair.description, section), getattr(pair.machine, section)
         if section == "machine":
             want, have = ({key: value for key, value in side.items() if key != "properties"} for side in (want, have))
+        if section == "numa" and "nodes" in want and "nodes" in have and not pair.alike:
+            shown = _with_shown_nodes(want)
+            if len(have["nodes"]) == len(shown["nodes"]) < len(want["nodes"]):
+                yield "numa.nodes", "QEMU tells nothing of nodes without CPUs and memory"
+                want = shown
         yield from _values(pair, section, "", want, have)
     yield from _machine(pair)
+
+
+def _with_shown_nodes(numa: Any) -> Any:
+    """The section with the NUMA nodes that a monitor tells of: those with CPUs or memory."""
+    return {**numa, "nodes": [node for node in numa["nodes"] if node.get("cpus") or number(node.get("memory"), 0)]}
 
 
 def _values(pair: MachinePair, section: str, path: str, want: Properties, have: Properties) -> Findings:

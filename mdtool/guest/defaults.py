@@ -16,6 +16,7 @@ from mdtool.guest.choices import has_newest
 from mdtool.guest.disk_buses import LAYOUTS
 from mdtool.guest.elements.disk import floppy_boot
 from mdtool.guest.model import Guest, Wanted
+from mdtool.guest.platform.machine import needs_iommu
 from mdtool.machine.buses.providers import DEFAULT_MODELS
 from mdtool.records import replace
 
@@ -29,10 +30,21 @@ def with_defaults(guest: Guest, wanted: Sequence[Wanted]) -> list[Wanted]:
     An implied device has no element; its origin is that of an element that would ask for it (``controller/usb/0``), so
     that writing it out later changes nothing.
     """
-    devices = [_with_master(one) for one in _with_silent(guest, wanted)]
+    devices = [_with_master(one) for one in _with_iommu(guest, _with_silent(guest, wanted))]
     for rule in RULES:
         devices += rule(guest, devices)
     return with_zpci(guest, _with_mmio(guest, _with_serials(devices)))
+
+
+def _with_iommu(guest: Guest, wanted: Sequence[Wanted]) -> Sequence[Wanted]:
+    """On a machine with more than 255 CPUs an Intel IOMMU in extended interrupt mode, as the newest libvirt has it."""
+    if not needs_iommu(guest):
+        return wanted
+    given = {"intremap": "on", "eim": "on"}
+    if not any(one.kind == "iommu" for one in wanted):
+        facts = {"choice": "intel"}
+        return [*wanted, Wanted("iommu", "intel-iommu", "iommu/intel", alias="iommu", properties=given, facts=facts)]
+    return [replace(one, properties={**given, **one.properties}) if one.driver == "intel-iommu" else one for one in wanted]
 
 
 #: USB companions -> the first port of their master's that is theirs.

@@ -43,6 +43,10 @@ _REMEDIES = (
         "the host has no KVM for this user: domain type='qemu' in the XML, or the group kvm",
     ),
     (
+        "requires kernel irqchip and X2APIC",
+        "more than 255 vCPUs need KVM, or a QEMU from 9.0 on: a rehearsal has no KVM, name another QEMU with --qemu",
+    ),
+    (
         "unsupported machine type",
         "this QEMU lacks the machine type: see `-machine help`, or name the right QEMU with <emulator>",
     ),

@@ -147,6 +147,15 @@ def test_a_description_that_does_not_say_who_knew_is_partial() -> None:
     assert found(Tree(applied={"@boot": {"strict": True}}), Tree(source=(MONITOR,), numa={"nodes": [{"id": 0}]})) != []
 
 
+def test_a_numa_node_that_no_monitor_tells_of_is_not_compared() -> None:
+    full, bare = {"id": 0, "cpus": "0", "memory": 4096}, {"id": 1, "memory": 0}
+    described, running = Tree(numa={"nodes": [full, bare]}), Tree(source=(MONITOR,), numa={"nodes": [full]})
+    differences, looked_at = comparison(described, running)
+    assert (differences, [name for name, _ in looked_at.unknown_facts]) == ([], ["numa.nodes"])
+    other = Tree(source=(MONITOR,), numa={"nodes": [{**full, "cpus": "0-1"}]})
+    assert [difference.property for difference in found(described, other)] == ["nodes[0].cpus"]
+
+
 def test_a_number_that_qemu_gives_is_none_of_xml() -> None:
     """A usb-tablet's serial is 42; a disk's is somebody's choice."""
     for driver, named in (("usb-tablet", []), ("usb-storage", ["serial"]), ("scsi-hd", ["serial"])):

@@ -13,7 +13,8 @@ import pytest
 
 from mdtool.errors import InputError, MdtoolError, QemuError, Report
 from mdtool.guest import machines
-from mdtool.guest.devices import guest_from_bytes
+from mdtool.guest.defaults import with_defaults
+from mdtool.guest.devices import guest_from_bytes, wanted_from_guest
 from mdtool.guest.model import Guest
 from mdtool.guest.platform import platform_argv, platform_of, sections_from_guest
 from mdtool.guest.platform.cpu import plugged_cpus
@@ -296,6 +297,22 @@ def test_cpus_that_can_be_unplugged_are_none_of_the_first() -> None:
         assert sections_from_guest(domain, report)["cpu"]["vcpus"] == (1 if plugged else 2)
         assert [cpu.id for cpu in plugged_cpus(domain)] == (["vcpu2"] if plugged else [])
     assert [warning.rule for warning in report.warnings] == ["vcpus"]
+
+
+def test_more_cpus_than_an_apic_can_name_need_an_iommu() -> None:
+    """In a machine that is described without one, none comes."""
+    full = {"intremap": "on", "eim": "on"}
+    for count, devices, described, expected in (
+        (255, "", None, []),
+        (256, "", None, [full]),
+        (256, "<iommu model='intel'><driver caching_mode='on'/></iommu>", None, [{**full, "caching-mode": True}]),
+        (256, "", {"@machine": {"type": "pc-q35-7.2"}}, []),
+        (256, "", {"@machine": {"properties": {"kernel_irqchip": "split"}}}, [full]),
+    ):
+        domain = replace(guest(f"<vcpu>{count}</vcpu><devices>{devices}</devices>"), applied=described)
+        found = with_defaults(domain, wanted_from_guest(domain, Report()))
+        assert [one.properties for one in found if one.driver == "intel-iommu"] == expected
+        assert (sections(domain)["machine"]["properties"].get("kernel_irqchip") == "split") is bool(expected)
 
 
 def test_machines_of_other_architectures() -> None:

@@ -122,7 +122,13 @@ def test_tuning_of_the_host_is_a_warning_where_libvirt_does_not_start_the_guest(
     balloon = "<currentMemory unit='MiB'>128</currentMemory>"
     assert len(line_of(guest_of(outside=balloon)).warnings) == 1
     assert not line_of(guest_of(outside=balloon.replace("128", "256"))).warnings
-    for asked in ("<vcpu cpuset='0'>1</vcpu>", "<qemu:deprecation behavior='reject'/>"):
+    numad = "<numatune><memory mode='strict' placement='auto'/></numatune>"
+    for asked in (
+        "<vcpu cpuset='0'>1</vcpu>",
+        "<vcpu placement='auto'>1</vcpu>",
+        numad,
+        "<qemu:deprecation behavior='reject'/>",
+    ):
         assert len(line_of(guest_of(outside=asked)).warnings) == 1
     assert not line_of(guest_of(outside="<vcpu placement='static'>1</vcpu>")).warnings
     with pytest.raises(InputError, match="<iommufd>"):

@@ -105,6 +105,7 @@ HOSTDEV = ElementRow(
         "@rawio": by_libvirt("a capability of the process", unless=("no",)),
         "driver/*": carried("hostdev", "how the host hands it over"),
         "source/*": carried("hostdev", "which device of the host"),
+        "acpi/@nodeset": by_libvirt("NUMA nodes that ACPI shows for the device"),
         "driver/@iommufd": by_libvirt("a descriptor of /dev/iommu", unless=("no",)),
         "driver/@model": by_libvirt("the host's driver"),
         "source/@guestReset": by_libvirt("whether the guest resets it", unless=("on",)),

@@ -37,6 +37,7 @@ HOST: Mapping[str, HostRow] = {
     "perf": tuned("what the host counts"),
     "seclabel": tuned("labels that confine the process"),
     "vcpu": tuned("where threads run"),
+    "memory": tuned("numad, which chooses the host's nodes"),
     f"{QEMU_NS}deprecation": tuned("what QEMU does where something deprecated is used"),
     f"{QEMU_NS}capabilities": tuned("what libvirt takes QEMU for"),
     "iommufd": by_libvirt("a descriptor of /dev/iommu", unless=("no",)),
@@ -45,7 +46,7 @@ HOST: Mapping[str, HostRow] = {
 
 def check_domain(guest: Guest, report: Report) -> None:
     """To ``report``: what of the elements under <domain> a direct launch does not carry out."""
-    for element in guest.domain:
+    for element in (*guest.domain, *guest.domain.all("numatune/memory")):
         side = HOST.get(element.tag)
         if side is None or side.who != "libvirt" or _asks_nothing(guest, element):
             continue
@@ -66,7 +67,9 @@ def _asks_nothing(guest: Guest, element: Element) -> bool:
         size = bytes_of(whole.text, whole.get("@unit"), whole)
         return bytes_of(element.text, element.get("@unit"), element) in (0, size)
     if element.tag == "vcpu":
-        return element.get("@cpuset") is None
+        return element.get("@cpuset") is None and element.get("@placement") != "auto"
+    if element.tag == "memory":
+        return element.get("@placement") != "auto"
     if element.tag == "seclabel":
         return element.get("@type") == "none"
     return not (element.attributes or element.children)

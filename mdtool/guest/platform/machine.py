@@ -98,12 +98,21 @@ def machine_options(
     return words
 
 
+def needs_iommu(guest: Guest) -> bool:
+    """Whether the newest libvirt has QEMU deliver interrupts by an IOMMU: for more CPUs than an APIC can name.
+
+    In a machine that is described without it, it stays as it is.
+    """
+    split = guest.implies("machine", "properties", "kernel_irqchip")
+    return split and guest.is_q35 and (number(guest.domain, "vcpu") or 1) > 255
+
+
 def _typed(name: str, value: bool) -> Any:
     return on(value) if name in ON_OFF_AUTO else value
 
 
 def _from_features(guest: Guest) -> Section:
-    found: Section = {}
+    found: Section = {"kernel_irqchip": "split"} if needs_iommu(guest) else {}
     for row in FEATURES:
         text = guest.domain.get(row.path)
         if text is None:
