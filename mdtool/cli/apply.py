@@ -10,18 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 from mdtool.cli import launch
 from mdtool.cli.options import LAUNCH, REVISION, options, via_option
-from mdtool.cli.output import asked, coloured, said_kept, say, warn_all
+from mdtool.cli.output import asked, said_kept, say, warn_all
 from mdtool.cli.plan import show_plan
 from mdtool.cli.source import MORE, PAIRS, XML, Guests, access_of, request_of, source_arguments
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from mdtool.apply.live_libvirt import Pending
+    from mdtool.apply.proposal import Proposal
     from mdtool.apply.relaunch import Relaunch
     from mdtool.apply.revise import Request, Revision
-    from mdtool.qemu.virsh import Virsh
-    from mdtool.reconcile.plan import Plan, Step
 
 EXAMPLE = """\
 example:
@@ -59,62 +57,31 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from mdtool.apply.live_libvirt import pending_of
+    from mdtool.apply.proposal import proposed
     from mdtool.apply.revise import check_outputs, revised
-    from mdtool.apply.saved import as_shown
-    from mdtool.qemu.session import session_from_source
-    from mdtool.qemu.virsh import RUNS
+    from mdtool.apply.saved import as_shown, check_same
 
-    request = _request(args)
+    plan = _saved_plan(args)
+    request = _request(args, plan)
     check_outputs(request)
     revision = revised(request)
-    _check_saved(args, revision)
+    if plan is not None:
+        check_same(plan, revision, args.guest)
     warn_all(revision.warnings)
-    virsh, state = _libvirt(args, revision) if args.source.startswith("libvirt:") else (None, "running")
-    if virsh is None:
-        with session_from_source(args.source):
-            pass  # there is a guest, before anybody is asked about it
-    pending = pending_of(revision, virsh) if virsh is not None and state in RUNS else None
-    host_side = _out_of_step(args, virsh, state, revision, pending) if virsh is not None else None
-    if not revision.plan and not revision.texts() and host_side is None and (virsh or not _differs(args, revision)):
+    proposal = proposed(revision, args.source, restart=args.restart, connect=args.connect)
+    if proposal is None:
         say(_DONE)
         return 0
-    _preview(args, revision, pending, state)
-    if host_side:
-        say(f"the host side changes: {', '.join(host_side)}")
+    _preview(proposal, args.timeout)
     if not asked("apply this?", yes=args.yes):
         say("nothing was done")
         return 1
-    if virsh is not None and not (state in RUNS and args.restart):
-        return _define(args, request, as_shown(revision), virsh, state, pending)
+    if proposal.defines:
+        return _define(args, proposal)
     return carry_out(args, request, as_shown(revision), forced=True)
 
 
-def _differs(args: argparse.Namespace, revision: Revision) -> bool:
-    """Whether the machine that runs is not the described one, though nothing is to be reconciled: an edit came before.
-
-    Raises ConflictError for one that must not be restarted.
-    """
-    from mdtool.apply.live import check_before
-    from mdtool.compare import comparison, guest_visible
-    from mdtool.qemu.dump import dump
-    from mdtool.qemu.session import session_from_source
-
-    with session_from_source(args.source) as session:
-        if args.restart:
-            return bool(guest_visible(comparison(revision.tree, dump(session))[0]))
-        check_before(session, revision.tree)
-    return False
-
-
-def _request(args: argparse.Namespace) -> Request:
-    from mdtool.apply.saved import request_from_plan
-
-    data = _plan(args)
-    return request_of(args) if data is None else request_from_plan(data, args.guest, access_of(args))
-
-
-def _plan(args: argparse.Namespace) -> dict[str, Any] | None:
+def _saved_plan(args: argparse.Namespace) -> dict[str, Any] | None:
     """The saved plan that the first argument names; None where it is guest XML."""
     from mdtool.files import text_from_bytes
     from mdtool.sources import data_from_source
@@ -129,125 +96,56 @@ def _plan(args: argparse.Namespace) -> dict[str, Any] | None:
     return found if isinstance(found, dict) else None
 
 
-def _check_saved(args: argparse.Namespace, revision: Revision) -> None:
-    from mdtool.apply.saved import check_same
+def _request(args: argparse.Namespace, plan: dict[str, Any] | None) -> Request:
+    if plan is None:
+        return request_of(args)
+    from mdtool.apply.saved import request_from_plan
 
-    if (data := _plan(args)) is not None:
-        check_same(data, revision, args.guest)
-
-
-def _libvirt(args: argparse.Namespace, revision: Revision) -> tuple[Virsh, str | None]:
-    from mdtool.apply.define import check
-    from mdtool.errors import ConflictError
-    from mdtool.qemu.virsh import Virsh
-
-    name = args.source.partition(":")[2]
-    if name != revision.guest.name:
-        raise ConflictError(f"{args.source} is another guest than '{revision.guest.name}'", rule="other-guest")
-    virsh = Virsh(args.connect)
-    return virsh, check(virsh, name)
+    return request_from_plan(plan, args.guest, access_of(args))
 
 
-def _out_of_step(
-    args: argparse.Namespace, virsh: Virsh, state: str | None, revision: Revision, pending: Pending | None
-) -> list[str] | None:
-    """What libvirt's definition, or with ``--restart`` the guest that runs, has otherwise on the host side; None where all
-    is as it should be, the machine too."""
-    from mdtool.apply.define import differences, not_running, undefined
-
-    if state is None:
-        return []
-    domain = virsh.named(revision.guest.name)
-    kept = virsh.public_xml(domain)
-    more = undefined(revision.guest, revision.tree, kept)
-    if pending is not None and args.restart:
-        more += not_running(kept, virsh("dumpxml", domain))
-    steps = differences(kept, revision.tree) or (pending is not None and pending.steps)
-    return sorted({*more}) if more or steps else None
-
-
-def _preview(args: argparse.Namespace, revision: Revision, pending: Pending | None, state: str | None) -> None:
+def _preview(proposal: Proposal, seconds: float | None) -> None:
     """What a person wants to know first: what the guest notices, what is done live, what needs a power cycle, how long."""
-    from mdtool.reconcile.plan import Action
-
-    plan = _shown(revision, pending)
-    say(_text(plan, revision, pending))
-    steps = [step for step in plan.steps if step.action is not Action.KEEP]
-    noticed = [step.name for step in steps if step.notices or step.action is not Action.MODIFY]
-    say("the guest will notice: " + (", ".join(noticed) or "nothing"))
-    for path in revision.texts():
-        say(f"will be written: {path}")
-    say(_how(args, steps, state, is_live=pending is not None))
-
-
-def _shown(revision: Revision, pending: Pending | None) -> Plan:
-    """The plan for the machine that runs, where libvirt runs one."""
-    return pending.plan if pending is not None and pending.plan else revision.plan
-
-
-def _text(plan: Plan, revision: Revision, pending: Pending | None) -> str:
     from mdtool.review.plan import text_from_plan, with_names
 
+    revision, pending, plan = proposal.revision, proposal.pending, proposal.plan
     old, new = (pending.running, pending.tree) if pending is not None else (revision.before, revision.tree)
-    return text_from_plan(with_names(plan, old, new) if plan else plan)
+    say(text_from_plan(with_names(plan, old, new) if plan else plan))
+    say("the guest will notice: " + (", ".join(proposal.noticed) or "nothing"))
+    for path in revision.texts():
+        say(f"will be written: {path}")
+    say(_how(proposal, seconds))
+    if proposal.host_side:
+        say(f"the host side changes: {', '.join(proposal.host_side)}")
 
 
-def _how(args: argparse.Namespace, steps: list[Step], state: str | None, *, is_live: bool) -> str:
-    name = args.source.partition(":")[2]
-    of_libvirt = args.source.startswith("libvirt:")
-    if of_libvirt and not is_live:
-        return (
-            f"libvirt's '{name}' is {state or 'not there yet'}: it is defined, and has the new hardware from its next start"
-        )
-    seconds = args.timeout
-    if args.restart:
+def _how(proposal: Proposal, seconds: float | None) -> str:
+    name, state = proposal.revision.guest.name, proposal.state or "not there yet"
+    if proposal.virsh is not None and proposal.pending is None:
+        return f"libvirt's '{name}' is {state}: it is defined, and has the new hardware from its next start"
+    if proposal.restart:
         return f"the guest is powered down (up to {seconds or 120:g} s) and started with its new hardware"
-    parts = [f"libvirt's '{name}' is defined, for its next start"] if of_libvirt else []
-    live = [step.name for step in steps if step.hot]
-    cold = [step.name for step in steps if not step.hot]
+    parts = [f"libvirt's '{name}' is defined, for its next start"] if proposal.virsh is not None else []
+    live = [step.name for step in proposal.steps if step.hot]
+    cold = [step.name for step in proposal.steps if not step.hot]
     parts += [f"live: {', '.join(live)} (up to {seconds or 20:g} s each to be released)"] if live else []
     parts += [f"needs a power cycle (--restart), and is left: {', '.join(cold)}"] if cold else []
     return "; ".join(parts) or "nothing is done in the guest"
 
 
-def _define(
-    args: argparse.Namespace,
-    request: Request,
-    agreed: Callable[[Revision], None],
-    virsh: Virsh,
-    state: str | None,
-    pending: Pending | None,
-) -> int:
-    """libvirt first, which may refuse; then what can be done live.  mdtool status lists what is left."""
-    from mdtool.apply.define import check, define
-    from mdtool.apply.live import UNPLUG_SECONDS
-    from mdtool.apply.live_libvirt import carried_out, pending_of
-    from mdtool.apply.revise import revised, write
-    from mdtool.errors import ConflictError
-    from mdtool.files import locked
+def _define(args: argparse.Namespace, proposal: Proposal) -> int:
+    """libvirt's part of a proposal, and what became of it; mdtool status lists what is left."""
     from mdtool.reconcile.plan import json_from_plan
 
-    with locked(request.target):
-        revision = revised(request)
-        agreed(revision)
-        now = check(virsh, revision.guest.name)
-        same = pending is None or (now == state and pending_of(revision, virsh).plan == pending.plan)
-        if now != state or not same:
-            was = f"was {state or 'not there'} with other hardware when the plan was shown"
-            what = f"libvirt's '{revision.guest.name}' is {now or 'gone'}, and {was}"
-            raise ConflictError(what, remedy="review the plan again", rule="plan-stale")
-        define(revision, virsh, say)
-        texts = revision.texts()
-        said_kept(*write(texts, revision.request))
-        say(coloured(f"defined {revision.guest.name}", "green"))
-        outcomes = carried_out(pending, seconds=args.timeout or UNPLUG_SECONDS) if pending is not None else []
+    done = proposal.define(say, args.timeout)
+    said_kept(*done.kept)
     if args.json:
-        done = {"writes": sorted(texts), "live": [outcome.data() for outcome in outcomes]}
-        print(json.dumps({**json_from_plan(_shown(revision, pending)), **done}, indent=2))
+        more = {"writes": done.written, "live": [outcome.data() for outcome in done.outcomes]}
+        print(json.dumps({**json_from_plan(proposal.plan), **more}, indent=2))
     else:
-        for outcome in outcomes:
+        for outcome in done.outcomes:
             print(outcome)
-    return 1 if any(outcome.left for outcome in outcomes) else 0
+    return 1 if any(outcome.left for outcome in done.outcomes) else 0
 
 
 def carry_out(
