@@ -18,6 +18,7 @@ from mdtool.guest.devices import guest_from_bytes, wanted_from_guest
 from mdtool.guest.model import Guest
 from mdtool.guest.platform import platform_argv, platform_of, sections_from_guest
 from mdtool.guest.platform.cpu import plugged_cpus
+from mdtool.guest.platform.machine import machine_sections
 from mdtool.machine.tree import Tree
 from mdtool.reconcile import reconcile
 
@@ -313,6 +314,15 @@ def test_more_cpus_than_an_apic_can_name_need_an_iommu() -> None:
         found = with_defaults(domain, wanted_from_guest(domain, Report()))
         assert [one.properties for one in found if one.driver == "intel-iommu"] == expected
         assert (sections(domain)["machine"]["properties"].get("kernel_irqchip") == "split") is bool(expected)
+
+
+def test_what_the_newest_libvirt_writes_where_it_is_so_anyway() -> None:
+    inside = "<clock><timer name='hpet' present='yes'/></clock><devices><sound model='virtio'/></devices>"
+    for machine, properties, made_up in (("pc-q35-7.2", {}, {}), ("pc-q35-8.2", {"hpet": True}, {"streams": 2})):
+        domain = guest(f"<features><acpi/></features>{inside}", machine=machine)
+        assert machine_sections(domain, Report())["machine"].get("properties", {}) == properties
+        sound = next(one for one in wanted_from_guest(domain, Report()) if one.kind == "sound")
+        assert sound.facts.get("made_up", {}) == made_up
 
 
 def test_machines_of_other_architectures() -> None:

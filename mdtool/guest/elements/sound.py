@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from mdtool.guest.choices import has_newest
 from mdtool.guest.convert import number, switch
 from mdtool.guest.engine import part_of
 from mdtool.guest.host import carried
@@ -32,8 +33,10 @@ def default_codec(context: ElementContext, sound: Wanted) -> Iterator[Wanted]:
         yield part_of(sound, codec, "codec", 0)
 
 
-def _shape(_: ElementContext, wanted: Wanted) -> Wanted:
-    """A SoundBlaster's port and interrupt are its address."""
+def _shape(context: ElementContext, wanted: Wanted) -> Wanted:
+    """A SoundBlaster's port and interrupt are its address; the newest libvirt writes how many streams virtio has."""
+    if wanted.driver.startswith("virtio-sound") and has_newest(context.guest):
+        return replace(wanted, facts={**wanted.facts, "made_up": {"streams": wanted.properties.get("streams", 2)}})
     if wanted.driver != "sb16" or wanted.address is None:
         return wanted
     place = {name: value for name, value in wanted.address.numbers.items() if name in ("iobase", "irq")}

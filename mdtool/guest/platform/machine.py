@@ -159,8 +159,9 @@ def _hpt(guest: Guest) -> Section:
 
 def _timers(guest: Guest) -> Section:
     for timer in guest.domain.all("clock/timer"):
-        if timer.get("@name") == "hpet" and switch(timer, "@present") is False:
-            return {"hpet": False}
+        present = switch(timer, "@present") if timer.get("@name") == "hpet" else None
+        if present is False or (present and has_newest(guest)):
+            return {"hpet": present}
     return {}
 
 
