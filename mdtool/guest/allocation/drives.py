@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from itertools import count
 
 from mdtool.errors import InputError
@@ -41,33 +41,33 @@ def with_drive_places(guest: Guest, wanted: Sequence[Wanted], occupied: Occupied
     # A place known only by its numbers may be on any kind of controller.
     others = {_key("", address) for address in occupied.addresses if address.type == "drive"}
     retired = {_key("", address) for address in occupied.retired if address.type == "drive"}
+    closed = (others | retired, others) if retired else (others,)
     start = 0
-    order = sorted(range(len(devices)), key=lambda at: devices[at].kind == "hostdev")  # they take what disks leave
-    for at in order:
-        one = devices[at]
-        bus = bus_of(one)
-        if not bus or one.address is not None:
-            continue
-        for closed in (others | retired, others) if retired else (others,):
-            numbers = _numbers(one, bus, start)
-            free = (
-                n for n in numbers if _key(bus, _address(bus, n)) not in taken and _key("", _address(bus, n)) not in closed
-            )
-            number = next(free, None)
-            if number is not None:
-                break
-        else:
-            raise _no_unit(one, bus)
-        address = _address(bus, number)
-        start = number + 1 if one.kind == "hostdev" else start
-        taken.add(_key(bus, address))
-        devices[at] = replace(one, address=address)
+    for at in sorted(range(len(devices)), key=lambda at: devices[at].kind == "hostdev"):  # they take what disks leave
+        one, bus = devices[at], bus_of(devices[at])
+        if bus and one.address is None:
+            number, address = _place(one, bus, start, taken, closed)
+            start = number + 1 if one.kind == "hostdev" else start
+            taken.add(_key(bus, address))
+            devices[at] = replace(one, address=address)
     for type_ in (type_ for type_, layout in LAYOUTS.items() if not layout.alone):
         model = _model_for_hostdevs(guest, devices) if type_ == "scsi" else DEFAULT_MODELS[type_]
         have = {index_of(one) for one in devices if type_of(one) == type_}
         used = {wish_of(one) for one in devices if bus_of(one) == type_}
         devices += [implied(guest, type_, model, index) for index in sorted(used - have)]
     return devices
+
+
+def _place(
+    one: Wanted, bus: str, start: int, taken: Container[_Key], closed: Iterable[Container[_Key]]
+) -> tuple[int, Address]:
+    """The first free place of a drive, and its number: none in the first of ``closed``, unless there is no other."""
+    for unusable in closed:
+        for number in _numbers(one, bus, start):
+            address = _address(bus, number)
+            if _key(bus, address) not in taken and _key("", address) not in unusable:
+                return number, address
+    raise _no_unit(one, bus)
 
 
 def _check_given(devices: Sequence[Wanted]) -> None:

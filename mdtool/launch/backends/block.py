@@ -12,6 +12,7 @@ The images behind it (<backingStore>) are ``vda-1-file`` and ``vda-1``, and so o
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -134,7 +135,7 @@ def _stack(element: Element, name: str, host: Host) -> Backend:
     cache = element.get("driver/@cache")
     if cache is not None and cache not in (*_CACHES, "default"):
         raise refused(element, f"cache mode {cache!r}", path="driver/@cache")
-    made = _layers(element, element, name, host, depth=0)
+    made = _layers(element, element, host)
     below = name
     if element.get("driver/@copy_on_read") == "on":
         below = f"{name}-copy"
@@ -142,62 +143,69 @@ def _stack(element: Element, name: str, host: Host) -> Backend:
     return made + layers_over(element, name, below, host)
 
 
-def _layers(disk: Element, holder: Element, name: str, host: Host, depth: int) -> Backend:
+#: where the host's asynchronous I/O is a choice
+_AIO = ("file", "host_device", "host_cdrom")
+#: formats of images that have nothing behind them
+_FLAT = ("raw", "luks", "fat")
+
+
+def _layers(disk: Element, holder: Element, host: Host, depth: int = 0) -> Backend:
     """The nodes of one image, those behind it first.  ``holder`` is the <disk> or a <backingStore>."""
-    top = depth == 0
-    behind = holder.first("backingStore")
-    backing: Facts = {}
-    made = NOTHING
-    if behind is not None:
-        if behind.get("@type") is None and behind.first("source") is None:
-            backing = {"backing": None}
-        else:
-            below = f"{name.split('+')[0]}-{depth + 1}" if top else f"{name.rpartition('-')[0]}-{depth + 1}"
-            made += _layers(disk, behind, below, host, depth + 1)
-            backing = {"backing": below}
-    source = holder.first("source")
+    source, behind = holder.first("source"), holder.first("backingStore")
     if source is None:
         raise InputError("an image without <source>", at=holder.position, expected="<source>", rule="missing")
     make = SOURCES.get(holder.get("@type") or "file")
     if make is None:
         raise refused(disk, f"a disk of type {holder.get('@type')!r}")
+    name, cache, kind = _layer_name(disk, depth), _cache(disk), _format(disk, holder)
     storage, secrets, processes = make(disk, source, host)
-    readonly = is_readonly(disk) or not top
-    cache = _cache(disk)
-    slice_ = source.first("slices/slice")
-    storage = {
-        **storage,
-        "node-name": f"{name}-file",
-        **({"cache": cache} if cache else {}),
-        "auto-read-only": True,
-        "discard": "unmap",
+    encrypted, locks = _encryption(source, holder, kind, name)
+    image: Facts = {
+        "driver": "raw" if kind == "fat" else kind,
+        "node-name": name,
+        "read-only": depth > 0 or is_readonly(disk),
+        "cache": cache,
+        **(_of_top(disk, kind, host) if depth == 0 else {}),
+        **(_slice(source) if kind == "raw" else {}),
+        **encrypted,
+        "file": f"{name}-file",
     }
-    aio = disk.get("driver/@io")
-    if aio and storage["driver"] in ("file", "host_device", "host_cdrom"):
-        storage["aio"] = aio
-    made += Backend(option("-blockdev", **storage), secrets=secrets, processes=processes)
-    kind = (disk.get("driver/@type") or "raw") if top else (holder.get("format/@type") or "raw")
-    kind = _RENAMED.get(kind, kind)
+    image = {key: value for key, value in image.items() if value is not None}
+    made = Backend(tuple(word for secret in secrets + locks for word in secret_object(secret)))
+    if behind is not None:
+        is_there = behind.get("@type") is not None or behind.first("source") is not None
+        if is_there:
+            made += _layers(disk, behind, host, depth + 1)
+        if kind not in _FLAT:  # null says that there is nothing behind, where a missing key lets QEMU look into the image
+            image["backing"] = _layer_name(disk, depth + 1) if is_there else None
+    aio = disk.get("driver/@io") if storage["driver"] in _AIO else None
+    below = {"node-name": f"{name}-file", "cache": cache, "auto-read-only": True, "discard": "unmap", "aio": aio}
+    made += Backend(option("-blockdev", **storage, **below), secrets=secrets, processes=processes)
+    return made + Backend(("-blockdev", json.dumps(image)), secrets=locks)
+
+
+def _layer_name(disk: Element, depth: int) -> str:
+    return f"{node_name(disk)}-{depth}" if depth else node_name(disk)
+
+
+def _format(disk: Element, holder: Element) -> str:
+    """QEMU's name of the format of an image."""
+    wish = holder.get("driver/@type" if holder is disk else "format/@type") or "raw"
+    kind = _RENAMED.get(wish, wish)
     if kind not in _FORMATS:
         raise refused(disk, f"an image of format {kind!r}", path="driver/@type")
-    image: Facts = {"driver": "raw" if kind == "fat" else kind, "node-name": name, "read-only": readonly}
-    if cache:
-        image["cache"] = cache
-    if top:
-        image["discard"] = disk.get("driver/@discard")
-        image["detect-zeroes"] = _detect(disk)
-    if top and kind == "qcow2":
-        image |= _of_qcow2(disk, host)
-    if slice_ is not None and kind == "raw":
-        image.update({"offset": whole(slice_, "@offset"), "size": whole(slice_, "@size")})
-    encrypted, lock = _encryption(source, holder, kind, name)
-    image.update(encrypted)
-    image["file"] = f"{name}-file"
-    words = option("-blockdev", **image)
-    if backing and kind not in ("raw", "luks", "fat"):
-        words = option("-blockdev", **image) if backing["backing"] else words
-        words = _with_backing(image, backing)
-    return Backend(tuple(w for s in secrets + lock for w in secret_object(s))) + made + Backend(words, secrets=lock)
+    return kind
+
+
+def _slice(source: Element) -> Facts:
+    part = source.first("slices/slice")
+    return {} if part is None else {"offset": whole(part, "@offset"), "size": whole(part, "@size")}
+
+
+def _of_top(disk: Element, kind: str, host: Host) -> Facts:
+    """What is said of the image that is written to."""
+    found = {"discard": disk.get("driver/@discard"), "detect-zeroes": _detect(disk)}
+    return found | (_of_qcow2(disk, host) if kind == "qcow2" else {})
 
 
 def _of_qcow2(disk: Element, host: Host) -> Facts:
@@ -213,17 +221,10 @@ def _of_qcow2(disk: Element, host: Host) -> Facts:
     return found
 
 
-def _with_backing(image: Facts, backing: Facts) -> tuple[str, str]:
-    """``"backing": null`` says that there is nothing behind, where a missing key lets QEMU look into the image."""
-    from json import dumps
-
-    return "-blockdev", dumps({**{k: v for k, v in image.items() if v is not None}, **backing})
-
-
-def _cache(disk: Element) -> Facts:
+def _cache(disk: Element) -> Facts | None:
     mode = disk.get("driver/@cache")
     if mode not in _CACHES:
-        return {}
+        return None
     direct, no_flush, _write = _CACHES[mode]
     return {"direct": direct, "no-flush": no_flush}
 
