@@ -19,9 +19,9 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any
 
-from mdtool.records import dataclass, field
+from mdtool.records import NamedTuple, dataclass, field
 
 #: takes a sentence that a user should read, and goes on
 Warned = Callable[[str], None]

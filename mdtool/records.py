@@ -1,8 +1,8 @@
-"""``dataclass``, ``field`` and ``replace`` as those of the standard library, without their time at import.
+"""``NamedTuple``, ``dataclass``, ``field`` and ``replace`` as those of the standard library, without their time at import.
 
 The library compiles six methods a class and imports ``inspect``: half a millisecond for each of the sixty classes that a
-reconcile needs.  Here a class compiles its ``__init__`` when its first object is made, and shares the other methods.  A
-type checker, and a caller of ``dataclasses.fields``, sees the library's own.
+reconcile needs; its ``NamedTuple`` compiles the type of each field.  Here a class compiles its ``__init__`` when its first
+object is made, and shares the other methods.  A type checker, and a caller of ``dataclasses.fields``, sees the library's own.
 
 Given are ``frozen``, ``slots``, ``order``, defaults, ``default_factory``, ``compare``, ``repr`` and ``__post_init__``;
 fields are not inherited.
@@ -10,12 +10,28 @@ fields are not inherited.
 
 from __future__ import annotations
 
+from collections import namedtuple
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["dataclass", "field", "replace"]
+__all__ = ["NamedTuple", "dataclass", "field", "replace"]
 
 _MISSING: Any = object()
+
+
+if TYPE_CHECKING:
+    from typing import NamedTuple
+else:
+
+    class _NamedTuples(type):
+        def __new__(cls, name: str, _bases: tuple[type, ...], body: dict[str, Any]) -> type:
+            fields = body["__annotations__"]
+            made = namedtuple(name, fields, defaults=[body.pop(one) for one in fields if one in body])
+            for key, value in body.items():
+                setattr(made, key, value)
+            return made
+
+    NamedTuple = type.__new__(_NamedTuples, "NamedTuple", (), {})
 
 
 class _Field(NamedTuple):

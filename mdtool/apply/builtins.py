@@ -9,7 +9,7 @@ accelerator, another host) is not.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from mdtool.errors import Position
 from mdtool.guest.model import Guest
@@ -21,7 +21,7 @@ from mdtool.machine.values import same
 from mdtool.reconcile.assemble import assembled, parts_of
 from mdtool.reconcile.merge import ABSENT, PropertyChange
 from mdtool.reconcile.plan import Action, Plan, Reason, Step
-from mdtool.records import replace
+from mdtool.records import NamedTuple, replace
 
 #: sections that show in built-ins, and how an empty one is spelled where a launch would take the XML's instead
 _SHOWN: dict[str, dict[str, Any]] = {

@@ -6,7 +6,7 @@ sees otherwise is listed; the values that QEMU filled in for the old type give w
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from mdtool.errors import InputError
 from mdtool.guest.machines import machine_of
@@ -16,7 +16,7 @@ from mdtool.machine.tree import BUILTIN, Node, Tree
 from mdtool.reconcile.assemble import assembled, parts_of
 from mdtool.reconcile.merge import PropertyChange
 from mdtool.reconcile.plan import Action, Reason, Step
-from mdtool.records import replace
+from mdtool.records import NamedTuple, replace
 
 if TYPE_CHECKING:
     from mdtool.compare import Difference

@@ -13,12 +13,13 @@ from collections.abc import Mapping, Sequence
 from enum import Enum
 from functools import cache, partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from mdtool.cache import known_hash, remember_hash
 from mdtool.errors import InputError, MdtoolError
 from mdtool.pool import each
 from mdtool.qemu.virsh import RUNS, Held, Virsh
+from mdtool.records import NamedTuple
 
 
 class State(Enum):

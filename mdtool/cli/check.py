@@ -7,7 +7,7 @@ import json
 import os
 from collections import Counter
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from mdtool.cli.findings import Reported, data, from_error, write
 from mdtool.cli.many import files_in, is_one_of_ours, lost
@@ -16,7 +16,7 @@ from mdtool.cli.output import progress, say
 from mdtool.cli.source import access_of, connect_argument, facts_arguments, facts_binary
 from mdtool.errors import InputError, MdtoolError, Position, Report, as_error
 from mdtool.pool import each
-from mdtool.records import replace
+from mdtool.records import NamedTuple, replace
 
 if TYPE_CHECKING:
     from mdtool.qemu.introspect import Knowledge

@@ -15,14 +15,14 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 from mdtool.cli.findings import Reported, data, from_error, write
 from mdtool.cli.output import Guarded, chosen_output, progress, say
 from mdtool.cli.source import EACH, LIBVIRT, PAIRS, SIDES, Guests, words_of
 from mdtool.errors import InputError, MdtoolError, as_error
 from mdtool.pool import each
-from mdtool.records import replace
+from mdtool.records import NamedTuple, replace
 
 DESCRIPTIONS, XML = (".yaml", ".yml"), (".xml",)
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple
+
+from mdtool.records import NamedTuple
 
 #: the chardev of the monitor that mdtool gives every QEMU that it starts
 MONITOR = "mdtool-qmp"

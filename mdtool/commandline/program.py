@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import NamedTuple
 
 from mdtool.commandline.shell import ASSIGNMENT
 from mdtool.commandline.syntax import Node, ShellWord
+from mdtool.records import NamedTuple
 from mdtool.text import pattern
 
 _QEMU = pattern(r"(.*/)?(qemu-system-[\w-]+|qemu-kvm|kvm|qemu)")

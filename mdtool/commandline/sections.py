@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from mdtool.commandline.option import Option, bag_from_text, block_keys, split, text_from_bag
 from mdtool.commandline.table import OPTIONS
@@ -21,6 +21,7 @@ from mdtool.limits import MAX_DIGITS
 from mdtool.machine.roles import NOT_THE_GUESTS, ON_OFF_AUTO, is_told, role
 from mdtool.machine.sizes import MIB, bytes_of
 from mdtool.machine.values import integer
+from mdtool.records import NamedTuple
 
 Section = dict[str, Any]
 #: a file as QEMU names it -> the SHA-256 of what is in it, None where that cannot be read

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
 
+from mdtool.records import NamedTuple
 from mdtool.text import pattern
 
 NAME = r"[A-Za-z_]\w*"

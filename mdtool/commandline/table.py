@@ -16,8 +16,8 @@ where a command line is imported:
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
 
+from mdtool.records import NamedTuple
 from mdtool.text import pattern
 
 GUEST, HOST, KEPT, OURS, LOST, GONE = "guest", "host", "kept", "ours", "lost", "gone"

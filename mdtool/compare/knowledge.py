@@ -7,10 +7,10 @@ knowable: it is compared where both sides have it, and listed as not compared wh
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
 
 from mdtool.machine.tree import ARGUMENTS, MONITOR, Properties, Tree, Value
 from mdtool.machine.values import same
+from mdtool.records import NamedTuple
 
 XML = "xml"  # guest XML, of which a description keeps what it last set
 

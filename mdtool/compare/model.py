@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from mdtool.errors import Position
 from mdtool.machine.values import natural, plain
-from mdtool.records import dataclass, field
+from mdtool.records import NamedTuple, dataclass, field
 from mdtool.text import one_line
 
 # Severities, the worst first.

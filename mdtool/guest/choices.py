@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import NamedTuple
 
 from mdtool.errors import InputError
 from mdtool.guest.disk_buses import disk_number
@@ -17,7 +16,7 @@ from mdtool.machine.buses.providers import libvirt_index, provider_of
 from mdtool.machine.drivers import same_driver
 from mdtool.machine.machines import VIRT, family_of
 from mdtool.machine.tree import Node, Tree
-from mdtool.records import replace
+from mdtool.records import NamedTuple, replace
 
 X86 = ("x86_64", "i686")
 ARM = ("aarch64", "armv7l", "armv6l")

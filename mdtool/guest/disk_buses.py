@@ -9,9 +9,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from functools import lru_cache
-from typing import NamedTuple
 
 from mdtool.guest.table import virtio
+from mdtool.records import NamedTuple
 
 
 class Layout(NamedTuple):

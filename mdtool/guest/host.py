@@ -8,7 +8,9 @@ idle("libvirt's own notes")          nothing is to be carried out
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import Literal
+
+from mdtool.records import NamedTuple
 
 
 class HostRow(NamedTuple):

@@ -11,13 +11,14 @@ import os
 import re
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any
 
 from mdtool.cache import cache_folder, keep
 from mdtool.errors import ConflictError, InputError, QemuError, choices
 from mdtool.files import on_path
 from mdtool.guest.model import Guest
 from mdtool.machine.machines import PREFERRED, family_of, is_version
+from mdtool.records import NamedTuple
 
 _REMEDY = "name a QEMU binary in <emulator>, or with --qemu"
 _SECONDS = 20.0  # QEMU answers in 0.05 s; a loaded host takes longer, a hanging one must not hold mdtool

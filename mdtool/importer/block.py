@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import urlsplit
 
 from mdtool.commandline.option import block_keys, json_from_text
 from mdtool.importer.markup import SWITCH, Keys, NoWords, on, tag
 from mdtool.launch.backends.block import PROTOCOLS
+from mdtool.records import NamedTuple
 
 Bag = Mapping[str, Any]
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from mdtool.commandline.placeholder.hostside import HostSide
 from mdtool.errors import Report
 from mdtool.importer.markup import Keys, NoWords, tag
 from mdtool.machine.values import number
 from mdtool.qemu.replies import RawBus, RawDevice
-from mdtool.records import dataclass, field
+from mdtool.records import NamedTuple, dataclass, field
 
 
 class Written(NamedTuple):

@@ -6,9 +6,10 @@ Choices on the command line, the launch itself, the tests and the benchmarks com
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from mdtool.errors import InputError
+from mdtool.records import NamedTuple
 
 if TYPE_CHECKING:
     from mdtool.commandline.option import Option

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from mdtool.machine.buses.kinds import PCI_BUSES
 from mdtool.machine.buses.providers import buses_of, provider_of
 from mdtool.machine.tree import Node, Value
 from mdtool.machine.values import number, plain
+from mdtool.records import NamedTuple
 from mdtool.text import pattern
 
 

@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import lru_cache
 from types import MappingProxyType
-from typing import NamedTuple
 
 from mdtool.machine.tree import Tree, Value
 from mdtool.machine.values import plain
+from mdtool.records import NamedTuple
 from mdtool.text import pattern
 
 

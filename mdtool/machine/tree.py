@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any
 
 from mdtool.errors import Position
-from mdtool.records import dataclass, field
+from mdtool.records import NamedTuple, dataclass, field
 
 #: A property value: str, int, float, bool, None (QEMU's ``<null>``), or a list or a dict of them.
 Value = Any

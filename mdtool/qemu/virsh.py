@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import os
 import subprocess
-from typing import NamedTuple
 
 from mdtool.errors import MonitorError, QemuError
-from mdtool.records import dataclass
+from mdtool.records import NamedTuple, dataclass
 
 SECONDS = 90.0  # a start of a guest with much memory takes its time
 

@@ -7,7 +7,6 @@ cannot have it.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
 
 from mdtool.errors import ConflictError, InputError, Position, Report
 from mdtool.limits import MAX_BUSES_DEEP
@@ -15,6 +14,7 @@ from mdtool.machine.buses.kinds import EXCLUSIVE
 from mdtool.machine.buses.pci import is_port
 from mdtool.machine.machines import family_of
 from mdtool.machine.tree import BUILTIN, Bus, Place, Tree
+from mdtool.records import NamedTuple
 from mdtool.text import pattern
 
 

@@ -19,7 +19,6 @@ A device whose identity contradicts is never matched by a later rule: another MA
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import NamedTuple
 
 from mdtool.guest.model import Address, Wanted
 from mdtool.machine.buses.addresses import key_names
@@ -27,6 +26,7 @@ from mdtool.machine.buses.providers import provider_of
 from mdtool.machine.drivers import canonical_driver, same_driver
 from mdtool.machine.tree import BUILTIN, MANUAL, Node, Place, Tree
 from mdtool.machine.values import same
+from mdtool.records import NamedTuple
 
 
 class Match(NamedTuple):

@@ -17,10 +17,10 @@ As ``kubectl apply`` does it.  "No longer in the XML" and "never was in the XML"
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
 
 from mdtool.machine.tree import Properties, Value
 from mdtool.machine.values import same
+from mdtool.records import NamedTuple
 
 ABSENT = object()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any
 
 from mdtool.errors import ConflictError, MdtoolError, Report, Warn
 from mdtool.guest.addresses import address_from_node, addresses_from_tree, indices_taken, on_root, survivor
@@ -35,7 +35,7 @@ from mdtool.reconcile.plan import Action, Plan, Reason, Step
 from mdtool.reconcile.roms import warn_of_shared_roms
 from mdtool.reconcile.sections import merged_sections
 from mdtool.reconcile.survivors import computed_properties, is_renamed, recorded_again, same_slot, with_facts
-from mdtool.records import dataclass, field, replace
+from mdtool.records import NamedTuple, dataclass, field, replace
 
 
 class Result(NamedTuple):

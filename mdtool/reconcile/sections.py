@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from mdtool.errors import ConflictError, Position, Report
 from mdtool.guest.model import Guest
@@ -15,7 +15,7 @@ from mdtool.machine.tree import BUILTIN, SECTIONS, Tree
 from mdtool.machine.values import nested, same
 from mdtool.reconcile.merge import ABSENT, Before, merged, without_defaults
 from mdtool.reconcile.plan import Action, Step
-from mdtool.records import replace
+from mdtool.records import NamedTuple, replace
 
 
 class _Sides(NamedTuple):

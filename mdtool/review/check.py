@@ -10,12 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from mdtool.errors import Errors, InputError, MdtoolError, Position, Warn
 from mdtool.machine.document import Document
 from mdtool.machine.positions import Positions, positions
-from mdtool.records import dataclass
+from mdtool.records import NamedTuple, dataclass
 from mdtool.review import check_places as at
 from mdtool.review import check_values as of
 from mdtool.review.findings import Find, Finding, Severity, Subject

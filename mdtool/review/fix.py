@@ -7,7 +7,6 @@ gets the next free one, and what QEMU needs beside it is added.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
 
 from mdtool.errors import MdtoolError
 from mdtool.machine.document import Document, document_from_text, tree_with
@@ -15,6 +14,7 @@ from mdtool.machine.edit import rewritten
 from mdtool.machine.positions import place_at
 from mdtool.machine.tree import Place, Tree
 from mdtool.qemu.introspect import Knowledge
+from mdtool.records import NamedTuple
 from mdtool.review.check import checked
 from mdtool.review.free import free_addresses
 

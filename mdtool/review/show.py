@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
-from typing import Any, NamedTuple
+from typing import Any
 
 from mdtool.machine.facts import kind_of
 from mdtool.machine.tree import BUILTIN, Bus, Node, Place, Tree, node_name
 from mdtool.machine.values import plain
 from mdtool.machine.writer import address_key
-from mdtool.records import dataclass, field, replace
+from mdtool.records import NamedTuple, dataclass, field, replace
 from mdtool.review.diff import ADDED, MOVED, REMOVED, REPLACED, SYMBOLS, Diff, NodeChange, diff, paired, where
 from mdtool.review.names import names as names_of
 from mdtool.text import one_line

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from mdtool.guest.allocation.controllers import index_of, model_of, type_of
 from mdtool.guest.model import Wanted
 from mdtool.machine.buses.kinds import PCI
 from mdtool.machine.buses.pci import EXPRESS_ENDPOINTS, PCI_MODELS, ROOTS
+from mdtool.records import NamedTuple
 
 
 class Need(NamedTuple):

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from itertools import count
-from typing import NamedTuple
 
 from mdtool.errors import InputError
 from mdtool.guest.allocation.controllers import implied, index_of, type_of
 from mdtool.guest.allocation.occupied import Occupied
 from mdtool.guest.allocation.order import arrays, ranked
 from mdtool.guest.model import Address, Guest, Wanted
-from mdtool.records import replace
+from mdtool.records import NamedTuple, replace
 
 SERIAL_PORTS = 31  # of a virtio-serial controller: port 0 is for a console
 

@@ -18,14 +18,14 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from mdtool.errors import InputError, Report, choices
 from mdtool.guest.model import Guest
 from mdtool.guest.platform.units import escaped, number, on, switch
 from mdtool.guest.xml import Element
 from mdtool.machine.values import uuid_from_text
-from mdtool.records import dataclass, field
+from mdtool.records import NamedTuple, dataclass, field
 from mdtool.text import quoted
 
 Section = dict[str, Any]

@@ -10,7 +10,7 @@ The sections:
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from mdtool.commandline.tcg import TCG_GIC
 from mdtool.errors import InputError, Report, choices
@@ -25,6 +25,7 @@ from mdtool.guest.xml import Element
 from mdtool.limits import MAX_THREADS
 from mdtool.machine.roles import ON_OFF_AUTO
 from mdtool.machine.values import decimal
+from mdtool.records import NamedTuple
 
 Section = dict[str, Any]
 

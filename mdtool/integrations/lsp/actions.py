@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
 
 from mdtool.errors import MdtoolError
 from mdtool.integrations.lsp.analysis import SourcePair
 from mdtool.machine.edit import rewritten
 from mdtool.machine.tree import Tree
 from mdtool.reconcile import Options, reconcile
+from mdtool.records import NamedTuple
 from mdtool.review.fix import fixes
 
 

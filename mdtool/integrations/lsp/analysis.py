@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
-from typing import NamedTuple
 
 from mdtool.errors import Errors, MdtoolError, Position, Report, Warn
 from mdtool.guest.devices import guest_from_bytes, wanted_from_guest
@@ -15,7 +14,7 @@ from mdtool.machine.tree import Place, Tree
 from mdtool.qemu.introspect import Knowledge
 from mdtool.reconcile import Result, reconcile
 from mdtool.reconcile.plan import Action, Plan
-from mdtool.records import dataclass, field, replace
+from mdtool.records import NamedTuple, dataclass, field, replace
 from mdtool.review.check import checked
 from mdtool.review.names import names
 from mdtool.review.plan import text_from_step

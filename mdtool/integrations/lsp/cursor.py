@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
-from mdtool.records import dataclass
+from mdtool.records import NamedTuple, dataclass
 from mdtool.text import pattern
 
 #: ``- key: value``, ``key:``; a key may be quoted

@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
 
 from mdtool.errors import InputError, Position
 from mdtool.integrations.lsp.analysis import SourcePair
 from mdtool.machine.tree import Bus, Node, Place
 from mdtool.machine.values import plain
-from mdtool.records import dataclass
+from mdtool.records import NamedTuple, dataclass
 from mdtool.text import pattern
 
 _ID = pattern(r"[A-Za-z][A-Za-z0-9_.-]*")

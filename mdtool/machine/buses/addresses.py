@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
+
+from mdtool.records import NamedTuple
 
 #: The highest index of a controller: libvirt makes all those below it that a drive's address takes for granted.
 MAX_INDEX = 1023

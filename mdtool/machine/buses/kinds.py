@@ -10,9 +10,10 @@ import re
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from types import MappingProxyType
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 from mdtool.machine.tree import Bus, Node, Value
+from mdtool.records import NamedTuple
 from mdtool.text import pattern
 
 

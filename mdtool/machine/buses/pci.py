@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import NamedTuple
 
-from mdtool.records import dataclass
+from mdtool.records import NamedTuple, dataclass
 from mdtool.text import pattern
 
 
