@@ -10,7 +10,6 @@ import os
 import sys
 from contextlib import suppress
 from functools import lru_cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
@@ -22,19 +21,21 @@ if TYPE_CHECKING:
     from lark import Lark
 
 
-def cache_folder() -> Path:
-    """``$XDG_CACHE_HOME/mdtool``, ``~/.cache/mdtool`` where that is not set."""
+def cached(*names: str) -> str:
+    """A path in ``$XDG_CACHE_HOME/mdtool``, ``~/.cache/mdtool`` where that is not set."""
     base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-    return Path(base) / "mdtool"
+    return os.path.join(base, "mdtool", *names)
 
 
-def keep(path: Path, data: str | bytes) -> None:
+def keep(path: str, data: str | bytes) -> None:
     """Write a file of the cache, whole or not at all."""
+    folder, name = os.path.split(path)
     with suppress(OSError):
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        scratch = path.with_name(f".{path.name}.{os.getpid()}")
-        scratch.write_bytes(data if isinstance(data, bytes) else data.encode(errors="surrogateescape"))
-        scratch.replace(path)
+        os.makedirs(folder, mode=0o700, exist_ok=True)
+        scratch = os.path.join(folder, f".{name}.{os.getpid()}")
+        with open(scratch, "wb") as stream:
+            stream.write(data if isinstance(data, bytes) else data.encode(errors="surrogateescape"))
+        os.replace(scratch, path)
 
 
 def parser_from_grammar(name: str, **options: Any) -> Lark:
@@ -45,19 +46,27 @@ def parser_from_grammar(name: str, **options: Any) -> Lark:
     from lark import Lark, __version__
 
     text = resource("grammar", name).read_text()
-    kept = cache_folder() / f"{name}-{__version__}"
+    folder, kept = cached(), cached(f"{name}-{__version__}")
     with suppress(OSError, MdtoolError):
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        if _is_ours(kept.parent) and (not kept.exists() or _is_ours(kept)):
+        os.makedirs(folder, exist_ok=True)
+        if _is_ours(folder) and (not os.path.exists(kept) or _is_ours(kept)):
             with locked(kept):  # lark writes it in place
-                return Lark(text, parser="lalr", cache=str(kept), **options)
+                return Lark(text, parser="lalr", cache=kept, **options)
     return Lark(text, parser="lalr", **options)
 
 
-def _is_ours(path: Path) -> bool:
+def _is_ours(path: str) -> bool:
     """Whether no other user but root can have written what is there."""
-    stat = path.stat()
+    stat = os.stat(path)
     return stat.st_uid == os.geteuid() and not stat.st_mode & 0o022
+
+
+def _ours(path: str) -> bytes | None:
+    """What is in a file that no other user can have written; None for any other.  Raises OSError."""
+    if not (_is_ours(os.path.dirname(path)) and _is_ours(path)):
+        return None
+    with open(path, "rb") as stream:
+        return stream.read()
 
 
 # --- texts that were found valid -------------------------------------------------------------------------------------
@@ -69,16 +78,15 @@ _MOST = 4096  # hashes that are kept; the oldest go
 def known_hash(mark: str) -> bool:
     """Whether ``remember_hash`` was called with ``mark`` before, and no other user can have recorded it."""
     with suppress(OSError):
-        path = cache_folder() / _HASHES
-        return _is_ours(path.parent) and _is_ours(path) and mark in path.read_text().split("\n")
+        return mark in (_ours(cached(_HASHES)) or b"").decode().split("\n")
     return False
 
 
 def remember_hash(mark: str) -> None:
-    path = cache_folder() / _HASHES
+    path = cached(_HASHES)
     kept: list[str] = []
-    with suppress(OSError):
-        kept = path.read_text().split()
+    with suppress(OSError), open(path, encoding="utf-8") as stream:
+        kept = stream.read().split()
     keep(path, "\n".join([*kept[1 - _MOST :], mark]) + "\n")
 
 
@@ -93,9 +101,8 @@ def known(kind: str, text: str, *code: str) -> Any:
     ``code`` are the folders of what made it: whatever an older state of them made is forgotten.
     """
     with suppress(OSError, ValueError, EOFError, TypeError):
-        path = _path_of(kind, text)
-        if _is_ours(path.parent) and _is_ours(path):
-            stamp, known_text, data = marshal.loads(path.read_bytes())
+        if (kept := _ours(_path_of(kind, text))) is not None:
+            stamp, known_text, data = marshal.loads(kept)
             if known_text == text and stamp == _stamp(*code):
                 return data
     return None
@@ -106,15 +113,15 @@ def remember(kind: str, text: str, data: Any, *code: str) -> None:
     with suppress(OSError, ValueError):
         path = _path_of(kind, text)
         keep(path, marshal.dumps((_stamp(*code), text, data)))
-        kept = [entry for entry in os.scandir(path.parent) if entry.is_file()]
+        kept = [entry for entry in os.scandir(os.path.dirname(path)) if entry.is_file()]
         if len(kept) > _MOST_TEXTS:
             for entry in sorted(kept, key=lambda entry: entry.stat().st_mtime_ns)[: _MOST_TEXTS // 2]:
                 os.unlink(entry)
 
 
-def _path_of(kind: str, text: str) -> Path:
+def _path_of(kind: str, text: str) -> str:
     """Two texts may meet in one file: the text inside says whose it is."""
-    return cache_folder() / kind / f"{crc32(text.encode(errors='surrogatepass')):08x}{len(text):x}"
+    return cached(kind, f"{crc32(text.encode(errors='surrogatepass')):08x}{len(text):x}")
 
 
 @lru_cache

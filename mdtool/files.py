@@ -11,11 +11,14 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mdtool.errors import InputError, MdtoolError, Position
 from mdtool.limits import MAX_BYTES
 from mdtool.records import dataclass, field
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 #: the name of standard input, and where a command writes its result, of standard output
 STANDARD = "-"
@@ -115,7 +118,7 @@ def write_file(path: str | Path, text: str | bytes) -> None:
         sys.stdout.buffer.write(data)  # a document is UTF-8 in every locale
         sys.stdout.buffer.flush()
         return
-    target = Path(os.path.realpath(path))
+    target = os.path.realpath(path)
     temporary: str | None = None
     try:
         if os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path):
@@ -123,7 +126,8 @@ def write_file(path: str | Path, text: str | bytes) -> None:
                 stream.write(data)
             return
         check_replaceable(path)
-        temporary = str(target.parent / f".{target.name}.{os.getpid()}.{os.urandom(4).hex()}")
+        folder, name = os.path.split(target)
+        temporary = os.path.join(folder, f".{name}.{os.getpid()}.{os.urandom(4).hex()}")
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         with os.fdopen(descriptor, "wb") as stream:
             stream.write(data)
@@ -184,9 +188,8 @@ class Rewrite:
 
 def check_replaceable(path: str | Path) -> None:
     """Raise MdtoolError where ``write_file`` would refuse to replace the file that is there."""
-    target = Path(os.path.realpath(path))
     with suppress(FileNotFoundError):
-        held = target.stat()
+        held = os.stat(path)
         if stat.S_ISREG(held.st_mode) and held.st_nlink > 1:
             raise MdtoolError(
                 f"cannot write {path}: it has {held.st_nlink} names (hard links), and the others would keep the old text",
@@ -211,15 +214,15 @@ def _user(uid: int) -> str:
 _OF_THE_TEXT = frozenset({"security.ima", "security.evm", "security.capability"})
 
 
-def _take_over(descriptor: int, target: Path) -> None:
+def _take_over(descriptor: int, target: str) -> None:
     """Give a new file what the one that it replaces has beside its text; OSError where that is not possible.
 
     A new file in a folder with a default ACL has one already, which the old file may not have.
     """
-    if not target.exists():
+    if not os.path.exists(target):
         os.fchmod(descriptor, 0o666 & ~_umask())
         return
-    held, made = target.stat(), os.fstat(descriptor)
+    held, made = os.stat(target), os.fstat(descriptor)
     if (held.st_uid, held.st_gid) != (made.st_uid, made.st_gid):
         os.fchown(descriptor, held.st_uid, held.st_gid)
     old, new = _attributes(target), _attributes(descriptor)
@@ -232,7 +235,7 @@ def _take_over(descriptor: int, target: Path) -> None:
     os.fchmod(descriptor, held.st_mode & 0o7777)
 
 
-def _attributes(of: int | Path) -> dict[str, bytes]:
+def _attributes(of: int | str) -> dict[str, bytes]:
     """The extended attributes, the ACL among them; none where the file system knows none."""
     try:
         names = os.listxattr(of)
@@ -253,7 +256,8 @@ def write_over(path: str | Path, text: str) -> str | None:
 
         kept = f"{path}~"
         try:
-            Path(kept).unlink(missing_ok=True)  # what a link of that name leads to is not ours
+            with suppress(FileNotFoundError):
+                os.unlink(kept)  # what a link of that name leads to is not ours
             copy2(path, kept)
         except OSError as error:
             raise MdtoolError(f"cannot write {kept}: {error.strerror}") from None
@@ -277,7 +281,7 @@ def locked(*paths: str | Path, seconds: float | None = None) -> Iterator[None]:
     that waited may find another file under the name, since files are replaced by renaming: it starts over with that one.
     Standard output needs no lock.  With ``seconds``, raises MdtoolError where it takes longer to get the right.
     """
-    named = {Path(os.path.realpath(path)): path for path in paths if not is_standard(path)}
+    named = {os.path.realpath(path): path for path in paths if not is_standard(path)}
     held: set[tuple[int, int]] = set()  # two names may be one file, or two new files of one folder
     with ExitStack() as stack:
         for target in sorted(named):  # all writers in one order, so that no two wait for each other
@@ -309,14 +313,14 @@ def _wait_for(descriptor: int, named: str | Path, seconds: float | None) -> None
         time.sleep(0.01)
 
 
-def _opened(target: Path, named: str | Path) -> int:
+def _opened(target: str, named: str | Path) -> int:
     try:
-        return os.open(target if target.exists() else target.parent, os.O_RDONLY)
+        return os.open(target if os.path.exists(target) else os.path.dirname(target), os.O_RDONLY)
     except OSError as error:
         raise MdtoolError(f"cannot write {named}: {error.strerror}") from None
 
 
-def _still_there(descriptor: int, target: Path) -> bool:
+def _still_there(descriptor: int, target: str) -> bool:
     held = os.fstat(descriptor)
-    now = os.stat(target if target.exists() else target.parent)
+    now = os.stat(target if os.path.exists(target) else os.path.dirname(target))
     return (held.st_dev, held.st_ino) == (now.st_dev, now.st_ino)

@@ -105,7 +105,7 @@ def _compiled(cls: Any, fields: dict[str, _Field], frozen: bool) -> Any:
         if one.init:
             parameters.append(f"{name}={default}" if default else name)
         else:
-            value = default
+            value = default if one.default_factory is _MISSING else f"make_{name}()"
         if frozen and name in vars(cls).get("__slots__", ()):  # a descriptor sets it, which __setattr__ refuses
             known[f"set_{name}"] = vars(cls)[name].__set__
             body.append(f"set_{name}(self, {value})")

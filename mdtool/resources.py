@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import os
+from typing import TYPE_CHECKING
 
 from mdtool.errors import MdtoolError
 
-_HERE = Path(__file__).resolve().parent
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_HERE = os.path.dirname(os.path.realpath(__file__))
 
 
 def resource(folder: str, name: str) -> Path:
@@ -15,8 +19,15 @@ def resource(folder: str, name: str) -> Path:
     >>> resource("schemas", "machine.schema.json").name
     'machine.schema.json'
     """
-    for base in (_HERE, _HERE.parent):
-        path = base / folder / name
-        if path.is_file():
+    from pathlib import Path  # slow to import, and few commands need it
+
+    return Path(path_of_resource(folder, name))
+
+
+def path_of_resource(folder: str, name: str) -> str:
+    """The same as a string."""
+    for base in (_HERE, os.path.dirname(_HERE)):
+        path = os.path.join(base, folder, name)
+        if os.path.isfile(path):
             return path
     raise MdtoolError(f"{folder}/{name} is missing from this installation of mdtool", remedy="install mdtool again")

@@ -20,7 +20,6 @@ import stat
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from enum import Enum
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mdtool.errors import InputError, QemuError, Warned
@@ -87,7 +86,7 @@ class Access:
             return self.qemu
         from mdtool.qemu.root import program
 
-        return program(self.qemu or Path(name).name, self.root)
+        return program(self.qemu or os.path.basename(name), self.root)
 
 
 DEFAULT = Access()
@@ -181,7 +180,7 @@ def data_from_source(source: str, access: Access = DEFAULT) -> bytes:
 def _from_git(revision: str) -> bytes:
     """``REV:PATH`` as git has it; raises InputError with git's own words."""
     commit, _, path = revision.partition(":")
-    named = revision if path.startswith("./") or not Path(path).exists() else f"{commit}:./{path}"
+    named = revision if path.startswith("./") or not os.path.exists(path) else f"{commit}:./{path}"
     import subprocess  # slow to import, and most sources are files
 
     try:

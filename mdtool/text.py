@@ -54,7 +54,7 @@ def printable(text: str) -> str:
     >>> print(printable("web\x1b[2J01"))
     web\x1b[2J01
     """
-    return text if text.isascii() and text.isprintable() else _OBEYED.sub(_spelled, text)
+    return text if text.isascii() and text.replace("\n", "").isprintable() else _OBEYED.sub(_spelled, text)
 
 
 def printable_json(text: str) -> str:

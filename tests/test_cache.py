@@ -17,7 +17,7 @@ OPTION = "size=1G,slots=2"
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    return cache.cache_folder()
+    return Path(cache.cached())
 
 
 def parsed() -> object:

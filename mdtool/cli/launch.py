@@ -86,8 +86,8 @@ def settings_of(args: argparse.Namespace, **more: Any) -> Settings:
     return Settings(
         paused=args.paused,
         qmp=args.qmp,
-        pidfile=args.pidfile,
-        log=args.log,
+        pidfile=Path(args.pidfile) if args.pidfile else None,
+        log=Path(args.log) if args.log else None,
         incoming=args.incoming,
         timeout=args.timeout,
         sandbox=not args.no_sandbox,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import Any, Protocol
 
 from mdtool.cli.output import FORMATS
@@ -31,8 +30,8 @@ _COMMON: dict[str, dict[str, Any]] = {
     },
     "--rebase-machine": {"metavar": "TYPE", "help": "change the machine type, and show what the guest sees otherwise"},
     "--qmp": {"metavar": "PATH", "help": "a monitor socket of your own"},
-    "--pidfile": {"metavar": "FILE", "type": Path, "help": "write QEMU's process id here, until the guest ends"},
-    "--log": {"metavar": "FILE", "type": Path, "help": "append what QEMU prints to this file"},
+    "--pidfile": {"metavar": "FILE", "help": "write QEMU's process id here, until the guest ends"},
+    "--log": {"metavar": "FILE", "help": "append what QEMU prints to this file"},
     "--daemonize": {**_FLAG, "help": "return once the guest runs"},
     "--paused": {**_FLAG, "help": "leave the guest paused after the comparison"},
 }

@@ -5,11 +5,11 @@ Each raises ValueError with what it would have taken.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 
 from mdtool.errors import choices
 from mdtool.machine.tree import Value
+from mdtool.text import pattern
 
 Convert = Callable[[str], Value]
 
@@ -18,9 +18,12 @@ def text(value: str) -> Value:
     return value
 
 
+_NUMBER = pattern(r"-?[0-9]{1,20}|0[xX][0-9a-fA-F]{1,16}")
+
+
 def number(value: str) -> Value:
     """Decimal or ``0x`` hexadecimal."""
-    if not re.fullmatch(r"-?[0-9]{1,20}|0[xX][0-9a-fA-F]{1,16}", value):
+    if not _NUMBER.fullmatch(value):
         raise ValueError("a number")
     return int(value, 16 if value[:2].lower() == "0x" else 10)
 

@@ -8,9 +8,9 @@ What no element says, and libvirt adds all the same, is not here (see ``guest.de
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mdtool.errors import InputError, Report
 from mdtool.files import bytes_from_file
@@ -29,6 +29,9 @@ from mdtool.machine.machines import PREFERRED
 from mdtool.machine.values import decimal, uuid_from_text
 from mdtool.records import replace
 from mdtool.text import quoted
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 MAX_DEVICES = 10_000
 
@@ -71,7 +74,7 @@ def guest_from_element(domain: Element, file: str) -> Guest:
 
 def _name(domain: Element, file: str) -> str:
     """What the guest is called, by libvirt's rules: no slash and no line break, for it becomes the name of files."""
-    name = domain.get("name") or Path(file).stem
+    name = domain.get("name") or os.path.splitext(os.path.basename(file))[0]
     if "/" in name or "\n" in name or name in (".", ".."):
         what = f"{quoted(name)} is not a valid guest name"
         raise InputError(what, at=domain.at("name"), expected="a name without / and line breaks", rule="guest-name")

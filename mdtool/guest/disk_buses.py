@@ -95,6 +95,7 @@ LAYOUTS: Mapping[str, Layout] = {bus: row.layout for bus, row in DISK_BUSES.item
 _MEANT = {row.target: name for name, row in reversed(list(DISK_BUSES.items()))}
 
 
+@lru_cache(4096)
 def bus_meant_by(target: str) -> str:
     """The bus of a disk whose XML names none, by its target; "" where that says none.
 

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
-from mdtool.cache import cache_folder, keep
+from mdtool.cache import cached, keep
 from mdtool.errors import ConflictError, InputError, QemuError, choices
 from mdtool.files import on_path
 from mdtool.guest.model import Guest
@@ -135,10 +135,10 @@ def machines_of(path: str) -> Binary:
     except OSError as error:
         raise QemuError(f"cannot run {path}: {error.strerror}", remedy=_REMEDY) from None
     name = os.path.realpath(path).replace("/", "_")[-120:]
-    kept = cache_folder() / f"machines{name}-{stat.st_size:x}-{stat.st_mtime_ns:x}.json"
+    kept = cached(f"machines{name}-{stat.st_size:x}-{stat.st_mtime_ns:x}.json")
     try:
-        answer = json.loads(kept.read_bytes())
-        return _binary(path, answer)
+        with open(kept, "rb") as stream:
+            return _binary(path, json.load(stream))
     except (OSError, ValueError, LookupError, TypeError):
         answer = _asked(path)
     binary = _binary(path, answer)

@@ -16,7 +16,7 @@ from typing import Any
 from mdtool.errors import Report, choices
 from mdtool.guest.xml import Element
 from mdtool.machine.values import integer
-from mdtool.resources import resource
+from mdtool.resources import path_of_resource
 from mdtool.text import quoted
 
 ANY, TEXT, NUMBER = "*", ".", "#"
@@ -27,7 +27,8 @@ NESTED = frozenset({"mirror", "backingStore", "dataStore"})
 
 @cache
 def _known() -> Mapping[str, Any]:
-    return json.loads(resource("schemas", "guest-xml.json").read_text())  # type: ignore[no-any-return]
+    with open(path_of_resource("schemas", "guest-xml.json"), "rb") as stream:
+        return json.load(stream)  # type: ignore[no-any-return]
 
 
 def values_at(path: Sequence[str], attribute: str) -> list[str]:

@@ -7,7 +7,6 @@ wrong for those).  Entities and DTDs are refused: a guest XML needs none, and bo
 from __future__ import annotations
 
 import codecs
-import re
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from xml.parsers import expat
@@ -17,8 +16,6 @@ from mdtool.limits import MAX_ELEMENTS_DEEP, MAX_VALUES
 from mdtool.records import dataclass, field
 from mdtool.text import one_line, pattern, quoted
 
-#: a start tag that is an end tag, too: expat does not tell it from a pair
-_EMPTY = pattern(rb"<[^\s/>]+(?:\s+[^\s=/>]+\s*=\s*(?:\"[^\"]*\"|'[^']*'))*\s*/>")
 _DECLARED = pattern(r"""(<\?xml[^>]*?encoding\s*=\s*["'])([A-Za-z][\w.:-]*)(["'])""")
 #: by Python's names: character sets that libvirt reads, too, and in which ASCII is ASCII (not so in UTF-7)
 _CHARSETS = pattern(
@@ -36,6 +33,7 @@ class Element:
     children: list[Element] = field(default_factory=list)
     text: str = ""
     span: tuple[int, int] = (0, 0)  # byte offsets of '<' and of what follows the end tag, for --write-xml
+    _firsts: dict[str, Element] = field(default_factory=dict, init=False, repr=False, compare=False)  # by path
 
     def __iter__(self) -> Iterator[Element]:
         return iter(self.children)
@@ -51,12 +49,17 @@ class Element:
                     yield child
 
     def first(self, path: str) -> Element | None:
-        if "/" in path:
-            return next(self.all(path), None)
+        """The first of ``all(path)``; None where there is none."""
+        if not self._firsts:
+            self._fill(self._firsts, "")
+        return self._firsts.get(path)
+
+    def _fill(self, firsts: dict[str, Element], prefix: str) -> None:
         for child in self.children:
-            if child.tag == path:
-                return child
-        return None
+            path = prefix + child.tag
+            firsts.setdefault(path, child)
+            if child.children:
+                child._fill(firsts, f"{path}/")
 
     def get(self, path: str) -> str | None:
         """The text of an attribute or an element: ``'@type'``, ``'source/@file'``, ``'serial'``; None where absent."""
@@ -89,7 +92,8 @@ def utf8_from_xml(data: bytes, file: str) -> bytes:
         little = data.startswith((b"\xff\xfe", b"<\0"))
         charset = "utf-16-le" if little else "utf-16-be"
     else:
-        declared = _DECLARED.match(data[:200].decode("latin-1").removeprefix("\xef\xbb\xbf"))
+        head = data[:200].decode("latin-1").removeprefix("\xef\xbb\xbf")
+        declared = _DECLARED.match(head) if head.startswith("<?xml") else None
         try:
             charset = codecs.lookup(declared[2]).name if declared else "utf-8"
         except (LookupError, ValueError):
@@ -127,18 +131,17 @@ def element_from_bytes(data: bytes, file: str, tag: str = "domain") -> Element:
             raise InputError(f"elements nest deeper than {MAX_ELEMENTS_DEEP}", at=here(), rule="xml-depth")
         if count > MAX_VALUES:
             raise InputError(f"more than {MAX_VALUES:,} elements and attributes", at=here(), rule="limit-values")
-        empty = _EMPTY.match(data, parser.CurrentByteIndex)
-        span = (parser.CurrentByteIndex, empty.end() if empty else 0)
-        element = Element(_qualified(tag), {_qualified(k): v for k, v in attributes.items()}, here(), span=span)
+        named = {_qualified(name): value for name, value in attributes.items()}
+        element = Element(_qualified(tag), named, here(), span=(parser.CurrentByteIndex, 0))
         (stack[-1].children if stack else root).append(element)
         stack.append(element)
         texts.append([])
 
     def finish(_tag: str) -> None:
-        element = stack.pop()
-        element.text = "".join(texts.pop()).strip()
-        if not element.span[1]:
-            element.span = (element.span[0], data.index(b">", parser.CurrentByteIndex) + 1)
+        element, inside, end = stack.pop(), texts.pop(), parser.CurrentByteIndex
+        element.text = "".join(inside).strip()
+        empty = data[end - 2 : end] == b"/>" and not inside and not element.children  # one tag, which ends here
+        element.span = (element.span[0], end if empty else data.index(b">", end) + 1)
 
     def text(chunk: str) -> None:
         if texts:
@@ -178,4 +181,4 @@ def _syntax_error(error: expat.ExpatError, data: bytes | None, file: str) -> Inp
 
 def _qualified(name: str) -> str:
     """expat gives ``uri}name``; ElementTree's spelling is ``{uri}name``."""
-    return "{" + name if re.match(r"[^}]+}", name) else name
+    return "{" + name if name.find("}") > 0 else name

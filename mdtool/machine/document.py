@@ -10,8 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mdtool.errors import InputError, Position, Warn
 from mdtool.files import text_from_file
@@ -22,6 +21,9 @@ from mdtool.machine.tree import Node, Tree
 from mdtool.machine.writer import BAGS, DRIVER_PINS, MACHINE_PINS, PINS_FORMAT, SOURCE
 from mdtool.records import dataclass, replace
 from mdtool.text import pattern, quoted
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 #: what JSON can say in the pins, and no device can have: numbers without end, half characters, NUL
 _NOT_PINS = pattern(

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import os
 from typing import Any
 
 from mdtool.cache import known, remember
 from mdtool.errors import Position
 from mdtool.machine.tree import Bus, Node, Retired, Tree
 
-_KIND, _CODE = "descriptions", str(Path(__file__).parent)
+_KIND, _CODE = "descriptions", os.path.dirname(__file__)
 _SECTIONS = [name for name in Tree.__annotations__ if name not in ("buses", "devices", "retired")]
 _BAGS = [name for name in Node.__annotations__ if name not in ("buses", "position", "empty")]
 

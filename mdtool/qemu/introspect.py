@@ -17,7 +17,7 @@ from contextlib import suppress
 from functools import cached_property, lru_cache
 from typing import Any
 
-from mdtool.cache import cache_folder, keep
+from mdtool.cache import cached, keep
 from mdtool.errors import QemuError
 from mdtool.files import on_path
 from mdtool.machine.facts import Property
@@ -72,9 +72,10 @@ def knowledge(binary: str) -> Knowledge:
         raise QemuError(f"cannot run {binary}: no such program", remedy="name a QEMU binary: --qemu qemu-system-x86_64")
     stat = os.stat(path)
     key = f"{FORMAT}\0{os.path.realpath(path)}\0{stat.st_size}\0{stat.st_mtime_ns}"
-    kept = cache_folder() / f"drivers-{hashlib.sha256(key.encode()).hexdigest()[:16]}.json"
+    kept = cached(f"drivers-{hashlib.sha256(key.encode()).hexdigest()[:16]}.json")
     try:
-        return _knowledge(path, json.loads(kept.read_bytes()))
+        with open(kept, "rb") as stream:
+            return _knowledge(path, json.load(stream))
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
         answer = asked(path)
     keep(kept, json.dumps(answer))

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from mdtool.cache import cache_folder, keep
+from mdtool.cache import cached, keep
 from mdtool.errors import QemuError
 
 #: where distributions keep what QEMU loads: firmware, option ROMs, keymaps
@@ -59,7 +59,7 @@ def module_folder(folder: Path, libraries: Sequence[Path], host: Path = Path("/"
     if not lacking:
         return str(own)
     key = hashlib.sha256("\0".join([str(own), *sorted(modules), "", *sorted(lacking)]).encode()).hexdigest()[:16]
-    links = cache_folder() / "roots" / f"modules-{key}"
+    links = Path(cached("roots", f"modules-{key}"))
     try:
         links.mkdir(mode=0o700, parents=True, exist_ok=True)
         for name in {*modules, *lacking}.difference(os.listdir(links)):
@@ -80,10 +80,10 @@ def program(name: str, root: str | Path) -> str:
     held = binary_in(Path(root).resolve(), name).stat()
     modules = environment["QEMU_MODULE_DIR"]
     key = hashlib.sha256(f"{command}\0{modules}\0{held.st_size}\0{held.st_mtime_ns}".encode()).hexdigest()[:16]
-    path = cache_folder() / "roots" / key / Path(name).name
+    path = Path(cached("roots", key, os.path.basename(name)))
     if not os.access(path, os.X_OK):
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        keep(path, f'#!/bin/sh\nQEMU_MODULE_DIR={shlex.quote(modules)} exec {shlex.join(command)} "$@"\n')
+        keep(str(path), f'#!/bin/sh\nQEMU_MODULE_DIR={shlex.quote(modules)} exec {shlex.join(command)} "$@"\n')
         path.chmod(0o700)
     return str(path)
 

@@ -17,7 +17,6 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 from mdtool.errors import InputError, Report, choices
@@ -30,7 +29,7 @@ from mdtool.text import quoted
 
 Section = dict[str, Any]
 
-DESCRIPTORS = (Path("/etc/qemu/firmware"), Path("/usr/share/qemu/firmware"))
+DESCRIPTORS = ("/etc/qemu/firmware", "/usr/share/qemu/firmware")
 
 #: entries of <sysinfo> -> SMBIOS structures
 _BLOCKS = {"bios": "type0", "system": "type1", "baseBoard": "type2", "chassis": "type3"}
@@ -252,7 +251,8 @@ def _described(guest: Guest, secure: bool) -> Loader | None:
     machine, wishes = machine_of(guest).name, _features(guest.domain)
     for path in _descriptor_files():
         try:
-            row = json.loads(path.read_bytes())
+            with open(path, "rb") as stream:
+                row = json.load(stream)
             mapping = row["mapping"]
             if mapping["device"] != "flash" or "uefi" not in row["interface-types"]:
                 continue
@@ -276,10 +276,10 @@ def _described(guest: Guest, secure: bool) -> Loader | None:
     return None
 
 
-def _descriptor_files() -> list[Path]:
-    named: dict[str, Path] = {}
-    for folder in reversed(DESCRIPTORS):
-        named.update({path.name: path for path in folder.glob("*.json")} if folder.is_dir() else {})
+def _descriptor_files() -> list[str]:
+    named: dict[str, str] = {}
+    for folder in filter(os.path.isdir, reversed(DESCRIPTORS)):
+        named |= {name: os.path.join(folder, name) for name in os.listdir(folder) if name.endswith(".json")}
     return [named[name] for name in sorted(named)]
 
 
@@ -289,6 +289,8 @@ def _own_vars(guest: Guest) -> str:
 
 def _null_flash(guest: Guest, bank: str, part: str, path: str) -> Section:
     """Empty flash of the right size: the guest sees its size, and a rehearsal runs no firmware."""
+    from pathlib import Path  # slow to import: a command that starts nothing needs none
+
     from mdtool.commandline.placeholder.flash import flash_size
     from mdtool.commandline.placeholder.hostside import HostSide
 
@@ -382,7 +384,7 @@ _HOST_TABLES = {
         "asset": "board_asset_tag",
     },
 }
-HOST_TABLES = Path("/sys/class/dmi/id")
+HOST_TABLES = "/sys/class/dmi/id"
 
 
 def host_smbios() -> Section:
@@ -390,9 +392,8 @@ def host_smbios() -> Section:
     found: Section = {}
     for block, keys in _HOST_TABLES.items():
         for key, file in keys.items():
-            with suppress(OSError):
-                text = (HOST_TABLES / file).read_text().strip()
-                if text:
+            with suppress(OSError), open(os.path.join(HOST_TABLES, file)) as stream:
+                if text := stream.read().strip():
                     found.setdefault(block, {})[key] = text
     return found
 

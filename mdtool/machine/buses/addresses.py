@@ -56,12 +56,12 @@ def key_names(type_: str) -> tuple[str, ...]:
     >>> key_names("virtio-serial")
     ('controller', 'bus', 'port')
     """
-    return tuple(name for name, number in _KEYED.get(type_, {}).items() if number.key)
+    return _KEYS.get(type_, ())
 
 
 #: mdtool's own types beside libvirt's: the zpci device of s390x, and a place in QEMU's words (see ``guest.model.Address``)
-_KEYED: Mapping[str, Mapping[str, Number]] = {
-    **ADDRESSES,
-    "zpci": {"uid": Number()},
-    "qemu": {"on": Number(text=True), "at": Number(text=True)},
+_KEYS: Mapping[str, tuple[str, ...]] = {
+    **{type_: tuple(name for name, number in row.items() if number.key) for type_, row in ADDRESSES.items()},
+    "zpci": ("uid",),
+    "qemu": ("on", "at"),
 }
