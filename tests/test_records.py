@@ -31,6 +31,22 @@ class Open:
         self.sum = self.first + self.second
 
 
+@records.dataclass(slots=True)
+class Counted:
+    number: int
+    seen: list = records.field(default_factory=list, init=False)
+
+
+class Named(records.NamedTuple):
+    """Said."""
+
+    name: str
+    at: int = 0
+
+    def twice(self) -> str:
+        return self.name * 2
+
+
 def test_a_record_is_made_compared_and_shown_as_a_dataclass_is():
     one = Frozen("a", place="b")
     assert one == Frozen("a") and hash(one) == hash(Frozen("a")) and one != Frozen("b") and one != ("a", [], "b")
@@ -57,6 +73,19 @@ def test_a_record_is_copied_and_pickled():
     for other in (copy.deepcopy(one), pickle.loads(pickle.dumps(one)), records.replace(one)):
         assert other == one and other.place == "b"
     assert records.replace(one, name="c") == dataclasses.replace(one, name="c") == Frozen("c", [1])
+
+
+def test_a_field_that_is_not_given_is_made_for_each_record():
+    assert (one := Counted(1)).seen == [] and one.seen is not Counted(1).seen
+
+
+def test_a_named_tuple_is_as_the_standard_librarys():
+    one = Named("a")
+    assert one == ("a", 0) and one.twice() == "aa" and Named.__doc__ == "Said." and repr(one) == "Named(name='a', at=0)"
+    assert pickle.loads(pickle.dumps(one)) == one == copy.copy(one) and one._replace(at=1).at == 1
+    assert isinstance(one, tuple) and Named._fields == ("name", "at") and Named.__module__ == __name__
+    with pytest.raises(TypeError):
+        Named()
 
 
 def test_the_standard_library_takes_a_record_for_a_dataclass():

@@ -88,11 +88,11 @@ def facts_arguments(parser: argparse.ArgumentParser) -> None:
 
 def facts_binary(args: argparse.Namespace, arch: str) -> str | None:
     """The binary that these options name for an architecture; None where they name none."""
+    if args.qemu is None and args.qemu_root is None:
+        return None
     from mdtool.qemu.introspect import binary_of
     from mdtool.qemu.root import program
 
-    if args.qemu is None and args.qemu_root is None:
-        return None
     name = binary_of(arch) if args.qemu in (None, "auto") else args.qemu
     return name if args.qemu_root is None else program(name, args.qemu_root)
 

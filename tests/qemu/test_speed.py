@@ -59,7 +59,7 @@ def loaded(place: Path, *words: str) -> set[str]:
 )
 def test_a_command_loads_what_it_needs(place: Path, words: tuple[str, ...]) -> None:
     modules = loaded(place, *words)
-    assert modules & SLOW == set()
+    assert modules & (SLOW if words[0] in ("check", "launch") else SLOW | {"pathlib"}) == set()
     assert Counter(name.partition(".")[0] for name in modules)["mdtool"] <= LIMITS[words[0]]
 
 
