@@ -2,7 +2,8 @@
 
 The library compiles six methods a class and imports ``inspect``: half a millisecond for each of the sixty classes that a
 reconcile needs; its ``NamedTuple`` compiles the type of each field.  Here a class compiles its ``__init__`` when its first
-object is made, and shares the other methods.  A type checker, and a caller of ``dataclasses.fields``, sees the library's own.
+object is made, and shares the other methods.  A type checker, and a caller of ``dataclasses.fields``, sees the library's
+own.
 
 Given are ``frozen``, ``slots``, ``order``, defaults, ``default_factory``, ``compare``, ``repr`` and ``__post_init__``;
 fields are not inherited.

@@ -6,8 +6,6 @@ proposal.define(say)                      libvirt's definition of the guest, the
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from mdtool.apply.define import check, define, differences, not_running, undefined
 from mdtool.apply.live import UNPLUG_SECONDS, Outcome, check_before
 from mdtool.apply.live_libvirt import Pending, carried_out, pending_of
@@ -21,7 +19,7 @@ from mdtool.qemu.dump import dump
 from mdtool.qemu.session import Session, session_from_source
 from mdtool.qemu.virsh import RUNS, Virsh
 from mdtool.reconcile.plan import Action, Plan, Step
-from mdtool.records import dataclass
+from mdtool.records import NamedTuple, dataclass
 
 
 @dataclass(frozen=True)

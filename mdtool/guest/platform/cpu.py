@@ -13,7 +13,7 @@ The section, quiet where a key is absent:
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from mdtool.errors import InputError, Report, choices
 from mdtool.guest.choices import removed_features
@@ -22,6 +22,7 @@ from mdtool.guest.model import Guest
 from mdtool.guest.platform.units import names, number, spelled, switch
 from mdtool.guest.xml import Element
 from mdtool.machine.drivers import cpu_model_name
+from mdtool.records import NamedTuple
 
 Section = dict[str, Any]
 
