@@ -90,21 +90,28 @@ def value_of(text: Any) -> Any:
 
 # --- the machine ---------------------------------------------------------------------------------------------------
 
-_TOLD = ("smp.", "memory.", "boot.", "sgx-epc.", "smp-cache.")
+_TOLD = ("smp.", "memory.", "boot.", "sgx-epc.")
 #: a machine's defaults
 _UNCHOSEN = {"acpi": ("on", "auto"), "smm": ("auto",), "vmport": ("auto",), "hpet": ("on",), "graphics": ("on",),
              "gic-version": ("max",)}  # fmt: skip
 _ALSO_CALLED = {"kernel-irqchip": "kernel_irqchip"}
 
 
-def _machine(option: Option, _: Hashed) -> Section:
-    found = {}
+#: what the machine takes in the place of an option
+_AS_OPTIONS = {"firmware": "bios", "kernel": "kernel", "append": "append", "dtb": "dtb"}
+
+
+def _machine(option: Option, hashed: Hashed) -> Section:
+    found: Section = {}
+    sections: Section = {}
     for name, text in option.bag.items():
         name = _ALSO_CALLED.get(name, name)
-        if name not in NOT_THE_GUESTS and not name.startswith(_TOLD) and text not in _UNCHOSEN.get(name, ()):
+        if other := _AS_OPTIONS.get(name):
+            sections = joined(sections, _ROWS[other](Option(other, text), hashed))
+        elif name not in NOT_THE_GUESTS and not name.startswith(_TOLD) and text not in _UNCHOSEN.get(name, ()):
             switch = isinstance(text, str) and text in _ON | _OFF and name not in ON_OFF_AUTO
             found[name] = text in _ON if switch else text
-    return {"machine": {"properties": dict(sorted(found.items()))}} if found else {}
+    return sections | ({"machine": {"properties": dict(sorted(found.items()))}} if found else {})
 
 
 def _global(option: Option, _: Hashed) -> Section:

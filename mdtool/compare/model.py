@@ -209,7 +209,7 @@ def _listed(names: Sequence[str]) -> str:
 
 _OF_THE_CPU = ("feature-words.", "features.", "identity.")
 #: a disk's geometry, which QEMU derives from its size by default
-_GEOMETRY = frozenset({"cyls", "heads", "secs", "bios-chs-trans"})
+_GEOMETRY = frozenset({"cyls", "heads", "secs", "bios-chs-trans", "max_io_size"})
 
 
 def cpu_flags(differences: Iterable[Difference]) -> list[Difference]:

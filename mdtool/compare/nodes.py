@@ -176,10 +176,9 @@ def _unknown(name: str, value: Value, want: Place, have: Place, pair: MachinePai
             return None
         return f"QEMU {_version(pair.description)}, which was dumped, does not show it"
     is_hid = want.node.driver.startswith("usb-") and want.node.driver != "usb-storage"  # QEMU gives some a number
-    by_xml = not is_hid and knowledge.XML in knowledge.sources_of(pair.description) and want.node.origin is not None
-    if name in STRINGS and by_xml and not want.node.pins and name in have.node.properties:
-        return None
-    return ""
+    by_xml = knowledge.XML in knowledge.sources_of(pair.description) and want.node.origin is not None
+    is_known = (by_xml or MONITOR in pair.description.source) and want.node.origin != BUILTIN and not is_hid
+    return None if name in STRINGS and is_known and not want.node.pins and name in have.node.properties else ""
 
 
 def _version(tree: Tree) -> str:

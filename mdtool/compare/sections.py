@@ -137,10 +137,18 @@ def _one(pair: MachinePair, section: str, name: str, value: Any, *, described: b
         yield Difference(section, name, want, have, severity)
 
 
+#: features of x86 CPUs that are in model-specific registers or in other words of CPUID than QEMU shows; besides them
+#: those of VMX, Hyper-V, switches of compatibility, and all that say which attack a CPU is no victim of
+_IN_NO_WORD = frozenset({
+    "kvm", "vmware-cpuid-freq", "pmu", "rsba", "rrsba", "ibrs-all", "skip-l1dfl-vmentry", "tsx-ctrl", "fb-clear",
+    "split-lock-detect", "lbr-fmt",
+})  # fmt: skip
+
+
 def _is_hidden(path: str) -> bool:
     """Whether QEMU shows a feature of an x86 CPU nowhere among what the CPU offers."""
     name = path.removeprefix("cpu.features.")
-    return name.startswith("hv-") or name in ("kvm", "vmware-cpuid-freq")
+    return name.startswith(("hv-", "vmx-", "x-")) or name.endswith("-no") or name in _IN_NO_WORD
 
 
 def _is_met(tree: Tree, name: str, value: Value) -> bool:

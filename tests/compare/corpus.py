@@ -56,12 +56,14 @@ Q35 = Machine(
     " -device ide-hd,id=ide,drive=e,bus=ide.0,serial=IDE,model=MOD"
     " -device virtio-serial-pci,id=vs,bus=pcie.0,addr=8 -chardev null,id=ch"
     " -device virtserialport,id=port,bus=vs.0,chardev=ch,name=org.example.a,nr=1 -chardev null,id=se"
+    " -chardev null,id=co -device virtconsole,id=con,bus=vs.0,chardev=co"
     " -device isa-serial,id=ser,chardev=se -device vmgenid,id=gen,guid=11111111-2222-3333-4444-555555555555"
     " -device VGA,id=vga,bus=pcie.0,addr=1,vgamem_mb=16 -device virtio-rng-pci,id=rng,bus=p2"
     " -object memory-backend-ram,id=m2,size=64M -device virtio-mem-pci,id=vm0,memdev=m2,bus=pcie.0,addr=0xc,block-size=2M"
     " -device nvme-subsys,id=subsystem",
     rows("""
     -machine pc-q35-7.2 => -machine pc-q35-7.1 : machine
+    -machine pc-q35-7.2 => -machine pc-q35-7.2,firmware=bios-256k.bin : firmware
     id=subsystem => id=other : subsystem
     id=subsystem => id=subsystem,nqn=other : subsystem
     id=subsystem => id=subsystem,nqn=subsystem : host : it is called so anyhow
@@ -94,6 +96,10 @@ Q35 = Machine(
     -cpu Nehalem => -cpu Nehalem,l3-cache=off : Nehalem-x86_64-cpu@0:0:0
     -cpu Nehalem => -cpu Nehalem,cpuid-0xb=off : Nehalem-x86_64-cpu@0:0:0
     -cpu Nehalem => -cpu Nehalem,-sse4.2 : Nehalem-x86_64-cpu@0:0:0
+    -cpu Nehalem => -cpu Nehalem,pmu=on : cpu
+    -cpu Nehalem => -cpu Nehalem,vmx-ept=off : cpu
+    -cpu Nehalem => -cpu Nehalem,mds-no=on : cpu
+    -cpu Nehalem => -cpu Nehalem,lbr-fmt=0 : cpu
     -smp 2,sockets=2,cores=1,threads=1 => -smp 2,sockets=1,cores=2,threads=1 : cpu
     -smp 2,sockets=2,cores=1,threads=1 => -smp 2,sockets=2,cores=2,threads=1,maxcpus=4 : cpu
     -m 256M,slots=4,maxmem=1G => -m 256M,slots=6,maxmem=1G : memory
@@ -175,6 +181,7 @@ Q35 = Machine(
     lun=1 => lun=1,physical_block_size=4096 : d
     lun=1 => lun=1,discard_granularity=8192 : d
     lun=1 => lun=1,scsi_version=6 : d
+    lun=1 => lun=1,max_io_size=4096 : d
     serial=BBB => serial=B : vd
     serial=BBB, => : vd
     logical_block_size=512 => logical_block_size=4096,physical_block_size=4096 : vd
@@ -211,6 +218,7 @@ Q35 = Machine(
     name=org.example.a => name=org.example.b : port
     name=org.example.a,nr=1 => name=org.example.a,nr=2 : port
     ,name=org.example.a => : port
+    virtconsole,id=con => virtconsole,id=con,name=org.example.c : con
     id=vs,bus=pcie.0,addr=8 => id=vs,bus=pcie.0,addr=8,max_ports=3 : vs
     id=ser,chardev=se => id=ser,chardev=se,index=1 : ser
     guid=11111111-2222-3333-4444-555555555555 => guid=11111111-2222-3333-4444-555555555556 : gen

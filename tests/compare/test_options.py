@@ -83,7 +83,7 @@ UNSEEN = {
     "what is behind a device: the host's": "blockdev snapshot iscsi netdev chardev audiodev fsdev tpmdev mem-path"
     " mem-prealloc add-fd display vnc spice sdl full-screen curses k rotate portrait alt-grab ctrl-grab",
     "what a guest finds there as on a disk": "initrd shim",
-    "a name: reported, and no guest's fault": "name",
+    "a name, which guests of s390x and pseries can read: reported": "name",
     "where the host's package of firmware is": "L",
     "how the host runs it; what it makes of the CPU is compared": "accel enable-kvm no-kvm overcommit tb-size xen-domid"
     " xen-attach xen-domid-restrict action no-reboot no-shutdown watchdog-action realtime async-teardown",
