@@ -26,6 +26,7 @@ words = st.sampled_from(
 texts = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=12)  # no device can have NUL
 values = st.one_of(words, st.integers(-(2**63), 2**64), st.booleans(), st.none(), texts)
 bags = st.dictionaries(st.sampled_from(["mac", "rombar", "serial", "x-a", "chassis"]), values, max_size=4)
+sizes = st.one_of(st.integers(0, 2**45), st.sampled_from([512 << 20, 16 << 30, 3 << 40, 1536 << 10, 1025]))
 slots = st.integers(0, 31).map(lambda slot: f"{slot:02x}.0")
 
 
@@ -51,11 +52,16 @@ def nodes(draw: st.DrawFn, depth: int = 1) -> list[Node]:
 
 @st.composite
 def trees(draw: st.DrawFn) -> Tree:
+    others = {"ide.0": Bus("ide.0", "IDE"), "main-system-bus": Bus("main-system-bus", "System", (Node("fw_cfg_io"),))}
     tree = Tree(
+        memory=draw(st.fixed_dictionaries({}, optional={"size": sizes, "slots": st.just(4), "max": sizes})),
         guest={"name": "g"},
         machine={"type": "pc-q35-7.2", "properties": draw(bags)},
         cpu={"model": draw(words), "features": draw(bags)},
-        buses=(Bus("pcie.0", "PCIE", tuple(draw(nodes())), host="q35-pcihost"),),
+        buses=(
+            Bus("pcie.0", "PCIE", tuple(draw(nodes())), host="q35-pcihost"),
+            *(others[name] for name in sorted(draw(st.sets(st.sampled_from(sorted(others)))))),
+        ),
         retired=tuple(Retired("disk/vda", "pcie.0", slot) for slot in draw(st.lists(slots, unique=True, max_size=2))),
     )
     names = [place.node.id for place in tree.places if place.node.id]

@@ -8,7 +8,7 @@ modified are touched.  The pins document belongs to the machine and is rewritten
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from mdtool.machine import writer, yaml
@@ -44,9 +44,14 @@ def rewritten(old: Document, tree: Tree) -> str:
         editor.tree(old.root, old.tree, new)
         text = editor.result()
     is_stale = old.stray or any(place.node.pci and not pci_facts(place.node) for place in old.tree.places)
-    if is_stale or writer.pins_from_tree(new) != writer.pins_from_tree(old.tree):
+    if is_stale or _pinned(new) != _pinned(old.tree):
         return text + writer.pins_text(new)
     return text + old.text[old.end :]
+
+
+def _pinned(tree: Tree) -> tuple[Any, Any]:
+    """What the pins document says: the pins, and of which driver each device is."""
+    return writer.pins_from_tree(tree), {name: place.node.driver for name, place in tree.by_name.items() if place.node.pins}
 
 
 @dataclass
@@ -89,7 +94,7 @@ class _Editor:
     def mapping(self, value: Any, before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
         """Plain data: only the keys whose values changed."""
         here = _Map(self, value)
-        for key, item in after.items():
+        for key, item in _known_first(after, before):
             if key not in before:
                 here.set(key, item)
             elif isinstance(item, Mapping) and isinstance(before[key], Mapping) and item and before[key]:
@@ -108,7 +113,7 @@ class _Editor:
                 holder.set(key, {name: data_from_bus(bus) for name, bus in after.items()} or GONE)
             return
         here = _Map(self, value)
-        for name, bus in after.items():
+        for name, bus in _known_first(after, before):
             if name not in before:
                 here.set(name, data_from_bus(bus))
             elif before[name] != bus:
@@ -289,6 +294,11 @@ class _Map:
             at = self.editor.end_of_lines(entries[-1][2])
         missing_newline = "" if at == 0 or text[at - 1] == "\n" else "\n"
         self.editor.edits.append((at, at, missing_newline + "\n".join(lines) + "\n"))
+
+
+def _known_first(after: Mapping[str, Any], before: Mapping[str, Any]) -> Iterable[tuple[str, Any]]:
+    """What is new comes last: it goes behind what is added to the last of those that were there."""
+    return sorted(after.items(), key=lambda item: item[0] not in before)
 
 
 def _end(node: Any) -> int:
