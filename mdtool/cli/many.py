@@ -126,7 +126,27 @@ def _pairs(args: argparse.Namespace, names: Sequence[str]) -> list[Call]:
             xml = stem + XML[0] if suffix in DESCRIPTIONS else file
             own: dict[str, Any] = {guest: xml, description: None if _is_inside(xml, beside) else beside, more: []}
             found.setdefault(xml, Call(xml, own))
+    if len(words) == 2 and len(found) == 2:
+        _check_apart(*found)
     return [*found.values()]
+
+
+def _check_apart(first: str, second: str) -> None:
+    """Raise InputError where two files of guest XML are the same guest: the second one should be its description."""
+    from mdtool.guest.devices import guest_from_bytes
+    from mdtool.sources import data_from_source
+
+    names: list[str] = []
+    for file in (first, second):
+        with suppress(MdtoolError):  # which the command reports
+            names.append(guest_from_bytes(data_from_source(file), file).name)
+    if len(names) == 2 and names[0] == names[1]:
+        raise InputError(
+            f"{first} and {second} are guest XML of one guest, {names[0]}",
+            expected="its description in second place",
+            remedy=f"give {os.path.splitext(first)[0]}.yaml; mdtool diff {first} {second} compares the two",
+            rule="many-files",
+        )
 
 
 def _is_inside(xml: str, beside: str) -> bool:

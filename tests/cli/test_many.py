@@ -54,6 +54,17 @@ def guests(made: Path, tmp_path: Path) -> Path:
     return tmp_path
 
 
+def test_two_files_of_one_guest_are_not_two_guests(tmp_path: Path) -> None:
+    """Who gives the old XML and the new one means one guest; two guests' files are two."""
+    for name, number in (("old", 1), ("new", 1), ("other", 2)):
+        (tmp_path / f"{name}.xml").write_text(guest(number))
+    done = mdtool(tmp_path, "reconcile", "old.xml", "new.xml")
+    assert done.returncode == 2 and "guest XML of one guest, g1; expected its description" in done.stderr
+    assert not list(tmp_path.glob("*.yaml"))
+    assert mdtool(tmp_path, "reconcile", "old.xml", "other.xml").returncode == 0
+    assert sorted(path.name for path in tmp_path.glob("*.yaml")) == ["old.yaml", "other.yaml"]
+
+
 def test_a_folder_is_reconciled_and_an_error_is_one_guests(guests: Path) -> None:
     """One guest edited, one new, one broken, one description without XML: each has its own answer, in order."""
     (guests / "g1.xml").write_text(guest(1, (2, 3)))
