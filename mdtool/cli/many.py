@@ -212,7 +212,9 @@ def run(command: Callable[[argparse.Namespace], int], args: argparse.Namespace, 
             say(f"warning: stopped: {len(found) - number} guests are as they were, {found[number].name} the first of them")
             break
     progress(0, 0)
-    say(f"{len(found)} guests: {counts[0]} as they should be, {counts[1]} with differences, {counts[2]} with errors")
+    say(
+        f"{len(found)} guest{'s' * (len(found) != 1)}: {counts[0]} as they should be, {counts[1]} with differences, {counts[2]} with errors"
+    )
     return worst
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from mdtool.review.diff import Diff, NodeChange
+from mdtool.review.diff import ADDED, CHANGED, MOVED, REMOVED, RENAMED, REPLACED, Diff, NodeChange
 
 
 def markdown(diff: Diff) -> str:
@@ -30,12 +30,16 @@ def markdown(diff: Diff) -> str:
     return "\n".join(lines) + "\n"
 
 
+#: kind of change -> what its two values are
+_WHAT = {ADDED: "place", REMOVED: "place", MOVED: "place", REPLACED: "driver", RENAMED: "id", CHANGED: ""}
+
+
 def _table(changes: Iterable[NodeChange]) -> list[str]:
     rows = ["| | device | what | before | after |", "|---|---|---|---|---|"]
     for change in changes:
         device = f"`{_cell(change.node)}`" + (f" {_cell(change.driver)}" if change.driver else "")
         before, after = ("" if value is None else f"`{_cell(value)}`" for value in (change.old, change.new))
-        rows.append(f"| {change.kind} | {device} | {_cell(change.property) or change.severity} | {before} | {after} |")
+        rows.append(f"| {change.kind} | {device} | {_cell(change.property) or _WHAT[change.kind]} | {before} | {after} |")
     return rows
 
 

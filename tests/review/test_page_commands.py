@@ -1,0 +1,85 @@
+"""Whatever command a page, the README or a command's own help shows: it is one of ours, with options that it has."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import shlex
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mdtool.cli import COMMANDS, module_of, parser
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = [
+    *sorted((ROOT / "docs").glob("*.md")),
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "ARCHITECTURE.md")),
+]
+
+
+def shown(text: str) -> Iterator[str]:
+    """The command lines of a text: ``mdtool ...`` in a block, behind a prompt, between backquotes."""
+    yield from re.findall(r"^(?: {4,}|\$ )(mdtool [^\n]*)", text, re.MULTILINE)
+    yield from (found for found in re.findall(r"`([^`]+)`", text.replace("\n", " ")) if found.startswith("mdtool "))
+
+
+def words(line: str) -> list[str]:
+    """A command line without its comment, without what a shell does, and with the first of each alternative."""
+    line = re.split(r" {2,}|\s#|\s[|<>]|&&|;|\)", line)[0]
+    lexer = shlex.shlex(re.sub(r"[\[\]]", " ", line).replace("...", ""), posix=True, punctuation_chars="")
+    lexer.whitespace_split, lexer.commenters = True, ""
+    try:
+        return list(lexer)[1:]
+    except ValueError:  # a quote that ends in another line
+        return line.split()[1:]
+
+
+@lru_cache
+def options_of(command: str) -> frozenset[str]:
+    """The options of a command, its subcommands' too."""
+
+    def options(one: argparse.ArgumentParser) -> Iterator[str]:
+        help_text = one.format_help()
+        yield from re.findall(r"(?<![\w-])--?[a-z][\w-]*", help_text)
+
+    found: list[argparse.ArgumentParser] = []
+
+    class Recorder(argparse.ArgumentParser):
+        def __init__(self, *args: Any, **more: Any) -> None:
+            super().__init__(*args, **more)
+            found.append(self)
+
+    parser(command, Recorder)
+    return frozenset(name for one in found for name in options(one))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_commands_of_a_page(page: Path) -> None:
+    wrong = [line for line in shown(page.read_text()) if not _is_known(words(line))]
+    assert not wrong
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_examples_of_a_command(command: str) -> None:
+    wrong = [line for line in shown(module_of(command).EXAMPLE) if not _is_known(words(line))]
+    assert not wrong
+
+
+def _is_known(line: list[str]) -> bool:
+    if not line or line[0].isupper() or line[0].startswith("-"):
+        return True
+    if line[0] not in COMMANDS:
+        return False
+    given = [word.partition("=")[0] for word in line if re.fullmatch(r"--?[a-z][a-z-]*(=.*)?", word)]
+    return all(word in options_of(line[0]) for word in given)
+
+
+def test_another_option_is_noticed() -> None:
+    assert list(shown("    mdtool dump x --nothing  # why\n")) == ["mdtool dump x --nothing  # why"]
+    assert not _is_known(words("mdtool dump x --nothing"))
+    assert not _is_known(words("mdtool dmup x"))
+    assert _is_known(words("mdtool dump x -o y.yaml --json   and --nothing"))
