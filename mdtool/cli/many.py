@@ -212,9 +212,8 @@ def run(command: Callable[[argparse.Namespace], int], args: argparse.Namespace, 
             say(f"warning: stopped: {len(found) - number} guests are as they were, {found[number].name} the first of them")
             break
     progress(0, 0)
-    say(
-        f"{len(found)} guest{'s' * (len(found) != 1)}: {counts[0]} as they should be, {counts[1]} with differences, {counts[2]} with errors"
-    )
+    guests_in_words = "1 guest" if len(found) == 1 else f"{len(found)} guests"
+    say(f"{guests_in_words}: {counts[0]} as they should be, {counts[1]} with differences, {counts[2]} with errors")
     return worst
 
 
