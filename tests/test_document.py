@@ -106,6 +106,23 @@ def test_an_edit_says_the_new_tree(old: Tree, new: Tree) -> None:
         assert rewritten(document_from_text(edited, "x"), new) == edited
 
 
+def test_what_two_edits_add_at_one_place_each_keeps_its_own() -> None:
+    """A new bus of the machine, and a device on the last port: both come where the text ends."""
+
+    def machine(*buses: Bus, on_the_port: tuple[Node, ...] = ()) -> Tree:
+        port = Node("pcie-root-port", id="pci.1", address="01.0", buses=(Bus("pci.1", "PCIE", on_the_port),))
+        return Tree(machine={"type": "q35", "arch": "x86_64"}, buses=(*buses, Bus("pcie.0", "PCIE", (port,))))
+
+    text = yaml_from_tree(machine())
+    isa = Bus("isa.0", "ISA", (Node("isa-parallel", id="parallel0"),))
+    ide = Bus(
+        "ide.0", "IDE", (Node("ide-hd", id="ide0-0-0", address="0", properties={"heads": 16, "bios-chs-trans": "lba"}),)
+    )
+    new = machine(ide, isa, on_the_port=(Node("virtio-rng-pci", id="rng0", address="00.0"),))
+    edited = rewritten(document_from_text(text, "x"), new)
+    assert canonical(document_from_text(edited, "x").tree) == canonical(new)
+
+
 @given(trees(), st.data())
 @settings(max_examples=100, deadline=None)
 def test_an_edit_of_one_node_leaves_all_other_lines(old: Tree, data: st.DataObject) -> None:

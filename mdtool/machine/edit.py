@@ -64,10 +64,13 @@ class _Editor:
         return self.old.text
 
     def result(self) -> str:
-        """The tree document with the edits applied, from the end, so that offsets stay right."""
+        """The tree document with the edits applied, from the end, so that offsets stay right.
+
+        Of what is added at one place the deepest comes first: it is a part of what stands above.
+        """
         text = self.text[: self.old.end]
-        order = sorted(range(len(self.edits)), key=lambda i: (*self.edits[i][:2], i), reverse=True)
-        for start, end, new in (self.edits[i] for i in order):
+        order = sorted(enumerate(self.edits), key=lambda row: (*row[1][:2], -_depth(row[1][2]), row[0]), reverse=True)
+        for _, (start, end, new) in order:
             text = text[:start] + new + text[end:]
         return text
 
@@ -309,6 +312,12 @@ def _end(node: Any) -> int:
         return int(node.end_mark.index)
     last = node.value[-1]
     return _end(last[1] if yaml.kind(node) == "mapping" else last)
+
+
+def _depth(added: str) -> int:
+    """By how many columns the first line is indented."""
+    line = added.lstrip("\n")
+    return len(line) - len(line.lstrip(" "))
 
 
 def _line_start(text: str, offset: int) -> int:
