@@ -37,6 +37,8 @@ from mdtool.reconcile.sections import merged_sections
 from mdtool.reconcile.survivors import computed_properties, is_renamed, recorded_again, same_slot, with_facts
 from mdtool.records import NamedTuple, dataclass, field, replace
 
+_PREFER = "say which one is right with --prefer xml or --prefer description"
+
 
 class Result(NamedTuple):
     """The new description, what was done to get there, and what the XML says that was deliberately left out."""
@@ -173,11 +175,8 @@ class _Reconciler:
             return replace(w, id=node.id or w.id)
         want = address_key(w.address)
         stays = survivor(w, node, have)
-        mine = (
-            ("qemu", *(match.place.address or ()))
-            if w.address is not None and w.address.type == "qemu"
-            else address_key(have)
-        )
+        of_qemu = w.address is not None and w.address.type == "qemu"
+        mine = ("qemu", *(match.place.address or ())) if of_qemu else address_key(have)
         if want is None or want == mine:
             return stays
         if _spoken(want) == node.applied.get("@address") or self.options.prefer == "description":
@@ -185,15 +184,9 @@ class _Reconciler:
         if self.options.prefer == "xml":
             return replace(w, id=node.id or w.id)
         where = f"{match.place.bus.name} {node.address}" if match.place.bus else str(node.address)
-        self.report.error(
-            ConflictError(
-                f"{w.origin}: the XML puts it at {_spoken(want)}, the description at {where}"
-                + (f" ({node.position})" if node.position else ""),
-                at=w.position,
-                remedy="say which one is right with --prefer xml or --prefer description",
-                rule="address-conflict",
-            )
-        )
+        what = f"{w.origin}: the XML puts it at {_spoken(want)}, the description at {where}"
+        what += f" ({node.position})" if node.position else ""
+        self.report.error(ConflictError(what, at=w.position, remedy=_PREFER, rule="address-conflict"))
         return w
 
     def _returned(self, w: Wanted) -> Wanted:
@@ -221,14 +214,8 @@ class _Reconciler:
         if not type_:
             return None
         if type_ == "hub":
-            return Wanted(
-                "hub",
-                place.node.driver,
-                place.node.origin or f"hub/{place.name}",
-                id=place.node.id,
-                address=self.addresses.get(place.name),
-                facts={"type": "usb"},
-            )
+            at, origin = self.addresses.get(place.name), place.node.origin or f"hub/{place.name}"
+            return Wanted("hub", place.node.driver, origin, id=place.node.id, address=at, facts={"type": "usb"})
         origin, index = place.node.origin or "", libvirt_index(place.node, type_)
         if index is None:
             return None
@@ -283,16 +270,9 @@ class _Reconciler:
         for place in gone:
             if place.name in parts.nodes:
                 parts.remove(place.name)
+            node, hot = place.node, is_hot_plugged(place.bus)
             steps.append(
-                Step(
-                    Action.REMOVE,
-                    place.name,
-                    place.node.driver,
-                    place.address,
-                    place.node.origin,
-                    reason=Reason.GONE,
-                    hot=is_hot_plugged(place.bus),
-                )
+                Step(Action.REMOVE, place.name, node.driver, place.address, node.origin, reason=Reason.GONE, hot=hot)
             )
         by_origin = {w.origin: w for w in done}
         still = {w.origin for w in held}
@@ -327,19 +307,9 @@ class _Reconciler:
         reason, detail = (Reason.NEW, f"<{w.kind}>") if w.element is not None else (Reason.IMPLIED, "")
         if before := self._had(w, bus, node.address):
             reason, detail = Reason.REUSED, before
+        name, where = node.id or node.driver, (bus, node.address or "")
         hot = self._hot(parts, bus)
-        return Step(
-            Action.ADD,
-            node.id or node.driver,
-            node.driver,
-            (bus, node.address or ""),
-            w.origin,
-            (),
-            reason,
-            detail,
-            w.position,
-            hot,
-        )
+        return Step(Action.ADD, name, node.driver, where, w.origin, (), reason, detail, w.position, hot)
 
     def _check_id(self, parts: Parts, w: Wanted, node: Node) -> None:
         """Ids that mdtool gives are unique; one that the XML gives may be taken."""
@@ -353,18 +323,11 @@ class _Reconciler:
         place, old = match.place, match.place.node
         where = (bus, node.address) if node.address is not None else place.address or (bus, "")
         moved = place.address is not None and where != place.address
-        changes: list[PropertyChange] = (
-            [PropertyChange("address", " ".join(place.address or ()), " ".join(where))] if moved else []
-        )
+        changes = [PropertyChange("address", " ".join(place.address or ()), " ".join(where))] if moved else []
         if not same_driver(old.driver, w.driver):
-            changes.insert(0, PropertyChange("driver", old.driver, w.driver))
-            if node.id != old.id:
-                changes.insert(0, PropertyChange("id", old.id, node.id))
-                self._check_id(parts, w, node)
-            recorded = record(node.properties, self._facts(w))
-            parts.put(node.id or place.name, bus or None, replace(node, applied=recorded))
-            made = Step(Action.REPLACE, place.name, w.driver, where, w.origin, tuple(changes), Reason.MODEL)
-            return replace(made, at=w.position, hot=self._hot(parts, bus), notices=True)
+            changes = [*self._with_new_model(parts, w, bus, node, match), *changes]
+            step = Step(Action.REPLACE, place.name, w.driver, where, w.origin, tuple(changes), Reason.MODEL, at=w.position)
+            return replace(step, hot=self._hot(parts, bus), notices=True)
         node = replace(node, properties=without_defaults(node.properties, old.applied, {**old.pins, **old.properties}))
         recorded = record(node.properties, self._facts(w))
         merge = merged(
@@ -374,16 +337,10 @@ class _Reconciler:
             prefer=self.options.prefer,
         )
         for conflict in merge.conflicts:
-            self.report.error(
-                ConflictError(
-                    f"{place.name}: {conflict.name} is {conflict.after} in the XML and {conflict.before} in the description"
-                    + (f" ({old.position})" if old.position else "")
-                    + f"; the last applied value was {old.applied.get(conflict.name, 'none')}",
-                    at=w.position,
-                    remedy="say which one is right with --prefer xml or --prefer description",
-                    rule="property-conflict",
-                )
-            )
+            what = f"{place.name}: {conflict.name} is {conflict.after} in the XML and {conflict.before} in the description"
+            what += f" ({old.position})" if old.position else ""
+            what += f"; the last applied value was {old.applied.get(conflict.name, 'none')}"
+            self.report.error(ConflictError(what, at=w.position, remedy=_PREFER, rule="property-conflict"))
         # A device without an address never was anywhere: what follows from its place only completes it.
         computed = node.properties.keys() - w.properties.keys() if old.address is None else frozenset()
         changes += [change for change in merge.changes if change.name not in computed]
@@ -404,6 +361,17 @@ class _Reconciler:
         action = Action.REPLACE if moved else Action.MODIFY if changes else Action.KEEP
         hot, seen = self._hot(parts, bus), action is not Action.KEEP
         return Step(action, place.name, w.driver, where, w.origin, tuple(changes), reason, detail, w.position, hot, seen)
+
+    def _with_new_model(self, parts: Parts, w: Wanted, bus: str, node: Node, match: Match) -> list[PropertyChange]:
+        """Put a device of another model where the old one was; its new driver, and its new id where it has one."""
+        old = match.place.node
+        changes = [PropertyChange("driver", old.driver, w.driver)]
+        if node.id != old.id:
+            changes.insert(0, PropertyChange("id", old.id, node.id))
+            self._check_id(parts, w, node)
+        recorded = record(node.properties, self._facts(w))
+        parts.put(node.id or match.place.name, bus or None, replace(node, applied=recorded))
+        return changes
 
     def _hot(self, parts: Parts, bus: str) -> bool:
         """Whether a running guest can be given a device on ``bus``: the bus is there and takes it, or can come first."""
