@@ -192,9 +192,9 @@ def _node(bag: Mapping[str, Any]) -> Section:
 
 
 def _memory(option: Option, _: Hashed) -> Section:
-    """What there may be at most: a rehearsal may have less."""
+    """What there may be at most: a rehearsal may have less, and no monitor shows it where there are no slots."""
     most = bytes_of(option.bag.get("maxmem"), MIB)
-    return {"memory": {"max": most}} if most is not None and option.bag.get("slots", "0") != "0" else {}
+    return {"memory": {"max": most}} if (most or 0) > (bytes_of(option.bag.get("size"), MIB) or 0) else {}
 
 
 def _row(bag: Mapping[str, Any]) -> Section:

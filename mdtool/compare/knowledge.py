@@ -36,7 +36,8 @@ FACTS = (
     _row("cpu.features.kvm", "arguments", True),
     _row("cpu.features", "arguments"),
     _row("cpu.model cpu.vcpus cpu.maxcpus cpu.topology", "monitor", 1),
-    _row("memory.slots memory.max", "monitor xml", 0),
+    _row("memory.slots", "monitor xml", 0),
+    _row("memory.max", "arguments xml", 0),  # and a monitor where there are slots
     _row("memory.size", "monitor"),
     _row("numa.distances numa.nodes.links numa.nodes.caches numa.nodes.initiator", "arguments xml"),
     _row("numa", "monitor xml"),

@@ -73,7 +73,7 @@ def name_device(device: RawDevice, id: str) -> dict[str, str]:
     device.id = id
     renamed: dict[str, str] = {}
     for provider in (device, *_inner(device)):
-        for number, bus in enumerate(provider.buses):
+        for number, bus in enumerate(sorted(provider.buses, key=_number_of)):  # QEMU lists the youngest first
             row = provider_of(provider.driver)
             name = id if row.named or (not row.bus and bus.type in PCI_BUSES) else f"{id}.{number}"
             is_by_id = (
@@ -86,13 +86,18 @@ def name_device(device: RawDevice, id: str) -> dict[str, str]:
     return renamed
 
 
+def _number_of(bus: RawBus) -> int:
+    """The number that QEMU's own name of a bus ends in, 0 where there is none."""
+    return int(re.search(r"\d*$", bus.name)[0] or 0)  # type: ignore[index]
+
+
 def name_hubs(raw: Raw, host: HostSide) -> None:
     """What is behind a NIC of -net: the hub's back end, or the network that QEMU gives by default."""
     number = 0
     for _, device in in_order(raw.buses):
         if "mac" in device.properties and re.fullmatch(r"|hub\d+port\d+", str(device.properties.get("netdev") or "")):
             name = "default" if "default" in host.nets else f"hub{number}"
-            device.properties["netdev"] = name
+            device.properties["netdev"] = name if name in host.nets else ""
             number += 1
 
 

@@ -58,8 +58,8 @@ def with_sections(tree: Tree, said: OptionList, name: str) -> Tree:
             boot["append"] = said.value("append")
     firmware: Section = {**({"kind": "bios"} if "bios" in said else {}), **tree.firmware}
     memory: Section = dict(tree.memory)
-    if "max" in memory and (most := bytes_of(said.bag("m").get("maxmem"), MIB)) is not None:
-        memory["max"] = most  # a placeholder may have less
+    if (most := bytes_of(said.bag("m").get("maxmem"), MIB) or 0) > memory.get("size", 0):
+        memory["max"] = most  # a placeholder may have less, and without slots no monitor shows it
     return replace(
         tree,
         guest={**tree.guest, "name": name},

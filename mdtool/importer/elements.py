@@ -58,7 +58,7 @@ def disk(writer: Writer, one: DeviceView) -> Written:
     kind = "cdrom" if one.driver.endswith("-cd") else "floppy" if one.driver == "floppy" else "disk"
     kind = "lun" if one.driver == "scsi-block" else kind
     where = _BUS[one.driver.partition("-")[0]]
-    if where == "ide" and "q35" in writer.machine:
+    if where == "ide" and ("q35" in writer.machine or id(one.bus) in writer.sata):
         where = "sata"
     bag = dict(given.bag) if given is not None else {}
     if one.driver == "usb-storage" and bag.get("media") == "cdrom":
@@ -100,9 +100,8 @@ def disk(writer: Writer, one: DeviceView) -> Written:
         device=kind,
         model=virtio_model(one.driver, "") or None,
     )
-    ids = {"virtio": f"virtio-disk{place}", "fdc": f"fdc0-0-{place}"}
-    id = ids.get(where, f"{where}0-{place // 2}-{place % 2}" if where == "ide" else f"{where}0-0-{place}")
-    return Written(xml, id, (name, *image.used))
+    names = {"virtio": f"virtio-disk{place}", "fdc": f"fdc0-0-{place}", "ide": f"ide0-{place // 2}-{place % 2}"}
+    return Written(xml, names.get(where, f"{where}0-0-{place}"), (name, *image.used))
 
 
 #: keys of a -drive that its device has taken
@@ -217,6 +216,7 @@ def controller(writer: Writer, one: DeviceView) -> Written:
     else:
         index = writer.indexes[kind] = writer.indexes.get(kind, first) + 1
     writer.masters |= {bus.name: index for bus in one.device.buses if kind == "usb"}
+    writer.sata |= {id(bus) for bus in one.device.buses if kind == "sata"}
     driver = tag(
         "driver", iothread=thread_of(writer, one.keys.take("iothread")), ioeventfd=on(one.keys.switch("ioeventfd"))
     )
@@ -226,9 +226,9 @@ def controller(writer: Writer, one: DeviceView) -> Written:
     if kind == "pci":
         inner += _pci(one, model)
     said = model if row.written and (kind, model) != ("virtio-serial", "virtio") else None
-    ids = {"pci": f"pci.{index}", "usb": "usb" if index == 0 else f"usb{index}"}
-    id = ids.get(kind, f"{kind}{index}")
-    return Written(tag("controller", inner, master, transport(one), type_=kind, index=index, model=said), id)
+    names = {"pci": f"pci.{index}", "usb": "usb" if index == 0 else f"usb{index}"}
+    xml = tag("controller", inner, master, transport(one), type_=kind, index=index, model=said)
+    return Written(xml, names.get(kind, f"{kind}{index}"))
 
 
 _NUMBERED_PORTS = ("pcie-root-port", "pcie-switch-downstream-port")

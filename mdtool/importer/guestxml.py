@@ -42,6 +42,7 @@ class GuestText:
         host.arch = arch_of(self.binary)
         _, host.watchdog, self.left = domain.event_actions(self.said)
         self.relative: set[str] = set()
+        self.shorts: list[Option] = []  # that stay, for devices of the board that nothing else brings
 
     def absolute(self, path: str) -> str:
         """A path from the script's folder."""
@@ -77,7 +78,7 @@ class GuestText:
         said_at = {id(given): number for number, given in enumerate(host.devices)}  # one may name an earlier one
         devices = sorted((t for t in entries if t.verbatim is not None), key=lambda t: said_at.get(id(t.given), -1))
         kept = [*backends, *(t.verbatim for t in devices if t.verbatim is not None), *host.kept, *self.left, *left, *more]
-        kept += [*flash_options(said, host, self.absolute), *domain.named_firmware(said, host)]
+        kept += [*flash_options(said, host, self.absolute), *domain.named_firmware(said, host), *self.shorts]
         uuid = f"  <uuid>{_escaped(str(said.value('uuid')))}</uuid>\n" if "uuid" in said else ""
         os_type = tag("type", "hvm", arch=_ARCH.get(arch, arch), machine=machine)
         parts = [features(said, tree, arch, is_efi), domain.cpu(said, tree), domain.clock(said, tree)]

@@ -17,10 +17,11 @@ from typing import Any
 
 from mdtool.commandline.option import Option, text_from_bag
 from mdtool.commandline.placeholder.hostside import HostSide, OptionBag, in_folder
-from mdtool.commandline.placeholder.options import BACKENDS, without_host
+from mdtool.commandline.placeholder.options import BACKENDS, without_host, without_host_one
 from mdtool.commandline.resolved import options_from_command
 from mdtool.commandline.script import Command
 from mdtool.errors import MdtoolError, Position, QemuError, Report, Warn
+from mdtool.guest.elements.interface import BOARD
 from mdtool.importer import domain
 from mdtool.importer.devices import (
     ON_BOARD,
@@ -91,20 +92,34 @@ class _Machine(GuestText):
         self.buses: dict[str, str] = {}  # names of buses before and after
         self._plugged: list[tuple[RawBus, RawDevice]] = []
         self.own_buses: set[str] = set()
+        self.inner: set[str] = set()  # those of them that another device of the machine provides
 
     # --- what the machine is ---
 
     def imported(self, name: str) -> Imported:
-        from mdtool.guest.defaults import with_defaults
-        from mdtool.guest.devices import guest_from_bytes, wanted_from_guest
-
         options = without_host(self.given, self.host)
         if version_of(self.binary) >= (8, 2) and not {"audio", "audiodev"} & {option.name for option in self.given}:
             options.append(Option("audio", "none"))  # since then a card without a back end looks for one on the host
         raw = self._raw(options)
         name_hubs(raw, self.host)
         self._plug(raw)
-        own = self._own(options)
+        warned, found = list(self.report.warnings), list[Imported]()
+        for eager in (False, True):  # where the first is another machine, it may be for what QEMU's defaults bring
+            before, own = self.shorts, self._own(options, raw, eager=eager)
+            if found and before == self.shorts:
+                break
+            one, is_same = self._attempt(name, raw, own)
+            if is_same:
+                return one
+            found.append(one)
+            self.report.warnings = list(warned)
+        return found[0]
+
+    def _attempt(self, name: str, raw: Raw, own: set[tuple[str, str, Any]]) -> tuple[Imported, bool]:
+        """The import with ``own`` as what the machine has by itself, and whether a rehearsal of it is the same machine."""
+        from mdtool.guest.defaults import with_defaults
+        from mdtool.guest.devices import guest_from_bytes, wanted_from_guest
+
         refused: frozenset[int] = frozenset()
         for _ in range(_ROUNDS):
             report = Report(warnings=list(self.report.warnings))
@@ -125,11 +140,11 @@ class _Machine(GuestText):
             if not (others := moved(entries, guest, tree) - refused):
                 break
             refused |= others
-        tree = settled(guest, tree, report)
+        tree, is_same = settled(guest, tree, report)
         with suppress(MdtoolError):  # as a reconcile writes it, so that the next one has nothing to write
             result = reconcile(guest, tree)
             tree = result.tree if not result.plan else tree
-        return Imported(xml, tree, tuple(report.warnings))
+        return Imported(xml, tree, tuple(report.warnings)), is_same
 
     def _raw(self, options: Sequence[Option]) -> Raw:
         from mdtool.launch.argv import Commandline
@@ -161,15 +176,45 @@ class _Machine(GuestText):
                 return option.position
         return None
 
-    def _own(self, options: Sequence[Option]) -> set[tuple[str, str, Any]]:
-        """What the machine type has by itself."""
+    def _own(self, options: Sequence[Option], machine: Raw, *, eager: bool) -> set[tuple[str, str, Any]]:
+        """What the machine type has by itself.
+
+        Where a board is another one without QEMU's defaults or without a short option, that is found and stays an option;
+        with ``eager`` also where it merely seems to be.
+        """
         kept = [o for o in options if o.name in _OF_THE_MACHINE]
         kept = [_without_devices(o) if o.name == "machine" else o for o in kept]
+        kept = [Option("nodefaults"), Option("no-user-config"), *kept, *self._flash(options)]
         host, self.host.processes = list(self.host.processes), []
-        raw = self._raw([Option("nodefaults"), Option("no-user-config"), *kept, *self._flash(options)])
+        raw, self.shorts = self._raw(kept), []
+        least = _unlike(raw, machine)
+        for given in self._short_options() if least or eager else ():
+            more = [made for option in given for made in without_host_one(option, HostSide(self.host.runtime))]
+            try:
+                other = self._raw([*kept, *more])
+            except QemuError:
+                continue
+            if (unlike := _unlike(other, machine)) < least or (eager and unlike == least and _facts(other) != _facts(raw)):
+                raw, least, kept = other, unlike, [*kept, *more]
+                self.shorts += given
+                what = f"{' '.join(given[0].words)}: the XML has no words for what the board makes of it, and it stays"
+                self.report.warn(what, at=given[0].position, rule="import")
         self.host.processes = host
-        self.own_buses = {bus.name for bus in raw.buses} | {b.name for _, d in placed(raw.buses) for b in d.buses}
+        self.inner = {bus.name for _, device in placed(raw.buses) for bus in device.buses}
+        self.own_buses = {bus.name for bus in raw.buses} | self.inner
         return {(device.driver, bus.name, device.properties.get("addr")) for bus, device in placed(raw.buses)}
+
+    def _short_options(self) -> Iterator[list[Option]]:
+        """The short options that bring devices, or what they are by default."""
+        bare = "nodefaults" in self.said
+        if "usb" in self.said or self.said.bag("machine").get("usb", "off" if bare else "on") == "on":
+            yield [Option("machine", "usb=on")]
+        for name, values in (("vga", ("std", "cirrus", "tcx")), ("serial", ("null",))):
+            if name not in self.said and not bare:
+                yield from ([Option(name, value)] for value in values)
+        if "vga" in self.said:
+            yield self.said.all("vga")[-1:]
+        yield self.said.all("net", "nic") or ([] if bare else [Option("net", "nic"), Option("net", "user")])
 
     def _flash(self, options: Sequence[Option]) -> list[Option]:
         nodes = {str(value) for key, value in self.said.bag("machine").items() if key in ("pflash0", "pflash1")}
@@ -204,7 +249,7 @@ class _Machine(GuestText):
                 continue
             on_board = (bus.type == "System" or device.driver == "sd-card") and device.path not in users
             inherent = (device.driver, bus.name, device.properties.get("addr")) in own
-            if device.path not in users and (inherent or on_board) and device.driver not in ON_BOARD:
+            if device.path not in users and (inherent or on_board) and not self._has_host_side(device):
                 continue
             given = givens.get(id(device))
             one = self._one(bus, device, given)
@@ -241,6 +286,11 @@ class _Machine(GuestText):
         self._with_masters(raw)
         return found, users
 
+    def _has_host_side(self, device: RawDevice) -> bool:
+        """Whether the XML says what is behind a device of the board."""
+        is_nic = any(option.name in ("net", "nic") for option in self.shorts)
+        return device.driver in ON_BOARD and not (is_nic and device.driver in BOARD)
+
     def _letters_of_cards(self, raw: Raw) -> dict[str, int]:
         """The counter of disks called sd*, behind those of a board's cards: a card's letter is its slot, and no other's."""
         cards = [device for _, device in placed(raw.buses) if device.driver == "sd-card" and device.path is None]
@@ -258,7 +308,8 @@ class _Machine(GuestText):
         users = dict(raw.users)
         for _, device in placed(raw.buses):
             if (before := self.names.get(id(device))) is not None:
-                users.pop(str(device.path), None)
+                if device.path != before[0]:
+                    users.pop(str(device.path), None)
                 device.path, device.id, names = before
                 for provided, name in names:
                     provided.name = name
@@ -336,7 +387,7 @@ class _Machine(GuestText):
         else:
             bag |= {name: self._backend(one, name) for name in BACKENDS if one.properties.get(name)}
             bag |= {name: one.properties[name] for name in ("mac", "scsi-id", "lun", "unit") if name in one.properties}
-        if one.bus.type not in _PLACED_ELSEWHERE:  # QEMU would take the first bus of the kind
+        if one.bus.type not in _PLACED_ELSEWHERE or one.bus.name in self.inner:  # QEMU would take the first bus of the kind
             bag["bus"] = one.bus.name
         plain = all(isinstance(value, str) for value in bag.values())
         return Option("device", text_from_bag(bag, "driver") if plain else json.dumps(bag))
@@ -346,6 +397,8 @@ class _Machine(GuestText):
         if name == "drive" and found not in self.host.drives:  # the CD drive that QEMU gives by default, with nothing in it
             empty = Option("drive", text_from_bag({"if": "none", "id": found}))
             self.host.drives[found] = OptionBag(empty, empty.bag)
+        if name == "chardev" and found not in self.host.chars:  # behind a port that QEMU gives by default: a screen
+            self.host.chars[found] = OptionBag(Option("chardev", f"null,id={found}"), {"backend": "null", "id": found})
         char = self.host.chars.get(found)
         return str(char.bag["name"]) if name == "chardev" and char and char.bag.get("backend") == "chardev" else found
 
@@ -395,6 +448,21 @@ def _without_devices(option: Option) -> Option:
     return option.with_bag({k: v for k, v in option.bag.items() if k != "usb" and not k.startswith("cxl-fmw.")})
 
 
+def _unlike(own: Raw, machine: Raw) -> int:
+    """How many devices a board has by itself and the whole machine has not as they are, or the other way around."""
+    return len(_facts(own) - _facts(machine)) + len(_facts(machine, "System", "usb-bus") - _facts(own))
+
+
+def _facts(raw: Raw, *kinds: str) -> set[tuple[Any, ...]]:
+    """What QEMU made by itself on buses of ``kinds``, or on any, without what comes with what is plugged."""
+    found = set()
+    for bus, device in placed(raw.buses):
+        if device.path not in raw.users and (not kinds or bus.type in kinds) and device.driver not in _COMES_ALONG:
+            names = ("addr", "mac", "user0", "user1") if bus.type == "System" else ("addr",)
+            found.add((device.driver, bus.name, *device.mmio, *(device.properties.get(name) for name in names)))
+    return found
+
+
 def _narrow_buses(device: RawDevice) -> Iterator[RawBus]:
     """Its buses, those behind a virtio proxy too, but for PCI: a device finds its place there by number."""
     for bus in device.buses:
@@ -425,6 +493,8 @@ def _with_registers(tree: Tree) -> Tree:
 _LINKS = frozenset({"subsys", "bus", "primary-bus", "endpoint", "bmc"})
 #: buses on which the description says where an option's device goes
 _PLACED_ELSEWHERE = frozenset({"", "none", "PCI", "PCIE", "System", "ISA", "virtio-bus", "virtual-css-bus"})
+#: what a board has by what is behind it, or beside what is plugged
+_COMES_ALONG = frozenset({"usb-hub", *ON_BOARD})
 _OWN_HUB = "usb-hub"  # QEMU plugs one where a bus has no port left, unless the device names its port, as from now on
 #: USB controllers that -usb makes, and that newer chipsets report as their own
 _USB_OF_CHIPSETS = frozenset({"piix3-usb-uhci", "piix4-usb-uhci"})

@@ -94,8 +94,10 @@ def _kept(node: Node, asked: Mapping[str, Any]) -> dict[str, Any]:
     return {"applied": dict(asked), "properties": {**node.properties, **other}}
 
 
-def settled(guest: Guest, tree: Tree, report: Report) -> Tree:
+def settled(guest: Guest, tree: Tree, report: Report) -> tuple[Tree, bool]:
     """The description, tried: it is rehearsed, and what QEMU then has otherwise becomes a choice of the description's.
+
+    Beside it whether the rehearsal is the same machine.
 
     QEMU's short forms set properties that -device does not (-nic leaves a virtio NIC without MSI-X), and no option says so.
     What still differs after that is reported.
@@ -112,7 +114,7 @@ def settled(guest: Guest, tree: Tree, report: Report) -> Tree:
         except QemuError as error:  # a device that another process serves cannot be had without it
             what = f"the import could not be tried, so the result is not verified: {error.what[:300]}"
             report.warn(what, remedy="mdtool launch --paused compares it, with its host", rule="import")
-            return tree
+            return tree, False
         changes: dict[str, dict[str, Any]] = {}
         for one in found:
             place = tree.by_name.get(one.node)
@@ -123,7 +125,7 @@ def settled(guest: Guest, tree: Tree, report: Report) -> Tree:
         if not found:
             break
         tree = tree_with(tree, {name: _chosen(tree.by_name[name].node, bag) for name, bag in changes.items()})
-    return tree
+    return tree, not found
 
 
 def _chosen(node: Node, bag: Mapping[str, Any]) -> dict[str, Any]:

@@ -51,6 +51,7 @@ class Writer:
     counts: dict[str, int] = field(default_factory=dict)
     indexes: dict[str, int] = field(default_factory=dict)
     masters: dict[str, int] = field(default_factory=dict)  # bus of a USB controller -> its index
+    sata: set[int] = field(default_factory=set)  # buses of SATA controllers
     audios: dict[str, int] = field(default_factory=dict)
     rows: Mapping[re.Pattern[str], Callable[[Writer, DeviceView], Written]] = field(default_factory=dict)
 

@@ -358,6 +358,8 @@ def _device(option: Option, host: HostSide) -> Rows:
     kept = {key: value for key, value in bag.items() if key not in hosts and not (key == "romfile" and value)}
     if driver == "loader" and "file" in bag:
         kept["file"] = host.file(str(bag["file"])) or os.devnull
+    if driver == "usb-mtp":
+        kept["rootdir"] = "/"
     if driver in VHOST_USER and "chardev" in bag:
         yield host.served("vhost-user", f"import-{bag['chardev']}")
         kept["chardev"] = f"import-{bag['chardev']}"

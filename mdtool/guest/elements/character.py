@@ -65,7 +65,7 @@ def default_serial(guest: Guest) -> str:
     """
     if guest.is_s390:
         return "sclpconsole"
-    if guest.is_ppc:
+    if guest.is_ppc and guest.machine.startswith("pseries"):
         return "spapr-vty"
     if guest.arch.startswith("riscv"):
         return "16550a"

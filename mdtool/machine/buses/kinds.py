@@ -367,7 +367,9 @@ KINDS: Mapping[str, Kind] = {
         numbers=lambda address: {"bus": 0, "target": 0, "unit": int(address) - 1},
         form=_NUMBER,
     ),
-    "i2c": Kind(("i2c-bus",), read=_property("address", "{:02x}"), machine={"i2c": "i2c-bus"}),
+    "i2c": Kind(
+        ("i2c-bus",), read=_property("address", "{:02x}"), write=_hexadecimal("address"), machine={"i2c": "i2c-bus"}
+    ),
     "ssi": Kind(("SSI",), read=_property("cs")),
     "pci": PCI,
 }
