@@ -88,7 +88,7 @@ def _providers(tree: Tree) -> Iterator[tuple[str, _Provider]]:
 
 def _index(node: Node, type_: str) -> int | None:
     if node.origin == BUILTIN or (node.id is None and node.origin is None):
-        return 0  # the machine's own
+        return 0 if type_ != "pci" else None  # the machine's own, of which libvirt numbers no bridge
     return libvirt_index(node, type_)
 
 

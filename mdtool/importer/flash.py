@@ -32,7 +32,7 @@ def flash_xml(said: OptionList, host: HostSide, absolute: Callable[[str], str], 
 
 def flash_options(said: OptionList, host: HostSide, absolute: Callable[[str], str]) -> list[Option]:
     found = _banks(said, host)
-    if not _is_shaped(found, host):
+    if not found or not _is_shaped(found, host):
         return []
     options = [option for bank, given in found.items() for option in _as_options(bank, given, host, absolute)]
     secure = [option for option in said.all("global") if option.bag.get("driver") == "cfi.pflash01"]
@@ -55,7 +55,8 @@ def _banks(said: OptionList, host: HostSide) -> dict[str, OptionBag]:
 
 
 def _is_shaped(banks: Mapping[str, OptionBag], host: HostSide) -> bool:
-    return any(_SHAPES & layer.keys() for given in banks.values() for layer in _layers(given.bag, host))
+    """Whether the XML has no words for a bank."""
+    return host.bare_flash or any(_SHAPES & layer.keys() for given in banks.values() for layer in _layers(given.bag, host))
 
 
 def _layers(bag: Mapping[str, Any], host: HostSide) -> Iterator[Mapping[str, Any]]:

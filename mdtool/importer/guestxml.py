@@ -78,7 +78,12 @@ class GuestText:
         said_at = {id(given): number for number, given in enumerate(host.devices)}  # one may name an earlier one
         devices = sorted((t for t in entries if t.verbatim is not None), key=lambda t: said_at.get(id(t.given), -1))
         kept = [*backends, *(t.verbatim for t in devices if t.verbatim is not None), *host.kept, *self.left, *left, *more]
-        kept += [*flash_options(said, host, self.absolute), *domain.named_firmware(said, host), *self.shorts]
+        kept += [
+            *flash_options(said, host, self.absolute),
+            *domain.named_firmware(said, host),
+            *self._chips(),
+            *self.shorts,
+        ]
         uuid = f"  <uuid>{_escaped(str(said.value('uuid')))}</uuid>\n" if "uuid" in said else ""
         os_type = tag("type", "hvm", arch=_ARCH.get(arch, arch), machine=machine)
         parts = [features(said, tree, arch, is_efi), domain.cpu(said, tree), domain.clock(said, tree)]
@@ -157,6 +162,13 @@ class GuestText:
                 what = f"-{given.option.name}: {', '.join(left)}: not carried over"
                 report.warn(what, at=given.option.position, rule="option-lost")
         return found
+
+    def _chips(self) -> Iterator[Option]:
+        """What is in a board's serial flash, for which the XML has no words."""
+        for name, given in self.host.drives.items():
+            if given.bag.get("if") == "mtd":
+                bag = {key: value for key, value in given.bag.items() if (key, value) != ("id", name)}
+                yield self._with_paths(Option("drive", text_from_bag(bag), given.option.position))
 
     def _events(self, report: Report) -> list[str]:
         """<input type='evdev'> of each input-linux object."""

@@ -153,6 +153,9 @@ class _Machine(GuestText):
         try:
             with rehearsal(Prepared(Tree(), self.binary, tuple(options), handover(options), commandline=line)) as qemu:
                 raw = read(qemu.session)
+                if self.host.flash:
+                    properties = qemu.session.execute("qom-list", {"path": "/machine"})
+                    self.host.bare_flash = not any(one["name"] == "pflash0" for one in properties)
                 drives = names_of_drives(qemu.session)
                 for _, device in placed(raw.buses):
                     add_links(qemu.session, device)
@@ -210,7 +213,7 @@ class _Machine(GuestText):
         if "usb" in self.said or self.said.bag("machine").get("usb", "off" if bare else "on") == "on":
             yield [Option("machine", "usb=on")]
         for name, values in (("vga", ("std", "cirrus", "tcx")), ("serial", ("null",))):
-            if name not in self.said and not bare:
+            if not bare and name not in self.said and f"{name}0" not in self.host.chars:  # as -nographic has one
                 yield from ([Option(name, value)] for value in values)
         if "vga" in self.said:
             yield self.said.all("vga")[-1:]
@@ -317,7 +320,8 @@ class _Machine(GuestText):
 
     def _by_default(self, bus: RawBus, device: RawDevice) -> bool:
         """Whether QEMU made a device by default, and not as a part of another device."""
-        return device.driver == _OWN_HUB or (bus.name in self.own_buses and bus.type in ("PCI", "PCIE"))
+        is_part = device.driver in _PARTS
+        return device.driver == _OWN_HUB or (bus.name in self.own_buses and bus.type in ("PCI", "PCIE") and not is_part)
 
     def _call(self, device: RawDevice, id_: str, taken: set[str], users: dict[str, str]) -> str:
         """Give an anonymous device an id, as if the user had; what has one keeps it."""
@@ -495,6 +499,7 @@ _LINKS = frozenset({"subsys", "bus", "primary-bus", "endpoint", "bmc"})
 _PLACED_ELSEWHERE = frozenset({"", "none", "PCI", "PCIE", "System", "ISA", "virtio-bus", "virtual-css-bus"})
 #: what a board has by what is behind it, or beside what is plugged
 _COMES_ALONG = frozenset({"usb-hub", *ON_BOARD})
+_PARTS = frozenset({"AMDVI-PCI"})  # PCI functions that another device brings
 _OWN_HUB = "usb-hub"  # QEMU plugs one where a bus has no port left, unless the device names its port, as from now on
 #: USB controllers that -usb makes, and that newer chipsets report as their own
 _USB_OF_CHIPSETS = frozenset({"piix3-usb-uhci", "piix4-usb-uhci"})

@@ -20,7 +20,7 @@ from mdtool.guest.override import overridden
 from mdtool.guest.place import placed
 from mdtool.guest.platform import sections_from_guest
 from mdtool.guest.spelling import check_spelling
-from mdtool.machine.buses.kinds import is_hot_plugged
+from mdtool.machine.buses.kinds import PCI_BUSES, is_hot_plugged
 from mdtool.machine.buses.pci import BROUGHT_BY
 from mdtool.machine.buses.providers import controller_of, libvirt_index
 from mdtool.machine.document import tree_with
@@ -167,8 +167,9 @@ class _Reconciler:
         node = match.place.node
         w = with_described_model(w, node)
         have = with_facts(self.addresses.get(match.place.name), w.address)
-        if w.kind == "commandline" and self.guest.family is None and match.place.bus and node.address is not None:
-            have = Address("qemu", {"on": match.place.bus.name, "at": node.address})  # libvirt's words fit no such machine
+        bus = match.place.bus if w.kind == "commandline" and node.address is not None else None
+        if bus is not None and (self.guest.family is None or bus.type not in PCI_BUSES):
+            have = Address("qemu", {"on": bus.name, "at": node.address})  # which libvirt's words may not fit
         if not same_slot(w, node):  # another kind of slot: a new device, that goes where libvirt would put it
             return replace(w, id=node.id) if is_counted(w) else w
         if have is None:

@@ -37,6 +37,7 @@ class HostSide:
     calls by a name, None where it is not to be read.
 
     ``flash``          the firmware's banks, by unit, or by the block node that the machine names
+    ``bare_flash``     whether the machine has no property that names a bank, as libvirt has for its <loader>
     ``devices``        each -device with its keys
     ``kept``           options that stay in <qemu:commandline> as they are
     ``processes``      what must run beside QEMU
@@ -58,6 +59,7 @@ class HostSide:
     kept: list[Option] = field(default_factory=list)
     processes: list[Process] = field(default_factory=list)
     substituted: dict[int, str] = field(default_factory=dict)
+    bare_flash: bool = False
     snapshot: bool = False
     has_spice: bool = False
     watchdog: str = "reset"

@@ -368,7 +368,14 @@ KINDS: Mapping[str, Kind] = {
         form=_NUMBER,
     ),
     "i2c": Kind(
-        ("i2c-bus",), read=_property("address", "{:02x}"), write=_hexadecimal("address"), machine={"i2c": "i2c-bus"}
+        ("i2c-bus",),
+        pattern(
+            r"(adm|dps|ds|emc|isl|lm|pca|raa|rs5c|ssd|tmp|twl|wm)\d+|max(31785|34451|7310)|m41t80|at24c-eeprom|i2c-echo"
+            r"|smbus-(eeprom|ipmi)|tpm-tis-i2c"
+        ),
+        read=_property("address", "{:02x}"),
+        write=_hexadecimal("address"),
+        machine={"i2c": "i2c-bus"},
     ),
     "ssi": Kind(("SSI",), read=_property("cs")),
     "pci": PCI,
