@@ -13,6 +13,7 @@ from mdtool.commandline.placeholder.hostside import HostSide, OptionBag
 from mdtool.commandline.script import Command
 from mdtool.errors import Report
 from mdtool.importer import domain
+from mdtool.importer.board import Board
 from mdtool.importer.devices import (
     ImportedDevice,
 )
@@ -42,7 +43,7 @@ class GuestText:
         host.arch = arch_of(self.binary)
         _, host.watchdog, self.left = domain.event_actions(self.said)
         self.relative: set[str] = set()
-        self.shorts: list[Option] = []  # that stay, for devices of the board that nothing else brings
+        self.board = Board()
 
     def absolute(self, path: str) -> str:
         """A path from the script's folder."""
@@ -82,7 +83,7 @@ class GuestText:
             *flash_options(said, host, self.absolute),
             *domain.named_firmware(said, host),
             *self._chips(),
-            *self.shorts,
+            *self.board.shorts,
         ]
         uuid = f"  <uuid>{_escaped(str(said.value('uuid')))}</uuid>\n" if "uuid" in said else ""
         os_type = tag("type", "hvm", arch=_ARCH.get(arch, arch), machine=machine)

@@ -17,12 +17,13 @@ from typing import Any
 
 from mdtool.commandline.option import Option, text_from_bag
 from mdtool.commandline.placeholder.hostside import HostSide, OptionBag, in_folder
-from mdtool.commandline.placeholder.options import BACKENDS, without_host, without_host_one
+from mdtool.commandline.placeholder.options import BACKENDS, without_host
 from mdtool.commandline.resolved import options_from_command
 from mdtool.commandline.script import Command
 from mdtool.errors import MdtoolError, Position, QemuError, Report, Warn
 from mdtool.guest.elements.interface import BOARD
 from mdtool.importer import domain
+from mdtool.importer.board import board_of
 from mdtool.importer.devices import (
     ON_BOARD,
     ImportedDevice,
@@ -58,10 +59,6 @@ from mdtool.reconcile import reconcile
 from mdtool.records import dataclass, replace
 
 _ROUNDS = 6  # in each of them some devices lose their elements, and what sits on them in the next
-#: options that are asked for what the machine has by itself; the others bring devices
-_OF_THE_MACHINE = frozenset({
-    "accel", "display", "machine", "m", "cpu", "smp", "L", "object", "numa", "audio", "audiodev", "kernel", "bios",
-})  # fmt: skip
 _TAKEN_APART = frozenset({"driver", "id", "bus", "addr"})
 
 
@@ -91,8 +88,6 @@ class _Machine(GuestText):
         self.names: dict[int, tuple[str | None, str, list[tuple[RawBus, str]]]] = {}
         self.buses: dict[str, str] = {}  # names of buses before and after
         self._plugged: list[tuple[RawBus, RawDevice]] = []
-        self.own_buses: set[str] = set()
-        self.inner: set[str] = set()  # those of them that another device of the machine provides
 
     # --- what the machine is ---
 
@@ -105,25 +100,29 @@ class _Machine(GuestText):
         self._plug(raw)
         warned, found = list(self.report.warnings), list[Imported]()
         for eager in (False, True):  # where the first is another machine, it may be for what QEMU's defaults bring
-            before, own = self.shorts, self._own(options, raw, eager=eager)
-            if found and before == self.shorts:
+            before = self.board
+            self.board = board_of(self._raw, options, raw, self.said, self.host, eager=eager)
+            if found and before.shorts == self.board.shorts:
                 break
-            one, is_same = self._attempt(name, raw, own)
+            one, is_same = self._attempt(name, raw)
             if is_same:
                 return one
             found.append(one)
             self.report.warnings = list(warned)
         return found[0]
 
-    def _attempt(self, name: str, raw: Raw, own: set[tuple[str, str, Any]]) -> tuple[Imported, bool]:
-        """The import with ``own`` as what the machine has by itself, and whether a rehearsal of it is the same machine."""
+    def _attempt(self, name: str, raw: Raw) -> tuple[Imported, bool]:
+        """The import, and whether a rehearsal of it is the same machine."""
         from mdtool.guest.defaults import with_defaults
         from mdtool.guest.devices import guest_from_bytes, wanted_from_guest
 
         refused: frozenset[int] = frozenset()
         for _ in range(_ROUNDS):
             report = Report(warnings=list(self.report.warnings))
-            entries, users = self._entries(raw, own, refused, report)
+            for option in self.board.shorts:
+                what = f"{' '.join(option.words)}: the XML has no words for what the board makes of it, and it stays"
+                report.warn(what, at=option.position, rule="import")
+            entries, users = self._entries(raw, refused, report)
             tree = domain.with_sections(
                 tree_from_raw(replace(raw, users=users)), self.said, domain.name_of(self.said, name, report)
             )
@@ -179,59 +178,9 @@ class _Machine(GuestText):
                 return option.position
         return None
 
-    def _own(self, options: Sequence[Option], machine: Raw, *, eager: bool) -> set[tuple[str, str, Any]]:
-        """What the machine type has by itself.
-
-        Where a board is another one without QEMU's defaults or without a short option, that is found and stays an option;
-        with ``eager`` also where it merely seems to be.
-        """
-        kept = [o for o in options if o.name in _OF_THE_MACHINE]
-        kept = [_without_devices(o) if o.name == "machine" else o for o in kept]
-        kept = [Option("nodefaults"), Option("no-user-config"), *kept, *self._flash(options)]
-        host, self.host.processes = list(self.host.processes), []
-        raw, self.shorts = self._raw(kept), []
-        least = _unlike(raw, machine)
-        for given in self._short_options() if least or eager else ():
-            more = [made for option in given for made in without_host_one(option, HostSide(self.host.runtime))]
-            try:
-                other = self._raw([*kept, *more])
-            except QemuError:
-                continue
-            if (unlike := _unlike(other, machine)) < least or (eager and unlike == least and _facts(other) != _facts(raw)):
-                raw, least, kept = other, unlike, [*kept, *more]
-                self.shorts += given
-                what = f"{' '.join(given[0].words)}: the XML has no words for what the board makes of it, and it stays"
-                self.report.warn(what, at=given[0].position, rule="import")
-        self.host.processes = host
-        self.inner = {bus.name for _, device in placed(raw.buses) for bus in device.buses}
-        self.own_buses = {bus.name for bus in raw.buses} | self.inner
-        return {(device.driver, bus.name, device.properties.get("addr")) for bus, device in placed(raw.buses)}
-
-    def _short_options(self) -> Iterator[list[Option]]:
-        """The short options that bring devices, or what they are by default."""
-        bare = "nodefaults" in self.said
-        if "usb" in self.said or self.said.bag("machine").get("usb", "off" if bare else "on") == "on":
-            yield [Option("machine", "usb=on")]
-        for name, values in (("vga", ("std", "cirrus", "tcx")), ("serial", ("null",))):
-            if not bare and name not in self.said and f"{name}0" not in self.host.chars:  # as -nographic has one
-                yield from ([Option(name, value)] for value in values)
-        if "vga" in self.said:
-            yield self.said.all("vga")[-1:]
-        yield self.said.all("net", "nic") or ([] if bare else [Option("net", "nic"), Option("net", "user")])
-
-    def _flash(self, options: Sequence[Option]) -> list[Option]:
-        nodes = {str(value) for key, value in self.said.bag("machine").items() if key in ("pflash0", "pflash1")}
-        return [
-            o
-            for o in options
-            if (o.name == "drive" and o.bag.get("if") == "pflash") or (o.name == "blockdev" and o.id in nodes)
-        ]
-
     # --- its devices ---
 
-    def _entries(
-        self, raw: Raw, own: set[tuple[str, str, Any]], refused: frozenset[int], report: Report
-    ) -> tuple[list[ImportedDevice], Mapping[str, str]]:
+    def _entries(self, raw: Raw, refused: frozenset[int], report: Report) -> tuple[list[ImportedDevice], Mapping[str, str]]:
         """What is not the machine's own, each with its element, its option, or neither; and who made what."""
         audios = {id: number for number, id in enumerate(self.host.audios, 1)}
         machine = str(raw.answers["type"]).removesuffix("-machine")
@@ -251,7 +200,7 @@ class _Machine(GuestText):
             if device.path not in users and id(bus) in inside:
                 continue
             on_board = (bus.type == "System" or device.driver == "sd-card") and device.path not in users
-            inherent = (device.driver, bus.name, device.properties.get("addr")) in own
+            inherent = (device.driver, bus.name, device.properties.get("addr")) in self.board.devices
             if device.path not in users and (inherent or on_board) and not self._has_host_side(device):
                 continue
             given = givens.get(id(device))
@@ -291,7 +240,7 @@ class _Machine(GuestText):
 
     def _has_host_side(self, device: RawDevice) -> bool:
         """Whether the XML says what is behind a device of the board."""
-        is_nic = any(option.name in ("net", "nic") for option in self.shorts)
+        is_nic = any(option.name in ("net", "nic") for option in self.board.shorts)
         return device.driver in ON_BOARD and not (is_nic and device.driver in BOARD)
 
     def _letters_of_cards(self, raw: Raw) -> dict[str, int]:
@@ -321,7 +270,7 @@ class _Machine(GuestText):
     def _by_default(self, bus: RawBus, device: RawDevice) -> bool:
         """Whether QEMU made a device by default, and not as a part of another device."""
         is_part = device.driver in _PARTS
-        return device.driver == _OWN_HUB or (bus.name in self.own_buses and bus.type in ("PCI", "PCIE") and not is_part)
+        return device.driver == _OWN_HUB or (bus.name in self.board.buses and bus.type in ("PCI", "PCIE") and not is_part)
 
     def _call(self, device: RawDevice, id_: str, taken: set[str], users: dict[str, str]) -> str:
         """Give an anonymous device an id, as if the user had; what has one keeps it."""
@@ -391,7 +340,9 @@ class _Machine(GuestText):
         else:
             bag |= {name: self._backend(one, name) for name in BACKENDS if one.properties.get(name)}
             bag |= {name: one.properties[name] for name in ("mac", "scsi-id", "lun", "unit") if name in one.properties}
-        if one.bus.type not in _PLACED_ELSEWHERE or one.bus.name in self.inner:  # QEMU would take the first bus of the kind
+        if (
+            one.bus.type not in _PLACED_ELSEWHERE or one.bus.name in self.board.bridged
+        ):  # QEMU would take the first bus of the kind
             bag["bus"] = one.bus.name
         plain = all(isinstance(value, str) for value in bag.values())
         return Option("device", text_from_bag(bag, "driver") if plain else json.dumps(bag))
@@ -447,26 +398,6 @@ class _Machine(GuestText):
         return tree_with(tree, changes)
 
 
-def _without_devices(option: Option) -> Option:
-    """-machine without what makes or names a device that is not the machine's own."""
-    return option.with_bag({k: v for k, v in option.bag.items() if k != "usb" and not k.startswith("cxl-fmw.")})
-
-
-def _unlike(own: Raw, machine: Raw) -> int:
-    """How many devices a board has by itself and the whole machine has not as they are, or the other way around."""
-    return len(_facts(own) - _facts(machine)) + len(_facts(machine, "System", "usb-bus") - _facts(own))
-
-
-def _facts(raw: Raw, *kinds: str) -> set[tuple[Any, ...]]:
-    """What QEMU made by itself on buses of ``kinds``, or on any, without what comes with what is plugged."""
-    found = set()
-    for bus, device in placed(raw.buses):
-        if device.path not in raw.users and (not kinds or bus.type in kinds) and device.driver not in _COMES_ALONG:
-            names = ("addr", "mac", "user0", "user1") if bus.type == "System" else ("addr",)
-            found.add((device.driver, bus.name, *device.mmio, *(device.properties.get(name) for name in names)))
-    return found
-
-
 def _narrow_buses(device: RawDevice) -> Iterator[RawBus]:
     """Its buses, those behind a virtio proxy too, but for PCI: a device finds its place there by number."""
     for bus in device.buses:
@@ -497,8 +428,6 @@ def _with_registers(tree: Tree) -> Tree:
 _LINKS = frozenset({"subsys", "bus", "primary-bus", "endpoint", "bmc"})
 #: buses on which the description says where an option's device goes
 _PLACED_ELSEWHERE = frozenset({"", "none", "PCI", "PCIE", "System", "ISA", "virtio-bus", "virtual-css-bus"})
-#: what a board has by what is behind it, or beside what is plugged
-_COMES_ALONG = frozenset({"usb-hub", *ON_BOARD})
 _PARTS = frozenset({"AMDVI-PCI"})  # PCI functions that another device brings
 _OWN_HUB = "usb-hub"  # QEMU plugs one where a bus has no port left, unless the device names its port, as from now on
 #: USB controllers that -usb makes, and that newer chipsets report as their own

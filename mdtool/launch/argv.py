@@ -354,7 +354,7 @@ def ordered(tree: Tree, written: Sequence[str] = ()) -> list[Place]:
     beside = {place.node.properties.get("target"): place for place in tree.places if place.node.driver == "zpci"}
     provides.update({bus.name: hosts[bus.host] for bus in tree.buses if bus.host in hosts})
     provides.update({str(p.node.id): p for p in tree.places if p.node.driver in EXPANDERS})
-    hubs = {p.address: p for p in tree.places if p.node.driver == "usb-hub"}
+    provides.update({":".join(p.address): p for p in tree.places if p.node.driver == "usb-hub" and p.address})
     ids = {place.node.id: place for place in tree.places if place.node.id is not None}
     numbers = {origin: number for number, origin in enumerate(written)}
     done: set[str] = set()
@@ -368,13 +368,13 @@ def ordered(tree: Tree, written: Sequence[str] = ()) -> list[Place]:
         if place.name in done:
             return
         done.add(place.name)
-        for bus in (place.bus.name if place.bus else None, *(place.node.properties.get(name) for name in _NAME_A_BUS)):
+        hub = ":".join(place.address or ()).rpartition(".")[0]  # of a USB port: 1 of 1.2
+        named = (place.node.properties.get(name) for name in _NAME_A_BUS)
+        for bus in (place.bus.name if place.bus else None, provides.get(hub) and hub, *named):
             if bus is not None and (provider := provider_of(str(bus))) is not None:
                 create(provider)
-        on, port = place.address or ("", "")
-        for before in (beside.get(place.node.id), hubs.get((on, port.rpartition(".")[0]))):
-            if before is not None:
-                create(before)
+        if place.node.id in beside:
+            create(beside[place.node.id])
         if place.node.origin != BUILTIN:
             made.append(place)
 
