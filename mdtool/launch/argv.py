@@ -2,8 +2,8 @@
 
     commandline = argv_from_tree(guest, tree, wanted)
     commandline.argv          every word, for ``--via device``
-    commandline.platform      the parts, for the ways that hand something over otherwise: machine, CPU, memory,
-    firmware, ... commandline.backends      the host side: -blockdev, -netdev, -chardev, -object, displays
+    commandline.platform      the parts, for the ways that hand something over otherwise: machine, CPU, memory, ...
+    commandline.backends      the host side: -blockdev, -netdev, -chardev, -object, displays
     commandline.devices       one a device, in an order in which a bus exists before what sits on it
 
 Nothing is opened or started: descriptors, processes and files that QEMU needs are named, for ``launch`` to make.
@@ -353,8 +353,8 @@ def ordered(tree: Tree, written: Sequence[str] = ()) -> list[Place]:
     hosts = {place.node.id or place.node.driver: place for place in tree.places}
     beside = {place.node.properties.get("target"): place for place in tree.places if place.node.driver == "zpci"}
     provides.update({bus.name: hosts[bus.host] for bus in tree.buses if bus.host in hosts})
-    provides.update({str(p.node.id): p for p in tree.places if p.node.driver in EXPANDERS})
-    provides.update({":".join(p.address): p for p in tree.places if p.node.driver == "usb-hub" and p.address})
+    provides |= {str(p.node.id): p for p in tree.places if p.node.driver in EXPANDERS}
+    provides |= {":".join(p.address): p for p in tree.places if p.node.driver == "usb-hub" and p.address}
     ids = {place.node.id: place for place in tree.places if place.node.id is not None}
     numbers = {origin: number for number, origin in enumerate(written)}
     done: set[str] = set()
@@ -369,9 +369,8 @@ def ordered(tree: Tree, written: Sequence[str] = ()) -> list[Place]:
             return
         done.add(place.name)
         hub = ":".join(place.address or ()).rpartition(".")[0]  # of a USB port: 1 of 1.2
-        named = (place.node.properties.get(name) for name in _NAME_A_BUS)
-        for bus in (place.bus.name if place.bus else None, provides.get(hub) and hub, *named):
-            if bus is not None and (provider := provider_of(str(bus))) is not None:
+        for bus in (place.bus.name if place.bus else None, hub, *map(place.node.properties.get, _NAME_A_BUS)):
+            if bus and (provider := provider_of(str(bus))) is not None:
                 create(provider)
         if place.node.id in beside:
             create(beside[place.node.id])
@@ -379,11 +378,9 @@ def ordered(tree: Tree, written: Sequence[str] = ()) -> list[Place]:
             made.append(place)
 
     late = _LATE if any(place.node.driver == "amd-iommu" for place in tree.places) else {}
-
-    def rank(place: Place) -> tuple[Any, ...]:
-        return late.get(place.node.driver, 0), numbers.get(place.node.origin or "", -1), _rank(place)
-
-    for place in sorted(tree.places, key=rank):
+    for place in sorted(
+        tree.places, key=lambda p: (late.get(p.node.driver, 0), numbers.get(p.node.origin or "", -1), _rank(p))
+    ):
         create(place)
     return made
 
