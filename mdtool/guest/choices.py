@@ -42,6 +42,12 @@ SCSI_MODEL = (
     Choice(("s390", "s390x"), "virtio-scsi"),
     Choice(ARM, "virtio-scsi", "lsilogic", until="9.0", since="12.8", virt=True),
 )
+#: the model of a USB controller whose XML names none
+USB_MODEL = (
+    Choice(("s390", "s390x"), "none"),
+    Choice(("aarch64", "ppc64", "ppc64le"), "qemu-xhci"),
+    Choice(ARM, "qemu-xhci", "piix3-uhci", until="9.0", since="12.8", virt=True),
+)
 #: the model of a panic device; libvirt 9.0 refused the ISA one of an ARM machine, which it took
 PANIC_MODEL = (
     Choice(("ppc64", "ppc64le"), "pseries"),

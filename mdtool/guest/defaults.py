@@ -168,9 +168,15 @@ def _root(guest: Guest, wanted: Sequence[Wanted]) -> Iterator[Wanted]:
 
 
 def _input(guest: Guest, wanted: Sequence[Wanted]) -> Iterator[Wanted]:
-    """The machine's own mouse and keyboard; on POWER, whose screen needs them, USB ones, where a tablet is a mouse too."""
+    """The machine's own mouse and keyboard; on POWER, whose screen needs them, USB ones, where a tablet is a mouse too.
+
+    The newest libvirt does not count those whose XML names no bus.
+    """
     bus = "ps2" if guest.is_x86 else "usb" if guest.is_ppc and _has(guest, "graphics") else ""
-    have = {(one.facts.get("bus"), one.facts.get("type")) for one in wanted if one.kind == "input"}
+    there = [one for one in wanted if one.kind == "input"]
+    if guest.is_ppc and has_newest(guest):
+        there = [one for one in there if one.element is not None and one.element.get("@bus")]
+    have = {(one.facts.get("bus"), one.facts.get("type")) for one in there}
     if (bus, "tablet") in have:
         have.add((bus, "mouse"))
     drivers = {("usb", "mouse"): "usb-mouse", ("usb", "keyboard"): "usb-kbd"}
@@ -178,7 +184,9 @@ def _input(guest: Guest, wanted: Sequence[Wanted]) -> Iterator[Wanted]:
     for kind in order if bus else ():
         if (bus, kind) not in have:
             facts = {"choice": f"{bus}/{kind}", "bus": bus, "type": kind}
-            yield Wanted("input", drivers.get((bus, kind), ""), f"input/{bus}/{kind}", alias="input", facts=facts)
+            origin = f"input/{bus}/{kind}"
+            second = "#2" if any(one.origin == origin for one in wanted) else ""
+            yield Wanted("input", drivers.get((bus, kind), ""), origin + second, alias="input", facts=facts)
 
 
 def _video(guest: Guest, _: Sequence[Wanted]) -> Iterator[Wanted]:

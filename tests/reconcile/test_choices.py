@@ -9,7 +9,8 @@ import pytest
 from support import mdtool
 
 from mdtool.errors import MdtoolError, Report
-from mdtool.guest.devices import guest_from_bytes
+from mdtool.guest.defaults import with_defaults
+from mdtool.guest.devices import guest_from_bytes, wanted_from_guest
 from mdtool.guest.model import Guest
 from mdtool.machine.tree import Bus, Node, Tree
 from mdtool.reconcile import linked, reconcile
@@ -54,6 +55,34 @@ def test_a_model_that_nobody_names_is_the_described_one() -> None:
     first = reconcile(guest(nic.format("<model type='e1000'/>"), "x86_64", "pc-q35-7.2")).tree
     found = reconcile(guest(nic.format(""), "x86_64", "pc-q35-7.2"), dumped(first))
     assert "e1000" in {place.node.driver for place in found.tree.places}
+
+
+@pytest.mark.parametrize(
+    ("arch", "machine", "model"),
+    [
+        ("armv7l", "virt-7.2", "qemu-xhci"),
+        ("armv7l", "versatilepb", "piix3-usb-uhci"),
+        ("aarch64", "virt-7.2", "qemu-xhci"),
+        ("ppc64", "pseries-7.2", "qemu-xhci"),
+        ("x86_64", "pc-i440fx-7.2", "piix3-usb-uhci"),
+    ],
+)
+def test_a_usb_controller_without_a_model(arch: str, machine: str, model: str) -> None:
+    tree = reconcile(guest("<controller type='usb' index='0'/>", arch, machine)).tree
+    assert tree.by_name["usb"].node.driver == model
+
+
+@pytest.mark.parametrize(
+    ("machine", "devices"),
+    [("pseries-7.2", ["usb-kbd", "usb-mouse"]), ("pseries-8.2", ["usb-kbd", "usb-kbd", "usb-mouse"])],
+)
+def test_a_keyboard_whose_bus_is_open_is_none_of_the_screens(machine: str, devices: list[str]) -> None:
+    """To the newest libvirt; the implied one is the same at each reconcile."""
+    wish = guest("<input type='keyboard'/><graphics type='vnc'/>", "ppc64", machine)
+    report = Report()
+    found = [one for one in with_defaults(wish, wanted_from_guest(wish, report)) if one.kind == "input"]
+    assert sorted(one.driver for one in found) == devices
+    assert len({one.origin for one in found}) == len(found)
 
 
 def test_a_fresh_guest_gets_the_newest_choice() -> None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from itertools import count
 
 from mdtool.guest.allocation.controllers import is_placed, scsi_model
+from mdtool.guest.choices import USB_MODEL, chosen
 from mdtool.guest.convert import kib, number, one_of, switch, up_to
 from mdtool.guest.engine import address_from_element
 from mdtool.guest.host import carried
@@ -45,9 +46,7 @@ def default_model(guest: Guest, kind: str, index: int = 0) -> str:
     if kind == "usb" and (kind, index) in guest.known:
         return guest.known[kind, index]
     if kind == "usb":
-        if guest.is_s390:
-            return "none"
-        return "qemu-xhci" if guest.arch == "aarch64" or guest.is_ppc else "piix3-uhci"
+        return chosen(USB_MODEL, guest.arch, guest.machine, "piix3-uhci")
     if kind == "scsi":
         return scsi_model(guest, index)
     if kind == "pci" and index == 0:
