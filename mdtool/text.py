@@ -66,6 +66,15 @@ def printable_json(text: str) -> str:
     return text if text.isascii() else _OBEYED.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
+def counted(count: int, noun: str) -> str:
+    """A count in words.
+
+    >>> counted(1, "error"), counted(0, "error")
+    ('1 error', '0 errors')
+    """
+    return f"{count} {noun}{'s' * (count != 1)}"
+
+
 def one_line(text: str) -> str:
     r"""The same for a value inside of a line: line breaks and tabs are spelled, too, so that no value makes up lines.
 

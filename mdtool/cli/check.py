@@ -17,6 +17,7 @@ from mdtool.cli.source import access_of, connect_argument, facts_arguments, fact
 from mdtool.errors import InputError, MdtoolError, Position, Report, as_error
 from mdtool.pool import each
 from mdtool.records import NamedTuple, replace
+from mdtool.text import counted
 
 if TYPE_CHECKING:
     from mdtool.qemu.introspect import Knowledge
@@ -66,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
         if form == "text":
             write(here, form)
             if not here_counts["error"]:
-                say(f"{name}: no errors" + (f", {len(here)} warnings" if here else ""))
+                say(f"{name}: no errors" + (f", {counted(len(here), 'warning')}" if here else ""))
         elif form == "jsonl":
             status = 2 if here_counts["error"] else 0
             print(json.dumps({"guest": name, "status": status, "result": [data(one) for one in here]}))
@@ -74,7 +75,7 @@ def run(args: argparse.Namespace) -> int:
     if form not in ("text", "jsonl"):
         write(found, form)
     elif len(found) > 1:
-        say(f"{counts['error']} errors, {counts['warning']} warnings")
+        say(f"{counted(counts['error'], 'error')}, {counted(counts['warning'], 'warning')}")
     return 2 if counts["error"] else 0
 
 

@@ -14,6 +14,7 @@ from mdtool.cli.options import LAUNCH, options, via_option
 from mdtool.cli.output import coloured, result, say, warn_all
 from mdtool.cli.source import DESCRIPTION, XML, access_of, source_arguments
 from mdtool.errors import ConflictError, InputError, MdtoolError
+from mdtool.text import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -282,5 +283,5 @@ def show(args: argparse.Namespace, found: Sequence[Difference], compared: Compar
             place = f"{difference.position}: " if difference.position else ""
             print(coloured(f"{place}{difference} [{difference.severity}]", colour))
         if compared is not None:
-            print(f"{len(guest_visible(found))} differences that a guest sees; {compared}")
+            print(f"{counted(len(guest_visible(found)), 'difference')} that a guest sees; {compared}")
     return 1 if guest_visible(found) else 0

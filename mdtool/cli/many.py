@@ -23,6 +23,7 @@ from mdtool.cli.source import EACH, LIBVIRT, PAIRS, SIDES, Guests, words_of
 from mdtool.errors import InputError, MdtoolError, as_error
 from mdtool.pool import each
 from mdtool.records import NamedTuple, replace
+from mdtool.text import counted
 
 DESCRIPTIONS, XML = (".yaml", ".yml"), (".xml",)
 
@@ -212,8 +213,8 @@ def run(command: Callable[[argparse.Namespace], int], args: argparse.Namespace, 
             say(f"warning: stopped: {len(found) - number} guests are as they were, {found[number].name} the first of them")
             break
     progress(0, 0)
-    guests_in_words = "1 guest" if len(found) == 1 else f"{len(found)} guests"
-    say(f"{guests_in_words}: {counts[0]} as they should be, {counts[1]} with differences, {counts[2]} with errors")
+    says = f"{counts[0]} as they should be, {counts[1]} with differences, {counts[2]} with errors"
+    say(f"{counted(len(found), 'guest')}: {says}")
     return worst
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from mdtool.cli.launch import show
 from mdtool.cli.options import options
 from mdtool.cli.source import DESCRIPTION, ROOT, SIDES, Guests, access_of, connect_argument
+from mdtool.text import counted
 
 if TYPE_CHECKING:
     from mdtool.compare import Compared, Difference
@@ -62,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
     if not args.json and args.output_format == "text":
         for view in compared.views:
             print(view)
-        print(f"{len(noticed(found))} differences that a guest sees")
+        print(f"{counted(len(noticed(found)), 'difference')} that a guest sees")
         if args.migration:
             print(refused or "the state loads")
     return 1 if noticed(found) or refused or (args.strict and compared.not_compared) else 0

@@ -28,6 +28,7 @@ from mdtool.qemu.account import account
 from mdtool.qemu.process import FORBIDDEN, START_SECONDS, QemuProcess
 from mdtool.qemu.runtime import GuestDirectory, run_by_libvirt, saved_by_libvirt
 from mdtool.records import dataclass
+from mdtool.text import counted
 
 if TYPE_CHECKING:
     from mdtool.compare import Difference
@@ -70,7 +71,7 @@ class Differs(MdtoolError):
         from mdtool.compare import guest_visible
 
         self.differences = guest_visible(found)
-        super().__init__(f"{len(self.differences)} differences between the description and the machine")
+        super().__init__(f"{counted(len(self.differences), 'difference')} between the description and the machine")
 
 
 @contextmanager

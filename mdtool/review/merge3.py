@@ -161,9 +161,11 @@ class _Merge:
         sections: dict[str, Any] = {
             name: self._bag(name, getattr(base, name), getattr(ours, name), getattr(theirs, name)) for name in SECTIONS
         }
-        applied = self._bag("", base.applied, ours.applied, theirs.applied, quiet=True)
+        for name in ("applied", "machine_pins"):
+            sections[name] = self._bag("", *(getattr(side, name) for side in (base, ours, theirs)), quiet=True)
+        sections["source"] = self._three("", base.source, ours.source, theirs.source, quiet=True)
         parts = self._nodes(*(parts_of(tree) for tree in (base, ours, theirs)))
-        tree = assembled(parts, Tree(**sections, applied=applied))
+        tree = assembled(parts, Tree(**sections))
         return replace(tree, retired=self._retired(tree, theirs))
 
     # --- names ---

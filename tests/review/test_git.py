@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -206,6 +207,16 @@ def test_what_is_wrong_only_together() -> None:
 def test_what_is_no_description_is_merged_by_lines() -> None:
     assert merged_text("a\nb\nc\n", "A\nb\nc\n", "a\nb\nC\n").text == "A\nb\nC\n"
     assert merged_text("a\n", "b\n", "c\n").conflicts
+
+
+def test_what_was_recorded_of_the_machine_stays() -> None:
+    """Who was asked, and the machine's own properties, though both sides changed something."""
+    recorded = {"source": ("monitor",), "machine_pins": {"nvdimm": False, "vmport": "on"}}
+    base = replace(tree(BASE), **recorded)
+    ours = replace(base, machine_pins={"nvdimm": True, "vmport": "on"})
+    theirs = replace(base, memory={"size": 1 << 30})
+    found = tree(merged(*map(yaml_from_tree, (ours, theirs)), base=yaml_from_tree(base)).text)
+    assert (found.source, found.machine_pins) == (("monitor",), {"nvdimm": True, "vmport": "on"})
 
 
 def test_pins_follow_their_devices() -> None:
