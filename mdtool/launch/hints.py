@@ -12,7 +12,6 @@ that are kept for devices that were removed stand under ``retired``.
 from __future__ import annotations
 
 import json
-import signal
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -167,8 +166,6 @@ def exported_while_it_runs(
     known = _seen(qemu.session, guest)
     unknown: list[str] = []
     while not qemu.ends_within(ASK_SECONDS):
-        # A ctrl-C waits for the end of this exchange: its handler uses the same monitor.
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
             went = any(event["event"] == "DEVICE_DELETED" for event in qemu.session.events())
             now = _seen(qemu.session, guest)
@@ -179,8 +176,6 @@ def exported_while_it_runs(
             if qemu.process.poll() is None:
                 say(f"warning: hints will no longer be updated: {error.what}")
             return
-        finally:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
 
 def _seen(session: Session, guest: Path) -> tuple[list[Any], int]:

@@ -149,7 +149,7 @@ def launched(guest: Guest, prepare: Callable[[Path], Prepared], settings: Settin
             settings.runs()
             if not settings.incoming and settings.follow is None:
                 qemu.close_monitor()
-            pass_signals_on(qemu, paused=settings.paused, say=settings.say)
+            pass_signals_on(qemu, paused=settings.paused or settings.incoming is not None, say=settings.say)
             for difference in found:
                 settings.say(f"warning: {difference} ({difference.severity})")
             settings.say(f"{guest.name}: as described: {compared}")
@@ -157,6 +157,7 @@ def launched(guest: Guest, prepare: Callable[[Path], Prepared], settings: Settin
                 settings.ready()
             if settings.incoming and _state_came(qemu) and not settings.paused:
                 qemu.cont()
+                pass_signals_on(qemu, paused=False, say=settings.say)
             if settings.follow is not None:
                 settings.follow(qemu)
             qemu.close_monitor()

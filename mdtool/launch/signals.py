@@ -53,11 +53,16 @@ def pass_signals_on(qemu: QemuProcess, *, paused: bool, say: Callable[[str], Non
     def interrupt(_number: int, _frame: object) -> None:
         nonlocal interrupts
         interrupts += 1
-        runs = qemu.monitor_is_free and not paused
-        if interrupts == 1 and runs and qemu.powerdown():
-            say("asked the guest to power down; ctrl-C once more ends QEMU")
+        if interrupts == 1 and not paused:
+            qemu.when_free(ask)
         else:
             qemu.send_signal(signal.SIGTERM if interrupts < 3 else signal.SIGKILL)
+
+    def ask() -> None:
+        if qemu.powerdown():
+            say("asked the guest to power down; ctrl-C once more ends QEMU")
+        else:
+            qemu.send_signal(signal.SIGTERM)
 
     signal.signal(signal.SIGTERM, pass_on)
     signal.signal(signal.SIGHUP, pass_on)

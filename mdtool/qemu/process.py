@@ -87,6 +87,7 @@ class QemuProcess:
     _process: subprocess.Popen[bytes] | None = None
     _session: Session | None = None
     _stack: ExitStack = field(default_factory=ExitStack)
+    _deferred: list[Callable[[], object]] = field(default_factory=list)
     _log_path: Path = Path()
     _log_start: int = 0
 
@@ -268,11 +269,17 @@ class QemuProcess:
         if self._session is not None:
             self._session.close()
             self._session = None
+            self._act()
 
-    @property
-    def monitor_is_free(self) -> bool:
-        """Whether a signal handler may speak to QEMU: no command is in progress."""
-        return self._session is None or self.idle
+    def when_free(self, action: Callable[[], object]) -> None:
+        """For a signal handler, which may speak to QEMU while no command is in progress: call it now, or as soon as it may."""
+        self._deferred.append(action)
+        if self._session is None or self.idle:
+            self._act()
+
+    def _act(self) -> None:
+        while self._deferred:
+            self._deferred.pop(0)()
 
     def powerdown(self) -> bool:
         """Press the guest's power button; False where QEMU does not answer."""
@@ -291,6 +298,7 @@ class QemuProcess:
         ends = os.pidfd_open(self.pid)
         self.idle = True
         try:
+            self._act()
             return bool(select.select([ends], [], [], seconds)[0])
         finally:
             self.idle = False

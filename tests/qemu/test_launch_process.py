@@ -18,7 +18,7 @@ import pytest
 
 from mdtool.errors import ConflictError, Position, QemuError
 from mdtool.launch.backends.base import Process
-from mdtool.launch.signals import signals_end_it
+from mdtool.launch.signals import pass_signals_on, signals_end_it
 from mdtool.qemu.process import QemuProcess
 from mdtool.qemu.refusals import error_from_words
 from mdtool.qemu.runtime import GuestDirectory
@@ -268,6 +268,30 @@ def test_a_signal_waits_until_what_is_started_can_be_ended(tmp_path: Path, monke
         pass
     assert ended.value.code == 128 + signal.SIGTERM
     assert gone(int((tmp_path / "pid").read_text()))
+
+
+@pytest.fixture
+def handlers() -> Iterator[None]:
+    numbers = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
+    before = [signal.getsignal(number) for number in numbers]
+    yield
+    for number, handler in zip(numbers, before, strict=True):
+        signal.signal(number, handler)
+
+
+def test_a_ctrl_c_while_qemu_is_asked_waits_for_the_answer(handlers: None) -> None:
+    """It asks for a power-down, through the monitor that answers just then, and does not end QEMU."""
+    said: list[str] = []
+    with QemuProcess(PLAIN) as qemu:
+        qemu.cont()
+        pass_signals_on(qemu, paused=False, say=said.append)
+        signal.raise_signal(signal.SIGINT)
+        assert not said and qemu.session.execute("query-status")["running"] is True
+        assert not qemu.ends_within(0)
+        assert said == ["asked the guest to power down; ctrl-C once more ends QEMU"]
+        assert "POWERDOWN" in {event["event"] for event in qemu.session.events(timeout=PATIENCE)}
+        signal.raise_signal(signal.SIGINT)
+        assert qemu.ends_within(PATIENCE) and qemu.wait() == 0
 
 
 def test_an_interrupt_during_the_fork_is_not_lost() -> None:
