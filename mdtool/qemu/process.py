@@ -272,7 +272,7 @@ class QemuProcess:
             self._act()
 
     def when_free(self, action: Callable[[], object]) -> None:
-        """For a signal handler, which may speak to QEMU while no command is in progress: call it now, or as soon as it may."""
+        """For a signal handler, which may speak to QEMU while no command is in progress: call it now, or as soon as so."""
         self._deferred.append(action)
         if self._session is None or self.idle:
             self._act()

@@ -11,7 +11,6 @@ from typing import Any
 
 from mdtool.machine.pci import pci_facts
 from mdtool.machine.pins import filled, shared
-from mdtool.machine.sizes import in_units
 from mdtool.machine.tree import SECTIONS, Tree
 from mdtool.machine.values import natural
 from mdtool.machine.writer import WIDTH, canonical
@@ -29,7 +28,7 @@ def lines(tree: Tree) -> Iterator[str]:
 
 def _lines(tree: Tree) -> Iterator[str]:
     for name in SECTIONS:
-        yield from _section(name, in_units(name, getattr(tree, name)))
+        yield from _section(name, getattr(tree, name))
     for bus in tree.all_buses.values():
         for node in bus.devices:
             yield f"{bus.name} {node.address or '-'}: {_device(node)}"

@@ -312,9 +312,12 @@ def test_a_conflict_stops_the_merge(repository: Repository) -> None:
 
 
 def test_git_diff_shows_devices(repository: Repository) -> None:
-    repository.file.write_text(OURS.replace("machine: {type", "machine:   {type"))
+    """And sizes in bytes, however they are written."""
+    repository.file.write_text(OURS.replace("machine: {type", "machine:   {type").replace("536870912", "1G"))
     changed = [line for line in repository("diff").splitlines() if line[:1] in "+-" and line[:3] not in ("+++", "---")]
     assert changed == [
+        "-memory.size=536870912",
+        "+memory.size=1073741824",
         "+pci.2 00.0: net1 virtio-net-pci mac=52:54:00:00:00:0a (interface/52:54:00:00:00:0a)",
     ]
 
