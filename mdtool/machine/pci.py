@@ -21,6 +21,6 @@ def pci_facts(node: Node) -> Properties:
     ``{}`` if unknown: the node is no PCI device, no QEMU made it yet, or a property is another one than when it
     was read (``rombar: 0`` makes a device without a ROM).
     """
-    if node.pci.get("of") != properties_digest(node):
+    if not node.pci or node.pci.get("of") != properties_digest(node):
         return {}
     return {name: value for name, value in node.pci.items() if name != "of"}

@@ -34,13 +34,14 @@ def plain(value: Value) -> Value:
     if isinstance(value, dict):
         return {key: plain(item) for key, item in value.items()}
     text = str(value)
-    if text.lower() in _TRUE:
+    word = text.lower()
+    if word in _TRUE:
         return "on"
-    if text.lower() in _FALSE:
+    if word in _FALSE:
         return "off"
     if len(text) <= MAX_DIGITS and _NUMBER.fullmatch(text):
-        return str(int(text, 0) if "x" in text.lower() else int(text))
-    return text.lower() if len(text) == 36 and _UUID_PRINTED.fullmatch(text) else text
+        return str(int(text, 0) if "x" in word else int(text))
+    return word if len(text) == 36 and _UUID_PRINTED.fullmatch(text) else text
 
 
 def same(one: Value, other: Value) -> bool:

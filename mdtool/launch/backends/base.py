@@ -108,10 +108,11 @@ class Host:
         >>> Host(None, Path("/run/a")).file("../../victim").parent
         PosixPath('/run/a')
         """
-        plain = re.fullmatch(r"[A-Za-z0-9_][\w.:-]{0,63}", name, re.ASCII) and name not in _OWN_FILES
-        from hashlib import sha256
+        if re.fullmatch(r"[A-Za-z0-9_][\w.:-]{0,63}", name, re.ASCII) and name not in _OWN_FILES:
+            return self.runtime / name
+        from hashlib import sha256  # slow to import, and rarely needed
 
-        return self.runtime / (name if plain else sha256(name.encode(errors="surrogatepass")).hexdigest()[:32])
+        return self.runtime / sha256(name.encode(errors="surrogatepass")).hexdigest()[:32]
 
     @property
     def is_kvm(self) -> bool:
