@@ -10,13 +10,14 @@ A store is a folder with a description or hints for each guest, or the text of h
 from __future__ import annotations
 
 import hashlib
+import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import chain
 from pathlib import Path
 
-from mdtool.errors import InputError, Report
-from mdtool.files import locked, text_from_file, write_file
+from mdtool.errors import InputError, MdtoolError, Report
+from mdtool.files import bytes_from_file, locked, text_from_file, write_file
 from mdtool.guest.devices import guest_from_bytes, wanted_from_guest
 from mdtool.guest.write import xml_with_places
 from mdtool.launch.hints import fitted, hints_from_text, hints_from_tree
@@ -79,6 +80,26 @@ def _file_name(name: str) -> str:
     return name if _FILE_NAME.fullmatch(name) else hashlib.sha256(name.encode(errors="surrogatepass")).hexdigest()[:32]
 
 
+def _is_there(path: Path) -> bool:
+    """Whether there is a file.  Raises InputError for anything else: a pipe in its place would hold a start up for ever."""
+    try:
+        kind = stat.S_IFMT(path.stat().st_mode)
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}", rule="store") from None
+    if kind != stat.S_IFREG:
+        raise InputError(f"{path} is not a file", remedy="move it out of the store", rule="store")
+    return True
+
+
+def _holds(path: Path, uuid: str) -> bool:
+    """Whether a file has a uuid in it; what cannot be read is another guest's."""
+    with suppress(MdtoolError):
+        return _is_there(path) and uuid.encode() in bytes_from_file(path)
+    return False
+
+
 @dataclass(frozen=True)
 class Store:
     """A folder with what is kept of each guest: ``NAME.yaml``, a description, or ``NAME.hints``."""
@@ -88,7 +109,7 @@ class Store:
     def path(self, *names: str) -> Path:
         """The file of a guest by one of its names: its description where there is one, else its hints."""
         files = [self.folder / (_file_name(name) + suffix) for suffix in (".yaml", ".hints") for name in names]
-        return next((path for path in files if path.exists()), files[-len(names)])
+        return next((path for path in files if _is_there(path)), files[-len(names)])
 
     def check(self) -> None:
         """Raise InputError where the folder is not there: not mounted, for one."""
@@ -106,7 +127,7 @@ class Store:
 
     def read(self, path: Path) -> Tree | None:
         """What is kept in a file of the store; None if there is none yet."""
-        if not path.exists():
+        if not _is_there(path):
             return None
         return document_from_file(path).tree if path.suffix == ".yaml" else hints_from_text(text_from_file(path), str(path))
 
@@ -118,9 +139,9 @@ class Store:
         from mdtool.review.git import committed_text
 
         named = self.folder / f"{_file_name(name)}.yaml"
-        renamed = (path for path in sorted(self.folder.glob("*.yaml")) if uuid and uuid.encode() in path.read_bytes())
+        renamed = (path for path in sorted(self.folder.glob("*.yaml")) if uuid and _holds(path, uuid))
         for path in chain([named], renamed):
-            text = committed_text(path) or (text_from_file(path) if path.exists() else None)
+            text = committed_text(path) or (text_from_file(path) if _is_there(path) else None)
             if text is not None:
                 return path, document_from_known_text(text, str(path)).tree
         return None
@@ -131,7 +152,7 @@ class Store:
             document = document_from_file(path)
             text, old = rewritten(document, tree), document.text
         else:
-            text, old = hints_from_tree(tree), text_from_file(path) if path.exists() else ""
+            text, old = hints_from_tree(tree), text_from_file(path) if _is_there(path) else ""
         if text != old:
             write_file(path, text)
         return text != old

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shlex
+import socket
 import subprocess
 import sys
 import uuid
@@ -379,6 +380,42 @@ def test_a_store_that_cannot_be_written_moves_no_device(tmp_path: Path, monkeypa
     assert passed.returncode == 0 and passed.stdout == "" and buses(path.read_text()) == now
     refused = hook("cloudstack", "--store", tmp_path, stdin=domain(3, 12))
     assert (refused.returncode, refused.stdout) == (2, "")
+
+
+def _hostile(path: Path, kind: str) -> None:
+    match kind:
+        case "pipe":
+            os.mkfifo(path)
+        case "socket":
+            with socket.socket(socket.AF_UNIX) as listener:
+                listener.bind(str(path))
+        case "folder":
+            path.mkdir()
+        case "device":
+            path.symlink_to("/dev/zero")
+        case "loop":
+            path.symlink_to(path)
+        case "huge":
+            with path.open("wb") as stream:
+                stream.truncate(1 << 40)
+
+
+@pytest.mark.parametrize("kind", ["pipe", "socket", "folder", "device", "loop", "huge"])
+def test_what_is_no_file_in_a_store_is_an_error_of_its_guest_alone(kind: str, tmp_path: Path) -> None:
+    from mdtool.errors import InputError
+    from mdtool.integrations import hooks, placement
+
+    store, own = placement.Store(tmp_path), "default_win"
+    words, other = [own, "prepare", "begin", "-"], domain().replace(own, "other").encode()
+    for suffix in (".hints", ".yaml"):
+        _hostile(tmp_path / f"{own}{suffix}", kind)
+        with pytest.raises(InputError, match=own):
+            hooks.cloudstack(domain().encode(), store)
+        assert buses(hooks.cloudstack(other, store).output)
+    with pytest.raises(InputError, match=own):
+        hooks.libvirt(words, guarded(1).encode(), store)
+    named = guarded(1).replace("</name>", f"</name><uuid>{uuid.uuid4()}</uuid>").encode()
+    assert "no description" in hooks.libvirt(["other", *words[1:]], named, store).journal
 
 
 def test_a_start_waits_for_no_lock_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
