@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 def cached(*names: str) -> str:
     """A path in ``$XDG_CACHE_HOME/mdtool``, ``~/.cache/mdtool`` where that is not set."""
     base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-    return os.path.join(base, "mdtool", *names)
+    return os.path.join("/", base, "mdtool", *names)  # a user without a home, as in a container, gets no folder "~" here
 
 
 def keep(path: str, data: str | bytes) -> None:

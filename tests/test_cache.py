@@ -24,6 +24,13 @@ def parsed() -> object:
     return parser_from_grammar("options.lark", start="value").parse(OPTION)
 
 
+def test_a_user_without_a_home_gets_no_folder_in_the_working_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.setattr(os, "getuid", lambda: 4_000_000_000)
+    assert os.path.isabs(cache.cached("descriptions"))
+
+
 def test_tables_are_kept_and_give_the_same_tree(folder: Path) -> None:
     made = parsed()
     (kept,) = folder.iterdir()
