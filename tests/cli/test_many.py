@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import signal
 import subprocess
 import sys
+import uuid
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -179,11 +181,12 @@ def test_a_folder_against_a_revision(guests: Path) -> None:
     assert mdtool(guests, "diff", "NOPE:", ".").returncode == 2
 
 
+PAGE = (Path(__file__).resolve().parents[2] / "docs" / "fleet.md").read_text()
+COMMANDS = [line.strip() for line in PAGE.splitlines() if line.startswith("    mdtool ")]
+
+
 def test_the_page_of_fleets(guests: Path) -> None:
     """Each command of docs/fleet.md that needs no libvirt, as it stands there."""
-    page = (Path(__file__).resolve().parents[2] / "docs" / "fleet.md").read_text()
-    commands = [line.strip() for line in page.splitlines() if line.startswith("    mdtool ") and "libvirt:" not in line]
-    assert len(commands) > 2
     git = ["git", "-c", "user.name=t", "-c", "user.email=t@example.org", "-C", str(guests)]
     (guests / "guests").mkdir()
     for path in guests.glob("*.*"):
@@ -195,6 +198,48 @@ def test_the_page_of_fleets(guests: Path) -> None:
         ["update-ref", "refs/remotes/origin/main", "HEAD"],
     ):
         subprocess.run([*git, *words], check=True)
+    commands = [command for command in COMMANDS if "libvirt:" not in command]
+    assert len(commands) > 2
     for command in commands:
         done = mdtool(guests, *shlex.split(command, comments=True)[1:])
         assert done.returncode == 0, (command, done.stderr)
+
+
+def test_the_page_of_fleets_on_a_guest_that_runs(libvirt: str, tmp_path: Path) -> None:
+    """The others, on a guest of libvirt: as described, then with a NIC more in the folder, which apply brings."""
+    name = f"fleet{uuid.uuid4().hex[:6]}"
+    verify, apply = (shlex.split(command, comments=True)[1:] for command in COMMANDS if "libvirt:" in command)
+    (tmp_path / "guests").mkdir()
+    xml = tmp_path / "guests" / f"{name}.xml"
+    ports = "".join(f"<controller type='pci' index='{n}' model='pcie-root-port'/>" for n in range(1, 5))
+    text = guest(0, (1,)).replace("<name>g0<", f"<name>{name}<").replace("<devices>", f"<devices>{ports}")
+    xml.write_text(re.sub("<uuid>.*</uuid>", f"<uuid>{uuid.uuid4()}</uuid>", text))
+
+    def virsh(*words: str | Path) -> str:
+        done = subprocess.run(["virsh", "-q", *words], capture_output=True, text=True, timeout=PATIENCE)
+        return done.stdout + done.stderr
+
+    try:
+        assert virsh("define", xml) + virsh("start", "--paused", name) == ""
+        assert mdtool(tmp_path, "reconcile", "guests/").returncode == 0
+        done = mdtool(tmp_path, *verify)
+        assert done.returncode == 0, done.stdout + done.stderr
+        xml.write_text(xml.read_text().replace("</devices>", NIC.format(n=9) + "</devices>"))
+        done = mdtool(tmp_path, *apply)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "52:54:00:00:00:09" in virsh("domiflist", name)
+    finally:
+        virsh("destroy", name)
+        virsh("undefine", name)
+
+
+def test_the_page_of_fleets_names_playbooks_and_variables_that_there_are() -> None:
+    """They are run on three hosts by ``make fleet``."""
+    folder = Path(__file__).resolve().parents[2] / "ansible"
+    plays = [shlex.split(line) for line in PAGE.splitlines() if line.startswith("    ansible-playbook ")]
+    assert plays
+    for _, playbook, *words in plays:
+        play = folder / "playbooks" / f"{playbook.rpartition('.')[2]}.yml"
+        texts = [play.read_text(), *(path.read_text() for path in folder.glob("roles/*/*/*.yml"))]
+        for variable in (word.partition("=")[0] for word in words if "=" in word):
+            assert any(variable in text for text in texts), (playbook, variable)
