@@ -8,6 +8,8 @@ import json
 import os
 
 FOLDERS = ["/usr/local/bin", "/opt/mdtool/bin"]
+#: options: results and errors as JSON on stdout
+JSON = ["--json", "--output-format", "json"]
 ARGUMENTS = {
     "executable": {"type": "path", "default": "mdtool"},
     "connect": {"type": "str"},

@@ -67,7 +67,7 @@ left:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.mdtool.machine.plugins.module_utils.mdtool import ARGUMENTS, Mdtool, flags, parsed, said
+from ansible_collections.mdtool.machine.plugins.module_utils.mdtool import ARGUMENTS, JSON, Mdtool, flags, parsed, said
 
 
 def main():
@@ -87,12 +87,7 @@ def main():
     mdtool = Mdtool(module)
     params = module.params
     words = [mdtool.program, "apply", params["guest"], params["description"]]
-    words += [
-        *flags(params, "source", "restart", "force", "timeout", "prefer", "connect"),
-        "--json",
-        "--output-format",
-        "json",
-    ]
+    words += [*flags(params, "source", "restart", "force", "timeout", "prefer", "connect"), *JSON]
     # Standard input is no terminal.  Without --yes it shows the plan, asks, and finds nobody: that is what a check is.  With nothing to do it does not ask.
     status, output, messages = module.run_command(words, data="no")
     errors = parsed(output)

@@ -58,7 +58,14 @@ import shutil
 import tempfile
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.mdtool.machine.plugins.module_utils.mdtool import ARGUMENTS, Mdtool, differences, flags, text_of
+from ansible_collections.mdtool.machine.plugins.module_utils.mdtool import (
+    ARGUMENTS,
+    JSON,
+    Mdtool,
+    differences,
+    flags,
+    text_of,
+)
 
 
 def main():
@@ -76,7 +83,7 @@ def main():
     mdtool = Mdtool(module)
     guest, description = module.params["guest"], module.params["description"]
     name = os.path.basename(description)
-    options = [*flags(module.params, "prefer", "forget", "prune"), "--json", "--output-format", "json"]
+    options = [*flags(module.params, "prefer", "forget", "prune"), *JSON]
     before = text_of(description)
     work = description
     if module.check_mode:

@@ -50,7 +50,7 @@ result:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.mdtool.machine.plugins.module_utils.mdtool import ARGUMENTS, Mdtool, flags
+from ansible_collections.mdtool.machine.plugins.module_utils.mdtool import ARGUMENTS, JSON, Mdtool, flags
 
 
 def main():
@@ -66,7 +66,7 @@ def main():
     )
     mdtool = Mdtool(module)
     params = module.params
-    options = [*flags(params, "strict", "connect"), "--json", "--output-format", "json"]
+    options = [*flags(params, "strict", "connect"), *JSON]
     status, found, messages = mdtool.run("verify", params["description"], params["source"], *options)
     if status and params["fail_on_difference"]:
         module.fail_json(
