@@ -20,8 +20,9 @@ from mdtool.commandline.flow import Flow
 from mdtool.commandline.process import arguments_of, program_in
 from mdtool.commandline.shell import State
 from mdtool.commandline.words import Command, Word
-from mdtool.errors import InputError, Position, Report
+from mdtool.errors import InputError, MdtoolError, Position, Report
 from mdtool.files import bytes_from_file, is_standard
+from mdtool.machine.document import SCRIPT, check_kind
 from mdtool.records import replace
 
 
@@ -85,7 +86,13 @@ def command_from_data(data: bytes, name: str, report: Report) -> Command:
     if b"\0" in data:
         words = data.decode(errors="surrogateescape").removesuffix("\0").split("\0")
         return replace(_from_words(words, name), folder=folder)
-    return command_from_script(data.decode(errors="surrogateescape"), name, report, folder)
+    text = data.decode(errors="surrogateescape")
+    try:
+        return command_from_script(text, name, report, folder)
+    except MdtoolError:
+        if not text.startswith("#!"):
+            check_kind(text, name, SCRIPT)
+        raise
 
 
 def _from_words(words: Sequence[str], name: str) -> Command:

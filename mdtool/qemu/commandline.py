@@ -25,7 +25,7 @@ from mdtool.commandline.resolved import options_from_command
 from mdtool.commandline.script import Command, command_from_data
 from mdtool.commandline.sections import sections_from_commandline
 from mdtool.errors import InputError, MdtoolError, Report, Warned
-from mdtool.machine.document import SCRIPT, check_kind, tree_with
+from mdtool.machine.document import tree_with
 from mdtool.machine.roles import role
 from mdtool.machine.tree import SOURCES, Tree
 from mdtool.qemu.arguments import with_sections
@@ -81,7 +81,6 @@ def command_from_text(data: bytes, file: str, report: Report) -> Command:
     except InputError as error:
         if error.rule != "script-qemu":
             raise
-        check_kind(data.decode(errors="replace"), file, SCRIPT)
         what = "neither a guest XML nor a QEMU command line"
         raise InputError(what, at=error.at, expected="<domain ...> or qemu-system-...", rule="source") from None
 

@@ -315,3 +315,18 @@ def test_a_description_is_no_pipe_to_write_to(folder: Path) -> None:
 
 def test_ascii_looks_alike() -> None:
     assert "".join(map(in_ascii, "├─ é…")) == "|- e..."
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ("<domain/>", "this is XML, not a script"),
+        ("mdtool: machine/1\nbuses: {}\n", "this is a machine description, not a script"),
+        ('{"mdtool": "hints/1"}', "this is a hints file, not a script"),
+        ("echo nothing", "no QEMU command line in it"),
+    ],
+)
+def test_what_is_no_script_is_named(text: str, kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "given").write_text(text)
+    assert mdtool("import", tmp_path / "given", "--xml", tmp_path / "x", "-o", tmp_path / "y") == 2
+    assert kind in capsys.readouterr().err
