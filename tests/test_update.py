@@ -50,9 +50,7 @@ def test_a_device_is_known_by(old: dict[str, Any], new: dict[str, Any]) -> None:
     ],
 )
 def test_another_device_is_not_taken_for_it(old: dict[str, Any], new: dict[str, Any]) -> None:
-    before = Node(
-        old.pop("driver", "e1000e"), **{"id": "net0", "address": "02.0", "origin": "interface/a", **old}, applied={"a": 1}
-    )
+    before = Node(**{"driver": "e1000e", "id": "net0", "address": "02.0", "origin": "interface/a", **old}, applied={"a": 1})
     assert only(before, nic(**new)).applied == {}
 
 
