@@ -9,8 +9,10 @@ from mdtool.guest.devices import guest_from_bytes
 from mdtool.guest.xml import element_from_bytes
 from mdtool.launch import libvirt
 from mdtool.launch.prepare import wanted_by
+from mdtool.machine.tree import SECTIONS
 from mdtool.reconcile import reconcile
 from mdtool.reconcile.plan import Action
+from mdtool.records import replace
 from mdtool.text import pattern
 
 if TYPE_CHECKING:
@@ -45,10 +47,11 @@ def check(virsh: Virsh, name: str) -> str | None:
     return virsh.state(domain)
 
 
-def define(revision: Revision, virsh: Virsh, say: Say) -> None:
-    """Give libvirt the new machine; it keeps its secrets of the old one, and ``say`` takes what it loses.
+def define(revision: Revision, virsh: Virsh, say: Say) -> Tree:
+    """Give libvirt the new machine; it keeps its secrets of the old one, and ``say`` takes what it loses and adds.
 
-    Raises QemuError with libvirt's words where it refuses; it then has the old one.
+    Returns the machine that libvirt will start.  Raises QemuError with libvirt's words where it refuses; it then has the
+    old one.
     """
     guest = revision.guest
     known = revision.tree.guest.get("uuid")
@@ -56,6 +59,18 @@ def define(revision: Revision, virsh: Virsh, say: Say) -> None:
         known = element_from_bytes(virsh.xml(virsh.named(guest.name), "--inactive").encode(), "libvirt").get("uuid")
     made = xml_to_define(guest, revision.tree, str(known) if known else None)
     libvirt.define_with_secrets(virsh, guest.name, made, say)
+    return _as_kept(revision, virsh, say)
+
+
+def _as_kept(revision: Revision, virsh: Virsh, say: Say) -> Tree:
+    """The machine with the settings that libvirt adds by itself: since 9.1 the watchdog of every q35 chipset runs."""
+    kept = guest_from_bytes(virsh.public_xml(virsh.named(revision.guest.name)).encode(), "libvirt")
+    found = reconcile(kept, revision.tree)
+    added = [step for step in found.plan.steps if step.name in SECTIONS and step.action is Action.MODIFY]
+    for step in added:
+        changes = "; ".join(map(str, step.changes))
+        say(f"warning: libvirt changes {step.name} by itself, which the description now has: {changes}")
+    return replace(revision.tree, **{step.name: getattr(found.tree, step.name) for step in added})
 
 
 def steps_between(guest: Guest, tree: Tree) -> list[str]:

@@ -73,8 +73,7 @@ class Proposal:
             revision = revised(request)
             as_shown(self.revision)(revision)
             self._check_same_guest(self.virsh, revision)
-            define(revision, self.virsh, say)
-            texts = revision.texts()
+            texts = revision.texts(define(revision, self.virsh, say))
             kept = write(texts, request)
             say(f"defined {revision.guest.name}")
             done = carried_out(self.pending, seconds=seconds or UNPLUG_SECONDS) if self.pending is not None else []

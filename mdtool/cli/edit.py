@@ -188,7 +188,7 @@ def _carried_out(text: str, before: str, shown: Revision, files: tuple[Path, Pat
         virsh, name = Virsh(args.connect), revision.guest.name
         state = None if args.no_define else _state(virsh, name)
         if state is not None:
-            define(revision, virsh, say)
+            rewrite = Rewrite({str(target): text, **revision.texts(define(revision, virsh, say))})
         rewrite.write()
     wrote(*rewrite.texts)
     if state is not None:

@@ -11,17 +11,18 @@ from contextlib import contextmanager, suppress
 from typing import TextIO, cast
 
 from mdtool.cli.output import Guarded
+from mdtool.files import on_path
 
 #: the options of less if LESS is not set: end at once where all is on one screen, show colours, leave the text there
 _LESS = "FRX"
 
 
 def pager() -> str | None:
-    """The shell command of $MDTOOL_PAGER, $PAGER or less; None where it is empty or cat."""
+    """The shell command of $MDTOOL_PAGER, $PAGER or less; None where it is empty or cat, or where less is missing."""
     for name in ("MDTOOL_PAGER", "PAGER"):
         if (command := os.environ.get(name)) is not None:
             return None if command.strip() in ("", "cat") else command
-    return "less"
+    return "less" if on_path("less") is not None else None
 
 
 class _Piped(io.TextIOWrapper):

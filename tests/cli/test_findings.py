@@ -13,6 +13,7 @@ from xml.etree import ElementTree
 import pytest
 
 from mdtool.cli.output import FORMATS
+from mdtool.cli.pager import pager
 from tests.support import SAMPLES, mdtool, run_mdtool
 
 
@@ -235,3 +236,13 @@ def test_a_pager_on_a_terminal(two: Path, more: tuple[str, ...], environment: di
     assert "pcie.0" in seen and ("paged:" in seen) is is_paged
     assert "\x1b[" in seen  # a pager shows colours
     assert "paged:" not in run_mdtool(*words).stdout
+
+
+def test_no_pager_where_less_is_not_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a small server: the output itself, and not the shell's complaint in its place."""
+    for name in ("MDTOOL_PAGER", "PAGER"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert pager() is None
+    (tmp_path / "less").touch(mode=0o755)
+    assert pager() == "less"

@@ -244,7 +244,7 @@ PC = Machine(
     " -device lsi53c895a,id=lsi,addr=5 -device scsi-hd,id=d,bus=lsi.0,drive=a,serial=AAA,scsi-id=1"
     " -device ide-hd,id=ide,bus=ide.0,unit=0,drive=b,serial=IDE -device isa-fdc,id=fdc"
     " -device piix3-usb-uhci,id=usb,addr=6 -device usb-kbd,id=kbd,bus=usb.0,port=1"
-    " -device intel-hda,id=hda,addr=7 -device hda-duplex,id=codec,bus=hda.0,cad=0"
+    " -audiodev none,id=snd -device intel-hda,id=hda,addr=7 -device hda-duplex,id=codec,bus=hda.0,cad=0,audiodev=snd"
     " -device ib700,id=wdt -device cirrus-vga,id=vga,addr=2",
     rows("""
     -machine pc-i440fx-7.2 => -machine pc-i440fx-6.2 : machine
@@ -343,7 +343,7 @@ PSERIES = Machine(
     rows("""
     -machine pseries-7.2 => -machine pseries-7.1 : machine
     -machine pseries-7.2 => -machine pseries-7.2,cap-cfpc=broken : machine
-    -machine pseries-7.2 => -machine pseries-7.2,cap-sbbc=broken : machine
+    -machine pseries-7.2 => -machine pseries-7.2,cap-vsx=off : machine
     -machine pseries-7.2 => -machine pseries-7.2,cap-ibs=broken : machine
     -machine pseries-7.2 => -machine pseries-7.2,cap-large-decr=off : machine
     -machine pseries-7.2 => -machine pseries-7.2,cap-ccf-assist=off : machine

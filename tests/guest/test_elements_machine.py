@@ -42,7 +42,7 @@ def test_globals_of_i440fx(devices: str, os: str, expected: dict[str, Any]) -> N
 
 
 def test_q35_has_its_floppy_controller_as_a_device() -> None:
-    assert globals_of(FLOPPIES.format("<boot order='1'/>"), machine="q35") == {}
+    assert globals_of(FLOPPIES.format("<boot order='1'/>"), machine="pc-q35-7.2") == {}
 
 
 def test_loadparm_is_that_of_the_first_device() -> None:

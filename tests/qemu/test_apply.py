@@ -11,7 +11,12 @@ from pathlib import Path
 
 import pytest
 
+from mdtool.apply.define import _as_kept
+from mdtool.apply.revise import Request, revised
 from mdtool.files import text_from_file
+from mdtool.qemu.virsh import Virsh
+from mdtool.reconcile import reconcile
+from mdtool.records import replace
 from tests.conftest import require
 from tests.qemu.test_live import NIC, Running, guest
 from tests.support import SAMPLES, mdtool, run_mdtool
@@ -231,3 +236,28 @@ def test_a_new_password_of_the_xml_is_taken(with_password: Path) -> None:
     source = f"libvirt:{with_password.stem}"
     assert run_mdtool("apply", with_password, yaml, "--source", source, "--yes").returncode == 0
     assert "passwd='neu'" in secret_of(with_password.stem)[0]
+
+
+class WithWatchdog(Virsh):
+    """A libvirt since 9.1, which gives every guest with a q35 chipset the watchdog of that chipset."""
+
+    def named(self, name: str) -> str:
+        return name
+
+    def public_xml(self, domain: str) -> str:
+        xml = (SAMPLES / "web01" / "guest.xml").read_text()
+        return xml.replace("</devices>", "<watchdog model='itco' action='reset'/></devices>")
+
+
+def test_what_libvirt_adds_by_itself_is_described() -> None:
+    """Else the guest would be another one than described from its next start on, and never be in step."""
+    request = Request(str(SAMPLES / "web01" / "guest.xml"), output="/nowhere/web01.yaml")
+    revision, said = revised(request), list[str]()
+    assert "globals" not in revision.tree.features
+    tree = _as_kept(revision, WithWatchdog(), said.append)
+    assert tree.features["globals"] == {"ICH9-LPC.noreboot": False}
+    assert [line.partition(",")[0] for line in said] == ["warning: libvirt changes features by itself"]
+    again = reconcile(revision.guest, tree)
+    assert not again.plan and again.tree.features == tree.features, "the XML does not speak of it, and it stays"
+    assert _as_kept(replace(revision, tree=tree), WithWatchdog(), said.append) == tree
+    assert len(said) == 1

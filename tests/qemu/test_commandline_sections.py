@@ -31,8 +31,8 @@ SAID = {
     },
     "-smbios type=11,value=a,path={folder}/file -smbios file={folder}/table": {"smbios": {"type11": ["a"]}},
     "-fw_cfg opt/f,file={folder}/file": {},
-    "-global e1000.autonegotiation=off -global driver=ICH9-LPC,property=disable_s3,value=1": {
-        "features": {"globals": {"e1000.autonegotiation": False, "ICH9-LPC.disable_s3": 1}}
+    "-global e1000e.subsys=5 -global driver=ICH9-LPC,property=disable_s3,value=1": {
+        "features": {"globals": {"e1000e.subsys": 5, "ICH9-LPC.disable_s3": 1}}
     },
     "-boot dc,menu=on,splash-time=3000": {
         "boot": {"strict": True, "order": "dc", "menu": True, "splash-time": 3000}
@@ -104,7 +104,7 @@ def test_pci_bus_0_of_another_machine_is_refused(machine: str, device: str, know
     [
         "vfio-pci,host=01:00.0,multifunction=on",
         "vfio-pci,host=01:00.0,bus=rp1,addr=00.0",
-        "e1000,id=n -set device.n.autonegotiation=off -set device.balloon0.deflate-on-oom=on",
+        "e1000e,id=n -set device.n.subsys=5 -set device.balloon0.deflate-on-oom=on",
     ],
 )
 def test_a_device_of_the_host_and_set_rehearse(device: str, tmp_path: Path) -> None:

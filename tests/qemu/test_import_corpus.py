@@ -13,6 +13,6 @@ STARRED = {name.lstrip("*"): text for name, text in lines_of(CORPUS).items() if 
 def test_a_command_line_is_imported_whole(name: str) -> None:
     """The import, rehearsed, is the original by what QEMU says of both; verify is clean; both dumps are the same."""
     one = outcome(name, STARRED[name])
-    if one.status == "skipped":
-        pytest.skip(one.said[0])
+    if one.status in ("skipped", "refused"):  # no such QEMU here, or one that takes none of it any more
+        pytest.skip(one.said[-1])
     assert (one.status, one.said) == ("same", [])

@@ -71,7 +71,7 @@ def test_rebase(alias: Path, full: bool, capsys: pytest.CaptureFixture[str], qem
     plan = json.loads(capsys.readouterr().out)
     jsonschema.validate(plan, json.loads(resource("schemas", "plan.schema.json").read_text()))
     seen = {(one["node"], one["property"]): (one["want"], one["have"]) for one in plan["machine"]}
-    assert ("rng0", "vectors") in seen and not [node for node, _ in seen if node == "machine"]
+    assert ("rng0", "vectors") in seen and ("machine", "type") not in seen
     assert tree_from_file(description) == old, "a dry run writes nothing"
     assert mdtool("reconcile", alias, description, "--rebase-machine", "pc-q35-6.2") == 0
     assert f"type: {old.machine['type']} -> pc-q35-6.2" in (said := capsys.readouterr().out) and "!  rng0: vectors" in said

@@ -117,7 +117,8 @@ def test_the_manual_page(tmp_path: Path) -> None:
     if shutil.which("groff") is None:
         pytest.skip("groff is missing: apt-get install groff-base")
     done = subprocess.run(words, capture_output=True, text=True)
-    assert (done.returncode, done.stderr) == (0, "")
+    complaints = [line for line in done.stderr.splitlines() if not line.endswith("cannot adjust line")]  # of groff 1.23
+    assert (done.returncode, complaints) == (0, [])
     for name in COMMANDS:
         assert f"mdtool {name}" in done.stdout.replace("\u2010", "-")
     assert "--against" in done.stdout.replace("\u2010", "-")
