@@ -6,12 +6,11 @@ import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 
+from mdtool.commandline.alternatives import Unknown
 from mdtool.commandline.flow import Builtin, Flow
-from mdtool.commandline.shell import ASSIGNMENT, Unknown
+from mdtool.commandline.program import QEMU
+from mdtool.commandline.shell import ASSIGNMENT
 from mdtool.commandline.syntax import NAME, Node, Part, ShellWord
-from mdtool.text import pattern
-
-_QEMU = pattern(r"qemu-system-[\w-]+|qemu-kvm|kvm")
 
 
 def _texts(flow: Flow, words: Sequence[ShellWord]) -> list[str]:
@@ -225,13 +224,13 @@ def _real(flow: Flow, texts: list[str]) -> str | None:
 
 def _which(_flow: Flow, texts: list[str]) -> str | None:
     texts = [text for text in texts if text not in ("-v", "-p", "-P")]
-    return texts[0] if len(texts) == 1 and _QEMU.fullmatch(texts[0]) else None
+    return texts[0] if len(texts) == 1 and QEMU.fullmatch(texts[0]) else None
 
 
 def _command(flow: Flow, words: Sequence[ShellWord], node: Node) -> bool | None:
     if words and words[0].parts[0].text in ("-v", "-V"):
         return _printing(_which)(flow, words, node)
-    return flow.program(words[0:0], words, node)
+    return flow.program((), words, node)
 
 
 def tested(texts: Sequence[str]) -> bool | None:

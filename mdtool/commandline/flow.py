@@ -11,15 +11,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import NoReturn
 
-from mdtool.commandline.program import LOOKS, QEMU_NAME, SHELLS, Expanded, asks, is_script, qemu_in, runs_another, started
-from mdtool.commandline.shell import ASSIGNMENT, Shell, State, Unknown, Value, merged
+from mdtool.commandline.alternatives import Either, Unknown, Value
+from mdtool.commandline.program import Expanded, qemu_in
+from mdtool.commandline.shell import ASSIGNMENT, Shell, State, merged
 from mdtool.commandline.syntax import Node, ShellWord, SyntaxFault, commands_from_text
-from mdtool.commandline.words import Command, Word
+from mdtool.commandline.words import Command
 from mdtool.errors import InputError, Position, Report
 
 RUN_IT = "write its value into the script, run it with --run, or import the running QEMU with pid:N"
-
-
 #: what a command of the shell's own does: its words, and all of it
 Builtin = Callable[["Flow", Sequence[ShellWord], Node], "bool | None"]
 
@@ -257,6 +256,8 @@ class Flow:
                 self._arrive("break", "continue")
                 if self.state.variables == before.variables or len(self.found) > found:
                     break
+            for name, value in self.state.variables.items():  # which may have grown more often
+                self.state.variables[name] = str(value) if isinstance(value, Either) else value
         finally:
             self.left = outer
         return None
@@ -286,6 +287,8 @@ class Flow:
                 words.pop(0)
             head = self.expanded(words[0])[0] if words else ":"
         except Unknown as error:
+            if self.either_way(words):  # $SUDO, on which nothing depends
+                return self.program(assignments, words, node)
             self.mentions.append((3, words[0].start, error.what, "script-variable"))
             return self.prints(None)
         if head in self.builtins and (head != "command" or len(words) > 1):
@@ -375,104 +378,21 @@ class Flow:
             self.place = place
 
     def program(self, assignments: Sequence[ShellWord], words: Sequence[ShellWord], node: Node) -> bool | None:
-        """A program that is run: QEMU, one that runs QEMU, or another one, which changes nothing that is known."""
-        given = self._given(words[:1])
-        head = given[0].text or "" if given else ""
-        if runs_another(head):
-            given += self._given(words[1:])
-        start, wrappers, settings = started(given)
-        name = (given[start].text or "").rpartition("/")[2] if start is not None else ""
-        if start is not None and name in SHELLS:
-            return self._script_text(given[start:], node)
-        if start is not None and not asks(given[start:]):
-            self.prints(None)
-            for wrapper in wrappers if self.state.started is not True else ():
-                what = f"{wrapper.text} before QEMU is not carried over"
-                remedy = "libvirt's XML says it in <cputune>, <numatune> and <resource>"
-                self.report.warn(what, at=self.at(wrapper.word.start), remedy=remedy, rule="script-wrapper")
-            self._qemu(given[start:], node, {**self._environment(assignments), **settings})
-        elif start is None:
-            self._names_qemu(head, words)
-        if head == "exec" and len(words) > 1:
-            self.leave("exit")
-        return self.prints(None)
+        """A program that is run."""
+        raise NotImplementedError
 
-    def _given(self, words: Sequence[ShellWord]) -> list[Expanded]:
-        found: list[Expanded] = []
-        for word in words:
-            try:
-                found += [Expanded(text, word, "") for text in self.expanded(word)]
-            except Unknown as error:
-                found.append(Expanded(None, word, error.what))
-        return found
+    def either_way(self, words: Sequence[ShellWord]) -> Sequence[Expanded]:
+        """The words of a command that only a run can tell, where they start the same machine each way; none elsewhere."""
+        raise NotImplementedError
 
-    def _environment(self, assignments: Sequence[ShellWord]) -> dict[str, str]:
-        """What ``A=1 qemu`` sets for QEMU alone."""
-        outer, self.state = self.state, self.state.copy()
-        names = [match[1] for word in assignments if (match := ASSIGNMENT.match(word.parts[0].text))]
-        for word in assignments:
-            self.assign(word)
-        found = {name: self.state.variables.get(name) for name in names}
-        self.state = outer
-        return {name: value["0"] for name, value in found.items() if isinstance(value, dict) and "0" in value}
-
-    def _names_qemu(self, head: str, words: Sequence[ShellWord]) -> None:
-        """Remembers where a program gets QEMU as an argument: the place to name if nothing else starts it."""
-        for word in words[1:] if self.place is None and head not in LOOKS else ():
-            if QEMU_NAME.search(self.text[word.start : word.end]):
-                what = f"what {head or 'this'} does with QEMU only a run can tell"
-                self.mentions.append((2, word.start, what, "script-wrapper"))
-
-    def _script_text(self, given: Sequence[Expanded], node: Node) -> bool | None:
-        """``sh -c TEXT``, whose variables are its own."""
-        at = next((n for n, one in enumerate(given) if is_script(one)), len(given))
-        texts = [one.text for one in given[at + 1 :]]
-        if not texts or texts[0] is None:
-            self._names_qemu(given[0].text or "", node.words)
-            return self.prints(None)
-        outer = self.state
-        rest = [text for text in texts[2:] if text is not None]
-        positional = rest if None not in texts else "$@ is set outside of the script"
-        self.state = State({}, outer.folder, positional, "the script around it", outer.started)
-        left, self.left = self.left, _places()
+    def run_alone(self, text: str, at: int, state: State) -> bool | None:
+        """Whether a QEMU is started when a text was run with variables of its own: ``sh -c``."""
+        before, self.state, self.left = (self.state, self.left), state, _places()
         with suppress(_Left):
-            self.run_text(texts[0], node.at)
-        outer.started = None if self.left["exit"] and not self.state.started else self.state.started
-        self.state, self.left = outer, left
-        return None
-
-    def _needed(self, why: str, word: ShellWord) -> InputError:
-        """The error for a word that QEMU is given and whose value only a run can determine."""
-        what = why if why.startswith("$") else f"only a run can tell {why}"
-        return InputError(what, at=self.at(word.start), remedy=RUN_IT, rule="script-variable")
-
-    def _qemu(self, given: Sequence[Expanded], node: Node, environment: Mapping[str, str]) -> None:
-        at = self.at(given[0].word.start)
-        if self.state.started:
-            what = "another QEMU command line, which was not looked at"
-            self.report.warn(what, at=at, remedy="import it from a file of its own", rule="script-qemu")
-            return
-        for one in given:
-            if one.text is None:
-                raise self._needed(one.why, one.word)
-        words = tuple(Word(one.text or "", self.at(one.word.start)) for one in given)
-        stdin = None
-        for document in node.stdin:
-            try:
-                stdin = Word(self.shell.text(document.parts), self.at(document.start))
-            except Unknown as error:
-                raise self._needed(error.what, document) from None
-        found = Command(words, self.state.folder, environment, stdin)
-        self.state.started = True
-        if self.found and [word.text for word in self.found[0].words] != [word.text for word in words]:
-            what = (
-                f"it is this QEMU, or that of line {self.found[0].words[0].position.line}: which one, only a run can tell"
-            )
-            raise InputError(what, at=at, remedy=RUN_IT, rule="script-condition")
-        if self.perhaps:
-            what = "QEMU is started under a condition, or in a loop: taken as it stands"
-            self.report.warn(what, at=at, rule="script-condition")
-        self.found.append(found)
+            self.run_text(text, at)
+        started = None if self.left["exit"] and not self.state.started else self.state.started
+        self.state, self.left = before
+        return started
 
 
 def _places() -> dict[str, list[State]]:

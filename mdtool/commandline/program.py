@@ -11,7 +11,7 @@ from mdtool.commandline.syntax import Node, ShellWord
 from mdtool.records import NamedTuple
 from mdtool.text import pattern
 
-_QEMU = pattern(r"(.*/)?(qemu-system-[\w-]+|qemu-kvm|kvm|qemu)")
+QEMU = pattern(r"(.*/)?(qemu-system-[\w-]+|qemu-kvm|kvm|qemu)")
 #: programs that run another one -> how many words come before it that are no options
 _WRAPPERS = {**dict.fromkeys(("nice", "ionice", "numactl", "cgexec", "systemd-run", "prlimit", "unshare", "stdbuf",
                               "strace", "firejail", "runuser", "su", "setpriv", "xvfb-run", "dbus-run-session", "gdb",
@@ -41,7 +41,7 @@ class Expanded(NamedTuple):
 def runs_another(name: str) -> bool:
     """Whether the words of a program of this name are to be looked at."""
     name = name.rpartition("/")[2]
-    return name in _WRAPPERS or name in _SILENT or name in SHELLS or _QEMU.fullmatch(name) is not None
+    return name in _WRAPPERS or name in _SILENT or name in SHELLS or QEMU.fullmatch(name) is not None
 
 
 def asks(words: Sequence[Expanded]) -> bool:
@@ -62,7 +62,7 @@ def started(given: Sequence[Expanded]) -> tuple[int | None, list[Expanded], dict
         name = (one.text or "").rpartition("/")[2]
         if takes and not QEMU_NAME.fullmatch(name):
             takes = False
-        elif _QEMU.fullmatch(one.text or "") or (name in SHELLS and any(map(is_script, given[number:]))):
+        elif QEMU.fullmatch(one.text or "") or (name in SHELLS and any(map(is_script, given[number:]))):
             return number, wrappers, settings
         elif name in _SILENT or name in _WRAPPERS:
             wrapper, before, takes = name, _WRAPPERS.get(name, 0), False
@@ -95,3 +95,33 @@ def qemu_in(nodes: Sequence[Node]) -> int | None:
             if (at := qemu_in(body)) is not None:
                 return at
     return None
+
+
+def one_machine(ways: Sequence[list[Expanded]]) -> tuple[list[Expanded], str]:
+    """One of several command lines that start the same machine, and what not all give QEMU; ([], "") for other ones."""
+    starts = [started(way)[0] for way in ways]
+    texts = [[one.text or "" for one in way[start:]] for way, start in zip(ways, starts, strict=True)]
+    alike = {without_accelerator(words) for words in texts}
+    if None in starts or len(alike) != 1:
+        return [], ""
+    first = max(range(len(ways)), key=lambda at: "kvm" in " ".join(texts[at][1:]))
+    kept = next(iter(alike))
+    return ways[first], " ".join(word for word in texts[first] if word not in kept and any(word not in it for it in texts))
+
+
+def without_accelerator(words: Sequence[str]) -> tuple[str, ...]:
+    """QEMU's words without what no guest sees: which accelerator it is.
+
+    >>> without_accelerator(["qemu", "-enable-kvm", "-M", "q35,accel=kvm", "-accel", "tcg", "-m", "1G"])
+    ('qemu', '-M', 'q35', '-m', '1G')
+    """
+    found: list[str] = []
+    before = ""
+    for word in words:
+        option = before.lstrip("-") if before.startswith("-") else ""
+        if option in ("M", "machine"):
+            word = ",".join(part for part in word.split(",") if not part.startswith("accel="))
+        if option != "accel" and word.lstrip("-") not in ("accel", "enable-kvm"):
+            found.append(word)
+        before = word
+    return tuple(found)

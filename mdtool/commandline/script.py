@@ -16,7 +16,7 @@ from lark import Lark
 
 from mdtool.cache import parser_from_grammar
 from mdtool.commandline.builtins import BUILTINS
-from mdtool.commandline.flow import Flow
+from mdtool.commandline.invocation import ScriptFlow
 from mdtool.commandline.process import arguments_of, program_in
 from mdtool.commandline.shell import State
 from mdtool.commandline.words import Command, Word
@@ -37,7 +37,7 @@ def command_from_script(text: str, file: str, report: Report, folder: str | None
 
     ``folder`` is where the script is run; what it leaves to a run goes to ``report`` where QEMU can be had without.
     """
-    return Flow(text.replace("\r\n", "\n"), file, report, State({}, folder), BUILTINS).command()
+    return ScriptFlow(text.replace("\r\n", "\n"), file, report, State({}, folder), BUILTINS).command()
 
 
 # --- wherever it is ------------------------------------------------------------------------------------------------

@@ -5,16 +5,16 @@ A word whose value only a run can determine raises ``Unknown``.
 
 from __future__ import annotations
 
-import ast
-import operator
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from fnmatch import translate
 from itertools import product
-from typing import Any, TypeVar
+from typing import TypeVar
 
+from mdtool.commandline.alternatives import Unknown, Value, each_way, either
+from mdtool.commandline.arithmetic import evaluated
 from mdtool.commandline.syntax import NAME, Node, Part, ShellWord, SyntaxFault, parts_from_text
 from mdtool.errors import Report
 from mdtool.records import dataclass, field
@@ -33,8 +33,6 @@ _SET_BY_SHELL = frozenset({"RANDOM", "SECONDS", "UID", "EUID", "HOSTNAME", "HOST
                            "BASH", "BASH_VERSION", "PPID", "LINENO", "OPTIND", "OPTARG", "REPLY", "DISPLAY", "SHELL",
                            "WAYLAND_DISPLAY", "XDG_RUNTIME_DIR", "LOGNAME", "PIPESTATUS", "SUDO_USER", "EPOCHSECONDS",
                            "XDG_SESSION_TYPE", "TERM", "LANG", "TMPDIR"})  # fmt: skip
-#: the value of a variable: its elements by index; "0" alone is what is no array.  A string says why it isn't known
-Value = dict[str, str]
 _Sliced = TypeVar("_Sliced", str, list[str])
 #: the pieces that a word expands to: (text, whether a blank in it separates words)
 Pieces = list[tuple[str, bool]]
@@ -42,18 +40,6 @@ Pieces = list[tuple[str, bool]]
 
 class _Apart(list[str]):
     """Words that are not to be split again."""
-
-
-class Unknown(Exception):
-    """A word that only a run can determine."""
-
-    def __init__(self, what: str) -> None:
-        super().__init__(what)
-        self.what = what
-
-    def of(self, name: str) -> str:
-        """Why ``name``, which was to have this value, is not known either: for the same reason where that names one."""
-        return self.what if self.what.startswith("$") else f"{name} is {self.what}"
 
 
 @dataclass
@@ -76,6 +62,10 @@ class State:
         return State(dict(self.variables), self.folder, self.positional, self.sourced, self.started, dict(self.functions))
 
 
+def _conditional(name: str) -> str:
+    return f"${name} is set under a condition, or in a loop"
+
+
 def merged(states: Sequence[State]) -> State:
     """What is set where only a run can decide which branch was taken: what they agree on."""
     first, *others = states
@@ -84,8 +74,7 @@ def merged(states: Sequence[State]) -> State:
         for name in found.variables.keys() | other.variables.keys():
             mine, its = found.variables.get(name), other.variables.get(name)
             if mine != its or (mine is not None and list(mine) != list(its or ())):
-                why = f"${name} is set under a condition, or in a loop"
-                found.variables[name] = next((one for one in (mine, its) if isinstance(one, str)), why)
+                found.variables[name] = either(_conditional(name), mine, its)
         for name in found.functions.keys() | other.functions.keys():
             if found.functions.get(name) != other.functions.get(name):
                 found.functions[name] = None
@@ -324,7 +313,10 @@ class Shell:
     def _changed(self, value: str, sign: str, operand: str) -> str:
         """${NAME#pattern} and what else changes a text."""
         if sign[0] in "^,":
-            raise Unknown("which letters are changed")
+            if operand or not value.isascii():
+                raise Unknown("which letters are changed")
+            change = str.upper if sign[0] == "^" else str.lower
+            return change(value) if len(sign) == 2 else change(value[:1]) + value[1:]
         if sign == ":":
             return self._slice(value, operand)
         head, _, by = operand.partition("/") if sign[0] == "/" else (operand, "", "")
@@ -342,31 +334,36 @@ class Shell:
 
     def assign(self, word: ShellWord) -> None:
         """NAME=..., NAME+=..., NAME=(...), NAME[...]=..."""
-        first, *rest = word.parts
-        match = ASSIGNMENT.fullmatch(first.text)
+        match = ASSIGNMENT.fullmatch(word.parts[0].text)
         assert match is not None
-        name, index, more, text = match.groups()
-        old = self.state.variables.get(name, {})
+        name = match[1]
         try:
-            if index is not None:
-                self._set_element(name, index, self.text(rest if not text else (first._replace(text=text), *rest)))
-                return
-            if word.items is not None:
-                found = self._elements(word.items, old if more and isinstance(old, dict) else {})
-            else:
-                if any(":~" in part.text for part in word.parts if not part.quoted):
-                    raise Unknown("what ~ stands for")
-                value = self.text((first._replace(text=text), *rest) if text else rest)
-                found = {**(old if isinstance(old, dict) else {}), "0": value}
-                if more:
-                    found["0"] = (old.get("0", "") if isinstance(old, dict) else "") + value
-            if (more and isinstance(old, str)) or (more and self.state.sourced and not old):
-                raise Unknown(old if isinstance(old, str) else f"${name} may be set by {self.state.sourced}")
-            if name in self.integers and (more or not re.fullmatch(r"\d+", found.get("0", ""))):
-                raise Unknown(f"${name} is a sum")
-            self.state.variables[name] = found
+            ways = each_way(self.state.variables, lambda: self._assigned(word, match))
+            self.state.variables[name] = ways[0] if len(ways) == 1 else either(_conditional(name), *ways)
         except Unknown as error:
             self.state.variables[name] = error.of(f"${name}")
+
+    def _assigned(self, word: ShellWord, match: re.Match[str]) -> Value:
+        first, *rest = word.parts
+        name, index, more, text = match.groups()
+        old = self.state.variables.get(name, {})
+        parts = (first._replace(text=text), *rest) if text else rest
+        if isinstance(old, str) and (more or index is not None):
+            raise Unknown(old)
+        known = old if isinstance(old, dict) else {}
+        if index is not None:
+            return self._with_element(name, known, index, self.text(parts))
+        if more and self.state.sourced and not old:
+            raise Unknown(f"${name} may be set by {self.state.sourced}")
+        if word.items is not None:
+            found = self._elements(word.items, known if more else {})
+        elif any(":~" in part.text for part in word.parts if not part.quoted):
+            raise Unknown("what ~ stands for")
+        else:
+            found = {**known, "0": (known.get("0", "") if more else "") + self.text(parts)}
+        if name in self.integers and (more or not re.fullmatch(r"\d+", found.get("0", ""))):
+            raise Unknown(f"${name} is a sum")
+        return found
 
     def _elements(self, items: Sequence[ShellWord], old: Value) -> Value:
         found, number = dict(old), max((int(key) for key in old if key.isdigit()), default=-1) + 1
@@ -380,19 +377,14 @@ class Shell:
                 number += 1
         return found
 
-    def _set_element(self, name: str, index: str, value: str) -> None:
-        old = self.state.variables.get(name, {})
+    def _with_element(self, name: str, old: Value, index: str, value: str) -> Value:
         key = self.text(_parts(index))
-        if isinstance(old, str):
-            return
         if re.fullmatch(NAME, key) and not all(one.isdigit() for one in old):
             raise Unknown(f"${name} is an array that is set element by element")
         if name not in self.keyed and not re.fullmatch(r"\d+", key):
             key = str(self.sum(key))
         found = {**old, key: value}
-        self.state.variables[name] = (
-            dict(sorted(found.items(), key=lambda one: int(one[0]))) if name not in self.keyed else found
-        )
+        return found if name in self.keyed else dict(sorted(found.items(), key=lambda one: int(one[0])))
 
     def set(self, name: str, value: str) -> None:
         self.state.variables[name] = {"0": value}
@@ -417,9 +409,7 @@ class Shell:
             if assigned:
                 raise ValueError
             said = self.text(_parts(text, quoted=True)).strip() or "0"
-            for sign, word in (("&&", " and "), ("||", " or "), ("/", "//")):
-                said = said.replace(sign, word)
-            return self._value(ast.parse(said.strip(), mode="eval").body)
+            return evaluated(said, lambda name: self.sum((self._values(name, None) or ["0"])[0]))
         except (SyntaxError, ValueError, ArithmeticError, RecursionError, MemoryError):
             raise Unknown(f"what $(({text})) is") from None
 
@@ -441,32 +431,6 @@ class Shell:
             for found in ASSIGNS.finditer(text):
                 self.state.variables[found[1] or found[2]] = f"${found[1] or found[2]} is set by (({text}))"
             return None
-
-    def _value(self, node: ast.expr) -> int:
-        if isinstance(node, ast.Constant) and type(node.value) is int:
-            return node.value
-        if isinstance(node, ast.Name):
-            return self.sum((self._values(node.id, None) or ["0"])[0])
-        if isinstance(node, ast.UnaryOp) and (unary := _OPERATORS.get(type(node.op))):
-            return int(unary(self._value(node.operand)))
-        if isinstance(node, ast.BoolOp):
-            values = [self._value(one) for one in node.values]
-            return int(all(values) if isinstance(node.op, ast.And) else any(values))
-        if isinstance(node, ast.Compare) and len(node.ops) == 1 and (compare := _OPERATORS.get(type(node.ops[0]))):
-            return int(compare(self._value(node.left), self._value(node.comparators[0])))
-        if isinstance(node, ast.BinOp) and (binary := _OPERATORS.get(type(node.op))):
-            left, right = self._value(node.left), self._value(node.right)
-            if (left < 0 or right < 0) and isinstance(node.op, (ast.FloorDiv, ast.Mod)):
-                raise ValueError  # which C rounds to 0
-            return int(binary(left, right))
-        raise ValueError
-
-
-_OPERATORS: Mapping[Any, Callable[..., int]] = {
-    ast.UAdd: operator.pos, ast.USub: operator.neg, ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul,
-    ast.FloorDiv: operator.floordiv, ast.Mod: operator.mod, ast.Eq: operator.eq, ast.NotEq: operator.ne,
-    ast.Lt: operator.lt, ast.LtE: operator.le, ast.Gt: operator.gt, ast.GtE: operator.ge,
-}  # fmt: skip
 
 
 def _alternatives(text: str) -> list[str]:

@@ -11,7 +11,7 @@ from mdtool.commandline.option import Option, split
 from mdtool.commandline.placeholder.hostside import HostSide
 from mdtool.commandline.sections import TRACKS, sections_from_options
 from mdtool.errors import Report
-from mdtool.guest.platform.cpu import TIMERS
+from mdtool.guest.platform.cpu import FEATURES, TIMERS
 from mdtool.importer.flash import flash_options, flash_xml
 from mdtool.importer.markup import SWITCH, Keys, on, tag, text, yes
 from mdtool.importer.option_list import OptionList
@@ -170,10 +170,6 @@ def _smbios(said: OptionList) -> tuple[Section, str, list[Option]]:
 
 # --- the parts of <domain> -----------------------------------------------------------------------------------------
 
-#: features that libvirt still spells with an underscore
-_LIBVIRTS = {name.replace("_", "-"): name for name in
-             ("ds_cpl", "tsc_adjust", "fxsr_opt", "lahf_lm", "cmp_legacy", "nodeid_msr", "perfctr_core",
-              "perfctr_nb")}  # fmt: skip
 #: switches of QEMU's CPUs that are no features of a CPU to libvirt
 _NO_FEATURE = pattern(
     r"hv-.*|kvm|kvm-.*|pmu|x-.*|migratable|vendor|kvmclock|enforce|check|host-.*|l3-cache|legacy-cache|fill-mtrr-mask"
@@ -192,8 +188,9 @@ def cpu(said: OptionList, tree: Tree) -> str:
     cells = "".join(_cell(node, tree) for node in tree.numa.get("nodes", ()))
     numa = tag("numa", cells) if cells else ""
     model, features = cpu_words(said)
+    libvirts = {qemus: name for name, qemus in FEATURES.items()}
     switches = "".join(
-        tag("feature", policy="require" if value else "disable", name=_LIBVIRTS.get(name, name))
+        tag("feature", policy="require" if value else "disable", name=libvirts.get(name, name))
         for name, value in features.items()
         if isinstance(value, bool) and not _NO_FEATURE.fullmatch(name)
     )

@@ -57,6 +57,8 @@ FOLLOWED = {
     "comments": 'A=5 # no\nL=(  # "\n -m 5 # it\'s\n # -device no\n "#yes"\n)\n',
     "left-or": "L=(a)\n[ -e / ] || { L=(b); exit 1; }\ncd / || exit\n",
     "prefix": "A=a\nA=b true\n",
+    "accelerator": '[ -e / ] && A="-enable-kvm"\nA="$A -device a"\nif [ -d / ]; then L=(-accel kvm); else L=(-accel hvf); fi\n',
+    "letters": "X=aBc\nA=${X^^}${X,,}${X^}$((1 << 3))\n",
     "array-and-text": 'L=(a b)\nL+="c"\nA="$L"\n',
 }
 #: scripts of which only a run can tell what QEMU is told
@@ -87,6 +89,9 @@ WHOLE = {
     "set-if": ('set -- a\nif [ -e / ]; then set -- "$@" b; fi\nqemu-system-x86_64 "$@"\n', False),
     "main": ('main() {\n qemu-system-x86_64 -device "$1" "$@"\n}\nmain a -device b\n', True),
     "shift": ("set -- a b c\nshift 2\nqemu-system-x86_64 -device $1 $#\n", True),
+    "wrapped-perhaps": ("[ -e / ] && E=nice\n$E qemu-system-x86_64 a\n", True),
+    "either-way": ("if [ -e / ]; then N=a; else N=b; fi\nqemu-system-x86_64 -name $N\n", False),
+    "in-a-loop": ("for f in /etc/pass*; do A=\"$A -enable-kvm\"; done\nqemu-system-x86_64 $A\n", False),
     "never": ("start() { qemu-system-x86_64 -device a; }\n", False),
     "no-arguments": ("[ $# -gt 0 ] || exit 0\nqemu-system-x86_64 -device a\n", False),
     "one-of-two": ("if [ -e / ]; then exec qemu-system-x86_64 a; fi\nqemu-system-x86_64 b\n", False),

@@ -26,8 +26,11 @@ from mdtool.records import NamedTuple
 
 Section = dict[str, Any]
 
-#: libvirt's feature names that are not QEMU's with _ for -
-_RENAMED = {"pclmuldq": "pclmulqdq", "ffxsr": "fxsr-opt"}
+#: libvirt's names of features -> QEMU's, where they differ
+FEATURES = {"pclmuldq": "pclmulqdq", "ffxsr": "fxsr-opt"} | {
+    name: name.replace("_", "-")
+    for name in ["ds_cpl", "tsc_adjust", "fxsr_opt", "lahf_lm", "cmp_legacy", "nodeid_msr", "perfctr_core", "perfctr_nb"]
+}
 #: features of the host that QEMU has no switch for; libvirt leaves them out as well
 _NO_SWITCH = {"cmt", "mbm_total", "mbm_local", "osxsave", "ospke", "cvt16", "xtpr"}
 #: features of s390x that QEMU calls deprecated (query-cpu-model-expansion, deprecated-props)
@@ -227,7 +230,7 @@ def features_of(cpu: Element) -> dict[str, bool]:
                 rule="policy",
             )
         if name not in _NO_SWITCH:
-            found[_RENAMED.get(name, name.replace("_", "-"))] = _POLICIES[policy]
+            found[FEATURES.get(name, name.replace("_", "-"))] = _POLICIES[policy]
     return found
 
 
