@@ -52,7 +52,7 @@ DESCRIPTIONS = {
         lambda: buses(150).replace("PCIE", "PCIE, host: 52:54:00:00:00:01", 1),
         "limit-depth",
     ),
-    "an alias of what it is in": (lambda: HEAD + TREE.replace("buses:\n", "buses: &all\n  loop: *all\n"), "yaml-alias"),
+    "an alias that contains itself": (lambda: HEAD + TREE.replace("buses:\n", "buses: &all\n  loop: *all\n"), "yaml-alias"),
     "aliases that grow": (
         lambda: property_of("[&a0 [x], " + ", ".join(f"&a{n + 1} [{', '.join([f'*a{n}'] * 10)}]" for n in range(9)) + "]"),
         "yaml-alias",

@@ -90,7 +90,7 @@ class Flow:
         for node in nodes:
             self.steps += 1
             if self.steps > _STEPS:
-                raise InputError("a script that goes on and on", at=self.at(node.at), remedy=RUN_IT, rule="script-loop")
+                raise InputError("the script does not end", at=self.at(node.at), remedy=RUN_IT, rule="script-loop")
             status = _KINDS[node.kind](self, node)
         return status
 

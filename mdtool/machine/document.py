@@ -145,7 +145,7 @@ def _pins(text: str, lines_before: int, file: str) -> dict[str, Any]:
     if bad := _NOT_PINS.search(body):
         before = body[: bad.start()]
         where = Position(file, lines_before + 1 + before.count("\n"), len(before) - before.rfind("\n"))
-        raise InputError(f"{quoted(bad[0].lstrip(':[, '))} is no value", at=where, rule="limit-number")
+        raise InputError(f"{quoted(bad[0].lstrip(':[, '))} is not a valid value", at=where, rule="limit-number")
     try:
         pins = json.loads(body, object_pairs_hook=_once)
     except _Twice as error:

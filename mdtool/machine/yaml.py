@@ -27,7 +27,7 @@ def composed(text: str, file: str) -> Any:
     try:
         if bad := re.search("[\ud800-\udfff]", text):
             at = Position(file, text.count("\n", 0, bad.start()) + 1, bad.start() - text.rfind("\n", 0, bad.start()))
-            raise InputError(f"{quoted(bad[0])} is half a character", at=at, rule="limit-text")
+            raise InputError(f"{quoted(bad[0])} is an incomplete character", at=at, rule="limit-text")
         if len(text) > MAX_BYTES:
             raise InputError(f"more than {MAX_BYTES >> 20} MiB", at=Position(file, 1), rule="limit-size")
         try:
@@ -133,7 +133,7 @@ def _check_values(root: Any, file: str) -> None:
             open_.add(id(node))
             for child in inner:
                 if id(child) in open_ and id(child) not in sizes:
-                    raise InputError("an alias of what it is in", at=position(child, file), rule="yaml-alias")
+                    raise InputError("an alias that contains itself", at=position(child, file), rule="yaml-alias")
             stack += [child for child in inner if id(child) not in sizes]
             continue
         stack.pop()

@@ -370,7 +370,7 @@ def _from_path(path: str, source: str, timeout: float, connect: str | None, *, p
     try:
         if not stat.S_ISSOCK(os.stat(path).st_mode):
             expected = "a QMP socket, tcp:HOST:PORT, pid:N or libvirt:NAME"
-            raise MonitorError(f"{source}: is not a socket", expected=expected)
+            raise MonitorError(f"{source} is not a socket", expected=expected)
     except OSError as error:
         raise _connect_error(error, source, timeout) from None
     return Session(source, _Qmp(source, path, timeout), pid=pid)

@@ -91,11 +91,8 @@ def check_collisions(tree: Tree, positions: Mapping[str, Position | None], repor
             last = 0 if place.parent is not None and is_port(place.parent.driver) else 0x1F
             slot = _PCI_ADDRESS.fullmatch(place.address[1])
             if slot is None or int(slot[1], 16) > last:
-                refuse(
-                    place,
-                    f"{place.bus.name} has slots up to {last:02x} of 8 functions, and no {place.address[1]}",
-                    "no-such-slot",
-                )
+                slots = f"slots 00.0 to {last:02x}.7" if last else "only slot 00, with functions 0 to 7"
+                refuse(place, f"there is no {place.address[1]!r} on {place.bus.name}: it has {slots}", "no-such-slot")
 
 
 _PCI_ADDRESS = pattern(r"([0-9A-Fa-f]{1,2})(?:\.[0-7])?")
