@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mdtool.errors import MdtoolError
+from mdtool.guest.devices import guest_from_bytes
 from mdtool.machine.document import document_from_known_text, document_from_text, tree_with
 from mdtool.machine.edit import rewritten
 from mdtool.machine.schema import machine_schema
@@ -314,3 +315,22 @@ def test_a_slip_of_the_hand_is_told_in_words(line: str, said: str) -> None:
     with pytest.raises(MdtoolError) as caught:
         document_from_text(f"mdtool: machine/1\nmachine: {{type: pc-q35-7.2, arch: x86_64}}\n{line}\n", "g.yaml")
     assert said in str(caught.value)
+
+
+def test_comments_around_the_pins_stay() -> None:
+    """Behind the separator, above the data, among it and at the end of the file: none is lost when the pins change."""
+    text = EXAMPLE + '---  # not by hand\n# above\n{"mdtool": "pins/1",\n# among\n "net0": {"vectors": 3}}\n# at the end\n'
+    document = document_from_text(text, "x")
+    assert document.tree.by_name["net0"].node.pins == {"vectors": 3}
+    edited = rewritten(document, tree_with(document.tree, {"net0": {"pins": {"vectors": 4}}}))
+    assert edited.startswith(EXAMPLE + "---  # not by hand\n# above\n{") and edited.endswith("}\n# among\n# at the end\n")
+    assert document_from_text(edited, "x").tree.by_name["net0"].node.pins == {"vectors": 4}
+    without = rewritten(document_from_text(edited, "x"), tree_with(document.tree, {"net0": {"pins": {}}}))
+    assert document_from_text(without, "x").tree.by_name["net0"].node.pins == {}
+
+
+def test_an_unresolved_conflict_is_named() -> None:
+    with pytest.raises(MdtoolError, match=r"x:1:1: error: a merge conflict is not resolved"):
+        document_from_text(f"<<<<<<< ours\n{EXAMPLE}=======\n{EXAMPLE}>>>>>>> theirs\n", "x")
+    with pytest.raises(MdtoolError, match=r"x:2:1: error: a merge conflict is not resolved"):
+        guest_from_bytes(b"<domain>\n<<<<<<< ours\n<a/>\n=======\n<b/>\n>>>>>>> theirs\n</domain>", "x")

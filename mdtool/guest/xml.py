@@ -159,6 +159,9 @@ def element_from_bytes(data: bytes, file: str, tag: str = "domain") -> Element:
     try:
         parser.Parse(data, True)
     except expat.ExpatError as error:
+        from mdtool.machine.document import check_merged
+
+        check_merged(data.decode(errors="replace"), file)
         raise _syntax_error(error, None if root else data, file) from None
     except (UnicodeError, ValueError) as error:
         raise InputError(f"not XML: {error}", at=Position(file, 1), rule="xml-syntax") from None

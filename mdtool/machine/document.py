@@ -32,6 +32,10 @@ _NOT_PINS = pattern(
 )
 
 
+#: a comment on a line of its own, which JSON does not have
+_COMMENT = pattern(r"^[ \t]*#.*", re.MULTILINE)
+
+
 @dataclass(frozen=True)
 class Document:
     """A description as read: its tree, and what ``edit`` needs to change the text in place.
@@ -76,6 +80,7 @@ def document_from_known_text(text: str, file: str) -> Document:
 def document_from_text(text: str, file: str) -> Document:
     from mdtool.machine.parse import tree_from_yaml  # with it comes the YAML library, which the cache saves
 
+    check_merged(text, file)
     check_kind(text, file)
     end = _end_of_tree_document(text)
     tree = tree_from_yaml(text[:end], file)
@@ -128,6 +133,17 @@ def check_kind(text: str, file: str, wanted: str = DESCRIPTION) -> None:
         raise InputError(what, at=Position(file, 1), remedy=remedy, rule="file-kind")
 
 
+def check_merged(text: str, file: str) -> None:
+    """Raise InputError if a merge left both sides of a conflict in the text."""
+    if "<<<<<<<" in text and (found := re.search(r"^<{7,}(?: .*)?$", text, re.MULTILINE)):
+        raise InputError(
+            "a merge conflict is not resolved",
+            at=Position(file, text.count("\n", 0, found.start()) + 1),
+            remedy="keep one of the two sides, and remove the lines that begin with <<<<<<<, ======= and >>>>>>>",
+            rule="merge-conflict",
+        )
+
+
 def _end_of_tree_document(text: str) -> int:
     """The offset of the ``---`` line that starts the pins document; the length of the text if there is none."""
     for match in re.finditer(r"^---(?=\s|$)", text, re.MULTILINE):
@@ -141,7 +157,7 @@ def _end_of_tree_document(text: str) -> int:
 def _pins(text: str, lines_before: int, file: str) -> dict[str, Any]:
     if not text:
         return {}
-    body = text[3:]  # the '---'
+    body = _COMMENT.sub("", text[3:])  # behind the '---'
     if bad := _NOT_PINS.search(body):
         before = body[: bad.start()]
         where = Position(file, lines_before + 1 + before.count("\n"), len(before) - before.rfind("\n"))

@@ -45,8 +45,19 @@ def rewritten(old: Document, tree: Tree) -> str:
         text = editor.result()
     is_stale = old.stray or any(place.node.pci and not pci_facts(place.node) for place in old.tree.places)
     if is_stale or _pinned(new) != _pinned(old.tree):
-        return text + writer.pins_text(new)
+        return text + _with_comments(writer.pins_text(new), old.text[old.end :])
     return text + old.text[old.end :]
+
+
+def _with_comments(pins: str, old: str) -> str:
+    """A pins document with the comment lines of the old one: those before its data in front, the others at its end."""
+    first, _, rest = old.partition("\n")
+    before, _, after = rest.partition("{")
+    above, below = (
+        "".join(f"{line}\n" for line in part.splitlines() if line.lstrip().startswith("#")) for part in (before, after)
+    )
+    line = first if first and "{" not in first else "---"
+    return f"{line}\n{above}{pins[4:]}{below}" if pins else above + below
 
 
 def _pinned(tree: Tree) -> tuple[Any, Any]:
