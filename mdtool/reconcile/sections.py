@@ -11,7 +11,7 @@ from mdtool.guest.platform.cpu import is_host_model, plugged_cpus
 from mdtool.guest.platform.machine import FEATURES
 from mdtool.machine.drivers import same_cpu_model
 from mdtool.machine.machines import is_other_board, is_version
-from mdtool.machine.tree import BUILTIN, SECTIONS, Tree
+from mdtool.machine.tree import ARGUMENTS, BUILTIN, SECTIONS, Tree
 from mdtool.machine.values import nested, same
 from mdtool.reconcile.merge import ABSENT, Before, merged, without_defaults
 from mdtool.reconcile.plan import Action, Step
@@ -119,12 +119,17 @@ def _without_plugged_cpus(guest: Guest, tree: Tree, sides: _Sides, report: Repor
     return sides
 
 
-def _without_found_features(guest: Guest, _tree: Tree, sides: _Sides, report: Report) -> _Sides:
+def _without_found_features(guest: Guest, tree: Tree, sides: _Sides, report: Report) -> _Sides:
     """Features that libvirt found in the running guest, and that the XML did not ask for, are not requested.
 
     ``virsh dumpxml`` of a guest that runs (its domain has an id) lists what QEMU made of the CPU, and says check='full'.
+    What was asked for is known of an earlier XML, or of QEMU's arguments.
     """
-    if not sides.applied or guest.domain.get("@id") is None or guest.domain.get("cpu/@check") != "full":
+    if (
+        not (sides.applied or ARGUMENTS in tree.source)
+        or guest.domain.get("@id") is None
+        or guest.domain.get("cpu/@check") != "full"
+    ):
         return sides
     known = {*sides.has, *sides.applied}
     found = [key for key in sides.now if key.startswith("features\0") and key not in known]

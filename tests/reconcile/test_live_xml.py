@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from support_sequences import parsed
 
+from mdtool.machine.tree import ARGUMENTS, MONITOR
 from mdtool.reconcile import reconcile
 
 INACTIVE = """<domain type='qemu'><name>a</name><memory unit='MiB'>64</memory>
@@ -23,6 +24,14 @@ def test_there_and_back_changes_nothing() -> None:
     assert not live.plan and "hypervisor" in str(live.warnings[0])
     back = reconcile(parsed(INACTIVE), live.tree)
     assert not back.plan and not back.warnings and back.tree == first
+
+
+def test_there_and_back_after_a_dump_changes_nothing() -> None:
+    """QEMU's arguments say what was asked for; a monitor alone does not, and the XML's word counts."""
+    dumped = replace(reconcile(parsed(INACTIVE)).tree, applied={}, source=(MONITOR, ARGUMENTS))
+    live = reconcile(parsed(LIVE), dumped)
+    assert "features" not in live.tree.cpu and not reconcile(parsed(INACTIVE), live.tree).plan
+    assert reconcile(parsed(LIVE), replace(dumped, source=(MONITOR,))).tree.cpu["features"] == {"hypervisor": True}
 
 
 def test_a_feature_that_somebody_asks_for_is_taken() -> None:
