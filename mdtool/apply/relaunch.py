@@ -75,10 +75,10 @@ class Relaunch:
             check_may_end(session)
             self._check_same_guest(session)
             if self.way.by_libvirt:
-                self._check_libvirt()
+                self._check_libvirt(session.pid)
             else:
                 made = self._prepared(runtime_base() / self.guest.key)
-                check_host(made, user=user, timeout=self.settings.timeout)
+                check_host(made, runs=session.pid, user=user, timeout=self.settings.timeout)
                 self._check_lock(session)
             self._rehearse()
             try:
@@ -134,7 +134,7 @@ class Relaunch:
 
     # --- libvirt -------------------------------------------------------------------------------------------------
 
-    def _check_libvirt(self) -> None:
+    def _check_libvirt(self, runs: int | None) -> None:
         virsh = Virsh(self.connect)
         wanted = wanted_by(self.guest, self.tree)
         if virsh.knows(self.guest.name):
@@ -152,9 +152,9 @@ class Relaunch:
                 what = f"network '{name}' is not active"
                 raise QemuError(what, at=interface.position, remedy=f"virsh net-start {name}", rule="libvirt-refuses")
         if virsh.is_local:
-            self._check_host_of(native)
+            self._check_host_of(native, runs)
 
-    def _check_host_of(self, native: str) -> None:
+    def _check_host_of(self, native: str, runs: int | None) -> None:
         """The files on libvirt's own command line that the XML names; the others libvirt makes when the guest starts."""
         words = shlex.split(native)
         at = program_in(words)
@@ -165,7 +165,7 @@ class Relaunch:
             return
         options = tuple(options_from_words(words[at + 1 :]))
         made = Prepared(Tree(), words[at], options, Handover(options), positions=self._positions(options))
-        check_host(made, among=set(_texts(self.guest.domain)), timeout=self.settings.timeout)
+        check_host(made, among=set(_texts(self.guest.domain)), runs=runs, timeout=self.settings.timeout)
 
     def _positions(self, options: Sequence[Option]) -> Mapping[str, Position]:
         """id of a back end of libvirt's -> the element that names its file."""

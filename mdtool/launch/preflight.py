@@ -15,6 +15,7 @@ from mdtool.commandline.option import Option, words_from_options
 from mdtool.errors import InputError, MdtoolError, Position, QemuError, Report
 from mdtool.files import on_path
 from mdtool.launch.backends.base import Secret, numbered
+from mdtool.launch.ports import faults, listeners, sockets_of
 from mdtool.launch.prepare import Prepared
 from mdtool.launch.start import descriptor
 from mdtool.qemu.account import Account
@@ -150,9 +151,17 @@ def _named(option: Option, row: _Row) -> str | None:
     return None if name.startswith(("/dev/fd/", "/dev/fdset/")) or "<fd:" in name else name
 
 
+def _known(option: Option) -> str | None:
+    return option.id if option.value and ("=" in option.value or option.is_json) else None
+
+
+def _position(option: Option, positions: Mapping[str, Position]) -> Position | None:
+    return positions.get(_known(option) or f"-{option.name}")
+
+
 def _absent(option: Option, value: str, positions: Mapping[str, Position]) -> MdtoolError:
-    known = option.id if option.value and ("=" in option.value or option.is_json) else None
-    at = positions.get(known or f"-{option.name}")
+    known = _known(option)
+    at = _position(option, positions)
     is_long = option.name == "chardev" and len(os.fsencode(value)) > _LONGEST_SOCKET
     fault = f"is longer than the {_LONGEST_SOCKET} bytes of a socket's path" if is_long else "is not there on this host"
     what = f"{value} {fault}, needed for -{option.name}{f' {known}' if known else ''}"
@@ -239,14 +248,22 @@ def check_host(
     prepared: Prepared,
     *,
     among: Container[str] | None = None,
+    runs: int | None = None,
     user: Account | None = None,
     timeout: float = START_SECONDS,
 ) -> None:
     """Raise everything that this host lacks for a launch, and then what QEMU says of the disk images.
 
-    ``among`` are the names of files to look for, where not all of them have to be there before.
+    ``among`` are the names of files and ports to look for, where not all of them have to be there before; ``runs`` is the
+    process of the guest, whose own ports are free by then: where it cannot be read, no ports are looked at.
     """
     report = Report()
+    own = sockets_of(runs)
+    there = [one for one in listeners() if one[2] not in own]
+    for option in prepared.options if own else ():
+        for port, fault in faults(option, there):
+            if among is None or port in among:
+                report.error(QemuError(fault, at=_position(option, prepared.positions), rule="host-side"))
     for error in missing(prepared, among):
         report.error(error)
     for secret in prepared.commandline.secrets if prepared.commandline else ():

@@ -25,7 +25,16 @@ pytestmark = pytest.mark.usefixtures("qemu")
 SHEEPDOG = (
     "<disk type='network' device='disk'><source protocol='sheepdog' name='x'/><target dev='vdz' bus='virtio'/></disk>"
 )
-PORT = "<serial type='tcp'><source mode='bind' host='127.0.0.1' service='{port}'/><protocol type='raw'/></serial>"
+PORT = (
+    "<serial type='udp'><source mode='bind' host='127.0.0.1' service='{port}'/>"
+    "<source mode='connect' host='127.0.0.1' service='9'/></serial>"
+)
+TCP = "<serial type='tcp'><source mode='{mode}' host='127.0.0.1' service='{port}'/><protocol type='raw'/></serial>"
+NBD = (
+    "<disk type='network' device='disk'><source protocol='nbd' name='x'><host name='localhost' port='{port}'/></source>"
+    "<target dev='vdz' bus='virtio'/></disk>"
+)
+DISPLAY = "<graphics type='vnc' port='{port}' listen='127.0.0.1'/>"
 
 
 def disk(file: Path, kind: str = "raw") -> str:
@@ -34,10 +43,9 @@ def disk(file: Path, kind: str = "raw") -> str:
 
 @pytest.fixture
 def taken() -> Iterator[int]:
-    """A TCP port on which somebody listens: nothing but a start finds out."""
-    with socket.socket() as listener:
+    """A UDP port that somebody has: nothing but a start finds out."""
+    with socket.socket(type=socket.SOCK_DGRAM) as listener:
         listener.bind(("127.0.0.1", 0))
-        listener.listen()
         yield listener.getsockname()[1]
 
 
@@ -95,6 +103,36 @@ def test_what_can_be_known_is_known_before(guest: Running) -> None:
         assert pid_of(guest) == pid and Path(f"/proc/{pid}").exists(), said
         assert guest.yaml.read_bytes() == text
     untouched(guest, pid, text)
+
+
+def test_ports_are_looked_at_before(guest: Running) -> None:
+    """Those that others have, and those on which nobody serves; nobody is connected to, and the guest's own are its own."""
+    with socket.socket() as busy, socket.socket() as free:
+        for one in (busy, free):
+            one.bind(("127.0.0.1", 0))
+        busy.listen()
+        busy.setblocking(False)
+        port, unused = busy.getsockname()[1], free.getsockname()[1]
+        free.close()
+        own = TCP.format(mode="bind", port=unused)
+        guest.write(NIC.format(n=1), own)
+        guest.launch()
+        pid, text = pid_of(guest), guest.yaml.read_bytes()
+        for device, said in (
+            (TCP.format(mode="bind", port=port), f"port {port} is in use on this host"),
+            (TCP.format(mode="connect", port=1), "nothing listens on port 1 of this host"),
+            (NBD.format(port=1), "nothing listens on port 1 of this host"),
+            (DISPLAY.format(port=port), f"port {port} is in use on this host"),
+        ):
+            guest.write(NIC.format(n=1), own, device)
+            done = again(guest)
+            assert done.returncode == 2 and said in done.stderr, done.stderr
+            assert re.search(rf"^{guest.xml}:\d+:\d+: error: ", done.stderr, re.M), done.stderr
+            untouched(guest, pid, text)
+        with pytest.raises(BlockingIOError):
+            busy.accept()
+        guest.write(NIC.format(n=1), NIC.format(n=2), own)
+        assert again(guest).returncode == 0
 
 
 def test_another_guest_is_not_powered_down(guest: Running) -> None:
