@@ -82,7 +82,7 @@ soak: $(VENV)/ready
 	@scripts/system test
 	MDTOOL_SOAK=1000 $(VENV)/bin/python -m pytest -n $(WORKERS) tests/reconcile
 
-# 170 command lines in the manner of tools and boards: each QEMU beside its import (minutes; what no QEMU here has is skipped).
+# 260 command lines in the manner of tools and boards: each QEMU beside its import (minutes; what no QEMU here has is skipped).
 corpus: $(VENV)/ready
 	@scripts/system test
 	$(VENV)/bin/python tests/corpus.py

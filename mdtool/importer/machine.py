@@ -269,8 +269,8 @@ class _Machine(GuestText):
 
     def _by_default(self, bus: RawBus, device: RawDevice) -> bool:
         """Whether QEMU made a device by default, and not as a part of another device."""
-        is_part = device.driver in _PARTS
-        return device.driver == _OWN_HUB or (bus.name in self.board.buses and bus.type in ("PCI", "PCIE") and not is_part)
+        is_own_slot = bus.type in ("PCI", "PCIE") and bus.name in self.board.buses
+        return device.driver in _MADE_FOR_OTHERS or (is_own_slot and device.driver not in _PARTS)
 
     def _call(self, device: RawDevice, id_: str, taken: set[str], users: dict[str, str]) -> str:
         """Give an anonymous device an id, as if the user had; what has one keeps it."""
@@ -338,7 +338,8 @@ class _Machine(GuestText):
             bag |= {key: typed(value, one.properties.get(key)) if is_hosts_key(one.driver, key) else value
                     for key, value in said.items()}  # fmt: skip
         else:
-            bag |= {name: self._backend(one, name) for name in BACKENDS if one.properties.get(name)}
+            names = (name for name in BACKENDS if one.properties.get(name) and name != "audiodev")
+            bag |= {name: self._backend(one, name) for name in names}
             bag |= {name: one.properties[name] for name in ("mac", "scsi-id", "lun", "unit") if name in one.properties}
         if (
             one.bus.type not in _PLACED_ELSEWHERE or one.bus.name in self.board.bridged
@@ -429,7 +430,9 @@ _LINKS = frozenset({"subsys", "bus", "primary-bus", "endpoint", "bmc"})
 #: buses on which the description says where an option's device goes
 _PLACED_ELSEWHERE = frozenset({"", "none", "PCI", "PCIE", "System", "ISA", "virtio-bus", "virtual-css-bus"})
 _PARTS = frozenset({"AMDVI-PCI"})  # PCI functions that another device brings
-_OWN_HUB = "usb-hub"  # QEMU plugs one where a bus has no port left, unless the device names its port, as from now on
+#: QEMU plugs a hub where a bus has no port left (unless the device names its port, as from now on), and a floppy controller
+#: where a drive is given
+_MADE_FOR_OTHERS = frozenset({"usb-hub", "isa-fdc"})
 #: USB controllers that -usb makes, and that newer chipsets report as their own
 _USB_OF_CHIPSETS = frozenset({"piix3-usb-uhci", "piix4-usb-uhci"})
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from mdtool.commandline.option import block_keys
 from mdtool.commandline.placeholder.hostside import HostSide
@@ -13,8 +13,14 @@ from mdtool.machine.values import number
 
 #: bytes; of flash files that are not there (Debian's OVMF 4M), and of ARM's virt, whose banks are of one size
 _MISSING, _VIRT = (3653632, 540672), 64 << 20
-_QCOW2 = b"QFI\xfb"
 _SECTOR = 512
+#: of an image (qcow2, sparse VMDK, VDI, dynamic VHD): how it begins, and where; where its size is, and in which unit
+_IMAGES: tuple[tuple[bytes, int, int, Literal["big", "little"], int], ...] = (
+    (b"QFI\xfb", 0, 24, "big", 1),
+    (b"KDMV", 0, 12, "little", _SECTOR),
+    (b"\x7f\x10\xda\xbe", 64, 368, "little", 1),
+    (b"conectix", 0, 48, "big", 1),
+)
 
 
 def may_be_empty(arch: str) -> bool:
@@ -56,10 +62,13 @@ def flash_size(bag: Mapping[str, Any], unit: int, host: HostSide) -> int:
 
 
 def virtual_size(path: str) -> int:
-    """The size of what is in a file: a qcow2's header has it."""
+    """The size of what is in a file: the header of an image has it."""
     with open(path, "rb") as file:
-        header = file.read(32)
-    return int.from_bytes(header[24:32], "big") if header.startswith(_QCOW2) else os.path.getsize(path)
+        header = file.read(_SECTOR)
+    for magic, at, size, order, unit in _IMAGES:
+        if header.startswith(magic, at):
+            return int.from_bytes(header[size : size + 8], order) * unit
+    return os.path.getsize(path)
 
 
 def path_of(bag: Mapping[str, Any], host: HostSide) -> str | None:
