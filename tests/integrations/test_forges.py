@@ -132,7 +132,7 @@ def test_the_gitlab_template(runner: Runner) -> None:
     for name in ("check", "audit"):
         done = job(name)
         assert done.returncode == 0, done.stderr
-        assert "pip install --quiet mdtool" in runner.called()
+        assert f"pip install --quiet {template['variables']['MDTOOL']}" in runner.called()
     assert (runner.checkout / "gl-code-quality-report.json").read_text().strip() == "[]"
     assert job("comment", before).returncode == 0
     calls = runner.called()
