@@ -110,20 +110,33 @@ def _write_text(audits: Mapping[str, Audit], *, is_one: bool, causes: bool) -> N
 
 
 def _findings(audits: Mapping[str, Audit]) -> list[Reported]:
-    """What differs in each guest, at its description; only another build of a text is a warning."""
+    """What differs in each guest, at the device in its description; only another build of a text is a warning."""
     from mdtool.proof.verdict import TEXT, level
 
     found = []
     for file, audit in audits.items():
         at = Position(file, 1) if os.path.isfile(file) else None
+        lines = _lines(file) if at is not None else {}
         if not audit.type.known:
             found.append(Reported("error", f"{audit.type.name} is gone from QEMU {audit.versions[1]}", "identity", at))
         for one in audit.findings:
-            found.append(Reported("warning" if level(one) == TEXT else "error", str(one), level(one), at))
+            severity, where = "warning" if level(one) == TEXT else "error", lines.get(one.changes[0].node or "", at)
+            found.append(Reported(severity, str(one), level(one), where))
         for name, loaded in (("forward", audit.forward), ("backward", audit.backward)):
             if loaded is not None and not loaded.ok:
                 found.append(Reported("error", f"migration {name}: {loaded}", "migration", at))
     return found
+
+
+def _lines(file: str) -> dict[str, Position]:
+    """Where each device stands in a description; {} for another source."""
+    from mdtool.machine.document import tree_from_file
+
+    try:
+        places = tree_from_file(file).places
+    except MdtoolError:
+        return {}
+    return {place.name: place.node.position for place in places if place.node.position is not None}
 
 
 def _audits(files: list[str], args: argparse.Namespace) -> tuple[dict[str, Audit], dict[str, MdtoolError]]:

@@ -270,3 +270,12 @@ def test_a_property_that_one_of_them_does_not_have(described: Path) -> None:
     assert "pcie-root-port.x-native-hotplug" in [finding.changes[0].subject for finding in found.findings]
     assert found.forward is not None
     assert found.forward.ok
+
+
+def test_a_finding_stands_at_its_device(described: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """So that a forge shows it beside the lines of the device, which a pull request may change."""
+    binary = another(tmp_path, "-global", "pcie-root-port.x-speed=8")
+    words = ["audit", str(described), "--qemu", binary, "--no-migration", "--no-causes", "--output-format", "github"]
+    assert main(words) == 1
+    line = described.read_text().splitlines().index("    - id: pci.1") + 1
+    assert f"::error file={described},line={line}," in capsys.readouterr().out
