@@ -135,6 +135,22 @@ def marked(ours: str, theirs: str, size: int = 7) -> str:
     return "".join(lines)
 
 
+def sides_of(text: str) -> tuple[str, str]:
+    """Ours and theirs of a text with conflict markers.
+
+    >>> sides_of("a\\n<<<<<<< ours\\nb\\n||||||| base\\nc\\n=======\\nd\\n>>>>>>> theirs\\n")
+    ('a\\nb\\n', 'a\\nd\\n')
+    """
+    ours, theirs, here = "", "", "both"
+    for line in text.splitlines(keepends=True):
+        if found := re.match(r"(<|\||=|>)\1{6,}(?= |$)", line):
+            here = {"<": "ours", "|": "base", "=": "theirs", ">": "both"}[found[1]]
+            continue
+        ours += line if here in ("ours", "both") else ""
+        theirs += line if here in ("theirs", "both") else ""
+    return ours, theirs
+
+
 def _new_errors(text: str, sides: Iterable[Document], file: str) -> list[str]:
     """What is wrong with the whole and was not with either half: two devices with one bootindex."""
     before = {(e.rule, e.what) for side in sides for e in checked(side).errors}

@@ -307,6 +307,8 @@ def test_a_conflict_stops_the_merge(repository: Repository) -> None:
     assert "conflict: cpu.vcpus: ours 4, theirs 8, before 2" in said
     assert "UU web01.yaml" in repository("status", "--porcelain")
     assert repository.file.read_text().count("<<<<<<<") == 1
+    shown = [line for line in repository("diff").splitlines()[5:] if line[:2].strip()]
+    assert shown == ["++<<<<<<< ours", " +cpu.vcpus=4", "++=======", "+ cpu.vcpus=8", "++>>>>>>> theirs"]
     repository.commit(BASE.replace("vcpus: 2", "vcpus: 6"))
     assert not repository("status", "--porcelain")
 
