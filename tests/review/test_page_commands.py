@@ -21,6 +21,9 @@ PAGES = [
 ]
 
 
+PARTS = ("", "mdtool", "tests", *(f"mdtool/{name}" for name in ("guest/elements", "machine/buses", "review")))
+
+
 def shown(text: str) -> Iterator[str]:
     """The command lines of a text: ``mdtool ...`` in a block, behind a prompt, between backquotes."""
     yield from re.findall(r"^(?: {4,}|\$ )(mdtool [^\n]*)", text, re.MULTILINE)
@@ -61,6 +64,17 @@ def options_of(command: str) -> frozenset[str]:
 def test_the_commands_of_a_page(page: Path) -> None:
     wrong = [line for line in shown(page.read_text()) if not _is_known(words(line))]
     assert not wrong
+
+
+@pytest.mark.parametrize("page", ["ARCHITECTURE.md", "CONTRIBUTING.md"])
+def test_the_files_of_a_page(page: str) -> None:
+    """Where it says that something stands, there is a file; one with a star or in capitals stands for others."""
+    named = re.findall(r"`([\w./-]+/?[\w-]+(?:/|\.(?:py|json|md|bash|lark|yml)))`", (ROOT / page).read_text())
+    named = [name for name in named if not re.search(r"[A-Z]{3}", name) or name.endswith("md")]
+    assert len(named) > 10
+    # a table names a file of the package by what is below mdtool/, a sentence one beside the last
+    missing = [name for name in named if not any((ROOT / part / name).exists() for part in PARTS)]
+    assert not missing
 
 
 @pytest.mark.parametrize("command", COMMANDS)
