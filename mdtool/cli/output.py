@@ -10,7 +10,7 @@ import codecs
 import os
 import sys
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from typing import Any, TextIO, cast
 
@@ -175,6 +175,9 @@ def say(text: str) -> None:
     if _chosen.quiet and not _URGENT.search(text):
         return
     text = printable(text)
+    if sys.stderr is sys.stdout:  # both through a pager: what was printed comes first
+        with suppress(OSError, RuntimeError):
+            sys.stdout.flush()
     try:
         os.write(sys.stderr.fileno(), f"{text}\n".encode(sys.stderr.encoding or "utf-8", "mdtool"))
     except (OSError, ValueError):  # no descriptor behind it, or no reader
@@ -182,8 +185,11 @@ def say(text: str) -> None:
 
 
 def progress(done: int, total: int) -> None:
-    """How far it is, on a line of a terminal that the next message replaces; of a ``total`` of 0 nothing is left."""
-    if not _chosen.quiet and sys.stderr.isatty():
+    """How far it is, on a line of a terminal that the next message replaces; of a ``total`` of 0 nothing is left.
+
+    Nothing for a single one, and nothing through a pager.
+    """
+    if total != 1 and not _chosen.quiet and sys.stderr.isatty() and os.isatty(sys.stderr.fileno()):
         os.write(sys.stderr.fileno(), f"\r{done} of {total}\x1b[K\r".encode() if total else b"\r\x1b[K")
 
 

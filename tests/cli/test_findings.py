@@ -238,6 +238,16 @@ def test_a_pager_on_a_terminal(two: Path, more: tuple[str, ...], environment: di
     assert "paged:" not in run_mdtool(*words).stdout
 
 
+def test_a_pager_shows_findings_before_their_sum_and_no_progress(two: Path, tmp_path: Path) -> None:
+    tree = (two / "guest.yaml").read_text().partition("\n---")[0]
+    paths = [tmp_path / "a.yaml", tmp_path / "b.yaml"]
+    for path in paths:
+        path.write_text(f'{tree}\n---\n{{"mdtool": "pins/1", "gone": {{"a": 1}}}}\n')
+    seen = on_a_terminal("check", *map(str, paths), MDTOOL_PAGER="sed s/^/paged:/")
+    assert seen.index("pins for 'gone'") < seen.index("a.yaml: no errors") < seen.index("0 errors, 2 warnings")
+    assert "1 of 2" not in seen
+
+
 def test_no_pager_where_less_is_not_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As on a small server: the output itself, and not the shell's complaint in its place."""
     for name in ("MDTOOL_PAGER", "PAGER"):
