@@ -47,7 +47,7 @@ from mdtool.launch.device import handover
 from mdtool.launch.prepare import Prepared, version_of
 from mdtool.launch.rehearse import rehearsal
 from mdtool.machine.document import tree_with
-from mdtool.machine.roles import role
+from mdtool.machine.roles import REMEDY, credentials, role
 from mdtool.machine.sizes import bytes_of
 from mdtool.machine.tree import Node, Tree
 from mdtool.machine.values import number
@@ -78,7 +78,11 @@ def imported(command: Command, name: str, report: Report | None = None) -> Impor
     with tempfile.TemporaryDirectory(prefix="mdtool-import-") as folder, naming(command):
         host = HostSide(Path(folder), file=in_folder(command.folder))
         machine = _Machine(command, given, host, report)
-        return machine.imported(name)
+        made = machine.imported(name)
+    secrets = Report()
+    for _, _, what in credentials(made.tree):
+        secrets.warn(what, remedy=REMEDY, rule="credential")
+    return replace(made, warnings=(*made.warnings, *secrets.warnings))
 
 
 class _Machine(GuestText):

@@ -11,10 +11,10 @@ tables of QEMU 7.2 to 11.1 (``DEFINE_PROP_*`` in hw/) and what each of them does
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Literal
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal
 
-from mdtool.machine.tree import Value
+from mdtool.machine.tree import Tree, Value
 from mdtool.text import pattern
 
 Role = Literal["guest", "host", "effective", "state"]
@@ -250,3 +250,21 @@ def is_told(name: str, value: Value) -> bool:
         is_path = value.startswith("/") and name not in UNCHOSEN  # a name that a person chose is not one of them
         return not is_path and (value != "" or name in EMPTY_SAYS)
     return True
+
+
+# --- secrets that a guest reads from its hardware: systemd's credentials, the configuration of Ignition ------------------
+
+_STRING = ("io.systemd.credential:", "io.systemd.credential.binary:")
+_FILE = ("opt/io.systemd.credentials/", "opt/com.coreos/config", "opt/org.flatcar-linux/config")
+_WORD = ("systemd.set_credential=", "systemd.set_credential_binary=")
+REMEDY = "hand it over as a file, of which a description has the hash alone: <entry name='opt/...' file='PATH'/>"
+
+
+def credentials(tree: Tree) -> Iterator[tuple[str, str, str]]:
+    """(section, key, what is said of it) for each that a description has in the clear; never the secret itself."""
+    texts: Any = (tree.smbios.get("type11", ()), tree.features.get("fw_cfg", {}), str(tree.boot.get("append", "")).split())
+    found = [("smbios", "type11", text.partition("=")[0]) for text in map(str, texts[0]) if text.startswith(_STRING)]
+    found += [("features", "fw_cfg", name) for name in texts[1] if str(name).startswith(_FILE)]
+    found += [("boot", "append", word.partition(":")[0]) for word in texts[2] if word.startswith(_WORD)]
+    for section, key, name in found:
+        yield section, key, f"{section}: {name} is a secret of the guest, and stands in the description in the clear"

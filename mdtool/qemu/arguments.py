@@ -16,6 +16,7 @@ from mdtool.commandline.option import Option
 from mdtool.commandline.process import options_from_process, sha256_of
 from mdtool.commandline.sections import Section, sections_from_commandline
 from mdtool.errors import MdtoolError, Warned
+from mdtool.machine.roles import REMEDY, credentials
 from mdtool.machine.tree import SOURCES, Tree
 from mdtool.machine.values import ranges
 from mdtool.qemu.dump import NO_UUID, over
@@ -42,7 +43,10 @@ def completed(tree: Tree, session: Session, warn: Warned) -> Tree:
         why = (error.strerror if isinstance(error, OSError) else None) or error
         warn(f"{session.source}: {_WHAT}: the arguments of process {session.pid} cannot be read: {why}")
         return tree
-    return replace(with_sections(tree, sections), source=SOURCES)
+    found = replace(with_sections(tree, sections), source=SOURCES)
+    for _, _, what in credentials(found):
+        warn(f"{session.source}: {what}; {REMEDY}")
+    return found
 
 
 def _uuid(options: Iterable[Option]) -> str | None:

@@ -26,7 +26,7 @@ from mdtool.commandline.script import Command, command_from_data
 from mdtool.commandline.sections import sections_from_commandline
 from mdtool.errors import InputError, MdtoolError, Report, Warned
 from mdtool.machine.document import tree_with
-from mdtool.machine.roles import role
+from mdtool.machine.roles import REMEDY, credentials, role
 from mdtool.machine.tree import SOURCES, Tree
 from mdtool.qemu.arguments import with_sections
 from mdtool.qemu.dump import dump
@@ -138,4 +138,7 @@ def dumped_commandline(
         with QemuProcess(words, death_signal=signal.SIGKILL, helpers=tuple(host.processes)) as qemu:
             tree = dump(qemu.session, way=way, warn=warn)
     sections = sections_from_commandline(given, lambda file: sha256_of(None, os.path.join(folder, file)))
-    return replace(with_sections(_as_given(tree, behind), sections), source=SOURCES)
+    found = replace(with_sections(_as_given(tree, behind), sections), source=SOURCES)
+    for _, _, what in credentials(found):
+        warn(f"{path}: {what}; {REMEDY}")
+    return found

@@ -11,6 +11,7 @@ from mdtool.guest.platform.cpu import is_host_model, plugged_cpus
 from mdtool.guest.platform.machine import FEATURES
 from mdtool.machine.drivers import same_cpu_model
 from mdtool.machine.machines import is_other_board, is_version
+from mdtool.machine.roles import REMEDY, credentials
 from mdtool.machine.tree import ARGUMENTS, BUILTIN, SECTIONS, Tree
 from mdtool.machine.values import nested, same
 from mdtool.reconcile.merge import ABSENT, Before, merged, without_defaults
@@ -59,7 +60,12 @@ def merged_sections(
             at = position_of(guest, f"{name}.{changes[0].name}")
             notices = any((name, change.name) != ("guest", "name") for change in changes)
             steps.append(Step(Action.MODIFY, name, changes=changes, at=at, hot=False, notices=notices))
-    return replace(tree, **result, applied=recorded), steps
+    merged_tree = replace(tree, **result, applied=recorded)
+    known = {what for _, _, what in credentials(tree)}
+    for section, _, what in credentials(merged_tree):
+        if what not in known:
+            report.warn(what, at=position_of(guest, section), remedy=REMEDY, rule="credential")
+    return merged_tree, steps
 
 
 # --- rules of single sections, before the merge --------------------------------------------------------------------

@@ -152,6 +152,7 @@ CHECKS: tuple[Check, ...] = (
     Check("block-size", "error", "no logical block is larger than a physical one", of.block_size),
     Check("mac-unique", "warning", "no MAC is given twice", of.mac_unique),
     Check("host-side", "warning", "no host side in the description", of.host_side),
+    Check("credential", "warning", "no secret of the guest stands in the description in the clear", of.credential),
     Check("property-known", "error", "the driver has the property", of.property_known, ("driver-known",), asks=True),
     Check("property-value", "error", "the property takes the value", of.property_value, ("driver-known",), asks=True),
     Check("retired-free", "warning", "no device sits at an address that is kept for another", at.retired),

@@ -9,7 +9,7 @@ from mdtool.errors import choices
 from mdtool.machine import facts
 from mdtool.machine.buses.pci import is_port
 from mdtool.machine.machines import ALIASES
-from mdtool.machine.roles import role
+from mdtool.machine.roles import REMEDY, credentials, role
 from mdtool.machine.tree import Place, Value
 from mdtool.machine.values import number, plain
 from mdtool.review.findings import Finding, Subject, each_node
@@ -120,6 +120,11 @@ def host_side(subject: Subject, place: Place) -> Iterator[Finding]:
         if role(place.node.driver, name) == "host" and name not in place.node.applied:
             what = f"{place.name}: '{name}' is the host's side of {place.node.driver}, which no guest sees"
             yield Finding(place.name, f"properties.{name}:", what, remedy="it belongs in the guest XML; remove it here")
+
+
+def credential(subject: Subject) -> Iterator[Finding]:
+    for section, key, what in credentials(subject.tree):
+        yield Finding(section, key, what, remedy=REMEDY)
 
 
 def driver_known(subject: Subject) -> Iterator[Finding]:

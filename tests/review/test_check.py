@@ -78,6 +78,7 @@ CASES = {
     "block-size": (pcie("{driver: nvme, properties: {logical_block_size: §4096}}"), "is above its physical_block_size 512"),
     "mac-unique": (pcie("{id: a, driver: e1000, properties: {mac: '52:54:00:00:00:0a'}}",
                         "{id: b, driver: e1000, properties: {mac: §'52:54:00:00:00:0A'}}"), "the MAC 52:54:00:00:00:0a is taken by a"),
+    "credential": (HEAD + "smbios: {type11: §['io.systemd.credential:a=b', 'c']}\nbuses: {}\n", "io.systemd.credential:a is a secret"),
     "host-side": (pcie("{driver: e1000, properties: {§netdev: n0}}"), "'netdev' is the host's side"),
     "property-known": (pcie("{driver: e1000, properties: {§romba: 1}}"), "e1000 has no property 'romba'; expected rombar"),
     "property-value": (pcie("{driver: e1000, properties: {rombar: §-1}}"), "rombar does not take '-1'; expected a number from 0"),
