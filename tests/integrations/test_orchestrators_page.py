@@ -1,4 +1,7 @@
-"""Each block of docs/orchestrators.md run as it stands, with folders of the test's in place of those of a host."""
+"""What docs/orchestrators.md says to write into files, run as it stands, with folders of the test's in place of a host's.
+
+Its console sessions are run by tests/review/test_pages.py.
+"""
 
 from __future__ import annotations
 
@@ -53,11 +56,6 @@ def run(place: Path, script: str, *words: str, stdin: str = "", **environment: s
     )
 
 
-def _filter(place: Path, block: str) -> None:
-    done = run(place, block)
-    assert done.returncode == 0 and buses((place / "web01.xml").read_text()), done.stderr
-
-
 def _libvirt(place: Path, block: str) -> None:
     (place / "guarded.xml").write_text(guarded(2))
     assert run(place, "mdtool reconcile guarded.xml store/guarded.yaml").returncode == 0
@@ -104,7 +102,6 @@ def _ovirt(place: Path, block: str) -> None:
 
 #: what a block has in it -> how it is run
 HOW: dict[str, Callable[[Path, str], None]] = {
-    "mdtool hints apply": _filter,
     "mdtool hook libvirt": _libvirt,
     "buildah build": _image,
     "hookSidecars": _annotation,
