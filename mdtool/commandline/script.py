@@ -24,6 +24,7 @@ from mdtool.errors import InputError, MdtoolError, Position, Report
 from mdtool.files import bytes_from_file, is_standard
 from mdtool.machine.document import SCRIPT, check_kind
 from mdtool.records import replace
+from mdtool.text import pattern
 
 
 @lru_cache(maxsize=1)
@@ -37,7 +38,34 @@ def command_from_script(text: str, file: str, report: Report, folder: str | None
 
     ``folder`` is where the script is run; what it leaves to a run goes to ``report`` where QEMU can be had without.
     """
-    return ScriptFlow(text.replace("\r\n", "\n"), file, report, State({}, folder), BUILTINS).command()
+    text = text.replace("\r\n", "\n")
+    if not text.startswith("#!") and (found := _WINDOWS.search(text)):
+        what = "a script of Windows, which is not read"
+        remedy = "write QEMU's command line alone, on one line, without .exe and with / in its paths"
+        raise InputError(what, at=_at(file, text, found.start()), remedy=remedy, rule="script-syntax")
+    return ScriptFlow(_of_unit(text, file), file, report, State({}, folder), BUILTINS).command()
+
+
+_WINDOWS = pattern(r"^[ \t]*@?echo[ \t]+off\b|^(?![ \t]*(?:rem|::))[^#\n]*qemu-system-[\w-]{1,20}\.exe\b", re.I | re.M)
+_UNIT = pattern(r"^\[Service\]$", re.M)
+_START = pattern(r"^ExecStart=[-+!@:]*(?=\S)((?:\\\n|.)*qemu(?:\\\n|.)*)", re.M)
+
+
+def _of_unit(text: str, file: str) -> str:
+    """What a unit of systemd starts, where it stands; any other text as it is."""
+    found = _START.search(text) if _UNIT.search(text) else None
+    if found is None:
+        return text
+    if specifier := re.search(r"%[^%]", found[1]):
+        what, at = f"{specifier[0]} is what systemd makes of it", _at(file, text, found.start(1) + specifier.start())
+        raise InputError(
+            what, at=at, remedy="write its value, or import the running QEMU with pid:N", rule="script-variable"
+        )
+    return re.sub(r"[^\n]", " ", text[: found.start(1)]) + found[1].replace("%%", "%")
+
+
+def _at(file: str, text: str, offset: int) -> Position:
+    return Position(file, text.count("\n", 0, offset) + 1, offset - text.rfind("\n", 0, offset))
 
 
 # --- wherever it is ------------------------------------------------------------------------------------------------

@@ -207,3 +207,30 @@ def test_no_qemu_of_a_script_is_missed(line: str, tmp_path: Path, monkeypatch: p
     (tmp_path / "vm.sh").write_text(f"#!/bin/bash\n{line}\n")
     command = command_by_running("vm.sh", Report(), lambda _: None)
     assert [word.text for word in command.words[1:]] in (["-m", "1"], ["-m", "1", "-hda", f"{tmp_path}/d"])
+
+
+UNIT = (
+    "[Service]\nExecStartPre=/bin/mkdir -p /run/a\nExecStart=-/usr/bin/qemu-system-x86_64 -m 5 \\\n  -name %s\nRestart=no\n"
+)
+WORDS = ["/usr/bin/qemu-system-x86_64", "-m", "5", "-name", "a%"]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (UNIT % "a%%", WORDS),
+        (UNIT % "%i", "4:9"),
+        (UNIT % "$A", "4:9"),
+        ("@echo off\r\nqemu-system-x86_64.exe -m 5 ^\r\n -S\r\n", "1:1"),
+        ("$m = 5\n& 'C:/qemu/qemu-system-x86_64.exe' -m $m\n", "2:1"),
+        ("# not qemu-system-x86_64.exe\n/usr/bin/qemu-system-x86_64 -m 5 -name a%\n", WORDS),
+    ],
+)
+def test_what_is_no_shell_script(text: str, expected: list[str] | str) -> None:
+    """A unit of systemd names its QEMU, and a script of Windows is an error that says so."""
+    if isinstance(expected, list):
+        assert [word.text for word in command_from_script(text, "s", Report()).words] == expected
+        return
+    with pytest.raises(InputError) as error:
+        command_from_script(text, "s", Report())
+    assert str(error.value.at) == f"s:{expected}"
