@@ -48,20 +48,22 @@ def command_from_script(text: str, file: str, report: Report, folder: str | None
 
 _WINDOWS = pattern(r"^[ \t]*@?echo[ \t]+off\b|^(?![ \t]*(?:rem|::))[^#\n]*qemu-system-[\w-]{1,20}\.exe\b", re.I | re.M)
 _UNIT = pattern(r"^\[Service\]$", re.M)
-_START = pattern(r"^ExecStart=[-+!@:]*(?=\S)((?:\\\n|.)*qemu(?:\\\n|.)*)", re.M)
+_START = pattern(r"^ExecStart=((?:\\\n|[^\n])*)", re.M)
 
 
 def _of_unit(text: str, file: str) -> str:
     """What a unit of systemd starts, where it stands; any other text as it is."""
-    found = _START.search(text) if _UNIT.search(text) else None
+    starts = _START.finditer(text) if _UNIT.search(text) else ()
+    found = next((start for start in starts if "qemu" in start[1]), None)
     if found is None:
         return text
-    if specifier := re.search(r"%[^%]", found[1]):
-        what, at = f"{specifier[0]} is what systemd makes of it", _at(file, text, found.start(1) + specifier.start())
-        raise InputError(
-            what, at=at, remedy="write its value, or import the running QEMU with pid:N", rule="script-variable"
-        )
-    return re.sub(r"[^\n]", " ", text[: found.start(1)]) + found[1].replace("%%", "%")
+    words = found[1].lstrip("-+!@:")
+    first = found.end() - len(words)
+    if specifier := re.search(r"%[^%]", words):
+        what, at = f"{specifier[0]} is what systemd makes of it", _at(file, text, first + specifier.start())
+        remedy = "write its value, or import the running QEMU with pid:N"
+        raise InputError(what, at=at, remedy=remedy, rule="script-variable")
+    return re.sub(r"[^\n]", " ", text[:first]) + words.replace("%%", "%")
 
 
 def _at(file: str, text: str, offset: int) -> Position:
