@@ -54,7 +54,7 @@ OTHERS = (
 def table() -> str:
     lines = ["| fact | `verify`, `diff` | `launch` | `fingerprint`, `audit` |", "|---|---|---|---|"]
     lines += [f"| {' | '.join(row)} |" for row in OTHERS]
-    lines += ["", "| key of a section | told by | like an absent key |", "|---|---|---|"]
+    lines += ["", "| key of a section | reported by | like an absent key |", "|---|---|---|"]
     for fact in FACTS:
         told = ", ".join(name for name, source in SOURCES.items() if source in fact.tells) or "nobody: not compared alone"
         said = [str(value).lower() if isinstance(value, bool) else str(value) for value in fact.unset if value != ""]
