@@ -60,6 +60,10 @@ DESCRIPTIONS = {
     "values": (lambda: property_of("[" + "1," * 500_000 + "]"), "limit-values"),
     "bytes": (lambda: HEAD + TREE + "# " + "x" * limits.MAX_BYTES, "limit-size"),
     "digits": (lambda: property_of("9" * 5_000), "limit-number"),
+    "an address": (
+        lambda: HEAD + "buses: {ide.0: {type: IDE, devices: [{driver: ide-hd, address: '" + "9" * 5_000 + "'}]}}\n",
+        "limit-number",
+    ),
     "hexadecimal digits": (lambda: property_of("0x" + "f" * 5_000), "limit-number"),
     "an exponent": (lambda: property_of("1.0e999"), "limit-number"),
     "half a character": (lambda: property_of('"\\ud800"'), "limit-text"),

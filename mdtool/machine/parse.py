@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 from mdtool.errors import InputError, Position
-from mdtool.limits import MAX_INDEX
+from mdtool.limits import MAX_INDEX, MAX_QUOTED
 from mdtool.machine.schema import machine_schema, validate_machine
 from mdtool.machine.tree import SECTIONS, Bus, Node, Retired, Tree
 from mdtool.machine.values import uuid_from_text
@@ -77,6 +77,9 @@ def _node(node: Any, file: str) -> Node:
 
     if "origin" in found:
         _check_origin(found["origin"], file)
+    if len(address := word("address") or "") > MAX_QUOTED:
+        what = f"{quoted(address)} is too long for an address"
+        raise InputError(what, at=position(found["address"], file), rule="limit-number")
     return Node(
         driver=str(found["driver"].value),
         id=word("id"),
