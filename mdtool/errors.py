@@ -76,8 +76,8 @@ def line_of(found: Any) -> str:
     expected = f"; expected {found.expected}" if found.expected else ""
     rule = f" [{found.rule}]" if found.rule else ""
     remedy = f"\n  {found.remedy}" if found.remedy else ""
-    said = f"{where}{found.severity}: {found.what}{expected}{rule}".replace("\n", "\n  | ")
-    return f"{said}{remedy}"
+    text = f"{where}{found.severity}: {found.what}{expected}{rule}".replace("\n", "\n  | ")
+    return f"{text}{remedy}"
 
 
 class InputError(MdtoolError):
@@ -119,8 +119,8 @@ def unexpected(error: BaseException) -> InternalError:
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
     place = f" ({os.path.basename(trace.tb_frame.f_code.co_filename)}:{trace.tb_lineno})" if trace is not None else ""
-    said = " ".join(f"{error}".split())[:200]
-    what = f"mdtool failed: {type(error).__name__}{place}{': ' if said else ''}{said}"
+    text = " ".join(f"{error}".split())[:200]
+    what = f"mdtool failed: {type(error).__name__}{place}{': ' if text else ''}{text}"
     remedy = "please report it, with the command and its files; MDTOOL_TRACEBACK=1 shows more"
     return InternalError(f"{what}; {remedy}", rule="internal")
 

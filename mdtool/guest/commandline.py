@@ -132,25 +132,25 @@ def _memory(sections: Sections, option: Option) -> Sections:
 
 
 def _machine(sections: Sections, option: Option) -> Sections:
-    said = sections_from_options([option]).get("machine", {}).get("properties", {})
-    if not said:
+    given = sections_from_options([option]).get("machine", {}).get("properties", {})
+    if not given:
         return sections
     machine = sections.get("machine", {})
-    properties = {**machine.get("properties", {}), **said}
+    properties = {**machine.get("properties", {}), **given}
     return {**sections, "machine": {**machine, "properties": dict(sorted(properties.items()))}}
 
 
 def _rtc(sections: Sections, option: Option) -> Sections:
     """A date is when the guest is started: it is no part of a description."""
-    said = sections_from_options([option]).get("clock", {})
+    given = sections_from_options([option]).get("clock", {})
     clock = dict(sections.get("clock", {}))
     if "base" in option.bag:
         clock.pop("base", None)
         clock.pop("offset", None)
     timers = dict(clock.get("timers", {}))
-    if rtc := {**timers.get("rtc", {}), **said.get("timers", {}).get("rtc", {})}:
+    if rtc := {**timers.get("rtc", {}), **given.get("timers", {}).get("rtc", {})}:
         timers["rtc"] = rtc
-    base = {"base": said["base"]} if "base" in said else {}
+    base = {"base": given["base"]} if "base" in given else {}
     return {**sections, "clock": {**base, **clock, **({"timers": timers} if timers else {})}}
 
 
@@ -159,14 +159,14 @@ _BOOT = frozenset({"order", "once", "menu", "splash-time", "reboot-timeout", "st
 
 
 def _boot(sections: Sections, option: Option) -> Sections:
-    said = {key: text if key in ("order", "once") else value_of(text) for key, text in option.bag.items() if key in _BOOT}
-    return {**sections, "boot": {**sections.get("boot", {}), **said}}
+    given = {key: text if key in ("order", "once") else value_of(text) for key, text in option.bag.items() if key in _BOOT}
+    return {**sections, "boot": {**sections.get("boot", {}), **given}}
 
 
 def _numa(sections: Sections, option: Option) -> Sections:
     """Distances and ACPI's HMAT of the cells that the XML has."""
-    said, numa = sections_from_options([option]).get("numa", {}), dict(sections.get("numa", {}))
-    rows = {row["id"]: row for row in said.get("nodes", ()) if option.bag.get("type") != "node"}
+    given, numa = sections_from_options([option]).get("numa", {}), dict(sections.get("numa", {}))
+    rows = {row["id"]: row for row in given.get("nodes", ()) if option.bag.get("type") != "node"}
     if not numa.get("nodes"):
         return sections
     numa["nodes"] = [
@@ -176,8 +176,8 @@ def _numa(sections: Sections, option: Option) -> Sections:
         }
         for node in numa["nodes"]
     ]
-    if "distances" in said:
-        numa["distances"] = [*numa.get("distances", ()), *said["distances"]]
+    if "distances" in given:
+        numa["distances"] = [*numa.get("distances", ()), *given["distances"]]
     return {**sections, "numa": numa}
 
 

@@ -44,21 +44,21 @@ def board_of(
     start: Callable[[Sequence[Option]], Raw],
     options: Sequence[Option],
     machine: Raw,
-    said: OptionList,
+    scripted: OptionList,
     host: HostSide,
     *,
     eager: bool,
 ) -> Board:
-    """The board of ``machine``, which ``start`` made of ``options``; ``said`` is the command line with its host side.
+    """The board of ``machine``, which ``start`` made of ``options``; ``scripted`` is the command line with its host side.
 
     With ``eager`` a short option is taken also where it brings no machine nearer that is nearer without.
     """
     kept = [_without_devices(o) if o.name == "machine" else o for o in options if o.name in _OF_THE_MACHINE]
-    kept = [Option("nodefaults"), Option("no-user-config"), *kept, *_flash(options, said)]
+    kept = [Option("nodefaults"), Option("no-user-config"), *kept, *_flash(options, scripted)]
     processes, host.processes = host.processes, []
     raw, shorts = start(kept), list[Option]()
     least = _unlike(raw, machine)
-    for given in _short_options(said, host) if least or eager else ():
+    for given in _short_options(scripted, host) if least or eager else ():
         more = [made for option in given for made in without_host_one(option, HostSide(host.runtime))]
         try:
             other = start([*kept, *more])
@@ -75,21 +75,21 @@ def board_of(
     return Board(devices, frozenset(bus.name for bus in [*raw.buses, *(bus for _, bus in below)]), bridged, tuple(shorts))
 
 
-def _short_options(said: OptionList, host: HostSide) -> Iterator[list[Option]]:
+def _short_options(scripted: OptionList, host: HostSide) -> Iterator[list[Option]]:
     """The short options that bring devices, or what they are by default."""
-    bare = "nodefaults" in said
-    if "usb" in said or said.bag("machine").get("usb", "off" if bare else "on") == "on":
+    bare = "nodefaults" in scripted
+    if "usb" in scripted or scripted.bag("machine").get("usb", "off" if bare else "on") == "on":
         yield [Option("machine", "usb=on")]
     for name, values in (("vga", ("std", "cirrus", "tcx")), ("serial", ("null",))):
-        if not bare and name not in said and f"{name}0" not in host.chars:  # as -nographic has one
+        if not bare and name not in scripted and f"{name}0" not in host.chars:  # as -nographic has one
             yield from ([Option(name, value)] for value in values)
-    if "vga" in said:
-        yield said.all("vga")[-1:]
-    yield said.all("net", "nic") or ([] if bare else [Option("net", "nic"), Option("net", "user")])
+    if "vga" in scripted:
+        yield scripted.all("vga")[-1:]
+    yield scripted.all("net", "nic") or ([] if bare else [Option("net", "nic"), Option("net", "user")])
 
 
-def _flash(options: Sequence[Option], said: OptionList) -> Iterator[Option]:
-    nodes = {str(value) for key, value in said.bag("machine").items() if key in ("pflash0", "pflash1")}
+def _flash(options: Sequence[Option], scripted: OptionList) -> Iterator[Option]:
+    nodes = {str(value) for key, value in scripted.bag("machine").items() if key in ("pflash0", "pflash1")}
     for option in options:
         if (option.name == "drive" and option.bag.get("if") == "pflash") or (
             option.name == "blockdev" and option.id in nodes

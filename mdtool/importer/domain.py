@@ -36,52 +36,54 @@ _ELSEWHERE = frozenset({
 })  # fmt: skip
 
 
-def with_sections(tree: Tree, said: OptionList, name: str) -> Tree:
+def with_sections(tree: Tree, scripted: OptionList, name: str) -> Tree:
     """The dumped tree with what the options say about the guest and no monitor reports."""
     features: Section = dict(tree.features)
-    chosen = sections_from_options(said.all("global")).get("features", {})
+    chosen = sections_from_options(scripted.all("global")).get("features", {})
     globals_ = {**chosen.get("globals", {}), **features.get("globals", {})}
-    strings = {str(bag.get("name")): str(bag["string"]) for option in said.all("fw_cfg") if "string" in (bag := option.bag)}
+    strings = {
+        str(bag.get("name")): str(bag["string"]) for option in scripted.all("fw_cfg") if "string" in (bag := option.bag)
+    }
     for key, values in (("globals", globals_), ("fw_cfg", strings)):
         if values:
             features[key] = values
     machine: Section = dict(tree.machine)
-    if properties := {**machine.get("properties", {}), **machine_properties(said)}:
+    if properties := {**machine.get("properties", {}), **machine_properties(scripted)}:
         if properties.get("gic-version") == "max":  # which libvirt cannot express: the host's, or TCG's
-            is_kvm = hypervisor(said, Report()) == "kvm"
+            is_kvm = hypervisor(scripted, Report()) == "kvm"
             properties["gic-version"] = "host" if is_kvm else str(tree.machine_pins.get("gic-version", "max"))
         machine["properties"] = dict(sorted(properties.items()))
     boot: Section = {"strict": False, **tree.boot}  # libvirt's guests are strict, which is what the XML means by silence
-    if "kernel" in said:
+    if "kernel" in scripted:
         boot["kernel"] = True
-        if said.value("append"):
-            boot["append"] = said.value("append")
-    firmware: Section = {**({"kind": "bios"} if "bios" in said else {}), **tree.firmware}
+        if scripted.value("append"):
+            boot["append"] = scripted.value("append")
+    firmware: Section = {**({"kind": "bios"} if "bios" in scripted else {}), **tree.firmware}
     memory: Section = dict(tree.memory)
-    if (most := bytes_of(said.bag("m").get("maxmem"), MIB) or 0) > memory.get("size", 0):
+    if (most := bytes_of(scripted.bag("m").get("maxmem"), MIB) or 0) > memory.get("size", 0):
         memory["max"] = most  # a placeholder may have less, and without slots no monitor shows it
     return replace(
         tree,
         guest={**tree.guest, "name": name},
         machine=machine,
-        cpu=_cpu(tree, said),
+        cpu=_cpu(tree, scripted),
         memory=memory,
         firmware=firmware,
-        numa=arguments.with_sections(tree, {"numa": sections_from_options(said.all("numa")).get("numa", {})}).numa,
+        numa=arguments.with_sections(tree, {"numa": sections_from_options(scripted.all("numa")).get("numa", {})}).numa,
         boot=boot,
-        smbios=sections_from_options(said.all("smbios")).get("smbios", {}),
+        smbios=sections_from_options(scripted.all("smbios")).get("smbios", {}),
         features=features,
-        clock=_clock(said.bag("rtc")),
+        clock=_clock(scripted.bag("rtc")),
     )
 
 
-def machine_properties(said: OptionList) -> Section:
+def machine_properties(scripted: OptionList) -> Section:
     found = {
         name: _machine_value(name, value)
-        for name, value in said.bag("machine").items()
+        for name, value in scripted.bag("machine").items()
         if name not in _ELSEWHERE and not name.startswith(("smp.", "memory."))
     }
-    if "nographic" in said:
+    if "nographic" in scripted:
         found["graphics"] = False
     return found
 
@@ -92,9 +94,9 @@ def _machine_value(name: str, value: Any) -> Any:
     return value
 
 
-def cpu_words(said: OptionList) -> tuple[str | None, dict[str, Any]]:
+def cpu_words(scripted: OptionList) -> tuple[str | None, dict[str, Any]]:
     """(model, features by QEMU's name) of -cpu; None if there is none."""
-    text_ = said.value("cpu")
+    text_ = scripted.value("cpu")
     if text_ is None:
         return None, {}
     model, *words = [part.replace(",,", ",") for part in split(text_)] or [""]
@@ -111,8 +113,8 @@ def cpu_words(said: OptionList) -> tuple[str | None, dict[str, Any]]:
     return model, found
 
 
-def _cpu(tree: Tree, said: OptionList) -> Section:
-    model, features = cpu_words(said)
+def _cpu(tree: Tree, scripted: OptionList) -> Section:
+    model, features = cpu_words(scripted)
     cpu: Section = {**tree.cpu, **({"model": model} if model in ("host", "max") else {})}
     if not cpu.get("topology"):  # of a board with CPUs of its own; QEMU derives their number
         cpu["topology"] = {"sockets": 1, "cores": cpu.get("maxcpus", cpu.get("vcpus", 1)), "threads": 1}
@@ -140,11 +142,11 @@ def _epoch(when: str) -> int | str:
 _TABLES = {"0": "bios", "1": "system", "2": "baseBoard", "3": "chassis"}
 
 
-def _smbios(said: OptionList) -> tuple[Section, str, list[Option]]:
+def _smbios(scripted: OptionList) -> tuple[Section, str, list[Option]]:
     """(the section, <sysinfo>, what neither of them says)."""
     section: Section = {}
     xml, left = "", []
-    for option in said.all("smbios"):
+    for option in scripted.all("smbios"):
         bag = dict(option.bag)
         kind = str(bag.pop("type", ""))
         values = bag.pop("value", None) if kind == "11" else None
@@ -177,7 +179,7 @@ _NO_FEATURE = pattern(
 )
 
 
-def cpu(said: OptionList, tree: Tree) -> str:
+def cpu(scripted: OptionList, tree: Tree) -> str:
     topology = tree.cpu.get("topology", {})
     shape = {level: topology[level] for level in ("sockets", "dies", "cores", "threads") if level in topology}
     count = tree.cpu.get("maxcpus", tree.cpu.get("vcpus", 1))
@@ -187,7 +189,7 @@ def cpu(said: OptionList, tree: Tree) -> str:
     inner = tag("topology", **shape) if shape and product == count and "sockets" in shape else ""
     cells = "".join(_cell(node, tree) for node in tree.numa.get("nodes", ()))
     numa = tag("numa", cells) if cells else ""
-    model, features = cpu_words(said)
+    model, features = cpu_words(scripted)
     libvirts = {qemus: name for name, qemus in FEATURES.items()}
     switches = "".join(
         tag("feature", policy="require" if value else "disable", name=libvirts.get(name, name))
@@ -210,13 +212,13 @@ def _cell(node: Mapping[str, Any], tree: Tree) -> str:
     return tag("cell", distances, id=node["id"], cpus=node.get("cpus"), memory=node.get("memory", 0) // 1024, unit="KiB")
 
 
-def clock(said: OptionList, tree: Tree) -> str:
+def clock(scripted: OptionList, tree: Tree) -> str:
     section = tree.clock
     base = section.get("base", "utc")
     timers = tag("timer", name="rtc", **section["timers"]["rtc"]) if section.get("timers", {}).get("rtc") else ""
     if tree.machine.get("properties", {}).get("hpet") is False:
         timers += tag("timer", name="hpet", present="no")
-    _, wishes = cpu_words(said)
+    _, wishes = cpu_words(scripted)
     for name, (attribute, feature) in TIMERS.items():
         if (value := wishes.get(feature)) is not None:
             timers += tag("timer", name=name, **{attribute: yes(value) if isinstance(value, bool) else number(value)})
@@ -228,40 +230,40 @@ def clock(said: OptionList, tree: Tree) -> str:
 
 
 def booting(
-    said: OptionList, tree: Tree, host: HostSide, absolute: Callable[[str], str], report: Report, *, has_serial: bool
+    scripted: OptionList, tree: Tree, host: HostSide, absolute: Callable[[str], str], report: Report, *, has_serial: bool
 ) -> tuple[str, bool]:
     """(the children of <os> after <type>, whether flash memory holds the firmware)."""
     arch = str(tree.machine["arch"])
-    flash, options = flash_xml(said, host, absolute, report), flash_options(said, host, absolute)
+    flash, options = flash_xml(scripted, host, absolute, report), flash_options(scripted, host, absolute)
     inner = flash
-    bios = said.value("bios") or said.bag("machine").get("firmware")
-    if not flash and not options and bios and not named_firmware(said, host):
+    bios = scripted.value("bios") or scripted.bag("machine").get("firmware")
+    if not flash and not options and bios and not named_firmware(scripted, host):
         inner += text("loader", absolute(str(bios)), type_="rom", readonly="yes")
     for name, element in (("kernel", "kernel"), ("initrd", "initrd"), ("append", "cmdline"), ("dtb", "dtb")):
-        value = said.value(name)
-        if value and not ("kernel" not in said and name in ("initrd", "append")):
+        value = scripted.value(name)
+        if value and not ("kernel" not in scripted and name in ("initrd", "append")):
             inner += text(element, value if name == "append" else absolute(value))
     if (menu := tree.boot.get("menu")) is not None:
         inner += tag("bootmenu", enable=yes(bool(menu)), timeout=tree.boot.get("splash-time"))
-    if "nographic" in said and has_serial and arch in ("x86_64", "i386"):
+    if "nographic" in scripted and has_serial and arch in ("x86_64", "i386"):
         inner += tag("bios", useserial="yes")
     elif (timeout := tree.boot.get("reboot-timeout")) is not None:
         inner += tag("bios", rebootTimeout=timeout)
-    if _smbios(said)[1]:
+    if _smbios(scripted)[1]:
         inner += tag("smbios", mode="sysinfo")
     return inner, bool(flash or options)
 
 
-def named_firmware(said: OptionList, host: HostSide) -> list[Option]:
+def named_firmware(scripted: OptionList, host: HostSide) -> list[Option]:
     """``-bios NAME`` of a file in QEMU's own folders, or of a word (``none``): it stays an option."""
-    return [one for one in said.all("bios")[-1:] if "/" not in (one.value or "") and host.file(one.value or "") is None]
+    return [one for one in scripted.all("bios")[-1:] if "/" not in (one.value or "") and host.file(one.value or "") is None]
 
 
-def sysinfo(said: OptionList, absolute: Callable[[str], str]) -> tuple[str, list[Option]]:
+def sysinfo(scripted: OptionList, absolute: Callable[[str], str]) -> tuple[str, list[Option]]:
     """(<sysinfo>, the options that it does not say)."""
-    _, xml, left = _smbios(said)
+    _, xml, left = _smbios(scripted)
     entries = ""
-    for option in said.all("fw_cfg"):
+    for option in scripted.all("fw_cfg"):
         keys = Keys(option.bag)
         name, string, file = keys.take("name"), keys.take("string"), keys.take("file")
         if keys.left or name is None:
@@ -273,15 +275,15 @@ def sysinfo(said: OptionList, absolute: Callable[[str], str]) -> tuple[str, list
     return xml + (tag("sysinfo", entries, type_="fwcfg") if entries else ""), left
 
 
-def memory(said: OptionList, tree: Tree, host: HostSide, plugged: int, report: Report) -> str:
+def memory(scripted: OptionList, tree: Tree, host: HostSide, plugged: int, report: Report) -> str:
     """<memory>, <maxMemory> and <memoryBacking>; ``plugged`` bytes are in memory devices, which libvirt counts in."""
     size = tree.memory.get("size", 128 << 20)
-    dump = on(said.bag("machine").get("dump-guest-core") == "on" or None)
+    dump = on(scripted.bag("machine").get("dump-guest-core") == "on" or None)
     found = f"  {text('memory', size + plugged, unit='b', dumpCore=dump)}\n"
     if "max" in tree.memory:
         found = f"  {text('maxMemory', tree.memory['max'], slots=tree.memory.get('slots'), unit='b')}\n" + found
-    inner = _backing(said, host, report)
-    if said.bag("machine").get("mem-merge") == "off":
+    inner = _backing(scripted, host, report)
+    if scripted.bag("machine").get("mem-merge") == "off":
         inner += tag("nosharepages")
     return found + (f"  {tag('memoryBacking', inner)}\n" if inner else "")
 
@@ -289,15 +291,15 @@ def memory(said: OptionList, tree: Tree, host: HostSide, plugged: int, report: R
 _PAGES = pattern(r"/dev/hugepages(?:(\d+)([GM]))?(/.*)?|/hugetlbfs.*|/.*/hugepages.*")
 
 
-def _backing(said: OptionList, host: HostSide, report: Report) -> str:
-    names = {said.bag("machine").get("memory-backend"), *(o.bag.get("memdev") for o in said.all("numa"))} - {None}
+def _backing(scripted: OptionList, host: HostSide, report: Report) -> str:
+    names = {scripted.bag("machine").get("memory-backend"), *(o.bag.get("memdev") for o in scripted.all("numa"))} - {None}
     objects = [host.objects[str(name)] for name in names if str(name) in host.objects]
     keys, option = Keys(objects[0].bag if objects else {}), objects[0].option if objects else None
     for name in ("id", "size", "policy", "host-nodes"):
         keys.take(name)
     kind = str(keys.take("qom-type", "")).removeprefix("memory-backend-")
     path = keys.take("mem-path")
-    if (given := next(iter(said.all("mem-path")), None)) is not None:
+    if (given := next(iter(scripted.all("mem-path")), None)) is not None:
         path, option, kind = given.value, given, "file"
     inner = ""
     if path and (match := _PAGES.fullmatch(str(path))):
@@ -310,7 +312,7 @@ def _backing(said: OptionList, host: HostSide, report: Report) -> str:
             report.warn(what, at=option.position, rule="memory-path")
     shared = keys.switch("share")
     inner += tag("access", mode="shared" if shared else "private") if shared is not None else ""
-    if keys.switch("prealloc", False) or "mem-prealloc" in said:
+    if keys.switch("prealloc", False) or "mem-prealloc" in scripted:
         inner += tag("allocation", mode="immediate")
     if keys.left and option is not None:
         left = ", ".join(keys.left)
@@ -318,25 +320,25 @@ def _backing(said: OptionList, host: HostSide, report: Report) -> str:
     return inner
 
 
-def event_actions(said: OptionList) -> tuple[str, str, list[Option]]:
+def event_actions(scripted: OptionList) -> tuple[str, str, list[Option]]:
     """(<on_reboot>, the watchdog's action, the options that neither says)."""
-    watchdog = said.value("watchdog-action") or "reset"
-    left: list[Option] = said.all("no-shutdown")
-    for option in said.all("action"):
+    watchdog = scripted.value("watchdog-action") or "reset"
+    left: list[Option] = scripted.all("no-shutdown")
+    for option in scripted.all("action"):
         bag = option.bag
         watchdog = str(bag.pop("watchdog", watchdog))
         if bag:
             left.append(option.with_bag(bag))
-    return ("  <on_reboot>destroy</on_reboot>\n" if "no-reboot" in said else ""), watchdog, left
+    return ("  <on_reboot>destroy</on_reboot>\n" if "no-reboot" in scripted else ""), watchdog, left
 
 
-def hypervisor(said: OptionList, report: Report) -> str:
+def hypervisor(scripted: OptionList, report: Report) -> str:
     """<domain type>"""
-    wishes = [name for option in said.all("accel") for name in [str(option.bag.get("accel"))]]
-    option = next(iter(said.all("accel", "machine", "enable-kvm")), None)
-    if "accel" in said.bag("machine"):
-        wishes += str(said.bag("machine")["accel"]).split(":")
-    if "enable-kvm" in said:
+    wishes = [name for option in scripted.all("accel") for name in [str(option.bag.get("accel"))]]
+    option = next(iter(scripted.all("accel", "machine", "enable-kvm")), None)
+    if "accel" in scripted.bag("machine"):
+        wishes += str(scripted.bag("machine")["accel"]).split(":")
+    if "enable-kvm" in scripted:
         wishes.insert(0, "kvm")
     if not wishes:
         return "qemu"
@@ -344,16 +346,16 @@ def hypervisor(said: OptionList, report: Report) -> str:
         what = f"accelerators {', '.join(dict.fromkeys(wishes))}: the XML has one, and it is KVM"
         remedy = "<domain type='qemu'> runs the guest without"
         report.warn(what, at=option.position if option else None, remedy=remedy, rule="accel")
-    for given in said.all("accel"):
+    for given in scripted.all("accel"):
         more = [key for key in given.bag if key != "accel"]
         if more:
             report.warn(f"-accel: {', '.join(more)}: not carried over", at=given.position, rule="option-lost")
     return "kvm" if "kvm" in wishes else "qemu"
 
 
-def name_of(said: OptionList, absent: str, report: Report) -> str:
-    bag = said.bag("name")
+def name_of(scripted: OptionList, absent: str, report: Report) -> str:
+    bag = scripted.bag("name")
     if "process" in bag:
-        option = said.all("name")[-1]
+        option = scripted.all("name")[-1]
         report.warn("-name: process: not carried over", at=option.position, remedy="ps shows -name", rule="option-lost")
     return re.sub(r"[/\n]", "_", str(bag.get("guest", absent))) or absent

@@ -225,9 +225,9 @@ def controller(writer: Writer, one: DeviceView) -> Written:
         inner += tag("model", name="ioh3420")
     if kind == "pci":
         inner += _pci(one, model)
-    said = model if row.written and (kind, model) != ("virtio-serial", "virtio") else None
+    scripted = model if row.written and (kind, model) != ("virtio-serial", "virtio") else None
     names = {"pci": f"pci.{index}", "usb": "usb" if index == 0 else f"usb{index}"}
-    xml = tag("controller", inner, master, transport(one), type_=kind, index=index, model=said)
+    xml = tag("controller", inner, master, transport(one), type_=kind, index=index, model=scripted)
     return Written(xml, names.get(kind, f"{kind}{index}"))
 
 
@@ -324,8 +324,8 @@ def simple(element: str, prefix: str, **attributes: Any) -> Callable[[Writer, De
     """An element that says nothing but its kind; ``{driver}`` in a value is the driver's own word."""
 
     def row(writer: Writer, one: DeviceView) -> Written:
-        said = {key: value.format(driver=one.driver) for key, value in attributes.items()}
-        return Written(tag(element, transport(one), **said), f"{prefix}{writer.count(prefix)}")
+        scripted = {key: value.format(driver=one.driver) for key, value in attributes.items()}
+        return Written(tag(element, transport(one), **scripted), f"{prefix}{writer.count(prefix)}")
 
     return row
 

@@ -14,11 +14,11 @@ from mdtool.machine.tree import Tree
 from mdtool.machine.values import nested, number
 
 
-def features(said: OptionList, tree: Tree, arch: str, is_efi: bool) -> str:
+def features(scripted: OptionList, tree: Tree, arch: str, is_efi: bool) -> str:
     """The element <features>; "" where there is nothing in it."""
     x86 = arch in ("x86_64", "i386")
     properties = tree.machine.get("properties", {})
-    _, wishes = cpu_words(said)
+    _, wishes = cpu_words(scripted)
     found: dict[str, Any] = {}
     if properties.get("acpi", "on") != "off" and (x86 or (arch in ("aarch64", "arm") and is_efi)):
         found["features/acpi"] = {}

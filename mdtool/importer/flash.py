@@ -23,33 +23,33 @@ _BANKS = ("pflash0", "pflash1")
 _SHAPES = frozenset({"size", "offset"})
 
 
-def flash_xml(said: OptionList, host: HostSide, absolute: Callable[[str], str], report: Report) -> str:
-    found = _banks(said, host)
+def flash_xml(scripted: OptionList, host: HostSide, absolute: Callable[[str], str], report: Report) -> str:
+    found = _banks(scripted, host)
     if "pflash0" not in found or _is_shaped(found, host):
         return ""
-    return "".join(_element(bank, given, said, host, absolute, report) for bank, given in found.items())
+    return "".join(_element(bank, given, scripted, host, absolute, report) for bank, given in found.items())
 
 
-def flash_options(said: OptionList, host: HostSide, absolute: Callable[[str], str]) -> list[Option]:
-    found = _banks(said, host)
+def flash_options(scripted: OptionList, host: HostSide, absolute: Callable[[str], str]) -> list[Option]:
+    found = _banks(scripted, host)
     if not found or not _is_shaped(found, host):
         return []
     options = [option for bank, given in found.items() for option in _as_options(bank, given, host, absolute)]
-    secure = [option for option in said.all("global") if option.bag.get("driver") == "cfi.pflash01"]
+    secure = [option for option in scripted.all("global") if option.bag.get("driver") == "cfi.pflash01"]
     return [*options, *secure]
 
 
-def _globals(said: OptionList) -> Iterator[tuple[str, str]]:
-    for option in said.all("global"):
+def _globals(scripted: OptionList) -> Iterator[tuple[str, str]]:
+    for option in scripted.all("global"):
         bag = option.bag
         yield f"{bag.get('driver')}.{bag.get('property')}", str(bag.get("value", "on"))
 
 
-def _banks(said: OptionList, host: HostSide) -> dict[str, OptionBag]:
+def _banks(scripted: OptionList, host: HostSide) -> dict[str, OptionBag]:
     """The banks with their -drive or -blockdev, the first one first."""
     found = {bank: host.flash[bank] for bank in _BANKS if bank in host.flash}
     for bank in _BANKS:
-        if (node := said.bag("machine").get(bank)) is not None and node in host.drives:
+        if (node := scripted.bag("machine").get(bank)) is not None and node in host.drives:
             found[bank] = host.drives[node]
     return {bank: found[bank] for bank in _BANKS if bank in found}
 
@@ -71,7 +71,7 @@ def _layers(bag: Mapping[str, Any], host: HostSide) -> Iterator[Mapping[str, Any
 
 
 def _element(
-    bank: str, given: OptionBag, said: OptionList, host: HostSide, absolute: Callable[[str], str], report: Report
+    bank: str, given: OptionBag, scripted: OptionList, host: HostSide, absolute: Callable[[str], str], report: Report
 ) -> str:
     path = path_of(given.bag, host)
     if path is None:
@@ -85,7 +85,7 @@ def _element(
         what = f"-{given.option.name}: the firmware's flash is opened read-only from now on"
         remedy = "keep the guest's own settings in a second flash, which is <nvram>"
         report.warn(what, at=given.option.position, remedy=remedy, rule="firmware")
-    secure = any(name == "cfi.pflash01.secure" and value == "on" for name, value in _globals(said))
+    secure = any(name == "cfi.pflash01.secure" and value == "on" for name, value in _globals(scripted))
     return text("loader", absolute(path), readonly="yes", secure=yes(secure or None), type_="pflash", format=said_form)
 
 

@@ -33,15 +33,15 @@ _ARCH = {"arm": "armv7l", "i386": "i686"}
 class GuestText:
     """The XML of one command line.
 
-    ``said`` are its options by name, ``host`` its back ends, ``left`` the options that neither XML nor description covers.
+    ``scripted`` are its options by name, ``host`` its back ends, ``left`` what neither XML nor description covers.
     """
 
     def __init__(self, command: Command, given: Sequence[Option], host: HostSide, report: Report) -> None:
         self.command, self.given, self.host, self.report = command, given, host, report
-        self.said = OptionList(given)
+        self.scripted = OptionList(given)
         self.binary = binary_of(command, report)
         host.arch = arch_of(self.binary)
-        _, host.watchdog, self.left = domain.event_actions(self.said)
+        _, host.watchdog, self.left = domain.event_actions(self.scripted)
         self.relative: set[str] = set()
         self.board = Board()
 
@@ -60,13 +60,13 @@ class GuestText:
         return os.path.normpath(os.path.join(self.command.folder, path))
 
     def _domain(self, tree: Tree, entries: Sequence[ImportedDevice], backends: Sequence[Option], report: Report) -> str:
-        said, host = self.said, self.host
+        scripted, host = self.scripted, self.host
         arch, machine = str(tree.machine["arch"]), str(tree.machine["type"])
-        kind = domain.hypervisor(said, report)
-        reboots, _, _ = domain.event_actions(said)
+        kind = domain.hypervisor(scripted, report)
+        reboots, _, _ = domain.event_actions(scripted)
         has_serial = any(entry.made is not None and entry.made.xml.startswith("<serial ") for entry in entries)
-        boot, is_efi = domain.booting(said, tree, host, self.absolute, report, has_serial=has_serial)
-        info, left = domain.sysinfo(said, self.absolute)
+        boot, is_efi = domain.booting(scripted, tree, host, self.absolute, report, has_serial=has_serial)
+        info, left = domain.sysinfo(scripted, self.absolute)
         plugged = [bytes_of(re.findall(r"<size unit='b'>(\d+)", t.made.xml)[0]) or 0
                    for t in entries if t.made is not None and t.made.xml.startswith("<memory ")]  # fmt: skip
         screens, more = self._displays(report)
@@ -80,18 +80,18 @@ class GuestText:
         devices = sorted((t for t in entries if t.verbatim is not None), key=lambda t: said_at.get(id(t.given), -1))
         kept = [*backends, *(t.verbatim for t in devices if t.verbatim is not None), *host.kept, *self.left, *left, *more]
         kept += [
-            *flash_options(said, host, self.absolute),
-            *domain.named_firmware(said, host),
+            *flash_options(scripted, host, self.absolute),
+            *domain.named_firmware(scripted, host),
             *self._chips(),
             *self.board.shorts,
         ]
-        uuid = f"  <uuid>{_escaped(str(said.value('uuid')))}</uuid>\n" if "uuid" in said else ""
+        uuid = f"  <uuid>{_escaped(str(scripted.value('uuid')))}</uuid>\n" if "uuid" in scripted else ""
         os_type = tag("type", "hvm", arch=_ARCH.get(arch, arch), machine=machine)
-        parts = [features(said, tree, arch, is_efi), domain.cpu(said, tree), domain.clock(said, tree)]
+        parts = [features(scripted, tree, arch, is_efi), domain.cpu(scripted, tree), domain.clock(scripted, tree)]
         return (
             f"<domain type='{kind}'{_NAMESPACE if kept or self.command.environment else ''}>\n"
             f"  {tag('name', _escaped(tree.guest.get('name', 'guest')))}\n{uuid}"
-            f"{domain.memory(said, tree, host, sum(plugged), report)}"
+            f"{domain.memory(scripted, tree, host, sum(plugged), report)}"
             f"  {_vcpu(tree)}\n"
             + (f"  <iothreads>{threads}</iothreads>\n" if threads else "")
             + (f"  {info}\n" if info else "")
@@ -106,8 +106,8 @@ class GuestText:
     def _displays(self, report: Report) -> tuple[list[str], list[Option]]:
         """(<graphics>, what stays an option)."""
         found, kept = [], []
-        keymap = self.said.value("k")
-        shown = self.said.all("display", "vnc", "spice", "sdl")
+        keymap = self.scripted.value("k")
+        shown = self.scripted.all("display", "vnc", "spice", "sdl")
         for option in shown:
             asked = replace(option, name="display", value="sdl") if option.name == "sdl" else option
             try:
@@ -122,14 +122,16 @@ class GuestText:
                 remedy = "set <graphics passwd='...'> and a <listen type='address'/>"
                 report.warn(what, at=option.position, remedy=remedy, rule="display")
             found += [made] if made else []
-        if not shown and "nographic" not in self.said:
+        if not shown and "nographic" not in self.scripted:
             what = "QEMU opens a window where nobody says otherwise, and the XML has none"
             remedy = "a <graphics type='sdl'/>, type='vnc' or type='spice' shows the screen"
             report.warn(what, at=self.command.words[0].position, remedy=remedy, rule="display")
-        if "full-screen" in self.said:
-            report.warn("-full-screen: not carried over", at=self.said.all("full-screen")[0].position, rule="option-lost")
+        if "full-screen" in self.scripted:
+            report.warn(
+                "-full-screen: not carried over", at=self.scripted.all("full-screen")[0].position, rule="option-lost"
+            )
         if keymap and not found:
-            kept += self.said.all("k")
+            kept += self.scripted.all("k")
         return found, kept
 
     def _ports(self, entries: Sequence[ImportedDevice], arch: str, report: Report) -> list[str]:

@@ -105,7 +105,7 @@ class _Machine(GuestText):
         warned, found = list(self.report.warnings), list[Imported]()
         for eager in (False, True):  # where the first is another machine, it may be for what QEMU's defaults bring
             before = self.board
-            self.board = board_of(self._raw, options, raw, self.said, self.host, eager=eager)
+            self.board = board_of(self._raw, options, raw, self.scripted, self.host, eager=eager)
             if found and before.shorts == self.board.shorts:
                 break
             one, is_same = self._attempt(name, raw)
@@ -128,7 +128,7 @@ class _Machine(GuestText):
                 report.warn(what, at=option.position, rule="import")
             entries, users = self._entries(raw, refused, report)
             tree = domain.with_sections(
-                tree_from_raw(replace(raw, users=users)), self.said, domain.name_of(self.said, name, report)
+                tree_from_raw(replace(raw, users=users)), self.scripted, domain.name_of(self.scripted, name, report)
             )
             tree = _with_registers(self._as_scripted(tree, entries))
             backends = self._backends(entries, report)
@@ -168,17 +168,19 @@ class _Machine(GuestText):
         except QemuError as error:
             raise QemuError(error.what, at=self._place(error.what), rule=error.rule) from None
 
-    def _place(self, said: str) -> Position | None:
+    def _place(self, scripted: str) -> Position | None:
         """The option that QEMU complains of, by its value, or by the id or the driver that it names."""
         for option in self.given:
-            if option.position and option.value and option.value in said:
+            if option.position and option.value and option.value in scripted:
                 return option.position
         for option in self.given:
-            if option.position and (f"-{option.name}:" in said or (option.name == "machine" and "machine type" in said)):
+            if option.position and (
+                f"-{option.name}:" in scripted or (option.name == "machine" and "machine type" in scripted)
+            ):
                 return option.position
             bag = option.bag if option.name in ("device", "object", "netdev", "drive", "machine") else {}
             names = [str(bag[key]) for key in ("id", "driver", "qom-type", "type") if key in bag]
-            if option.position and any(f"'{name}'" in said or f"{name}:" in said for name in names):
+            if option.position and any(f"'{name}'" in scripted or f"{name}:" in scripted for name in names):
                 return option.position
         return None
 
@@ -338,9 +340,9 @@ class _Machine(GuestText):
         """The device as an option with an id; the place is the description's."""
         bag: dict[str, Any] = {"driver": one.driver, "id": id}
         if given is not None:
-            said = {key: value for key, value in given.bag.items() if key not in _TAKEN_APART}
+            scripted = {key: value for key, value in given.bag.items() if key not in _TAKEN_APART}
             bag |= {key: typed(value, one.properties.get(key)) if is_hosts_key(one.driver, key) else value
-                    for key, value in said.items()}  # fmt: skip
+                    for key, value in scripted.items()}  # fmt: skip
         else:
             names = (name for name in BACKENDS if one.properties.get(name) and name != "audiodev")
             bag |= {name: self._backend(one, name) for name in names}

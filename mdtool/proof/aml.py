@@ -202,10 +202,10 @@ class Reader:
 
     def terms(self, end: int, scope: str) -> list[str]:
         """The statements up to ``end``; what defines a name goes to ``found`` as well."""
-        said = []
+        shown = []
         while self.at < end:
-            said.append(self.term(scope))
-        return [text for text in said if text]
+            shown.append(self.term(scope))
+        return [text for text in shown if text]
 
     def operands(self, shape: str, scope: str) -> list[str]:
         return [self.operand(kind, scope) for kind in shape]
@@ -252,8 +252,8 @@ class Reader:
         if code in BLOCKS:
             word, shape = BLOCKS[code]
             end = self.end()
-            said = self.operands(shape, scope)
-            return f"{word}({', '.join(said)}) {{{'; '.join(self.terms(end, scope))}}}"
+            shown = self.operands(shape, scope)
+            return f"{word}({', '.join(shown)}) {{{'; '.join(self.terms(end, scope))}}}"
         if code in NAMED:
             word, before, after = NAMED[code]
             first = self.operands(before, scope)
@@ -265,8 +265,8 @@ class Reader:
             return self.define(scope, name, f"{word}({', '.join(first + rest)})")
         if code in TERMS:
             word, shape = TERMS[code]
-            said = self.operands(shape, scope)
-            return f"{word}({', '.join(said)})" if shape else word
+            shown = self.operands(shape, scope)
+            return f"{word}({', '.join(shown)})" if shape else word
         raise AmlError(f"AML opcode {code:#x} is unknown, at byte {start}")
 
     def define(self, scope: str, name: str, text: str) -> str:
@@ -303,23 +303,23 @@ class Reader:
         flags = self.byte()
         path = absolute(scope, name)
         self.methods[path] = flags & 7
-        said = self.terms(end, path) if self.bodies else []
+        shown = self.terms(end, path) if self.bodies else []
         self.at = end
         # What a method names exists only while it runs: it is in the body's text, and no object of the machine.
         for inner in [key for key in self.found if key.startswith(path + ".")]:
             del self.found[inner]
         kind = "Method" + ("Serialized" if flags & 8 else "")
-        self.found[path] = f"{kind}({flags & 7}) {{{'; '.join(said)}}}"
+        self.found[path] = f"{kind}({flags & 7}) {{{'; '.join(shown)}}}"
         return ""
 
     def scope(self, scope: str, code: int) -> str:
         word, shape = SCOPES[code]
         end = self.end()
         name = self.name()
-        said = self.operands(shape, scope)
+        shown = self.operands(shape, scope)
         path = absolute(scope, name)
         if word != "Scope":
-            self.found[path] = f"{word}({', '.join(said)})" if said else word
+            self.found[path] = f"{word}({', '.join(shown)})" if shown else word
         self.terms(end, path)
         self.at = end
         return ""
@@ -327,7 +327,7 @@ class Reader:
     def fields(self, scope: str, code: int) -> str:
         word, shape = FIELDS[code]
         end = self.end()
-        said = self.operands(shape, scope)
+        shown = self.operands(shape, scope)
         flags = self.byte()
         bit = 0
         while self.at < end:
@@ -346,7 +346,7 @@ class Reader:
                 name = self.data[self.at : self.at + 4].decode("latin-1").rstrip("_")
                 self.at += 4
                 width = self.bits()
-                self.define(scope, name, f"{word}({', '.join(said)}, {flags:#x}, bit {bit}, {width} bits)")
+                self.define(scope, name, f"{word}({', '.join(shown)}, {flags:#x}, bit {bit}, {width} bits)")
                 bit += width
         return ""
 

@@ -50,10 +50,10 @@ def completed(tree: Tree, session: Session, warn: Warned) -> Tree:
 
 
 def _uuid(options: Iterable[Option]) -> str | None:
-    said = [option.value if option.name == "uuid" else option.bag.get("uuid") for option in options
+    recorded = [option.value if option.name == "uuid" else option.bag.get("uuid") for option in options
             if option.name == "uuid" or (option.name == "smbios" and option.bag.get("type") == "1")]  # fmt: skip
-    said = [text.lower() for text in said if text]
-    return said[-1] if said and said[-1] != NO_UUID else None
+    recorded = [text.lower() for text in recorded if text]
+    return recorded[-1] if recorded and recorded[-1] != NO_UUID else None
 
 
 def firmware_of(guest: Guest, tree: Tree) -> dict[str, Section]:
@@ -66,12 +66,12 @@ def firmware_of(guest: Guest, tree: Tree) -> dict[str, Section]:
     return {"firmware": {"sha256": hash}}
 
 
-def with_sections(tree: Tree, said: Mapping[str, Section]) -> Tree:
+def with_sections(tree: Tree, recorded: Mapping[str, Section]) -> Tree:
     """The tree with what its command line says; NUMA nodes are known by their numbers."""
-    sections: dict[str, Any] = {name: over(getattr(tree, name), said[name]) for name in said if name != "numa"}
+    sections: dict[str, Any] = {name: over(getattr(tree, name), recorded[name]) for name in recorded if name != "numa"}
     if properties := sections.get("machine", {}).get("properties"):
         sections["machine"]["properties"] = dict(sorted(properties.items()))
-    if numa := _numa(tree, said.get("numa", {})):
+    if numa := _numa(tree, recorded.get("numa", {})):
         sections["numa"] = numa
     return replace(tree, **sections)
 
@@ -80,9 +80,9 @@ def with_sections(tree: Tree, said: Mapping[str, Section]) -> Tree:
 _NODE = ("id", "cpus", "memory", "memdev", "links", "caches", "initiator")
 
 
-def _numa(tree: Tree, said: Section) -> Section:
+def _numa(tree: Tree, recorded: Section) -> Section:
     rows: dict[int, Section] = {}
-    for row in said.get("nodes", ()):
+    for row in recorded.get("nodes", ()):
         number = row.get("id", len(rows))
         known = rows.get(number, {"id": number})
         lists = {key: [*known.get(key, ()), *row[key]] for key in ("links", "caches") if key in row}
@@ -96,7 +96,7 @@ def _numa(tree: Tree, said: Section) -> Section:
         count: Any = tree.cpu.get("maxcpus", tree.cpu.get("vcpus", 1))
         shown[0] = {"id": 0, "cpus": ranges(range(count))}
     told = [_ordered({**rows.get(one, {}), **_filled(shown.get(one, {}))}) for one in sorted({*rows, *shown})]
-    distances = {"distances": said["distances"]} if "distances" in said else {}
+    distances = {"distances": recorded["distances"]} if "distances" in recorded else {}
     return {**tree.numa, **({"nodes": told} if told else {}), **distances}
 
 

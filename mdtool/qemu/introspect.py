@@ -90,7 +90,7 @@ def _knowledge(path: str, answer: Mapping[str, Any]) -> Knowledge:
             row.get("desc"),
             row.get("alias"),
             row.get("creatable", True),
-            None if row["properties"] is None else {p: Property(*said) for p, said in row["properties"].items()},
+            None if row["properties"] is None else {p: Property(*fields) for p, fields in row["properties"].items()},
         )
         for name, row in answer["drivers"].items()
     }
@@ -105,22 +105,22 @@ def asked(path: str) -> dict[str, Any]:
         {"execute": "qom-list-types", "arguments": {"implements": "device", "abstract": False}, "id": "types"},
         {"execute": "query-machines", "id": "machines"},
     ]
-    said, words = conversation(path, first)
-    missing = [command["id"] for command in first if command["id"] not in said]
+    replies, words = conversation(path, first)
+    missing = [command["id"] for command in first if command["id"] not in replies]
     if missing:
         last = words.strip().splitlines()
         raise QemuError(
             f"{path} does not answer as QEMU does{': ' + last[-1] if last else ''}", remedy="name a QEMU binary with --qemu"
         )
-    names = sorted(row["name"] for row in said["types"] if not _LEFT_OUT.search(row["name"]))
-    known = _from_qdm(said["qdm"])
+    names = sorted(row["name"] for row in replies["types"] if not _LEFT_OUT.search(row["name"]))
+    known = _from_qdm(replies["qdm"])
     listed = _properties(path, names)
-    version = said["version"]["qemu"]
+    version = replies["version"]["qemu"]
     return {
         "version": f"{version['major']}.{version['minor']}.{version['micro']}",
         "drivers": {name: {**known.get(name, {"creatable": False}), "properties": listed.get(name)} for name in names},
         "machines": sorted(
-            {name for row in said["machines"] for name in (row["name"], row.get("alias")) if name is not None}
+            {name for row in replies["machines"] for name in (row["name"], row.get("alias")) if name is not None}
         ),
     }
 
@@ -131,14 +131,14 @@ def _properties(path: str, names: Sequence[str]) -> dict[str, Any]:
     rest = list(names)
     while rest:
         commands = [{"execute": "device-list-properties", "arguments": {"typename": name}, "id": name} for name in rest]
-        said, _ = conversation(path, commands)
-        for name, rows in said.items():
+        replies, _ = conversation(path, commands)
+        for name, rows in replies.items():
             found[name] = {
                 row["name"]: [row["type"], row.get("description"), row.get("default-value")]
                 for row in rows or ()
                 if not row["type"].startswith(("child<", "link<memory-region", "link<irq"))
             }
-        left = [name for name in rest if name not in said]
+        left = [name for name in rest if name not in replies]
         rest = left[1:]  # the first one unanswered is the one that QEMU died over
     return found
 
@@ -158,13 +158,13 @@ def conversation(path: str, commands: Iterable[Mapping[str, Any]], *, accel: str
         )
     except (OSError, subprocess.SubprocessError) as error:
         raise QemuError(f"cannot run {path}: {error}", remedy="name a QEMU binary with --qemu") from None
-    said: dict[str, Any] = {}
+    replies: dict[str, Any] = {}
     for line in done.stdout.splitlines():
         with suppress(ValueError):  # the line in which QEMU died
             message = json.loads(line)
             if "id" in message:
-                said[message["id"]] = message.get("return")
-    return said, done.stderr
+                replies[message["id"]] = message.get("return")
+    return replies, done.stderr
 
 
 _QDM = pattern(
