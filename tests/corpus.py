@@ -196,7 +196,7 @@ PVE_Q35 = """[device "ehci"]
 _HOSTS = {
     "drive", "netdev", "chardev", "memdev", "rng", "fsdev", "tpmdev", "audiodev", "cryptodev", "iothread", "hostmem", "canbus",
     "canbus0", "canbus1", "masterbus", "drive0", "drive1", "volatile-memdev", "persistent-memdev", "lsa", "bmc", "chrA", "chrB",
-    "rerror", "werror", "write-cache", "port", "devno", *(f"chardev{n}" for n in range(9)),
+    "rerror", "werror", "write-cache", "port", "devno", "has-usb", *(f"chardev{n}" for n in range(9)),
 }  # fmt: skip
 
 

@@ -207,7 +207,7 @@ def _cpu(answers: Mapping[str, Any]) -> dict[str, Value]:
     if math.prod(topology.values()) != smp.get("maxcpus", 1):
         topology = {}  # of a board with CPUs of its own QEMU does not say how they are arranged
     return _present(
-        model=re.sub(r"-[a-z0-9_]+-cpu$|-spapr-cpu-core$", "", kind) if kind else None,
+        model=re.sub(r"(-[a-z0-9_]+)?-cpu$|-spapr-cpu-core$", "", kind) if kind else None,
         vcpus=smp.get("cpus"),
         maxcpus=smp["maxcpus"] if smp.get("maxcpus") != smp.get("cpus") else None,
         topology=topology or None,

@@ -412,13 +412,13 @@ def test_pci_facts_are_those_of_query_pci(make: Callable[[], str], tmp_path: Pat
         ran(session)
         until(lambda: asked_again(session) == told, told=lambda: (asked_again(session), told))
     assert "net0" not in unbooted
+    assert told["net0"].pop("rom") in (1 << 18, 1 << 19), "the build of iPXE is the distribution's"
     assert told["net0"] == {
         "class": "Ethernet controller",
         "id": "1af4:1041",
         "sub": "1af4:1100",
         "bar1": "mem 4096",
         "bar4": "mem 16384",
-        "rom": 262144,
     }
 
 

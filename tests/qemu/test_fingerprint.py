@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -63,7 +64,7 @@ def test_text_has_one_line_a_device(clean: Fingerprint) -> None:
     assert len(ours) == 1
     assert "(net0) 1af4:1041" in ours[0]
     assert "msix@" in ours[0]
-    assert "rom 256k" in ours[0]
+    assert re.search(r"; rom \d+k [0-9a-f]{12};", ours[0])  # the builds of the ROM differ
     assert sum(line.startswith("pci ") for line in lines) == len(clean.functions)
     assert not any("7.2.22" in line for line in lines)  # an upgrade that changes nothing changes no line
 
@@ -230,7 +231,7 @@ def test_i440fx_with_a_bridge_behind_a_bridge() -> None:
     }
     nic = next(function for function in one.functions if function.id == "nic")
     assert nic.rom is not None
-    assert nic.rom.size == 0x40000
+    assert nic.rom.size in (1 << 18, 1 << 19)  # of one build of iPXE and another
     other = fingerprint_from_argv(i440fx(outer, inner, "e1000,id=nic,bus=inner,addr=06.0"))
     assert ("nic", "address") in [(change.node, change.field) for change in compare(one, other)]
 

@@ -133,6 +133,11 @@ def with_password(guest: Path) -> None:
     guest.write_text(guest.read_text().replace("    <!-- backup -->", f"    {vnc}\n    <!-- backup -->"))
 
 
+def is_running() -> bool:
+    with session_from_source("shell.qmp") as session:
+        return bool(session.execute("query-status")["running"])
+
+
 @pytest.mark.parametrize("via", [*DIRECT, "hints"])
 def test_print_is_what_runs(via: str, guest: Path, runtime: Path) -> None:
     """What --print says, run by a shell, is the described machine, and it runs: with helpers, and secrets in files."""
@@ -152,9 +157,9 @@ def test_print_is_what_runs(via: str, guest: Path, runtime: Path) -> None:
                                stderr=subprocess.PIPE, text=True, start_new_session=True)  # fmt: skip
     try:
         until(lambda: Path("shell.qmp").exists(), of=process)
+        until(is_running, of=process)  # the way by the monitor adds devices before it lets the guest run
         verified = mdtool("verify", "web01.yaml", "shell.qmp")
         with session_from_source("shell.qmp") as session:
-            assert session.execute("query-status")["running"] is True
             session.execute("quit")
     finally:
         os.killpg(process.pid, signal.SIGTERM)
