@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -125,10 +126,12 @@ def test_what_machines_show_is_compared(tmp_path: Path) -> None:
     plain = f"{qemu} -nodefaults -M pc-q35-7.2 -display none -device virtio-net-pci,id=net0,mac=52:54:00:00:00:01 -S"
     with started(plain.split(), tmp_path) as session:
         good = dump(session)
-    with started([*plain.split(), *" ".join(SHOWN).split()], tmp_path) as session:
+    usage = subprocess.run([qemu, "-help"], capture_output=True, text=True, check=True).stdout
+    shown = {one: node for one, node in SHOWN.items() if one.split()[0] in usage}  # newer ones drop some
+    with started([*plain.split(), *" ".join(shown).split()], tmp_path) as session:
         found = noticed(comparison(good, dump(session))[0])
     named = {word for one in found for word in (one.node, *str(one.have).split()[:1])}
-    assert [sample for sample, node in SHOWN.items() if node not in named] == []
+    assert [sample for sample, node in shown.items() if node not in named] == []
 
 
 @pytest.mark.parametrize("sample", said())

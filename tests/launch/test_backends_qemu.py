@@ -196,7 +196,7 @@ def test_the_guest_sees_the_same_devices_in_a_rehearsal(qemu: str, tmp_path: Pat
 def test_processes_beside_qemu_serve_it(qemu: str, tmp_path: Path) -> None:
     vfsd = shutil.which("virtiofsd", path=f"{os.environ.get('PATH', '')}:/usr/lib/qemu:/usr/libexec")
     if vfsd is None or shutil.which("swtpm") is None:
-        pytest.skip("virtiofsd or swtpm is missing: apt-get install qemu-system-common swtpm")
+        pytest.skip("virtiofsd or swtpm is missing: apt-get install virtiofsd (Debian 12: qemu-system-common) swtpm")
     (tmp_path / "tpm").mkdir()
     devices = (
         f"<tpm model='tpm-crb'><backend type='emulator' version='2.0'><source type='dir' path='{tmp_path}/tpm'/></backend></tpm>"

@@ -70,7 +70,7 @@ AGAIN = {
     "passthrough": ["0000:01:00.0", "0000:01:00.1", "/vm/gpu.rom", "/dev/shm/looking-glass", "/dev/input/event3"],
     "quick": ["/home/me/vms/ubuntu/disk.qcow2", "22220", "/home/me/Public", "mapped", "serial.sock", "pa", "sdl"],
     "microvm": ["/v", "t0", "/a"],
-    "sdcard": ["/vm/sd.img", '"user"'],
+    "sdcard": ["/vm/sd.img", "user"],
     "throwaway": ["snapshot=on", "hostfwd=tcp::8022-:22", "/usr/share/ovmf/OVMF.fd"],
     "sound": ["port=5930", "image-compression=off", "/run/pulse", "vdagent", "usbredir", "smartcard"],
     "storage": ["/srv/disks/a.qcow2", "snapshot=on", "/dev/vg/d", '"iothread": "iothread1"', "/srv/disks/h.raw", '"werror": "stop"'],
