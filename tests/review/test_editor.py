@@ -84,7 +84,9 @@ class Server:
                     if wanted(message):
                         self.messages.remove(message)
                         return message
-                if not self.arrived.wait(end - time.monotonic()):
+                if not self.arrived.wait(1.0) and self.process.poll() is not None:
+                    raise EOFError("the server ended")
+                if time.monotonic() > end:
                     raise AssertionError("the server does not answer")
 
     def diagnostics(self, name: str, text: str) -> list[str]:
@@ -111,7 +113,10 @@ def server(tmp_path: Path, qemu: str) -> Iterator[Server]:
         lacking("yaml-language-server", "npm install -g yaml-language-server, or MDTOOL_YAML_LS=PATH")
     schema = tmp_path / "machine.schema.json"
     assert run_mdtool("schema", "--qemu", qemu, "-o", schema).returncode == 0
-    found = Server(str(command), tmp_path)
+    try:
+        found = Server(str(command), tmp_path)
+    except (EOFError, BrokenPipeError):
+        lacking("a yaml-language-server that runs here", "it needs Node.js 20 or later: see nodejs.org")
     try:
         yield found
     finally:
