@@ -76,7 +76,7 @@ def _as_kept(revision: Revision, virsh: Virsh, say: Say) -> Tree:
 def steps_between(guest: Guest, tree: Tree) -> list[str]:
     """What guest XML makes otherwise than ``tree``: the plan to get from one to the other, a line a step."""
     plan = reconcile(guest, tree).plan
-    return [f"{step.action.value} {step.name}" for step in plan.steps if step.action is not Action.KEEP]
+    return [f"{step.action.value} {step.name}" for step in plan.changes]
 
 
 def differences(xml: str, tree: Tree) -> list[str]:

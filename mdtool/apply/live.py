@@ -104,7 +104,7 @@ def carried_out(
     which no description has.  Nothing half done stays behind: where a device is refused, its backends go again.
     """
     work = _Live(session, *trees, behind, seconds)
-    steps = [step for step in plan.steps if step.action is not Action.KEEP]
+    steps = plan.changes
     done = {id(step): Outcome(step, work.attempt(step)) for step in in_order(steps, *trees)}
     return [done[id(step)] for step in steps]
 

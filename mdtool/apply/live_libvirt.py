@@ -45,10 +45,6 @@ class Pending:
     live: Guest
     next: Guest
 
-    @property
-    def steps(self) -> list[Step]:
-        return [step for step in self.plan.steps if step.action is not Action.KEEP]
-
 
 def pending_of(revision: Revision, virsh: Virsh) -> Pending:
     """Look at the guest; nothing in it changes."""
@@ -68,8 +64,11 @@ def carried_out(pending: Pending, *, seconds: float = UNPLUG_SECONDS) -> list[Ou
     Raises QemuError where a device that was plugged in is otherwise than described.
     """
     work = _Work(pending, seconds)
-    done = {id(step): Outcome(step, work.attempt(step)) for step in in_order(pending.steps, pending.running, pending.tree)}
-    outcomes = [done[id(step)] for step in pending.steps]
+    done = {
+        id(step): Outcome(step, work.attempt(step))
+        for step in in_order(pending.plan.changes, pending.running, pending.tree)
+    }
+    outcomes = [done[id(step)] for step in pending.plan.changes]
     source = f"libvirt:{pending.live.name}"
     with session_from_source(source, connect=pending.virsh.connect) as session:
         if found := differences(session, pending.tree, outcomes):

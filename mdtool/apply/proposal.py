@@ -18,7 +18,7 @@ from mdtool.launch.start import Say
 from mdtool.qemu.dump import dump
 from mdtool.qemu.session import Session, session_from_source
 from mdtool.qemu.virsh import RUNS, Virsh
-from mdtool.reconcile.plan import Action, Plan, Step
+from mdtool.reconcile.plan import Action, Plan
 from mdtool.records import NamedTuple, dataclass
 
 
@@ -47,14 +47,9 @@ class Proposal:
         return self.pending.plan if self.pending is not None and self.pending.plan else self.revision.plan
 
     @property
-    def steps(self) -> list[Step]:
-        """The changes, without what is kept."""
-        return [step for step in self.plan.steps if step.action is not Action.KEEP]
-
-    @property
     def noticed(self) -> list[str]:
         """The names of the nodes whose change the guest sees."""
-        return [step.name for step in self.steps if step.notices or step.action is not Action.MODIFY]
+        return [step.name for step in self.plan.changes if step.notices or step.action is not Action.MODIFY]
 
     @property
     def defines(self) -> bool:
@@ -134,7 +129,7 @@ def _proposed_for_libvirt(revision: Revision, name: str, restart: bool, virsh: V
     host_side = {*undefined(revision.guest, revision.tree, kept)}
     if pending is not None and restart:
         host_side |= {*not_running(kept, virsh("dumpxml", domain))}
-    machine = revision.plan or differences(kept, revision.tree) or (pending is not None and pending.steps)
+    machine = revision.plan or differences(kept, revision.tree) or (pending is not None and pending.plan)
     if not machine and not host_side and not revision.texts():
         return None
     return Proposal(revision, restart, virsh, state, pending, tuple(sorted(host_side)))

@@ -126,8 +126,8 @@ def _how(proposal: Proposal, seconds: float | None) -> str:
     if proposal.restart:
         return f"the guest is powered down (up to {seconds or 120:g} s) and started with its new hardware"
     parts = [f"libvirt's '{name}' is defined, for its next start"] if proposal.virsh is not None else []
-    live = [step.name for step in proposal.steps if step.hot]
-    cold = [step.name for step in proposal.steps if not step.hot]
+    live = [step.name for step in proposal.plan.changes if step.hot]
+    cold = [step.name for step in proposal.plan.changes if not step.hot]
     parts += [f"live: {', '.join(live)} (up to {seconds or 20:g} s each to be released)"] if live else []
     parts += [f"needs a power cycle (--restart), and is left: {', '.join(cold)}"] if cold else []
     return "; ".join(parts) or "nothing is done in the guest"

@@ -57,9 +57,8 @@ def show_plan(
         return
     if args.output_format != "text":
         from mdtool.cli.findings import write
-        from mdtool.reconcile.plan import Action
 
-        write([_finding(step) for step in _named(revision).steps if step.action is not Action.KEEP], args.output_format)
+        write([_finding(step) for step in _named(revision).changes], args.output_format)
         return
     if not seen:
         verbose = getattr(args, "verbose", False)

@@ -117,9 +117,9 @@ def _cache(keys: Keys, storage: Keys, write_cache: bool) -> str | None:
         if mode not in _MODES:
             raise NoWords(f"cache={mode}")
         return mode
-    scripted = {**(storage.take("cache") or {}), **(mode or {})}
-    facts = (SWITCH[scripted.pop("direct", False)], SWITCH[scripted.pop("no-flush", False)], write_cache)
-    if scripted or facts not in _CACHES:
+    modes = {**(storage.take("cache") or {}), **(mode or {})}
+    facts = (SWITCH[modes.pop("direct", False)], SWITCH[modes.pop("no-flush", False)], write_cache)
+    if modes or facts not in _CACHES:
         raise NoWords("cache")
     return _CACHES[facts]
 

@@ -225,9 +225,9 @@ def controller(writer: Writer, one: DeviceView) -> Written:
         inner += tag("model", name="ioh3420")
     if kind == "pci":
         inner += _pci(one, model)
-    scripted = model if row.written and (kind, model) != ("virtio-serial", "virtio") else None
+    written = model if row.written and (kind, model) != ("virtio-serial", "virtio") else None
     names = {"pci": f"pci.{index}", "usb": "usb" if index == 0 else f"usb{index}"}
-    xml = tag("controller", inner, master, transport(one), type_=kind, index=index, model=scripted)
+    xml = tag("controller", inner, master, transport(one), type_=kind, index=index, model=written)
     return Written(xml, names.get(kind, f"{kind}{index}"))
 
 
@@ -324,8 +324,8 @@ def simple(element: str, prefix: str, **attributes: Any) -> Callable[[Writer, De
     """An element that says nothing but its kind; ``{driver}`` in a value is the driver's own word."""
 
     def row(writer: Writer, one: DeviceView) -> Written:
-        scripted = {key: value.format(driver=one.driver) for key, value in attributes.items()}
-        return Written(tag(element, transport(one), **scripted), f"{prefix}{writer.count(prefix)}")
+        filled = {key: value.format(driver=one.driver) for key, value in attributes.items()}
+        return Written(tag(element, transport(one), **filled), f"{prefix}{writer.count(prefix)}")
 
     return row
 

@@ -168,19 +168,19 @@ class _Machine(GuestText):
         except QemuError as error:
             raise QemuError(error.what, at=self._place(error.what), rule=error.rule) from None
 
-    def _place(self, scripted: str) -> Position | None:
+    def _place(self, message: str) -> Position | None:
         """The option that QEMU complains of, by its value, or by the id or the driver that it names."""
         for option in self.given:
-            if option.position and option.value and option.value in scripted:
+            if option.position and option.value and option.value in message:
                 return option.position
         for option in self.given:
             if option.position and (
-                f"-{option.name}:" in scripted or (option.name == "machine" and "machine type" in scripted)
+                f"-{option.name}:" in message or (option.name == "machine" and "machine type" in message)
             ):
                 return option.position
             bag = option.bag if option.name in ("device", "object", "netdev", "drive", "machine") else {}
             names = [str(bag[key]) for key in ("id", "driver", "qom-type", "type") if key in bag]
-            if option.position and any(f"'{name}'" in scripted or f"{name}:" in scripted for name in names):
+            if option.position and any(f"'{name}'" in message or f"{name}:" in message for name in names):
                 return option.position
         return None
 
@@ -340,9 +340,9 @@ class _Machine(GuestText):
         """The device as an option with an id; the place is the description's."""
         bag: dict[str, Any] = {"driver": one.driver, "id": id}
         if given is not None:
-            scripted = {key: value for key, value in given.bag.items() if key not in _TAKEN_APART}
+            rest = {key: value for key, value in given.bag.items() if key not in _TAKEN_APART}
             bag |= {key: typed(value, one.properties.get(key)) if is_hosts_key(one.driver, key) else value
-                    for key, value in scripted.items()}  # fmt: skip
+                    for key, value in rest.items()}  # fmt: skip
         else:
             names = (name for name in BACKENDS if one.properties.get(name) and name != "audiodev")
             bag |= {name: self._backend(one, name) for name in names}

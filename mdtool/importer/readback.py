@@ -14,7 +14,6 @@ from mdtool.machine.drivers import same_driver
 from mdtool.machine.tree import MANUAL, Node, Tree
 from mdtool.machine.values import same
 from mdtool.reconcile import linked, reconcile
-from mdtool.reconcile.plan import Action
 from mdtool.records import replace
 
 
@@ -43,7 +42,7 @@ def others_of(entries: Sequence[ImportedDevice], guest: Guest, wanted: Sequence[
 def moved(entries: Sequence[ImportedDevice], guest: Guest, tree: Tree) -> frozenset[int]:
     """The devices that the XML would have somewhere else: libvirt knows no such place (slot 0 of a POWER machine)."""
     try:
-        changed = {step.name for step in reconcile(guest, tree).plan.steps if step.action is not Action.KEEP}
+        changed = {step.name for step in reconcile(guest, tree).plan.changes}
     except MdtoolError as error:
         lines = {one.at.line for one in (error.errors if isinstance(error, Errors) else [error]) if one.at is not None}
         elements = [element for element in guest.devices if element.tag != "emulator"]

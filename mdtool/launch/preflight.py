@@ -259,7 +259,7 @@ def check_host(
     """
     report = Report()
     own = sockets_of(runs)
-    there = [one for one in listeners() if one[2] not in own]
+    there = [one for one in listeners() if one[2] not in own] if own else []
     for option in prepared.options if own else ():
         for port, fault in faults(option, there):
             if among is None or port in among:

@@ -68,7 +68,12 @@ class Plan:
     steps: tuple[Step, ...] = ()
 
     def __bool__(self) -> bool:
-        return any(step.action is not Action.KEEP for step in self.steps)
+        return bool(self.changes)
+
+    @property
+    def changes(self) -> list[Step]:
+        """The steps that change something."""
+        return [step for step in self.steps if step.action is not Action.KEEP]
 
     def to_json(self) -> dict[str, Any]:
         """The plan as plain data; its schema is schemas/plan.schema.json."""
@@ -77,8 +82,7 @@ class Plan:
     @property
     def is_seen(self) -> bool:
         """Whether the guest sees any of it: another name of the guest is a change, and nothing to it."""
-        changes = [step for step in self.steps if step.action is not Action.KEEP]
-        return any(step.notices or step.action is not Action.MODIFY for step in changes)
+        return any(step.notices or step.action is not Action.MODIFY for step in self.changes)
 
 
 def json_from_plan(plan: Plan) -> dict[str, Any]:
