@@ -55,6 +55,8 @@ def scripts() -> list[str]:
         "qemu-system-x86_64 -blockdev '{\"driver\": \"raw\", \"node-name\": \"d\", \"file\": {\"driver\": \"file\", \"filename\": \"x\"}}' "
         "-object memory-backend-ram,id=m0,size=64M -numa node,memdev=m0 -smbios type=1,serial=a -fw_cfg name=opt/a,string=b "
         "-readconfig /dev/stdin -set device.n0.mac=52:54:00:00:00:02 <<EOF\n[device \"n0\"]\n  driver = \"e1000\"\nEOF\n",
+        "[Unit]\nDescription=web01\n[Service]\nUser=qemu\nExecStartPre=/bin/true\nExecStart=-/usr/bin/qemu-system-x86_64 -m 64 \\\n"
+        "  -name web01,process=100%% -device e1000,mac=52:54:00:00:00:01 -serial unix:/run/a,server=on,wait=off\nRestart=always\n[Install]\nWantedBy=a\n",
     ]  # fmt: skip
 
 

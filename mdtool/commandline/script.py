@@ -59,7 +59,7 @@ def _of_unit(text: str, file: str) -> str:
         return text
     words = found[1].lstrip("-+!@:")
     first = found.end() - len(words)
-    if specifier := re.search(r"%[^%]", words):
+    if specifier := next((pair for pair in re.finditer(r"%.", words) if pair[0] != "%%"), None):
         what, at = f"{specifier[0]} is what systemd makes of it", _at(file, text, first + specifier.start())
         remedy = "write its value, or import the running QEMU with pid:N"
         raise InputError(what, at=at, remedy=remedy, rule="script-variable")

@@ -219,6 +219,7 @@ WORDS = ["/usr/bin/qemu-system-x86_64", "-m", "5", "-name", "a%"]
     ("text", "expected"),
     [
         (UNIT % "a%%", WORDS),
+        (UNIT % "a%% -S", [*WORDS, "-S"]),
         (UNIT % "%i", "4:9"),
         (UNIT % "$A", "4:9"),
         ("@echo off\r\nqemu-system-x86_64.exe -m 5 ^\r\n -S\r\n", "1:1"),
