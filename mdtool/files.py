@@ -96,6 +96,8 @@ def text_from_bytes(data: bytes, file: str) -> str:
     try:
         return data.decode()
     except UnicodeDecodeError as error:
+        if b"\0" in data[:512]:
+            raise InputError("this is a binary file, not text", at=Position(file, 1), rule="file-kind") from None
         before = data[: error.start].decode()
         at = Position(file, before.count("\n") + 1, len(before) - before.rfind("\n"))
         raise InputError("not UTF-8", at=at, remedy="save it as UTF-8", rule="utf-8") from None

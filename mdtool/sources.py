@@ -131,7 +131,7 @@ def check_output(source: str) -> None:
     """Raise InputError where the result of a command would go to what is no file."""
     if not is_file(source):
         what = f"{source} is not a file, and cannot be written"
-        raise InputError(what, remedy="name the file for the result with -o", rule="output")
+        raise InputError(what, remedy="name a file for the result: -o of reconcile and embed", rule="output")
 
 
 def kind_of(source: str, access: Access = DEFAULT) -> SourceKind:

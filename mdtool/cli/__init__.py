@@ -109,7 +109,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _run(arguments: Sequence[str]) -> int:
-    wanted = next((word for word in arguments if not word.startswith("-")), "")
+    wanted = next((word for word in arguments if word in COMMANDS), "")  # options may stand before it
     args = parser(wanted).parse_args(arguments)
     try:
         with chosen_output(args.color, quiet=args.quiet), _pager(args), pipes_kept():
@@ -179,6 +179,7 @@ def parser(only: str | None = None, kind: type[ArgumentParser] = ArgumentParser)
     )
     made.add_argument("--version", action="version", version=f"mdtool {__version__}", help="show the version and exit")
     maker: Any = command_parser  # argparse asks for a class, and calls it
+    output_arguments(made, defaults=True)
     commands = made.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=maker)
     for name, says in COMMANDS.items():
         commands.add_parser(name, help=says, description=says[0].upper() + says[1:] + ".")

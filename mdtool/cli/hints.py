@@ -32,7 +32,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     apply.add_argument("--update", action="store_true", help="rewrite FILE with what the guest is now")
     source_arguments(apply)
     for action in (export, apply):
-        output_arguments(action, of_action=True)
+        output_arguments(action)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -50,7 +50,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         if name == "kubevirt":
             add("--vmi", metavar="JSON", required=True, help="the VirtualMachineInstance")
             add("--domain", metavar="XML", required=True, help="the domain")
-        output_arguments(caller, of_action=True)
+        output_arguments(caller)
 
 
 def run(args: argparse.Namespace) -> int:

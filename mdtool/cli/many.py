@@ -210,7 +210,7 @@ def run(command: Callable[[argparse.Namespace], int], args: argparse.Namespace, 
         worst = max(worst, answer.status)
         counts[min(answer.status, 2)] += 1
         if guests.one_by_one and answer.status == 2 and number < len(found):
-            say(f"warning: stopped: {len(found) - number} guests are as they were, {found[number].name} the first of them")
+            say(f"warning: stopped: {counted(len(found) - number, 'guest')} left as before, from {found[number].name} on")
             break
     progress(0, 0)
     says = f"{counts[0]} as they should be, {counts[1]} with differences, {counts[2]} with errors"

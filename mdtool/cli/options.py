@@ -57,15 +57,19 @@ def via_option(parser: Adding, **other: Any) -> None:
     parser.add_argument("--via", **{"choices": list(WAYS), "help": says, **other})
 
 
-def output_arguments(parser: argparse.ArgumentParser, *, of_action: bool = False) -> None:
-    """What every command takes: how it says what it says.  ``of_action``: behind the action of a command as well."""
+def output_arguments(parser: argparse.ArgumentParser, *, defaults: bool = False) -> None:
+    """What every command takes, before it, behind it and behind its action: how it says what it says.
+
+    ``defaults``: with the values of what is not given; only the parser of all commands has them, since each parser below
+    it would put its own in place of what stands before the command.
+    """
     group = parser.add_argument_group("output")
 
-    def add(*names: str, **settings: Any) -> None:
-        group.add_argument(*names, **{**settings, **({"default": argparse.SUPPRESS} if of_action else {})})
+    def add(*names: str, default: Any, **settings: Any) -> None:
+        group.add_argument(*names, default=default if defaults else argparse.SUPPRESS, **settings)
 
     says = "findings and errors for a person, a program or a forge"
     add("--output-format", choices=FORMATS, default="text", help=says)
     add("--color", choices=("auto", "always", "never"), default="auto", help="colour on a terminal (auto)")
-    add("--no-pager", action="store_true", help="do not show long output through $PAGER")
-    add("-q", "--quiet", action="store_true", help="no progress and no notes; warnings and errors stay")
+    add("--no-pager", action="store_true", default=False, help="do not show long output through $PAGER")
+    add("-q", "--quiet", action="store_true", default=False, help="no progress and no notes; warnings and errors stay")

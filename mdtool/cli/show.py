@@ -47,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
     changes = lines_of_diff(old, tree) if old is not None else []
     if args.plan:
         from mdtool.reconcile import reconcile
-        from mdtool.review.lines import lines_of_plan
+        from mdtool.review.show import lines_of_plan
 
         result, old = reconcile(guest_from_source(args.plan, access), tree), tree
         tree, changes = result.tree, lines_of_plan(result.plan, old, result.tree)

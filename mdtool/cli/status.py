@@ -42,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
 
     folder, virsh = Path(args.folder), Virsh(args.connect)
     if not folder.is_dir():
-        raise InputError(f"{folder} is not a directory")
+        raise InputError(f"{folder} is not a folder", expected="a folder of guests", remedy="mdtool adopt DIR makes one")
     held = None
     if not args.offline:
         try:
@@ -50,6 +50,8 @@ def run(args: argparse.Namespace) -> int:
         except MdtoolError as error:
             say(f"warning: libvirt is not looked at: {error.what}")
     found = statuses(folder, sorted({*names_in(folder), *(held or ())}), held, virsh)
+    if not found:
+        say(f"no guests in {folder}; mdtool adopt {folder} describes those of libvirt there")
     if args.json:
         print(json.dumps([one.data() for one in found], indent=1))
     elif args.output_format != "text":

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from mdtool.cli.launch import show
 from mdtool.cli.options import options
 from mdtool.cli.source import DESCRIPTION, ROOT, SIDES, Guests, access_of, connect_argument
+from mdtool.errors import InputError
 from mdtool.text import counted
 
 if TYPE_CHECKING:
@@ -44,10 +45,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from mdtool.compare import noticed
     from mdtool.qemu.session import session_from_source
-    from mdtool.sources import document_from_source, is_running, rehearsal_of
+    from mdtool.sources import SourceKind, document_from_source, is_running, kind_of, rehearsal_of
 
     access = access_of(args)
     rehearsed = not is_running(args.source)
+    if rehearsed and kind_of(args.source, access) is SourceKind.DESCRIPTION:
+        what, machine = f"{args.source} is a description as well", "a running machine, or guest XML to rehearse"
+        raise InputError(what, expected=machine, remedy=f"mdtool diff {args.description} {args.source}", rule="file-kind")
     tree = document_from_source(args.description, access).tree
     if rehearsed:
         from mdtool.launch.start import counts

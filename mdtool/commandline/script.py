@@ -112,12 +112,10 @@ def _of_process(source: str, report: Report) -> Command:
 
 def command_from_data(data: bytes, name: str, report: Report) -> Command:
     """The command line of a script or of a copy of /proc/N/cmdline that ``name`` is; its folder is this one."""
-    folder = os.getcwd()
-    if b"\0" in data:
-        words = data.decode(errors="surrogateescape").removesuffix("\0").split("\0")
-        return replace(_from_words(words, name), folder=folder)
-    text = data.decode(errors="surrogateescape")
+    text, folder = data.decode(errors="surrogateescape"), os.getcwd()
     try:
+        if "\0" in text:
+            return replace(_from_words(text.removesuffix("\0").split("\0"), name), folder=folder)
         return command_from_script(text, name, report, folder)
     except MdtoolError:
         if not text.startswith("#!"):

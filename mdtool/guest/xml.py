@@ -7,7 +7,7 @@ wrong for those).  Entities and DTDs are refused: a guest XML needs none, and bo
 from __future__ import annotations
 
 import codecs
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from xml.parsers import expat
 
@@ -21,6 +21,9 @@ _DECLARED = pattern(r"""(<\?xml[^>]*?encoding\s*=\s*["'])([A-Za-z][\w.:-]*)(["']
 _CHARSETS = pattern(
     r"ascii|iso8859-\d+|cp125\d|koi8-[rut]|gbk|gb2312|gb18030|big5(hkscs)?|euc_(jp|kr)|shift_jis|cp932|cp949"
 )
+_BEGINS = "<domain ...>"
+#: how expat says that an element is open where the file ends, or where another one is closed
+_NOT_CLOSED = ("no element found", "mismatched tag")
 
 
 @dataclass(slots=True)
@@ -159,10 +162,13 @@ def element_from_bytes(data: bytes, file: str, tag: str = "domain") -> Element:
     try:
         parser.Parse(data, True)
     except expat.ExpatError as error:
-        from mdtool.machine.document import check_merged
+        from mdtool.machine.document import XML, check_kind, check_merged
 
-        check_merged(data.decode(errors="replace"), file)
-        raise _syntax_error(error, None if root else data, file) from None
+        said = data.decode(errors="replace")
+        check_merged(said, file)
+        if not root:
+            check_kind(said, file, XML, _BEGINS)
+        raise _syntax_error(error, data, file, stack) from None
     except (UnicodeError, ValueError) as error:
         raise InputError(f"not XML: {error}", at=Position(file, 1), rule="xml-syntax") from None
     if root[0].tag != tag:
@@ -171,15 +177,16 @@ def element_from_bytes(data: bytes, file: str, tag: str = "domain") -> Element:
     return root[0]
 
 
-def _syntax_error(error: expat.ExpatError, data: bytes | None, file: str) -> InputError:
-    """What is wrong; ``data`` is of a file that may be of another kind."""
-    from mdtool.machine.document import kind_in_words
-
-    if data is not None and (kind := kind_in_words(data.decode(errors="replace"))):
-        what = f"this is {kind}, not guest XML"
-        return InputError(what, at=Position(file, 1), expected="<domain ...>", rule="file-kind")
+def _syntax_error(error: expat.ExpatError, data: bytes, file: str, open_elements: Sequence[Element]) -> InputError:
+    """What is wrong where the parser stopped; ``open_elements`` are those that it was in."""
     where = Position(file, error.lineno, error.offset + 1)
-    return InputError(f"not XML: {expat.ErrorString(error.code)}", at=where, rule="xml-syntax")
+    what, expected = f"not XML: {expat.ErrorString(error.code)}", None
+    if not data.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<"):
+        what, where, expected = "this is not guest XML", Position(file, 1), _BEGINS
+    elif open_elements and expat.ErrorString(error.code) in _NOT_CLOSED:
+        last = open_elements[-1]
+        what, expected = "not XML: an element is not closed", f"</{one_line(last.tag)}> of line {last.position.line}"
+    return InputError(what, at=where, expected=expected, rule="xml-syntax")
 
 
 def _qualified(name: str) -> str:

@@ -102,35 +102,33 @@ def is_description(text: str) -> bool:
     return _DESCRIPTION.search(text) is not None
 
 
-XML, DESCRIPTION, SCRIPT, PLAN = "XML", "a machine description", "a script", "a saved plan"
+XML, DESCRIPTION, SCRIPT, PLAN = "guest XML", "a machine description", "a script", "a saved plan"
 FINGERPRINT, HINTS = "a fingerprint", "a hints file"
 #: kind of file -> how it begins, and what is done with it
-_KINDS = {
+_KINDS: dict[str, tuple[str, str | None]] = {
     XML: (r"[\ufeff\s]*<", "a description is made of it with mdtool reconcile {} GUEST.yaml"),
-    DESCRIPTION: (r"(?ms:.*?^mdtool:\s*['\"]?machine/)", "hints are made of it with mdtool hints export {}"),
-    SCRIPT: (r"#!|(?:\S*/)?qemu-system-", "a description is made of it with mdtool dump {}, or with mdtool import"),
+    DESCRIPTION: (
+        r"(?ms:.*?^mdtool:\s*['\"]?machine/)",
+        "mdtool diff compares two of them, mdtool hints export makes hints of it; beside guest XML it comes second",
+    ),
+    SCRIPT: (r"#!|(?:\S*/)?qemu-system-", "mdtool dump {} makes a description of it, mdtool import guest XML too"),
     PLAN: (r"\s*\{\s*\"mdtool\":\s*\"plan/", "carry it out with mdtool apply {} --source SOURCE"),
     FINGERPRINT: (
         r"\s*\{\s*\"mdtool\":\s*\"fingerprint/|machine \S",
         "compare it with mdtool fingerprint SOURCE --against {}",
     ),
     HINTS: (r"\s*\{\s*\"mdtool\":\s*\"hints/", "apply them with mdtool hints apply {} GUEST.xml"),
+    "an empty file": (r"\s*\Z", None),
+    "a binary file": (r"(?s:.{0,511}?[\0-\x08\x0e-\x1a\x1c-\x1f])", None),
 }
 
 
-def kind_in_words(text: str) -> str | None:
-    """What a text is: ``a machine description``, ``a script``, ...; None if unknown."""
-    if not text.strip():
-        return "an empty file"
-    return next((kind for kind, (begins, _) in _KINDS.items() if re.match(begins, text)), None)
-
-
-def check_kind(text: str, file: str, wanted: str = DESCRIPTION) -> None:
+def check_kind(text: str, file: str, wanted: str = DESCRIPTION, expected: str | None = None) -> None:
     """Raise InputError where the text is another kind of file: its parser's words would explain nothing."""
-    kind = kind_in_words(text)
-    if kind in _KINDS and kind != wanted:
-        what, remedy = f"this is {kind}, not {wanted}", _KINDS[str(kind)][1].format(file)
-        raise InputError(what, at=Position(file, 1), remedy=remedy, rule="file-kind")
+    kind, remedy = next(((kind, says) for kind, (begins, says) in _KINDS.items() if re.match(begins, text)), (wanted, None))
+    if kind != wanted:
+        what, remedy = f"this is {kind}, not {wanted}", remedy and remedy.format(file)
+        raise InputError(what, at=Position(file, 1), expected=expected, remedy=remedy, rule="file-kind")
 
 
 def check_merged(text: str, file: str) -> None:

@@ -17,7 +17,7 @@ from mdtool.text import quoted
 def tree_from_yaml(text: str, file: str) -> Tree:
     """The tree document alone; raises InputError (or Errors, sorted) with file, line and column."""
     root = composed(text, file)
-    if root.id != "mapping":
+    if root.id != "mapping" or machine_schema()["properties"].keys().isdisjoint(key for key, _, _ in items(root)):
         what, begins = "this is not a machine description", "a file that begins with mdtool: machine/1"
         raise InputError(what, at=Position(file, 1), expected=begins, rule="file-kind")
     validate_machine(root, file)

@@ -79,10 +79,14 @@ def command_from_text(data: bytes, file: str, report: Report) -> Command:
     try:
         return command_from_data(data, file, report)
     except InputError as error:
-        if error.rule != "script-qemu":
-            raise
-        what = "neither a guest XML nor a QEMU command line"
-        raise InputError(what, at=error.at, expected="<domain ...> or qemu-system-...", rule="source") from None
+        if error.rule == "file-kind":
+            error.what = error.what.replace("a script", "a machine")
+            error.expected = "a description, guest XML or a QEMU command line"
+        if error.rule == "script-qemu":
+            error.what = "neither a description nor guest XML nor a QEMU command line"
+            error.expected = "mdtool: machine/1, <domain ...> or qemu-system-..."
+            error.rule = "source"
+        raise
 
 
 def _with_ids(options: Sequence[Option]) -> tuple[list[Option], dict[str, Option]]:

@@ -73,6 +73,8 @@ class Virsh:
         A name of digits is an id to virsh, one of 36 characters a uuid, and one with a dash in front an option.
         Raises QemuError where there is no such guest.
         """
+        if not name:
+            raise QemuError("no guest is named", expected="libvirt:NAME", remedy="virsh list --all shows the names")
         if not (name.isdigit() or name.startswith("-") or len(name) == 36):
             return name
         if (uuid := self.uuids().get(name)) is not None:

@@ -45,13 +45,15 @@ _COLOURS = {Action.ADD: "green", Action.REMOVE: "red", Action.MODIFY: "yellow", 
 def text_from_plan(
     plan: Plan, coloured: Callable[[str, str], str] = lambda text, _colour: text, *, kept: bool = False
 ) -> str:
-    """A line a step and a summary; kept nodes only where asked for, or where the guest calls them otherwise."""
-    lines = [
-        coloured(text_from_step(step), _COLOURS.get(step.action, "dim"))
-        for step in sorted(plan.steps, key=lambda s: (list(Action).index(s.action), natural(s.name)))
-        if kept or step.action is not Action.KEEP or step.renamed
-    ]
+    """A line a step and a summary; with ``kept`` all that is kept, too."""
+    lines = [coloured(text_from_step(step), _COLOURS.get(step.action, "dim")) for step in listed(plan, kept=kept)]
     return "\n".join([*lines, summary(plan)])
+
+
+def listed(plan: Plan, *, kept: bool = False) -> list[Step]:
+    """What a reader is shown, by action and name: the changes, and what is kept where the guest calls it otherwise."""
+    steps = (step for step in plan.steps if kept or step.action is not Action.KEEP or step.renamed)
+    return sorted(steps, key=lambda step: (list(Action).index(step.action), natural(step.name)))
 
 
 def text_from_step(step: Step) -> str:

@@ -9,16 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mdtool.machine.facts import kind_of
 from mdtool.machine.tree import BUILTIN, Bus, Node, Place, Tree, node_name
 from mdtool.machine.values import plain
 from mdtool.machine.writer import address_key
 from mdtool.records import NamedTuple, dataclass, field, replace
-from mdtool.review.diff import ADDED, MOVED, REMOVED, REPLACED, SYMBOLS, Diff, NodeChange, diff, paired, where
+from mdtool.review.diff import ADDED, CHANGED, MOVED, REMOVED, REPLACED, SYMBOLS, Diff, NodeChange, diff, paired, where
 from mdtool.review.names import names as names_of
 from mdtool.text import one_line
+
+if TYPE_CHECKING:
+    from mdtool.reconcile.plan import Plan
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +137,15 @@ class ChangeLine(NamedTuple):
 def lines_of_diff(old: Tree, new: Tree) -> list[ChangeLine]:
     """What ``view`` marks, a line each."""
     return [ChangeLine(change.node, change.kind, " ".join(str(change).split())) for change in diff(old, new).changes]
+
+
+def lines_of_plan(plan: Plan, old: Tree, new: Tree) -> list[ChangeLine]:
+    """The steps of a plan, with its reasons and what the guest calls the devices."""
+    from mdtool.review.plan import listed, text_from_step, with_names
+
+    marks = {"+": ADDED, "-": REMOVED, "±": REPLACED}
+    steps = listed(with_names(plan, old, new))
+    return [ChangeLine(s.name, marks.get(s.action.value, CHANGED), " ".join(text_from_step(s).split())) for s in steps]
 
 
 def _importance(bus: Bus) -> tuple[int, str]:

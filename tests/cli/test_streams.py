@@ -49,3 +49,70 @@ def test_a_text_that_is_none_is_named_and_kept(
     assert (tmp_path / "g.yaml").read_bytes() == before
     kept = [path.read_bytes() for path in tmp_path.glob("mdtool-edit-*/*")]
     assert kept == ([] if before != YAML.encode() else [b"\xff\xfex"])
+
+
+XML = "<domain type='kvm'>\n <devices>\n  <disk type='file'>\n </devices>\n</domain>\n"
+KINDS = {
+    "d.yaml": YAML.encode(),
+    "cut.xml": XML.partition("  <disk")[0].encode(),
+    "mixed.xml": XML.encode(),
+    "h.json": b'{"mdtool": "hints/1"}',
+    "q.sh": b"#!/bin/sh\nqemu-system-x86_64\n",
+    "text": b"hello\n",
+    "other.yaml": b"version: 2\nservices: {}\n",
+    "gz": b"\x1f\x8b\x08\0\xff\xfe\0",
+    "empty": b"",
+}
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("verify d.yaml d.yaml", "d.yaml is a description as well; expected a running machine, or guest XML to rehearse"),
+        ("verify d.yaml h.json", "h.json:1:1: error: this is a hints file, not guest XML; expected <domain ...>"),
+        ("reconcile d.yaml new.yaml", "d.yaml:1:1: error: this is a machine description, not guest XML"),
+        (
+            "reconcile cut.xml d.yaml",
+            "cut.xml:3:1: error: not XML: an element is not closed; expected </devices> of line 2",
+        ),
+        (
+            "reconcile mixed.xml d.yaml",
+            "mixed.xml:4:4: error: not XML: an element is not closed; expected </disk> of line 3",
+        ),
+        ("reconcile text d.yaml", "text:1:1: error: this is not guest XML; expected <domain ...>"),
+        ("reconcile gz d.yaml", "gz:1:1: error: this is a binary file, not guest XML"),
+        ("show gz", "gz:1:1: error: this is a binary file, not a machine"),
+        ("show empty", "empty:1:1: error: this is an empty file, not a machine; expected a description, guest XML or"),
+        ("show h.json", "h.json:1:1: error: this is a hints file, not a machine; expected a description, guest XML or"),
+        ("show text", "text:1:1: error: neither a description nor guest XML nor a QEMU command line"),
+        ("hints apply gz d.yaml", "gz:1:1: error: this is a binary file, not text"),
+        ("check other.yaml", "other.yaml:1:1: error: this is not a machine description"),
+        ("import d.yaml --xml x -o y", "d.yaml:1:1: error: this is a machine description, not a script"),
+        ("dump libvirt:", "error: no guest is named; expected libvirt:NAME"),
+        ("status text", "error: text is not a folder; expected a folder of guests"),
+        ("reconcile q.sh d.yaml", "q.sh:1:1: error: this is a script, not guest XML; expected <domain ...>"),
+    ],
+)
+def test_a_file_of_another_kind_is_named(
+    words: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, text in KINDS.items():
+        (tmp_path / name).write_bytes(text)
+    monkeypatch.chdir(tmp_path)
+    assert main(words.split()) == 2
+    out, err = capsys.readouterr()
+    assert said in f"{out}{err}" and len(f"{out}{err}".splitlines()) <= 2
+
+
+@pytest.mark.parametrize(
+    "words", ["-q --color never check d.yaml", "check d.yaml -q --color never", "-q hints export d.yaml"]
+)
+def test_general_options_stand_before_and_behind_the_command(
+    words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "d.yaml").write_text(YAML)
+    monkeypatch.chdir(tmp_path)
+    assert main(words.split()) == 0
+    assert capsys.readouterr().err == ""
+    assert main(["--output-format", "json", "check", "none.yaml"]) == 2
+    assert capsys.readouterr().out.lstrip().startswith("[")

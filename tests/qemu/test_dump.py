@@ -686,7 +686,7 @@ def test_a_command_line_is_dumped_without_its_host(tmp_path: Path, capsys: pytes
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("hello\n", "odd:1:1: error: neither a guest XML nor a QEMU command line"),
+        ("hello\n", "odd:1:1: error: neither a description nor guest XML nor a QEMU command line"),
         ("\nqemu-system-x86_64 -m $MEM\n", "odd:2:23: error: $MEM is set outside of the script"),
         ("qemu-system-x86_64 -device tpm-tis,tpmdev=t\n", "Property 'tpm-tis.tpmdev' can't find value 't'"),
         ("qemu-system-x86_64 -m 'x\n", "not a command line"),
