@@ -4,7 +4,7 @@
       InputError           a file that mdtool read: guest XML, machine description, options
       MonitorError         the QMP monitor: not there, taken, silent, garbage
       QemuError            QEMU itself: refused a device, died, hangs
-      ConflictError        two truths that only a person can decide between
+      ConflictError        two facts that contradict each other, between which only a person can decide
       Errors               several of the above, sorted by position
 
 One error prints as

@@ -60,7 +60,7 @@ class Access:
     ``root``     the folder that the binary lives in, as / does
     ``way``      how a monitor is read; None for the quickest that this QEMU has
     ``tree``     the description of guest XML, where it is not the one inside
-    ``told``     whether to warn where a running QEMU's arguments, which say what no monitor tells, are out of reach
+    ``arguments``  whether to warn where the arguments of a running QEMU are out of reach, which have what no monitor has
     ``texts``    what is read in place of a file: a text that is not written yet
     ``secrets``  whether libvirt's XML comes with its secrets: not where it goes into a file
     ``warn``     takes what a person should know
@@ -71,7 +71,7 @@ class Access:
     root: str | None = None
     way: Method | None = None
     tree: Tree | None = None
-    told: bool = True
+    arguments: bool = True
     secrets: bool = True
     texts: Mapping[str, bytes] = field(default_factory=dict, hash=False)
     warn: Warned = field(default=_silent)
@@ -259,7 +259,7 @@ def _running(source: str, access: Access) -> Tree:
 
     with session_from_source(source, connect=access.connect) as session:
         tree = dump(session, way=access.way, warn=access.warn)
-        return completed(tree, session, access.warn if access.told else lambda _: None)  # else the XML says it too
+        return completed(tree, session, access.warn if access.arguments else lambda _: None)  # else the XML says it too
 
 
 def _described(source: str, access: Access) -> Tree:
@@ -280,7 +280,7 @@ def _rehearsed(source: str, access: Access) -> Tree:
         from mdtool.qemu.arguments import firmware_of, with_sections  # loaded while QEMU started
         from mdtool.qemu.dump import as_planned, dump
 
-        tree = as_planned(dump(session, way=access.way, warn=access.warn), plan.tree, plan.stands_in)
+        tree = as_planned(dump(session, way=access.way, warn=access.warn), plan.tree, plan.placeholders)
     return with_sections(tree, firmware_of(guest, tree))
 
 

@@ -123,14 +123,14 @@ def _is_flash(system: Element) -> bool:
     return system.get("@firmware") == "efi" or system.get("loader/@type") == "pflash"
 
 
-class _Made(NamedTuple):
+class _Rehearsed(NamedTuple):
     """A machine as QEMU makes it: its nodes by name, and its own properties."""
 
     places: dict[str, Place]
     pins: Properties
 
 
-def _rehearsed(guest: Guest, tree: Tree) -> _Made:
+def _rehearsed(guest: Guest, tree: Tree) -> _Rehearsed:
     from mdtool.launch.context import LaunchContext
     from mdtool.launch.prepare import prepared, wanted_by
     from mdtool.launch.rehearse import rehearsal
@@ -148,8 +148,8 @@ def _rehearsed(guest: Guest, tree: Tree) -> _Made:
     plan = prepared(guest, tree, wanted, context=LaunchContext(rehearse=True))
     with rehearsal(plan) as qemu:
         found = dump(qemu.session)
-    places = {name: place for name, place in found.by_name.items() if name not in plan.stands_in}
-    return _Made(places, found.machine_pins)
+    places = {name: place for name, place in found.by_name.items() if name not in plan.placeholders}
+    return _Rehearsed(places, found.machine_pins)
 
 
 def _as_made(node: Node, was: Node, now: Node) -> Node:

@@ -112,7 +112,7 @@ def carried_out(
 def as_far(old: Tree, new: Tree, outcomes: Sequence[Outcome]) -> Tree:
     """The machine as it runs now: ``new`` where all was done, else ``old`` with the steps that were.
 
-    So the description says the truth, and what was left is planned again by the next reconcile.
+    So the description is what the machine is, and what was left is planned again by the next reconcile.
     """
     if not any(outcome.left for outcome in outcomes):
         return new

@@ -79,7 +79,7 @@ def run(args: argparse.Namespace) -> int:
     return 2 if counts["error"] else 0
 
 
-class _One(NamedTuple):
+class _Checked(NamedTuple):
     """One source: what was done to it or left out, and what was found."""
 
     name: str
@@ -87,7 +87,7 @@ class _One(NamedTuple):
     found: list[Reported]
 
 
-def _one(args: argparse.Namespace, name: str) -> _One:
+def _one(args: argparse.Namespace, name: str) -> _Checked:
     notes: list[str] = []
     try:
         if args.fix:
@@ -98,11 +98,11 @@ def _one(args: argparse.Namespace, name: str) -> _One:
     if args.strict:
         errors, warnings = sorted([*errors, *warnings], key=lambda e: (e.at is not None, e.at)), []
     here = [one for error in errors for one in from_error(error, "error")]
-    return _One(name, notes, here + [one for error in warnings for one in from_error(error)])
+    return _Checked(name, notes, here + [one for error in warnings for one in from_error(error)])
 
 
-def _lost(name: str) -> _One:
-    return _One(name, [], from_error(lost(name)))
+def _lost(name: str) -> _Checked:
+    return _Checked(name, [], from_error(lost(name)))
 
 
 def _fix(name: str, args: argparse.Namespace, notes: list[str]) -> None:

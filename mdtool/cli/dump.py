@@ -78,7 +78,7 @@ def _tree(args: argparse.Namespace, described: Tree | None) -> Tree:
     from mdtool.reconcile import linked
 
     guest = guest_from_source(args.xml, access)
-    tree = tree_from_source(args.source, replace(access, told=False))  # what is out of reach the XML says
+    tree = tree_from_source(args.source, replace(access, arguments=False))  # what is out of reach the XML says
     report = Report()
     tree = linked(guest, tree, report)
     report.done()

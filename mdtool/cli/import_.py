@@ -26,7 +26,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", metavar="COMMANDLINE", help=source)
     parser.add_argument("--xml", metavar="GUEST.xml", required=True, help="write the guest XML there")
     options(parser, "--output", required=True, help="write the description there")
-    run = "run the script, in an empty folder and with programs in QEMU's place that write down what they are told"
+    run = "run the script, in an empty folder and with programs in QEMU's place that write down their arguments"
     parser.add_argument("--run", action="store_true", dest="runs", help=run)
     vendor = "leave out what only a vendor's QEMU has (Proxmox's -id and +pve machine types), and say so"
     parser.add_argument("--upstream", action="store_true", help=vendor)

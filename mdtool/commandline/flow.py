@@ -12,10 +12,10 @@ from contextlib import contextmanager, suppress
 from typing import NoReturn
 
 from mdtool.commandline.alternatives import Either, Unknown, Value
+from mdtool.commandline.command import Command
 from mdtool.commandline.program import Expanded, qemu_in
 from mdtool.commandline.shell import ASSIGNMENT, Shell, State, merged
 from mdtool.commandline.syntax import Node, ShellWord, SyntaxFault, commands_from_text
-from mdtool.commandline.words import Command
 from mdtool.errors import InputError, Position, Report
 
 RUN_IT = "write its value into the script, run it with --run, or import the running QEMU with pid:N"

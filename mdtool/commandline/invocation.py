@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from mdtool.commandline.alternatives import Unknown, each_way
+from mdtool.commandline.command import Command, Word
 from mdtool.commandline.flow import RUN_IT, Flow
 from mdtool.commandline.program import (
     LOOKS,
@@ -19,7 +20,6 @@ from mdtool.commandline.program import (
 )
 from mdtool.commandline.shell import ASSIGNMENT, State
 from mdtool.commandline.syntax import Node, ShellWord
-from mdtool.commandline.words import Command, Word
 from mdtool.errors import InputError
 
 

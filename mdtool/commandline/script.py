@@ -16,10 +16,10 @@ from lark import Lark
 
 from mdtool.cache import parser_from_grammar
 from mdtool.commandline.builtins import BUILTINS
+from mdtool.commandline.command import Command, Word
 from mdtool.commandline.invocation import ScriptFlow
 from mdtool.commandline.process import arguments_of, program_in
 from mdtool.commandline.shell import State
-from mdtool.commandline.words import Command, Word
 from mdtool.errors import InputError, MdtoolError, Position, Report
 from mdtool.files import bytes_from_file, is_standard
 from mdtool.machine.document import SCRIPT, check_kind

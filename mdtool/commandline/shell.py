@@ -1,4 +1,4 @@
-"""What a script has set, as far as it can be told without running it, and what its words expand to.
+"""What a script has set, as far as one knows without running it, and what its words expand to.
 
 A word whose value only a run can determine raises ``Unknown``.
 """

@@ -121,7 +121,7 @@ OPTIONS: Mapping[str, OptionRow] = {
     **_rows(LOST, "sandbox:enable", f"{_LAUNCH} has its own, and --no-sandbox"),
     **_rows(LOST, "gdb s! singlestep!", "start it on the monitor: gdbserver"),
     **_rows(LOST, "loadvm", "load it on the monitor: loadvm"),
-    **_rows(LOST, "add-fd:", "a descriptor of whoever starts QEMU; name a file instead"),
+    **_rows(LOST, "add-fd:", "a descriptor of the process that starts QEMU; name a file instead"),
     **_rows(LOST, "echr writeconfig dump-vmstate audio-help! realtime:", "it says nothing of the guest"),
     **_rows(GONE, "soundhw", "-device AC97 or -device intel-hda -device hda-duplex, with -audiodev"),
     **_rows(GONE, "watchdog", "-device i6300esb"),

@@ -26,9 +26,9 @@ _SECONDS = 20.0  # QEMU answers in 0.05 s; a loaded host takes longer, a hanging
 #: libvirt's architecture -> QEMU's, where they differ
 _TARGETS = {"i686": "i386", "armv7l": "arm", "armv6l": "arm", "ppc64le": "ppc64"}
 #: i686 guests run on the 64 bit binary too, and distributions ship that one
-_STAND_INS = {"i386": "x86_64"}
+_FALLBACKS = {"i386": "x86_64"}
 #: binaries that run the guests of a narrower one as well
-_WIDER = {**_STAND_INS, "arm": "aarch64", "ppc": "ppc64"}
+_WIDER = {**_FALLBACKS, "arm": "aarch64", "ppc": "ppc64"}
 
 
 class Machine(NamedTuple):
@@ -211,7 +211,7 @@ def _binary(path: str, answer: Mapping[str, Any]) -> Binary:
 @lru_cache(maxsize=16)
 def _on_path(arch: str) -> str | None:
     target = _TARGETS.get(arch, arch)
-    names = [f"qemu-system-{name}" for name in (target, _STAND_INS.get(target)) if name]
+    names = [f"qemu-system-{name}" for name in (target, _FALLBACKS.get(target)) if name]
     return next(filter(None, map(on_path, names)), None)
 
 

@@ -35,7 +35,8 @@ def others_of(entries: Sequence[ImportedDevice], guest: Guest, wanted: Sequence[
     return frozenset(
         id(entry.device)
         for entry, want in _elements_of(entries, guest, wanted)
-        if want is None or not (entry.on_board or same_driver(want.driver, entry.device.driver) or _stands_in(want, entry))
+        if want is None
+        or not (entry.on_board or same_driver(want.driver, entry.device.driver) or _is_placeholder(want, entry))
     )
 
 
@@ -56,7 +57,7 @@ def moved(entries: Sequence[ImportedDevice], guest: Guest, tree: Tree) -> frozen
     return frozenset(id(entry.device) for entry in entries if entry.device.id in changed)
 
 
-def _stands_in(want: Wanted, entry: ImportedDevice) -> bool:
+def _is_placeholder(want: Wanted, entry: ImportedDevice) -> bool:
     return entry.given is not None and want.driver == entry.given.bag.get("driver")
 
 

@@ -11,8 +11,8 @@ from mdtool.machine.values import plain
 
 def properties_digest(node: Node) -> str:
     """Eight hex digits for a node's driver and its guest-visible properties, chosen or filled in, however spelled."""
-    told = json.dumps([node.driver, plain({**node.pins, **node.properties})], sort_keys=True)
-    return f"{zlib.crc32(told.encode()):08x}"
+    facts = json.dumps([node.driver, plain({**node.pins, **node.properties})], sort_keys=True)
+    return f"{zlib.crc32(facts.encode()):08x}"
 
 
 def pci_facts(node: Node) -> Properties:

@@ -23,7 +23,7 @@ from mdtool.proof.migration import blamed
 from mdtool.proof.names import node_names
 from mdtool.proof.probe import probed
 from mdtool.proof.rewrite import without_property
-from mdtool.proof.standalone import Alone, argv_from_description
+from mdtool.proof.standalone import Standalone, argv_from_description
 from mdtool.proof.stream import Loaded, MachineCommand, loads
 from mdtool.qemu.dump import dump
 from mdtool.qemu.session import Refused
@@ -198,7 +198,7 @@ class Seen:
     fingerprint: Fingerprint
     dumped: Tree
     tree: Tree
-    alone: Alone
+    alone: Standalone
     lacks: tuple[str, ...] = ()
 
     @property
@@ -270,8 +270,8 @@ def _explained(finding: ChangeGroup, search: Search) -> ChangeGroup:
     return replace(finding, fixes=fixes, tried=tried)
 
 
-def _not_there(alone: Alone) -> Iterator[str]:
-    for name, driver in alone.stand_ins.items():
+def _not_there(alone: Standalone) -> Iterator[str]:
+    for name, driver in alone.placeholders.items():
         yield f"{name}: {driver} stood in: the described device needs a host"
     for name, why in alone.left_out.items():
         yield f"{name}: left out: {why}"

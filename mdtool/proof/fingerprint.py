@@ -87,8 +87,8 @@ def fingerprint_from_probe(probe: Probe) -> Fingerprint:
         return Fingerprint(version, machine, arch, facts={"cpu": cpuid.facts(session)}, unread=why)
     functions, facts, unread, aml = reader(probe)
     facts = {"cpu": cpuid.facts(session), **facts}
-    told = {name: said for name, said in facts.items() if said}
-    return Fingerprint(version, machine, arch, functions, told, unread, aml)
+    shown = {name: said for name, said in facts.items() if said}
+    return Fingerprint(version, machine, arch, functions, shown, unread, aml)
 
 
 Sections = dict[str, dict[str, dict[str, str]]]

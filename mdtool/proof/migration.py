@@ -137,7 +137,9 @@ def target(tree: Tree, binary: str | None = None) -> Prepared:
     """The described machine with nothing of a host behind it, from its description alone."""
     line = argv_from_description(tree, binary=binary or binary_of(tree))
     options = tuple(_with_user_network(option) for option in options_from_words(line.argv[1:]))
-    return Prepared(tree, line.argv[0], options, handover(options), stands_in=frozenset({*line.stand_ins, *line.left_out}))
+    return Prepared(
+        tree, line.argv[0], options, handover(options), placeholders=frozenset({*line.placeholders, *line.left_out})
+    )
 
 
 def _with_user_network(option: Option) -> Option:

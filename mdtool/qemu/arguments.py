@@ -95,9 +95,9 @@ def _numa(tree: Tree, recorded: Section) -> Section:
     if rows and not shown:  # all CPUs are on the first node, and a monitor reports no other one
         count: Any = tree.cpu.get("maxcpus", tree.cpu.get("vcpus", 1))
         shown[0] = {"id": 0, "cpus": ranges(range(count))}
-    told = [_ordered({**rows.get(one, {}), **_filled(shown.get(one, {}))}) for one in sorted({*rows, *shown})]
+    nodes = [_ordered({**rows.get(one, {}), **_filled(shown.get(one, {}))}) for one in sorted({*rows, *shown})]
     distances = {"distances": recorded["distances"]} if "distances" in recorded else {}
-    return {**tree.numa, **({"nodes": told} if told else {}), **distances}
+    return {**tree.numa, **({"nodes": nodes} if nodes else {}), **distances}
 
 
 def _filled(node: Mapping[str, Any]) -> Section:

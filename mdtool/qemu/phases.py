@@ -43,7 +43,7 @@ def together(*tasks: Task[Any]) -> Task[list[Any]]:
     return found
 
 
-def told(answer: Answer) -> Any:
+def answered(answer: Answer) -> Any:
     """An answer that has to be there; raises Refused."""
     if isinstance(answer, Refused):
         raise answer

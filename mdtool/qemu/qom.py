@@ -13,7 +13,7 @@ from typing import Any
 
 from mdtool.errors import MonitorError, Warned
 from mdtool.machine.tree import Value
-from mdtool.qemu.phases import Task, or_none, told
+from mdtool.qemu.phases import Task, answered, or_none
 from mdtool.qemu.replies import FOLDED, RawBus, RawDevice
 from mdtool.qemu.session import Refused
 from mdtool.text import pattern
@@ -54,7 +54,7 @@ def batch(warn: Warned) -> Reader:
         asked = list(paths)
         if not asked:
             return {}
-        answers = told((yield [("qom-list-get", {"paths": asked})])[0])
+        answers = answered((yield [("qom-list-get", {"paths": asked})])[0])
         for path, answer in zip(asked, answers, strict=True):
             for entry in answer["properties"]:
                 if "value" not in entry and not is_structure(entry["type"]):
@@ -74,7 +74,9 @@ def one_by_one(warn: Warned) -> Reader:
         bags: dict[str, dict[str, tuple[str, Any]]] = {path: {} for path in paths}
         lists = yield [("qom-list", {"path": path}) for path in bags]
         entries = [
-            (path, entry["name"], entry["type"]) for path, found in zip(bags, lists, strict=True) for entry in told(found)
+            (path, entry["name"], entry["type"])
+            for path, found in zip(bags, lists, strict=True)
+            for entry in answered(found)
         ]
         plain = [(path, name) for path, name, kind in entries if not kind.startswith("child<")]
         values = iter((yield [("qom-get", {"path": path, "property": name}) for path, name in plain]))
@@ -174,10 +176,10 @@ def loose(users: Mapping[str, str], read: Reader) -> Task[list[RawDevice]]:
 def plain_values(path: str, *, batch: bool) -> Task[dict[str, Value]]:
     """The properties of an object that are a switch, a number or a string: of a CPU its features and what it is."""
     if batch:
-        (answer,) = told((yield [("qom-list-get", {"paths": [path]})])[0])
+        (answer,) = answered((yield [("qom-list-get", {"paths": [path]})])[0])
         found = {entry["name"]: entry.get("value") for entry in answer["properties"] if not is_structure(entry["type"])}
     else:
-        entries = told((yield [("qom-list", {"path": path})])[0])
+        entries = answered((yield [("qom-list", {"path": path})])[0])
         names = [e["name"] for e in entries if not is_structure(e["type"]) and e["name"] not in _OBJECT]
         values = yield [("qom-get", {"path": path, "property": name}) for name in names]
         found = dict(zip(names, map(or_none, values), strict=True))

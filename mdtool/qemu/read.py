@@ -19,7 +19,7 @@ from mdtool.errors import MonitorError, Warned
 from mdtool.machine.buses.kinds import FLASH
 from mdtool.machine.roles import NOT_THE_GUESTS
 from mdtool.qemu import qom
-from mdtool.qemu.phases import Task, asked, or_none, together, told
+from mdtool.qemu.phases import Task, answered, asked, or_none, together
 from mdtool.qemu.replies import CONTENTS, Raw, RawBus, RawDevice, buses_from_data, data_from_buses, placed
 from mdtool.qemu.session import Question, Session
 from mdtool.resources import resource
@@ -66,7 +66,7 @@ def read(session: Session, way: Method | None = None, warn: Warned = lambda _: N
     way = way or (Method.BATCH if session.version >= BATCH_SINCE else Method.QTREE)
     found = session.ask([*QUESTIONS.values(), _hmp("info qtree"), _hmp("info qom-tree")])
     answers = dict(zip(QUESTIONS, map(or_none, found), strict=False))
-    qtree, qom_tree = (str(told(answer)).replace("\r\n", "\n") for answer in found[len(QUESTIONS) :])
+    qtree, qom_tree = (str(answered(answer)).replace("\r\n", "\n") for answer in found[len(QUESTIONS) :])
     users = {
         f"/machine/{folder}/{entry['name']}": entry["type"][6:-1]
         for folder in ("peripheral", "peripheral-anon")
@@ -226,7 +226,7 @@ def _nothing() -> Task[dict[str, Any]]:
 def _values(path: str, names: Sequence[str], *, batch: bool) -> Task[dict[str, Any]]:
     """Some properties of an object; those that this QEMU does not have are absent."""
     if batch:
-        (answer,) = told((yield [("qom-list-get", {"paths": [path]})])[0])
+        (answer,) = answered((yield [("qom-list-get", {"paths": [path]})])[0])
         values = {entry["name"]: entry.get("value") for entry in answer["properties"]}
         return {name: values[name] for name in names if values.get(name) is not None}
     answers = yield [("qom-get", {"path": path, "property": name}) for name in names]

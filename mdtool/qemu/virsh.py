@@ -94,9 +94,9 @@ class Virsh:
         for first in range(0, len(rows), _AT_ONCE):
             part = rows[first : first + _AT_ONCE]
             asked = (f"{command} {uuid}; echo {end}" for _, uuid in part for command in _ASKED)
-            told = self("; ".join(asked)).split(end)
+            replies = self("; ".join(asked)).split(end)
             for number, (name, _) in enumerate(part):
-                state, kept, live = told[number * len(_ASKED) : (number + 1) * len(_ASKED)]
+                state, kept, live = replies[number * len(_ASKED) : (number + 1) * len(_ASKED)]
                 if state.strip():  # it may be gone since
                     found[name] = Held(state.strip(), kept, live)
         return found

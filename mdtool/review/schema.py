@@ -57,10 +57,10 @@ def _named(driver: Driver) -> dict[str, Any]:
 
 def _driver(driver: Driver) -> dict[str, Any]:
     assert driver.properties is not None
-    told = driver.description or driver.name
+    title = driver.description or driver.name
     return {
         "type": "object",
-        "description": f"Properties of {driver.name} ({told}) that a guest sees.",
+        "description": f"Properties of {driver.name} ({title}) that a guest sees.",
         "properties": {
             name: _property(name, known)
             for name, known in sorted(driver.properties.items())

@@ -115,7 +115,7 @@ def _hash(data: bytes) -> str:
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"mdtool": "fingerprint/9"}', '{"mdtool": "fingerprint/1"}'])
 def test_no_fingerprint_is_an_error(text: str) -> None:
-    with pytest.raises(InputError, match="is not a fingerprint"):
+    with pytest.raises(InputError, match="not a fingerprint"):
         fingerprint_from_json(text)
 
 
@@ -296,7 +296,7 @@ def test_a_description_alone_makes_a_command_line_without_a_host() -> None:
         "nvme0": "nvme",
         "hostdev0": "pci-testdev",
     }
-    assert made.stand_ins == {"hostdev0": "pci-testdev"}
+    assert made.placeholders == {"hostdev0": "pci-testdev"}
     assert list(made.left_out) == ["tpm0"]
     assert not any("/" in word for word in made.argv[1:]), "a path of this host"
 

@@ -208,8 +208,8 @@ def _cell(cell: Element, index: int, arch: str) -> Section:
 def _cells_by_size(guest: Guest, machine: Machine) -> bool:
     """Whether libvirt gives the cells by size (``mem=``): old machine types, with no memory back end given."""
     domain = guest.domain
-    told = domain.first("memoryBacking") or domain.first("numatune/memnode") or domain.first("maxMemory")
-    return machine.numa_mem and told is None
+    chosen = domain.first("memoryBacking") or domain.first("numatune/memnode") or domain.first("maxMemory")
+    return machine.numa_mem and chosen is None
 
 
 def _distances(domain: Element, ids: Sequence[int]) -> Iterator[Section]:

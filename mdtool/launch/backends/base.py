@@ -51,8 +51,8 @@ class Backend:
     ``secrets``     descriptors that ``options`` name by ``<fd:NAME>``
     ``processes``   what must run beside QEMU
     ``machine``     machine properties: ``{"pcspk-audiodev": "audio1"}``
-    ``stand_in``    only in a rehearsal: the driver that takes the place of one that cannot be had without its host side
-    ``drops``       only with ``stand_in``: properties that the stand-in does not have
+    ``placeholder``    only in a rehearsal: the driver that takes the place of one that cannot be had without its host side
+    ``drops``       only with ``placeholder``: properties that the placeholder does not have
     ``environment`` variables that QEMU needs
     ``spawns``      whether QEMU itself starts a program (the bridge helper), which a sandbox must then allow
     """
@@ -62,7 +62,7 @@ class Backend:
     secrets: tuple[Secret, ...] = ()
     processes: tuple[Process, ...] = ()
     machine: Mapping[str, str] = field(default_factory=dict)
-    stand_in: str | None = None
+    placeholder: str | None = None
     environment: Mapping[str, str] = field(default_factory=dict)
     spawns: bool = False
 
@@ -73,7 +73,7 @@ class Backend:
             self.secrets + other.secrets,
             self.processes + other.processes,
             {**self.machine, **other.machine},
-            self.stand_in or other.stand_in,
+            self.placeholder or other.placeholder,
             {**self.environment, **other.environment},
             self.spawns or other.spawns,
         )
