@@ -7,7 +7,10 @@ and ``why`` says so.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
+
+from mdtool.compare import EFFECTIVE, Difference, guest_visible, noticed
 
 HOST = "host"
 
@@ -22,6 +25,46 @@ class Fault(NamedTuple):
 class Machine(NamedTuple):
     words: str
     faults: tuple[Fault, ...]
+
+
+def with_faults(words: str, faults: Sequence[Fault]) -> str:
+    """The command line with these faults, none of which replaces what another one does."""
+    for start, fault in sorted(((words.index(one.old), one) for one in faults if one.old), reverse=True):
+        words = words[:start] + fault.new + words[start + len(fault.old) :]
+    return " ".join([words, *(one.new for one in faults if not one.old)])
+
+
+def batches(machine: Machine) -> list[list[Fault]]:
+    """The faults in groups that one start shows: each of another node, and of another piece of the command line.
+
+    >>> one, two, three = Fault("a", "b", "x"), Fault("c", "d", "x"), Fault("c", "e", "y")
+    >>> [[fault.new for fault in batch] for batch in batches(Machine("a c", (one, two, three)))]
+    [['b', 'e'], ['d']]
+    """
+    found: list[tuple[list[Fault], set[str | int]]] = []
+    for fault in machine.faults:
+        start = machine.words.index(fault.old)
+        taken: set[str | int] = {*range(start, start + len(fault.old))}
+        taken.add("" if fault.node == HOST else fault.node)
+        for batch, others in found:
+            if ("" in others) == (fault.node == HOST) and others & taken <= {""}:
+                batch.append(fault)
+                others |= taken
+                break
+        else:
+            found.append(([fault], taken))
+    return [batch for batch, _ in found]
+
+
+def is_wrong(fault: Fault, found: Sequence[Difference]) -> bool:
+    """Whether a comparison misses a fault, or reports one that is the host's.
+
+    A launch stops for what is no host's doing; what two hosts make of one CPU or disk it reports.
+    """
+    if fault.node == HOST:
+        return bool(noticed(found))
+    named = [one for one in noticed(found) if one.node == fault.node]
+    return not named or not (guest_visible(named) or all(one.severity == EFFECTIVE for one in named))
 
 
 def rows(text: str) -> tuple[Fault, ...]:
@@ -134,7 +177,7 @@ Q35 = Machine(
     => -acpitable sig=TEST,data=FILE : features
     => -option-rom FILE : features
     => -device intel-iommu : intel-iommu@main-system-bus
-    => -device pxb-pcie,id=pxb,bus=pcie.0,addr=0xb,bus_nr=100 : pxb
+    => -device pxb-pcie,id=pxb,bus=pcie.0,addr=0xf,bus_nr=100 : pxb
     -cpu Nehalem => -cpu Nehalem,hv-relaxed=on : cpu
     -cpu Nehalem => -cpu Nehalem,kvm=off : cpu
     rombar=1 => rombar=1,speed=1000 : net0
@@ -161,7 +204,7 @@ Q35 = Machine(
     id=p1,bus=pcie.0,addr=2,chassis=1 => id=p1,bus=pcie.0,addr=2,chassis=1,port=9 : p1
     id=p1,bus=pcie.0,addr=2,chassis=1 => id=p1,bus=pcie.0,addr=2,chassis=1,x-speed=8 : p1
     id=p1,bus=pcie.0,addr=2,chassis=1 => id=p1,bus=pcie.0,addr=2,chassis=1,io-reserve=4096 : p1
-    id=rng,bus=p2 => id=rng,bus=pcie.0,addr=9 : rng
+    id=rng,bus=p2 => id=rng,bus=pcie.0,addr=0xd : rng
     serial=AAA, => serial=ZZZ, : d
     serial=AAA, => : d
     device_id=DID, => device_id=XXX, : d
@@ -231,7 +274,7 @@ Q35 = Machine(
     block-size=2M => block-size=4M : vm0
     block-size=2M => block-size=2M,memaddr=0x180000000 : vm0
     => -device virtio-balloon-pci,id=new,bus=pcie.0,addr=0xb : new
-    => -device i6300esb,id=wd,bus=pcie.0,addr=0xb : wd
+    => -device i6300esb,id=wd,bus=pcie.0,addr=0xe : wd
     => -device pvpanic,id=pp : pp
     """),
 )
@@ -280,7 +323,7 @@ PC = Machine(
     hda-duplex,id=codec => hda-micro,id=codec : codec
     bus=hda.0,cad=0 => bus=hda.0,cad=1 : codec
     intel-hda,id=hda,addr=7 => intel-hda,id=hda,addr=7,msi=off : hda
-    -device ib700,id=wdt => -device i6300esb,id=wdt,addr=9 : wdt
+    -device ib700,id=wdt => -device i6300esb,id=wdt,addr=10 : wdt
     cirrus-vga,id=vga,addr=2 => cirrus-vga,id=vga,addr=2,vgamem_mb=8 : vga
     cirrus-vga,id=vga,addr=2 => VGA,id=vga,addr=2 : vga
     """),
