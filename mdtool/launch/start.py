@@ -102,6 +102,7 @@ def _reset(qemu: QemuProcess, *, reboots: bool) -> None:
     while not any(event.get("event") == "RESET" for event in qemu.session.events(timeout=0.1)):
         if time.monotonic() > end:
             raise QemuError(f"QEMU did not reset the machine within {RESET_SECONDS:g} s", rule="qemu-hangs")
+        qemu.execute("query-status")  # which raises where QEMU is gone
     if not reboots:
         qemu.execute("set-action", reboot="shutdown")
 
