@@ -33,6 +33,12 @@ def test_every_placeholder_is_of_an_option_that_qemu_has() -> None:
     assert ROWS.keys() <= {*rows.BACKENDS}
 
 
+@pytest.mark.parametrize("driver", ["sb16", "ES1370", "AC97", "adlib", "usb-audio", "hda-duplex"])
+def test_a_sound_card_without_a_back_end_leaves_the_sound_of_the_host_alone(driver: str) -> None:
+    made = {one.name: one.bag for one in rows.without_host([Option("device", driver)], HostSide(Path()))}
+    assert made["audiodev"]["driver"] == "none" and made["device"]["audiodev"] == made["audiodev"]["id"]
+
+
 def facts(tree: Tree) -> dict[str, object]:
     """What a guest sees of the devices that QEMU or the script has, by driver and place."""
     found: dict[str, object] = {}

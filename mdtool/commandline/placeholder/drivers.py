@@ -48,7 +48,7 @@ _NAMES: Mapping[str, re.Pattern[str]] = {
     "memdev": pattern(r"pc-dimm$|nvdimm$|virtio-mem|ivshmem"),
     "fsdev": pattern(r"virtio-9p|vhost-user-fs"),
     "cryptodev": pattern(r"virtio-crypto"),
-    "audiodev": pattern(r"hda-(duplex|micro|output)$|AC97$|ES1370$|sb16$|usb-audio$|virtio-sound"),
+    "audiodev": pattern(r"hda-(duplex|micro|output)$|AC97$|ES1370$|sb16$|usb-audio$|virtio-sound|adlib$|gus$|cs4231a$"),
 }
 #: drivers whose chardev leads to a vhost-user process
 VHOST_USER = frozenset(

@@ -22,7 +22,7 @@ from mdtool.commandline.placeholder.backends import (
     option_from_bag,
     placeholder,
 )
-from mdtool.commandline.placeholder.drivers import SUBSTITUTES, VHOST_USER, substitute_properties
+from mdtool.commandline.placeholder.drivers import SUBSTITUTES, VHOST_USER, names_behind, substitute_properties
 from mdtool.commandline.placeholder.flash import flash_size, flash_unit, may_be_empty, path_of, size_here, takes_kernel
 from mdtool.commandline.placeholder.hostside import HostSide, OptionBag
 from mdtool.commandline.table import GUEST, KEPT, OPTIONS
@@ -363,6 +363,10 @@ def _device(option: Option, host: HostSide) -> Rows:
     if driver in VHOST_USER and "chardev" in bag:
         yield host.served("vhost-user", f"import-{bag['chardev']}")
         kept["chardev"] = f"import-{bag['chardev']}"
+    if "audiodev" not in bag and names_behind(driver) == "audiodev":  # QEMU would open the sound of the host
+        silent = placeholder("audiodev", f"import-audio{len(host.devices)}")
+        kept["audiodev"] = silent.id
+        yield silent
     if driver in SUBSTITUTES:
         other = SUBSTITUTES[driver]
         kept = {"driver": other, **({"id": bag["id"]} if "id" in bag else {}), **substitute_properties(other, kept)}
