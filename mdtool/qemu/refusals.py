@@ -11,7 +11,11 @@ from mdtool.text import pattern
 
 _LINE = pattern(r"^(?:\S*qemu\S*|\S*?): ?(?P<rest>.*)$")
 _STAMP = pattern(r"^\d{4}-\d\d-\d\dT[\d:.]+Z ", re.MULTILINE)  # -msg timestamp=on
-_WARNING = pattern(r"^\S+?: (?:\S+ .*?: )?(warning|info): (?!Spice: .* failed)|^char device redirected to ")
+#: lines that are no refusal: warnings, and what the host lacks for sound, without which QEMU starts
+_WARNING = pattern(
+    r"^\S+?: (?:\S+ .*?: )?(warning|info): (?!Spice: .* failed)|^char device redirected to "
+    r"|^(\S+?: )?module \S+ not found, |^(ALSA lib|(alsa|pulseaudio|audio|jack|sdl):) "
+)
 _CONFIG = pattern(r"(?P<file>/\S+?):(?P<line>[0-9]{1,9}): (?P<rest>.*)", re.DOTALL)
 _OPTION = pattern(r"(?P<option>-[\w-]+) (?P<value>\{.*?\}|\S+): (?P<rest>.*)", re.DOTALL)
 _ID = pattern(r'"?\b(?:id|node-name)"?\s*[=:]\s*"?([\w.-]+)')

@@ -245,6 +245,15 @@ def test_timestamps_and_chatter_are_no_errors() -> None:
     assert error_from_words(said, {}).what == "QEMU refused net0: no room"
 
 
+def test_what_the_host_lacks_for_sound_is_no_error() -> None:
+    said = """qemu: module audio-audio-pa not found, do you want to install qemu-system-gui package?
+ALSA lib confmisc.c:855:(parse_card) cannot find card '0'
+alsa: Could not initialize DAC
+audio: Failed to create voice `dac'
+qemu-system-x86_64: -device x: 'x' is no device"""
+    assert error_from_words(said, {}).what == "QEMU refused to start: -device x: 'x' is no device"
+
+
 def test_warnings_are_no_errors() -> None:
     said = "qemu-system-x86_64: warning: TCG lacks it\nqemu-system-x86_64: -device x: 'x' is no device"
     assert error_from_words(said, {}).what == "QEMU refused to start: -device x: 'x' is no device"
