@@ -179,6 +179,16 @@ class ElementRow:
             found |= {f"{part.element}/{path}": how for path, how in part.uses.items()}
         return found
 
+    @cached_property
+    def choices(self) -> Mapping[str, str]:
+        """The table read backwards: driver -> the last choice that makes it (``virtio-rng-*``: without its transport).
+
+        >>> ElementRow("hub", drivers={"usb": "usb-hub", "none": ""}).choices
+        {'usb-hub': 'usb'}
+        """
+        given = self.drivers if isinstance(self.drivers, Mapping) else {}
+        return {driver: choice for choice, driver in given.items() if driver}
+
     def use(self, path: str) -> str | None:
         """What becomes of a path: its own entry, or that of the nearest ``.../*`` around it."""
         return nearest(self.uses, path)

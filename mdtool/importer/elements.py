@@ -12,8 +12,15 @@ from typing import Any
 
 from mdtool.commandline.placeholder.options import on as is_on
 from mdtool.guest.disk_buses import DISK_BUSES
+from mdtool.guest.elements.character import BY_TARGET
 from mdtool.guest.elements.controller import COMPANIONS
+from mdtool.guest.elements.hub import HUB
 from mdtool.guest.elements.interface import BOARD
+from mdtool.guest.elements.iommu import IOMMU
+from mdtool.guest.elements.panic import PANIC
+from mdtool.guest.elements.sound import CODEC, SOUND
+from mdtool.guest.elements.video import PRIMARY, SECONDARY
+from mdtool.guest.table import ElementRow
 from mdtool.importer import block, char, net
 from mdtool.importer.host_devices import crypto, filesystem, host_pci, host_usb, memory, rng, shared_memory, tpm, vsock
 from mdtool.importer.markup import NoWords, on, tag, text
@@ -22,6 +29,8 @@ from mdtool.machine.buses.pci import HOST_BRIDGE
 from mdtool.machine.buses.providers import CONTROLLERS, provider_of
 from mdtool.machine.values import number
 from mdtool.text import pattern
+
+Row = Callable[[Writer, DeviceView], Written]
 
 # --- rows ----------------------------------------------------------------------------------------------------------
 
@@ -153,14 +162,8 @@ def _is_path(bag: Mapping[str, Any]) -> bool:
     )
 
 
-#: driver -> (type of <target>, its model) of a serial port
-_SERIALS = {
-    "isa-serial": ("isa-serial", "isa-serial"),
-    "pci-serial": ("pci-serial", "pci-serial"),
-    "usb-serial": ("usb-serial", "usb-serial"),
-    "isa-debugcon": ("isa-debug", "isa-debugcon"),
-    "spapr-vty": ("spapr-vio-serial", "spapr-vty"),
-}
+#: driver -> type of a serial port's <target>; its model is called as the driver
+_SERIALS = {driver: target for target, driver in BY_TARGET.items() if driver != "sclpconsole"}
 
 
 def serial(writer: Writer, one: DeviceView) -> Written:
@@ -171,9 +174,8 @@ def serial(writer: Writer, one: DeviceView) -> Written:
     if one.driver.startswith("sclp"):
         target = tag("target", type_=one.driver.removesuffix("console"), port=0)
         return Written(tag("console", inner, target, type_=kind), f"console{writer.count('console')}", (name,))
-    target_type, model = _SERIALS[one.driver]
     place = writer.count("serial")
-    target = tag("target", tag("model", name=model), type_=target_type, port=place)
+    target = tag("target", tag("model", name=one.driver), type_=_SERIALS[one.driver], port=place)
     where = ""
     if one.driver == "isa-debugcon":
         where = tag("address", type_="isa", iobase=hex(number(one.properties.get("iobase"))))
@@ -246,11 +248,8 @@ def _pci(one: DeviceView, model: str) -> str:
     return tag("target", **facts) if facts else ""
 
 
-_VIDEO = {
-    "VGA": "vga", "cirrus-vga": "cirrus", "qxl-vga": "qxl", "qxl": "qxl", "virtio-vga": "virtio", "ramfb": "ramfb",
-    "virtio-gpu-pci": "virtio", "virtio-gpu-ccw": "virtio", "virtio-gpu-device": "virtio", "bochs-display": "bochs",
-    "vmware-svga": "vmvga", "virtio-vga-gl": "virtio", "virtio-gpu-gl-pci": "virtio", "secondary-vga": "vga",
-}  # fmt: skip
+_VIRTIO_VIDEO = r"virtio-vga(-gl)?|virtio-gpu(-gl)?-(pci|ccw|device)"
+_VIDEO = {driver: model for model, driver in (*SECONDARY.items(), *PRIMARY.items())} | {"secondary-vga": "vga"}
 
 
 def video(writer: Writer, one: DeviceView) -> Written:
@@ -259,7 +258,7 @@ def video(writer: Writer, one: DeviceView) -> Written:
     model = tag(
         "model",
         tag("acceleration", accel3d="yes") if "-gl" in one.driver else "",
-        type_=_VIDEO[one.driver],
+        type_=_VIDEO.get(one.driver, "virtio"),
         vram=vram,
         heads=one.properties.get("max_outputs"),
     )
@@ -277,15 +276,7 @@ def input_(writer: Writer, one: DeviceView) -> Written:
     return Written(tag("input", source, transport(one), type_=kind, bus=bus), f"input{writer.count('input')}")
 
 
-_SOUND = {
-    "AC97": "ac97",
-    "ES1370": "es1370",
-    "sb16": "sb",
-    "intel-hda": "ich6",
-    "ich9-intel-hda": "ich9",
-    "usb-audio": "usb",
-}
-CODECS = {"hda-duplex": "duplex", "hda-micro": "micro", "hda-output": "output"}
+_SOUND = SOUND.choices
 
 
 def sound(writer: Writer, one: DeviceView) -> Written:
@@ -297,7 +288,7 @@ def sound(writer: Writer, one: DeviceView) -> Written:
 
 def with_codec(writer: Writer, card: str, one: DeviceView) -> str:
     """A sound card's element with one more codec, and the back end that it plays through."""
-    codec, audio = tag("codec", type_=CODECS[one.driver]), writer.audio(one)
+    codec, audio = tag("codec", type_=CODEC.choices[one.driver]), writer.audio(one)
     one.keys.done()
     card = card.removesuffix("/>") + "></sound>" if card.endswith("/>") and not card.endswith("</sound>") else card
     if audio and audio not in card:
@@ -320,19 +311,16 @@ def balloon(writer: Writer, one: DeviceView) -> Written:
     return Written(tag("memballoon", transport(one), model=virtio_model(one.driver)), f"balloon{writer.count('balloon')}")
 
 
-def simple(element: str, prefix: str, **attributes: Any) -> Callable[[Writer, DeviceView], Written]:
-    """An element that says nothing but its kind; ``{driver}`` in a value is the driver's own word."""
+def simple(element: ElementRow, attribute: str = "model") -> Row:
+    """An element that its choice alone says, in ``attribute``."""
 
     def row(writer: Writer, one: DeviceView) -> Written:
-        filled = {key: value.format(driver=one.driver) for key, value in attributes.items()}
-        return Written(tag(element, transport(one), **filled), f"{prefix}{writer.count(prefix)}")
+        driver = one.driver if one.driver in element.choices else one.driver.removesuffix("-pci")
+        xml = tag(element.element, transport(one), **{attribute: element.choices[driver]})
+        prefix = element.alias or element.element
+        return Written(xml, f"{prefix}{writer.count(str(prefix))}")
 
     return row
-
-
-def _iommu(writer: Writer, one: DeviceView) -> Written:
-    model = {"intel-iommu": "intel", "amd-iommu": "amd"}.get(one.driver, "virtio")
-    return Written(tag("iommu", model=model), f"iommu{writer.count('iommu')}")
 
 
 _NICS = (
@@ -340,7 +328,6 @@ _NICS = (
     r"|i82801|vmxnet3|tulip|igb|sungem|usb-net|spapr-vlan|" + "|".join(BOARD)
 )
 _ENDS = r"(-pci|-ccw|-device)(-(non-)?transitional)?"
-Row = Callable[[Writer, DeviceView], Written]
 
 
 def _of(names: Iterable[str]) -> str:
@@ -358,7 +345,7 @@ ROWS: Mapping[re.Pattern[str], Row] = {
         r"usb-redir": redirection,
         r"ccid-card-passthru": smartcard,
         _of(driver for driver in CONTROLLERS if driver not in _NO_ELEMENT): controller,
-        _of(_VIDEO): video,
+        _of(driver for driver in _VIDEO if driver) + rf"|{_VIRTIO_VIDEO}": video,
         rf"usb-(tablet|mouse|kbd)|virtio-(tablet|mouse|keyboard|input-host){_ENDS}": input_,
         _of(_SOUND): sound,
         rf"virtio-rng{_ENDS}": rng,
@@ -372,8 +359,8 @@ ROWS: Mapping[re.Pattern[str], Row] = {
         r"ivshmem-plain": shared_memory,
         r"pc-dimm": memory,
         r"virtio-crypto-(pci|ccw)": crypto,
-        r"intel-iommu|amd-iommu|virtio-iommu-pci": _iommu,
-        r"usb-hub": simple("hub", "hub", type_="usb"),
-        r"pvpanic": simple("panic", "panic", model="isa"),
+        r"intel-iommu|amd-iommu|virtio-iommu-pci": simple(IOMMU),
+        _of(HUB.choices): simple(HUB, "type"),
+        r"pvpanic": simple(PANIC),
     }.items()
 }

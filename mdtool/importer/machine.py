@@ -22,6 +22,7 @@ from mdtool.commandline.resolved import options_from_command
 from mdtool.commandline.script import Command
 from mdtool.errors import MdtoolError, Position, QemuError, Report, Warn
 from mdtool.guest.elements.interface import BOARD
+from mdtool.guest.elements.sound import CODEC
 from mdtool.importer import domain
 from mdtool.importer.board import board_of
 from mdtool.importer.devices import (
@@ -38,7 +39,7 @@ from mdtool.importer.devices import (
     properties_of,
     typed,
 )
-from mdtool.importer.elements import CODECS, ROWS, with_codec
+from mdtool.importer.elements import ROWS, with_codec
 from mdtool.importer.guestxml import GuestText
 from mdtool.importer.markup import Keys, NoWords
 from mdtool.importer.readback import linked_tree, moved, others_of, settled
@@ -216,7 +217,7 @@ class _Machine(GuestText):
                 with suppress(NoWords):
                     found.append(replace(entry, made=writer.made(one), on_board=True))
                 continue
-            if device.driver in CODECS and found and (card := found[-1]).made is not None:
+            if device.driver in CODEC.choices and found and (card := found[-1]).made is not None:
                 with suppress(NoWords):
                     card.made = card.made._replace(xml=with_codec(writer, card.made.xml, one))
                 card.parts.append(self._call(device, f"{card.made.id}-codec{len(card.parts)}", taken, users))

@@ -38,7 +38,8 @@ SERIAL_DRIVERS = {
     "pl011": "",
     "16550a": "",
 }
-_BY_TARGET = {
+#: type of a serial port's <target> -> its model, where that has another name
+BY_TARGET = {
     "isa-serial": "isa-serial",
     "usb-serial": "usb-serial",
     "pci-serial": "pci-serial",
@@ -54,7 +55,7 @@ def serial_model(context: ElementContext) -> str:
     # isa-serial without a model is what x86 guests say of any first port: elsewhere libvirt takes the machine's own.
     anything = ("", "system-serial", "serial") if context.guest.has_isa else ("", "system-serial", "serial", "isa-serial")
     if model or target not in anything:
-        return model or _BY_TARGET.get(target, target)
+        return model or BY_TARGET.get(target, target)
     return default_serial(context.guest)
 
 

@@ -1,0 +1,42 @@
+"""What import writes for a device asks for that device again: the table of elements, read backwards."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from mdtool.commandline.placeholder.hostside import HostSide
+from mdtool.errors import Report
+from mdtool.guest.devices import guest_from_bytes, wanted_from_guest
+from mdtool.guest.elements.hub import HUB
+from mdtool.guest.elements.iommu import IOMMU
+from mdtool.guest.elements.panic import PANIC
+from mdtool.guest.elements.sound import SOUND
+from mdtool.guest.elements.video import VIDEO
+from mdtool.importer.elements import ROWS
+from mdtool.importer.markup import Keys
+from mdtool.importer.row import DeviceView, Writer
+from mdtool.qemu.replies import RawBus, RawDevice
+
+
+def drivers() -> Iterator[str]:
+    for row in (HUB, IOMMU, PANIC, SOUND, VIDEO):
+        yield from (driver.replace("-*", "-pci") for driver in row.choices if driver not in ("arm-smmuv3", "pvpanic-pci"))
+    yield from ("virtio-vga", "virtio-vga-gl")
+
+
+@pytest.mark.parametrize("driver", list(drivers()))
+def test_an_imported_device_is_asked_for_by_its_element(driver: str) -> None:
+    codec = RawBus("hda.0", "HDA", [RawDevice("hda-duplex", "codec")])
+    device, report = RawDevice(driver, "x", buses=[codec] if driver.endswith("-hda") else []), Report()
+    driver = driver.replace("virtio-iommu", "virtio-iommu-pci")
+    writer = Writer(HostSide(Path()), "pc-q35-7.2", str, report, rows=ROWS)
+    made = writer.made(DeviceView(RawBus("pcie.0", "PCIE"), device, driver, {}, Keys({})))
+    assert made is not None
+    xml = f"""<domain type='qemu'><name>g</name><memory>65536</memory><os><type arch='x86_64' machine='pc-q35-7.2'>hvm</type>
+    </os><devices>{"<video><model type='vga'/></video>" if "gpu" in driver else ""}{made.xml}</devices></domain>"""
+    wanted = wanted_from_guest(guest_from_bytes(xml.encode(), "guest.xml"), report)
+    assert driver.removesuffix("-pci") in {one.driver.removesuffix("-pci") for one in wanted}
+    assert not report.errors
