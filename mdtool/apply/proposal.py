@@ -77,11 +77,16 @@ class Proposal:
     def _check_same_guest(self, virsh: Virsh, revision: Revision) -> None:
         name = revision.guest.name
         now = check(virsh, name)
-        same = self.pending is None or (now == self.state and pending_of(revision, virsh).plan == self.pending.plan)
-        if now != self.state or not same:
+        if now != self.state or not (self.pending is None or _is_same(self.pending, revision, virsh)):
             was = f"was {self.state or 'not there'} with other hardware when the plan was shown"
             what = f"libvirt's '{name}' is {now or 'gone'}, and {was}"
             raise ConflictError(what, remedy="review the plan again", rule="plan-stale")
+
+
+def _is_same(pending: Pending, revision: Revision, virsh: Virsh) -> bool:
+    """Whether the guest that runs is as it was: where libvirt's XML of it is, its QEMU need not be asked again."""
+    xml = virsh.xml(virsh.named(revision.guest.name))
+    return xml.encode() == pending.live.source or pending_of(revision, virsh).plan == pending.plan
 
 
 class Defined(NamedTuple):

@@ -176,7 +176,11 @@ def _alive(pid: int) -> bool:
 
 
 def _remove(path: Path) -> None:
-    if path.exists():
+    try:
+        path.rmdir()
+    except FileNotFoundError:
+        pass
+    except OSError:  # something is in it
         from shutil import rmtree  # it brings the compression libraries
 
         rmtree(path, ignore_errors=True)

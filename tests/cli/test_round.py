@@ -9,11 +9,13 @@ import sys
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from mdtool.apply.edit import with_marks, without_marks
 from mdtool.errors import Errors, InputError, Position
+from mdtool.qemu.session import Session, session_from_source
 from tests.conftest import require
 from tests.support import SAMPLES, mdtool, run_mdtool
 
@@ -270,6 +272,34 @@ def test_apply_changes_a_guest_that_libvirt_runs(guests: list[str], tmp_path: Pa
     assert state() == "gone"
     assert run_mdtool(*words).returncode == 0
     assert state() == "in-step", "it is defined again"
+
+
+def test_apply_asks_a_guest_again_only_where_it_changed(
+    guests: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Once for the plan and once for what was plugged; also where it changed while the plan was shown."""
+    folder, name = tmp_path / "guests", guests[0]
+    assert run_mdtool("adopt", name, folder, "--no-git").returncode == 0
+    xml, description, other = folder / f"{name}.xml", folder / f"{name}.yaml", tmp_path / "other.xml"
+    asked: list[str] = []
+
+    def session(source: str, **options: Any) -> Session:
+        asked.append(source)
+        return session_from_source(source, **options)
+
+    def agreed(_question: str, *, yes: bool = False) -> bool:
+        assert other.exists() is False or virsh("attach-device", name, str(other), "--live").returncode == 0
+        return True
+
+    monkeypatch.setattr("mdtool.apply.live_libvirt.session_from_source", session)
+    monkeypatch.setattr("mdtool.cli.apply.asked", agreed)
+    for number, (status, times) in enumerate([(0, 2), (2, 2)], 7):
+        xml.write_text(xml.read_text().replace("</devices>", f"{NIC.format(n=number)}</devices>"))
+        assert mdtool("apply", xml, description, "--source", f"libvirt:{name}") == status
+        assert len(asked) == times
+        asked.clear()
+        other.write_text("<input type='mouse' bus='usb'/>")
+    assert "[plan-stale]" in capsys.readouterr().err
 
 
 def test_an_edit_of_the_host_side_reaches_libvirt(guests: list[str], tmp_path: Path) -> None:
