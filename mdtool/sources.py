@@ -215,7 +215,12 @@ def at_home(guest: Guest, access: Access) -> Guest:
 
         return host.host_model(guest, access.connect, ask_libvirt=access.root is None)
 
-    return replace(guest, host_model=host_model)
+    def offers(feature: str) -> bool | None:
+        from mdtool.qemu import host_model as host
+
+        return host.offers(guest, feature)
+
+    return replace(guest, host_model=host_model, offers=offers)
 
 
 def document_from_source(source: str, access: Access = DEFAULT) -> Document:

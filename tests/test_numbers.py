@@ -6,12 +6,12 @@ import pytest
 
 from mdtool.commandline.sections import value_of
 from mdtool.guest.addresses import indices_taken
-from mdtool.guest.platform.memory import numbers_of
 from mdtool.guest.write import _target_of
 from mdtool.launch.argv import ordered
 from mdtool.launch.backends.net import _number
 from mdtool.machine.sizes import bytes_of
 from mdtool.machine.tree import Bus, Node, Tree
+from mdtool.machine.values import numbers_of
 from mdtool.qemu.qtree import _scalar
 from mdtool.review.merge3 import _next_name
 

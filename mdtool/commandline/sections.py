@@ -131,12 +131,12 @@ _SECURITY: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "s390-pv-guest": ("s390-pv", ()),
 }
 #: objects that are in the guest's tables
-_IN_TABLES = frozenset({"acpi-generic-initiator", "acpi-generic-port"})
+IN_TABLES = frozenset({"acpi-generic-initiator", "acpi-generic-port"})
 
 
 def _object(option: Option, _: Hashed) -> Section:
     bag = option.bag
-    if bag.get("qom-type") in _IN_TABLES:
+    if bag.get("qom-type") in IN_TABLES:
         return {"features": {"options": {"object": [{key: value_of(bag[key]) for key in bag if key != "id"}]}}}
     kind, keys = _SECURITY.get(str(bag.get("qom-type")), ("", ()))
     if not kind:

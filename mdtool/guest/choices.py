@@ -87,6 +87,16 @@ def has_newest(guest: Guest) -> bool:
         return is_later(guest.machine)
 
 
+def has_loadparm(guest: Guest) -> bool:
+    """Whether what s390x boots is said of each device, as libvirt has it since QEMU 9.2, and not of the machine.
+
+    Where the machine that is described has it, it stays there.
+    """
+    version = re.search(r"-(\d+)\.(\d+)$", guest.machine if guest.places_only else machine_of(guest).name)
+    is_old = version is None or (int(version[1]), int(version[2])) < (9, 2) or ("loadparm", 0) in guest.known
+    return guest.is_s390 and not is_old
+
+
 def removed_features(model: str | None, machine: str) -> list[str]:
     """The features that libvirt takes out of a CPU model.
 
@@ -128,7 +138,12 @@ def as_described(guest: Guest, tree: Tree) -> Guest:
         index = libvirt_index(place.node, row.type) if row.type in ("scsi", "usb") else None
         if index is not None and not row.model.startswith("ich9-"):  # those come in sets, which the XML lists
             known.setdefault((row.type, index), row.model)
-    guest = replace(guest, known=known, applied=tree.applied)
+    if (loadparm := tree.machine.get("properties", {}).get("loadparm")) is not None:
+        known["loadparm", 0] = str(loadparm)
+    features, offers = tree.cpu.get("features", {}), guest.offers
+    guest = replace(
+        guest, known=known, applied=tree.applied, offers=lambda name: features[name] if name in features else offers(name)
+    )
     if "model" not in tree.cpu:
         return guest
     # what runs is one of the CPUs that host-model stands for, and stays that one on every host

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from mdtool.commandline.option import Option, split
-from mdtool.commandline.sections import READ, flash_of, joined, sections_from_options, value_of
+from mdtool.commandline.sections import IN_TABLES, READ, flash_of, joined, sections_from_options, value_of
 from mdtool.commandline.table import OPTIONS
 from mdtool.errors import InputError
 from mdtool.guest.model import Guest
@@ -225,5 +225,6 @@ _CARRIED: Mapping[str, Callable[[Option], Option | None]] = {
     "boot": lambda option: _without(option, _BOOT),
     "smbios": _file_of,
     "fw_cfg": _unless_read,
+    "object": lambda option: None if option.bag.get("qom-type") in IN_TABLES else option,
     "global": _unless_read,
 }

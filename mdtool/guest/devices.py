@@ -207,6 +207,7 @@ _BOOT = {"hd": ("disk", "lun"), "cdrom": ("cdrom",), "fd": ("floppy",)}
 def boot_order(guest: Guest, by_tag: Mapping[str, list[Element]]) -> dict[int, int]:
     """Element identity -> boot index, by ``<os><boot dev='hd'/>``: the first disk, CD, floppy and NIC; 1 comes first.
 
+    Of a kind that stands there twice, the last counts.
     Where neither <os> nor any device has an order, the first disk boots.
     """
     found: dict[int, int] = {}
@@ -222,5 +223,5 @@ def boot_order(guest: Guest, by_tag: Mapping[str, list[Element]]) -> dict[int, i
             else [disk for disk in disks if disk.attributes.get("device", "disk") in kinds]
         )
         if meant:
-            found.setdefault(id(meant[0]), number)
+            found[id(meant[0])] = number
     return found

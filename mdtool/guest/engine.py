@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Set
 from typing import Any
 
 from mdtool.errors import InputError, Report, choices
+from mdtool.guest.choices import has_loadparm
 from mdtool.guest.convert import number, text, up_to
 from mdtool.guest.model import Address, Guest, Wanted
 from mdtool.guest.table import TRANSITIONAL, Choose, ElementContext, ElementRow, Prop
@@ -74,6 +75,8 @@ def wanted_from_element(row: ElementRow, context: ElementContext) -> Iterator[Wa
     if shaped is None:
         return
     _check_address(context, shaped)
+    if _COMMON.keys() & shaped.properties.keys():
+        shaped = _without_foreign(context.guest, shaped)
     yield with_host_side(shaped)
     for part in row.parts:
         inner = list(context.element.all(part.element))
@@ -82,6 +85,15 @@ def wanted_from_element(row: ElementRow, context: ElementContext) -> Iterator[Wa
                 yield part_of(shaped, found, part.element, count)
     if row.also:
         yield from row.also(context, shaped)
+
+
+_BOOTED = ("disk", "interface", "hostdev")
+
+
+def _without_foreign(guest: Guest, wanted: Wanted) -> Wanted:
+    """``wanted`` without what libvirt gives to other devices alone: an index of ACPI's, what s390x boots."""
+    fits = {"acpi-index": "pci" in address_types(guest, wanted), "loadparm": wanted.kind in _BOOTED and has_loadparm(guest)}
+    return replace(wanted, properties={key: value for key, value in wanted.properties.items() if fits.get(key, True)})
 
 
 def with_host_side(wanted: Wanted) -> Wanted:
@@ -141,7 +153,7 @@ def _fits(row: str | Prop, path: str, driver: str) -> bool:
 
 
 #: properties and facts of every element
-_COMMON = {"acpi-index": Prop("acpi/@index", number)}
+_COMMON = {"acpi-index": Prop("acpi/@index", number), "loadparm": Prop("boot/@loadparm")}
 _ZPCI = {name: Prop(f"address/zpci/@{name}", number) for name in ("uid", "fid")}
 
 

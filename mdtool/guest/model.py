@@ -96,6 +96,11 @@ class Wanted:
         return self.element.position if self.element is not None else None
 
 
+def offers_all(_feature: str) -> bool | None:
+    """For ``Guest.offers`` without a QEMU to ask."""
+    return True
+
+
 def unknown() -> None:
     """For ``Guest.host_model`` without a libvirt to ask."""
 
@@ -110,6 +115,8 @@ class Guest:
 
     ``host_model`` says which CPU ``host-model`` stands for on this host (``{"model": ..., "features": {...}}``), None where
     that is not known; where the machine is described, it is the described one.
+
+    ``offers`` says whether a CPU has a feature here that the XML calls optional; of a described one, whether it has it.
 
     ``applied`` is what the XML last set of the description's sections, None for a fresh guest.
 
@@ -130,6 +137,7 @@ class Guest:
     emulator: str | None
     source: bytes = field(default=b"", compare=False, repr=False)
     host_model: Callable[[], Mapping[str, Any] | None] = field(default=unknown, compare=False, repr=False)
+    offers: Callable[[str], bool | None] = field(default=offers_all, compare=False, repr=False)
     applied: Mapping[str, Any] | None = field(default=None, compare=False, repr=False)
     known: Mapping[tuple[str, int], str] = field(default_factory=dict, compare=False, repr=False)
     migratable: bool = field(default=False, compare=False, repr=False)

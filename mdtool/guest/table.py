@@ -14,7 +14,7 @@ Facts (``Wanted.facts``), for allocation and placing, none of them a property:
                     transport (``pci``, ``ccw``, ``mmio``) of a virtio device
     controller      type, model, index (always an int); chassis, chassisNr, port, busNr, node, hotplug, ports, vectors
                     as the XML gives them (ints; node an int; hotplug ``on``/``off``); master (start port) of a
-                    companion; max (``maxGrantFrames`` and such are refused)
+                    companion
     disk            bus, target, device (``disk``, ``cdrom``, ``lun``, ``floppy``), removable; device_id: True where
                     libvirt names a SCSI disk after its id (``drive-<id>``)
     interface       model; type
@@ -22,12 +22,11 @@ Facts (``Wanted.facts``), for allocation and placing, none of them a property:
                     type (``isa-serial``, ``virtio``, ``sclp``, ...), port, name
     video           model, primary (bool)
     input           type, bus
-    hostdev         mode, type, source (a text that stays)
+    hostdev         mode, type, source (a text that stays); nodes (NUMA nodes that ACPI shows for it)
     sound           model, codecs (how many devices sit on its own bus)
     smartcard       mode
     memory          model, size (bytes), node
     everything with <address><zpci/>   uid, fid
-    everything with <acpi index=>      acpi_index (also a property)
 """
 
 from __future__ import annotations
@@ -159,14 +158,13 @@ class ElementRow:
     @cached_property
     def uses(self) -> Mapping[str, str]:
         """Every path that this row knows -> what becomes of it, in words: the page and the check of completeness."""
-        found: dict[str, str] = dict(COMMON)
+        found = dict(COMMON)
+        found |= {_path(prop): f"place and identity: `{name}`" for name, prop in self.facts.items()}
         for name, prop in self.props.items():
             what = "host side: property" if role("", name) == "host" else "property"
             found[_path(prop)] = f"{what} `{name}`" + (
                 f" (`{'`, `'.join(prop.drivers)}`)" if isinstance(prop, Prop) and prop.drivers else ""
             )
-        for name, prop in self.facts.items():
-            found.setdefault(_path(prop), f"place and identity: `{name}`")
         if isinstance(self.choose, str) and self.choose:
             found[self.choose] = "chooses the driver"
         for path in (*self.reads, *self.origin, *self.known_by.values()):
@@ -225,7 +223,9 @@ def nearest(table: Mapping[str, Entry], path: str) -> Entry | None:
 COMMON: Mapping[str, str] = {
     "alias/@name": "the id, where it begins with `ua-`",
     "address/*": "the place: bus and address",
-    "acpi/@index": "property `acpi-index`",
+    "acpi/@index": "property `acpi-index`, of PCI devices",
+    "boot/@loadparm": "property `loadparm` on s390x, or the machine's",
+    "acpi/@nodeset": "no difference to the guest: libvirt takes it of PCI devices of the host alone",
 }
 
 #: <driver iommu= ats= packed= page_per_vq=/> of every virtio device.

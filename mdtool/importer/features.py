@@ -25,10 +25,10 @@ def features(scripted: OptionList, tree: Tree, arch: str, is_efi: bool) -> str:
     if x86:
         found["features/apic"] = {}
     found |= _hyperv(wishes)
-    for path, (name, inverted) in SWITCHES.items():
-        value = wishes.get(name)
-        if isinstance(value, bool) and not (inverted and value):
-            found[path] = on(value != inverted)
+    for path, (name, values) in SWITCHES.items():
+        state = next((state for state, value in values.items() if wishes.get(name) is value), None)
+        if state is not None:
+            found[path] = on(state)
     found |= {row.path: text for row in FEATURES if (text := _text(row, properties)) is not None}
     if str(version := properties.get("gic-version")) in ("2", "3", "host"):
         found["features/gic/@version"] = version

@@ -29,7 +29,7 @@ from mdtool.files import on_path
 from mdtool.guest.commandline import groups, option_of, text_of, undescribed
 from mdtool.guest.machines import emulator, machines_of
 from mdtool.guest.model import QEMU_NS, Guest, Wanted
-from mdtool.guest.platform import platform_of
+from mdtool.guest.platform import crash_action, platform_of
 from mdtool.guest.platform.firmware import Copy
 from mdtool.guest.platform.units import names
 from mdtool.guest.xml import Element
@@ -76,7 +76,7 @@ class Commandline:
     ``placeholders``    in a rehearsal: device id -> the driver that takes the place of the described one
     ``left_out``     in a rehearsal: sections that cannot be as described, each with its reason
     ``refused``      only without ``runtime``: what a launch would end with
-    ``settings``     (id of a device, property, value) that are set when the device is there, as libvirt does
+    ``settings``     QMP commands that follow when the devices are there, as libvirt gives them
     ``spawns``       whether QEMU itself starts a program, which a sandbox must allow
     ``warnings``     what of the XML only libvirt carries out, and the guest runs without
     """
@@ -94,7 +94,7 @@ class Commandline:
     placeholders: Mapping[str, str] = field(default_factory=dict)
     left_out: Mapping[str, str] = field(default_factory=dict)
     refused: tuple[MdtoolError, ...] = ()
-    settings: tuple[tuple[str, str, Any], ...] = ()
+    settings: tuple[tuple[str, Mapping[str, Any]], ...] = ()
     spawns: bool = False
     warnings: tuple[Warn, ...] = ()
 
@@ -165,7 +165,7 @@ def argv_from_tree(guest: Guest, tree: Tree, wanted: Sequence[Wanted], context: 
         placeholders={name: made.placeholder for name, made in sides.by_name.items() if made.placeholder is not None},
         left_out=platform.left_out,
         refused=(*refused, *platform.refused),
-        settings=tuple(sides.settings),
+        settings=(*crash_action(guest), *sides.settings),
         spawns=total.spawns,
         warnings=tuple(report.warnings),
     )
@@ -184,7 +184,7 @@ class _Sides:
     by_name: dict[str, Backend] = field(default_factory=dict)
     positions: dict[str, Position] = field(default_factory=dict)
     served: tuple[str, ...] = ()
-    settings: list[tuple[str, str, Any]] = field(default_factory=list)
+    settings: list[tuple[str, Mapping[str, Any]]] = field(default_factory=list)
 
 
 def _host_sides(
@@ -208,8 +208,9 @@ def _host_sides(
     for want in wanted:
         if want.origin in nodes and (properties := want.facts.get("host")):
             name = nodes[want.origin].name
-            id, apart = nodes[want.origin].node.id or name, _SET_LATER | (_FILES if context.rehearse else set())
-            sides.settings += [(id, key, properties[key]) for key in properties.keys() & _SET_LATER]
+            path, later = f"/machine/peripheral/{nodes[want.origin].node.id or name}", properties.keys() & _SET_LATER
+            sides.settings += [("qom-set", {"path": path, "property": key, "value": properties[key]}) for key in later]
+            apart = later | (_FILES if context.rehearse else set())
             properties = {key: value for key, value in properties.items() if key not in apart}
             sides.by_name[name] = Backend(properties=properties) + sides.by_name.get(name, Backend())
         if want.kind == "commandline" and want.position is not None:
@@ -443,11 +444,10 @@ def _each_once(port: Callable[[int], int], guest: Guest) -> Callable[[int], int]
     taken = {device.get(f"@{name}") for device in guest.devices for name in ("port", "tlsPort", "websocket")}
 
     def next_port(start: int) -> int:
-        found = port(start)
-        while str(found) in taken:
-            found = port(found + 1)
-        taken.add(str(found))
-        return found
+        while str(start := port(start)) in taken:
+            start += 1
+        taken.add(str(start))
+        return start
 
     return next_port
 

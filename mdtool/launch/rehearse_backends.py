@@ -142,6 +142,8 @@ def _memory(prefix: str, path: str, *, absent: int, unit: str | None = None, sha
 
 
 def _hostdev(element: Element, node: Node | None, _host: Host) -> Backend:
+    if node is not None and node.driver == "vfio-ap":  # KVM alone has its bus: a place that no other device has
+        return Backend(properties={"devno": "fe.3.ffff"})
     if element.get("@type") != "scsi" or node is None:
         return NOTHING
     id = f"{node.id}-drive"

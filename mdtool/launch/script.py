@@ -52,11 +52,9 @@ def script_from_prepared(prepared: Prepared, *, paused: bool = False) -> str:
 
 
 def _settings(prepared: Prepared) -> list[dict[str, Any]]:
-    """What a launch sets in the machine, as QMP's qom-set."""
-    return [
-        {"execute": "qom-set", "arguments": {"path": f"/machine/peripheral/{id}", "property": name, "value": value}}
-        for id, name, value in (prepared.commandline.settings if prepared.commandline else ())
-    ]
+    """What a launch sets in the machine, as QMP has it."""
+    settings = prepared.commandline.settings if prepared.commandline else ()
+    return [{"execute": command, "arguments": dict(arguments)} for command, arguments in settings]
 
 
 def _here(text: str) -> str:

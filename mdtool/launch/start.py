@@ -57,8 +57,8 @@ def started(
                     _plug(qemu, addition)
                 if prepared.handover.additions and "-incoming" not in more:  # an incoming state brings its own
                     _reset(qemu, reboots="-no-reboot" not in prepared.words())
-                for id, name, value in prepared.commandline.settings if prepared.commandline else ():
-                    qemu.execute("qom-set", path=f"/machine/peripheral/{id}", property=name, value=value)
+                for command, arguments in prepared.commandline.settings if prepared.commandline else ():
+                    qemu.execute(command, **arguments)
                 for note in prepared.handover.notes:
                     say(note)
                 yield qemu

@@ -148,3 +148,19 @@ def ranges(numbers: Iterable[int]) -> str:
         else:
             runs.append([number])
     return ",".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
+
+
+def numbers_of(ranges: str) -> list[int]:
+    """``0-2,5,^1`` as numbers.
+
+    >>> numbers_of("0-2,5,^1")
+    [0, 2, 5]
+    """
+    found: set[int] = set()
+    for part in ranges.split(","):
+        first, _, last = part.strip().removeprefix("^").partition("-")
+        low, high = decimal(first), decimal(last or first)
+        if low is not None and high is not None:
+            row = set(range(low, min(high, low + 65535) + 1))
+            found = found - row if part.strip().startswith("^") else found | row
+    return sorted(found)

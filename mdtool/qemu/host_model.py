@@ -46,27 +46,34 @@ def _of_libvirt(connect: str | None, kind: str, binary: str, arch: str, machine:
         return None
     if mode is None or model is None:
         return None
-    return {"model": model, "features": {k: v for k, v in features_of(mode).items() if k != _HERE_ALONE}}
+    return {"model": model, "features": {k: v for k, v in features_of(mode, lambda _: None).items() if k != _HERE_ALONE}}
 
 
-@lru_cache(maxsize=8)
-def _of_qemu(binary: str, kind: str) -> Mapping[str, Any] | None:
-    """The static model nearest to the host's CPU, with what that has beyond the model by itself."""
+def offers(guest: Guest, feature: str) -> bool | None:
+    """Whether this host's QEMU has a feature for a guest; True where it does not say."""
+    kind = guest.domain.get("@type") or "kvm"
+    whole = _expanded(guest.emulator or binary_name(guest), kind, _EXPANDED.get(kind, "max"))
+    return whole is None or bool(whole.get("props", {}).get(feature))
 
-    def expanded(name: str) -> Mapping[str, Any] | None:
-        command = {
-            "execute": "query-cpu-model-expansion",
-            "arguments": {"type": "static", "model": {"name": name}},
-            "id": "expanded",
-        }
-        said, _ = conversation(binary, [command], accel="kvm" if kind == "kvm" else "tcg")
-        return (said.get("expanded") or {}).get("model")
 
+@lru_cache(maxsize=32)
+def _expanded(binary: str, kind: str, name: str) -> Mapping[str, Any] | None:
+    command = {
+        "execute": "query-cpu-model-expansion",
+        "arguments": {"type": "static", "model": {"name": name}},
+        "id": "expanded",
+    }
     try:
-        whole = expanded(_EXPANDED.get(kind, "max"))
-        itself = expanded(whole["name"]) if whole else None
+        said, _ = conversation(binary, [command], accel="kvm" if kind == "kvm" else "tcg")
     except MdtoolError:
         return None
+    return (said.get("expanded") or {}).get("model")
+
+
+def _of_qemu(binary: str, kind: str) -> Mapping[str, Any] | None:
+    """The static model nearest to the host's CPU, with what that has beyond the model by itself."""
+    whole = _expanded(binary, kind, _EXPANDED.get(kind, "max"))
+    itself = _expanded(binary, kind, whole["name"]) if whole else None
     if whole is None or itself is None:
         return None
     more = {k: v for k, v in sorted(whole.get("props", {}).items()) if itself.get("props", {}).get(k) != v}

@@ -19,6 +19,7 @@ from mdtool.guest.model import Address, Guest, Wanted
 from mdtool.guest.override import overridden
 from mdtool.guest.place import placed
 from mdtool.guest.platform import sections_from_guest
+from mdtool.guest.platform.memory import with_initiators
 from mdtool.guest.spelling import check_spelling
 from mdtool.machine.buses.kinds import PCI_BUSES, is_hot_plugged
 from mdtool.machine.buses.pci import BROUGHT_BY
@@ -73,7 +74,7 @@ def reconcile(guest: Guest, old: Tree | None = None, options: Options | None = N
     report.done(strict=options.strict)
     work = _Reconciler(guest, old or Tree(), wanted, options, report)
     tree, steps = work.devices()
-    tree, more = merged_sections(guest, tree, sections, options.prefer, report)
+    tree, more = merged_sections(guest, tree, with_initiators(sections, tree, wanted), options.prefer, report)
     positions = {w.origin: w.position for w in wanted}
     check_depth(tree, positions, report)
     check_collisions(tree, positions, report)

@@ -170,7 +170,12 @@ _RULES: Mapping[str, tuple[_Rule, ...]] = {
 
 #: QEMU's defaults: giving them or not is the same machine
 _DEFAULTS: Mapping[str, Mapping[str, Any]] = {
-    "cpu": {"features\0migratable": True},
+    "cpu": {
+        "features\0migratable": True,
+        "features\0kvm-hint-dedicated": False,
+        "features\0kvm-poll-control": False,
+        "features\0kvm-pv-ipi": True,
+    },
     "machine": {
         "properties\0hpet": True,
         "properties\0acpi": True,

@@ -45,8 +45,8 @@ def test_q35_has_its_floppy_controller_as_a_device() -> None:
     assert globals_of(FLOPPIES.format("<boot order='1'/>"), machine="pc-q35-7.2") == {}
 
 
-def test_loadparm_is_that_of_the_first_device() -> None:
-    devices = "".join(
+def test_loadparm_is_that_of_the_disk_or_nic_that_is_first() -> None:
+    devices = "<hostdev><boot order='1' loadparm='NO'/></hostdev>" + "".join(
         f"<disk><target dev='vd{name}'/><boot order='{order}' loadparm='{text}'/></disk>"
         for name, order, text in (("a", 2, "TWO"), ("b", 1, "ONE"))
     )

@@ -35,6 +35,7 @@ NAMES = (
     "iommu-intel",
     "memballoon",
     "memory",
+    "hostdev-s390x",
     "rng",
     "serial",
     "shmem",

@@ -13,10 +13,11 @@ import pytest
 
 from mdtool.errors import InputError, MdtoolError, QemuError, Report
 from mdtool.guest import machines
+from mdtool.guest.choices import as_described
 from mdtool.guest.defaults import with_defaults
 from mdtool.guest.devices import guest_from_bytes, wanted_from_guest
 from mdtool.guest.model import Guest
-from mdtool.guest.platform import platform_argv, platform_of, sections_from_guest
+from mdtool.guest.platform import crash_action, platform_argv, platform_of, sections_from_guest
 from mdtool.guest.platform.cpu import plugged_cpus
 from mdtool.guest.platform.machine import machine_sections
 from mdtool.machine.tree import Tree
@@ -98,6 +99,11 @@ def test_a_plain_guest_says_little() -> None:
         ("<cpu><model>Haswell</model><maxphysaddr mode='emulate' bits='42'/></cpu>", "cpu/features/phys-bits", 42),
         ("<features><apic eoi='on'/></features>", "cpu/features/kvm-pv-eoi", True),
         ("<features><kvm><hidden state='on'/></kvm></features>", "cpu/features/kvm", False),
+        ("<features><kvm><hint-dedicated state='off'/><pv-ipi state='on'/></kvm></features>", "cpu/features", None),
+        ("<features><kvm><pv-ipi state='off'/></kvm></features>", "cpu/features/kvm-pv-ipi", False),
+        ("<features><pmu/><pvspinlock/></features>", "cpu/features", {"kvm-pv-unhalt": True, "pmu": True}),
+        ("<features><acpi/><vmport/><smm/></features>", "machine/properties", {"smm": "on", "vmport": "on"}),
+        ("<features><smm state='off'><tseg>48</tseg></smm></features>", "features", None),
         ("<features><xen><e820_host state='on'/></xen></features>", "cpu/features", None),
         ("<cpu><model>EPYC</model></cpu>", "cpu/features", {"monitor": False}),
         ("<cpu><model>EPYC</model><feature policy='require' name='monitor'/></cpu>", "cpu/features", {"monitor": True}),
@@ -224,11 +230,52 @@ def test_how_far_memory_is() -> None:
     assert "host-nodes" not in words(made, rehearse=True)
 
 
+def test_cpus_that_no_numa_cell_has_are_the_first_one_s() -> None:
+    cells = "<cell id='1' cpus='1' memory='128' unit='MiB'/><cell id='0' memory='128' unit='MiB'/>"
+    found = sections(guest(f"<vcpu>4</vcpu><cpu><numa>{cells}</numa></cpu>"))["numa"]["nodes"]
+    assert [(row["id"], row["cpus"]) for row in found] == [(0, "0,2-3"), (1, "1")]
+
+
+def test_acpi_shows_the_numa_nodes_of_the_hosts_pci_devices() -> None:
+    host = "<source><address bus='6' slot='1'/></source><acpi nodeset='1-2'/>"
+    devices = (
+        f"<hostdev mode='subsystem' type='pci'>{host}</hostdev><rng model='virtio'><backend model='random'/>"
+        "<acpi nodeset='0'/></rng>"
+    )
+    cells = "".join(f"<cell id='{id}' memory='{memory}' unit='MiB'/>" for id, memory in ((0, 256), (1, 0), (2, 0)))
+    made = guest(f"<cpu><numa>{cells}</numa></cpu><devices>{devices}</devices>")
+    found = reconcile(made).tree
+    rows = [{"qom-type": "acpi-generic-initiator", "pci-dev": "hostdev0", "node": node} for node in (1, 2)]
+    assert found.features["options"] == {"object": rows}
+    written = json.dumps({**rows[1], "id": "gi1"})
+    assert platform_argv(made, found).count(written) == 1
+    assert not reconcile(made, found).plan.changes
+
+
+def test_an_optional_feature_is_as_the_host_or_the_description_has_it() -> None:
+    asks = "<cpu><model>{}</model><feature policy='optional' name='{}'/></cpu>"
+    made = replace(guest(asks.format("qemu64", "avx512f")), offers=lambda name: name == "aes")
+    assert sections(made)["cpu"]["features"] == {"avx512f": False}
+    described = as_described(made, Tree(cpu={"features": {"avx512f": True}}))
+    assert sections(described)["cpu"]["features"] == {"avx512f": True}
+    assert "features" not in sections(guest("<cpu mode='maximum'><feature policy='optional' name='aes'/></cpu>"))["cpu"]
+
+
+def test_what_s390x_boots_is_said_of_the_machine_or_of_each_device() -> None:
+    boots = "<devices><disk type='file'><target dev='vda'/><boot order='1' loadparm='A'/></disk></devices>"
+    old, new = (guest(boots, arch="s390x", machine=f"s390-ccw-virtio-{version}") for version in ("7.2", "11.1"))
+    for made, wish in ((old, None), (new, "A"), (as_described(new, Tree(machine={"properties": {"loadparm": "B"}})), None)):
+        (disk,) = wanted_from_guest(replace(made, places_only=True), Report())
+        assert disk.properties.get("loadparm") == wish
+    assert sections(old)["machine"]["properties"]["loadparm"] == "A"
+
+
 def test_what_follows_a_reboot_or_a_crash() -> None:
     assert "-no-reboot" in words(guest("<on_reboot>destroy</on_reboot>"))
-    assert "-action panic=pause" in words(guest("<on_crash>preserve</on_crash>"))
     assert "-no-shutdown" in words(guest("<on_poweroff>preserve</on_poweroff>"))
-    assert "-action" not in words(guest("<on_crash>destroy</on_crash>"))
+    assert crash_action(guest("<on_crash>preserve</on_crash>")) == (("set-action", {"panic": "pause"}),)
+    assert crash_action(guest("<on_crash>preserve-running</on_crash>")) == (("set-action", {"panic": "none"}),)
+    assert not crash_action(guest("<on_crash>destroy</on_crash>"))
 
 
 def test_the_host_side_of_memory_is_no_part_of_the_description() -> None:

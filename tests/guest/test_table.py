@@ -121,7 +121,7 @@ def test_another_namespace_is_not_ours() -> None:
 
 
 def test_refused() -> None:
-    _, report = wanted_of("<controller type='xenbus' index='0' maxGrantFrames='64'/>")
+    _, report = wanted_of("<controller type='xenbus' index='0'/><hostdev type='usb'><ip address='10.0.0.1'/></hostdev>")
     assert sorted(error.rule or "" for error in report.errors) == ["driver-known", "refused"]
 
 

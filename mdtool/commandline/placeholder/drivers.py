@@ -14,6 +14,7 @@ SUBSTITUTES: Mapping[str, str] = {
     "vfio-pci": "pci-testdev",
     "vfio-pci-nohotplug": "pci-testdev",
     "vfio-ccw": "virtio-rng-ccw",
+    "vfio-ap": "virtio-rng-ccw",
     "scsi-block": "scsi-hd",
     "scsi-generic": "scsi-hd",
     "vhost-user-gpu-pci": "virtio-gpu-pci",

@@ -130,7 +130,7 @@ def _is(*drivers: str) -> Callable[[Wanted], bool]:
 #: first registers of sPAPR devices
 _REGISTERS = {"spapr-vlan": 0x1000, "spapr-vscsi": 0x2000, "spapr-vty": 0x30000000, "spapr-nvram": 0x3000}
 
-_CCW_KINDS = (
+_KINDS = (
     "disk", "interface", "sound", "hostdev", "video", "controller", "smartcard", "serial", "parallel", "channel",
     "console", "input", "filesystem", "watchdog", "memballoon", "rng", "memory", "vsock", "crypto",
 )  # fmt: skip
@@ -139,8 +139,8 @@ ROWS = (
     NumberRow(
         lambda one: one.kind == "smartcard" and one.driver.startswith("ccid-card"), "ccid", "controller", {"slot": 0}
     ),
-    *(NumberRow(_is(driver), "spapr-vio", "reg", start=first, step=0x1000) for driver, first in _REGISTERS.items()),
-    NumberRow(lambda one: one.driver.endswith("-ccw"), "ccw", "devno", {"cssid": 0xFE, "ssid": 0}, kinds=_CCW_KINDS),
+    *(NumberRow(_is(driver), "spapr-vio", "reg", {}, first, 0x1000, _KINDS) for driver, first in _REGISTERS.items()),
+    NumberRow(lambda one: one.driver.endswith("-ccw"), "ccw", "devno", {"cssid": 0xFE, "ssid": 0}, kinds=_KINDS),
     NumberRow(_is("pc-dimm", "nvdimm"), "dimm", "slot"),
 )
 

@@ -139,9 +139,13 @@ class _Pass:
                 self._reserve(slot, function)
 
     def _preferred(self, at: int, what: tuple[str, str]) -> None:
-        """Where real hardware has it: the first two UHCI at 1d and 1a, the DMI bridge at 1e, the sound at 1b."""
+        """Where real hardware has it: the first two UHCI at 1d and 1a, the DMI bridge at 1e, the sound at 1b.
+
+        libvirt puts a bridge of which the XML says that it has an address of PCI, and not which, where any other goes.
+        """
         slots = self.guest.family.preferred.get(what, ()) if self.guest.family is not None else ()
-        if not slots or not self.wants(at):
+        is_bridge = what == ("pci", "dmi-to-pci-bridge") and self.devices[at].address is not None
+        if not slots or is_bridge or not self.wants(at):
             return
         for slot in slots:
             if not self.buses.in_use(slot):

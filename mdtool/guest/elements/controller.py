@@ -146,10 +146,7 @@ CONTROLLER = ElementRow(
         "driver/@iothread": carried("misc", "the thread that serves the controller"),
         "driver/iothreads/*": carried("misc", "the threads that serve it"),
     },
-    refused={
-        "@maxGrantFrames": "Xen alone has it",
-        "@maxEventChannels": "Xen alone has it",
-    },
+    ignored=dict.fromkeys(("@maxGrantFrames", "@maxEventChannels"), "Xen alone has it"),
     shape=_shape,
 )
 

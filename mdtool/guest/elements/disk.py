@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from mdtool.guest.choices import has_newest
@@ -56,10 +56,18 @@ def spaced(text: str) -> str:
     return text.replace(" ", r"\ ")
 
 
+#: values that say nothing: libvirt leaves them out, and a geometry that is not whole
+_ABSENT: Mapping[str, Value] = {**dict.fromkeys(("serial", "vendor", "product", "model"), ""), "logical_block_size": 0,
+                                "physical_block_size": 0}  # fmt: skip
+_GEOMETRY = ("cyls", "heads", "secs", "bios-chs-trans")
+
+
 def _shape(context: ElementContext, wanted: Wanted) -> Wanted:
     bus, device = bus_of(context), context.get("@device") or "disk"
     facts: dict[str, Any] = {**wanted.facts, "bus": bus, "device": device}
-    properties = dict(wanted.properties)
+    properties = {name: value for name, value in wanted.properties.items() if _ABSENT.get(name) != value}
+    if not all(properties.get(name) for name in _GEOMETRY[:3]):
+        properties = {name: value for name, value in properties.items() if name not in _GEOMETRY}
     if bus == "ide" and not context.guest.has_ide:
         context.error("target/@bus", "this machine has no IDE controller", expected="another bus", rule="machine-has")
     if wanted.driver in ("scsi-hd", "scsi-cd"):
@@ -141,6 +149,7 @@ DISK = ElementRow(
         "wwn": Prop("wwn", lambda value: int(value.removeprefix("0x"), 16)),
         "vendor": Prop("vendor", drivers=_SCSI),
         "product": Prop("product", drivers=_SCSI),
+        "model": Prop("product", drivers=("ide-*",)),
         "rotation_rate": Prop("target/@rotation_rate", number, ("ide-hd", "scsi-hd", "usb-bot")),
         "removable": Prop("target/@removable", switch, ("usb-storage", "scsi-hd", "usb-bot")),
         "dpofua": Prop("target/@dpofua", switch, ("scsi-hd", "usb-bot")),
@@ -211,7 +220,6 @@ DISK = ElementRow(
         "backenddomain/*": by_libvirt("Xen's backend"),
         "privateData": idle("libvirt's own notes"),
     },
-    ignored={"boot/@loadparm": "the firmware of s390x alone reads it, from the machine"},
     shape=_shape,
     also=drive_of_bot,
 )

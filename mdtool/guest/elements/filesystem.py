@@ -65,5 +65,4 @@ FILESYSTEM = ElementRow(
         "space_soft_limit/@unit": by_libvirt("containers"),
         "idmap/*": by_libvirt("who owns the files on the host"),
     },
-    ignored={"boot/@loadparm": "the firmware of s390x alone reads it, from the machine"},
 )

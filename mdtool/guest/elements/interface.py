@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from mdtool.guest.convert import number, positive, switch
+from mdtool.guest.elements.hostdev import NODES
 from mdtool.guest.elements.rom import ROM, ROM_HOST, without_rom
 from mdtool.guest.engine import address_from_element, virtio_transport
 from mdtool.guest.host import by_libvirt, carried, idle
@@ -134,7 +135,7 @@ INTERFACE = ElementRow(
         **VIRTIO,
         **ROM,
     },
-    facts={"type": "@type", "source": Prop("source/address/@slot"), "mac": Prop("mac/@address", mac)},
+    facts={**NODES, "type": "@type", "source": Prop("source/address/@slot"), "mac": Prop("mac/@address", mac)},
     origin=("mac/@address",),
     match=("mac",),
     alias="net",
@@ -182,6 +183,5 @@ INTERFACE = ElementRow(
         "mac/@check": idle("what the hypervisor checks"),
         "mac/@type": idle("where the hypervisor takes the address from"),
     },
-    ignored={"boot/@loadparm": "the firmware of s390x alone reads it, from the machine"},
     shape=_shape,
 )

@@ -36,7 +36,7 @@ def wanted_outside(guest: Guest) -> Iterator[Wanted]:
     if info is not None and info.get("@state") != "off":
         yield Wanted("vmcoreinfo", "vmcoreinfo", "vmcoreinfo", element=info)
     store = guest.domain.first("os/varstore")
-    if store is not None:
+    if store is not None and (guest.domain.first("os/loader") or guest.domain.get("os/@firmware")):  # else libvirt has none
         driver = "uefi-vars-x64" if guest.is_x86 else "uefi-vars-sysbus"
         path = store.get("@path")
         yield Wanted("varstore", driver, "varstore", facts={"host": {"jsonfile": path} if path else {}}, element=store)

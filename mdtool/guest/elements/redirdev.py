@@ -58,7 +58,6 @@ REDIRDEV = ElementRow(
     props={"bootindex": Prop("boot/@order", positive)},
     alias="redir",
     host=SOURCE,
-    ignored={"boot/@loadparm": "the firmware of s390x alone reads it, from the machine"},
     shape=_shape,
 )
 

@@ -31,7 +31,7 @@ from mdtool.records import dataclass, field
 if TYPE_CHECKING:
     from datetime import datetime
 
-__all__ = ["Platform", "check_domain", "iothreads", "platform_argv", "platform_of", "sections_from_guest"]
+__all__ = ["Platform", "check_domain", "crash_action", "iothreads", "platform_argv", "platform_of", "sections_from_guest"]
 
 #: children of <domain> that a section, an option or the devices stand for
 _MAPPED = names(
@@ -280,13 +280,19 @@ def _need_kvm(guest: Guest) -> None:
 _ACTIONS = {
     ("on_poweroff", "preserve"): ("-no-shutdown",),
     ("on_reboot", "destroy"): ("-no-reboot",),
-    ("on_crash", "preserve"): ("-action", "panic=pause"),
-    ("on_crash", "coredump-preserve"): ("-action", "panic=pause"),
 }
+#: <on_crash> -> what QEMU does then; libvirt, too, says it by QMP
+_ON_CRASH = {"preserve": "pause", "preserve-running": "none"}
 
 
 def _actions(guest: Guest) -> list[str]:
     return [word for (tag, wish), words in _ACTIONS.items() if guest.domain.get(tag) == wish for word in words]
+
+
+def crash_action(guest: Guest) -> tuple[tuple[str, Mapping[str, Any]], ...]:
+    """The QMP command that says what QEMU does where the guest crashes; none for QEMU's own way."""
+    action = _ON_CRASH.get(guest.domain.get("on_crash") or "")
+    return (("set-action", {"panic": action}),) if action else ()
 
 
 def _unknown(guest: Guest, report: Report) -> None:

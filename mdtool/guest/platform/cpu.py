@@ -12,7 +12,7 @@ The section, quiet where a key is absent:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from mdtool.errors import InputError, Report, choices
@@ -35,7 +35,7 @@ FEATURES = {"pclmuldq": "pclmulqdq", "ffxsr": "fxsr-opt"} | {
 _NO_SWITCH = {"cmt", "mbm_total", "mbm_local", "osxsave", "ospke", "cvt16", "xtpr"}
 #: features of s390x that QEMU calls deprecated (query-cpu-model-expansion, deprecated-props)
 _DEPRECATED = ("bpb", "csske", "cte", "te")
-_POLICIES = {"force": True, "require": True, "optional": True, "disable": False, "forbid": False}
+_POLICIES = {"force": True, "require": True, "optional": None, "disable": False, "forbid": False}
 #: modes without a model of their own, and what QEMU calls them
 _MODES = {"host-passthrough": "host", "host-model": "host", "maximum": "max"}
 _TOPOLOGY = ("sockets", "dies", "clusters", "cores", "threads")
@@ -214,11 +214,14 @@ def _cpu_features(guest: Guest, cpu: Element | None, model: str | None) -> Secti
         found |= {name: False for name in removed if guest.implies("cpu", "features", name)}
     if is_host_model(guest.domain) and (host := guest.host_model()) is not None:
         found |= host["features"]
-    return {**found, **features_of(cpu)}
+    return {**found, **features_of(cpu, (lambda _: None) if model in ("host", "max") else guest.offers)}
 
 
-def features_of(cpu: Element) -> dict[str, bool]:
-    """The ``<feature>`` elements in QEMU's words; raises InputError."""
+def features_of(cpu: Element, offers: Callable[[str], bool | None]) -> dict[str, bool]:
+    """The ``<feature>`` elements in QEMU's words; raises InputError.
+
+    An optional one is as ``offers`` says, and left out where that says None.
+    """
     found: dict[str, bool] = {}
     for feature in cpu.all("feature"):
         name, policy = feature.get("@name") or "", feature.get("@policy") or "require"
@@ -230,7 +233,10 @@ def features_of(cpu: Element) -> dict[str, bool]:
                 rule="policy",
             )
         if name not in _NO_SWITCH:
-            found[FEATURES.get(name, name.replace("_", "-"))] = _POLICIES[policy]
+            name = FEATURES.get(name, name.replace("_", "-"))
+            state = offers(name) if policy == "optional" else _POLICIES[policy]
+            if state is not None:
+                found[name] = state
     return found
 
 
@@ -258,24 +264,25 @@ def _phys_bits(_guest: Guest, cpu: Element | None, _model: str | None) -> Sectio
     return {"host-phys-bits": True, **({"host-phys-bits-limit": limit} if limit is not None else {})}
 
 
-#: what <features> says of the CPU: path of the switch -> QEMU's property, and whether on in the XML is off in QEMU
-SWITCHES: Mapping[str, tuple[str, bool]] = {
-    "features/apic/@eoi": ("kvm-pv-eoi", False),
-    "features/pvspinlock/@state": ("kvm-pv-unhalt", False),
-    "features/pmu/@state": ("pmu", False),
-    "features/kvm/hidden/@state": ("kvm", True),
-    "features/kvm/hint-dedicated/@state": ("kvm-hint-dedicated", False),
-    "features/kvm/poll-control/@state": ("kvm-poll-control", False),
-    "features/kvm/pv-ipi/@state": ("kvm-pv-ipi", False),
+_BOTH = {True: True, False: False}
+#: what <features> says of the CPU: path of the switch -> QEMU's property, and its value for what libvirt passes on
+SWITCHES: Mapping[str, tuple[str, Mapping[bool, bool]]] = {
+    "features/apic/@eoi": ("kvm-pv-eoi", _BOTH),
+    "features/pvspinlock/@state": ("kvm-pv-unhalt", _BOTH),
+    "features/pmu/@state": ("pmu", _BOTH),
+    "features/kvm/hidden/@state": ("kvm", {True: False}),
+    "features/kvm/hint-dedicated/@state": ("kvm-hint-dedicated", {True: True}),
+    "features/kvm/poll-control/@state": ("kvm-poll-control", {True: True}),
+    "features/kvm/pv-ipi/@state": ("kvm-pv-ipi", {False: False}),
 }
 
 
 def _domain_features(guest: Guest, _cpu: Element | None, _model: str | None) -> Section:
     found: Section = {}
-    for path, (name, inverted) in SWITCHES.items():
+    for path, (name, values) in SWITCHES.items():
         value = switch(guest.domain, path)
-        if value is not None and not (inverted and not value):
-            found[name] = value != inverted
+        if value is not None and value in values:
+            found[name] = values[value]
     return found
 
 

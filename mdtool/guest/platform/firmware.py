@@ -99,7 +99,7 @@ def boot_options(guest: Guest, sections: Mapping[str, Mapping[str, Any]], *, reh
             path = domain.get(f"os/{tag}")
             if path:
                 words += [f"-{tag}", path]
-        if boot.get("append") and domain.get("os/kernel"):
+        if boot.get("append"):
             words += ["-append", boot["append"]]
         for table in domain.all("os/acpi/table"):
             words += ["-acpitable", f"{_signature(table)}file={escaped(table.text)}"]
@@ -313,8 +313,8 @@ def _boot(domain: Element) -> Section:
         found["reboot-timeout"] = reboot
     if domain.get("os/kernel"):
         found["kernel"] = True
-        if domain.get("os/cmdline"):
-            found["append"] = domain.get("os/cmdline")
+    if domain.get("os/cmdline"):
+        found["append"] = domain.get("os/cmdline")
     return found
 
 

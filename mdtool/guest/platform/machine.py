@@ -14,7 +14,7 @@ from typing import Any
 
 from mdtool.commandline.tcg import TCG_GIC
 from mdtool.errors import InputError, Report, choices
-from mdtool.guest.choices import has_newest
+from mdtool.guest.choices import has_loadparm, has_newest
 from mdtool.guest.devices import wanted_from_guest
 from mdtool.guest.elements.disk import floppy_boot
 from mdtool.guest.machines import machine_of, target_of
@@ -116,14 +116,12 @@ def _from_features(guest: Guest) -> Section:
     found: Section = {"kernel_irqchip": "split"} if needs_iommu(guest) else {}
     for row in FEATURES:
         text = guest.domain.get(row.path)
-        if text is None:
-            continue
         if row.values is None:
-            value = switch(guest.domain, row.path)
-            found[row.name] = _typed(row.name, bool(value))
-        elif text in row.values:
+            if (value := switch(guest.domain, row.path)) is not None:
+                found[row.name] = _typed(row.name, value)
+        elif text is not None and text in row.values:
             found[row.name] = row.values[text]
-        else:
+        elif text is not None:
             raise InputError(
                 f"{row.path}: unknown value {text!r}",
                 at=guest.domain.at(row.path),
@@ -149,7 +147,7 @@ def _gic(guest: Guest) -> Section:
 
 def _secure(guest: Guest) -> Section:
     """Firmware with secure boot keeps its variables in SMM, and libvirt switches that on with it."""
-    wished = guest.domain.get("features/smm/@state")
+    wished = guest.domain.first("features/smm")
     return {"smm": "on"} if wished is None and guest.is_q35 and wants_secure(guest.domain) else {}
 
 
@@ -184,7 +182,7 @@ def _devices(guest: Guest) -> Section:
             found["nvdimm"] = True
         if device.tag == "iommu" and model == "smmuv3" and device.get("driver/@pciBus") is None:
             found["iommu"] = "smmuv3"
-    if guest.is_s390 and (loadparm := _loadparm(guest)):
+    if guest.is_s390 and not has_loadparm(guest) and (loadparm := _loadparm(guest)):
         found["loadparm"] = loadparm
     if any(cell.first("cache") is not None for cell in guest.domain.all("cpu/numa/cell")) or guest.domain.first(
         "cpu/numa/interconnects"
@@ -194,11 +192,10 @@ def _devices(guest: Guest) -> Section:
 
 
 def _loadparm(guest: Guest) -> str | None:
-    """What the firmware of s390x boots from the first of the devices: QEMU has one of them, on the machine."""
-    boots = [(decimal(boot.get("@order") or ""), boot) for device in guest.devices for boot in device.all("boot")]
-    ordered = [(order, boot) for order, boot in boots if order is not None]
-    first = min(ordered, key=lambda one: one[0])[1] if ordered else guest.domain.first("os/boot")
-    return first.get("@loadparm") if first is not None else None
+    """What the firmware of s390x boots from the disk or NIC that is first: older QEMUs have one, on the machine."""
+    devices = (device for device in guest.devices if device.tag in ("disk", "interface"))
+    first = (device for device in devices if decimal(device.get("boot/@order") or "") == 1)
+    return next((loadparm for device in first if (loadparm := device.get("boot/@loadparm"))), None)
 
 
 def _host_side(guest: Guest, *, rehearse: bool) -> Section:
@@ -239,7 +236,7 @@ def _globals(guest: Guest) -> Iterator[tuple[str, Any]]:
         if timer.get("@name") == "pit" and timer.get("@tickpolicy") in ("delay", "discard"):
             yield "kvm-pit.lost_tick_policy", timer.get("@tickpolicy")
     size = domain.first("features/smm/tseg")
-    if size is not None:
+    if size is not None and switch(domain, "features/smm/@state"):
         yield "mch.extended-tseg-mbytes", bytes_of(size.text, size.get("@unit") or "MiB", size) // MIB
     for device in guest.devices:
         yield from _hole(device, guest)

@@ -18,17 +18,18 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import product
 from typing import Any
 
 from mdtool.commandline.tcg import TCG_MEMORY
 from mdtool.errors import InputError, Report, choices
 from mdtool.guest.machines import Machine, machine_of
-from mdtool.guest.model import Guest
+from mdtool.guest.model import Guest, Wanted
 from mdtool.guest.platform.units import KIB, MIB, bytes_of, number, rounded
 from mdtool.guest.xml import Element
-from mdtool.machine.values import decimal, ranges
+from mdtool.machine.tree import Tree
+from mdtool.machine.values import numbers_of, ranges
 from mdtool.records import dataclass
 
 Section = dict[str, Any]
@@ -42,6 +43,7 @@ def memory_sections(guest: Guest, _report: Report) -> dict[str, Section]:
     domain = guest.domain
     machine = machine_of(guest)
     cells = [_cell(cell, index, guest.arch) for index, cell in enumerate(domain.all("cpu/numa/cell"))]
+    _fill(cells, number(domain, "vcpu") or 1)
     size = sum(cell["memory"] for cell in cells) if cells else _initial(guest)
     memory: Section = {"size": size}
     most = domain.first("maxMemory")
@@ -69,8 +71,9 @@ def memory_sections(guest: Guest, _report: Report) -> dict[str, Section]:
     if any(cell["links"] or cell["caches"] for cell in cells):
         for cell in cells:
             cell["initiator"] = _initiator(cell, cells)
-    sections["numa"]["nodes"] = [{key: value for key, value in cell.items() if value != []} for cell in cells]
-    objects = {cell["memdev"]: {"type": RAM, "size": cell["memory"]} for cell in cells if "memdev" in cell}
+    by_id = sorted(cells, key=lambda cell: int(cell["id"]))
+    sections["numa"]["nodes"] = [{key: value for key, value in cell.items() if value != []} for cell in by_id]
+    objects = {cell["memdev"]: {"type": RAM, "size": cell["memory"]} for cell in by_id if "memdev" in cell}
     if objects:
         sections["objects"] = objects
     return sections
@@ -107,7 +110,26 @@ def memory_options(guest: Guest, sections: Mapping[str, Mapping[str, Any]], *, r
             for row in node.get(name, ()):
                 facts = {**dict.fromkeys(keys, node["id"]), **row}
                 words += ["-numa", ",".join([kind, *(f"{key}={value}" for key, value in facts.items())])]
+    for count, row in enumerate(sections.get("features", {}).get("options", {}).get("object", ())):
+        words += ["-object", json.dumps({**row, "id": f"gi{count}"})]
     return words
+
+
+def with_initiators(sections: dict[str, Section], tree: Tree, wanted: Iterable[Wanted]) -> dict[str, Section]:
+    """The sections with what ACPI's SRAT shows of the host's devices, which it knows by the ids that ``tree`` has."""
+    rows = [
+        {"qom-type": "acpi-generic-initiator", "pci-dev": place.node.id, "node": node}
+        for want in wanted
+        if "nodes" in want.facts and want.driver.startswith("vfio-pci") and want.facts.get("type") != "mdev"
+        for place in tree.places
+        if place.node.origin == want.origin
+        for node in want.facts["nodes"]
+    ]
+    if not rows:
+        return sections
+    from mdtool.commandline.sections import joined  # few guests have one
+
+    return joined(sections, {"features": {"options": {"object": rows}}})
 
 
 @dataclass(frozen=True)
@@ -156,7 +178,7 @@ def memory_object(guest: Guest, piece: Piece, *, rehearse: bool = False) -> Sect
         made["discard-data"] = True
     if guest.domain.get("memoryBacking/allocation/@mode") == "immediate":
         made["prealloc"] = True
-    if "prealloc" in made and (threads := number(guest.domain, "memoryBacking/allocation/@threads")):
+    if threads := number(guest.domain, "memoryBacking/allocation/@threads"):
         made["prealloc-threads"] = threads
     return made
 
@@ -168,7 +190,7 @@ _BACKENDS = {"anonymous": RAM, "file": "memory-backend-file", "memfd": "memory-b
 def memory_words(made: Section) -> list[str]:
     """``-object`` of a piece of memory, behind the one of the threads that fill it, which run where its memory is."""
     context = []
-    if "prealloc-threads" in made and "host-nodes" in made:
+    if {"prealloc", "prealloc-threads", "host-nodes"} <= made.keys():
         name = f"tc-{made['id']}"
         context = ["-object", json.dumps({"qom-type": "thread-context", "id": name, "node-affinity": made["host-nodes"]})]
         made = {**made, "prealloc-context": name}
@@ -205,6 +227,15 @@ def _cell(cell: Element, index: int, arch: str) -> Section:
     }
 
 
+def _fill(cells: Sequence[Section], vcpus: int) -> None:
+    """Give the first cell the CPUs that no cell has, as libvirt does."""
+    left = set(range(min(vcpus, 1 << 16))).difference(*(numbers_of(str(cell.get("cpus", ""))) for cell in cells))
+    if cells and left:
+        first = min(cells, key=lambda cell: int(cell["id"]))
+        cpus = ranges(sorted(left.union(numbers_of(str(first.get("cpus", ""))))))
+        first |= {"cpus": cpus, "memory": first.pop("memory")}
+
+
 def _cells_by_size(guest: Guest, machine: Machine) -> bool:
     """Whether libvirt gives the cells by size (``mem=``): old machine types, with no memory back end given."""
     domain = guest.domain
@@ -219,7 +250,7 @@ def _distances(domain: Element, ids: Sequence[int]) -> Iterator[Section]:
         for source, cell in zip(ids, domain.all("cpu/numa/cell"), strict=True)
         for sibling in cell.all("distances/sibling")
     }
-    for source, target in product(ids, ids) if given else ():
+    for source, target in product(sorted(ids), repeat=2) if given else ():
         value = given.get((source, target), given.get((target, source), 10 if source == target else 20))
         yield {"src": source, "dst": target, "val": value}
 
@@ -300,22 +331,6 @@ def _host_nodes(guest: Guest, node: int | None) -> Section:
     if wish is None or not wish.get("@nodeset") or wish.get("@mode") not in policy:
         return {}  # restrictive is a matter of cgroups
     return {"host-nodes": numbers_of(wish.get("@nodeset") or ""), "policy": policy[wish.get("@mode")]}
-
-
-def numbers_of(ranges: str) -> list[int]:
-    """``0-2,5,^1`` as numbers.
-
-    >>> numbers_of("0-2,5,^1")
-    [0, 2, 5]
-    """
-    found: set[int] = set()
-    for part in ranges.split(","):
-        first, _, last = part.strip().removeprefix("^").partition("-")
-        low, high = decimal(first), decimal(last or first)
-        if low is not None and high is not None:
-            row = set(range(low, min(high, low + 65535) + 1))
-            found = found - row if part.strip().startswith("^") else found | row
-    return sorted(found)
 
 
 def _cell_of(guest: Guest, node: int | None) -> Element | None:

@@ -13,8 +13,7 @@ MIB = 1024**2
 
 #: libvirt's units of memory, in bytes: powers of 1000 with B, of 1024 without and with iB
 SIZES = {
-    "b": 1,
-    "bytes": 1,
+    **dict.fromkeys(("b", "byte", "bytes"), 1),
     **{f"{prefix}b": 1000**power for power, prefix in enumerate("kmgtpe", start=1)},
     **{f"{prefix}": 1024**power for power, prefix in enumerate("kmgtpe", start=1)},
     **{f"{prefix}ib": 1024**power for power, prefix in enumerate("kmgtpe", start=1)},
@@ -79,10 +78,13 @@ def escaped(text: object) -> str:
 
 
 def switch(element: Element, path: str) -> bool | None:
-    """``on``/``yes``/``enabled`` is True, ``off``/``no`` False, absent None; raises InputError for anything else."""
+    """``on``/``yes`` is True, ``off``/``no`` False, absent None; raises InputError for anything else.
+
+    A feature that stands there without its ``state`` is on: ``<pmu/>``.
+    """
     text = element.get(path)
     if text is None:
-        return None
+        return True if path.endswith("/@state") and element.first(path.removesuffix("/@state")) is not None else None
     if text in ("on", "yes"):
         return True
     if text in ("off", "no"):

@@ -8,7 +8,7 @@ from pathlib import Path
 from mdtool.commandline.companion import Process
 from mdtool.errors import InputError, choices
 from mdtool.guest.model import Guest
-from mdtool.guest.platform.memory import Piece, memory_object, numbers_of
+from mdtool.guest.platform.memory import Piece, memory_object
 from mdtool.guest.platform.units import MIB, bytes_of, rounded
 from mdtool.guest.xml import Element
 from mdtool.launch.backends.base import (
@@ -25,7 +25,7 @@ from mdtool.launch.backends.base import (
 )
 from mdtool.launch.backends.char import chardev
 from mdtool.machine.tree import Node
-from mdtool.machine.values import decimal, uuid_from_text
+from mdtool.machine.values import decimal, numbers_of, uuid_from_text
 
 
 def _id(node: Node | None) -> str:
