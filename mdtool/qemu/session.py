@@ -210,6 +210,9 @@ def _connect_error(error: BaseException, source: str, timeout: float) -> BaseExc
         return MonitorError(f"{source}: there is no such socket", remedy=remedy)
     if isinstance(error, ConnectionRefusedError) or f"[Errno {errno.ECONNREFUSED}]" in str(error):  # or all of a name's
         return MonitorError(f"{source}: nothing listens there: its QEMU has ended, or has not started yet")
+    if isinstance(error, PermissionError):
+        remedy = "run mdtool as the user whose QEMU it is, or as root"
+        return MonitorError(f"{source}: {error.strerror}", remedy=remedy)
     if isinstance(error, OSError):
         return MonitorError(f"{source}: {error.strerror or error}")
     if isinstance(error, EOFError):
@@ -344,7 +347,11 @@ def _from_monitor(pid: int, address: str | tuple[str, int], source: str, timeout
     """The monitor of a process at an address that its arguments name."""
     if not isinstance(address, str):
         return Session(source, _Qmp(source, address, timeout), pid=pid)
-    address = str(Path(f"/proc/{pid}/cwd").resolve() / address)
+    if not os.path.isabs(address):
+        try:
+            address = os.path.join(os.readlink(f"/proc/{pid}/cwd"), address)
+        except OSError as error:
+            raise _connect_error(error, source, timeout) from None
     if not os.path.exists(address):  # another mount namespace
         address = f"/proc/{pid}/root{address}"
     return _from_path(address, address, timeout, None, pid=pid)

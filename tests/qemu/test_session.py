@@ -72,6 +72,22 @@ def test_tcp_and_pid_lead_to_the_same_machine(tmp_path: Path) -> None:
                 assert session.execute("query-name") == {"name": "tcp-test"}
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
+def test_another_users_monitor_is_an_error_that_says_who_may(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    tmp_path.chmod(0o700)
+    options = f"{SMALL} -qmp unix:beside,server=on,wait=off -pidfile pid"
+    with running(binary_of("x86_64"), options, tmp_path) as path:
+        pid = (tmp_path / "pid").read_text().strip()
+        os.seteuid(65534)
+        try:
+            told = [refused(path), refused(f"pid:{pid}")]
+        finally:
+            os.seteuid(0)
+        for text in told:
+            assert text.endswith(": Permission denied\n  run mdtool as the user whose QEMU it is, or as root")
+
+
 def test_of_two_monitors_the_free_one_is_taken(tmp_path: Path) -> None:
     """Whoever holds the first one keeps it; where both are taken that is an error."""
     options = f"{SMALL} -qmp unix:{tmp_path}/first,server=on,wait=off -pidfile {tmp_path}/pid"
