@@ -6,11 +6,13 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, chdir, contextmanager
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from mdtool.cli import main
 from mdtool.errors import MdtoolError
@@ -25,11 +27,37 @@ def mdtool(*words: str | Path) -> int:
     return main([str(word) for word in words])
 
 
-def run_mdtool(*words: str | Path, timeout: float = PATIENCE) -> subprocess.CompletedProcess[str]:
-    """mdtool in a process of its own."""
-    return subprocess.run(
-        [sys.executable, "-m", "mdtool", *map(str, words)], capture_output=True, text=True, timeout=timeout
-    )
+def run_mdtool(*words: str | Path, cwd: Path | str = ".", stdin: str = "") -> subprocess.CompletedProcess[str]:
+    """mdtool with standard streams, exit status and working folder as in a process of its own, but in this one.
+
+    The start of a process takes longer than most commands.  A test that is about a process (signals, its environment, the
+    end of a stream) starts one, and what goes on in the background would go on as a copy of this one.
+    """
+    command = [sys.executable, "-m", "mdtool", *map(str, words)]
+    if "--daemonize" in words:
+        return subprocess.run(command, input=stdin or None, cwd=cwd, capture_output=True, text=True, timeout=PATIENCE)
+    with ExitStack() as stack:
+        files = [stack.enter_context(tempfile.TemporaryFile("w+b")) for _ in range(3)]
+        files[0].write(stdin.encode())
+        files[0].seek(0)
+        stack.enter_context(chdir(cwd))
+        sys.stdout.flush()
+        sys.stderr.flush()
+        for number, name in enumerate(("stdin", "stdout", "stderr")):
+            kept = os.dup(number)
+            stack.callback(os.close, kept)
+            stack.callback(os.dup2, kept, number)
+            os.dup2(files[number].fileno(), number)
+            stream = open(number, "w" if number else "r", 1, closefd=False)  # noqa: SIM115
+            stack.enter_context(mock.patch.object(sys, name, stream))
+        try:
+            status = main(command[3:])
+        except SystemExit as end:  # argparse
+            status = end.code if isinstance(end.code, int) else 2
+        sys.stdout.flush()
+        sys.stderr.flush()
+        said = [os.pread(file.fileno(), 1 << 30, 0).decode() for file in files[1:]]
+    return subprocess.CompletedProcess(command, status, *said)
 
 
 def argv_of(guest: Path, description: Path, *options: str) -> list[str]:

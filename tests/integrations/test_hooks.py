@@ -12,6 +12,7 @@ import sys
 import uuid
 from pathlib import Path
 from typing import Any
+from unittest import mock
 from xml.etree import ElementTree
 
 import libvirtd
@@ -19,6 +20,7 @@ import pytest
 
 from mdtool.guest import machines
 from mdtool.integrations.hooks import ANNOTATION
+from tests.support import run_mdtool
 from tests.support_waiting import PATIENCE
 
 #: a guest as KubeVirt's virt-launcher writes it before libvirt has seen it: no addresses, aliases of its own
@@ -61,14 +63,8 @@ def domain(nics: int = 1, ports: int = 0) -> str:
 
 
 def hook(*words: str | Path, stdin: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "mdtool", "hook", *map(str, words)],
-        input=stdin,
-        capture_output=True,
-        text=True,
-        env={**os.environ, **environment},
-        timeout=300,
-    )
+    with mock.patch.dict(os.environ, environment):
+        return run_mdtool("hook", *words, stdin=stdin)
 
 
 def vmi(**annotations: str) -> str:
@@ -206,7 +202,7 @@ def guarded(nics: int) -> str:
 def test_libvirts_guard_by_its_protocol(tmp_path: Path) -> None:
     xml = tmp_path / "guarded.xml"
     xml.write_text(guarded(2))
-    subprocess.run([sys.executable, "-m", "mdtool", "reconcile", "guarded.xml", "guarded.yaml"], cwd=tmp_path, check=True)
+    assert run_mdtool("reconcile", "guarded.xml", "guarded.yaml", cwd=tmp_path).returncode == 0
     words = ["libvirt", "--store", tmp_path, "--", "guarded"]
     assert hook(*words, "prepare", "begin", "-", stdin=guarded(2)).returncode == 0
     refused = hook(*words, "prepare", "begin", "-", stdin=guarded(1))
@@ -224,7 +220,7 @@ def test_libvirts_guard_by_its_protocol(tmp_path: Path) -> None:
 def test_what_libvirt_leaves_out_of_a_saved_guests_xml_is_there(tmp_path: Path) -> None:
     """libvirt 9.1 and later add q35's watchdog to each guest, and leave it out of the XML of a migration or a saved one."""
     (tmp_path / "guarded.xml").write_text(guarded(1).replace("<devices>", "<devices><watchdog model='itco'/>"))
-    subprocess.run([sys.executable, "-m", "mdtool", "reconcile", "guarded.xml", "guarded.yaml"], cwd=tmp_path, check=True)
+    assert run_mdtool("reconcile", "guarded.xml", "guarded.yaml", cwd=tmp_path).returncode == 0
     words = ["libvirt", "--store", tmp_path, "--", "guarded"]
     for operation in ("restore", "migrate"):
         answer = hook(*words, operation, "begin", "-", stdin=guarded(1))
@@ -242,7 +238,6 @@ def test_the_guard_holds_what_is_committed(tmp_path: Path) -> None:
     git = ["git", "-c", "user.name=t", "-c", "user.email=t@example.org", "-C", str(tmp_path)]
     identity = "<uuid>00000000-0000-4000-8000-000000000001</uuid>"
     two, one = (guarded(count).replace("</name>", f"</name>{identity}") for count in (2, 1))
-    make = [sys.executable, "-m", "mdtool", "reconcile", "guarded.xml", "guests/guarded.yaml"]
 
     def asked(text: str, name: str = "guarded") -> str:
         return hooks.libvirt([name, "prepare", "begin", "-"], text.encode(), placement.Store(tmp_path / "guests")).journal
@@ -254,14 +249,14 @@ def test_the_guard_holds_what_is_committed(tmp_path: Path) -> None:
         assert caught.value.rule == "hook-differs"
 
     (tmp_path / "guarded.xml").write_text(two)
-    subprocess.run(make, cwd=tmp_path, check=True)
+    assert run_mdtool("reconcile", "guarded.xml", "guests/guarded.yaml", cwd=tmp_path).returncode == 0
     subprocess.run([*git, "init", "-q"], check=True)
     holds_two()  # nothing was ever committed
     (tmp_path / "guests" / "broken.yaml").write_bytes(b"\xff")
     subprocess.run([*git, "add", "guests"], check=True)
     subprocess.run([*git, "commit", "-q", "-m", "two NICs"], check=True)
     (tmp_path / "guarded.xml").write_text(one)
-    subprocess.run(make, cwd=tmp_path, check=True)
+    assert run_mdtool("reconcile", "guarded.xml", "guests/guarded.yaml", cwd=tmp_path).returncode == 0
     holds_two()
     with pytest.raises(ConflictError, match="net1"):  # virsh domrename
         asked(one.replace("guarded", "renamed"), "renamed")
@@ -292,8 +287,7 @@ cd /; PYTHONPATH={Path(__file__).parents[2]} exec {sys.executable} -m mdtool hoo
     try:
         xml.write_text(guarded(2).replace("guarded", name, 1))
         assert virsh("define", xml).returncode == 0
-        described = [sys.executable, "-m", "mdtool", "reconcile", f"libvirt:{name}", str(xml.with_suffix(".yaml"))]
-        assert subprocess.run(described, timeout=PATIENCE).returncode == 0
+        assert run_mdtool("reconcile", f"libvirt:{name}", xml.with_suffix(".yaml")).returncode == 0
         started = virsh("start", name)
         assert started.returncode == 0, started.stderr
         assert virsh("managedsave", name).returncode == 0
@@ -321,8 +315,7 @@ def test_hints_are_applied_to_fresh_xml(tmp_path: Path) -> None:
     """XML in, XML out: as a filter, and with --update as a store of its own."""
 
     def apply(text: str, *words: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "mdtool", "hints", "apply", "web01.hints", "-", *words]
-        return subprocess.run(command, cwd=tmp_path, input=text, capture_output=True, text=True, timeout=PATIENCE)
+        return run_mdtool("hints", "apply", "web01.hints", "-", *words, cwd=tmp_path, stdin=text)
 
     assert apply(domain()).returncode == 2  # no hints yet, and nobody said to make them
     first = apply(domain(), "--update")
@@ -364,8 +357,8 @@ def test_a_store_that_cannot_be_written_moves_no_device(tmp_path: Path, monkeypa
     def full(*_: object) -> None:
         raise MdtoolError("No space left on device")
 
-    monkeypatch.setattr(placement, "write_file", full)
-    with pytest.raises(hooks.NotKept) as caught:
+    with monkeypatch.context() as patched, pytest.raises(hooks.NotKept) as caught:
+        patched.setattr(placement, "write_file", full)
         hooks.cloudstack(domain(3, 12).encode(), placement.Store(tmp_path))
     old, now = buses(first.output), buses(caught.value.output)
     assert {name: now[name] for name in old} == old and len(now) > len(old)

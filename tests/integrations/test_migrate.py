@@ -14,6 +14,7 @@ from pathlib import Path
 import libvirtd
 import pytest
 
+from tests.support import run_mdtool
 from tests.support_waiting import PATIENCE
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -63,9 +64,8 @@ def test_migration_goes_through_the_hook(other: Other, tmp_path: Path) -> None:
     store.mkdir()
     xml.write_text(GUEST.format(name=name, nics=NIC.format(n=1) + NIC.format(n=2)))
     assert virsh("define", xml).returncode == 0
-    reconcile = [sys.executable, "-m", "mdtool", "reconcile"]
     described = store / f"{name}.yaml"
-    subprocess.run([*reconcile, f"libvirt:{name}", described], check=True, capture_output=True, timeout=PATIENCE)
+    assert run_mdtool("reconcile", f"libvirt:{name}", described).returncode == 0
     right = described.read_text()
     other.guard(store)
     with tempfile.TemporaryDirectory(prefix="md") as folder:  # a socket's path is short
@@ -73,7 +73,7 @@ def test_migration_goes_through_the_hook(other: Other, tmp_path: Path) -> None:
         try:
             assert virsh("start", name).returncode == 0
             xml.write_text(GUEST.format(name=name, nics=NIC.format(n=1)))
-            subprocess.run([*reconcile, xml, described], check=True, capture_output=True, timeout=PATIENCE)
+            assert run_mdtool("reconcile", xml, described).returncode == 0
             refused = virsh(*migrate)
             assert refused.returncode != 0 and "other hardware" in refused.stderr, refused.stderr
             assert virsh("domstate", name).stdout.strip() == "running"

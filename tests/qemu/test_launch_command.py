@@ -20,6 +20,7 @@ import pytest
 from mdtool.launch.ways import DIRECT
 from mdtool.qemu.session import session_from_source
 from tests.conftest import lacking
+from tests.support import run_mdtool
 from tests.support_waiting import PATIENCE, alive, child_called, gone, until
 
 SAMPLES = Path(__file__).parents[2] / "samples"
@@ -50,10 +51,6 @@ def command(*words: str | Path) -> list[str]:
     return [sys.executable, "-m", "mdtool", *map(str, words)]
 
 
-def mdtool(*words: str | Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command(*words), capture_output=True, text=True, timeout=PATIENCE, check=False)
-
-
 @pytest.fixture
 def guest(tmp_path: Path) -> Path:
     """The q35 sample with a disk that exists, a console that needs no terminal, and its description."""
@@ -63,7 +60,7 @@ def guest(tmp_path: Path) -> Path:
     text = re.sub(r"<graphics[^>]*/>", "", text).replace("<serial type='pty'/>", "<serial type='null'/>")
     path = tmp_path / "web01.xml"
     path.write_text(text)
-    done = mdtool("reconcile", path, tmp_path / "web01.yaml")
+    done = run_mdtool("reconcile", path, tmp_path / "web01.yaml")
     assert done.returncode == 0, done.stderr
     return path
 
@@ -71,32 +68,32 @@ def guest(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("via", DIRECT)
 @pytest.mark.parametrize("name", sorted(GUESTS))
 def test_a_rehearsal_is_as_described(name: str, via: str, tmp_path: Path) -> None:
-    assert mdtool("reconcile", GUESTS[name], "g.yaml").returncode == 0
-    done = mdtool("launch", GUESTS[name], "g.yaml", "--via", via, "--rehearse")
+    assert run_mdtool("reconcile", GUESTS[name], "g.yaml").returncode == 0
+    done = run_mdtool("launch", GUESTS[name], "g.yaml", "--via", via, "--rehearse")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "0 differences that a guest sees" in done.stdout
 
 
 @pytest.mark.parametrize("path", [GUESTS["web01"], Path(__file__).parent / "ways" / "q35.xml"], ids=["web01", "dimm"])
 def test_a_full_description_is_compared_built_ins_and_all(path: Path) -> None:
-    assert mdtool("dump", path, "-o", "g.yaml").returncode == 0
-    done = mdtool("launch", path, "g.yaml", "--rehearse")
+    assert run_mdtool("dump", path, "-o", "g.yaml").returncode == 0
+    done = run_mdtool("launch", path, "g.yaml", "--rehearse")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "built-ins" not in done.stdout
 
 
 def test_an_address_changed_against_the_running_machine_is_found(tmp_path: Path) -> None:
-    assert mdtool("dump", GUESTS["web01"], "-o", "g.yaml").returncode == 0
+    assert run_mdtool("dump", GUESTS["web01"], "-o", "g.yaml").returncode == 0
     text = Path("g.yaml").read_text()
     there = re.search(r"- id: pci\.12\n +driver: pcie-root-port\n +address: '(03\.\d)'", text)
     assert there is not None
     Path("moved.yaml").write_text(text.replace(there[0], there[0].replace(there[1], "05.0")))
-    done = mdtool("launch", GUESTS["web01"], "moved.yaml", "--rehearse")
+    done = run_mdtool("launch", GUESTS["web01"], "moved.yaml", "--rehearse")
     assert done.returncode == 0, done.stderr  # the description rules: the machine is made as it says
-    seen = mdtool("verify", "g.yaml", GUESTS["web01"])
+    seen = run_mdtool("verify", "g.yaml", GUESTS["web01"])
     assert seen.returncode == 0, seen.stdout
     with running("moved.yaml") as path:
-        seen = mdtool("verify", "g.yaml", path)
+        seen = run_mdtool("verify", "g.yaml", path)
     assert seen.returncode == 1
     assert f"pci.12: moved: described at pcie.0 {there[1]}, is at pcie.0 05.0 [address]" in seen.stdout
 
@@ -120,7 +117,7 @@ def running(description: str):  # type: ignore[no-untyped-def]
 
 def test_verify_speaks_json(guest: Path) -> None:
     with running("web01.yaml") as path:
-        done = mdtool("verify", "web01.yaml", path, "--json")
+        done = run_mdtool("verify", "web01.yaml", path, "--json")
     data = json.loads(done.stdout)
     assert done.returncode == 0 and data["differences"] == [] and data["compared"]["nodes"] > 20
 
@@ -145,9 +142,9 @@ def test_print_is_what_runs(via: str, guest: Path, runtime: Path) -> None:
     state = with_tpm(guest)
     words: list[str] = ["web01.yaml"]
     if via == "hints":
-        assert mdtool("hints", "export", "web01.yaml", "-o", "hints").returncode == 0
+        assert run_mdtool("hints", "export", "web01.yaml", "-o", "hints").returncode == 0
         words = ["--hints", "hints"]
-    done = mdtool("launch", guest, *words, "--print", "--via", via)
+    done = run_mdtool("launch", guest, *words, "--print", "--via", via)
     assert done.returncode == 0, done.stderr
     assert SECRET not in done.stdout and "# vnc-password: a file of yours" in done.stdout
     assert ("-readconfig /dev/stdin" in done.stdout) == (via in ("file", "hints"))
@@ -158,7 +155,7 @@ def test_print_is_what_runs(via: str, guest: Path, runtime: Path) -> None:
     try:
         until(lambda: Path("shell.qmp").exists(), of=process)
         until(is_running, of=process)  # the way by the monitor adds devices before it lets the guest run
-        verified = mdtool("verify", "web01.yaml", "shell.qmp")
+        verified = run_mdtool("verify", "web01.yaml", "shell.qmp")
         with session_from_source("shell.qmp") as session:
             session.execute("quit")
     finally:
@@ -200,17 +197,17 @@ def test_a_secret_shows_nowhere(via: str, guest: Path, runtime: Path) -> None:
 def test_a_secret_in_libvirts_keeping_is_libvirts_to_use(disk: str, guest: Path) -> None:
     element = f"<disk type='network' device='disk'><driver type='raw'/>{disk}<target dev='vdz' bus='virtio'/></disk>"
     guest.write_text(guest.read_text().replace("    <!-- backup -->", f"    {element}\n    <!-- backup -->"))
-    assert mdtool("reconcile", guest, "web01.yaml").returncode == 0
-    done = mdtool("launch", guest, "web01.yaml")
+    assert run_mdtool("reconcile", guest, "web01.yaml").returncode == 0
+    done = run_mdtool("launch", guest, "web01.yaml")
     line = 1 + next(n for n, row in enumerate(guest.read_text().splitlines()) if element in row)
     assert done.returncode == 2 and done.stderr.startswith(f"{guest}:{line}:"), done.stderr
     assert "--via libvirt" in done.stderr
 
 
 def test_print_json_is_a_list_and_touches_nothing(tmp_path: Path) -> None:
-    assert mdtool("reconcile", GUESTS["web01"], "g.yaml").returncode == 0
+    assert run_mdtool("reconcile", GUESTS["web01"], "g.yaml").returncode == 0
     before = sorted(tmp_path.rglob("*"))
-    words = json.loads(mdtool("launch", GUESTS["web01"], "g.yaml", "--via", "device", "--print", "--json").stdout)
+    words = json.loads(run_mdtool("launch", GUESTS["web01"], "g.yaml", "--via", "device", "--print", "--json").stdout)
     assert words[0].endswith("qemu-system-x86_64") and "-device" in words
     assert sorted(tmp_path.rglob("*")) == before
 
@@ -230,13 +227,13 @@ def test_print_json_is_a_list_and_touches_nothing(tmp_path: Path) -> None:
     ],
 )
 def test_what_makes_no_sense_is_an_error(words: list[str], said: str, guest: Path) -> None:
-    done = mdtool("launch", guest, "web01.yaml", *words)
+    done = run_mdtool("launch", guest, "web01.yaml", *words)
     assert done.returncode == 2 and said in done.stderr, done.stderr
 
 
 def test_an_outdated_description_is_refused(guest: Path) -> None:
     guest.write_text(guest.read_text().replace("52:54:00:10:00:02", "52:54:00:10:00:99"))
-    done = mdtool("launch", guest, "web01.yaml", "--rehearse")
+    done = run_mdtool("launch", guest, "web01.yaml", "--rehearse")
     assert done.returncode == 2
     assert "is not up to date" in done.stderr and "mdtool reconcile" in done.stderr
 
@@ -245,7 +242,7 @@ def test_an_outdated_description_is_refused(guest: Path) -> None:
 def test_a_device_that_qemu_refuses_is_told_at_its_line(via: str, guest: Path) -> None:
     text = Path("web01.yaml").read_text()
     Path("web01.yaml").write_text(text.replace("52:54:00:10:00:02'}", "52:54:00:10:00:02', nonsense: 1}"))
-    done = mdtool("launch", guest, "web01.yaml", "--via", via, "--rehearse")
+    done = run_mdtool("launch", guest, "web01.yaml", "--via", via, "--rehearse")
     line = next(n for n, row in enumerate(guest.read_text().splitlines(), 1) if "the web" in row) + 1
     assert done.returncode == 2
     assert done.stderr.startswith(f"{guest}:{line}:5: error: QEMU refused"), done.stderr
@@ -255,7 +252,7 @@ def test_a_device_that_qemu_refuses_is_told_at_its_line(via: str, guest: Path) -
 def test_a_disk_that_is_not_there_is_told_at_its_line(guest: Path, tmp_path: Path) -> None:
     """QEMU has made its monitor by then; the socket does not stay."""
     (tmp_path / "disk.qcow2").unlink()
-    done = mdtool("launch", guest, "web01.yaml", "--qmp", "monitor")
+    done = run_mdtool("launch", guest, "web01.yaml", "--qmp", "monitor")
     assert not Path("monitor").exists()
     line = next(n for n, row in enumerate(guest.read_text().splitlines(), 1) if "<disk" in row)
     assert done.returncode == 2
@@ -311,7 +308,7 @@ def test_a_guest_runs_until_its_qemu_quits(guest: Path) -> None:
 def test_the_state_of_a_sandboxed_guest_can_be_taken(guest: Path) -> None:
     launch = Launch(guest, "web01.yaml", "--paused", "--qmp", "mine.qmp")
     assert "-sandbox" in Path(f"/proc/{launch.pid}/cmdline").read_text()
-    verified = mdtool("verify", "web01.yaml", "mine.qmp", "--migration")
+    verified = run_mdtool("verify", "web01.yaml", "mine.qmp", "--migration")
     runs = alive(launch.pid)
     launch.process.send_signal(signal.SIGTERM)
     assert launch.end() == 0, launch.said
@@ -344,7 +341,7 @@ def with_tpm(guest: Path) -> Path:
     state = Path(tempfile.mkdtemp(prefix="md"))
     tpm = f"<tpm model='tpm-crb'><backend type='emulator' version='2.0'><source type='dir' path='{state}'/></backend></tpm>"
     guest.write_text(guest.read_text().replace("    <!-- backup -->", f"    {tpm}\n    <!-- backup -->"))
-    assert mdtool("reconcile", guest, "web01.yaml").returncode == 0
+    assert run_mdtool("reconcile", guest, "web01.yaml").returncode == 0
     return state
 
 
@@ -393,20 +390,20 @@ def test_a_helper_serves_a_qemu_of_somebody_else(guest: Path, runtime: Path) -> 
 
 
 def test_a_daemon_that_is_killed_takes_its_qemu_along(guest: Path) -> None:
-    done = mdtool("launch", guest, "web01.yaml", "--daemonize", "--pidfile", "pid", "--log", "log")
+    done = run_mdtool("launch", guest, "web01.yaml", "--daemonize", "--pidfile", "pid", "--log", "log")
     assert done.returncode == 0, done.stderr
     pid = int(Path("pid").read_text())
     parent = int(re.search(r"PPid:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())[1])  # type: ignore[index]
     os.kill(parent, signal.SIGKILL)
     assert gone(pid) and gone(parent)
-    again = mdtool("launch", guest, "web01.yaml", "--daemonize", "--pidfile", "pid")  # what was left is no hindrance
+    again = run_mdtool("launch", guest, "web01.yaml", "--daemonize", "--pidfile", "pid")  # what was left is no hindrance
     assert again.returncode == 0, again.stderr
     os.kill(int(Path("pid").read_text()), signal.SIGTERM)
 
 
 def test_a_second_launch_is_refused(guest: Path) -> None:
     launch = Launch(guest, "web01.yaml", "--paused")
-    second = mdtool("launch", guest, "web01.yaml", "--via", "monitor")
+    second = run_mdtool("launch", guest, "web01.yaml", "--via", "monitor")
     launch.process.send_signal(signal.SIGTERM)
     assert launch.end() == 0, launch.said
     assert second.returncode == 2 and f"already runs, process {launch.pid}" in second.stderr
@@ -449,10 +446,10 @@ def test_a_message_may_come_in_the_midst_of_another() -> None:
 
 
 def test_daemonize_returns_when_the_guest_runs(guest: Path) -> None:
-    done = mdtool("launch", guest, "web01.yaml", "--daemonize", "--pidfile", "pid", "--qmp", "mine.qmp")
+    done = run_mdtool("launch", guest, "web01.yaml", "--daemonize", "--pidfile", "pid", "--qmp", "mine.qmp")
     assert done.returncode == 0, done.stderr
-    verified = mdtool("verify", "web01.yaml", "mine.qmp")
-    second = mdtool("launch", guest, "web01.yaml", "--daemonize")
+    verified = run_mdtool("verify", "web01.yaml", "mine.qmp")
+    second = run_mdtool("launch", guest, "web01.yaml", "--daemonize")
     pid = int(Path("pid").read_text())
     os.kill(pid, signal.SIGTERM)
     assert gone(pid)
@@ -482,24 +479,24 @@ def test_a_machine_that_is_not_as_described_never_runs(guest: Path, tmp_path: Pa
                     'exec qemu-system-x86_64 "$@"\n')  # fmt: skip
     fake.chmod(0o755)
     for more in ((), ("--daemonize",)):
-        done = mdtool("launch", guest, "web01.yaml", "--qemu", fake, "--log", "log", *more)
+        done = run_mdtool("launch", guest, "web01.yaml", "--qemu", fake, "--log", "log", *more)
         assert done.returncode == 1, done.stderr
         assert "pci.12: moved: described at pcie.0 03.2, is at pcie.0 06.0 [address]" in done.stdout
         assert "as described" not in done.stderr
 
 
 def test_hints_keep_addresses_over_fresh_xml(guest: Path) -> None:
-    done = mdtool("hints", "export", "web01.yaml", "-o", "web01.hints")
+    done = run_mdtool("hints", "export", "web01.yaml", "-o", "web01.hints")
     assert done.returncode == 0, done.stderr
     xml = guest.read_text()
     first = re.search(r" *<interface type='user'>.*?</interface>\n", xml, re.DOTALL)
     assert first is not None
     fresh = guest.with_name("fresh.xml")
     fresh.write_text(xml.replace(first[0], ""))
-    with_hints = mdtool("launch", fresh, "--hints", "web01.hints", "--print", "--json", "--via", "device")
+    with_hints = run_mdtool("launch", fresh, "--hints", "web01.hints", "--print", "--json", "--via", "device")
     assert with_hints.returncode == 0, with_hints.stderr
-    without = mdtool("launch", fresh, "--print", "--json", "--via", "device")
-    assert nics(with_hints.stdout) == nics(mdtool("launch", guest, "--print", "--json", "--via", "device").stdout)[1:]
+    without = run_mdtool("launch", fresh, "--print", "--json", "--via", "device")
+    assert nics(with_hints.stdout) == nics(run_mdtool("launch", guest, "--print", "--json", "--via", "device").stdout)[1:]
     assert nics(without.stdout) != nics(with_hints.stdout)
 
 
@@ -548,6 +545,6 @@ def test_hints_are_written_anew_after_each_hotplug(guest: Path) -> None:
     element = "<interface type='user'><mac address='52:54:00:10:00:77'/><model type='e1000e'/></interface>"
     fresh = guest.with_name("fresh.xml")
     fresh.write_text(guest.read_text().replace("    <!-- management", f"    {element}\n    <!-- management"))
-    done = mdtool("launch", fresh, "--hints", "hints", "--print", "--json", "--via", "device")
+    done = run_mdtool("launch", fresh, "--hints", "hints", "--print", "--json", "--via", "device")
     assert done.returncode == 0, done.stderr
     assert "pci.12" in {bus for mac, bus, _ in nics(done.stdout) if mac == "52:54:00:10:00:77"}

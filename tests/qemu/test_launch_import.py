@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -47,6 +46,7 @@ from mdtool.qemu.process import QemuProcess
 from mdtool.qemu.root import rooted
 from mdtool.reconcile import reconcile
 from mdtool.reconcile.plan import Action
+from tests.support import run_mdtool
 from tests.support_waiting import until
 
 SCRIPTS = Path(__file__).parents[1] / "importer"
@@ -211,8 +211,7 @@ def test_the_command_imports_and_its_files_agree(tmp_path: Path) -> None:
     script, xml, description = (tmp_path / f"web{end}" for end in (".sh", ".xml", ".yaml"))
     script.write_text((SCRIPTS / "webserver.sh").read_text())
     for words in (["import", script, "--xml", xml, "-o", description], ["reconcile", xml, description, "--dry-run"]):
-        command = [sys.executable, "-m", "mdtool", *map(str, words)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+        done = run_mdtool(*words)
         assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -263,9 +262,8 @@ def test_a_qemu_behind_its_loader_is_imported_by_its_pid() -> None:
 
 
 def test_stdin_is_a_source(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "mdtool", "import", "-", "--xml", "g.xml", "-o", "g.yaml"]
     text = "qemu-system-x86_64 -nodefaults -m 64 -display none -drive file=d.img,if=virtio\n"
-    done = subprocess.run(command, cwd=tmp_path, input=text, capture_output=True, text=True, timeout=300, check=False)
+    done = run_mdtool("import", "-", "--xml", "g.xml", "-o", "g.yaml", cwd=tmp_path, stdin=text)
     assert done.returncode == 0, done.stderr
     assert f"file='{tmp_path}/d.img'" in (tmp_path / "g.xml").read_text()
 

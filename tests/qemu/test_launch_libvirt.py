@@ -23,6 +23,7 @@ from mdtool.machine.writer import yaml_from_tree
 from mdtool.qemu.dump import dump
 from mdtool.qemu.session import session_from_source
 from tests.conftest import lacking, require
+from tests.support import run_mdtool
 from tests.support_waiting import PATIENCE, until
 
 SAMPLE = Path(__file__).parents[2] / "samples" / "web01" / "guest.xml"
@@ -30,11 +31,6 @@ SAMPLE = Path(__file__).parents[2] / "samples" / "web01" / "guest.xml"
 
 def virsh(*words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([require("virsh"), "-q", *words], capture_output=True, text=True, timeout=PATIENCE, check=False)
-
-
-def mdtool(*words: str | Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "mdtool", *map(str, words)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
 
 
 @pytest.fixture
@@ -47,7 +43,7 @@ def guest(libvirt: str, tmp_path: Path) -> Iterator[Path]:
     text = text[:start] + text[text.index("</disk>") + 8 :]
     path = tmp_path / f"{name}.xml"
     path.write_text(text)
-    made = mdtool("reconcile", path, path.with_suffix(".yaml"))
+    made = run_mdtool("reconcile", path, path.with_suffix(".yaml"))
     assert made.returncode == 0, made.stderr
     yield path
     virsh("destroy", name)
@@ -55,28 +51,28 @@ def guest(libvirt: str, tmp_path: Path) -> Iterator[Path]:
 
 
 def test_libvirt_starts_the_described_machine(guest: Path) -> None:
-    done = mdtool("launch", guest, guest.with_suffix(".yaml"), "--via", "libvirt")
+    done = run_mdtool("launch", guest, guest.with_suffix(".yaml"), "--via", "libvirt")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "did not keep" not in done.stderr
     assert virsh("domstate", guest.stem).stdout.strip() == "running"
-    verified = mdtool("verify", guest.with_suffix(".yaml"), f"libvirt:{guest.stem}")
+    verified = run_mdtool("verify", guest.with_suffix(".yaml"), f"libvirt:{guest.stem}")
     assert verified.returncode == 0, verified.stdout
-    again = mdtool("launch", guest, guest.with_suffix(".yaml"), "--via", "libvirt")
+    again = run_mdtool("launch", guest, guest.with_suffix(".yaml"), "--via", "libvirt")
     assert again.returncode == 2 and "runs guest" in again.stderr
 
 
 def test_two_launches_of_one_guest_are_one_too_many_in_any_two_ways(guest: Path, tmp_path: Path) -> None:
     description = guest.with_suffix(".yaml")
-    assert mdtool("launch", guest, description, "--via", "libvirt", "--paused").returncode == 0
+    assert run_mdtool("launch", guest, description, "--via", "libvirt", "--paused").returncode == 0
     pid = Path(f"/run/libvirt/qemu/{guest.stem}.pid").read_text().strip()
-    ours = mdtool("launch", guest, description)
+    ours = run_mdtool("launch", guest, description)
     assert ours.returncode == 2, ours.stdout + ours.stderr
     assert f"libvirt runs guest '{guest.stem}' already, process {pid}" in ours.stderr
     assert virsh("destroy", guest.stem).returncode == 0
     pidfile = tmp_path / "pid"
-    ours = mdtool("launch", guest, description, "--paused", "--daemonize", "--pidfile", pidfile)
+    ours = run_mdtool("launch", guest, description, "--paused", "--daemonize", "--pidfile", pidfile)
     assert ours.returncode == 0, ours.stderr
-    libvirts = mdtool("launch", guest, description, "--via", "libvirt")
+    libvirts = run_mdtool("launch", guest, description, "--via", "libvirt")
     os.kill(int(pidfile.read_text()), signal.SIGTERM)
     assert libvirts.returncode == 2 and f"guest '{guest.stem}' already runs, process" in libvirts.stderr, libvirts.stderr
     assert virsh("domstate", guest.stem).stdout.strip() == "shut off"
@@ -98,8 +94,8 @@ def test_what_libvirt_refuses_is_told_at_its_line(device: str, said: str, guest:
         text = re.sub(r"<graphics.*?/>", "", guest.read_text())
         guest.write_text(text.replace("    <!-- backup -->", f"    {element}\n    <!-- backup -->"))
         line = 1 + guest.read_text().splitlines().index(f"    {element}")
-        assert mdtool("reconcile", guest, guest.with_suffix(".yaml")).returncode == 0
-        done = mdtool("launch", guest, guest.with_suffix(".yaml"), "--via", "libvirt")
+        assert run_mdtool("reconcile", guest, guest.with_suffix(".yaml")).returncode == 0
+        done = run_mdtool("launch", guest, guest.with_suffix(".yaml"), "--via", "libvirt")
     assert done.returncode == 2 and re.match(rf"{guest}:{line}:5: error: .*{said}", done.stderr), done.stderr
     assert virsh("domstate", guest.stem).returncode != 0, "libvirt knows it still"
 
@@ -116,8 +112,8 @@ def test_a_launch_that_fails_leaves_the_guests_uefi_variables(guest: Path, tmp_p
     nic = "<interface type='network'><source network='no-such'/></interface>"
     text = guest.read_text().replace("</os>", loader).replace("    <!-- backup -->", f"    {nic}")
     guest.write_text(re.sub(r"<boot dev='hd'/>", "", text))
-    assert mdtool("reconcile", guest, guest.with_suffix(".yaml")).returncode == 0
-    done = mdtool("launch", guest, guest.with_suffix(".yaml"), "--via", "libvirt")
+    assert run_mdtool("reconcile", guest, guest.with_suffix(".yaml")).returncode == 0
+    done = run_mdtool("launch", guest, guest.with_suffix(".yaml"), "--via", "libvirt")
     assert done.returncode == 2 and "no-such" in done.stderr
     assert virsh("domstate", guest.stem).returncode != 0
     assert variables.exists()
@@ -144,11 +140,11 @@ def test_a_signal_ends_what_was_started(number: signal.Signals, guest: Path, tmp
 
 
 def test_what_is_printed_is_what_libvirt_takes(guest: Path) -> None:
-    done = mdtool("launch", guest, guest.with_suffix(".yaml"), "--via", "libvirt", "--print")
+    done = run_mdtool("launch", guest, guest.with_suffix(".yaml"), "--via", "libvirt", "--print")
     printed = guest.with_suffix(".print.xml")
     printed.write_text(done.stdout)
     assert virsh("create", "--paused", str(printed)).returncode == 0
-    verified = mdtool("verify", guest.with_suffix(".yaml"), f"libvirt:{guest.stem}")
+    verified = run_mdtool("verify", guest.with_suffix(".yaml"), f"libvirt:{guest.stem}")
     assert verified.returncode == 0, verified.stdout + verified.stderr
 
 
@@ -160,7 +156,7 @@ def test_what_a_hand_set_becomes_an_override(guest: Path) -> None:
     cdrom = "      origin: disk/sda\n"
     assert text.count(cdrom) == 1
     description.write_text(text.replace(cdrom, cdrom + "      properties: {serial: CD 1}\n"))
-    done = mdtool("launch", guest, description, "--via", "libvirt", "--paused")
+    done = run_mdtool("launch", guest, description, "--via", "libvirt", "--paused")
     assert done.returncode == 0, done.stdout + done.stderr
     assert virsh("domstate", guest.stem).stdout.strip() == "paused"
     assert "<qemu:property name='rombar' type='unsigned' value='0'/>" in virsh("dumpxml", guest.stem).stdout
@@ -175,9 +171,9 @@ def test_what_a_hand_set_becomes_an_override(guest: Path) -> None:
 def test_a_full_description_is_no_other_machine(guest: Path) -> None:
     """What a rehearsal dumps, libvirt starts: built-ins, pins and all."""
     full = guest.with_suffix(".full.yaml")
-    dumped = mdtool("dump", guest, "-o", full)
+    dumped = run_mdtool("dump", guest, "-o", full)
     assert dumped.returncode == 0, dumped.stderr
-    done = mdtool("launch", guest, full, "--via", "libvirt")
+    done = run_mdtool("launch", guest, full, "--via", "libvirt")
     version = subprocess.run(["virsh", "--version"], capture_output=True, text=True, check=True).stdout
     if tuple(map(int, version.split("."))) >= (9, 1):  # it gives every q35 the chipset's watchdog, asked for or not
         assert done.returncode == 1 and "noreboot: described on, is off" in done.stdout
@@ -188,11 +184,11 @@ def test_a_full_description_is_no_other_machine(guest: Path) -> None:
 
 def test_the_state_of_libvirts_guest_loads_into_ours(guest: Path) -> None:
     description = guest.with_suffix(".yaml")
-    done = mdtool("launch", guest, description, "--via", "libvirt", "--paused")
+    done = run_mdtool("launch", guest, description, "--via", "libvirt", "--paused")
     assert done.returncode == 0, done.stdout + done.stderr
     full = guest.with_suffix(".full.yaml")
-    assert mdtool("dump", f"libvirt:{guest.stem}", "-o", full).returncode == 0
-    verified = mdtool("verify", full, f"libvirt:{guest.stem}", "--migration")
+    assert run_mdtool("dump", f"libvirt:{guest.stem}", "-o", full).returncode == 0
+    verified = run_mdtool("verify", full, f"libvirt:{guest.stem}", "--migration")
     assert verified.returncode == 0, verified.stdout + verified.stderr
     assert "the state loads" in verified.stdout
 
@@ -255,9 +251,9 @@ def test_a_device_that_only_the_description_has_reaches_libvirt(guest: Path) -> 
           - {id: rng77, driver: virtio-rng-pci, address: '00.0', origin: hand}
 """
     path.write_text(text[:start] + port + text[start:])
-    done = mdtool("launch", guest, path, "--via", "libvirt")
+    done = run_mdtool("launch", guest, path, "--via", "libvirt")
     assert done.returncode == 0, done.stdout + done.stderr
     tree = virsh("qemu-monitor-command", "--hmp", guest.stem, "info qtree").stdout
     assert 'dev: virtio-rng-pci, id "rng77"' in tree
-    printed = mdtool("launch", guest, path, "--via", "libvirt", "--print").stdout
+    printed = run_mdtool("launch", guest, path, "--via", "libvirt", "--print").stdout
     assert printed.index('"id": "side"') < printed.index("rng77"), "what provides a bus comes first"

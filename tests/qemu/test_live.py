@@ -8,7 +8,6 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
 import threading
 import uuid
@@ -23,6 +22,7 @@ import pytest
 from mdtool.errors import MonitorError
 from mdtool.qemu.session import Session, session_from_source
 from mdtool.resources import resource
+from tests.support import run_mdtool
 from tests.support_waiting import PATIENCE, until
 
 ROOT = Path(__file__).parents[2]
@@ -67,13 +67,7 @@ class Running:
         )
 
     def mdtool(self, *words: str | Path) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "mdtool", *map(str, words)],
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE,
-            cwd=self.folder,
-        )
+        return run_mdtool(*words, cwd=self.folder)
 
     def reconcile(self, *words: str | Path) -> subprocess.CompletedProcess[str]:
         return self.mdtool("reconcile", self.xml, self.yaml, *words)

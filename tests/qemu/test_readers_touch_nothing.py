@@ -16,7 +16,6 @@ import shutil
 import socket
 import stat
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -28,7 +27,8 @@ import pytest
 from mdtool.commandline.option import options_from_words, words_from_options
 from mdtool.launch.file import handover
 from mdtool.qemu.session import session_from_source
-from tests.support_waiting import PATIENCE, reserved_ports, until
+from tests.support import run_mdtool
+from tests.support_waiting import reserved_ports, until
 
 pytestmark = pytest.mark.usefixtures("qemu")
 
@@ -251,12 +251,12 @@ def busy(request: pytest.FixtureRequest) -> Iterator[Busy]:
 
 def test_readers_touch_nothing(busy: Busy, tmp_path: Path) -> None:
     pid, qmp = f"pid:{busy.process.pid}", str(busy.qmp)
-    run(tmp_path, "dump", qmp, "-o", "g.yaml")
+    run_mdtool("dump", qmp, "-o", "g.yaml", cwd=tmp_path)
     busy.serves()
     before = busy.state()
     worked = set()
     for words in Readers.of(pid, qmp, "g.yaml"):
-        done = run(tmp_path, *words)
+        done = run_mdtool(*words, cwd=tmp_path)
         assert "Traceback" not in done.stderr and done.returncode in (0, 1, 2), done.stderr
         if done.returncode < 2:
             worked.add(words[0])
@@ -286,9 +286,3 @@ def changed(before: dict[str, Any], after: dict[str, Any]) -> list[tuple[Any, ..
         elif was != now:
             rows.append((kind, sorted(set(was) ^ set(now))))
     return rows
-
-
-def run(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "mdtool", *words], cwd=folder, capture_output=True, text=True, timeout=PATIENCE
-    )

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,12 +13,8 @@ from mdtool.machine.writer import yaml_from_tree
 from mdtool.proof.migration import blamed, foretold
 from mdtool.qemu.dump import dump
 from mdtool.qemu.process import QemuProcess
+from tests.support import run_mdtool
 from tests.support_launch import MACHINES, device, prepared
-
-
-def mdtool(*words: str | Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "mdtool", *map(str, words)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
 
 
 @pytest.fixture
@@ -33,10 +27,10 @@ def q35(tmp_path: Path) -> Iterator[QemuProcess]:
 
 
 def test_the_state_of_the_described_machine_loads(q35: QemuProcess, tmp_path: Path) -> None:
-    done = mdtool("verify", tmp_path / "q35.yaml", tmp_path / "q35.qmp", "--migration")
+    done = run_mdtool("verify", tmp_path / "q35.yaml", tmp_path / "q35.qmp", "--migration")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "the state loads" in done.stdout
-    again = mdtool("verify", tmp_path / "q35.yaml", tmp_path / "q35.qmp", "--migration")
+    again = run_mdtool("verify", tmp_path / "q35.yaml", tmp_path / "q35.qmp", "--migration")
     assert again.returncode == 2 and "was taken already" in again.stderr
 
 
@@ -45,7 +39,7 @@ def test_a_moved_port_is_named(q35: QemuProcess, tmp_path: Path) -> None:
     moved = text.replace("address: '03.1'", "address: '07.1'")
     assert moved != text
     (tmp_path / "moved.yaml").write_text(moved)
-    done = mdtool("verify", tmp_path / "moved.yaml", tmp_path / "q35.qmp", "--migration")
+    done = run_mdtool("verify", tmp_path / "moved.yaml", tmp_path / "q35.qmp", "--migration")
     assert done.returncode == 1
     assert "the state does not load: Unknown savevm section" in done.stdout
     assert "QEMU speaks of pci.10\n  pci.10: moved: described at pcie.0 07.1, is at pcie.0 03.1" in done.stdout
@@ -53,9 +47,9 @@ def test_a_moved_port_is_named(q35: QemuProcess, tmp_path: Path) -> None:
 
 def test_a_guest_that_runs_is_not_stopped_unasked(q35: QemuProcess, tmp_path: Path) -> None:
     q35.cont()
-    done = mdtool("verify", tmp_path / "q35.yaml", tmp_path / "q35.qmp", "--migration")
+    done = run_mdtool("verify", tmp_path / "q35.yaml", tmp_path / "q35.qmp", "--migration")
     assert done.returncode == 2 and "the guest runs" in done.stderr
-    done = mdtool("verify", tmp_path / "q35.yaml", tmp_path / "q35.qmp", "--migration", "--stop")
+    done = run_mdtool("verify", tmp_path / "q35.yaml", tmp_path / "q35.qmp", "--migration", "--stop")
     assert done.returncode == 0, done.stdout + done.stderr
     assert q35.session.execute("query-status")["running"] is True
 

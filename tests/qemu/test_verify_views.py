@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +18,7 @@ from mdtool.machine.writer import yaml_from_tree
 from mdtool.proof.enumerated import enumeration, verified
 from mdtool.qemu.dump import dump
 from mdtool.qemu.process import QemuProcess
-from tests.support import pci
+from tests.support import pci, run_mdtool
 from tests.support_dump import MACHINES as OTHERS
 from tests.support_dump import binary_of, session_of
 from tests.support_launch import COMMON, device, prepared
@@ -58,8 +57,7 @@ MACHINES = {"q35": q35, "pc": pc}
 
 
 def mdtool(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "mdtool", "verify", str(folder / "guest.yaml"), str(folder / "guest.qmp"), *words]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    return run_mdtool("verify", folder / "guest.yaml", folder / "guest.qmp", *words)
 
 
 @pytest.mark.parametrize("name", MACHINES)

@@ -124,23 +124,15 @@ def test_git_revisions(tmp_path: Path) -> None:
     git("add", ".")
     git("commit", "-qm", "one")
     path.write_text(TEXT.replace("rombar: 0", "rombar: 1"))
-    import sys
 
     for revision, where in (
         ("HEAD:sub/web01.yaml", tmp_path),
         ("HEAD:web01.yaml", path.parent),
         ("HEAD:./web01.yaml", path.parent),
     ):
-        done = subprocess.run(
-            [sys.executable, "-m", "mdtool", "diff", revision, str(path)], cwd=where, capture_output=True, text=True
-        )
+        done = run_mdtool("diff", revision, path, cwd=where)
         assert (done.returncode, done.stdout[:25]) == (1, "~ net0             rombar"), done
-    done = subprocess.run(
-        [sys.executable, "-m", "mdtool", "diff", "HEAD:absent.yaml", str(path)],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-    )
+    done = run_mdtool("diff", "HEAD:absent.yaml", path, cwd=tmp_path)
     assert done.returncode == 2
     assert "absent.yaml" in done.stderr
 

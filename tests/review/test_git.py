@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +18,7 @@ from mdtool.review.check import checked
 from mdtool.review.diff import diff
 from mdtool.review.merge3 import MergedText, merged_text
 from tests.conftest import require
+from tests.support import run_mdtool
 
 PORT = """\
     - id: pci.%(n)d
@@ -249,7 +249,7 @@ class Repository:
         self("init", "-q", "-b", "main")
         self("config", "user.name", "t")
         self("config", "user.email", "t@example.org")
-        done = subprocess.run([sys.executable, "-m", "mdtool", "git-setup"], cwd=folder, capture_output=True, text=True)
+        done = run_mdtool("git-setup", cwd=folder)
         assert done.returncode == 0, done.stderr
 
     def __call__(self, *words: str, status: int | None = 0) -> str:
@@ -392,16 +392,15 @@ def test_both_added_the_file(repository: Repository) -> None:
 
 
 def test_setup_is_idempotent_and_goes_away(repository: Repository) -> None:
-    words = [sys.executable, "-m", "mdtool", "git-setup"]
     attributes = repository.folder / ".gitattributes"
     attributes.write_text("*.png binary\n*.yaml diff=mdtool merge=mdtool\n")
     for _ in range(2):
-        subprocess.run(words, cwd=repository.folder, check=True, capture_output=True)
+        assert run_mdtool("git-setup", cwd=repository.folder).returncode == 0
         assert attributes.read_text() == "*.png binary\n*.yaml diff=mdtool merge=mdtool\n"
-    subprocess.run([*words, "--remove"], cwd=repository.folder, check=True, capture_output=True)
+    assert run_mdtool("git-setup", "--remove", cwd=repository.folder).returncode == 0
     assert attributes.read_text() == "*.png binary\n"
     assert "mdtool" not in repository("config", "--list")
-    done = subprocess.run(words, cwd="/", capture_output=True, text=True)
+    done = run_mdtool("git-setup", cwd="/")
     assert (done.returncode, "git repository" in done.stderr) == (2, True)
 
 
@@ -415,9 +414,9 @@ def test_the_hook_is_a_command_that_works(tmp_path: Path) -> None:
     other, bad = tmp_path / "other.yaml", tmp_path / "bad.yaml"
     other.write_text("a: 1\n")
     bad.write_text(BASE.replace("'01.0'", "'02.0'"))
-    done = subprocess.run([sys.executable, "-m", "mdtool", *words, str(other)], capture_output=True, text=True)
+    done = run_mdtool(*words, other)
     assert done.returncode == 0, done.stdout
-    done = subprocess.run([sys.executable, "-m", "mdtool", *words, str(other), str(bad)], capture_output=True, text=True)
+    done = run_mdtool(*words, other, bad)
     assert (done.returncode, "[address-taken]" in done.stdout) == (2, True)
 
 
