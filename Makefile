@@ -80,7 +80,7 @@ lock: $(VENV)/ready
 
 soak: $(VENV)/ready
 	@scripts/system test
-	MDTOOL_SOAK=1000 $(VENV)/bin/python -m pytest -n $(WORKERS) tests/reconcile
+	MDTOOL_SOAK=1000 $(VENV)/bin/python -m pytest -n $(WORKERS) tests/reconcile tests/qemu/test_dump.py
 
 # 260 command lines in the manner of tools and boards: each QEMU beside its import (minutes; what no QEMU here has is skipped).
 corpus: $(VENV)/ready

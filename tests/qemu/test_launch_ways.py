@@ -1,13 +1,14 @@
 """All six ways to launch give the guest the same machine: the same dump, the same query-pci, the same RAM blocks, and the
-migration state of each loads into each."""
+migration state of each loads into the next one, and in `make matrix` into each."""
 
 from __future__ import annotations
 
+import itertools
+import os
 import shlex
 import shutil
 import tempfile
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -65,13 +66,11 @@ def test_all_six_ways_give_the_same_machine(name: str, folder: Path) -> None:
         # An id shows to nobody in the guest; only ``-net nic`` and a device with an override have another one.
         assert via == "options" or [str(one) for one in found] == [], via
     assert len({yaml_from_tree(trees[via]) for via in ("device", "file", "monitor", "hints")}) == 1
-    with ThreadPoolExecutor(3) as others:  # libvirt takes a second to end a guest, and computes nothing meanwhile
-        libvirts = [others.submit(loads, guest, "libvirt", state) for state in states.values()]
-        for via in DIRECT:
-            for state in states.values():
-                loads(guest, via, state)
-        for one in libvirts:
-            one.result()
+    # Whatever loads a state is of the same form as what made it, and so on around.
+    following = dict(zip(ALL, (*ALL[1:], ALL[0]), strict=True))
+    for via, into in itertools.product(ALL, ALL):
+        if into == following[via] or os.environ.get("MDTOOL_QEMU_ROOT"):
+            loads(guest, into, states[via])
 
 
 @pytest.mark.parametrize("name", sorted(GUESTS))
