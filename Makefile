@@ -17,7 +17,7 @@ test: $(VENV)/ready
 	@scripts/system test
 	@scripts/extras $(VENV)/extras
 	$(MAKE) --no-print-directory check
-	$(TOOLS) $(VENV)/bin/python -m pytest -n $(WORKERS)
+	$(TOOLS) $(VENV)/bin/python -m pytest -n $(WORKERS) --dist worksteal
 
 # What starts no QEMU, for each change of the pure middle: under a minute.
 PURE = $(addprefix tests/,test_cases.py test_document.py test_qtree.py test_recorded.py test_doctests.py guest reconcile proof)
@@ -80,7 +80,7 @@ lock: $(VENV)/ready
 
 soak: $(VENV)/ready
 	@scripts/system test
-	MDTOOL_SOAK=1000 $(VENV)/bin/python -m pytest -n $(WORKERS) tests/reconcile tests/qemu/test_dump.py
+	MDTOOL_SOAK=1000 $(VENV)/bin/python -m pytest -n $(WORKERS) tests/reconcile tests/qemu/test_dump.py tests/qemu/test_verify_relaunch.py
 
 # 260 command lines in the manner of tools and boards: each QEMU beside its import (minutes; what no QEMU here has is skipped).
 corpus: $(VENV)/ready

@@ -1,7 +1,11 @@
-"""A hundred clean relaunches and no false alarm: guests of many kinds, in every way, before and after firmware ran."""
+"""Clean relaunches and no false alarm: guests of many kinds, in every way, before and after firmware ran.
+
+Each way once for each guest; `make soak` relaunches a hundred times.
+"""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -31,7 +35,8 @@ XML = [
     ),
 ]
 WORDS: dict[str, Callable[[], list[str]]] = {**MACHINES, "pxb": views.pc, "pxb-pcie": views.q35}
-RELAUNCHES = {"xml": 8, "words": 11}  # of each guest: 6 * 8 + 5 * 11 = 103
+SOAK = "MDTOOL_SOAK" in os.environ
+RELAUNCHES = {"xml": 8, "words": 11} if SOAK else {"xml": 4, "words": 5}  # of each guest
 
 
 def relaunches(source: Path | str, folder: Path) -> Iterator[tuple[Tree, Prepared]]:
@@ -73,5 +78,5 @@ def test_no_false_alarm(source: Path | str, tmp_path: Path) -> None:
     assert done == RELAUNCHES["xml" if isinstance(source, Path) else "words"]
 
 
-def test_they_are_a_hundred() -> None:
-    assert len(XML) * RELAUNCHES["xml"] + len(WORDS) * RELAUNCHES["words"] >= 100
+def test_they_are_many() -> None:
+    assert len(XML) * RELAUNCHES["xml"] + len(WORDS) * RELAUNCHES["words"] >= (100 if SOAK else 49)

@@ -31,6 +31,7 @@ from mdtool.reconcile.plan import Action
 
 SOAK = int(os.environ.get("MDTOOL_SOAK", "0"))
 EXAMPLES = SOAK or 50
+ON_QEMU = SOAK or 30
 BATCH = 10  # stories on QEMU in one test: what pytest-xdist spreads
 #: other stories with each soak, always the same ones without
 FIRST = int(os.environ.get("MDTOOL_SEED", "0")) or (random.SystemRandom().randrange(10**6) if SOAK else 0)
@@ -96,12 +97,12 @@ def on_qemu(
     return count
 
 
-@pytest.mark.parametrize("number", range(0, EXAMPLES, BATCH))
+@pytest.mark.parametrize("number", range(0, ON_QEMU, BATCH))
 def test_sequences_on_qemu(number: int, tmp_path: Path) -> None:
     """After each step QEMU takes what came out of it, its dump is the description, survivors are where they were, and a
     step of which the guest sees nothing takes the state of the machine before."""
     machine = MACHINE_NAMES[number // BATCH % len(MACHINES)]
-    count = on_qemu(tmp_path, machine, number, min(BATCH, EXAMPLES - number))
+    count = on_qemu(tmp_path, machine, number, min(BATCH, ON_QEMU - number))
     print(machine, FIRST + number, dict(count))
     assert count["steps"] >= BATCH and count["machines"], count
 
