@@ -19,7 +19,6 @@ import stat
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from itertools import pairwise
-from pathlib import Path
 from time import monotonic
 from typing import Any, Protocol
 
