@@ -320,7 +320,7 @@ def test_ascii_looks_alike() -> None:
 @pytest.mark.parametrize(
     ("text", "kind"),
     [
-        ("<domain/>", "this is XML, not a script"),
+        ("<domain/>", "this is guest XML, not a script"),
         ("mdtool: machine/1\nbuses: {}\n", "this is a machine description, not a script"),
         ('{"mdtool": "hints/1"}', "this is a hints file, not a script"),
         ("echo nothing", "no QEMU command line in it"),

@@ -144,7 +144,7 @@ def test_sources_that_are_no_monitor(tmp_path: Path) -> None:
         "tcp:localhost:1": "nothing listens there",
         "pid:none": "not a number",
         f"pid:{2**22 + 1}": "No such file",
-        f"pid:{os.getpid()}": "name no QMP monitor",
+        f"pid:{os.getpid()}": "not a QEMU; expected a QEMU",
     }
     for source, words in told.items():
         assert words in refused(source), source
