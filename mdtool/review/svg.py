@@ -9,7 +9,7 @@ from mdtool.records import dataclass, field
 from mdtool.review.diff import SYMBOLS
 from mdtool.review.show import ChangeLine, Item, folded
 
-CARD, HEIGHT, GAP, STEP = 300, 44, 10, 374  # pixels: a card, between two cards, between two columns
+CARD, HEIGHT, GAP, STEP = 280, 44, 10, 336  # pixels: a card, between two cards, between two columns
 MARGIN, HEAD, LINE = 24, 56, 19
 
 #: kind -> (on light, on dark)
