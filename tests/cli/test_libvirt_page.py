@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import uuid
@@ -18,6 +19,7 @@ PAGE = Path(__file__).resolve().parents[2] / "docs" / "libvirt.md"
 def test_the_page(libvirt: str, tmp_path: Path) -> None:
     virsh = require("virsh")
     name = f"mdtool-{uuid.uuid4().hex[:8]}"
+    names = {"web01": name, "web02": f"{name}-clone", "db02": f"{name}-db"}
     text = (SAMPLES / "web01" / "guest.xml").read_text().replace("web01</name>", f"{name}</name>")
     text = text.replace("3f1c2d5e-8a57-4f3e-9d0b-6a1c5e7f9b21", str(uuid.uuid4()))
     start = text.index("    <disk")
@@ -31,14 +33,17 @@ def test_the_page(libvirt: str, tmp_path: Path) -> None:
     try:
         subprocess.run([virsh, "-q", "define", str(tmp_path / "define.xml")], check=True, capture_output=True)
         ran = 0
-        for command, status, shown in steps(PAGE.read_text().replace("web01", name)):
+        for command, status, shown in steps(
+            re.sub(r"\b(web01|web02|db02)\b", lambda found: names[found[0]], PAGE.read_text())
+        ):
             done = subprocess.run(
                 ["bash", "-c", command], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300
             )
             assert done.returncode == status, f"$ {command}\n{done.stdout}{done.stderr}"
             assert matches(shown, done.stdout.splitlines()), f"$ {command}\n{done.stdout}"
             ran += 1
-        assert ran >= 10
+        assert ran >= 20
     finally:
-        for verb in ("destroy", "undefine"):
-            subprocess.run([virsh, "-q", verb, name], check=False, capture_output=True)
+        for guest in names.values():
+            for verb in ("destroy", "undefine"):
+                subprocess.run([virsh, "-q", verb, guest], check=False, capture_output=True)

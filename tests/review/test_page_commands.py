@@ -5,14 +5,17 @@ from __future__ import annotations
 import argparse
 import re
 import shlex
+import shutil
+import subprocess
 from collections.abc import Iterator
+from contextlib import chdir
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from mdtool.cli import COMMANDS, module_of, parser
+from mdtool.cli import COMMANDS, main, module_of, parser
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [
@@ -79,8 +82,87 @@ def test_the_files_of_a_page(page: str) -> None:
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_the_examples_of_a_command(command: str) -> None:
-    wrong = [line for line in shown(module_of(command).EXAMPLE) if not _is_known(words(line))]
-    assert not wrong
+    assert not [line for line in examples(command) if not _is_known(words(line))]
+
+
+def examples(command: str) -> list[str]:
+    return re.findall(r"^  (mdtool [^\n]*)", module_of(command).EXAMPLE, re.MULTILINE)
+
+
+#: commands that need neither a QEMU nor libvirt, where they are given files
+_OF_FILES = frozenset(
+    [
+        "check",
+        "completion",
+        "diff",
+        "embed",
+        "extract",
+        "hints",
+        "merge",
+        "names",
+        "reconcile",
+        "schema",
+        "show",
+        "status",
+        "textconv",
+    ]
+)
+#: what else a machine or a QEMU is asked for, and what is an example in words
+_ELSEWHERE = re.compile(r"libvirt:|pid:|/run/|/srv/|--qemu|--connect|[A-Z]{3,}(?!\w*:)|\.\.\.|\[| -( |$)")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the files that examples name: a guest, an edit of it, hints, folders of guests, in git with tags."""
+    where = tmp_path_factory.mktemp("examples")
+    sample, xml, yaml = ROOT / "samples" / "web01", where / "web01.xml", where / "web01.yaml"
+    with chdir(where):
+        for source in ("guest.xml", "edited.xml"):
+            shutil.copy(sample / source, xml)
+            assert main(["-q", "reconcile", str(xml), str(yaml)]) == 0
+            for name in (
+                ("base", "ours", "theirs")
+                if source == "guest.xml"
+                else ("web01-new", "old/web01", "new/web01", "guests/web01")
+            ):
+                (where / name).parent.mkdir(exist_ok=True)
+                shutil.copy(yaml, where / f"{name}.yaml")
+        shutil.copy(xml, where / "guests")
+        shutil.copy(xml, where / "fresh.xml")
+        for name in ("defined", "hints", "pages"):
+            (where / name).mkdir()
+        assert main(["-q", "hints", "export", "web01.yaml", "-o", "web01.hints"]) == 0
+        for line in (
+            "init -qb main",
+            "add -A",
+            "commit -qm all",
+            "tag v1.0",
+            "tag v2.0",
+            "update-ref refs/remotes/origin/main HEAD",
+        ):
+            who = ("-c", "user.name=t", "-c", "user.email=t@example.org")
+            subprocess.run(["git", *who, *line.split()], check=True, capture_output=True)
+    return where
+
+
+def test_examples_run_as_they_stand(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of the help of each command and of the pages: all that files are enough for, where their names are an example's."""
+    lines = [line for command in sorted(_OF_FILES) for line in examples(command)]
+    lines += [line for page in ("fleet", "launch", "review") for line in shown((ROOT / f"docs/{page}.md").read_text())]
+    given = [words(line) for line in dict.fromkeys(lines) if not _ELSEWHERE.search(" ".join(words(line)))]
+    given = [line for line in given if len(line) > 1 and line[0] in _OF_FILES]
+    given.sort(key=lambda line: "--remove" in line)  # what it removes, others want
+    monkeypatch.chdir(folder)
+    for line in given:
+        files = [
+            name
+            for word in line
+            for name in (sorted(map(str, folder.glob(word))) if "*" in word and "." in word else [word])
+        ]
+        assert main(files) in (0, 1), f"{line}: {capsys.readouterr().err}"
+    assert len(given) > 30
 
 
 def _is_known(line: list[str]) -> bool:
