@@ -17,6 +17,7 @@ from mdtool.errors import QemuError
 from mdtool.importer.devices import ON_BOARD
 from mdtool.importer.option_list import OptionList
 from mdtool.machine.buses.kinds import PCI_BUSES
+from mdtool.machine.machines import DEFAULTS, is_by_default
 from mdtool.qemu.replies import Raw, placed
 from mdtool.records import NamedTuple
 
@@ -26,6 +27,10 @@ _OF_THE_MACHINE = frozenset({
 })  # fmt: skip
 #: what a board has for what is behind it, or beside what is plugged
 _COMES_ALONG = frozenset({"usb-hub", *ON_BOARD})
+
+
+#: who says anything of such a drive gets none by default
+_NO_DRIVES = [Option("global", "scsi-cd.lun=0"), Option("global", "floppy.unit=0")]
 
 
 class Board(NamedTuple):
@@ -54,7 +59,10 @@ def board_of(
     With ``eager`` a short option is taken also where it brings no machine nearer that is nearer without.
     """
     kept = [_without_devices(o) if o.name == "machine" else o for o in options if o.name in _OF_THE_MACHINE]
-    kept = [Option("nodefaults"), Option("no-user-config"), *kept, *_flash(options, scripted)]
+    own = ((device.driver, bus.type) for bus, device in placed(machine.buses) if device.path not in machine.users)
+    by_default = is_by_default(str(machine.answers["type"]).removesuffix("-machine"), machine.version[0], own)
+    bare = [Option(name, "none") for name in DEFAULTS] + _NO_DRIVES if by_default else [Option("nodefaults")]
+    kept = [*bare, Option("no-user-config"), *kept, *_flash(options, scripted)]
     processes, host.processes = host.processes, []
     raw, shorts = start(kept), list[Option]()
     least = _unlike(raw, machine)

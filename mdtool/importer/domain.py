@@ -52,7 +52,7 @@ def with_sections(tree: Tree, scripted: OptionList, name: str) -> Tree:
         if properties.get("gic-version") == "max":  # which libvirt cannot express: the host's, or TCG's
             is_kvm = hypervisor(scripted, Report()) == "kvm"
             properties["gic-version"] = "host" if is_kvm else str(tree.machine_pins.get("gic-version", "max"))
-        machine["properties"] = dict(sorted(properties.items()))
+        machine["properties"] = arguments.as_reported(properties, tree)
     boot: Section = {"strict": False, **tree.boot}  # libvirt's guests are strict, which is what the XML means by silence
     if "kernel" in scripted:
         boot["kernel"] = True

@@ -70,8 +70,11 @@ def disk(writer: Writer, one: DeviceView) -> Written:
     if where == "ide" and ("q35" in writer.machine or id(one.bus) in writer.sata):
         where = "sata"
     bag = dict(given.bag) if given is not None else {}
-    if one.driver == "usb-storage" and bag.get("media") == "cdrom":
-        raise NoWords("usb-storage that is a CD drive")  # it is one by -drive media=cdrom alone
+    inside = [inner.properties for bus in one.device.buses for inner in bus.devices] if one.driver == "usb-storage" else ()
+    if (inside and bag.get("media") == "cdrom") or any(
+        inner.get("device_id", "") not in ("", one.properties.get("serial")) for inner in inside
+    ):
+        raise NoWords("what usb-storage has of its -drive")  # its SCSI name, and media=cdrom: no property sets them
     named = {node: other.bag for node, other in writer.host.drives.items()}
     for key in ("werror", "rerror"):
         if (value := one.keys.take(key)) is not None:

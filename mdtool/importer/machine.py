@@ -42,7 +42,7 @@ from mdtool.importer.devices import (
 from mdtool.importer.elements import ROWS, with_codec
 from mdtool.importer.guestxml import GuestText
 from mdtool.importer.markup import Keys, NoWords
-from mdtool.importer.readback import linked_tree, moved, others_of, settled
+from mdtool.importer.readback import linked_tree, moved, others_of, settled, warn_of_subchannels
 from mdtool.importer.row import DeviceView, Writer
 from mdtool.launch.device import handover
 from mdtool.launch.prepare import Prepared, version_of
@@ -145,6 +145,7 @@ class _Machine(GuestText):
                 break
             refused |= others
         tree, is_same = settled(guest, tree, report)
+        warn_of_subchannels(entries, tree, report)
         with suppress(MdtoolError):  # as a reconcile writes it, so that the next one has nothing to write
             result = reconcile(guest, tree)
             tree = result.tree if not result.plan else tree
@@ -369,41 +370,35 @@ class _Machine(GuestText):
         """What the script chose is a property, and what a placeholder took the place of is as the script says it."""
         changes: dict[str, dict[str, Any]] = {}
         for entry in entries:
-            place = tree.by_name.get(entry.device.id)
-            if place is None:
-                continue
-            if "masterbus" in place.node.pins:
-                pins = {key: value for key, value in place.node.pins.items() if key != "masterbus"}
-                chosen = {"masterbus": place.node.pins["masterbus"]}
-                changes[entry.device.id] = {"properties": {**place.node.properties, **chosen}, "pins": pins}
-            if entry.device.driver in _USB_OF_CHIPSETS and entry.given is None:
-                changes |= {
-                    name: _without_usb_pin(tree.by_name[name].node) for name in tree.by_name if name.startswith("PIIX")
-                }
-            if place.node.driver.startswith("scsi-") and place.node.pins.get("device_id"):  # made of the drive's id
-                named = {"device_id": place.node.pins["device_id"]}
-                pins = {key: value for key, value in place.node.pins.items() if key != "device_id"}
-                changes[entry.device.id] = {"properties": {**place.node.properties, **named}, "pins": pins}
-                tree = tree_with(tree, {entry.device.id: changes.pop(entry.device.id)})
-                place = tree.by_name[entry.device.id]
-            if entry.given is None:
-                continue
-            bag = {
-                k: v for k, v in entry.given.bag.items() if k not in _TAKEN_APART and role(place.node.driver, k) == "guest"
-            }
-            if (driver := self._stood_in(entry.given)) is not None:
-                have = properties_of(entry.device)
-                bag = {k: typed(v, have.get(k)) for k, v in bag.items() if not (k == "romfile" and v)}
-                changes[entry.device.id] = {"driver": driver, "properties": bag, "pins": {}, "effective": {}, "pci": {}}
-                continue
-            pins = dict(place.node.pins)
-            chosen = {key: pins.pop(key) for key in bag if key in pins}
-            if entry.made is None and entry.verbatim is None:  # a link that QEMU shows nowhere (nvme's subsystem)
-                chosen |= {key: value for key, value in bag.items() if key in _LINKS}
-            if "label-size" in bag:  # which no monitor reports
-                chosen["label-size"] = bytes_of(bag["label-size"])
-            changes[entry.device.id] = {"properties": {**place.node.properties, **chosen}, "pins": pins}
+            if (place := tree.by_name.get(entry.device.id)) is not None:
+                if entry.device.driver in _USB_OF_CHIPSETS and entry.given is None:
+                    changes |= {
+                        name: _without_usb_pin(tree.by_name[name].node) for name in tree.by_name if name.startswith("PIIX")
+                    }
+                changes[entry.device.id] = self._chosen(place.node, entry)
         return tree_with(tree, changes)
+
+    def _chosen(self, node: Node, entry: ImportedDevice) -> dict[str, Any]:
+        """A node with the script's choices, and with what a new start would not come to by itself, as properties."""
+        given = entry.given.bag if entry.given is not None else {}
+        bag = {k: v for k, v in given.items() if k not in _TAKEN_APART and role(node.driver, k) == "guest"}
+        if (driver := self._stood_in(entry.given)) is not None:
+            have = properties_of(entry.device)
+            bag = {k: typed(v, have.get(k)) for k, v in bag.items() if not (k == "romfile" and v)}
+            return {"driver": driver, "properties": bag, "pins": {}, "effective": {}, "pci": {}}
+        names = {
+            *bag,
+            "masterbus",
+            *(("device_id",) if node.driver.startswith("scsi-") and node.pins.get("device_id") else ()),
+        }
+        chosen = {key: value for key, value in node.pins.items() if key in names}
+        if entry.made is None and entry.verbatim is None:  # a link that QEMU shows nowhere (nvme's subsystem)
+            chosen |= {key: value for key, value in bag.items() if key in _LINKS}
+        if any(entry.device is device for _, device in self._plugged):  # of which a monitor reports little
+            chosen |= {k: bytes_of(v) if k == "label-size" else typed(v, None)
+                       for k, v in bag.items() if k not in {**node.pins, **node.properties}}  # fmt: skip
+        pins = {key: value for key, value in node.pins.items() if key not in names}
+        return {"properties": {**node.properties, **chosen}, "pins": pins}
 
 
 def _narrow_buses(device: RawDevice) -> Iterator[RawBus]:

@@ -8,6 +8,7 @@ from typing import Any
 from mdtool.errors import Errors, MdtoolError, QemuError, Report
 from mdtool.guest.model import Guest, Wanted
 from mdtool.importer.devices import ImportedDevice
+from mdtool.launch.argv import ordered
 from mdtool.launch.rehearse import rehearsal
 from mdtool.machine.document import tree_with
 from mdtool.machine.drivers import same_driver
@@ -126,6 +127,18 @@ def settled(guest: Guest, tree: Tree, report: Report) -> tuple[Tree, bool]:
             break
         tree = tree_with(tree, {name: _chosen(tree.by_name[name].node, bag) for name, bag in changes.items()})
     return tree, not found
+
+
+def warn_of_subchannels(entries: Sequence[ImportedDevice], tree: Tree, report: Report) -> None:
+    """s390x: QEMU numbers subchannels in the order in which devices are created, and libvirt has an order of its own."""
+    held = {entry.device.id: entry for entry in entries if "subch_id" in entry.device.properties}
+    places = ordered(tree, [f"commandline/{entry.device.id}" for entry in entries if entry.verbatim])
+    made = [held[place.node.id] for place in places if place.node.id in held]
+    before = [str(entry.device.properties["subch_id"]) for entry in made]
+    for entry, old, new in zip(made, before, sorted(before), strict=True):
+        if old != new:
+            what = f"{entry.device.id}: subchannels are numbered as devices are created: {new} from now on, {old} before"
+            report.warn(what, at=entry.at, rule="import")
 
 
 def _chosen(node: Node, bag: Mapping[str, Any]) -> dict[str, Any]:

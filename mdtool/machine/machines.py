@@ -7,7 +7,7 @@ domxml-to-native``).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from types import MappingProxyType
 
@@ -188,6 +188,34 @@ def is_other_board(machine: str, other: str, arch: str = "") -> bool:
     """
     rows = family_of(machine, arch), family_of(other, arch)
     return None not in rows and rows[0] is not rows[1]
+
+
+#: machine types, and what is theirs unless QEMU is started with -nodefaults: a driver, or all that is on a kind of bus;
+#: since which version
+_BY_DEFAULT = (
+    (pattern(r"powernv\d*"), "pnv-phb-root-port", 0),
+    (pattern("40p"), "prep-systemio", 0),
+    (pattern("sam460ex"), "sii3112", 0),
+    (pattern("A400|B160L|C3700"), "lsi53c895a", 8),
+    (pattern("715"), "lasi-ncr710", 8),
+    (pattern(r"ast\d.*|.*-bmc"), "SSI", 8),
+)
+
+
+#: options for what QEMU adds by default, and the elements that stand for it
+DEFAULTS: Mapping[str, tuple[str, ...]] = {
+    "serial": ("serial", "console"), "parallel": ("parallel",), "monitor": (), "net": (), "vga": (),
+}  # fmt: skip
+
+
+def is_by_default(machine: str, version: int, own: Iterable[tuple[str, str]]) -> bool:
+    """Whether a machine has what it lacks with -nodefaults; ``own`` are its own drivers, each with its kind of bus.
+
+    >>> is_by_default("powernv9", 7, [("pnv-phb-root-port", "pnv-phb4-root")]), is_by_default("powernv9", 7, [])
+    (True, False)
+    """
+    names = {driver for types, driver, since in _BY_DEFAULT if version >= since and types.fullmatch(machine)}
+    return bool(names) and any(not names.isdisjoint(one) for one in own)
 
 
 #: aliases, and an example of what they stand for

@@ -70,10 +70,17 @@ def with_sections(tree: Tree, recorded: Mapping[str, Section]) -> Tree:
     """The tree with what its command line says; NUMA nodes are known by their numbers."""
     sections: dict[str, Any] = {name: over(getattr(tree, name), recorded[name]) for name in recorded if name != "numa"}
     if properties := sections.get("machine", {}).get("properties"):
-        sections["machine"]["properties"] = dict(sorted(properties.items()))
+        sections["machine"]["properties"] = as_reported(properties, tree)
     if numa := _numa(tree, recorded.get("numa", {})):
         sections["numa"] = numa
     return replace(tree, **sections)
+
+
+def as_reported(properties: Section, tree: Tree) -> Section:
+    """Machine properties, sorted: a number as the board has it, which may have made another of it (sifive_u's msel)."""
+    pins = tree.machine_pins
+    return {name: pins[name] if type(pins.get(name)) is int and str(value).isdecimal() else value
+            for name, value in sorted(properties.items())}  # fmt: skip
 
 
 #: the keys of a NUMA node in their order

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from tests.corpus import CORPUS, lines_of, outcome
+from tests.corpus import CORPUS, EXPLAINED, lines_of, outcome
 
 STARRED = {name.lstrip("*"): text for name, text in lines_of(CORPUS).items() if name.startswith("*")}
 
@@ -16,3 +18,9 @@ def test_a_command_line_is_imported_whole(name: str) -> None:
     if one.status in ("skipped", "refused"):  # no such QEMU here, or one that takes none of it any more
         pytest.skip(one.said[-1])
     assert (one.status, one.said) == ("same", [])
+
+
+def test_what_explains_a_difference_is_documented() -> None:
+    """A warning that explains differences of the corpus stands in docs/import.md, with its reason."""
+    text = (Path(__file__).parents[2] / "docs" / "import.md").read_text()
+    assert [warning for warning, _ in EXPLAINED if warning not in text] == []

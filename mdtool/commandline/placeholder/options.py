@@ -219,6 +219,9 @@ def _ram(option: Option) -> Option:
     bag = option.bag
     size = bytes_of(bag.get("size", "64M"))
     said = bag.get("size") if size is None else size  # what is no size is QEMU's to refuse
+    if on(bag.get("readonly")) and bag.get("qom-type") == "memory-backend-file":  # read-only memory is another region
+        kept = {key: bag[key] for key in ("qom-type", "id", "rom") if key in bag}
+        return option_from_bag("object", kept | {"size": said, "mem-path": "/dev/zero", "readonly": True})
     return placeholder("memdev", str(option.id), size=said, share=on(bag.get("share")))
 
 

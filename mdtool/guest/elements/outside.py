@@ -76,6 +76,10 @@ def _check_root(guest: Guest, wanted: Wanted) -> None:
 _ADDR = pattern(r"(?:0x)?([0-9a-f]{1,2})(?:\.(?:0x)?([0-7]))?")
 
 
+#: places that are numbers to QEMU, and that no description has among a device's properties to say so
+_NUMBERS = frozenset({"channel", "scsi-id", "lun", "unit", "nr", "cad"})
+
+
 def _from_argument(element: Element) -> Wanted:
     """A device as written for QEMU: where it names no bus or no address, QEMU chooses.
 
@@ -85,6 +89,7 @@ def _from_argument(element: Element) -> Wanted:
     from mdtool.commandline.option import Option  # few guests have one
 
     bag = Option("device", element.get("@value") or "", element.position).bag
+    bag |= {name: int(bag[name]) for name in _NUMBERS & bag.keys() if str(bag[name]).isdecimal()}
     driver, id = str(bag.pop("driver", "")), bag.pop("id", None)
     if "multifunction" in bag:  # which is read of a place as well
         bag["multifunction"] = is_on(bag["multifunction"])

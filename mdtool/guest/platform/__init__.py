@@ -25,7 +25,8 @@ from mdtool.guest.platform.machine import iothreads, machine_options, machine_se
 from mdtool.guest.platform.memory import RAM, memory_options, memory_sections
 from mdtool.guest.platform.units import MIB, bytes_of, names
 from mdtool.guest.xml import Element
-from mdtool.machine.tree import SECTIONS, Tree
+from mdtool.machine.machines import DEFAULTS, is_by_default
+from mdtool.machine.tree import BUILTIN, SECTIONS, Tree
 from mdtool.records import dataclass, field
 
 if TYPE_CHECKING:
@@ -157,7 +158,7 @@ def platform_of(
     uuid = sections["guest"].get("uuid")
     if uuid is not None:
         words += ["-uuid", uuid]
-    words += ["-no-user-config", "-nodefaults"]
+    words += ["-no-user-config", *_bare(guest, tree)]
     words += clock_options(sections.get("clock", {}), now)
     words += _actions(guest)
     words += loader.words
@@ -165,6 +166,16 @@ def platform_of(
     words += ["-msg", "timestamp=on"]
     copies = () if rehearse else (*loader.copies, *variable_store(guest))
     return Platform(tuple(words), copies, tuple(refused), _not_rehearsed(sections) if rehearse else {}, extra)
+
+
+def _bare(guest: Guest, tree: Tree) -> list[str]:
+    """``-nodefaults``, or each of the defaults without what the board has by default."""
+    own = ((p.node.driver, p.bus.type if p.bus else "") for p in tree.places if p.node.origin == BUILTIN)
+    version = str(tree.machine.get("qemu", "0")).partition(".")[0]
+    if not is_by_default(str(tree.machine.get("type")), int(version), own):
+        return ["-nodefaults"]
+    tags = {device.tag for device in guest.devices}
+    return [word for name, made in DEFAULTS.items() if tags.isdisjoint(made) for word in (f"-{name}", "none")]
 
 
 def _whole(guest: Guest, sections: Mapping[str, Mapping[str, Any]]) -> str | None:
