@@ -164,6 +164,9 @@ class GuestText:
             if left:
                 what = f"-{given.option.name}: {', '.join(left)}: not carried over"
                 report.warn(what, at=given.option.position, rule="option-lost")
+        speaker = [bag.get("pcspk-audiodev") for option in self.scripted.all("machine") if (bag := option.bag)]
+        numbers = {name: number for number, name in enumerate(self.host.audios, 1)}
+        found += [tag("sound", tag("audio", id=numbers[one]), model="pcspk") for one in speaker[-1:] if one in numbers]
         return found
 
     def _chips(self) -> Iterator[Option]:

@@ -125,6 +125,8 @@ def host_pci(writer: Writer, one: DeviceView) -> Written:
 def host_usb(writer: Writer, one: DeviceView) -> Written:
     keys = one.keys
     vendor, product, bus, address = (keys.take(key) for key in ("vendorid", "productid", "hostbus", "hostaddr"))
+    if node := re.fullmatch(r"/dev/bus/usb/(\d+)/(\d+)", str(keys.take("hostdevice") or "")):
+        bus, address = node.groups()
     if bus and address:
         source = tag("source", tag("address", bus=number(bus), device=number(address)))
     elif vendor and product:

@@ -39,6 +39,21 @@ def test_a_sound_card_without_a_back_end_leaves_the_sound_of_the_host_alone(driv
     assert made["audiodev"]["driver"] == "none" and made["device"]["audiodev"] == made["audiodev"]["id"]
 
 
+@pytest.mark.parametrize(
+    "given",
+    [
+        "usb-ccid -device ccid-card-emulated,backend=nss-emulated",
+        "ivshmem-doorbell,chardev=c,vectors=2",
+        "vhost-user-gpu-pci,chardev=c",
+        "vhost-user-vga,chardev=c,max_outputs=2",
+    ],
+)
+def test_a_substitute_has_the_back_end_that_it_needs_and_no_other(given: str, tmp_path: Path) -> None:
+    script = f"qemu-system-x86_64 -M pc -usb -nodefaults -chardev socket,id=c,path=/nowhere -device {given}"
+    tree = dumped_commandline(str(tmp_path / "s.sh"), script.encode())
+    assert given.split()[-1].partition(",")[0] in {place.node.driver for place in tree.places}
+
+
 def facts(tree: Tree) -> dict[str, object]:
     """What a guest sees of the devices that QEMU or the script has, by driver and place."""
     found: dict[str, object] = {}

@@ -82,7 +82,7 @@ def substitute_of(driver: str, properties: Mapping[str, Any], arch: str) -> str 
 
 def substitute_properties(driver: str, properties: Mapping[str, Any]) -> dict[str, Any]:
     """The properties of a device that ``driver``, which keeps its place, takes."""
-    lacks = _LACKS.get(driver, frozenset())
+    lacks = _LACKS.get(driver, frozenset()) | (_NAMES.keys() - {names_behind(driver)})
     return {name: value for name, value in properties.items() if name in KEPT and name not in lacks}
 
 

@@ -366,14 +366,14 @@ def _device(option: Option, host: HostSide) -> Rows:
     if driver in VHOST_USER and "chardev" in bag:
         yield host.served("vhost-user", f"import-{bag['chardev']}")
         kept["chardev"] = f"import-{bag['chardev']}"
-    if "audiodev" not in bag and names_behind(driver) == "audiodev":  # QEMU would open the sound of the host
-        silent = placeholder("audiodev", f"import-audio{len(host.devices)}")
-        kept["audiodev"] = silent.id
-        yield silent
     if driver in SUBSTITUTES:
         other = SUBSTITUTES[driver]
         kept = {"driver": other, **({"id": bag["id"]} if "id" in bag else {}), **substitute_properties(other, kept)}
         host.substituted[len(host.devices) - 1] = driver
+    behind = names_behind(str(kept.get("driver")))
+    if behind and behind not in kept and (driver in SUBSTITUTES or behind == "audiodev"):  # of which QEMU opens the host's
+        kept[behind] = f"import-{behind}{len(host.devices)}"
+        yield placeholder(behind, kept[behind])
     yield option.with_bag(kept)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from mdtool.commandline.placeholder.drivers import names_behind
 from mdtool.errors import InputError
 from mdtool.guest.xml import Element
 from mdtool.launch.backends.base import (
@@ -268,25 +269,9 @@ def _audio_id(host: Host, element: Element) -> str | None:
     return f"audio{named}" if named else next(iter(audio_ids(host)), None)
 
 
-#: sound devices that play themselves; a controller of codecs does not
-_PLAYS = (
-    "hda-output",
-    "hda-duplex",
-    "hda-micro",
-    "AC97",
-    "ES1370",
-    "sb16",
-    "usb-audio",
-    "virtio-sound",
-    "adlib",
-    "gus",
-    "cs4231a",
-)
-
-
 def sound(element: Element, node: Node | None, host: Host) -> Backend:
     """The audio backend of a card or of its codec; the PC speaker's is the machine's."""
     id = _audio_id(host, element) or "audio1"
     if node is None:
         return Backend(machine={"pcspk-audiodev": id}) if element.get("@model") == "pcspk" else NOTHING
-    return Backend(properties={"audiodev": id}) if node.driver.startswith(_PLAYS) else NOTHING
+    return Backend(properties={"audiodev": id}) if names_behind(node.driver) == "audiodev" else NOTHING
