@@ -23,6 +23,7 @@ from mdtool.machine.document import document_from_text
 from mdtool.machine.yaml import composed
 from mdtool.review.embed import embedded_in, with_embedded
 from tests.conftest import require
+from tests.support_waiting import PATIENCE
 
 HEAD = "mdtool: machine/1\nmachine: {type: pc-q35-7.2}\n"
 TREE = "buses:\n  pcie.0: {type: PCIE, devices: [{id: net0, driver: e1000, address: '02.0'}]}\n"
@@ -225,7 +226,7 @@ def test_reconcile_reads_what_it_rewrites_under_the_lock(options: list[str], tmp
         other.write_text(path.read_text().replace("</name>", "</name><title>the other writer</title>"))
         os.replace(other, path)
         os.close(lock)
-        said, _ = child.communicate(timeout=300)
+        said, _ = child.communicate(timeout=PATIENCE)
     finally:
         child.kill()
     assert child.returncode == 0, said

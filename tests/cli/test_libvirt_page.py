@@ -12,6 +12,7 @@ from pathlib import Path
 from tests.conftest import require
 from tests.review.test_tutorial import matches, steps
 from tests.support import SAMPLES
+from tests.support_waiting import PATIENCE
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "libvirt.md"
 
@@ -37,7 +38,7 @@ def test_the_page(libvirt: str, tmp_path: Path) -> None:
             re.sub(r"\b(web01|web02|db02)\b", lambda found: names[found[0]], PAGE.read_text())
         ):
             done = subprocess.run(
-                ["bash", "-c", command], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300
+                ["bash", "-c", command], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=PATIENCE
             )
             assert done.returncode == status, f"$ {command}\n{done.stdout}{done.stderr}"
             assert matches(shown, done.stdout.splitlines()), f"$ {command}\n{done.stdout}"

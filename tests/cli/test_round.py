@@ -18,6 +18,7 @@ from mdtool.errors import Errors, InputError, Position
 from mdtool.qemu.session import Session, session_from_source
 from tests.conftest import require
 from tests.support import SAMPLES, mdtool, run_mdtool
+from tests.support_waiting import PATIENCE
 
 NIC = "<interface type='user'><mac address='52:54:00:99:00:0{n}'/><model type='virtio'/></interface>"
 
@@ -175,7 +176,7 @@ def test_status_looks_again_where_a_text_changed(folder: Path, monkeypatch: pyte
 
 
 def virsh(*words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([require("virsh"), "-q", *words], capture_output=True, text=True, timeout=300, check=False)
+    return subprocess.run([require("virsh"), "-q", *words], capture_output=True, text=True, timeout=PATIENCE, check=False)
 
 
 @pytest.fixture

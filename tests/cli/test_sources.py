@@ -11,6 +11,7 @@ import pytest
 
 from mdtool.cli.output import in_ascii
 from tests.support import SAMPLES, mdtool, run_mdtool
+from tests.support_waiting import PATIENCE
 
 GUEST = SAMPLES / "web01" / "guest.xml"
 
@@ -27,7 +28,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def piped(text: str | bytes, *words: str, **more: str) -> subprocess.CompletedProcess[bytes]:
     data = text.encode() if isinstance(text, str) else text
     command = [sys.executable, "-m", "mdtool", *words]
-    return subprocess.run(command, input=data, capture_output=True, timeout=300, env={**os.environ, **more})
+    return subprocess.run(command, input=data, capture_output=True, timeout=PATIENCE, env={**os.environ, **more})
 
 
 # --- standard input and output ---------------------------------------------------------------------------------------
@@ -95,7 +96,7 @@ def test_the_system_s_name_of_standard_output_is_the_same(folder: Path, words: t
 def test_what_is_read_of_standard_input_is_written_to_standard_output(folder: Path) -> None:
     with Path("g.xml").open("rb") as file:  # a file behind it, which is not written
         command = [sys.executable, "-m", "mdtool", "embed", "/dev/stdin", "g.yaml"]
-        done = subprocess.run(command, stdin=file, capture_output=True, timeout=300, check=True)
+        done = subprocess.run(command, stdin=file, capture_output=True, timeout=PATIENCE, check=True)
     assert b"machine/1" in done.stdout
     assert Path("g.xml").read_bytes() == GUEST.read_bytes()
 
@@ -306,7 +307,7 @@ def test_a_description_is_no_pipe_to_write_to(folder: Path) -> None:
     for words, status in (("g.xml --dry-run", 0), ("e.xml --dry-run", 1), ("e.xml", 2)):
         script = f'"$0" -m mdtool reconcile {words.replace(".xml", ".xml <(cat g.yaml)")}'
         done = subprocess.run(
-            ["bash", "-c", script, sys.executable], capture_output=True, text=True, timeout=60, check=False
+            ["bash", "-c", script, sys.executable], capture_output=True, text=True, timeout=PATIENCE, check=False
         )
         assert done.returncode == status, done.stderr
     assert "-o" in done.stderr

@@ -31,6 +31,7 @@ from mdtool.guest.devices import guest_from_bytes, guest_from_file, wanted_from_
 from mdtool.guest.model import Address, Guest, Wanted
 from mdtool.guest.place import placed
 from mdtool.machine.buses.arguments import device_arguments
+from tests.support_waiting import PATIENCE
 
 CASES = Path(__file__).parent / "allocation"
 NAMES = sorted(path.stem for path in CASES.glob("*.xml"))
@@ -63,17 +64,17 @@ def libvirts(xml: str, folder: Path) -> str:
     binary = require(f"qemu-system-{'arm' if arch[1] == 'armv7l' else arch[1]}")
     emulator = f"<devices>\n    <emulator>{binary}</emulator>"
     path.write_text(xml.replace("<name>guest</name>", f"<name>{name}</name>").replace("<devices>", emulator, 1))
-    subprocess.run([*virsh, "define", path], check=True, timeout=300)
+    subprocess.run([*virsh, "define", path], check=True, timeout=PATIENCE)
     try:
         said = subprocess.run(
             [*virsh, "domxml-to-native", "qemu-argv", "--domain", name],
             capture_output=True,
             text=True,
             check=True,
-            timeout=300,
+            timeout=PATIENCE,
         )
     finally:
-        subprocess.run([*virsh, "undefine", "--nvram", name], check=True, timeout=300)
+        subprocess.run([*virsh, "undefine", "--nvram", name], check=True, timeout=PATIENCE)
     words = shlex.split(said.stdout)
     return lines(json.loads(value) for flag, value in itertools.pairwise(words) if flag == "-device" and value[0] == "{")
 

@@ -12,6 +12,7 @@ from test_elements import CASES, NAMES
 
 from mdtool.errors import Report
 from mdtool.guest.devices import guest_from_file, wanted_from_guest
+from tests.support_waiting import PATIENCE
 
 #: properties that came after QEMU 7.2
 NEWER = {("intel-iommu", "dma-translation"), ("amd-iommu", "xtsup"), ("amd-iommu", "pt"), ("virtio-iommu", "granule")}
@@ -31,7 +32,7 @@ def properties_of(binary: str, drivers: list[str]) -> dict[str, set[str]]:
         input="".join(json.dumps(one) + "\n" for one in [*asked, {"execute": "quit"}]),
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=PATIENCE,
         check=True,
     )
     answers = [json.loads(line) for line in said.stdout.splitlines()]

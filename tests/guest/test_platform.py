@@ -22,6 +22,7 @@ from mdtool.guest.platform.cpu import plugged_cpus
 from mdtool.guest.platform.machine import machine_sections
 from mdtool.machine.tree import Tree
 from mdtool.reconcile import reconcile
+from tests.support_waiting import PATIENCE
 
 NOON = datetime(2030, 1, 2, 12, 0, 0, tzinfo=UTC)
 
@@ -62,7 +63,7 @@ def asked(argv: list[str], *commands: dict[str, Any]) -> list[Any]:
         input="".join(map(json.dumps, sent)),
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=PATIENCE,
     )
     answers = [json.loads(line) for line in said.stdout.splitlines()]
     assert len(answers) > 2, said.stderr

@@ -13,6 +13,7 @@ from pathlib import Path
 from test_lsp import _ports, described, xml
 
 from tests.conftest import lacking, require
+from tests.support_waiting import PATIENCE
 
 EXTENSION = Path(__file__).parents[2] / "editors" / "vscode"
 
@@ -38,7 +39,7 @@ def test_neovim_shows_mends_and_renames(tmp_path: Path) -> None:
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
-        timeout=400,
+        timeout=PATIENCE,
         check=False,
     )
     seen = json.loads(result.read_text())
@@ -61,7 +62,7 @@ def test_the_extension_for_vs_code_is_packed(tmp_path: Path) -> None:
             shutil.copy(path, work)
     vsce = work / "node_modules" / ".bin" / "vsce"
     words = [str(vsce), "package", "--allow-missing-repository", "-o", str(tmp_path / "mdtool.vsix")]
-    done = subprocess.run(words, cwd=work, capture_output=True, text=True, timeout=300, stdin=subprocess.DEVNULL)
+    done = subprocess.run(words, cwd=work, capture_output=True, text=True, timeout=PATIENCE, stdin=subprocess.DEVNULL)
     if "File is not defined" in done.stderr:
         lacking("Node.js 20 or later, which vsce needs", "see nodejs.org")
     assert done.returncode == 0, done.stdout + done.stderr
@@ -91,7 +92,7 @@ console.log(JSON.stringify({ answer, words: started[0] }));
 
 def test_the_extension_starts_the_server() -> None:
     words = [require("node"), "-e", STUB, str(EXTENSION / "extension.js")]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(words, capture_output=True, text=True, timeout=PATIENCE)
     assert done.returncode == 0, done.stderr
     seen = json.loads(done.stdout)
     assert seen["answer"] == "started" and seen["words"][2] == {"command": "mdtool", "args": ["lsp"]}

@@ -18,6 +18,7 @@ from mdtool.errors import InputError, Report
 from mdtool.launch.backends.base import Secret, numbered, secret_object
 from mdtool.launch.file import handover
 from mdtool.machine.document import document_from_text
+from tests.support_waiting import PATIENCE
 
 XML = """\
 <domain type='qemu' xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'>
@@ -80,7 +81,7 @@ def test_no_text_is_a_command_to_the_shell(via: str, text: str, tmp_path: Path, 
     stub.chmod(0o755)
     script = printed(xml, via, tmp_path, capsysbinary, "--qemu", str(stub))
     (tmp_path / "vnc0").write_text("")
-    subprocess.run(["sh", "-s"], input=script, cwd=tmp_path, capture_output=True, check=False, timeout=300)
+    subprocess.run(["sh", "-s"], input=script, cwd=tmp_path, capture_output=True, check=False, timeout=PATIENCE)
     assert not (tmp_path / "RAN").exists()
 
 

@@ -14,6 +14,7 @@ from mdtool.commandline.recorded import command_by_running
 from mdtool.commandline.resolved import options_from_command
 from mdtool.commandline.script import command_from_script
 from mdtool.errors import InputError, Report
+from tests.support_waiting import PATIENCE
 
 END = 'qemu-system-x86_64 $A "${L[@]}"\n'
 #: scripts that are followed: bash gives QEMU the same words
@@ -127,7 +128,9 @@ def test_what_qemu_is_told(name: str, by_bash: Path) -> None:
     text, known = ALL[name]
     environment = {**os.environ, "PATH": f"{by_bash}/bin:{os.environ['PATH']}"}
     words = ["bash", "-c", text]
-    done = subprocess.run(words, cwd=by_bash, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(
+        words, cwd=by_bash, env=environment, capture_output=True, text=True, timeout=PATIENCE, check=False
+    )
     report = Report()
     try:
         command = command_from_script(text, "s.sh", report)

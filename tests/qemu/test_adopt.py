@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from support import SAMPLES, mdtool
 
+from tests.support_waiting import PATIENCE
+
 VIRSH = ["virsh", "-q", "-c", "qemu:///system"]
 
 
@@ -39,13 +41,13 @@ def domain(libvirt: str, tmp_path: Path) -> Iterator[tuple[str, Path]]:
     disk.chmod(0o666)
     guest = tmp_path / "guest.xml"
     guest.write_text(xml.replace("/var/lib/libvirt/images/web01.raw", str(disk)))
-    subprocess.run([*VIRSH, "define", str(guest)], check=True, capture_output=True, timeout=300)
+    subprocess.run([*VIRSH, "define", str(guest)], check=True, capture_output=True, timeout=PATIENCE)
     try:
-        subprocess.run([*VIRSH, "start", name, "--paused"], check=True, timeout=300)
+        subprocess.run([*VIRSH, "start", name, "--paused"], check=True, timeout=PATIENCE)
         yield name, guest
     finally:
-        subprocess.run([*VIRSH, "destroy", name], capture_output=True, timeout=300)
-        subprocess.run([*VIRSH, "undefine", name], capture_output=True, timeout=300)
+        subprocess.run([*VIRSH, "destroy", name], capture_output=True, timeout=PATIENCE)
+        subprocess.run([*VIRSH, "undefine", name], capture_output=True, timeout=PATIENCE)
 
 
 def test_a_guest_of_libvirt_is_taken_over(
@@ -54,7 +56,7 @@ def test_a_guest_of_libvirt_is_taken_over(
     """Neither the XML that a person wrote, nor libvirt's own with addresses and aliases, moves anything."""
     name, guest = domain
     description = tmp_path / "guest.yaml"
-    live = subprocess.run([*VIRSH, "dumpxml", name], check=True, capture_output=True, text=True, timeout=300).stdout
+    live = subprocess.run([*VIRSH, "dumpxml", name], check=True, capture_output=True, text=True, timeout=PATIENCE).stdout
     (tmp_path / "live.xml").write_text(live)
     for xml in (guest, tmp_path / "live.xml"):
         description.unlink(missing_ok=True)

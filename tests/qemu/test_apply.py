@@ -20,6 +20,7 @@ from mdtool.records import replace
 from tests.conftest import require
 from tests.qemu.test_live import NIC, Running, guest
 from tests.support import SAMPLES, mdtool, run_mdtool
+from tests.support_waiting import PATIENCE
 
 __all__ = ["guest"]
 pytestmark = pytest.mark.usefixtures("qemu")
@@ -139,7 +140,7 @@ def defined(libvirt: str, tmp_path: Path) -> Iterator[Path]:
     path = tmp_path / f"{name}.xml"
     path.write_text(text[:start] + text[text.index("</disk>") + 8 :])
     yield path
-    subprocess.run([require("virsh"), "-q", "undefine", name], capture_output=True, timeout=300, check=False)
+    subprocess.run([require("virsh"), "-q", "undefine", name], capture_output=True, timeout=PATIENCE, check=False)
 
 
 def test_a_guest_of_libvirt_that_is_off_is_defined(defined: Path) -> None:

@@ -484,7 +484,7 @@ def test_a_qemu_is_known_by_its_words() -> None:
 def test_a_dump_of_a_monitor_loads_nothing_of_guest_xml() -> None:
     """The table of elements costs half as much time as all the rest."""
     code = "import sys, mdtool.cli.dump, mdtool.qemu.arguments; print([m for m in sys.modules if m.startswith('mdtool.guest')])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=True)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=PATIENCE, check=True)
     assert done.stdout.strip() == "[]"
 
 

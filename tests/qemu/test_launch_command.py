@@ -439,7 +439,7 @@ def test_a_message_may_come_in_the_midst_of_another() -> None:
             say(str(number))
         signal.setitimer(signal.ITIMER_REAL, 0)
     """
-    done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert done.returncode == 0, done.stderr[-500:]
     said = done.stderr.splitlines()
     assert "handler" in said and [line for line in said if line != "handler"] == [str(n) for n in range(20000)]

@@ -47,7 +47,7 @@ from mdtool.qemu.root import rooted
 from mdtool.reconcile import reconcile
 from mdtool.reconcile.plan import Action
 from tests.support import run_mdtool
-from tests.support_waiting import until
+from tests.support_waiting import PATIENCE, until
 
 SCRIPTS = Path(__file__).parents[1] / "importer"
 NAMES = sorted(path.stem for path in SCRIPTS.glob("*.sh"))
@@ -201,10 +201,14 @@ def test_libvirt_takes_the_xml(tmp_path: Path) -> None:
         xml.write_text(re.sub("<name>.*</name>", f"<name>{guest}</name>", (SCRIPTS / f"{name}.xml").read_text(), count=1))
         try:
             for words in (["define", xml], ["domxml-to-native", "qemu-argv", "--domain", guest]):
-                done = subprocess.run(["virsh", "-q", *words], capture_output=True, text=True, timeout=300, check=False)
+                done = subprocess.run(
+                    ["virsh", "-q", *words], capture_output=True, text=True, timeout=PATIENCE, check=False
+                )
                 assert done.returncode == 0, f"{name}: {done.stderr}"
         finally:
-            subprocess.run(["virsh", "-q", "undefine", "--nvram", guest], capture_output=True, timeout=300, check=False)
+            subprocess.run(
+                ["virsh", "-q", "undefine", "--nvram", guest], capture_output=True, timeout=PATIENCE, check=False
+            )
 
 
 def test_the_command_imports_and_its_files_agree(tmp_path: Path) -> None:
@@ -307,13 +311,15 @@ def test_every_option_of_this_qemu_has_a_row() -> None:
     """And takes an argument where QEMU takes one."""
     from mdtool.commandline.table import OPTIONS
 
-    text = subprocess.run(["qemu-system-x86_64", "-help"], capture_output=True, text=True, timeout=300, check=True).stdout
+    text = subprocess.run(
+        ["qemu-system-x86_64", "-help"], capture_output=True, text=True, timeout=PATIENCE, check=True
+    ).stdout
     names = {name for found in re.findall(r"^-{1,2}([\w/-]+)", text, re.M) for name in found.replace("/-", " ").split()}
     assert names - OPTIONS.keys() - {"M"} == set()
     takes = {}
     for name in names:  # QEMU looks at all options before it looks at any, and the first one ends it
         words = ["qemu-system-x86_64", "-version", f"-{name}"]
-        done = subprocess.run(words, capture_output=True, text=True, timeout=300, check=False)
+        done = subprocess.run(words, capture_output=True, text=True, timeout=PATIENCE, check=False)
         takes[name] = "requires an argument" in done.stderr
     assert takes == {name: name == "M" or OPTIONS[name].argument for name in names}
 

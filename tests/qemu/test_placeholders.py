@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,6 +24,7 @@ from mdtool.launch.rehearse import rehearsed
 from mdtool.machine.roles import role
 from mdtool.machine.tree import Tree
 from mdtool.qemu.commandline import dumped_commandline
+from tests.support_waiting import until
 
 
 def test_every_placeholder_is_of_an_option_that_qemu_has() -> None:
@@ -149,10 +149,7 @@ def running(folder: Path) -> Iterator[int]:
     words += ["-pidfile", str(folder / "pid")]
     process = subprocess.Popen(words)
     try:
-        until = time.monotonic() + 30
-        while not all((folder / name).exists() for name in ("pid", "in-file", "on-line")):
-            assert process.poll() is None and time.monotonic() < until
-            time.sleep(0.02)
+        until(lambda: all((folder / name).exists() for name in ("pid", "in-file", "on-line")), of=process)
         yield process.pid
     finally:
         process.kill()

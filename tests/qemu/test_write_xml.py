@@ -21,6 +21,7 @@ from mdtool.machine.document import tree_from_file
 from mdtool.machine.tree import Tree
 from mdtool.reconcile import reconcile
 from mdtool.review.plan import text_from_step
+from tests.support_waiting import PATIENCE
 
 URI = "qemu:///system"
 
@@ -56,7 +57,7 @@ class Virsh:
         self.name = f"mdtool-{uuid.uuid4().hex[:12]}"
 
     def call(self, *words: str) -> subprocess.CompletedProcess[bytes]:
-        return subprocess.run(["virsh", "-c", URI, "-q", *words], capture_output=True, timeout=300, check=False)
+        return subprocess.run(["virsh", "-c", URI, "-q", *words], capture_output=True, timeout=PATIENCE, check=False)
 
     def canonical(self, xml: str, folder: Path) -> bytes:
         """What libvirt makes of a guest XML that is defined."""

@@ -15,6 +15,7 @@ from mdtool.machine.buses.providers import buses_of
 from mdtool.machine.document import Document, document_from_text
 from mdtool.machine.tree import Bus, Node, Tree
 from mdtool.machine.writer import yaml_from_tree
+from tests.support_waiting import PATIENCE
 
 QUIT = '{"execute": "qmp_capabilities"}{"execute": "quit"}'
 
@@ -151,7 +152,7 @@ def _text(value: Any) -> str:
 
 def refusal(binary: str, edit: Edit) -> str:
     """What QEMU says where it refuses; '' where it takes the machine."""
-    done = subprocess.run([binary, *edit.words()], input=QUIT, capture_output=True, text=True, timeout=300)
+    done = subprocess.run([binary, *edit.words()], input=QUIT, capture_output=True, text=True, timeout=PATIENCE)
     if done.returncode == 0:
         return ""
     return next((line for line in reversed(done.stderr.splitlines()) if "warning" not in line), "refused")

@@ -12,6 +12,7 @@ import pytest
 from tests.conftest import require
 from tests.review.test_tutorial import matches, steps
 from tests.support import SAMPLES
+from tests.support_waiting import PATIENCE
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 
@@ -36,7 +37,7 @@ def test_the_page(page: str, least: int, tmp_path: Path) -> None:
     ran = 0
     for command, status, shown in steps((DOCS / page).read_text()):
         done = subprocess.run(
-            ["bash", "-c", command], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300
+            ["bash", "-c", command], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=PATIENCE
         )
         assert done.returncode == status, f"$ {command}\n{done.stdout}{done.stderr}"
         assert matches(shown, done.stdout.splitlines()), f"$ {command}\n{done.stdout}"

@@ -21,6 +21,7 @@ from mdtool.review.show import Filter, headline, lines_of_diff, pruned, text, vi
 from mdtool.review.svg import svg
 from tests.conftest import lacking
 from tests.support import SAMPLES, run_mdtool
+from tests.support_waiting import PATIENCE
 
 TEXT = """\
 mdtool: machine/1
@@ -212,7 +213,7 @@ def run_in_browser(chromium: str, page: str, script: str, folder: Path, *options
         "--disable-quic",
     ]
     words = [chromium, "--headless", "--no-sandbox", "--disable-gpu", *quiet, f"--user-data-dir={folder}/profile", *options]
-    done = subprocess.run([*words, "--dump-dom", path.as_uri()], capture_output=True, text=True, timeout=300)
+    done = subprocess.run([*words, "--dump-dom", path.as_uri()], capture_output=True, text=True, timeout=PATIENCE)
     said = re.search(r'data-said="([^"]*)"', done.stdout)
     assert said, done.stderr[-2000:]
     found: dict[str, object] = json.loads(unescape(said[1]))

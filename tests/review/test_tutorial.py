@@ -11,6 +11,7 @@ from pathlib import Path
 
 from tests.conftest import require
 from tests.support import SAMPLES
+from tests.support_waiting import PATIENCE
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "tutorial.md"
 
@@ -56,7 +57,7 @@ def test_the_tutorial(tmp_path: Path) -> None:
     ran = 0
     for command, status, shown in steps(PAGE.read_text()):
         done = subprocess.run(
-            ["bash", "-c", command], cwd=folder, env=environment, capture_output=True, text=True, timeout=300
+            ["bash", "-c", command], cwd=folder, env=environment, capture_output=True, text=True, timeout=PATIENCE
         )
         assert done.returncode == status, f"$ {command}\n{done.stdout}{done.stderr}"
         assert matches(shown, done.stdout.splitlines()), f"$ {command}\n{done.stdout}"
