@@ -52,31 +52,20 @@ def _second(_: Guest, wanted: Sequence[Wanted]) -> Iterator[InputError]:
         seen.add((one.kind, model))
 
 
-def _boot(guest: Guest, _: Sequence[Wanted]) -> Iterator[InputError]:
-    """A boot order that two devices have."""
-    seen: dict[str, Element] = {}
-    for element in guest.devices:
-        boot = element.first("boot")
-        order = boot.get("@order") if boot is not None else None
-        if boot is None or order is None:
-            continue
-        if order in seen:
-            what = f"{element.tag}: boot order {order} is that of {seen[order].position} too"
-            yield InputError(what, at=boot.position, remedy="give each its own", rule="unique")
-        seen.setdefault(order, boot)
+#: where a number stands that no two elements may have -> what it is, and whose; "" for any element's
+_NUMBERS = {"boot/@order": ("boot order", ""), "target/@port": ("port", "serial")}
 
 
-def _serials(guest: Guest, _: Sequence[Wanted]) -> Iterator[InputError]:
-    """A port that two serial devices have."""
-    seen: set[str] = set()
+def _numbers(guest: Guest, _: Sequence[Wanted]) -> Iterator[InputError]:
+    seen: dict[tuple[str, str], Element] = {}
     for element in guest.devices:
-        port = element.get("target/@port") if element.tag == "serial" else None
-        if port is None:
-            continue
-        if port in seen:
-            what = f"serial: port {port} is another's"
-            yield InputError(what, at=element.at("target"), remedy="give each its own", rule="unique")
-        seen.add(port)
+        for path, (name, tag) in _NUMBERS.items():
+            number = element.get(path) if tag in ("", element.tag) else None
+            if number is None:
+                continue
+            if (other := seen.setdefault((path, number), element)) is not element:
+                what = f"{element.tag}: {name} {number} is that of {other.position} too"
+                yield InputError(what, at=element.at(path), remedy="give each its own", rule="unique")
 
 
 #: What only the first graphics card can be.
@@ -110,7 +99,7 @@ def _isa(guest: Guest, wanted: Sequence[Wanted]) -> Iterator[InputError]:
 #: devices that sit on no ISA bus, and that only PCs have
 _PC_ONLY = frozenset({"floppy", "isa-fdc", "tpm-crb", "intel-iommu", "amd-iommu"})
 
-CHECKS: Sequence[Check] = (_twins, _second, _boot, _serials, _cards, _isa)
+CHECKS: Sequence[Check] = (_twins, _second, _numbers, _cards, _isa)
 
 
 def check_together(guest: Guest, wanted: Sequence[Wanted], report: Report) -> None:

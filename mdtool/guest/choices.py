@@ -70,6 +70,10 @@ REMOVED_LATER = {
 }
 
 
+#: switches of a CPU that libvirt until 9.0 wrote without ``=on``
+WRITTEN_ALONE = frozenset({"hv-crash"})
+
+
 def is_later(machine: str) -> bool:
     """Whether a versioned machine type is younger than libvirt 9.0, which then is not what starts its guests.
 

@@ -224,13 +224,15 @@ def address_types(guest: Guest, wanted: Wanted) -> Set[str]:
         takes = ADDRESSES.keys() - (set() if wanted.kind == "hostdev" else {"unassigned"})
     elif wanted.facts.get("transport"):
         takes = _TRANSPORTS.keys() - ({"virtio-mmio"} if wanted.driver.startswith(_NO_MMIO) else set())
-    elif wanted.driver == "ib700":
-        takes = set()  # an ISA device whose port is where it always was
+    elif wanted.driver in _NOWHERE:
+        takes = set()
     if wanted.kind == "controller" and guest.is_arm:
         takes |= {"virtio-mmio"}  # libvirt gives it to any controller of a board without PCI
     return takes if guest.is_s390 else takes - {"ccw"}
 
 
+#: an ISA device whose port is where it always was, and what s390x has on no bus that libvirt counts
+_NOWHERE = frozenset({"ib700", "diag288", "sclpconsole", "sclplmconsole", "vfio-ap"})
 _NO_MMIO = ("vhost-scsi", "virtio-mem", "virtio-pmem")
 
 

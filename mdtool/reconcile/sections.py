@@ -137,13 +137,15 @@ def _without_found_features(guest: Guest, tree: Tree, sides: _Sides, report: Rep
         or guest.domain.get("cpu/@check") != "full"
     ):
         return sides
-    known = {*sides.has, *sides.applied}
-    found = [key for key in sides.now if key.startswith("features\0") and key not in known]
+    known = {**sides.has, **sides.applied}
+    told = {key: value for key, value in sides.now.items() if key.startswith("features\0")}
+    found = [key for key, value in told.items() if key not in known or not same(known[key], value)]
     if found:
         names = ", ".join(key.partition("\0")[2] for key in found)
         what = f"cpu: {names}: what libvirt reports of the running guest, not a request: ignored"
         report.warn(what, at=guest.domain.at("cpu"), rule="live-cpu")
-    return sides._replace(now={key: value for key, value in sides.now.items() if key not in found})
+    asked = {key: known[key] for key in found if key in known}  # which QEMU may not have
+    return sides._replace(now={key: value for key, value in sides.now.items() if key not in found} | asked)
 
 
 #: keys of a NUMA node that no monitor reports

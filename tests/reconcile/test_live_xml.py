@@ -26,6 +26,14 @@ def test_there_and_back_changes_nothing() -> None:
     assert not back.plan and not back.warnings and back.tree == first
 
 
+def test_what_the_running_guest_lacks_is_no_request() -> None:
+    feature = "<feature policy='{}' name='pcid'/></cpu>"
+    asked, lacking = (xml.replace("</cpu>", feature.format(p)) for xml, p in ((INACTIVE, "require"), (LIVE, "disable")))
+    first = reconcile(parsed(asked)).tree
+    live = reconcile(parsed(lacking), first)
+    assert not live.plan and live.tree.cpu["features"] == {"pcid": True}
+
+
 def test_there_and_back_after_a_dump_changes_nothing() -> None:
     """QEMU's arguments say what was asked for; a monitor alone does not, and the XML's word counts."""
     dumped = replace(reconcile(parsed(INACTIVE)).tree, applied={}, source=(MONITOR, ARGUMENTS))

@@ -127,6 +127,11 @@ _BLK = ("virtio-blk-*", "vhost-user-blk-*")
 _SCSI = ("scsi-hd", "scsi-cd", "scsi-block", "usb-bot")  # on usb-bot sits a SCSI drive
 _SEEN = ("virtio-blk-*", "ide-*", "scsi-hd", "scsi-cd", "usb-storage")
 
+_DRIVER = (
+    "@name", "@type", "@cache", "@error_policy", "@rerror_policy", "@io", "@copy_on_read", "@discard", "@discard_no_unref",
+    "@detect_zeroes", "metadata_cache/*",
+)  # fmt: skip
+
 DISK = ElementRow(
     "disk",
     choose=_choice,
@@ -194,22 +199,7 @@ DISK = ElementRow(
         "encryption/*": carried("block", "the backend"),
         "iotune/*": carried("layers", "throttling of the backend"),
         "throttlefilters/*": carried("layers", "throttling of the backend"),
-        **{
-            f"driver/{path}": carried("block", "the backend")
-            for path in (
-                "@name",
-                "@type",
-                "@cache",
-                "@error_policy",
-                "@rerror_policy",
-                "@io",
-                "@copy_on_read",
-                "@discard",
-                "@discard_no_unref",
-                "@detect_zeroes",
-                "metadata_cache/*",
-            )
-        },
+        **{f"driver/{path}": carried("block", "the backend") for path in _DRIVER},
         "driver/statistics/latency-histogram/*": by_libvirt("how long requests take, as QEMU counts it"),
         "driver/@iothread": carried("block", "the thread that serves the disk"),
         "driver/iothreads/*": carried("block", "the threads that serve the disk"),

@@ -97,6 +97,8 @@ def _shape(context: ElementContext, wanted: Wanted) -> Wanted:
     )
 
 
+_PARENT = ("", "_fabric_wwn", "_wwnn", "_wwpn")
+
 HOSTDEV = ElementRow(
     "hostdev",
     choose=_choice,
@@ -123,23 +125,12 @@ HOSTDEV = ElementRow(
         "source/@startupPolicy": idle("what libvirt does where it is missing: QEMU refuses it"),
         "source/@writeFiltering": by_libvirt("which writes the host lets through", unless=("yes",)),
         "source/address/@multifunction": idle("a place of the host's"),
-        "source/auth/*": by_libvirt("who logs in to the server"),
+        **dict.fromkeys(("source/auth/*", "source/initiator/*"), by_libvirt("who logs in to the server")),
         "source/host/*": by_libvirt("the server"),
-        "source/initiator/*": by_libvirt("who logs in to the server"),
-        "source/block": by_libvirt("containers"),
-        "source/char": by_libvirt("containers"),
-        "source/interface": by_libvirt("containers"),
+        **dict.fromkeys(("source/block", "source/char", "source/interface"), by_libvirt("containers")),
         **{
             f"source/adapter/{path}": by_libvirt("an adapter that libvirt makes")
-            for path in (
-                "@managed",
-                "@parent",
-                "@parent_fabric_wwn",
-                "@parent_wwnn",
-                "@parent_wwpn",
-                "@wwnn",
-                "parentaddr/*",
-            )
+            for path in ("@managed", "@wwnn", "parentaddr/*", *(f"@parent{end}" for end in _PARENT))
         },
         "readonly": carried("hostdev", "the backend is opened read-only"),
         "shareable": carried("hostdev", "`share-rw`"),

@@ -104,6 +104,9 @@ def _shape(context: ElementContext, wanted: Wanted) -> Wanted:
     return replace(wanted, properties=properties, origin=origin, identifying=frozenset({"mac"}))
 
 
+#: what the host, or the guest, does of a packet's work
+_OFFLOADS = ("tso4", "tso6", "ecn", "ufo")
+
 INTERFACE = ElementRow(
     "interface",
     choose=_choice,
@@ -119,18 +122,12 @@ INTERFACE = ElementRow(
         "hash": Prop("driver/@rss_hash_report", switch, _NET),
         "rx_queue_size": Prop("driver/@rx_queue_size", number, _NET),
         "tx_queue_size": Prop("driver/@tx_queue_size", number, _NET),
-        "csum": Prop("driver/host/@csum", switch, _NET),
-        "gso": Prop("driver/host/@gso", switch, _NET),
-        "host_tso4": Prop("driver/host/@tso4", switch, _NET),
-        "host_tso6": Prop("driver/host/@tso6", switch, _NET),
-        "host_ecn": Prop("driver/host/@ecn", switch, _NET),
-        "host_ufo": Prop("driver/host/@ufo", switch, _NET),
-        "mrg_rxbuf": Prop("driver/host/@mrg_rxbuf", switch, _NET),
-        "guest_csum": Prop("driver/guest/@csum", switch, _NET),
-        "guest_tso4": Prop("driver/guest/@tso4", switch, _NET),
-        "guest_tso6": Prop("driver/guest/@tso6", switch, _NET),
-        "guest_ecn": Prop("driver/guest/@ecn", switch, _NET),
-        "guest_ufo": Prop("driver/guest/@ufo", switch, _NET),
+        **{name: Prop(f"driver/host/@{name}", switch, _NET) for name in ("csum", "gso", "mrg_rxbuf")},
+        **{
+            f"{side}_{name}": Prop(f"driver/{side}/@{name}", switch, _NET)
+            for side, offloads in (("host", _OFFLOADS), ("guest", ("csum", *_OFFLOADS)))
+            for name in offloads
+        },
         "host_mtu": Prop("mtu/@size", number, _NET),
         **VIRTIO,
         **ROM,

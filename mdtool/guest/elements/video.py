@@ -89,14 +89,14 @@ def _memory(context: ElementContext, model: str, driver: str) -> dict[str, int]:
 
     if model == "qxl":
         return {
-            "max_outputs": context.number("model/@heads", 1),
+            "max_outputs": context.number("model/@heads") or 1,
             "ram_size": kib("ram", QXL) * 1024,
             "vram_size": kib("vram", QXL) * 1024,
             "vram64_size_mb": context.number("model/@vram64") // MIB,
             "vgamem_mb": kib("vgamem", DEFAULT_VRAM) // MIB,
         }
     if model == "virtio":
-        return {"max_outputs": context.number("model/@heads", 1)}
+        return {"max_outputs": context.number("model/@heads") or 1}
     if driver in ("VGA", "vmware-svga"):
         return {"vgamem_mb": kib("vram", DEFAULT_VRAM) // MIB}
     if driver == "bochs-display":
@@ -120,15 +120,9 @@ VIDEO = ElementRow(
     },
     alias="video",
     reads=(
-        "model/@primary",
-        "model/@heads",
-        "model/@ram",
-        "model/@vram",
-        "model/@vram64",
-        "model/@vgamem",
+        *(f"model/@{name}" for name in ("primary", "heads", "ram", "vram", "vram64", "vgamem", "device")),
         "model/acceleration/@accel3d",
         "driver/@name",
-        "model/@device",
     ),
     host={
         "model/acceleration/@rendernode": by_libvirt("a render node of the host"),

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from mdtool.errors import InputError, Report, choices
-from mdtool.guest.choices import removed_features
+from mdtool.guest.choices import WRITTEN_ALONE, has_newest, removed_features
 from mdtool.guest.machines import machine_of
 from mdtool.guest.model import Guest
 from mdtool.guest.platform.units import names, number, spelled, switch
@@ -125,7 +125,9 @@ def cpu_options(guest: Guest, section: Mapping[str, Any], *, tcg: bool, rehearse
         model = None  # libvirt leaves it to QEMU
     if model is not None:
         switches = section.get("features", {})
-        text = ",".join([model, *(f"{name}={spelled(value)}" for name, value in switches.items())])
+        alone = set() if has_newest(guest) else WRITTEN_ALONE
+        said = (name if name in alone and value is True else f"{name}={spelled(value)}" for name, value in switches.items())
+        text = ",".join([model, *said])
         if rehearse:
             from mdtool.commandline.placeholder.backends import cpu_without_host
 
