@@ -78,4 +78,4 @@ def test_a_guest_without_usb() -> None:
 def test_no_port_of_a_usb_controller_is_left_for_a_hub() -> None:
     ports = [f"<redirdev bus='usb' type='spicevmc'><address type='usb' bus='0' port='{n}'/></redirdev>" for n in (1, 2)]
     error = refused("pc-i440fx-7.2", *ports, "<input type='tablet' bus='usb'/>", usb=_USB)
-    assert error.what == "hub: no free USB port for usb-hub (hub/0); all ports of USB bus 0 are taken"
+    assert error.what == "hub: no free USB port for usb-hub (hub/usb); all ports of USB bus 0 are taken"

@@ -117,17 +117,15 @@ def _controllers(devices: Sequence[Wanted]) -> Mapping[int, int]:
 
 
 def _new_hubs(devices: Sequence[Wanted]) -> list[Wanted]:
-    """Hubs for the devices that the ports there are cannot hold."""
+    """Hubs for the devices that the ports there are cannot hold, known by what libvirt's ``<hub>`` for them is known by."""
     plugged = [one for one in devices if is_usb(one)]
     hubs = sum(one.driver == "usb-hub" for one in plugged)
     ports = sum(_controllers(devices).values()) + hubs * HUB_PORTS
     if not ports or len(plugged) <= ports:
         return []
     needed = -(-(len(plugged) - ports + 1) // (HUB_PORTS - 1))
-    return [
-        Wanted("hub", "usb-hub", f"hub/{number}", alias="hub", facts={"choice": "usb"})
-        for number in range(hubs, hubs + needed)
-    ]
+    origins = ("hub/usb" if number == 1 else f"hub/usb#{number}" for number in range(hubs + 1, hubs + needed + 1))
+    return [Wanted("hub", "usb-hub", origin, alias="hub", facts={"choice": "usb"}) for origin in origins]
 
 
 def _is_plugged(one: Wanted) -> bool:
