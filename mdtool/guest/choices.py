@@ -6,7 +6,7 @@ For a fresh guest the newest libvirt's choice counts.  For a described one the d
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from mdtool.errors import InputError
 from mdtool.guest.disk_buses import disk_number
@@ -15,7 +15,7 @@ from mdtool.guest.model import Guest, Wanted
 from mdtool.machine.buses.providers import libvirt_index, provider_of
 from mdtool.machine.drivers import same_driver
 from mdtool.machine.machines import VIRT, family_of
-from mdtool.machine.tree import Node, Tree
+from mdtool.machine.tree import BUILTIN, MANUAL, Node, Tree
 from mdtool.records import NamedTuple, replace
 
 X86 = ("x86_64", "i686")
@@ -133,8 +133,11 @@ MODELS: Mapping[str, str] = {
 
 
 def as_described(guest: Guest, tree: Tree) -> Guest:
-    """``guest`` with the CPU and the models of the controllers that ``tree`` has, for what its XML leaves open."""
-    known: dict[tuple[str, int], str] = {}
+    """``guest`` with the CPU, the models of controllers, the MAC addresses and the kind of firmware that ``tree`` has, for
+    what its XML leaves open.  Raises InputError where it leaves open which interface is which."""
+    known: dict[tuple[str, int], str] = dict(_addresses(guest, tree))
+    if tree.firmware.get("secure") and tree.machine.get("properties", {}).get("smm", "on") == "on":
+        known["firmware", 0] = "secure"
     for place in tree.places:
         if place.node.driver in ("usb-storage", "usb-bot"):
             known["disk", disk_number((place.node.origin or "").removeprefix("disk/"))] = place.node.driver
@@ -153,6 +156,53 @@ def as_described(guest: Guest, tree: Tree) -> Guest:
     # what runs is one of the CPUs that host-model stands for, and stays that one on every host
     cpu = {"model": tree.cpu["model"], "features": tree.applied.get("@cpu", {}).get("features", {})}
     return replace(guest, host_model=lambda: cpu)
+
+
+def _addresses(guest: Guest, tree: Tree) -> Iterator[tuple[tuple[str, int], str]]:
+    """The described MAC addresses of the interfaces whose XML has none: libvirt drew them, and the file was left as it was.
+
+    Of the devices that no other interface is, one keeps the address that mdtool itself makes up; then as many devices of
+    a model as there are interfaces go in order.
+    """
+    places = (place.node for place in tree.places if place.node.origin not in (BUILTIN, MANUAL))
+    left = {str(mac).lower(): node for node in places if (mac := node.value("mac"))}
+    interfaces = [one for one in guest.devices if one.tag == "interface"]
+    for one in interfaces:
+        left.pop(str(one.get("mac/@address")).lower().replace("-", ":"), None)
+    nameless = dict(enumerate(one for one in interfaces if not one.get("mac/@address")))
+    for number in list(nameless):
+        if nameless[number].get("@type") == "hostdev" or left.pop(made_up_mac(guest, number), None) is not None:
+            del nameless[number]
+    models: dict[str, list[int]] = {}
+    for number, one in nameless.items():
+        models.setdefault(_family(one.get("model/@type") or ""), []).append(number)
+    for model, numbers in sorted(models.items(), reverse=True):  # those that name no model come last
+        fit = [mac for mac, node in left.items() if model in ("", _family(node.driver))]
+        fit = fit if fit or len(numbers) != len(left) else list(left)  # another model of the only ones that there are
+        if fit and len(fit) != len(numbers):
+            which = ", ".join(f"{left[mac].id} ({mac})" for mac in fit)
+            what = f"{len(numbers)} interfaces without a MAC address may be {which}"
+            remedy = "write <mac address='...'/> into the interfaces"
+            raise InputError(what, at=nameless[numbers[0]].position, remedy=remedy, rule="which-interface")
+        for number, mac in zip(numbers, fit, strict=False):
+            del left[mac]
+            yield ("mac", number), mac
+
+
+def made_up_mac(guest: Guest, number: int) -> str:
+    """An address for the interface without one that is the ``number``th: the same one for the same guest, in QEMU's range.
+
+    libvirt draws a random one when a guest is defined, and writes it into the XML.
+    """
+    from hashlib import sha256  # few guests need it
+
+    key = f"{guest.uuid or guest.name}/{number}".encode()
+    return ":".join(("52:54:00", *(f"{byte:02x}" for byte in sha256(key).digest()[:3])))
+
+
+def _family(model: str) -> str:
+    """A model of <interface>, or a driver, without what virtio has several of."""
+    return "virtio" if model.startswith("virtio") else model
 
 
 def with_described_model(wanted: Wanted, node: Node) -> Wanted:

@@ -120,8 +120,9 @@ class Guest:
 
     ``applied`` is what the XML last set of the description's sections, None for a fresh guest.
 
-    ``known`` are the models of the controllers, by type and index, and of USB disks, by the number of their target, that
-    its description has: what the XML leaves open, the machine that is described has chosen.
+    ``known``: what the XML leaves open, the machine that is described has chosen: the models of the controllers, by type
+    and index, and of USB disks, by the number of their target; the addresses of interfaces without one, in their order
+    (``mac``); whether the firmware is ``secure`` (``firmware``, 0).
 
     ``migratable``: the XML is libvirt's for a migration or a saved guest, which leaves out what every libvirt adds itself.
 

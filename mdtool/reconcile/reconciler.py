@@ -144,11 +144,13 @@ class _Reconciler:
         staying |= {place.name for place in self.old.places if place.node.origin == MANUAL}
         names = {id(place.node): place.name for place in self.old.places}
         kept: dict[str, Place] = {}
+        lists_ports = any(w.element is not None and _pci_index(w.origin) for w in self.wanted)
         for place in reversed(matching.gone):  # from the leaves: a port that holds what stays, stays
             node = place.node
             type_, _ = _provides(node)
             holds = any(names[id(one)] in staying for bus in node.buses for one in bus.devices)
-            implied = node.applied.get("@implied", node.origin is None)  # of a dump: no element ever asked for it
+            # of a dump: no element ever asked for it; an XML that lists no ports leaves them to libvirt, spare ones too
+            implied = node.applied.get("@implied", node.origin is None) or (type_ == "pci" and not lists_ports)
             foreign = node.origin is None and not type_ and not can_make(canonical_driver(node.driver))
             if foreign or holds or (type_ and implied and not self.options.prune):
                 kept[place.name] = place

@@ -88,6 +88,11 @@ def _keep_machine_type(guest: Guest, _tree: Tree, sides: _Sides, report: Report)
     return sides
 
 
+def _keep_uuid(_guest: Guest, _tree: Tree, sides: _Sides, _report: Report) -> _Sides:
+    """A person's own file may have none: libvirt drew one when the guest was defined."""
+    return sides._replace(now={"uuid": sides.applied["uuid"], **sides.now}) if "uuid" in sides.applied else sides
+
+
 def _keep_model_name(_guest: Guest, _tree: Tree, sides: _Sides, _report: Report) -> _Sides:
     """A CPU model has several names: the description's stays."""
     now, has = sides.now, sides.has
@@ -165,6 +170,7 @@ def _with_latencies(_guest: Guest, tree: Tree, sides: _Sides, _report: Report) -
 _Rule = Callable[[Guest, Tree, _Sides, Report], _Sides]
 
 _RULES: Mapping[str, tuple[_Rule, ...]] = {
+    "guest": (_keep_uuid,),
     "machine": (_keep_machine_type,),
     "cpu": (_keep_model_name, _warn_of_host_model, _without_plugged_cpus, _without_found_features),
     "numa": (_with_latencies,),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from mdtool.guest.choices import made_up_mac
 from mdtool.guest.convert import number, positive, switch
 from mdtool.guest.elements.hostdev import NODES
 from mdtool.guest.elements.rom import ROM, ROM_HOST, without_rom
@@ -68,17 +69,6 @@ def drivers(context: ElementContext) -> dict[str, str]:
     return known
 
 
-def made_up_mac(context: ElementContext) -> str:
-    """An address for an interface without one: the same one for the same guest and place, in QEMU's range.
-
-    libvirt draws a random one when a guest is defined, and writes it into the XML.
-    """
-    key = f"{context.guest.uuid or context.guest.name}/{context.numbered.get('nameless', 0)}".encode()
-    from hashlib import sha256  # few guests need it
-
-    return ":".join(("52:54:00", *(f"{byte:02x}" for byte in sha256(key).digest()[:3])))
-
-
 def _choice(context: ElementContext) -> str:
     if context.get("@type") == "hostdev":
         return "hostdev"
@@ -99,8 +89,10 @@ def _shape(context: ElementContext, wanted: Wanted) -> Wanted:
             properties["vectors"] = 2 * queues + 2  # one a queue and direction, configuration, control
     if wanted.driver.startswith("virtio-net-") and context.get("teaming/@type") == "persistent":
         properties["failover"] = True
-    properties["mac"] = wanted.facts.get("mac") or made_up_mac(context)
-    origin = f"{wanted.kind}/{properties['mac']}"
+    ordinal = context.numbered.get("nameless", 0)
+    address = wanted.facts.get("mac") or context.guest.known.get(("mac", ordinal)) or made_up_mac(context.guest, ordinal)
+    properties["mac"] = address
+    origin = f"{wanted.kind}/{address}"
     return replace(wanted, properties=properties, origin=origin, identifying=frozenset({"mac"}))
 
 

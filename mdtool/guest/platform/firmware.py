@@ -62,7 +62,7 @@ def firmware_sections(guest: Guest, report: Report) -> dict[str, Section]:
     sections: dict[str, Section] = {}
     domain = guest.domain
     with report.step():
-        firmware = _firmware(domain)
+        firmware = _firmware(guest)
         if firmware:
             sections["firmware"] = firmware
     with report.step():
@@ -220,14 +220,15 @@ def loader_of(guest: Guest, *, secure: bool = False, rehearse: bool = False) -> 
     return found
 
 
-def _firmware(domain: Element) -> Section:
+def _firmware(guest: Guest) -> Section:
+    domain = guest.domain
     kind = domain.get("os/@firmware")
     loader, nvram = domain.first("os/loader"), domain.first("os/nvram")
     if nvram is not None and kind != "efi" and (kind == "bios" or loader is None or not loader.text):
         what, remedy = "<nvram> without firmware that keeps its variables there", "add <loader>, or <os firmware='efi'>"
         raise InputError(what, at=nvram.position, remedy=remedy, rule="firmware")
     if kind == "efi" or (loader is not None and loader.get("@type") == "pflash"):
-        return {"kind": "pflash", **({"secure": True} if wants_secure(domain) else {})}
+        return {"kind": "pflash", **({"secure": True} if wants_secure(guest) else {})}
     if loader is not None and loader.text:
         return {"kind": "bios"}
     return {}
@@ -237,9 +238,13 @@ def _features(domain: Element) -> dict[str, bool]:
     return {f.get("@name") or "": f.get("@enabled") == "yes" for f in domain.all("os/firmware/feature")}
 
 
-def wants_secure(domain: Element) -> bool:
-    """Whether the XML asks for secure boot; where it does not say, mdtool's answer is no on every host."""
-    return domain.get("os/loader/@secure") == "yes" or _features(domain).get("secure-boot") is True
+def wants_secure(guest: Guest) -> bool:
+    """Whether the XML asks for secure boot; where it does not say, what is described, and mdtool's own answer is no."""
+    said = guest.domain.get("os/loader/@secure")
+    asked = _features(guest.domain).get("secure-boot", said == "yes" if said else None)
+    if asked is None and guest.domain.get("os/@firmware") == "efi":
+        return guest.known.get(("firmware", 0)) == "secure"
+    return bool(asked)
 
 
 def _described(guest: Guest, secure: bool) -> Loader | None:

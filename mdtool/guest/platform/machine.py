@@ -148,7 +148,7 @@ def _gic(guest: Guest) -> Section:
 def _secure(guest: Guest) -> Section:
     """Firmware with secure boot keeps its variables in SMM, and libvirt switches that on with it."""
     wished = guest.domain.first("features/smm")
-    return {"smm": "on"} if wished is None and guest.is_q35 and wants_secure(guest.domain) else {}
+    return {"smm": "on"} if wished is None and guest.is_q35 and wants_secure(guest) else {}
 
 
 def _hpt(guest: Guest) -> Section:
