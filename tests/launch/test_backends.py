@@ -394,7 +394,8 @@ def test_a_device_of_the_host(devices: str, properties: dict[str, Any]) -> None:
 
 def test_the_store_of_uefi_variables_is_a_file_of_the_host() -> None:
     """Made from its template where it is not there yet; a rehearsal has none."""
-    guest = guest_of(os="<varstore template='/t.json' path='/v.json'/>", machine="pc-q35-11.1")
+    firmware = "<loader type='rom'>/f.fd</loader><varstore template='/t.json' path='/v.json'/>"
+    guest = guest_of(os=firmware, machine="pc-q35-11.1")
     line, rehearsal = line_of(guest), line_of(guest, rehearse=True)
     assert line.copies == (Copy("/t.json", "/v.json"),) and not rehearsal.copies
     made, other = ([one.arguments for one in each.devices if "uefi" in one.name] for each in (line, rehearsal))
