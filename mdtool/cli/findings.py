@@ -115,6 +115,7 @@ def _github(findings: Sequence[Reported]) -> str:
     """https://docs.github.com/actions/reference/workflow-commands-for-github-actions"""
 
     def value(text: str) -> str:
+        text = printable(text)
         for char, code in (("%", "%25"), ("\r", "%0D"), ("\n", "%0A"), (":", "%3A"), (",", "%2C")):
             text = text.replace(char, code)
         return text

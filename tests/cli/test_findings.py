@@ -115,6 +115,8 @@ def test_text_of_a_file_makes_no_finding_of_its_own(folder: Path) -> None:
     Path("evil.yaml").write_text('mdtool: machine/1\n"x\\n::error file=a::b": {}\n')
     done = check("github", "evil.yaml")
     assert [line for line in done.stdout.splitlines() if line.startswith("::error file=a")] == []
+    Path("evil.yaml").rename("evil\x1b[2J\x9b.yaml")
+    assert check("github", "evil\x1b[2J\x9b.yaml").stdout.startswith(r"::error file=evil\x1b[2J\x9b.yaml,line=")
     table = run_mdtool("diff", "good.yaml", "g.yaml", "--format", "markdown").stdout
     assert table.startswith("**")
     assert "| device | what | before | after |" in table
