@@ -16,6 +16,7 @@ from mdtool.errors import InputError
 from mdtool.guest.model import Guest
 from mdtool.guest.xml import Element
 from mdtool.machine.sizes import MIB, bytes_of
+from mdtool.machine.values import integer
 
 Sections = dict[str, dict[str, Any]]
 
@@ -96,7 +97,7 @@ _LEVELS = ("sockets", "dies", "clusters", "cores", "threads")
 
 def _smp(sections: Sections, option: Option) -> Sections:
     cpu = dict(sections.get("cpu", {}))
-    bag = {name: int(str(value), 0) for name, value in option.bag.items()}
+    bag = {name: integer(str(value)) for name, value in option.bag.items()}
     topology = {**cpu.get("topology", {}), **{level: bag[level] for level in _LEVELS if level in bag}}
     product = 1
     for count in topology.values():
@@ -121,7 +122,7 @@ def _memory(sections: Sections, option: Option) -> Sections:
     if (most := bytes_of(bag.get("maxmem"), MIB)) is not None:
         memory["max"] = most
     if "slots" in bag:
-        memory["slots"] = int(bag["slots"], 0)
+        memory["slots"] = integer(bag["slots"])
     objects = {  # the RAM of the whole machine grows with it
         name: {**facts, "size": memory["size"]} if facts.get("size") == before else facts
         for name, facts in sections.get("objects", {}).items()

@@ -20,6 +20,8 @@ def text(value: str) -> Value:
 
 _NUMBER = pattern(r"-?[0-9]{1,20}|0[xX][0-9a-fA-F]{1,16}")
 
+_WWN = pattern(r"[0-9a-fA-F]{16}")
+
 
 def number(value: str) -> Value:
     """Decimal or ``0x`` hexadecimal."""
@@ -34,6 +36,14 @@ def positive(value: str) -> Value:
     return found if isinstance(found, int) and found > 0 else _refuse("a number from 1 on")
 
 
+def wwn(value: str) -> Value:
+    """A World Wide Name, hexadecimal whether or not it begins so; libvirt and the SCSI standard have 64 bits."""
+    digits = value.removeprefix("0x")
+    if not _WWN.fullmatch(digits):
+        raise ValueError("16 hexadecimal digits")
+    return int(digits, 16)
+
+
 def kib(value: str) -> Value:
     """A number of KiB, in bytes."""
     found = positive(value)
@@ -46,6 +56,17 @@ def up_to(highest: int) -> Convert:
     def convert(value: str) -> Value:
         found = number(value)
         return found if isinstance(found, int) and 0 <= found <= highest else _refuse(f"a number from 0 to {highest}")
+
+    return convert
+
+
+def printable(most: int) -> Convert:
+    """A text of at most ``most`` printable ASCII characters: QEMU would cut the rest off."""
+
+    def convert(value: str) -> Value:
+        if len(value) > most or not (value.isascii() and value.isprintable()):
+            raise ValueError(f"at most {most} printable characters")
+        return value
 
     return convert
 

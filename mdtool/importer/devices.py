@@ -143,7 +143,7 @@ def typed(value: Any, like: Any) -> Any:
         return value
     if isinstance(like, bool) or (like is None and value in ("on", "off")):
         return value in ("on", "yes", "true")
-    if (isinstance(like, int) or like is None) and re.fullmatch(r"\d+|0x[0-9a-fA-F]+", value):
+    if (isinstance(like, int) or like is None) and re.fullmatch(r"[0-9]{1,20}|0x[0-9a-fA-F]{1,16}", value):
         return int(value, 0)
     return value
 

@@ -86,6 +86,24 @@ def test_a_number_that_is_none(wrong: str) -> None:
     assert found[0] == "value-valid"
 
 
+DISK = "<disk><target dev='sda' bus='scsi'/>\n<{0}>{1}</{0}></disk>"
+
+
+@pytest.mark.parametrize(
+    ("element", "wrong", "right"),
+    [
+        ("vendor", "123456789", "12345678"),
+        ("product", "1" * 17, "1" * 16),
+        ("product", "d\u00fcr", "dur"),
+        ("wwn", "500", "5000c50015ea71ad"),
+        ("wwn", "0x" + "f" * 5000, "0x5000c50015ea71ad"),
+    ],
+)
+def test_an_identity_that_a_disk_cannot_have(element: str, wrong: str, right: str) -> None:
+    assert refused(DISK.format(element, wrong), "pc") == ("value-valid", 3)
+    assert refused(DISK.format(element, right), "pc") is None
+
+
 @pytest.mark.parametrize(
     "inner",
     [

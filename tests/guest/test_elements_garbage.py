@@ -14,7 +14,7 @@ from mdtool.errors import Report
 from mdtool.guest.devices import guest_from_bytes, wanted_from_guest
 
 GARBAGE = ("", " ", "0", "-1", "0x", "0xffffffffffffffff", "99999999999999999999999", "1.2.3", "on", "yes", "²", "é",
-           "virtio-transitional", "../../etc/passwd", "a" * 5000, "none", "NaN", "1e9", "\t", "%s", "{}")  # fmt: skip
+           "virtio-transitional", "../../etc/passwd", "a" * 5000, "9" * 5000, "none", "NaN", "1e9", "\t", "%s", "{}")  # fmt: skip
 
 
 @pytest.mark.parametrize("name", NAMES)

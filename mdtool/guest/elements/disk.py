@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from mdtool.guest.choices import has_newest
-from mdtool.guest.convert import number, one_of, positive, switch
+from mdtool.guest.convert import number, one_of, positive, printable, switch, wwn
 from mdtool.guest.disk_buses import DISK_BUSES, NAMESPACES, NARROW_UNITS, bus_meant_by, disk_number, nvme_target
 from mdtool.guest.engine import part_of
 from mdtool.guest.host import by_libvirt, carried, idle, tuned
@@ -151,10 +151,10 @@ DISK = ElementRow(
         "heads": Prop("geometry/@heads", number),
         "secs": Prop("geometry/@secs", number),
         "bios-chs-trans": Prop("geometry/@trans", one_of("auto", "none", "lba", "large", "rechs"), ("ide-hd",)),
-        "wwn": Prop("wwn", lambda value: int(value.removeprefix("0x"), 16)),
-        "vendor": Prop("vendor", drivers=_SCSI),
-        "product": Prop("product", drivers=_SCSI),
-        "model": Prop("product", drivers=("ide-*",)),
+        "wwn": Prop("wwn", wwn),
+        "vendor": Prop("vendor", printable(8), _SCSI),
+        "product": Prop("product", printable(16), _SCSI),
+        "model": Prop("product", printable(16), ("ide-*",)),
         "rotation_rate": Prop("target/@rotation_rate", number, ("ide-hd", "scsi-hd", "usb-bot")),
         "removable": Prop("target/@removable", switch, ("usb-storage", "scsi-hd", "usb-bot")),
         "dpofua": Prop("target/@dpofua", switch, ("scsi-hd", "usb-bot")),
