@@ -143,8 +143,8 @@ def _without_found_features(guest: Guest, tree: Tree, sides: _Sides, report: Rep
     ):
         return sides
     known = {**sides.has, **sides.applied}
-    told = {key: value for key, value in sides.now.items() if key.startswith("features\0")}
-    found = [key for key, value in told.items() if key not in known or not same(known[key], value)]
+    features = {key: value for key, value in sides.now.items() if key.startswith("features\0")}
+    found = [key for key, value in features.items() if key not in known or not same(known[key], value)]
     if found:
         names = ", ".join(key.partition("\0")[2] for key in found)
         what = f"cpu: {names}: what libvirt reports of the running guest, not a request: ignored"
