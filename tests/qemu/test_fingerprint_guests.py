@@ -22,7 +22,7 @@ from mdtool.proof.running import argv_from_source
 from mdtool.proof.standalone import argv_from_description
 from mdtool.qemu.dump import as_planned, dump
 from tests.qemu.test_launch_libvirt import guest as libvirts
-from tests.qemu.test_launch_libvirt import mdtool
+from tests.support import run_mdtool
 
 __all__ = ["libvirts"]
 
@@ -59,7 +59,7 @@ def test_hints_show_the_same_machine(guest: tuple[str, Fingerprint], tmp_path: P
 def test_libvirt_shows_the_same_machine(libvirts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """By the command line that libvirt made, and by the description that it was launched from."""
     description = libvirts.with_suffix(".yaml")
-    done = mdtool("launch", libvirts, description, "--via", "libvirt")
+    done = run_mdtool("launch", libvirts, description, "--via", "libvirt")
     assert done.returncode == 0, done.stderr
     tree = tree_from_file(description)
     reference = fingerprint_from_prepared(prepared_rehearsal(libvirts, tree, via="file"))

@@ -18,8 +18,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.qemu.test_launch_command import Launch, command, mdtool, runtime
+from tests.qemu.test_launch_command import Launch, command, runtime
 from tests.support import mdtool as in_process
+from tests.support import run_mdtool
 from tests.support_waiting import PATIENCE, alive, gone, until
 
 __all__ = ["runtime"]
@@ -54,7 +55,7 @@ def made(name: str, *devices: str, os: str = "", disk: str | Path = "disk") -> t
 
 def refused(*words: str | Path) -> str:
     """What a launch says that ends with 2, and at once: without a traceback, and within the time that it was given."""
-    done = mdtool("launch", *words)
+    done = run_mdtool("launch", *words)
     assert done.returncode == 2 and "Traceback" not in done.stderr, done.stderr
     assert done.stdout == ""
     return done.stderr
