@@ -13,7 +13,7 @@ from mdtool.guest.table import TRANSITIONAL, Choose, ElementContext, ElementRow,
 from mdtool.guest.xml import Element
 from mdtool.machine.buses.addresses import ADDRESSES
 from mdtool.machine.buses.kinds import kind_of_driver
-from mdtool.machine.buses.providers import ENDINGS
+from mdtool.machine.buses.providers import ENDINGS, provider_of
 from mdtool.machine.roles import role
 from mdtool.machine.tree import Value
 from mdtool.records import replace
@@ -78,7 +78,7 @@ def wanted_from_element(row: ElementRow, context: ElementContext) -> Iterator[Wa
     if _COMMON.keys() & shaped.properties.keys():
         shaped = _without_foreign(context.guest, shaped)
     yield with_host_side(shaped)
-    for part in row.parts:
+    for part in row.parts if provider_of(shaped.driver).whole else ():
         inner = list(context.element.all(part.element))
         for count, element in enumerate(inner):
             for found in wanted_from_element(part, replace(context, element=element)):

@@ -130,7 +130,7 @@ class ElementRow:
     ``host``        path -> what it becomes on the host, and who carries it out
     ``ignored``     path -> why it makes no difference to the guest
     ``refused``     path -> why mdtool cannot express it
-    ``parts``       rows of the elements inside that are devices of their own
+    ``parts``       rows of the elements inside that are devices of their own, on a bus that the device has
     ``shape``       what data cannot say: gets the finished Wanted, gives a changed one, or None where there is no device
     ``also``        parts that libvirt adds where the XML has none of them
     ``reads``       paths that the functions of this row read

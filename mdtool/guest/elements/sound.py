@@ -10,6 +10,7 @@ from mdtool.guest.engine import part_of
 from mdtool.guest.host import carried
 from mdtool.guest.model import Wanted
 from mdtool.guest.table import VIRTIO, ElementContext, ElementRow, Prop
+from mdtool.machine.buses.providers import provider_of
 from mdtool.records import replace
 
 CODECS = {"duplex": "hda-duplex", "micro": "hda-micro", "output": "hda-output"}
@@ -35,6 +36,9 @@ def default_codec(context: ElementContext, sound: Wanted) -> Iterator[Wanted]:
 
 def _shape(context: ElementContext, wanted: Wanted) -> Wanted:
     """A SoundBlaster's port and interrupt are its address; the newest libvirt writes how many streams virtio has."""
+    if (codec := context.element.first("codec")) is not None and not provider_of(wanted.driver).whole:
+        what = f"sound: codec means nothing to {wanted.driver or wanted.facts['choice']} and is left out"
+        context.report.warn(what, at=codec.position, rule="property-fits")
     if wanted.driver.startswith("virtio-sound") and has_newest(context.guest):
         return replace(wanted, facts={**wanted.facts, "made_up": {"streams": wanted.properties.get("streams", 2)}})
     if wanted.driver != "sb16" or wanted.address is None:
