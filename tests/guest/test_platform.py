@@ -105,6 +105,7 @@ def test_a_plain_guest_says_little() -> None:
         ("<features><pmu/><pvspinlock/></features>", "cpu/features", {"kvm-pv-unhalt": True, "pmu": True}),
         ("<features><acpi/><vmport/><smm/></features>", "machine/properties", {"smm": "on", "vmport": "on"}),
         ("<features><smm state='off'><tseg>48</tseg></smm></features>", "features", None),
+        ("<features><acpi/></features><cpu><numa><interconnects/></numa></cpu>", "machine/properties", None),
         ("<features><xen><e820_host state='on'/></xen></features>", "cpu/features", None),
         ("<cpu><model>EPYC</model></cpu>", "cpu/features", {"monitor": False}),
         ("<cpu><model>EPYC</model><feature policy='require' name='monitor'/></cpu>", "cpu/features", {"monitor": True}),
@@ -260,6 +261,12 @@ def test_an_optional_feature_is_as_the_host_or_the_description_has_it() -> None:
     described = as_described(made, Tree(cpu={"features": {"avx512f": True}}))
     assert sections(described)["cpu"]["features"] == {"avx512f": True}
     assert "features" not in sections(guest("<cpu mode='maximum'><feature policy='optional' name='aes'/></cpu>"))["cpu"]
+
+
+def test_migratable_is_a_switch_of_x86_alone() -> None:
+    asks = "<cpu mode='maximum' migratable='on'/>"
+    assert sections(guest(asks))["cpu"]["features"] == {"migratable": True}
+    assert "features" not in sections(guest(asks, arch="aarch64", machine="virt-7.2"))["cpu"]
 
 
 def test_what_s390x_boots_is_said_of_the_machine_or_of_each_device() -> None:

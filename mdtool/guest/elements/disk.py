@@ -40,7 +40,7 @@ def _choice(context: ElementContext) -> str:
         model = model or context.guest.known.get(("disk", disk_number(context.get("target/@dev"))), "")
         if model == "usb-bot" or (not model and device == "cdrom" and has_newest(context.guest)):
             bus = "usb-bot"
-        model = "" if model in ("usb-bot", "usb-storage") else model
+    model = "" if model in ("usb-bot", "usb-storage") else model  # which mean nothing elsewhere
     if bus == "virtio":
         served = context.get("@type") == "vhostuser"  # by another process, which is all that QEMU knows of it
         return f"{'vhostuser' if served else bus}/{device}/{model or 'virtio'}"

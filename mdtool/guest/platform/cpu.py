@@ -204,10 +204,10 @@ def _cpu_features(guest: Guest, cpu: Element | None, model: str | None) -> Secti
     vendor = cpu.get("model/@vendor_id")
     if vendor:
         found["vendor"] = vendor
-    migratable = switch(cpu, "@migratable")
+    migratable = switch(cpu, "@migratable") if guest.is_x86 else None
     if migratable is not None and model in ("host", "max"):
         found["migratable"] = migratable
-    elif model == "host" and guest.arch in ("x86_64", "i686"):
+    elif model == "host" and guest.is_x86:
         found["migratable"] = True  # libvirt says so where the XML does not
     if cpu.get("@deprecated_features") == "off" and guest.is_s390:
         found |= dict.fromkeys(_DEPRECATED, False)

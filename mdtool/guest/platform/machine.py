@@ -184,8 +184,9 @@ def _devices(guest: Guest) -> Section:
             found["iommu"] = "smmuv3"
     if guest.is_s390 and not has_loadparm(guest) and (loadparm := _loadparm(guest)):
         found["loadparm"] = loadparm
-    if any(cell.first("cache") is not None for cell in guest.domain.all("cpu/numa/cell")) or guest.domain.first(
-        "cpu/numa/interconnects"
+    if any(
+        guest.domain.first(f"cpu/numa/{path}")
+        for path in ("cell/cache", "interconnects/latency", "interconnects/bandwidth")
     ):
         found["hmat"] = True
     return found
