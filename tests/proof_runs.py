@@ -162,7 +162,7 @@ def misjudged(name: str, fault: corpus.Fault, tree: Tree, folder: Path) -> tuple
 
 def scripts() -> Iterator[tuple[str, str]]:
     for line in (TESTS / "importer/corpus.txt").read_text().splitlines():
-        if line and not line.startswith(("#", "alpha: ")):  # whose import says that it is not verified
+        if line and not line.startswith("#"):
             name, _, text = line.partition(": ")
             yield name, text
     for name, machine in corpus.MACHINES.items():

@@ -281,10 +281,14 @@ def grouped(changes: Iterable[ViewChange]) -> list[list[ViewChange]]:
     """Changes that are the same but for the device, together, in the order of the first of each."""
     groups: dict[tuple[object, ...], list[ViewChange]] = {}
     for change in changes:
-        where = () if change.field and change.section in ("pci", "acpi", "virtio", "smbios", "dtb") else (change.subject,)
-        key = (change.section, change.field, change.offset, change.old, change.new, change.severity, *where)
-        groups.setdefault(key, []).append(change)
+        groups.setdefault(what_differs(change), []).append(change)
     return sorted(groups.values(), key=lambda group: SEVERITIES.index(group[0].severity))
+
+
+def what_differs(change: ViewChange) -> tuple[object, ...]:
+    """What is equal for changes that are the same but for the device, of one guest or of several."""
+    where = () if change.field and change.section in ("pci", "acpi", "virtio", "smbios", "dtb") else (change.subject,)
+    return (change.section, change.field, change.offset, change.old, change.new, change.severity, *where)
 
 
 # --- machine types ---------------------------------------------------------------------------------------------------

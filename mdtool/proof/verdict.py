@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from mdtool.compare import ADDRESS, FIRMWARE, IDENTITY, PCI, PROPERTY
-from mdtool.proof.audit import Audit, ChangeGroup
+from mdtool.proof.audit import Audit, ChangeGroup, what_differs
 from mdtool.proof.differences import ViewChange
 from mdtool.records import dataclass
 
@@ -92,10 +92,7 @@ def causes(audits: Mapping[str, Audit]) -> list[Cause]:
     groups: dict[tuple[object, ...], list[tuple[str, ChangeGroup]]] = {}
     for name, audit in audits.items():
         for finding in audit.findings:
-            one = finding.changes[0]
-            where = () if one.field and one.section in ("pci", "acpi", "virtio", "smbios", "dtb") else (one.subject,)
-            key = (one.section, one.field, one.offset, one.old, one.new, finding.severity, *where)
-            groups.setdefault(key, []).append((name, finding))
+            groups.setdefault(what_differs(finding.changes[0]), []).append((name, finding))
     found = []
     for group in groups.values():
         best = max((finding for _, finding in group), key=lambda finding: len(finding.fixes))
