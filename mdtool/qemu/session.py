@@ -9,27 +9,38 @@ A source is a unix socket path, ``tcp:HOST:PORT``, ``pid:N`` (the process's own 
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import json
+import logging
 import os
 import re
 import shlex
 import socket
 import stat
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import suppress
 from itertools import pairwise
-from time import monotonic
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
+
+from qemu.qmp import ConnectError, ExecuteError
 
 from mdtool.commandline.process import arguments_of, peer_of, pid_of_libvirt, program_in
 from mdtool.errors import MdtoolError, MonitorError, QemuError
+from mdtool.limits import MAX_ANSWER
 from mdtool.qemu.client import Client
 from mdtool.qemu.virsh import Virsh, message
 
 GREETING_TIMEOUT = 4.0  # seconds; a monitor greets at once, or its QEMU is busy with another client
 COMMAND_TIMEOUT = 20.0  # seconds; the slowest command of a dump takes 0.2 s
 LONGEST_WORD = 100_000  # bytes; Linux takes 128 KiB for one argument of a process
+KEPT_EVENTS = 10_000  # an event storm costs memory no further than this
+
+for _library in ("qemu.qmp", "asyncio"):  # their errors arrive as exceptions, and are reported once, in our words
+    logging.getLogger(_library).addHandler(logging.NullHandler())
+
+T = TypeVar("T")
 
 
 class Refused(QemuError):
@@ -135,88 +146,148 @@ class Session:
 
 
 class _Qmp:
-    """QMP over a socket, and what is wrong with it in words."""
+    """QMP over a socket: a synchronous face of ``qemu.qmp``."""
 
     def __init__(self, source: str, address: str | tuple[str, int], timeout: float) -> None:
         self._source = source
         self.address = address
-        self._client: Client | None = None
-        deadline = monotonic() + timeout
+        self._loop = asyncio.new_event_loop()
+        self._client = Client()
+        self._events: deque[dict[str, Any]] = deque(maxlen=KEPT_EVENTS)
+        self._client.events.event_filter = self._seen  # the default listener, whose own queue has no end
         try:
-            self._client = client = Client(address, timeout)
-            self.version = _version(client.message(deadline)["QMP"]["version"])
-            client.send([("qmp_capabilities", None)])
-            client.message(deadline)["return"]
+            self._connect(address, timeout)
         except BaseException as error:
             self.close()
             raise _connect_error(error, source, timeout) from None
-        self.pid = peer_of(client.socket) if isinstance(address, str) else None
+        greeting = self._client.greeting
+        try:
+            self.version = _version(greeting.QMP.version if greeting else {"qemu": {}})
+        except MonitorError as error:
+            self.close()
+            raise MonitorError(f"{source}: {error.what}", remedy=error.remedy) from None
+        connected = self._client.socket
+        self.pid = peer_of(connected) if connected is not None and isinstance(address, str) else None
+
+    def _connect(self, address: str | tuple[str, int], timeout: float) -> None:
+        """Once more where an event came between the command and the answer of the negotiation: qemu.qmp expects none."""
+        try:
+            self._run(self._client.connect(address), timeout)
+        except ConnectError as error:
+            if not isinstance(getattr(error.exc, "exc", None), AssertionError):
+                raise
+            self._run(self._client.connect(address), timeout)
+
+    def _seen(self, event: Any) -> bool:
+        self._events.append(dict(event))
+        return False
+
+    def _run(self, what: Coroutine[Any, Any, T], timeout: float) -> T:
+        return self._loop.run_until_complete(asyncio.wait_for(what, timeout))
 
     def ask(self, questions: Sequence[Question], timeout: float) -> list[Answer]:
-        answers: list[Answer] = []  # QEMU answers in order
+        answered = 0  # QEMU answers in order
+
+        async def one(question: Question) -> Answer:
+            nonlocal answered
+            try:
+                answer = await self._client.execute(*question)
+            except ExecuteError as error:
+                reply: Any = error.received["error"]
+                answer = Refused(f"QEMU refused {question[0]}: {reply['desc']}", reply["class"], question[0])
+            answered += 1
+            return answer
+
+        async def all_answers() -> list[Answer]:
+            """qemu.qmp reads while it writes, so no full socket buffer can stop both ends."""
+            answers = asyncio.gather(*map(one, questions))
+            before = -1
+            while before < answered and not answers.done():
+                before = answered
+                await asyncio.wait({answers}, timeout=timeout)
+            if not answers.done():
+                answers.cancel()
+                raise TimeoutError
+            return await answers
+
         try:
-            if self._client is None:
-                raise EOFError
-            for id, (command, _) in zip(self._client.send(questions), questions, strict=True):
-                answer = self._client.answer(id, monotonic() + timeout)
-                if error := answer.get("error"):
-                    answer["return"] = Refused(f"QEMU refused {command}: {error['desc']}", error["class"], command)
-                answers.append(answer["return"])
-        except Exception as error:  # any error that a peer other than QEMU causes
+            return self._loop.run_until_complete(all_answers())
+        except TimeoutError:
+            command = questions[answered][0]
+            what = f"{self._source}: no answer to {command} within {timeout:g} s"
+            self._client.abort()
             self.close()
-            command = questions[len(answers)][0]
-            if isinstance(error, TimeoutError):
-                what = f"{self._source}: no answer to {command} within {timeout:g} s"
-                raise MonitorError(what, remedy="QEMU hangs, or its host is very busy: try again") from None
-            raise MonitorError(f"{self._source}: {command}: {_cause(error)}") from None
-        return answers
+            raise MonitorError(what, remedy="QEMU hangs, or its host is very busy: try again") from None
+        except Exception as error:  # any error that a peer other than QEMU causes in the libraries
+            command = questions[min(answered, len(questions) - 1)][0]
+            raise MonitorError(f"{self._source}: {command}: {self._cause(error)}") from None
+
+    def _cause(self, error: BaseException) -> str:
+        """Why the connection ended: what the reader saw, which ``disconnect`` raises."""
+        try:
+            self._run(self._client.disconnect(), 1.0)
+        except EOFError:
+            return "QEMU closed the connection (it ended, or somebody ended it)"
+        except TimeoutError:
+            pass
+        except ConnectionError as cause:
+            return f"QEMU closed the connection ({cause.strerror or cause})"
+        except Exception as cause:  # whatever the reader stumbled over
+            if "chunk" in str(cause) and "limit" in str(cause):  # asyncio.LimitOverrunError
+                return f"the answer is longer than {MAX_ANSWER >> 20} MiB"
+            return f"what came back is not QMP ({' '.join(str(cause).split())[:200]})"
+        return " ".join(str(error).split())[:200] or type(error).__name__
 
     def events(self, timeout: float) -> list[dict[str, Any]]:
-        if self._client is None:
+        async def first() -> None:
+            while not self._events:
+                await asyncio.sleep(0.005)
+
+        try:
+            self._run(first(), max(timeout, 0.01))
+        except TimeoutError:
             return []
-        with suppress(TimeoutError, EOFError, ValueError, RecursionError, OSError):  # the next command says so
-            self._client.wait_for_event(monotonic() + max(timeout, 0.01))
-        found = list(self._client.events)
-        self._client.events.clear()
+        found = list(self._events)
+        self._events.clear()
         return found
 
     def close(self) -> None:
-        if self._client is not None:
-            self._client.close()
-            self._client = None
-
-
-def _cause(error: Exception) -> str:
-    """Why nothing more can be read."""
-    if isinstance(error, EOFError):
-        return "QEMU closed the connection (it ended, or somebody ended it)"
-    if isinstance(error, OSError):
-        return f"QEMU closed the connection ({error.strerror or error})"
-    return f"what came back is not QMP ({' '.join(str(error).split())[:200]})"
+        if self._loop.is_closed():
+            return
+        try:
+            self._run(self._client.disconnect(), 1.0)
+        except Exception:  # the end of the connection was reported already, or does not matter
+            pass
+        finally:
+            for task in asyncio.all_tasks(self._loop):
+                task.cancel()
+            self._loop.run_until_complete(asyncio.sleep(0))
+            self._loop.close()
 
 
 def _connect_error(error: BaseException, source: str, timeout: float) -> BaseException:
     """What a failure to connect means, in words that help."""
-    if isinstance(error, TimeoutError):
+    cause = getattr(error, "exc", None) or error
+    if isinstance(cause, TimeoutError):
         name = _libvirt_name(source) or "NAME"
         return MonitorError(
             f"{source}: no greeting within {timeout:g} s; a monitor serves one client, and another one holds it",
             remedy=f"where libvirt runs the guest, go through libvirt: libvirt:{name} (virsh list shows the names)",
             rule="monitor-taken",
         )
-    if isinstance(error, FileNotFoundError):
+    if isinstance(cause, FileNotFoundError):
         remedy = "start QEMU with -qmp unix:PATH,server=on,wait=off"
         return MonitorError(f"{source}: there is no such socket", remedy=remedy)
-    if isinstance(error, ConnectionRefusedError) or f"[Errno {errno.ECONNREFUSED}]" in str(error):  # or all of a name's
+    if isinstance(cause, ConnectionRefusedError) or f"[Errno {errno.ECONNREFUSED}]" in str(cause):  # or all of a name's
         return MonitorError(f"{source}: nothing listens there: its QEMU has ended, or has not started yet")
-    if isinstance(error, PermissionError):
+    if isinstance(cause, PermissionError):
         remedy = "run mdtool as the user whose QEMU it is, or as root"
-        return MonitorError(f"{source}: {error.strerror}", remedy=remedy)
-    if isinstance(error, OSError):
-        return MonitorError(f"{source}: {error.strerror or error}")
-    if isinstance(error, EOFError):
+        return MonitorError(f"{source}: {cause.strerror}", remedy=remedy)
+    if isinstance(cause, OSError):
+        return MonitorError(f"{source}: {cause.strerror or cause}")
+    if isinstance(cause, EOFError):
         return MonitorError(f"{source}: the connection was closed before a greeting came; is it a QMP monitor?")
-    if isinstance(error, Exception):  # any error that a peer other than QEMU causes
+    if isinstance(cause, Exception):  # any error that a peer other than QEMU causes in the libraries
         return MonitorError(f"{source}: {_NO_QMP}", remedy=_NAME_A_MONITOR)
     return error
 

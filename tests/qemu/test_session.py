@@ -216,7 +216,7 @@ def test_no_answer(tmp_path: Path) -> None:
         (b'{"return": ' + b"[" * 100_000 + b"]" * 100_000 + b"}\r\n", "not QMP"),
         (b'{"event": "X", "data": ' + b"[" * 100_000 + b"]" * 100_000 + b"}\r\n", "not QMP"),
         (b'{"return": 1' + b"0" * 5_000 + b"}\r\n", "not QMP"),
-        (b"{}\r\n" * 5, "not QMP"),
+        (b"{}\r\n" * 5, "closed the connection"),
         (b'{"error": {"class": "GenericError", "desc": "parse error"}}\r\n', "not QMP|without an ID"),
         (b'{"return": "' + b"x" * (50 << 20) + b'"}\r\n', "longer than 6 MiB"),
     ],
@@ -289,6 +289,25 @@ def test_answers_of_no_sense_are_one_error(tmp_path: Path, junk: Any, capsys: py
         check_may_end(session)
 
 
+def test_libraries_say_nothing_of_their_own(tmp_path: Path) -> None:
+    """A QEMU that ends while it is asked: one error, and no warning of asyncio's."""
+    import subprocess
+    import sys
+
+    def answer(client: socket.socket, request: dict[str, Any]) -> None:
+        client.close()
+        raise OSError
+
+    with serving(tmp_path, answering(answer)) as path:
+        done = subprocess.run([sys.executable, "-m", "mdtool", "dump", path], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1 and done.stderr.startswith(f"error: {path}: ")
+    logs = (
+        "import logging, mdtool.qemu.session; [logging.getLogger(n).error('x') for n in ('asyncio', 'qemu.qmp.protocol')]"
+    )
+    assert subprocess.run([sys.executable, "-c", logs], capture_output=True, check=True).stderr == b""
+
+
 # --- libvirt's door --------------------------------------------------------------------------------------------------
 
 VIRSH = """#!{python}
@@ -354,24 +373,26 @@ def test_closing_twice_is_fine(tmp_path: Path) -> None:
 
 def test_an_event_in_the_midst_of_the_negotiation_is_no_refusal(tmp_path: Path) -> None:
     """QEMU may emit one as soon as it took the command, before it answers."""
+    path = str(tmp_path / "fake")
     event = {"event": "RTC_CHANGE", "data": {"offset": 0}, "timestamp": {"seconds": 1, "microseconds": 0}}
+    said: list[bytes] = []
 
-    def serve(client: socket.socket) -> None:
-        client.sendall(line(GREETING))
-        client.recv(4096)
-        client.sendall(line(event) + line({"return": {}}))
-        client.recv(4096)
+    def serve(listener: socket.socket) -> None:
+        for first in (event, None):
+            client, _ = listener.accept()
+            with client:
+                client.sendall(line(GREETING))
+                said.append(client.recv(4096))
+                client.sendall((line(first) if first else b"") + line({"return": {}}))
+                client.recv(4096)
 
-    with serving(tmp_path, serve) as path, session_from_source(path) as session:
-        assert session.version == (7, 2, 22)
-        assert session.events() == [event]
-
-
-def test_a_monitor_that_prints_pretty(tmp_path: Path) -> None:
-    options = f"{SMALL} -qmp-pretty unix:{tmp_path}/pretty,server=on,wait=off"
-    with running(binary_of("x86_64"), options, tmp_path), session_from_source(f"{tmp_path}/pretty") as session:
-        assert session.execute("query-status")["running"] is False
-        assert [row["name"] for row in session.execute("qom-list", {"path": "/"})] != []
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(path)
+        listener.listen(1)
+        threading.Thread(target=serve, args=[listener], daemon=True).start()
+        with session_from_source(path) as session:
+            assert session.version == (7, 2, 22)
+    assert len(said) == 2
 
 
 def test_many_commands_and_long_answers_at_once(tmp_path: Path) -> None:
