@@ -6,6 +6,8 @@ import pytest
 
 from mdtool.commandline.sections import value_of
 from mdtool.guest.addresses import indices_taken
+from mdtool.guest.devices import guest_from_bytes
+from mdtool.guest.elements.outside import wanted_outside
 from mdtool.guest.write import _target_of
 from mdtool.launch.argv import ordered
 from mdtool.launch.backends.net import _number
@@ -31,3 +33,12 @@ def test_a_number_that_is_none_is_no_traceback(text: str) -> None:
     assert isinstance(_number(text), int)
     assert value_of(text) == _scalar(text) == text
     assert bytes_of(f"{text}G") is None
+
+
+@pytest.mark.parametrize("text", NUMBERS, ids=lambda text: ascii(text)[:12])
+def test_a_place_of_qemus_own_that_is_no_number_stays_a_text(text: str) -> None:
+    xml = f"""<domain type='qemu' xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'><name>g</name>
+<os><type arch='x86_64' machine='pc-q35-7.2'>hvm</type></os>
+<qemu:commandline><qemu:arg value='-device'/><qemu:arg value='edu,id=e,unit={text}'/></qemu:commandline></domain>"""
+    (edu,) = wanted_outside(guest_from_bytes(xml.encode(), "guest.xml"))
+    assert edu.properties["unit"] == text

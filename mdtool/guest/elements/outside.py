@@ -13,7 +13,7 @@ from mdtool.guest.model import Address, Guest, Wanted
 from mdtool.guest.xml import Element
 from mdtool.machine.machines import FAMILIES
 from mdtool.machine.tree import Properties, Value
-from mdtool.machine.values import is_on, uuid_from_text
+from mdtool.machine.values import decimal, is_on, uuid_from_text
 from mdtool.text import pattern, quoted
 
 
@@ -89,7 +89,7 @@ def _from_argument(element: Element) -> Wanted:
     from mdtool.commandline.option import Option  # few guests have one
 
     bag = Option("device", element.get("@value") or "", element.position).bag
-    bag |= {name: int(bag[name]) for name in _NUMBERS & bag.keys() if str(bag[name]).isdecimal()}
+    bag |= {name: found for name in _NUMBERS & bag.keys() if (found := decimal(str(bag[name]))) is not None}
     driver, id = str(bag.pop("driver", "")), bag.pop("id", None)
     if "multifunction" in bag:  # which is read of a place as well
         bag["multifunction"] = is_on(bag["multifunction"])
