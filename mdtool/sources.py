@@ -285,7 +285,7 @@ def _rehearsed(source: str, access: Access) -> Tree:
         from mdtool.qemu.arguments import firmware_of, with_sections  # loaded while QEMU started
         from mdtool.qemu.dump import as_planned, dump
 
-        tree = as_planned(dump(session, way=access.way, warn=access.warn), plan.tree, plan.placeholders)
+        tree = as_planned(dump(session, way=access.way, warn=access.warn), plan.tree, plan.substitutes)
     return with_sections(tree, firmware_of(guest, tree))
 
 

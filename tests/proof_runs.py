@@ -116,7 +116,7 @@ def relaunch(guest: Path | str, does: Callable[..., QemuProcess], number: int) -
     first = first_of(guest)
     with ExitStack() as stack:
         qemu = does(stack.enter_context(rehearsal(first)), first, stack)
-        tree = reread(as_planned(dump(qemu.session), first.tree, first.placeholders))
+        tree = reread(as_planned(dump(qemu.session), first.tree, first.substitutes))
     via = DIRECT[number % len(DIRECT)]
     if isinstance(guest, Path):
         again = target(tree) if "plugged" in tree.by_name else prepared_rehearsal(guest, tree, via=via)

@@ -82,7 +82,7 @@ class OnQemu:
                 self.count["states"] += 1
         if self.full and self.count["steps"] - self._first == 1:
             # From here on the description is a dump, with built-ins and pins, as of a guest that was adopted.
-            whole = linked(guest, as_planned(self._dumped, tree, made.placeholders), Report())
+            whole = linked(guest, as_planned(self._dumped, tree, made.substitutes), Report())
             world.text, tree = yaml_from_tree(whole), whole
             world.adopted(guest)
         self._text = yaml_from_tree(tree)

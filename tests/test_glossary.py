@@ -20,7 +20,7 @@ ROWS = dict(re.findall(r"^\| ([a-z][\w -]*) \| (.+) \|$", (ROOT / "docs/glossary
 del ROWS["word"]
 #: what was a word of the project once, or of nobody else -> what stands in its place
 RETIRED = {
-    r"stand[-_]ins?|stands_in": "placeholder",
+    r"stand[-_]ins?|stands_in": "placeholder (a back end), substitute (a driver)",
     r"told": "recorded, reported, or a name for the value",
     r"truths?": "description, fact",
     r"anew": "again, new",

@@ -148,7 +148,7 @@ def _rehearsed(guest: Guest, tree: Tree) -> _Rehearsed:
     plan = prepared(guest, tree, wanted, context=LaunchContext(rehearse=True))
     with rehearsal(plan) as qemu:
         found = dump(qemu.session)
-    places = {name: place for name, place in found.by_name.items() if name not in plan.placeholders}
+    places = {name: place for name, place in found.by_name.items() if name not in plan.substitutes}
     return _Rehearsed(places, found.machine_pins)
 
 

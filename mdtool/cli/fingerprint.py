@@ -97,7 +97,7 @@ def _fingerprint(args: argparse.Namespace) -> Fingerprint:
 
     tree = tree_from_source(args.guest, access)
     alone = argv_from_description(tree, binary=args.qemu or binary_of(tree))
-    for name, driver in alone.placeholders.items():
+    for name, driver in alone.substitutes.items():
         say(f"{name}: {driver} takes the place of the described device, which needs the host")
     for name, why in alone.left_out.items():
         say(f"{name}: left out: {why}")

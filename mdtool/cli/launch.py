@@ -258,8 +258,8 @@ def _rehearse(prepared: Prepared, args: argparse.Namespace) -> int:
             raise InputError(what, remedy="leave it out, or let it stay with --paused", rule="rehearse")
     with rehearsal(prepared, timeout=args.timeout, say=say) as qemu:
         found, compared = checked(qemu, prepared)
-    if prepared.placeholders and not args.json:
-        say("not compared, since they need the host: " + ", ".join(sorted(prepared.placeholders)))
+    if prepared.substitutes and not args.json:
+        say("not compared, since they need the host: " + ", ".join(sorted(prepared.substitutes)))
     return show(args, found, compared)
 
 

@@ -367,7 +367,7 @@ class _Machine(GuestText):
         return str(char.bag["name"]) if name == "chardev" and char and char.bag.get("backend") == "chardev" else found
 
     def _as_scripted(self, tree: Tree, entries: Sequence[ImportedDevice]) -> Tree:
-        """What the script chose is a property, and what a placeholder took the place of is as the script says it."""
+        """What the script chose is a property, and what a substitute took the place of is as the script says it."""
         changes: dict[str, dict[str, Any]] = {}
         for entry in entries:
             if (place := tree.by_name.get(entry.device.id)) is not None:

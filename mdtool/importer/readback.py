@@ -37,7 +37,7 @@ def others_of(entries: Sequence[ImportedDevice], guest: Guest, wanted: Sequence[
         id(entry.device)
         for entry, want in _elements_of(entries, guest, wanted)
         if want is None
-        or not (entry.on_board or same_driver(want.driver, entry.device.driver) or _is_placeholder(want, entry))
+        or not (entry.on_board or same_driver(want.driver, entry.device.driver) or _is_substituted(want, entry))
     )
 
 
@@ -58,7 +58,7 @@ def moved(entries: Sequence[ImportedDevice], guest: Guest, tree: Tree) -> frozen
     return frozenset(id(entry.device) for entry in entries if entry.device.id in changed)
 
 
-def _is_placeholder(want: Wanted, entry: ImportedDevice) -> bool:
+def _is_substituted(want: Wanted, entry: ImportedDevice) -> bool:
     return entry.given is not None and want.driver == entry.given.bag.get("driver")
 
 

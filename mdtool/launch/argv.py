@@ -73,7 +73,7 @@ class Commandline:
     ``processes``    what must run beside QEMU
     ``copies``       files to make where they are not there yet
     ``environment``  variables for QEMU
-    ``placeholders``    in a rehearsal: device id -> the driver that takes the place of the described one
+    ``substitutes``  in a rehearsal: device id -> the driver that takes the place of the described one
     ``left_out``     in a rehearsal: sections that cannot be as described, each with its reason
     ``refused``      only without ``runtime``: what a launch would end with
     ``settings``     QMP commands that follow when the devices are there, as libvirt gives them
@@ -91,7 +91,7 @@ class Commandline:
     processes: tuple[Process, ...] = ()
     copies: tuple[Copy, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
-    placeholders: Mapping[str, str] = field(default_factory=dict)
+    substitutes: Mapping[str, str] = field(default_factory=dict)
     left_out: Mapping[str, str] = field(default_factory=dict)
     refused: tuple[MdtoolError, ...] = ()
     settings: tuple[tuple[str, Mapping[str, Any]], ...] = ()
@@ -162,7 +162,7 @@ def argv_from_tree(guest: Guest, tree: Tree, wanted: Sequence[Wanted], context: 
         processes=(*total.processes, *(outside.processes if outside is not None else ())),
         copies=platform.copies,
         environment={} if context.rehearse else {**_zone(guest), **total.environment, **environment},
-        placeholders={name: made.placeholder for name, made in sides.by_name.items() if made.placeholder is not None},
+        substitutes={name: made.substitute for name, made in sides.by_name.items() if made.substitute is not None},
         left_out=platform.left_out,
         refused=(*refused, *platform.refused),
         settings=(*crash_action(guest), *sides.settings),
@@ -224,8 +224,8 @@ def _devices(tree: Tree, wanted: Sequence[Wanted], sides: _Sides) -> Iterator[De
     for place in ordered(tree, [want.origin for want in wanted if want.kind == "commandline"]):
         node, made = place.node, sides.by_name.get(place.name, Backend())
         arguments = {**device_arguments(place.bus.name if place.bus else None, node, place.parent), **made.properties}
-        if made.placeholder is not None:
-            arguments = {"driver": made.placeholder, **substitute_properties(made.placeholder, arguments)}
+        if made.substitute is not None:
+            arguments = {"driver": made.substitute, **substitute_properties(made.substitute, arguments)}
         yield DeviceOption(place.name, arguments, sides.positions.get(node.id or place.name, node.position))
 
 

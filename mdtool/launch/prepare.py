@@ -30,7 +30,7 @@ class Prepared:
     ``tree``       what QEMU must then be
     ``options``    the whole command line as options; ``handover`` says how each of them reaches QEMU, by the way ``via``
     ``positions``  id of a device, or of what stands behind it -> its line of guest XML
-    ``placeholders``  in a rehearsal: nodes that another driver stands in for, or that are left out
+    ``substitutes``  in a rehearsal: nodes that another driver stands in for, or that are left out
     ``folder``     QEMU's working folder; None is mdtool's own
     ``is_rehearsal``  whether nothing of the host is behind it
     """
@@ -41,7 +41,7 @@ class Prepared:
     handover: Handover
     via: str = DEFAULT
     positions: Mapping[str, Position] = field(default_factory=dict)
-    placeholders: frozenset[str] = frozenset()
+    substitutes: frozenset[str] = frozenset()
     commandline: Commandline | None = None
     folder: Path | None = None
     is_rehearsal: bool = False
@@ -73,7 +73,7 @@ def prepared(
         via=via,
         handover=handed_over(found, via, line.binary),
         positions={name: place for name, place in {**behind, **places}.items() if place is not None},
-        placeholders=frozenset({*line.placeholders, *line.left_out, *_as_made(line.placeholders)}),
+        substitutes=frozenset({*line.substitutes, *line.left_out, *_as_made(line.substitutes)}),
         commandline=line,
         is_rehearsal=context.rehearse,
     )
@@ -123,9 +123,9 @@ def version_of(binary: str) -> tuple[int, ...]:
     return (0,)
 
 
-def _as_made(placeholders: Mapping[str, str]) -> Iterator[str]:
+def _as_made(substitutes: Mapping[str, str]) -> Iterator[str]:
     """What the machine calls those that have no id: ``pci-testdev@pcie.0/09.0``."""
-    for name, driver in placeholders.items():
+    for name, driver in substitutes.items():
         if place := name.partition("@")[2]:
             yield f"{driver}@{place}"
 

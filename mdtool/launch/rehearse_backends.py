@@ -2,7 +2,7 @@
 
 A rehearsal needs nothing of the host and shows the guest the same devices.  A few drivers do not exist without their
 host side (a passed-through device, a vhost-user process); another driver of the same bus keeps their place, and the
-command line says which (``placeholder``), so that a comparison knows.  What a placeholder is stands in
+command line says which (``substitute``), so that a comparison knows.  What a placeholder is stands in
 ``commandline.placeholder``; here is which one an element has.
 """
 
@@ -37,7 +37,7 @@ def rehearsed(element: Element, node: Node | None, host: Host) -> Backend:
     make = REHEARSED.get(element.tag)
     made = make(element, node, host) if make is not None else backend_of(element, node, host)
     other = substitute_of(node.driver, node.properties, host.guest.arch) if node is not None else None
-    return replace(made, placeholder=other) if other is not None and made.placeholder is None else made
+    return replace(made, substitute=other) if other is not None and made.substitute is None else made
 
 
 def substitutes(places: Iterable[Place], arch: str) -> dict[str, Backend]:
@@ -49,7 +49,7 @@ def substitutes(places: Iterable[Place], arch: str) -> dict[str, Backend]:
     for place in places:
         if other := substitute_of(place.node.driver, place.node.properties, arch):
             named = {"id": place.name} if place.name == place.node.driver else {}
-            found[place.name] = Backend(properties=named, placeholder=other)
+            found[place.name] = Backend(properties=named, substitute=other)
     return found
 
 

@@ -183,9 +183,9 @@ def checked(qemu: QemuProcess, prepared: Prepared) -> tuple[list[Difference], Co
 def counts(difference: Difference, prepared: Prepared) -> bool:
     """Whether a launch stops for it.
 
-    A placeholder sits where the real device would, and nothing else about it is comparable; firmware of another version is
+    A substitute sits where the real device would, and nothing else about it is comparable; firmware of another version is
     the host's package, which ``verify`` reports.
     """
     if (difference.node, difference.property) == ("firmware", "sha256"):
         return False
-    return difference.node not in prepared.placeholders or difference.property == "address"
+    return difference.node not in prepared.substitutes or difference.property == "address"

@@ -271,7 +271,7 @@ def _explained(finding: ChangeGroup, search: Search) -> ChangeGroup:
 
 
 def _not_there(alone: Standalone) -> Iterator[str]:
-    for name, driver in alone.placeholders.items():
+    for name, driver in alone.substitutes.items():
         yield f"{name}: {driver} stood in: the described device needs a host"
     for name, why in alone.left_out.items():
         yield f"{name}: left out: {why}"

@@ -138,7 +138,7 @@ def target(tree: Tree, binary: str | None = None) -> Prepared:
     line = argv_from_description(tree, binary=binary or binary_of(tree))
     options = tuple(_with_user_network(option) for option in options_from_words(line.argv[1:]))
     return Prepared(
-        tree, line.argv[0], options, handover(options), placeholders=frozenset({*line.placeholders, *line.left_out})
+        tree, line.argv[0], options, handover(options), substitutes=frozenset({*line.substitutes, *line.left_out})
     )
 
 

@@ -31,13 +31,13 @@ MIB = 1 << 20
 class Standalone:
     """A command line made from a description alone.
 
-    ``placeholders``  node name: the driver that stands there, where the described one needs a host
+    ``substitutes``  node name: the driver that stands there, where the described one needs a host
     ``left_out``   node name: why it cannot be there at all
     ``unread``     why the described firmware is not there, and so not looked at; "" where it is, or is QEMU's own
     """
 
     argv: list[str]
-    placeholders: Mapping[str, str] = field(default_factory=dict)
+    substitutes: Mapping[str, str] = field(default_factory=dict)
     left_out: Mapping[str, str] = field(default_factory=dict)
     unread: str = ""
 
@@ -61,7 +61,7 @@ def argv_from_description(tree: Tree, *, binary: str) -> Standalone:
     guest = _guest(tree, image)
     words = [binary, *platform_of(guest, tree, rehearse=True).words, "-display", "none"]
     words += ["-audiodev", json.dumps({"driver": "none", "id": "audio0"})]
-    placeholders: dict[str, str] = {}
+    substitutes: dict[str, str] = {}
     left_out: dict[str, str] = {}
     for number, place in enumerate(ordered(tree)):
         node = place.node
@@ -72,12 +72,12 @@ def argv_from_description(tree: Tree, *, binary: str) -> Standalone:
         arguments = {**device_arguments(place.bus.name if place.bus else None, node), **behind.properties}
         other = substitute_of(node.driver, node.properties, str(tree.machine.get("arch")))
         if other is not None:
-            placeholders[place.name] = other
+            substitutes[place.name] = other
             arguments = {"driver": other, **substitute_properties(other, arguments)}
         words += [*behind.words, "-device", json.dumps(arguments)]
     if image is None:
-        return Standalone(words, placeholders, left_out, why_missing(tree.firmware) if tree.firmware.get("kind") else "")
-    return Standalone(words_with_image(words, image), placeholders, left_out)
+        return Standalone(words, substitutes, left_out, why_missing(tree.firmware) if tree.firmware.get("kind") else "")
+    return Standalone(words_with_image(words, image), substitutes, left_out)
 
 
 def binary_of(tree: Tree) -> str:

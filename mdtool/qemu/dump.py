@@ -42,10 +42,10 @@ def dump(session: Session, *, way: Method | None = None, warn: Warned = lambda _
         raise MonitorError(what[:400], remedy="please report it, with the version of QEMU") from error
 
 
-def as_planned(dumped: Tree, plan: Tree, placeholders: Collection[str] = ()) -> Tree:
+def as_planned(dumped: Tree, plan: Tree, substitutes: Collection[str] = ()) -> Tree:
     """A dump of a rehearsal, together with what no QEMU can say: origins, and the sections that the XML alone knows.
 
-    ``plan`` is the tree that was started; ``placeholders`` names nodes that a rehearsal replaced by another driver, which
+    ``plan`` is the tree that was started; ``substitutes`` names nodes that a rehearsal replaced by another driver, which
     are as planned.
     """
     changes: dict[str, dict[str, Any]] = {}
@@ -54,7 +54,7 @@ def as_planned(dumped: Tree, plan: Tree, placeholders: Collection[str] = ()) -> 
         if place.name not in dumped.by_name:
             continue
         changes[place.name] = {"origin": node.origin, "applied": node.applied}
-        if place.name in placeholders:
+        if place.name in substitutes:
             changes[place.name] |= {"driver": node.driver, "properties": node.properties, "pins": {}, "effective": {}}
     tree = tree_with(dumped, {name: change for name, change in changes.items() if change["origin"] is not None})
     sections: dict[str, Any] = {name: over(getattr(tree, name), getattr(plan, name)) for name in SECTIONS}

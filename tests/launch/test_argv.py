@@ -198,7 +198,7 @@ def test_a_stand_in_keeps_the_place_and_is_named() -> None:
         "</hostdev><vsock model='virtio'><cid auto='no' address='3'/></vsock>"
     )
     line = line_of(guest_of(devices), rehearse=True)
-    assert line.placeholders == {"hostdev0": "pci-testdev", "vsock0": "virtio-rng-pci"}
+    assert line.substitutes == {"hostdev0": "pci-testdev", "vsock0": "virtio-rng-pci"}
     real = {device.name: device.arguments for device in line_of(guest_of(devices)).devices}
     for device in line.devices:
         assert device.arguments.get("addr") == real[device.name].get("addr")

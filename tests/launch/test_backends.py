@@ -406,7 +406,7 @@ def test_what_kvm_alone_has_of_an_iommu_is_not_rehearsed() -> None:
     iommu = "<iommu model='intel'><driver intremap='on' eim='{}'/></iommu>"
     for eim, named in (("on", {"iommu0": "intel-iommu"}), ("off", {})):
         line = line_of(guest_of(iommu.format(eim)), rehearse=True)
-        assert line.placeholders == named
+        assert line.substitutes == named
         made = next(device.arguments for device in line.devices if device.name == "iommu0")
         assert made["driver"] == "intel-iommu" and made.get("eim") != "on" and ("intremap" in made) is not bool(named)
 

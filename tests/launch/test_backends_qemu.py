@@ -169,7 +169,7 @@ def test_a_rehearsal_of_all_of_it_needs_none_of_it(qemu: str, tmp_path: Path) ->
     assert all(block["inserted"]["drv"] == "null-co" for block in blocks if "inserted" in block)
     assert not gone.exists()
     assert pci
-    assert not line.placeholders
+    assert not line.substitutes
 
 
 def test_the_guest_sees_the_same_devices_in_a_rehearsal(qemu: str, tmp_path: Path) -> None:
@@ -215,7 +215,7 @@ def test_what_another_process_serves_is_rehearsed_with_a_null_one(qemu: str, tmp
         "<filesystem type='mount'><driver type='virtiofs' queue='256'/><source dir='/no'/><target dir='t'/></filesystem>"
     )
     line = line_of(guest_of(devices, OUTSIDE), runtime=tmp_path, rehearse=True)
-    assert not line.placeholders
+    assert not line.substitutes
     driver = {"execute": "qom-get", "arguments": {"path": "/machine/peripheral/fs0", "property": "type"}}
     tpm, share = answers(line, {"execute": "query-tpm"}, driver)
     assert tpm[0]["model"] == "tpm-crb"

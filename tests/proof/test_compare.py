@@ -296,7 +296,7 @@ def test_a_description_alone_makes_a_command_line_without_a_host() -> None:
         "nvme0": "nvme",
         "hostdev0": "pci-testdev",
     }
-    assert made.placeholders == {"hostdev0": "pci-testdev"}
+    assert made.substitutes == {"hostdev0": "pci-testdev"}
     assert list(made.left_out) == ["tpm0"]
     assert not any("/" in word for word in made.argv[1:]), "a path of this host"
 

@@ -86,7 +86,7 @@ def test_a_description_alone_shows_what_its_guest_xml_shows(guest: tuple[str, Fi
     whole = prepared(name, "device")
     tree = document_from_text(yaml_from_tree(whole.tree), "guest.yaml").tree
     alone = argv_from_description(tree, binary=whole.binary)
-    assert alone.placeholders == {}
+    assert alone.substitutes == {}
     found = compare(reference, fingerprint_from_argv(alone.argv), node_names(tree))
     assert found == [], "\n".join(map(str, found))
 
@@ -165,7 +165,7 @@ def test_a_description_alone_has_the_events_of_its_board(flash: bool, tmp_path: 
     )
     first = prepared_rehearsal(tmp_path / "guest.xml")
     with rehearsal(first) as running:
-        tree = as_planned(dump(running.session), first.tree, first.placeholders)
+        tree = as_planned(dump(running.session), first.tree, first.substitutes)
     drivers = {place.node.driver for place in tree.places}
     assert {"acpi-ged", "gpio-key"} & drivers == {"acpi-ged" if flash else "gpio-key"}
     alone = fingerprint_from_argv(argv_from_description(tree, binary=qemu).argv)

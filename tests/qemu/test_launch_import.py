@@ -155,7 +155,7 @@ def test_the_imported_guest_is_the_same_machine(name: str, tmp_path: Path) -> No
         state = tmp_path / "state"
         if name in MIGRATES:
             save_state(qemu.session, state)
-    if not launch.placeholders & set(tree.by_name):
+    if not launch.substitutes & set(tree.by_name):
         assert shape(after) == shape(before)
     if name in MIGRATES:
         assert refusal(launch, state, before) is None

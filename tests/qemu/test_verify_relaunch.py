@@ -44,7 +44,7 @@ def relaunches(source: Path | str, folder: Path) -> Iterator[tuple[Tree, Prepare
     if isinstance(source, Path):
         first = prepared_rehearsal(source)
         with rehearsal(first) as qemu:
-            tree = reread(as_planned(dump(qemu.session), first.tree, first.placeholders), folder)
+            tree = reread(as_planned(dump(qemu.session), first.tree, first.substitutes), folder)
         for number in range(RELAUNCHES["xml"]):
             yield tree, prepared_rehearsal(source, tree, via=DIRECT[number % len(DIRECT)])
     else:

@@ -51,8 +51,7 @@ class Backend:
     ``secrets``     descriptors that ``options`` name by ``<fd:NAME>``
     ``processes``   what must run beside QEMU
     ``machine``     machine properties: ``{"pcspk-audiodev": "audio1"}``
-    ``placeholder``    only in a rehearsal: the driver that takes the place of one that cannot be had without its host side
-    ``drops``       only with ``placeholder``: properties that the placeholder does not have
+    ``substitute``  only in a rehearsal: the driver that takes the place of one that cannot be had without its host side
     ``environment`` variables that QEMU needs
     ``spawns``      whether QEMU itself starts a program (the bridge helper), which a sandbox must then allow
     """
@@ -62,7 +61,7 @@ class Backend:
     secrets: tuple[Secret, ...] = ()
     processes: tuple[Process, ...] = ()
     machine: Mapping[str, str] = field(default_factory=dict)
-    placeholder: str | None = None
+    substitute: str | None = None
     environment: Mapping[str, str] = field(default_factory=dict)
     spawns: bool = False
 
@@ -73,7 +72,7 @@ class Backend:
             self.secrets + other.secrets,
             self.processes + other.processes,
             {**self.machine, **other.machine},
-            self.placeholder or other.placeholder,
+            self.substitute or other.substitute,
             {**self.environment, **other.environment},
             self.spawns or other.spawns,
         )
