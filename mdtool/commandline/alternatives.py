@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeVar
 
-#: the value of a variable: its elements by index; "0" alone is what is no array.  A string says why it isn't known
+from mdtool.records import NamedTuple
+
+#: the value of a variable: its elements by index; "0" alone is what is no array
 Value = dict[str, str]
 T = TypeVar("T")
 _MOST = 16
@@ -23,48 +25,39 @@ class Unknown(Exception):
         return self.what if self.what.startswith("$") else f"{name} is {self.what}"
 
 
-class Either(str):
-    """Why a variable is not known, and the values that it may have."""
+class Unclear(NamedTuple):
+    """Why a variable is not known, and the values that it may have, where each of them is known."""
 
-    __slots__ = ("ways",)
-    ways: tuple[Value, ...]
-
-    def __eq__(self, other: object) -> bool:
-        return str.__eq__(self, other) is True and getattr(other, "ways", None) == self.ways
-
-    def __ne__(self, other: object) -> bool:
-        return not self == other
-
-    __hash__ = str.__hash__
+    why: str
+    ways: tuple[Value, ...] = ()
 
 
-def either(why: str, *values: Value | str | None) -> str:
+def either(why: str, *values: Value | Unclear | None) -> Unclear:
     """``why``, or why one of the values is not known, with all values where each is."""
     ways: list[Value] = []
     for value in values:
-        if isinstance(value, str) and not isinstance(value, Either):
+        if isinstance(value, Unclear) and not value.ways:
             return value
-        ways += [one for one in (value.ways if isinstance(value, Either) else [value or {}]) if one not in ways]
-    found = Either(why)
-    found.ways = tuple(ways)
-    return found if len(ways) <= _MOST else why
+        ways += [one for one in (value.ways if isinstance(value, Unclear) else [value or {}]) if one not in ways]
+    return Unclear(why, tuple(ways) if len(ways) <= _MOST else ())
 
 
-def each_way(variables: dict[str, Value | str], act: Callable[[], T]) -> list[T]:
+def each_way(variables: dict[str, Value | Unclear], act: Callable[[], T]) -> list[T]:
     """What ``act`` gives with each of the values that the variables may have which it needs.  Raises Unknown."""
     try:
         return [act()]
     except Unknown as error:
-        name = next((name for name, why in variables.items() if isinstance(why, Either) and str(why) == error.what), None)
-        if name is None:
+        known = ((name, value) for name, value in variables.items() if isinstance(value, Unclear) and value.ways)
+        name, value = next(((name, value) for name, value in known if value.why == error.what), ("", Unclear("")))
+        if not name:
             raise
-        either, found = variables[name], list[T]()
+        found = list[T]()
         try:
-            for way in either.ways if isinstance(either, Either) else ():
+            for way in value.ways:
                 variables[name] = way
                 found += each_way(variables, act)
         finally:
-            variables[name] = either
+            variables[name] = value
         if len(found) > _MOST:
             raise
         return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import operator
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -14,6 +15,8 @@ def evaluated(text: str, value_of: Callable[[str], int]) -> int:
     >>> evaluated("2 * (x + 1) / 3 << 2", lambda name: 4), evaluated("0x10 > 2 && 1", int)
     (12, 1)
     """
+    if choice := re.fullmatch(r"([^?:]*)\?([^?:]*):([^?:]*)", text):
+        text = f"({choice[2]}) if ({choice[1]}) else ({choice[3]})"
     for sign, word in (("&&", " and "), ("||", " or "), ("/", "//")):
         text = text.replace(sign, word)
     return _value(ast.parse(text.strip(), mode="eval").body, value_of)
@@ -26,6 +29,8 @@ def _value(node: ast.expr, value_of: Callable[[str], int]) -> int:
         return value_of(node.id)
     if isinstance(node, ast.UnaryOp) and (unary := _OPERATORS.get(type(node.op))):
         return int(unary(_value(node.operand, value_of)))
+    if isinstance(node, ast.IfExp):
+        return _value(node.body if _value(node.test, value_of) else node.orelse, value_of)
     if isinstance(node, ast.BoolOp):
         values = [_value(one, value_of) for one in node.values]
         return int(all(values) if isinstance(node.op, ast.And) else any(values))

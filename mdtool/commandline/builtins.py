@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
+from itertools import zip_longest
 
 from mdtool.commandline.alternatives import Unknown
+from mdtool.commandline.arithmetic import evaluated
 from mdtool.commandline.flow import Builtin, Flow
 from mdtool.commandline.program import QEMU
 from mdtool.commandline.shell import ASSIGNMENT
 from mdtool.commandline.syntax import NAME, Node, Part, ShellWord
+from mdtool.text import pattern
 
 
 def _texts(flow: Flow, words: Sequence[ShellWord]) -> list[str]:
@@ -44,17 +47,49 @@ def _declare(flow: Flow, words: Sequence[ShellWord], *, local: bool) -> bool | N
             if "i" in options:
                 flow.shell.integers.add(name[0])
             if "n" in options:
-                flow.state.variables[name[0]] = f"${name[0]} is another variable"
+                _, _, target = "".join(_known(flow, [word]) or ()).partition("=")
+                if not re.fullmatch(NAME, target):
+                    return _elsewhere(flow, [])
+                flow.shell.other_names[name[0]] = flow.shell.other_names.get(target, target)
             elif ASSIGNMENT.match(said):
                 flow.assign(word)
     return True
 
 
-def _read(flow: Flow, words: Sequence[ShellWord], _node: Node) -> bool | None:
-    for word in words:
-        if re.fullmatch(NAME, name := word.parts[0].text):
-            flow.state.variables[name] = f"${name} is read when the script runs"
+def _read(flow: Flow, words: Sequence[ShellWord], node: Node) -> bool | None:
+    """``read`` and ``mapfile`` of a here-document or a here-string; from elsewhere only a run can tell."""
+    texts, text = _known(flow, words), _stdin(flow, node)
+    is_list = node.words[0].parts[0].text != "read"
+    options, names, take = "", list(texts or ()), "dnOsuCc" if is_list else "dnpNtui"
+    while names and names[0].startswith("-"):
+        options += names[0][1:]
+        names = names[2 if names[0][-1] in take else 1 :]
+    if text is None or texts is None or not re.fullmatch("[rtad]*", options) or ("r" not in options and "\\" in text):
+        for word in words:
+            if re.fullmatch(NAME, name := word.parts[0].text):
+                flow.shell.unclear(name, "is read when the script runs")
+        return flow.prints("")
+    if is_list:
+        flow.shell.set(names[0] if names else "MAPFILE", *text.splitlines(keepends="t" not in options))
+        return flow.prints("")
+    line = text if "d" in options else text.partition("\n")[0]
+    if "a" in options:
+        flow.shell.set(names[0], *line.split())
+        return flow.prints("")
+    found = line.split(None, len(names) - 1) if len(names) > 1 else [line.strip()]
+    for name, value in zip_longest(names or ["REPLY"], found, fillvalue=""):
+        flow.shell.set(name, value.strip())
     return flow.prints("")
+
+
+def _stdin(flow: Flow, node: Node) -> str | None:
+    """What a command reads, where that stands in the script, and is divided at blanks."""
+    if not node.stdin or (node.words and node.words[0].parts[0].text.startswith("IFS=")):
+        return None
+    try:
+        return flow.shell.text(node.stdin[-1].parts)
+    except Unknown:
+        return None
 
 
 def _getopts(flow: Flow, words: Sequence[ShellWord], node: Node) -> bool | None:
@@ -65,11 +100,44 @@ def _getopts(flow: Flow, words: Sequence[ShellWord], node: Node) -> bool | None:
 
 
 def _printf(flow: Flow, words: Sequence[ShellWord], node: Node) -> bool | None:
-    if words and words[0].parts[0].text == "-v":
+    texts = _known(flow, words)
+    name = words[1].parts[0].text if len(words) > 1 and words[0].parts[0].text == "-v" else ""
+    text = formatted(texts[2:] if name else texts) if texts else None
+    if name and text is None:
         return _read(flow, words[1:2], node)
-    if not node.elsewhere:
-        flow.prints(None)
+    if name:
+        flow.shell.set(name, text or "")
+    elif not node.elsewhere:
+        flow.prints(text)
     return True
+
+
+_FORMAT = pattern(r"%%|%(-?0?\d*)([sdxXio])|\\[nt]|[^%\\]+")
+
+
+def formatted(texts: Sequence[str]) -> str | None:
+    """What ``printf`` makes of a format and its arguments, over and over; None where that takes a shell.
+
+    >>> formatted(["%s=%02x\\n", "a", "10", "b", "0x1f"]), formatted(["%b"])
+    ('a=0a\\nb=1f\\n', None)
+    """
+    form, *rest = texts
+    pieces = list(_FORMAT.finditer(form))
+    if "".join(piece[0] for piece in pieces) != form:
+        return None
+    found = ""
+    while True:
+        before = len(rest)
+        for piece in pieces:
+            if piece[2]:
+                value = rest.pop(0) if rest else ""
+                if piece[2] != "s" and not re.fullmatch(r"-?(0x[0-9a-fA-F]+|0|[1-9]\d*|)", value):
+                    return None
+                found += f"%{piece[1]}{piece[2]}" % (value if piece[2] == "s" else int(value or "0", 0))
+            else:
+                found += {"%%": "%", "\\n": "\n", "\\t": "\t"}.get(piece[0], piece[0])
+        if not rest or len(rest) == before:
+            return found
 
 
 def _echo(flow: Flow, words: Sequence[ShellWord], node: Node) -> bool | None:
@@ -114,7 +182,20 @@ def _unset(flow: Flow, words: Sequence[ShellWord], _node: Node) -> bool | None:
         if re.fullmatch(NAME, text):
             flow.state.variables[text] = {}
         elif name := re.match(NAME, text):
-            flow.state.variables[name[0]] = f"${name[0]} is an array that is set element by element"
+            flow.shell.unclear(name[0], "is an array that is set element by element")
+    return True
+
+
+def _source(flow: Flow, words: Sequence[ShellWord], node: Node) -> bool | None:
+    """``source FILE``: a file that is here is followed."""
+    path = flow.file_of(words[0]) if words else None
+    return _elsewhere(flow, words, node) if path is None else flow.run_file(path, node.at)
+
+
+def _cat(flow: Flow, words: Sequence[ShellWord], node: Node) -> bool | None:
+    """A here-document, printed."""
+    if not node.elsewhere:
+        flow.prints(_stdin(flow, node) if not words else None)
     return True
 
 
@@ -123,7 +204,7 @@ def _elsewhere(flow: Flow, words: Sequence[ShellWord], _node: Node | None = None
     texts = (_known(flow, words) if words else None) or ["what only a run can tell"]
     flow.state.sourced = texts[0][:40]
     for name in flow.state.variables:
-        flow.state.variables[name] = f"${name} may be set by {flow.state.sourced}"
+        flow.shell.unclear(name, f"may be set by {flow.state.sourced}")
     flow.state.functions = dict.fromkeys(flow.state.functions)
     return flow.prints(None)
 
@@ -155,8 +236,9 @@ def _pwd(flow: Flow, _words: Sequence[ShellWord], _node: Node) -> bool | None:
 
 
 def _leave(where: str) -> Builtin:
-    def leave(flow: Flow, _words: Sequence[ShellWord], node: Node) -> bool | None:
+    def leave(flow: Flow, words: Sequence[ShellWord], node: Node) -> bool | None:
         flow.ended = node.at if where == "exit" else flow.ended
+        flow.returned = texts[0] == "0" if (texts := _known(flow, words)) else None
         return flow.leave(where)
 
     return leave
@@ -216,6 +298,13 @@ def _numbers(_flow: Flow, texts: list[str]) -> str | None:
     return "\n".join(map(str, found)) if 0 < len(found) <= 1000 else None
 
 
+def _summed(_flow: Flow, texts: list[str]) -> str | None:
+    try:
+        return str(evaluated(" ".join(texts), int)) if len(texts) == 3 and texts[1] in ("+", "-", "*", "/", "%") else None
+    except (SyntaxError, ValueError, ArithmeticError):
+        return None
+
+
 def _real(flow: Flow, texts: list[str]) -> str | None:
     texts = [text for text in texts if text not in ("-f", "-e", "-m", "--")]
     whole = os.path.join(flow.state.folder or "", texts[0]) if len(texts) == 1 else ""
@@ -242,6 +331,10 @@ def tested(texts: Sequence[str]) -> bool | None:
     if texts[:1] == ["!"] and len(texts) > 1:
         status = tested(texts[1:])
         return None if status is None else not status
+    for sign, join in (("-o", _either), ("-a", _every)):
+        if sign in texts[1:]:
+            at = texts.index(sign, 1)
+            return join([tested(texts[:at]), tested(texts[at + 1 :])])
     if len(texts) < 2:
         return bool(texts and texts[0])
     if len(texts) == 2:
@@ -300,7 +393,9 @@ BUILTINS: Mapping[str, Builtin] = {
     **dict.fromkeys(("export", "readonly"), lambda flow, words, _node: _declare(flow, words, local=False)),
     **dict.fromkeys(("local", "declare", "typeset"), lambda flow, words, _node: _declare(flow, words, local=True)),
     **dict.fromkeys(("read", "mapfile", "readarray"), _read),
-    **dict.fromkeys(("source", "."), _elsewhere),
+    **dict.fromkeys(("source", "."), _source),
+    "cat": _cat,
+    "expr": _printing(_summed),
     **dict.fromkeys(("[", "test"), _bracket),
     "[[": _brackets,
     **dict.fromkeys((":", "true", "trap", "shopt", "umask", "ulimit"), lambda flow, words, _node: _expand_all(flow, words)),

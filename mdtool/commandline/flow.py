@@ -5,18 +5,22 @@ Where only a run can decide which way a script goes, all ways are followed, and 
 
 from __future__ import annotations
 
+import os
 import re
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import NoReturn
 
-from mdtool.commandline.alternatives import Either, Unknown, Value
+from mdtool.commandline.alternatives import Unclear, Unknown, Value
 from mdtool.commandline.command import Command
 from mdtool.commandline.program import Expanded, qemu_in
 from mdtool.commandline.shell import ASSIGNMENT, Shell, State, merged
 from mdtool.commandline.syntax import Node, ShellWord, SyntaxFault, commands_from_text
 from mdtool.errors import InputError, Position, Report
+from mdtool.files import text_from_file
+from mdtool.records import NamedTuple
+from mdtool.text import pattern
 
 RUN_IT = "write its value into the script, run it with --run, or import the running QEMU with pid:N"
 #: what a command of the shell's own does: its words, and all of it
@@ -27,26 +31,40 @@ class _Left(Exception):
     """The way that was followed ends here, or goes on elsewhere: its state is kept for there."""
 
 
+_SYSTEMS = pattern("/(proc|sys|dev|run|etc)/")
 _CALLS = 20  # functions that call each other deeper than this do not end
 _STEPS = 5000  # commands that are followed
 _ROUNDS = 500  # of a loop
+
+
+class Source(NamedTuple):
+    """A text that is followed: ``lines`` is where each of them begins."""
+
+    file: str
+    text: str
+    lines: Sequence[int]
+
+    @classmethod
+    def of(cls, file: str, text: str) -> Source:
+        return cls(file, text, [0, *(found.end() for found in re.finditer("\n", text))])
 
 
 class Flow:
     """The commands of a script in the order in which they run."""
 
     def __init__(self, text: str, file: str, report: Report, state: State, builtins: Mapping[str, Builtin]) -> None:
-        self.text, self.file, self.report, self.builtins = text, file, report, builtins
-        self.lines = [0, *(found.end() for found in re.finditer("\n", text))]  # where each begins
+        self.source, self.report, self.builtins = Source.of(file, text), report, builtins
+        self.sources: dict[int, Source] = {}  # where functions are defined
         braces = not re.match(r"#!\s*\S*/(env\s+)?(da|a|k|)sh\b", text)
         self.shell = Shell(file, report, state, self._printed, expands_braces=braces)
         self.found: list[Command] = []
         self.mentions: list[tuple[int, int, str, str]] = []  # where QEMU may be started: weight, place, what, rule
         self.left = _places()
-        self.locals: list[dict[str, Value | str | None]] = []
+        self.locals: list[dict[str, Value | Unclear | None]] = []
         self.output: list[str] | None = None  # what a command substitution prints, while one is followed
         self.place: int | None = None  # where a text stands that is run as commands
         self.steps = self.perhaps = 0
+        self.returned: bool | None = None  # the status of the last `return`
         self.ended = 0  # where the script ended last
 
     @property
@@ -59,7 +77,7 @@ class Flow:
 
     def command(self) -> Command:
         try:
-            nodes = commands_from_text(self.text)
+            nodes = commands_from_text(self.source.text)
         except SyntaxFault as fault:
             what = "not a command line that can be read without running it"
             remedy = "give the plain command, run the script with --run, or import the running QEMU with pid:N"
@@ -74,13 +92,14 @@ class Flow:
             _, at, what, rule = min(self.mentions)
             raise InputError(what, at=self.at(at), remedy=RUN_IT, rule=rule)
         raise InputError(
-            "no QEMU command line in it", at=Position(self.file, 1), expected="qemu-system-...", rule="script-qemu"
+            "no QEMU command line in it", at=Position(self.source.file, 1), expected="qemu-system-...", rule="script-qemu"
         )
 
     def at(self, offset: int) -> Position:
-        offset = min(self.place if self.place is not None else offset, len(self.text))
-        line = bisect_right(self.lines, offset)
-        return Position(self.file, line, offset - self.lines[line - 1] + 1)
+        file, text, lines = self.source
+        offset = min(self.place if self.place is not None else offset, len(text))
+        line = bisect_right(lines, offset)
+        return Position(file, line, offset - lines[line - 1] + 1)
 
     # --- ways --------------------------------------------------------------------------------------------------------
 
@@ -130,10 +149,17 @@ class Flow:
     def _and(self, node: Node) -> bool | None:
         wanted = node.kind == "and"
         status = self.run(node.bodies[0])
+        if status is None and wanted and self._sources_file(node.bodies[1]):
+            status = True
         if status is None:
             self.ways(node.bodies[1], [], said=False)
             return None
         return self.run(node.bodies[1]) if status == wanted else status
+
+    def _sources_file(self, nodes: Sequence[Node]) -> bool:
+        """``[ -f FILE ] && . FILE``, where the file is here."""
+        words = nodes[0].words if nodes and nodes[0].kind == "simple" else ()
+        return len(words) > 1 and words[0].parts[0].text in (".", "source") and self.file_of(words[1]) is not None
 
     def _not(self, node: Node) -> bool | None:
         status = self.run(node.bodies[0])
@@ -142,6 +168,8 @@ class Flow:
     def _if(self, node: Node) -> bool | None:
         condition, then, other = node.bodies
         status = self.run(condition)
+        if status is None and self._sources_file(then):
+            status = True
         if status is None:
             self.ways(then, other)
             return None
@@ -190,7 +218,7 @@ class Flow:
         try:
             values = [text for word in node.words[1:] for text in self.shell.words(word)]
         except Unknown as error:
-            self.state.variables[name] = error.of(f"${name}")
+            self.state.variables[name] = Unclear(error.of(f"${name}"))
             return self._unknown_loop(node.bodies[0])
 
         def rounds() -> Iterator[bool | None]:
@@ -257,7 +285,7 @@ class Flow:
                 if self.state.variables == before.variables or len(self.found) > found:
                     break
             for name, value in self.state.variables.items():  # which may have grown more often
-                self.state.variables[name] = str(value) if isinstance(value, Either) else value
+                self.state.variables[name] = Unclear(value.why) if isinstance(value, Unclear) else value
         finally:
             self.left = outer
         return None
@@ -266,6 +294,7 @@ class Flow:
 
     def _define(self, node: Node) -> bool | None:
         self.state.functions[node.words[0].parts[0].text] = node
+        self.sources[id(node)] = self.source
         if (at := qemu_in(node.bodies[0])) is not None:
             self.mentions.append((1, at, "QEMU is started in a function that nothing calls here", "script-function"))
         return True
@@ -340,29 +369,23 @@ class Flow:
         node = self.state.functions[name]
         if node is None or len(self.locals) >= _CALLS:  # which may set anything
             return self.builtins["."](self, (), Node("simple", 0))
-        before, outer = self.state.positional, self.left
+        before, source = self.state.positional, self.source
         try:
             given: list[str] | str = [text for word in words for text in self.expanded(word)]
         except Unknown as error:
             given = error.of("$@")
         self.mentions = [one for one in self.mentions if one[:2] != (1, qemu_in(node.bodies[0]))]
-        self.state.positional = given
+        self.state.positional, self.source = given, self.sources[id(node)]
         self.locals.append({})
-        self.left = {**outer, "return": []}
-        alive, status = True, None
+        other, self.shell.other_names = self.shell.other_names, dict(self.shell.other_names)
         try:
-            status = self.run(node.bodies[0])
-        except _Left:
-            alive = False
-        returned, self.left = self.left["return"], outer
-        hidden = self.locals.pop()
-        self._meet([*returned, *([self.state] if alive else [])])
-        for local, value in hidden.items():
-            self.state.variables.pop(local, None)
-            if value is not None:
-                self.state.variables[local] = value
-        self.state.positional = before
-        return status if not returned else None
+            return self._returning(node.bodies[0])
+        finally:
+            self.source, self.shell.other_names = source, other
+            for local, value in self.locals.pop().items():
+                self.state.variables.pop(local, None)
+                self.state.variables |= {local: value} if value is not None else {}
+            self.state.positional = before
 
     def run_text(self, text: str, at: int) -> bool | None:
         """A text that is run as commands: ``eval``, ``sh -c``."""
@@ -376,6 +399,51 @@ class Flow:
             return self.run(nodes)
         finally:
             self.place = place
+
+    def run_file(self, path: str, at: int) -> bool | None:
+        """A file that is sourced: its commands have its places."""
+        try:
+            text = text_from_file(path)
+            nodes = commands_from_text(text)
+        except (SyntaxFault, InputError):
+            what = f"{path}, which is sourced, cannot be read without running it"
+            raise InputError(what, at=self.at(at), remedy=RUN_IT, rule="script-syntax") from None
+        place, self.place, mentions, ended = self.place, None, list(self.mentions), self.ended
+        source, self.source, before = self.source, Source.of(path, text), self.state.variables.get("BASH_SOURCE")
+        self.shell.set("BASH_SOURCE", path)
+        try:
+            return self._returning(nodes)
+        finally:
+            self.mentions, self.place, self.source = mentions, place, source
+            self.ended = at if self.ended != ended else ended
+            self.state.variables.pop("BASH_SOURCE")
+            self.state.variables |= {"BASH_SOURCE": before} if before is not None else {}
+
+    def _returning(self, nodes: Sequence[Node]) -> bool | None:
+        """Follows commands that ``return`` leaves."""
+        outer = self.left
+        self.left = {**outer, "return": []}
+        alive, status = True, None
+        try:
+            status = self.run(nodes)
+        except _Left:
+            alive = False
+        finally:
+            returned, self.left = self.left["return"], outer
+        self._meet([*returned, *([self.state] if alive else [])])
+        if returned:
+            return self.returned if not alive and len(returned) == 1 else None
+        return status
+
+    def file_of(self, word: ShellWord) -> str | None:
+        """The file of this host that a word names; none of the system's, which differ at each run."""
+        try:
+            texts = self.expanded(word)
+        except Unknown:
+            return None
+        path = os.path.join(self.state.folder or "", texts[0]) if len(texts) == 1 else ""
+        is_here = path.startswith("/") and "/" in texts[0] and os.path.isfile(path)
+        return os.path.normpath(path) if is_here and not _SYSTEMS.match(os.path.realpath(path)) else None
 
     def program(self, assignments: Sequence[ShellWord], words: Sequence[ShellWord], node: Node) -> bool | None:
         """A program that is run."""

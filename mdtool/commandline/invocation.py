@@ -47,6 +47,7 @@ class ScriptFlow(Flow):
             self._qemu(given[start:], node, {**self._environment(assignments), **settings})
         elif start is None:
             self._names_qemu(head, words)
+            self.mentions += [(3, one.word.start, one.why, "script-variable") for one in given if one.text is None][:1]
         if head == "exec" and len(words) > 1:
             self.leave("exit")
         return self.prints(None)
@@ -85,7 +86,7 @@ class ScriptFlow(Flow):
     def _names_qemu(self, head: str, words: Sequence[ShellWord]) -> None:
         """Remembers where a program gets QEMU as an argument: the place to name if nothing else starts it."""
         for word in words[1:] if self.place is None and head not in LOOKS else ():
-            if QEMU_NAME.search(self.text[word.start : word.end]):
+            if QEMU_NAME.search(self.source.text[word.start : word.end]):
                 what = f"what {head or 'this'} does with QEMU only a run can tell"
                 self.mentions.append((2, word.start, what, "script-wrapper"))
 

@@ -13,7 +13,7 @@ from fnmatch import translate
 from itertools import product
 from typing import TypeVar
 
-from mdtool.commandline.alternatives import Unknown, Value, each_way, either
+from mdtool.commandline.alternatives import Unclear, Unknown, Value, each_way, either
 from mdtool.commandline.arithmetic import evaluated
 from mdtool.commandline.syntax import NAME, Node, Part, ShellWord, SyntaxFault, parts_from_text
 from mdtool.errors import Report
@@ -33,6 +33,8 @@ _SET_BY_SHELL = frozenset({"RANDOM", "SECONDS", "UID", "EUID", "HOSTNAME", "HOST
                            "BASH", "BASH_VERSION", "PPID", "LINENO", "OPTIND", "OPTARG", "REPLY", "DISPLAY", "SHELL",
                            "WAYLAND_DISPLAY", "XDG_RUNTIME_DIR", "LOGNAME", "PIPESTATUS", "SUDO_USER", "EPOCHSECONDS",
                            "XDG_SESSION_TYPE", "TERM", "LANG", "TMPDIR"})  # fmt: skip
+#: variables for what a caller adds
+_ADDED = pattern(r"\w*(OPTS|ARGS|OPTIONS|PARAMS|FLAGS|EXTRA)")
 _Sliced = TypeVar("_Sliced", str, list[str])
 #: the pieces that a word expands to: (text, whether a blank in it separates words)
 Pieces = list[tuple[str, bool]]
@@ -51,7 +53,7 @@ class State:
     ``started``     whether a QEMU is started by now; None if only a run can decide it
     """
 
-    variables: dict[str, Value | str]
+    variables: dict[str, Value | Unclear]
     folder: str | None
     positional: list[str] | str | None = None
     sourced: str = ""
@@ -101,6 +103,8 @@ class Shell:
     expands_braces: bool = True
     integers: set[str] = field(default_factory=set)  # variables that hold numbers alone
     keyed: set[str] = field(default_factory=set)  # arrays whose indexes are words
+    other_names: dict[str, str] = field(default_factory=dict)  # of variables: those that `declare -n` gives
+    assigned: str = ""  # what is being assigned: A="$A ..." begins with nothing
     asks: bool = False  # in a test: what is set outside of the script is taken as not set, which is said
 
     @contextmanager
@@ -158,7 +162,7 @@ class Shell:
 
     def _split(self, text: str) -> list[str]:
         separators = self.state.variables.get("IFS", {})
-        if isinstance(separators, str) or (separators and re.search(rf"[\s{re.escape(separators['0'])}]", text)):
+        if isinstance(separators, Unclear) or (separators and re.search(rf"[\s{re.escape(separators['0'])}]", text)):
             raise Unknown("where $IFS separates words")
         return re.split(r"[ \t\n]+", text) if not separators else [text]
 
@@ -194,13 +198,17 @@ class Shell:
         if match is None:
             raise Unknown(f"what ${text} is")
         prefix, name, index, sign, operand = match.groups()
+        name = self.other_names.get(name, name)
         if text == "#":
             return [str(len(self._positional("$#")))]
         whole = index in ("@", "*") or name in ("@", "*")
         if prefix == "!" and whole and isinstance(value := self.state.variables.get(name), dict):
             return list(value)
         if prefix == "!":
-            raise Unknown(f"what ${{{text}}} is")
+            named = "".join(self._values(name, index))
+            if sign or not re.match(NAME, named):
+                raise Unknown(f"what ${{{text}}} is")
+            return self._expanded(named, quoted)
         if sign and sign.strip(":") in ("-", "=", "+", "?") and sign != ":":
             return self._defaulted(name, index, sign, operand, quoted)
         values = self._values(name, index)
@@ -212,8 +220,8 @@ class Shell:
             values = [self._changed(value, sign, operand) for value in values]
         if quoted and (index or name) == "*":
             separators = self.state.variables.get("IFS", {"0": " "})
-            if isinstance(separators, str):
-                raise Unknown(separators)
+            if isinstance(separators, Unclear):
+                raise Unknown(separators.why)
             return [(separators.get("0", " ")[:1]).join(values)]
         return values if values or whole else [""]
 
@@ -221,8 +229,8 @@ class Shell:
         if not re.match(NAME, name):
             return self._positional(f"${name}") if name in ("@", "*") else self._numbered(name)
         value = self.state.variables.get(name)
-        if isinstance(value, str):
-            raise Unknown(value)
+        if isinstance(value, Unclear):
+            raise Unknown(value.why)
         if value is None:
             value = self._from_outside(name)
         if index is None:
@@ -246,7 +254,7 @@ class Shell:
             return {"0": self.state.folder}
         if name == "BASH_SOURCE" and os.path.isfile(self.file):
             return {"0": self.file}
-        if self.asks and name not in _SET_BY_SHELL:
+        if (self.asks or name == self.assigned or _ADDED.fullmatch(name)) and name not in _SET_BY_SHELL:
             self.say(f"${name} is not set in the script: it was taken as not set")
             return {}
         raise Unknown(f"${name} is set outside of the script")
@@ -277,7 +285,12 @@ class Shell:
             values = [] if known == {} else self._values(name, index)
             is_set = any(values) if sign[0] == ":" else bool(values)
         except Unknown:
-            if isinstance(known, str) or isinstance(self.state.positional, str) or self.state.sourced or sign[-1] == "?":
+            if (
+                isinstance(known, Unclear)
+                or isinstance(self.state.positional, str)
+                or self.state.sourced
+                or sign[-1] == "?"
+            ):
                 raise
             taken = "it was taken as not set" if sign[-1] == "+" else f"its default, {operand!r}, was taken"
             self.say(f"${name} is not set in the script: {taken}")
@@ -336,20 +349,24 @@ class Shell:
         """NAME=..., NAME+=..., NAME=(...), NAME[...]=..."""
         match = ASSIGNMENT.fullmatch(word.parts[0].text)
         assert match is not None
-        name = match[1]
+        name = self.other_names.get(match[1], match[1])
+        self.assigned = name if not name.endswith("PATH") else ""
         try:
             ways = each_way(self.state.variables, lambda: self._assigned(word, match))
             self.state.variables[name] = ways[0] if len(ways) == 1 else either(_conditional(name), *ways)
         except Unknown as error:
-            self.state.variables[name] = error.of(f"${name}")
+            self.state.variables[name] = Unclear(error.of(f"${name}"))
+        finally:
+            self.assigned = ""
 
     def _assigned(self, word: ShellWord, match: re.Match[str]) -> Value:
         first, *rest = word.parts
         name, index, more, text = match.groups()
+        name = self.other_names.get(name, name)
         old = self.state.variables.get(name, {})
         parts = (first._replace(text=text), *rest) if text else rest
-        if isinstance(old, str) and (more or index is not None):
-            raise Unknown(old)
+        if isinstance(old, Unclear) and (more or index is not None):
+            raise Unknown(old.why)
         known = old if isinstance(old, dict) else {}
         if index is not None:
             return self._with_element(name, known, index, self.text(parts))
@@ -379,15 +396,20 @@ class Shell:
 
     def _with_element(self, name: str, old: Value, index: str, value: str) -> Value:
         key = self.text(_parts(index))
-        if re.fullmatch(NAME, key) and not all(one.isdigit() for one in old):
+        if name not in self.keyed and re.fullmatch(NAME, key) and not all(one.isdigit() for one in old):
             raise Unknown(f"${name} is an array that is set element by element")
         if name not in self.keyed and not re.fullmatch(r"\d+", key):
             key = str(self.sum(key))
         found = {**old, key: value}
         return found if name in self.keyed else dict(sorted(found.items(), key=lambda one: int(one[0])))
 
-    def set(self, name: str, value: str) -> None:
-        self.state.variables[name] = {"0": value}
+    def set(self, name: str, *values: str) -> None:
+        self.state.variables[self.other_names.get(name, name)] = {str(n): value for n, value in enumerate(values)}
+
+    def unclear(self, name: str, why: str) -> None:
+        """A variable has a value that only a run can tell."""
+        name = self.other_names.get(name, name)
+        self.state.variables[name] = Unclear(f"${name} {why}")
 
     def _slice(self, values: _Sliced, operand: str) -> _Sliced:
         start, _, size = operand.partition(":")
@@ -404,7 +426,7 @@ class Shell:
         """The value of an arithmetic expression that assigns nothing."""
         assigned = [found[1] or found[2] for found in ASSIGNS.finditer(text)]
         for name in assigned:
-            self.state.variables[name] = f"${name} is set by (({text}))"
+            self.unclear(name, f"is set by (({text}))")
         try:
             if assigned:
                 raise ValueError
@@ -429,7 +451,7 @@ class Shell:
             return value != 0
         except Unknown:
             for found in ASSIGNS.finditer(text):
-                self.state.variables[found[1] or found[2]] = f"${found[1] or found[2]} is set by (({text}))"
+                self.unclear(found[1] or found[2], f"is set by (({text}))")
             return None
 
 

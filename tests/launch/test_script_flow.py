@@ -13,7 +13,7 @@ from support import mdtool
 from mdtool.commandline.recorded import command_by_running
 from mdtool.commandline.resolved import options_from_command
 from mdtool.commandline.script import command_from_script
-from mdtool.errors import InputError, Report
+from mdtool.errors import InputError, Position, Report
 from tests.support_waiting import PATIENCE
 
 END = 'qemu-system-x86_64 $A "${L[@]}"\n'
@@ -60,6 +60,17 @@ FOLLOWED = {
     "prefix": "A=a\nA=b true\n",
     "accelerator": '[ -e / ] && A="-enable-kvm"\nA="$A -device a"\nif [ -d / ]; then L=(-accel kvm); else L=(-accel hvf); fi\n',
     "letters": "X=aBc\nA=${X^^}${X,,}${X^}$((1 << 3))\n",
+    "reference": 'add() { local -n to=$1; shift; to+=("$@"); }\nadd L -device a\nadd L b\n',
+    "indirect": "x_mem=5\nn=x_mem\nA=${!n}\n",
+    "printf": "printf -v A '%02x-%s' 26 z\nL=($(printf '%s.%d ' a 1 b 0x2))\n",
+    "document-printed": "A=$(cat <<E\n-device a\nE\n)\n",
+    "read": 'read -r A <<< "-device b"\nread -ra L <<< "a b c"\n',
+    "mapfile": "mapfile -t L <<E\na b\nc\nE\n",
+    "expr": "A=$(expr 3 \\* 4)`expr 1 + 1`\n",
+    "own": 'for i in 1 2; do N="$N -device d$i"; done\nA=$N\n',
+    "added": 'A="-device a $MORE_ARGS"\n',
+    "status": "f() { return 1; }\nif f; then A=a; else A=b; fi\n",
+    "choice": "A=$((3 > 2 ? 5 : 6))\n[ a = a -a -n x ] && L=(y)\n",
     "array-and-text": 'L=(a b)\nL+="c"\nA="$L"\n',
 }
 #: scripts of which only a run can tell what QEMU is told
@@ -75,7 +86,8 @@ RUN = {
     "sourced": "A=a\necho A=b > conf\n. ./conf\n",
     "sourced-default": "echo M=b > conf\n. ./conf\nA=${M:-5}\n",
     "eval": 'eval "A=$(uname)"\n',
-    "read": 'A="-device a"\nread A <<< "-device b"\n',
+    "read": 'A="-device a"\nread A\n',
+    "referenced": "f() { local -n to=$1; to+=(a); }\nf $(uname)\n",
     "random": "A=$RANDOM\n",
     "glob": "A='*'\n",
     "integer": "declare -i A=2\nA+=2\n",
@@ -112,6 +124,20 @@ ALL = {
     **{f"run-{name}": ("A=\nL=()\n" + text + END, False) for name, text in RUN.items()},
     **WHOLE,
 }
+
+
+def test_a_sourced_file_is_followed_where_it_is_here(tmp_path: Path) -> None:
+    """Its commands have its places, also when they run later; one that is not here may set anything."""
+    conf, more = tmp_path / "conf", "[ -r ./conf ] && . ./conf\nadd -usb\n"
+    conf.write_text('M=5\nadd() { L+=("$1"); }\nstart() {\n  qemu-system-x86_64 -m $(nproc)\n}\n')
+    command = command_from_script(more + 'qemu-system-x86_64 -m $M "${L[@]}"\n', "s.sh", Report(), str(tmp_path))
+    assert [word.text for word in command.words[1:]] == ["-m", "5", "-usb"]
+    with pytest.raises(InputError) as caught:
+        command_from_script(more + "start\n", "s.sh", Report(), str(tmp_path))
+    assert caught.value.at == Position(str(conf), 4, 25)
+    conf.unlink()
+    with pytest.raises(InputError, match=r"may be set by \./conf"):
+        command_from_script(". ./conf\nqemu-system-x86_64 -m $M\n", "s.sh", Report(), str(tmp_path))
 
 
 @pytest.fixture
