@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import re
+from typing import Any
 
-from lark import Token, Transformer, UnexpectedInput
-
-from mdtool.cache import parser_from_grammar
+from mdtool.cache import known, parser_from_grammar, remember
 from mdtool.commandline.option import Option, text_from_bag
 from mdtool.commandline.table import GROUPS, IMPLIED
 from mdtool.errors import InputError, Position
+from mdtool.resources import resource
 
 #: a group of the file -> the option that says the same
 _OPTIONS = {**{group: option for option, group in GROUPS.items()}, "acpi": "acpitable"}
@@ -17,30 +18,32 @@ _OPTIONS = {**{group: option for option, group in GROUPS.items()}, "acpi": "acpi
 _IGNORED = frozenset({"smbios", "msg", "overcommit"})
 
 
-class _Groups(Transformer[Token, list[Option]]):
-    def __init__(self, file: str, first: int) -> None:
-        super().__init__()
-        self.file, self.first = file, first
-
-    def start(self, groups: list[Option | None]) -> list[Option]:
-        return [option for option in groups if option is not None]
-
-    def group(self, lines: list[Token]) -> Option | None:
-        head, *pairs = lines
-        name, id = re.findall(r'^\[([^\s"\]]+)(?: "([^"]+)")?\]', head)[0]
-        bag = dict(re.findall(r'^\s*(\S+)\s+=\s*"([^"]*)"', pair)[0] for pair in pairs)
-        if name in _IGNORED or not (bag or id):
-            return None
-        option = _OPTIONS.get(name, name)
-        text = text_from_bag({**bag, **({"id": id} if id else {})}, IMPLIED.get(option))
-        return Option(option, text, Position(self.file, (head.line or 1) + self.first - 1, head.column or 1))
-
-
 def options_from_config(text: str, file: str, first: int = 1) -> list[Option]:
     """The options that a file stands for, in its order; raises InputError with the line that QEMU would refuse too.
 
     ``first`` is the line of ``file`` on which the text begins: it may be a here-document of a script.
     """
+    found = known("config", text, *_code())
+    return [
+        Option(name, value, Position(file, line + first - 1, column))
+        for name, value, line, column in (_parsed(text, file, first) if found is None else found)
+    ]
+
+
+def remember_config(text: str) -> None:
+    """Keep what a file of mdtool's own stands for, in which no secret is: its guest's next start needs no parser."""
+    if known("config", text, *_code()) is None:
+        remember("config", text, _parsed(text, "a file for -readconfig", 1), *_code())
+
+
+def _code() -> tuple[str, str]:
+    return os.path.dirname(__file__), str(resource("grammar", "config.lark").parent)
+
+
+def _parsed(text: str, file: str, first: int) -> list[tuple[str, str, int, int]]:
+    """Each group as its option, the option's value, and the line and column in the text."""
+    from lark import UnexpectedInput  # with it comes the parser library, which the cache saves
+
     try:
         tree = parser_from_grammar("config.lark").parse(text if text.endswith("\n") else f"{text}\n")
     except UnexpectedInput as error:
@@ -49,4 +52,14 @@ def options_from_config(text: str, file: str, first: int = 1) -> list[Option]:
         what = f"not a line of a file for -readconfig: {lines[line - 1].strip()[:80]!r}"
         expected = '[group "id"] or key = "value"'
         raise InputError(what, at=Position(file, line + first - 1), expected=expected, rule="config-syntax") from None
-    return _Groups(file, first).transform(tree)
+    return [option for group in tree.find_data("group") if (option := _option(*group.children)) is not None]
+
+
+def _option(head: Any, *pairs: Any) -> tuple[str, str, int, int] | None:
+    name, id = re.findall(r'^\[([^\s"\]]+)(?: "([^"]+)")?\]', head)[0]
+    bag = dict(re.findall(r'^\s*(\S+)\s+=\s*"([^"]*)"', pair)[0] for pair in pairs)
+    if name in _IGNORED or not (bag or id):
+        return None
+    option = _OPTIONS.get(name, name)
+    text = text_from_bag({**bag, **({"id": id} if id else {})}, IMPLIED.get(option))
+    return option, text, head.line or 1, head.column or 1

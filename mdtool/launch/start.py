@@ -7,6 +7,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -133,17 +134,22 @@ def _once(
             helpers=line.processes if line else (),
             environment=line.environment if line else {},
             folder=prepared.folder,
-            meanwhile=_ready_to_dump,
+            meanwhile=partial(_ready_to_dump, text),
             **settings,
         )
         yield stack.enter_context(qemu)
 
 
-def _ready_to_dump() -> None:
+def _ready_to_dump(config: str) -> None:
     """Load what reads QEMU's answers and compares them, in the time that QEMU takes to start anyway."""
     import mdtool.compare
     import mdtool.qemu.arguments
     import mdtool.qemu.dump  # noqa: F401 - so that they are there when they are wanted
+
+    if config:
+        from mdtool.commandline.config import remember_config
+
+        remember_config(config)
 
 
 def _write(path: Path, text: str) -> None:

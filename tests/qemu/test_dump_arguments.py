@@ -26,6 +26,7 @@ from mdtool.errors import InputError, MdtoolError, Report
 from mdtool.guest.devices import guest_from_bytes, guest_from_file
 from mdtool.guest.model import Guest
 from mdtool.guest.platform import platform_of, sections_from_guest
+from mdtool.launch.start import started
 from mdtool.machine.document import document_from_file
 from mdtool.machine.tree import Tree
 from mdtool.machine.writer import yaml_from_tree
@@ -33,7 +34,7 @@ from mdtool.qemu.arguments import completed
 from mdtool.qemu.dump import dump
 from mdtool.qemu.session import session_from_source
 from tests.support_dump import binary_of, recording, running, serving
-from tests.support_launch import MACHINES, prepared
+from tests.support_launch import MACHINES, pc, prepared
 from tests.support_waiting import PATIENCE, child_called, reserved_ports, until
 
 CASES = Path(__file__).parent.parent / "cases"
@@ -533,3 +534,25 @@ def test_comments_blank_lines_and_groups_that_say_nothing() -> None:
     text = '# a comment\n\n[smbios]\n  type = "1"\n[memory]\n  size = "64M"\n[accel]\n[object "o"]\n  qom-type = "rng-builtin"\n'
     said = [(option.name, option.value) for option in options_from_config(text, "x")]
     assert said == [("m", "64M"), ("object", "rng-builtin,id=o")]
+
+
+def test_a_launchs_own_file_needs_no_parser_afterwards_and_nobody_elses_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    others = '[object "s"]\n  qom-type = "secret"\n  data = "hunter2"\n'
+    parsed = options_from_config(others, "x")
+    assert not list(tmp_path.glob("mdtool/config/*"))
+    machine = prepared(pc(), "file")
+    with started(machine, directory=tmp_path):
+        pass
+    (tmp_path / "own").write_text(machine.handover.config)
+    (tmp_path / "others").write_text(others)
+    code = (
+        "import sys; from mdtool.commandline.config import options_from_config as read\n"
+        "for name in ('own', 'others'):\n"
+        "    print([tuple(option.words) for option in read(open(name).read(), 'x', 3)], 'lark' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=PATIENCE)
+    own = [option.words for option in options_from_config(machine.handover.config, "x")]
+    assert done.stdout.splitlines() == [f"{own} False", f"{[option.words for option in parsed]} True"], done.stderr
