@@ -211,6 +211,12 @@ class Busy:
                 continue
         return sorted(found)
 
+    def monitored(self) -> bool:
+        """Whether QEMU still has somebody at one of its QMP monitors; it notices late who has gone."""
+        connected = "03"
+        rows = (line.split() for line in Path("/proc/net/unix").read_text().splitlines())
+        return any(row[5] == connected and row[7:] in ([str(self.qmp)], [str(self.second)]) for row in rows)
+
     def _connected(self) -> dict[str, int]:
         """How many came to the peers of the guest's client sockets since they were accepted."""
         return {name: len(select.select([peer], [], [], 0)[0]) for name, peer in self.peers.items()}
@@ -253,6 +259,7 @@ def test_readers_touch_nothing(busy: Busy, tmp_path: Path) -> None:
     pid, qmp = f"pid:{busy.process.pid}", str(busy.qmp)
     run_mdtool("dump", qmp, "-o", "g.yaml", cwd=tmp_path)
     busy.serves()
+    until(lambda: not busy.monitored())
     before = busy.state()
     worked = set()
     for words in Readers.of(pid, qmp, "g.yaml"):
