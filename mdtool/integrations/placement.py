@@ -12,15 +12,16 @@ from __future__ import annotations
 import hashlib
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
 
-from mdtool.errors import InputError, MdtoolError, Report
+from mdtool.errors import InputError, Report
 from mdtool.files import bytes_from_file, locked, text_from_file, write_file
 from mdtool.guest.devices import guest_from_bytes, wanted_from_guest
 from mdtool.guest.write import xml_with_places
 from mdtool.launch.hints import fitted, hints_from_text, hints_from_tree
+from mdtool.limits import MAX_BYTES
 from mdtool.machine.document import document_from_file, document_from_known_text
 from mdtool.machine.edit import rewritten
 from mdtool.machine.tree import Tree
@@ -93,13 +94,6 @@ def _is_there(path: Path) -> bool:
     return True
 
 
-def _holds(path: Path, uuid: str) -> bool:
-    """Whether a file has a uuid in it; what cannot be read is another guest's."""
-    with suppress(MdtoolError):
-        return _is_there(path) and uuid.encode() in bytes_from_file(path)
-    return False
-
-
 @dataclass(frozen=True)
 class Store:
     """A folder with what is kept of each guest: ``NAME.yaml``, a description, or ``NAME.hints``."""
@@ -139,12 +133,23 @@ class Store:
         from mdtool.review.git import committed_text
 
         named = self.folder / f"{_file_name(name)}.yaml"
-        renamed = (path for path in sorted(self.folder.glob("*.yaml")) if uuid and _holds(path, uuid))
-        for path in chain([named], renamed):
+        for path in chain([named], self._with(uuid) if uuid else ()):
             text = committed_text(path) or (text_from_file(path) if _is_there(path) else None)
             if text is not None:
                 return path, document_from_known_text(text, str(path)).tree
         return None
+
+    def _with(self, uuid: str) -> Iterator[Path]:
+        """The descriptions that have a uuid in them; what is no file, or too large for one, is no guest's.
+
+        Raises InputError where one cannot be read: it may be the guest's.
+        """
+        try:
+            files = [path for path in sorted(self.folder.iterdir()) if path.suffix == ".yaml" and path.is_file()]
+            files = [path for path in files if path.stat().st_size <= MAX_BYTES]
+        except OSError as error:
+            raise InputError(f"cannot read {error.filename}: {error.strerror}", rule="store") from None
+        yield from (path for path in files if uuid.encode() in bytes_from_file(path))
 
     def write(self, path: Path, tree: Tree) -> bool:
         """Keep what a guest is now; whether that changed the file."""

@@ -98,6 +98,6 @@ def _git(*words: str, may_fail: bool = False, folder: Path | None = None) -> str
     except FileNotFoundError:
         raise MdtoolError("git is not installed") from None
     if done.returncode and not may_fail:
-        remedy = "run this inside of a git repository, or with --global"
+        remedy = "run this inside of a git repository, or with --global" if folder is None else None
         raise MdtoolError(f"git {words[0]}: {' '.join(done.stderr.split()).removeprefix('fatal: ')}", remedy=remedy)
     return done.stdout.strip()

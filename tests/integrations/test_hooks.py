@@ -20,7 +20,11 @@ import pytest
 
 from mdtool.guest import machines
 from mdtool.integrations.hooks import ANNOTATION
+<<<<<<< HEAD
 from tests.support import run_mdtool
+=======
+from tests.support import mdtool
+>>>>>>> 8366fef (Refuse a guest whose description may be the one that cannot be read)
 from tests.support_waiting import PATIENCE
 
 #: a guest as KubeVirt's virt-launcher writes it before libvirt has seen it: no addresses, aliases of its own
@@ -462,3 +466,28 @@ def test_another_version_of_the_board_has_the_same_places(tmp_path: Path) -> Non
     assert "pc-q35-rhel9.6.0" in (tmp_path / "default_win.hints").read_text()
     with pytest.raises(ConflictError, match="the hints are of pc-q35"):
         hooks.cloudstack(domain(2).replace("pc-q35-7.2", "pc").encode(), store)
+
+
+@pytest.mark.parametrize("what", ["description", "store"])
+def test_a_guard_that_may_not_read_its_store_lets_no_renamed_guest_pass(
+    what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its description may be the one that cannot be read."""
+    from mdtool.errors import InputError
+    from mdtool.integrations import hooks, placement
+
+    store, words = placement.Store(tmp_path), ["prepare", "begin", "-"]
+    named = guarded(1).replace("</name>", f"</name><uuid>{uuid.uuid4()}</uuid>")
+    (tmp_path / "guest.xml").write_text(named)
+    assert mdtool("reconcile", tmp_path / "guest.xml", tmp_path / "guarded.yaml") == 0
+
+    def forbidden(path: Any, *_: Any) -> Any:  # root may read everything, and a file has no such mode everywhere
+        raise PermissionError(13, "Permission denied", str(path))
+
+    if what == "store":
+        monkeypatch.setattr(Path, "iterdir", forbidden)
+    else:
+        monkeypatch.setattr("mdtool.files._read", forbidden)
+    renamed = named.replace("<name>guarded<", "<name>other<").encode()
+    with pytest.raises(InputError, match=r"cannot read .*: Permission denied"):
+        hooks.libvirt(["other", *words], renamed, store)
