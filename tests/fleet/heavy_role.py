@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -87,3 +88,31 @@ def _wheels(host: Path) -> None:
     )  # of the source alone
     options = ["--find-links", place, "--python-version", version, "--only-binary=:all:"]
     subprocess.run([*pip, "download", "-q", "-d", place, *options, *needs], check=True)
+
+
+@pytest.mark.parametrize(
+    ("distribution", "family", "version", "python"),
+    [
+        ("Debian", "Debian", "13", "python3"),
+        ("Ubuntu", "Debian", "24", "python3"),
+        ("Rocky", "RedHat", "9", "python3.12"),
+        ("RedHat", "RedHat", "8", "python3.12"),
+        ("AlmaLinux", "RedHat", "10", "python3"),
+        ("Fedora", "RedHat", "43", "python3"),
+        ("openSUSE Leap", "Suse", "16", ""),
+    ],
+)
+def test_the_role_takes_a_python_that_is_new_enough(
+    distribution: str, family: str, version: str, python: str, tmp_path: Path
+) -> None:
+    """By what Ansible says of a host: those hosts are not here."""
+    (tmp_path / "play.yml").write_text(
+        "- hosts: localhost\n  gather_facts: false\n  vars_files: [vars.yml]\n"
+        "  tasks: [{debug: {msg: 'takes {{ mdtool_system.python }}'}}]\n"
+    )
+    shutil.copy(ROOT / "ansible/roles/mdtool/vars/main.yml", tmp_path / "vars.yml")
+    facts = {"distribution": distribution, "os_family": family, "distribution_major_version": version}
+    words = [BIN / "ansible-playbook", tmp_path / "play.yml", "-e", json.dumps({"ansible_facts": facts})]
+    environment = {**os.environ, "ANSIBLE_LOCAL_TEMP": str(tmp_path / "tmp"), "LC_ALL": "C.UTF-8"}
+    done = subprocess.run(words, capture_output=True, text=True, env=environment, check=False)
+    assert (f'takes {python}"' in done.stdout) == (done.returncode == 0) == bool(python), done.stdout + done.stderr
