@@ -22,7 +22,7 @@ NIC = "<interface type='user'><mac address='52:54:00:00:00:0{n}'/><model type='v
 PROGRAMS = {
     "mdtool": f'exec {sys.executable} -m mdtool "$@"',
     "gh": 'for last; do :; done; printf "%s\\n" "$*" >>"$CALLS"; cat "$last" >>"$CALLS"',
-    "curl": 'printf "%s\\n" "$*" >>"$CALLS"; cat comment.md >>"$CALLS"',
+    "curl": 'cat >/dev/null; printf "%s\\n" "$*" >>"$CALLS"; cat comment.md >>"$CALLS"',  # its headers come on stdin
     "pip": 'printf "pip %s\\n" "$*" >>"$CALLS"',
     "apt-get": 'printf "apt-get %s\\n" "$*" >>"$CALLS"',
     "python3": '[ "$1 $2" = "-m venv" ] && mkdir -p "$3/bin" && ln -sf "$BIN/mdtool" "$BIN/pip" "$3/bin"',

@@ -20,11 +20,7 @@ import pytest
 
 from mdtool.guest import machines
 from mdtool.integrations.hooks import ANNOTATION
-<<<<<<< HEAD
 from tests.support import run_mdtool
-=======
-from tests.support import mdtool
->>>>>>> 8366fef (Refuse a guest whose description may be the one that cannot be read)
 from tests.support_waiting import PATIENCE
 
 #: a guest as KubeVirt's virt-launcher writes it before libvirt has seen it: no addresses, aliases of its own
@@ -479,7 +475,7 @@ def test_a_guard_that_may_not_read_its_store_lets_no_renamed_guest_pass(
     store, words = placement.Store(tmp_path), ["prepare", "begin", "-"]
     named = guarded(1).replace("</name>", f"</name><uuid>{uuid.uuid4()}</uuid>")
     (tmp_path / "guest.xml").write_text(named)
-    assert mdtool("reconcile", tmp_path / "guest.xml", tmp_path / "guarded.yaml") == 0
+    assert run_mdtool("reconcile", str(tmp_path / "guest.xml"), str(tmp_path / "guarded.yaml")).returncode == 0
 
     def forbidden(path: Any, *_: Any) -> Any:  # root may read everything, and a file has no such mode everywhere
         raise PermissionError(13, "Permission denied", str(path))
