@@ -40,4 +40,4 @@ def _placed(guest: Guest, wanted: Sequence[Wanted], occupied: Occupied) -> list[
     devices = with_mmio_places(guest, with_numbers(devices, occupied))
     devices = with_pci_places(guest, devices, occupied)
     devices = with_zpci_numbers(with_zpci(guest, devices), occupied)
-    return with_usb_ports(devices, occupied)
+    return with_usb_ports(guest, devices, occupied)

@@ -63,6 +63,8 @@ def _numbers(guest: Guest, _: Sequence[Wanted]) -> Iterator[InputError]:
             number = element.get(path) if tag in ("", element.tag) else None
             if number is None:
                 continue
+            if path == "target/@port" and element.get("target/@type") not in (None, "isa-serial"):
+                continue  # QEMU numbers those of ISA alone
             if (other := seen.setdefault((path, number), element)) is not element:
                 what = f"{element.tag}: {name} {number} is that of {other.position} too"
                 yield InputError(what, at=element.at(path), remedy="give each its own", rule="unique")

@@ -8,9 +8,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 
-from mdtool.errors import InputError
+from mdtool.errors import InputError, MdtoolError
 from mdtool.guest.disk_buses import disk_number
-from mdtool.guest.machines import machine_of
+from mdtool.guest.machines import emulator, machine_of, machines_of
 from mdtool.guest.model import Guest, Wanted
 from mdtool.machine.buses.providers import libvirt_index, provider_of
 from mdtool.machine.drivers import same_driver
@@ -58,6 +58,7 @@ PANIC_MODEL = (
 
 #: the machine types of QEMUs that came before libvirt 9.1, the first one that chooses as the newest does what follows
 _OLDER = re.compile(r"-[1-7]\.\d+$")
+_LATER = 8  # the major version of the first QEMU after them
 #: CPU features that libvirt takes out of the models that once had them
 REMOVED_FEATURES = {
     "monitor": "Dhyana EPYC EPYC-IBPB Opteron_G3",
@@ -91,6 +92,14 @@ def has_newest(guest: Guest) -> bool:
         return is_later(guest.machine)
 
 
+def has_newest_qemu(guest: Guest) -> bool:
+    """Whether the QEMU at hand is younger than libvirt 9.0, so that a newer libvirt starts its older machine types too."""
+    try:
+        return int(machines_of(emulator(guest)).version.partition(".")[0]) >= _LATER
+    except MdtoolError:
+        return False
+
+
 def has_loadparm(guest: Guest) -> bool:
     """Whether what s390x boots is said of each device, as libvirt has it since QEMU 9.2, and not of the machine.
 
@@ -99,6 +108,16 @@ def has_loadparm(guest: Guest) -> bool:
     version = re.search(r"-(\d+)\.(\d+)$", guest.machine if guest.places_only else machine_of(guest).name)
     is_old = version is None or (int(version[1]), int(version[2])) < (9, 2) or ("loadparm", 0) in guest.known
     return guest.is_s390 and not is_old
+
+
+def has_added_cell(guest: Guest) -> bool:
+    """Whether libvirt adds a NUMA cell of all CPUs and memory: where memory can be plugged in and the XML has no cell.
+
+    libvirt 9.0 refused such a guest, but a pseries one.  One that is described without a cell has none.
+    """
+    if guest.domain.first("maxMemory") is None or guest.domain.first("cpu/numa/cell") is not None:
+        return False
+    return not guest.is_s390 and (has_newest(guest) or not guest.is_ppc) and ("numa", 0) not in guest.known
 
 
 def removed_features(model: str | None, machine: str) -> list[str]:
@@ -145,6 +164,8 @@ def as_described(guest: Guest, tree: Tree) -> Guest:
         index = libvirt_index(place.node, row.type) if row.type in ("scsi", "usb") else None
         if index is not None and not row.model.startswith("ich9-"):  # those come in sets, which the XML lists
             known.setdefault((row.type, index), row.model)
+    if not tree.numa.get("nodes"):
+        known["numa", 0] = "none"
     if (loadparm := tree.machine.get("properties", {}).get("loadparm")) is not None:
         known["loadparm", 0] = str(loadparm)
     features, offers = tree.cpu.get("features", {}), guest.offers

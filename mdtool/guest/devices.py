@@ -19,7 +19,7 @@ from mdtool.guest.disk_buses import disk_number
 from mdtool.guest.elements import ROWS
 from mdtool.guest.elements.character import PORTS
 from mdtool.guest.elements.controller import indices
-from mdtool.guest.elements.disk import bus_of, floppy_boot
+from mdtool.guest.elements.disk import floppy_boot
 from mdtool.guest.elements.outside import wanted_outside
 from mdtool.guest.engine import check_known, wanted_from_element
 from mdtool.guest.model import Guest, Wanted
@@ -108,7 +108,7 @@ def wanted_from_guest(guest: Guest, report: Report) -> list[Wanted]:
     ``sound/ich6`` is ``sound/ich6#2``.
     """
     by_tag = tagged(guest)
-    disks = iter(disks_in_order(guest, by_tag.get("disk", [])))
+    disks = iter(disks_in_order(by_tag.get("disk", [])))
     ordered = [next(disks) if element.tag == "disk" else element for element in guest.devices]
     given = numbered(guest, by_tag)
     found: list[Wanted] = []
@@ -153,11 +153,14 @@ def tagged(guest: Guest) -> dict[str, list[Element]]:
     return found
 
 
-def disks_in_order(guest: Guest, disks: Iterable[Element]) -> list[Element]:
-    """Disks as libvirt sorts them: buses in the order of their first disks, and on each by target."""
+def disks_in_order(disks: Iterable[Element]) -> list[Element]:
+    """Disks as libvirt sorts them: buses in the order of their first disks, and on each by target.
+
+    Those that name no bus come together: it finds theirs later.
+    """
     buses: dict[str, list[Element]] = {}
     for element in disks:
-        buses.setdefault(bus_of(ElementContext(guest, element, Report())), []).append(element)
+        buses.setdefault(element.get("target/@bus") or "", []).append(element)
     return [
         element
         for on_bus in buses.values()
@@ -211,7 +214,7 @@ def boot_order(guest: Guest, by_tag: Mapping[str, list[Element]]) -> dict[int, i
     Where neither <os> nor any device has an order, the first disk boots.
     """
     found: dict[int, int] = {}
-    disks = disks_in_order(guest, by_tag.get("disk", []))
+    disks = disks_in_order(by_tag.get("disk", []))
     devs = [boot.attributes.get("dev", "") for boot in guest.domain.all("os/boot")]
     if not devs and not any(element.first("boot") for element in guest.devices):
         devs = ["hd"]

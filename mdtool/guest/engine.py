@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Set
 from typing import Any
 
 from mdtool.errors import InputError, Report, choices
+from mdtool.guest.allocation.controllers import is_placed
 from mdtool.guest.choices import has_loadparm
 from mdtool.guest.convert import number, text, up_to
 from mdtool.guest.model import Address, Guest, Wanted
@@ -203,7 +204,7 @@ def address_from_element(context: ElementContext) -> Address | None:
             except ValueError as expected:
                 what = f"address {name} is '{address.attributes[name]}'"
                 context.error("address/@type", what, expected=str(expected), rule="value-valid")
-    if "multifunction" in address.attributes:
+    if "multifunction" in address.attributes and is_placed(Address(kind, found)):  # libvirt drops it with no place
         found["multifunction"] = address.attributes["multifunction"] == "on"
     return Address(kind, found)
 

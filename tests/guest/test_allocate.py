@@ -116,6 +116,19 @@ def test_the_newest_libvirt_sorts_what_it_adds(machine: str, port: tuple[str, st
     assert [found["virtio-serial0"][-4:], found["virtio-serial1"][-4:]] == list(serials)
 
 
+@pytest.mark.parametrize(("machine", "ports"), [("pc-i440fx-7.2", ("1", "2")), ("pc-i440fx-11.1", ("2", "1"))])
+def test_the_newest_libvirt_gives_sound_a_usb_port_before_the_mouse(machine: str, ports: tuple[str, str]) -> None:
+    found = places(guest_with("<sound model='usb'/>", "<input type='mouse' bus='usb'/>", machine=machine))
+    assert (found["input0"], found["sound0"]) == tuple(f"usb.0 {port}" for port in ports)
+
+
+def test_a_pci_address_that_says_no_place_says_nothing_of_functions() -> None:
+    for at in ("multifunction='on'", "bus='0x00' multifunction='on'"):
+        guest = guest_with(f"<rng model='virtio'><backend model='builtin'/><address type='pci' {at}/></rng>")
+        rng = next(node for _, node in placed(guest, settled(guest)) if node.id == "rng0")
+        assert "multifunction" not in rng.properties
+
+
 @pytest.mark.parametrize(("machine", "driver"), [("pc-i440fx-7.2", "lsi"), ("pc-i440fx-11.1", "virtio-scsi-pci")])
 def test_the_newest_libvirt_adds_scsi_controllers_like_the_first(machine: str, driver: str) -> None:
     disk = "<disk type='file'><source file='/x'/><target dev='{}' bus='scsi'/></disk>"

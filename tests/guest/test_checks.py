@@ -14,6 +14,7 @@ SCSI = "<disk><target dev='sd{}' bus='{}'/>\n<address type='drive' {}/></disk>"
 TABLET = "<input type='tablet' bus='usb'>\n<address type='usb' bus='{}' port='{}'/></input>"
 CHANNEL = "<channel><target type='virtio' name='{}'/>\n<address type='virtio-serial' controller='0' port='{}'/></channel>"
 LSI1068 = "<controller type='scsi' model='lsisas1068'/>"
+ESP = "<controller type='scsi' model='am53c974'/>"
 
 
 def refused(devices: str, machine: str) -> tuple[str | None, int] | None:
@@ -41,6 +42,7 @@ def refused(devices: str, machine: str) -> tuple[str | None, int] | None:
         ("pc", RNG.format("slot='9' domain='1'"), RNG.format("slot='9' domain='0'"), "value-valid"),
         ("pc", SCSI.format("a", "sata", "bus='1'"), SCSI.format("a", "sata", "unit='5'"), "value-valid"),
         ("pc", SCSI.format("a", "scsi", "target='1'"), LSI1068 + SCSI.format("a", "scsi", "target='1'"), "value-valid"),
+        ("pc", SCSI.format("a", "scsi", "target='1'"), ESP + SCSI.format("a", "scsi", "target='1'"), "value-valid"),
         ("pc", SCSI.format("a", "scsi", "bus='1'"), SCSI.format("a", "scsi", "unit='1'"), "value-valid"),
         ("pc", SCSI.format("a", "scsi", "controller='99999'"), SCSI.format("a", "scsi", "controller='1'"), "value-valid"),
         ("pc", TABLET.format(0, 3), TABLET.format(0, 2), "port-range"),
@@ -69,6 +71,12 @@ def test_what_two_cannot_have(one: str, other: str, rule: str) -> None:
     second = one.replace("sda", "sdb").replace("vda", "vdb")
     assert refused(one + second, "pc") == (rule, 4)
     assert refused(one + other, "pc") is None
+
+
+def test_ports_are_numbered_by_kind_of_serial_port() -> None:
+    """As libvirt does: QEMU numbers ISA's alone, and a console for debugging has none."""
+    kinds = ("isa-serial", "pci-serial", "usb-serial", "isa-debug", "isa-debug")
+    assert refused("".join(f"<serial type='pty'><target type='{kind}' port='0'/></serial>" for kind in kinds), "pc") is None
 
 
 @pytest.mark.parametrize(

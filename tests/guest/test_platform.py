@@ -452,6 +452,44 @@ def test_libvirt_s_own_choices_are_those_of_a_fresh_guest() -> None:
     assert "globals" not in reconcile(young, older).tree.features
 
 
+def test_an_older_machine_type_of_a_younger_qemu_has_libvirt_s_watchdog(monkeypatch: pytest.MonkeyPatch) -> None:
+    for version, made in (("7.2.22", {}), ("11.1.3", {"ICH9-LPC.noreboot": False})):
+        qemu = machines.Binary("/q", version, {})
+        monkeypatch.setattr("mdtool.guest.choices.machines_of", lambda _path, qemu=qemu: qemu)
+        assert sections(guest(machine="pc-q35-5.2")).get("features", {}).get("globals", {}) == made
+
+
+@pytest.mark.parametrize(("arch", "machine", "cells"), [
+    ("x86_64", "pc-q35-7.2", True), ("aarch64", "virt-7.2", True), ("ppc64", "pseries-7.2", False),
+    ("ppc64", "pseries-11.1", True), ("s390x", "s390-ccw-virtio-11.1", False),
+])  # fmt: skip
+def test_memory_that_can_be_plugged_in_has_a_numa_cell(arch: str, machine: str, cells: bool) -> None:
+    """libvirt 12.8 adds one; a guest that was described without one keeps none."""
+    dimm = "<memory model='dimm'><target><size unit='MiB'>256</size></target></memory>"
+    inside = f"<vcpu>2</vcpu><maxMemory slots='1' unit='GiB'>1</maxMemory><devices>{dimm * (arch != 's390x')}</devices>"
+    made = guest(inside, memory="512", arch=arch, machine=machine)
+    first = reconcile(made, None).tree
+    assert bool(first.numa) is cells
+    assert [place.node.value("node") for place in first.places if place.node.driver == "pc-dimm"] in (
+        [],
+        [0 if cells else None],
+    )
+    if cells:
+        assert first.numa["nodes"] == [{"id": 0, "cpus": "0-1", "memory": 256 * 1024**2, "memdev": "ram-node0"}]
+        older = replace(first, numa={}, applied={})
+        assert not reconcile(made, older).tree.numa
+
+
+def test_smbios_blocks_that_say_nothing_are_none() -> None:
+    empty = "<bios/><system><entry name='sku'/></system><baseBoard/><chassis/><oemStrings/>"
+    said = "<baseBoard><entry name='serial'>b</entry></baseBoard><chassis><entry name='serial'>c</entry></chassis>"
+    info = "<sysinfo type='smbios'>{}</sysinfo>"
+    mode = "<smbios mode='sysinfo'/>"
+    assert "-smbios" not in words(guest(info.format(empty), os=mode))
+    argv = words(guest(info.format(said), os=mode))
+    assert "-smbios type=2,manufacturer=,serial=b -smbios type=3,manufacturer=,serial=c" in argv
+
+
 @pytest.mark.parametrize(
     ("inside", "expected"),
     [

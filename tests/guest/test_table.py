@@ -278,9 +278,18 @@ def test_without_any_order_the_first_disk_boots() -> None:
 
 
 def test_disks_in_order() -> None:
-    guest = guest_of("".join(f"<disk><target dev='{name}'/></disk>" for name in ("vdb", "hdc", "vda", "hda", "vdc")))
-    names = [disk.get("target/@dev") for disk in disks_in_order(guest, guest.devices)]
-    assert names == ["vda", "vdb", "vdc", "hda", "hdc"]
+    """By the bus that is written: those whose bus libvirt finds by the name come together, at the first of them."""
+    disks = (
+        ("vde", ""),
+        ("vdb", "bus='virtio'"),
+        ("hdc", "bus='ide'"),
+        ("vda", "bus='virtio'"),
+        ("hda", "bus='ide'"),
+        ("vdc", ""),
+    )
+    guest = guest_of("".join(f"<disk><target dev='{name}' {bus}/></disk>" for name, bus in disks))
+    names = [disk.get("target/@dev") for disk in disks_in_order(guest.devices)]
+    assert names == ["vdc", "vde", "vda", "vdb", "hda", "hdc"]
 
 
 def test_boot_order_takes_the_first_of_a_kind() -> None:

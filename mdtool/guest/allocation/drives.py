@@ -11,7 +11,7 @@ from mdtool.guest.allocation.occupied import Occupied
 from mdtool.guest.allocation.order import target_of
 from mdtool.guest.disk_buses import LAYOUTS, disk_number
 from mdtool.guest.model import Address, Guest, Wanted
-from mdtool.machine.buses.providers import DEFAULT_MODELS, NARROW
+from mdtool.machine.buses.providers import DEFAULT_MODELS
 from mdtool.records import replace
 
 _Key = tuple[str, int, int, int, int]
@@ -81,7 +81,7 @@ def _check_given(devices: Sequence[Wanted]) -> None:
         highest = {
             "controller": 0 if LAYOUTS[bus].alone else None,
             "bus": LAYOUTS[bus].buses - 1,
-            "target": 0 if bus != "scsi" or model in NARROW else None,
+            "target": 0 if bus != "scsi" or model == "lsilogic" else None,
             "unit": LAYOUTS[bus].units - 1 if LAYOUTS[bus].alone else None,
         }
         for name, most in highest.items():

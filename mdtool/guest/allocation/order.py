@@ -1,11 +1,10 @@
-"""libvirt's arrays: it keeps devices by kind, and controllers and disks sorted, and gives addresses out in that order."""
+"""libvirt's arrays: it keeps devices by kind, and controllers sorted, and gives addresses out in that order."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
 from mdtool.guest.allocation.controllers import index_of, type_of
-from mdtool.guest.disk_buses import disk_number
 from mdtool.guest.model import Wanted
 
 Arrays = dict[str, list[int]]
@@ -17,7 +16,6 @@ def arrays(wanted: Sequence[Wanted]) -> Arrays:
     for position, one in enumerate(wanted):
         found.setdefault(one.kind, []).append(position)
     found["controller"] = controllers_in_order(wanted, found.get("controller", []))
-    found["disk"] = _disks(wanted, found.get("disk", []))
     # An interface that is a device of the host is kept among those, before the others.
     handed = [at for at in found.get("interface", []) if wanted[at].driver == "vfio-pci"]
     if handed:
@@ -66,13 +64,6 @@ def _insert_at(group: list[tuple[int, int, bool]], new: tuple[int, int, bool]) -
 def is_companion(wanted: Wanted) -> bool:
     """Whether a USB controller is the companion of another: ``<master startport=.../>``."""
     return wanted.facts.get("master") is not None
-
-
-def _disks(wanted: Sequence[Wanted], positions: Sequence[int]) -> list[int]:
-    buses: dict[str, list[int]] = {}
-    for at in positions:
-        buses.setdefault(str(wanted[at].facts.get("bus", "")), []).append(at)
-    return [at for group in buses.values() for at in sorted(group, key=lambda at: disk_number(target_of(wanted[at])))]
 
 
 def ranked(kinds: Iterable[str], ranks: Sequence[str]) -> list[str]:

@@ -8,7 +8,8 @@ from mdtool.errors import InputError
 from mdtool.guest.allocation.controllers import index_of, model_of, type_of
 from mdtool.guest.allocation.occupied import Occupied
 from mdtool.guest.allocation.order import ranked
-from mdtool.guest.model import Address, Wanted
+from mdtool.guest.choices import has_newest
+from mdtool.guest.model import Address, Guest, Wanted
 from mdtool.records import dataclass, field, replace
 
 HUB_PORTS = 8
@@ -25,8 +26,9 @@ PORTS: Mapping[str, int] = {
     "qemu-xhci": 4,
 }
 
-#: Kinds in the order in which they get their ports.
-_KINDS = ("hub", "hostdev", "disk", "interface", "controller", "input", "serial", "sound", "redirdev", "smartcard")
+#: Kinds in the order in which they get their ports: libvirt 9.0's, and 12.8's.
+_OLDER_KINDS = ("hub", "hostdev", "disk", "interface", "controller", "input", "serial", "sound", "redirdev", "smartcard")
+_KINDS = ("hub", "hostdev", "disk", "interface", "sound", "controller", "input", "serial", "redirdev", "smartcard")
 
 
 def is_usb(wanted: Wanted) -> bool:
@@ -66,11 +68,11 @@ class _Hub:
         return None
 
 
-def with_usb_ports(wanted: Sequence[Wanted], occupied: Occupied) -> list[Wanted]:
+def with_usb_ports(guest: Guest, wanted: Sequence[Wanted], occupied: Occupied) -> list[Wanted]:
     """Every USB device with its bus and port; new hubs at the end.  Raises InputError where there is no controller."""
     devices = list(wanted)
     devices += _new_hubs(devices)
-    order = list(_in_order(devices))
+    order = list(_in_order(devices, _KINDS if has_newest(guest) else _OLDER_KINDS))
     buses = {index: _Hub(ports) for index, ports in sorted(_controllers(devices).items())}
     for one in sorted((devices[at] for at in order if _is_plugged(devices[at])), key=_depth):
         _check_given(buses, one)
@@ -97,12 +99,12 @@ def with_usb_ports(wanted: Sequence[Wanted], occupied: Occupied) -> list[Wanted]
     return devices
 
 
-def _in_order(devices: Sequence[Wanted]) -> Iterator[int]:
+def _in_order(devices: Sequence[Wanted], ranks: Sequence[str]) -> Iterator[int]:
     kinds: dict[str, list[int]] = {}
     for at, one in enumerate(devices):
         if is_usb(one):
             kinds.setdefault(one.kind, []).append(at)
-    for kind in ranked(kinds, _KINDS):
+    for kind in ranked(kinds, ranks):
         yield from kinds[kind]
 
 

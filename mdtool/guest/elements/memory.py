@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from mdtool.guest.choices import has_added_cell
 from mdtool.guest.convert import number, switch
 from mdtool.guest.host import carried, idle
 from mdtool.guest.model import Wanted
@@ -48,6 +49,8 @@ def _shape(context: ElementContext, wanted: Wanted) -> Wanted | None:
         properties["unarmed"] = True
     if "node" in properties and model == "virtio-pmem":
         properties.pop("node")
+    if model != "virtio-pmem" and "node" not in properties and has_added_cell(context.guest):
+        properties["node"] = 0
     whole = size(context, "target/size") or 0
     facts = {**wanted.facts, "model": model, "size": whole}
     return replace(wanted, origin=f"{wanted.kind}/{model}/{whole}", properties=properties, facts=facts)

@@ -33,6 +33,8 @@ DESCRIPTORS = ("/etc/qemu/firmware", "/usr/share/qemu/firmware")
 
 #: entries of <sysinfo> -> SMBIOS structures
 _BLOCKS = {"bios": "type0", "system": "type1", "baseBoard": "type2", "chassis": "type3"}
+#: those of which libvirt always says who made them, and QEMU would call itself the maker
+_MADE = ("baseBoard", "chassis")
 
 
 class Loader(NamedTuple):
@@ -335,13 +337,16 @@ def _smbios(domain: Element) -> Section:
             continue
         for block in info:
             if block.tag == "oemStrings":
-                found["type11"] = [entry.text for entry in block.all("entry")]
+                if texts := [entry.text for entry in block.all("entry")]:
+                    found["type11"] = texts
             elif block.tag in _BLOCKS:
-                values = {entry.get("@name") or "": entry.text for entry in block.all("entry")}
+                values = {entry.get("@name") or "": entry.text for entry in block.all("entry") if entry.text}
+                if not values:
+                    continue  # says nothing
+                if block.tag in _MADE:
+                    values = {"manufacturer": "", **values}
                 if block.tag == "baseBoard":
                     found.setdefault("type2", []).append(values)
-                elif block.tag == "chassis":  # libvirt always says who made it, and QEMU would call itself its maker
-                    found["type3"] = {"manufacturer": "", **values}
                 else:
                     found[_BLOCKS[block.tag]] = _system(domain, block, values) if block.tag == "system" else values
             else:

@@ -14,7 +14,7 @@ from typing import Any
 
 from mdtool.commandline.tcg import TCG_GIC
 from mdtool.errors import InputError, Report, choices
-from mdtool.guest.choices import has_loadparm, has_newest
+from mdtool.guest.choices import has_loadparm, has_newest, has_newest_qemu
 from mdtool.guest.devices import wanted_from_guest
 from mdtool.guest.elements.disk import floppy_boot
 from mdtool.guest.machines import machine_of, target_of
@@ -250,7 +250,7 @@ def _globals(guest: Guest) -> Iterator[tuple[str, Any]]:
 
 def _has_libvirts_watchdog(guest: Guest) -> bool:
     """Whether libvirt adds the watchdog of q35's chipset, or has left it out of this XML."""
-    added = guest.migratable or has_newest(guest)
+    added = guest.migratable or has_newest(guest) or has_newest_qemu(guest)
     return added and guest.implies("features", "globals", "ICH9-LPC.noreboot")
 
 

@@ -24,6 +24,7 @@ from typing import Any
 
 from mdtool.commandline.tcg import TCG_MEMORY
 from mdtool.errors import InputError, Report, choices
+from mdtool.guest.choices import has_added_cell
 from mdtool.guest.machines import Machine, machine_of
 from mdtool.guest.model import Guest, Wanted
 from mdtool.guest.platform.units import KIB, MIB, bytes_of, number, rounded
@@ -43,6 +44,8 @@ def memory_sections(guest: Guest, _report: Report) -> dict[str, Section]:
     domain = guest.domain
     machine = machine_of(guest)
     cells = [_cell(cell, index, guest.arch) for index, cell in enumerate(domain.all("cpu/numa/cell"))]
+    if has_added_cell(guest):
+        cells = [{"id": 0, "memory": _initial(guest)}]
     _fill(cells, number(domain, "vcpu") or 1)
     size = sum(cell["memory"] for cell in cells) if cells else _initial(guest)
     memory: Section = {"size": size}
@@ -247,7 +250,7 @@ def _distances(domain: Element, ids: Sequence[int]) -> Iterator[Section]:
     """From each cell to each, where one cell says any: what it leaves out is as the way back, 10 to itself, else 20."""
     given = {
         (source, number(sibling, "@id")): number(sibling, "@value")
-        for source, cell in zip(ids, domain.all("cpu/numa/cell"), strict=True)
+        for source, cell in zip(ids, domain.all("cpu/numa/cell"), strict=False)
         for sibling in cell.all("distances/sibling")
     }
     for source, target in product(sorted(ids), repeat=2) if given else ():

@@ -199,9 +199,12 @@ def memory(element: Element, node: Node | None, host: Host) -> Backend:
     path = element.get("source/path")
     made = memory_object(host.guest, Piece(id, size, whole_text(element, "target/node"), path=path, element=element))
     if path is not None:
-        made["share"] = element.get("@access") == "shared" if element.get("@access") else True
+        if element.get("@model") == "virtio-pmem":
+            made.setdefault("share", True)
         if element.first("source/pmem") is not None:
             made["pmem"] = True
+        elif element.get("@model") == "nvdimm":
+            made["prealloc"] = True
         align = element.first("source/alignsize")
         if align is not None:
             made["align"] = bytes_of(align.text, align.get("@unit"), align)
