@@ -65,7 +65,7 @@ def program() -> NoReturn:
 
     Whatever goes wrong, also in telling of it, the status is 2: Python's own is 1, which means that something differs.
     """
-    gc.set_threshold(20_000, 20, 100)  # Python's own, 700, is a tenth of the time of a command: imports leave no garbage
+    gc.set_threshold(50_000, 20, 100)  # Python's own, 700, is a tenth of the time of a command: imports leave no garbage
     status = 2
     try:
         _open_what_is_closed()
