@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mdtool.errors import ConflictError, MdtoolError
+from mdtool.errors import MdtoolError
 from mdtool.guest.devices import guest_from_bytes
 from mdtool.guest.xml import element_from_bytes
 from mdtool.launch import libvirt
@@ -39,11 +39,9 @@ def check(virsh: Virsh, name: str) -> str | None:
         return None
     domain = virsh.named(name)
     if virsh.facts(domain).get("Managed save") == "yes":
-        raise ConflictError(
-            f"libvirt has a managed save of guest '{name}', which would be restored into other hardware",
-            remedy=f"start it, or give the saved state up: virsh managedsave-remove {name}",
-            rule="managed-save",
-        )
+        from mdtool.launch.run import managed_save
+
+        raise managed_save(name)
     return virsh.state(domain)
 
 

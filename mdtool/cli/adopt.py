@@ -39,9 +39,10 @@ def run(args: argparse.Namespace) -> int:
     folder = Path(args.folder)
     known = Virsh(args.connect).uuids()
     if unknown := [name for name in args.names if name not in known]:
-        raise InputError(
-            f"libvirt has no guest '{unknown[0]}'", expected=", ".join(sorted(known)) or "none", rule="guest-name"
-        )
+        from mdtool.machine.facts import near
+
+        what, remedy = f"libvirt has no guest '{unknown[0]}'", "virsh list --all shows the names"
+        raise InputError(what, expected=", ".join(near(unknown[0], known)) or None, remedy=remedy, rule="guest-name")
     names = args.names or sorted(known)
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -358,3 +358,10 @@ def test_adopt_follows_a_rename(guests: list[str], tmp_path: Path) -> None:
     assert "in step" in next(
         line for line in run_mdtool("status", folder).stdout.splitlines() if line.startswith(guests[1])
     )
+
+
+def test_adopt_names_the_guests_whose_names_are_like_an_unknown_one(guests: list[str], tmp_path: Path) -> None:
+    done = run_mdtool("adopt", f"{guests[0]}x", tmp_path / "guests")
+    assert done.returncode == 2 and not (tmp_path / "guests").exists()
+    assert f"libvirt has no guest '{guests[0]}x'; expected {guests[0]}" in done.stderr
+    assert "expected" not in run_mdtool("adopt", "?", tmp_path / "guests").stderr

@@ -298,8 +298,10 @@ def test_a_managed_save_is_refused_and_kept(by_libvirt: Running) -> None:
     kept = guest.virsh("dumpxml", "--inactive", guest.name).stdout
     guest.write(NIC.format(n=1), NIC.format(n=2))
     assert guest.reconcile().returncode == 0
-    for words in (["--via", "libvirt", "--connect", URI], ["--via", "file"]):
-        done = guest.mdtool("launch", guest.xml, guest.yaml, *words)
+    apply = ["apply", "--connect", URI, "--source", f"libvirt:{guest.name}", "--yes"]
+    launch = ["launch", "--connect", URI, "--via"]
+    for words in ([*launch, "libvirt"], [*launch, "file"], apply, [*apply, "--restart"]):
+        done = guest.mdtool(*words, guest.xml, guest.yaml)
         assert done.returncode == 2 and "keeps the saved memory" in done.stderr, done.stderr
         assert re.search(r"Managed save:\s+yes", guest.virsh("dominfo", guest.name).stdout)
         assert guest.virsh("dumpxml", "--inactive", guest.name).stdout == kept
