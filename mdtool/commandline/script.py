@@ -110,8 +110,11 @@ def _of_process(source: str, report: Report) -> Command:
     return replace(found, words=(replace(found.words[0], text=binary.removesuffix(" (deleted)")), *found.words[1:]))
 
 
-def command_from_data(data: bytes, name: str, report: Report) -> Command:
-    """The command line of a script or of a copy of /proc/N/cmdline that ``name`` is; its folder is this one."""
+def command_from_data(data: bytes, name: str, report: Report, *, other: str = "", expected: str | None = None) -> Command:
+    """The command line of a script or of a copy of /proc/N/cmdline that ``name`` is; its folder is this one.
+
+    ``other`` and ``expected`` are what an error calls what could be there beside a script.
+    """
     text, folder = data.decode(errors="surrogateescape"), os.getcwd()
     try:
         if "\0" in text:
@@ -119,7 +122,7 @@ def command_from_data(data: bytes, name: str, report: Report) -> Command:
         return command_from_script(text, name, report, folder)
     except MdtoolError:
         if not text.startswith("#!"):
-            check_kind(text, name, SCRIPT)
+            check_kind(text, name, SCRIPT, expected, other=other)
         raise
 
 

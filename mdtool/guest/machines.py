@@ -10,6 +10,7 @@ import json
 import os
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import lru_cache
 from typing import Any
 
@@ -29,6 +30,17 @@ _TARGETS = {"i686": "i386", "armv7l": "arm", "armv6l": "arm", "ppc64le": "ppc64"
 _FALLBACKS = {"i386": "x86_64"}
 #: binaries that run the guests of a narrower one as well
 _WIDER = {**_FALLBACKS, "arm": "aarch64", "ppc": "ppc64"}
+
+
+def version_of(binary: str) -> tuple[int, ...]:
+    """A QEMU's version, ``(7, 2, 22)``; (0,) where it does not say."""
+    import subprocess
+
+    with suppress(OSError, subprocess.TimeoutExpired):
+        said = subprocess.run([binary, "--version"], capture_output=True, timeout=5, check=False).stdout
+        if found := re.search(rb"version ([0-9]{1,9}(?:\.[0-9]{1,9})*)", said):
+            return tuple(map(int, found[1].split(b".")))
+    return (0,)
 
 
 class Machine(NamedTuple):

@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import Any
 
 from mdtool.commandline.option import Option
-from mdtool.commandline.placeholder.drivers import SUBSTITUTES
+from mdtool.commandline.placeholder.drivers import substitute_of
 from mdtool.commandline.placeholder.hostside import HostSide, OptionBag
 from mdtool.commandline.placeholder.options import BACKENDS, UNNAMED
 from mdtool.errors import Position, QemuError
@@ -42,10 +42,10 @@ class ImportedDevice:
         return self.given.option.position if self.given is not None else None
 
 
-def fits(bag: Mapping[str, Any], device: RawDevice) -> bool:
+def fits(bag: Mapping[str, Any], device: RawDevice, arch: str) -> bool:
     """Whether a -device without an id can have made a device: the driver, and the back end that it names."""
     driver = str(bag.get("driver"))
-    if not same_driver(SUBSTITUTES.get(driver, driver), device.driver):
+    if not same_driver(substitute_of(driver, bag, arch) or driver, device.driver):
         return False
     properties = properties_of(device)
     have = {name: str(properties.get(name) or "").removeprefix("#").rpartition("/")[2] for name in BACKENDS if name in bag}

@@ -12,6 +12,7 @@ from mdtool.commandline.option import Option, text_from_bag
 from mdtool.commandline.placeholder.hostside import HostSide, OptionBag
 from mdtool.commandline.script import Command
 from mdtool.errors import Report
+from mdtool.guest.machines import version_of
 from mdtool.importer import domain
 from mdtool.importer.board import Board
 from mdtool.importer.devices import (
@@ -40,7 +41,7 @@ class GuestText:
         self.command, self.given, self.host, self.report = command, given, host, report
         self.scripted = OptionList(given)
         self.binary = binary_of(command, report)
-        host.arch = arch_of(self.binary)
+        host.arch, host.version = arch_of(self.binary), lambda: version_of(self.binary)
         _, host.watchdog, self.left = domain.event_actions(self.scripted)
         self.relative: set[str] = set()
         self.board = Board()

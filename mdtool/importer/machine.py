@@ -45,7 +45,7 @@ from mdtool.importer.markup import Keys, NoWords
 from mdtool.importer.readback import linked_tree, moved, others_of, settled, warn_of_subchannels
 from mdtool.importer.row import DeviceView, Writer
 from mdtool.launch.device import handover
-from mdtool.launch.prepare import Prepared, version_of
+from mdtool.launch.prepare import Prepared
 from mdtool.launch.rehearse import rehearsal
 from mdtool.machine.document import tree_with
 from mdtool.machine.roles import REMEDY, credentials, role
@@ -98,8 +98,6 @@ class _Machine(GuestText):
 
     def imported(self, name: str) -> Imported:
         options = without_host(self.given, self.host)
-        if version_of(self.binary) >= (8, 2) and not {"audio", "audiodev"} & {option.name for option in self.given}:
-            options.append(Option("audio", "none"))  # since then a card without a back end looks for one on the host
         raw = self._raw(options)
         name_hubs(raw, self.host)
         self._plug(raw)
@@ -318,7 +316,7 @@ class _Machine(GuestText):
                 continue
             if before[0] is None or not str(before[0]).startswith("/machine/peripheral-anon"):
                 continue
-            fitting = (given for given in anonymous if fits(given.bag, device))
+            fitting = (given for given in anonymous if fits(given.bag, device, self.host.arch))
             if (given := next(fitting, None)) is not None:
                 found[id(device)] = given
                 anonymous.remove(given)
@@ -327,9 +325,10 @@ class _Machine(GuestText):
     def _one(self, bus: RawBus, device: RawDevice, given: OptionBag | None) -> DeviceView:
         properties = properties_of(device)
         bag = given.bag if given is not None else {}
-        driver = self._stood_in(given) or device.driver
+        other = self._stood_in(given)
+        driver = other or device.driver
         keys = {key: value for key, value in bag.items() if key not in _TAKEN_APART and is_hosts_key(driver, key)}
-        if driver != device.driver:
+        if other is not None:
             properties = {**properties, **{key: value for key, value in bag.items() if key not in _TAKEN_APART}}
         return DeviceView(bus, device, driver, properties, Keys(keys), bag)
 

@@ -21,7 +21,7 @@ from typing import Any
 
 from mdtool.commandline.companion import Process
 from mdtool.commandline.option import json_from_text
-from mdtool.commandline.placeholder.drivers import substitute_properties
+from mdtool.commandline.placeholder.drivers import VHOST_USER, substituted
 from mdtool.commandline.placeholder.hostside import HostSide
 from mdtool.commandline.placeholder.options import note_flash
 from mdtool.errors import InputError, MdtoolError, Position, Report, Warn
@@ -37,7 +37,7 @@ from mdtool.launch.backends import NO_DEVICE, backend_of, check_carried, implied
 from mdtool.launch.backends.base import Backend, Host, Secret, numbered
 from mdtool.launch.backends.process import process_options
 from mdtool.launch.context import TO_SHOW, LaunchContext
-from mdtool.launch.rehearse_backends import implied_silence, rehearsed, rehearsed_option, substitutes
+from mdtool.launch.rehearse_backends import implied_silence, rehearsed, rehearsed_option, served, substitutes
 from mdtool.machine.buses.arguments import device_arguments
 from mdtool.machine.buses.providers import TYPES
 from mdtool.machine.tree import BUILTIN, MANUAL, Place, Tree
@@ -125,7 +125,7 @@ def argv_from_tree(guest: Guest, tree: Tree, wanted: Sequence[Wanted], context: 
     """
     host = Host(
         guest,
-        context.runtime or (_scratch() if context.rehearse else _runtime(guest)),
+        context.runtime or _runtime(guest, rehearse=context.rehearse),
         _each_once(context.port, guest),
         _version(guest, context.binary, printing=context.printing),
     )
@@ -133,6 +133,7 @@ def argv_from_tree(guest: Guest, tree: Tree, wanted: Sequence[Wanted], context: 
     nodes = {origin: place for place in tree.places if (origin := place.node.origin) and origin not in (BUILTIN, MANUAL)}
     _of_one_mind(nodes, wanted, report)
     sides = _host_sides(host, nodes, wanted, context, report)
+    devices = tuple(_devices(tree, wanted, sides))
     refused = _refused(report) if context.printing else ()
     report.done()
     total = sides.total
@@ -155,7 +156,7 @@ def argv_from_tree(guest: Guest, tree: Tree, wanted: Sequence[Wanted], context: 
             *(("-S",) if context.paused else ()),
         ),
         backends=(*sides.served, *_once(total.options)),
-        devices=tuple(_devices(tree, wanted, sides)),
+        devices=devices,
         extra=extra,
         positions=sides.positions,
         secrets=tuple({secret.name: secret for secret in total.secrets}.values()),
@@ -212,6 +213,9 @@ def _host_sides(
             sides.settings += [("qom-set", {"path": path, "property": key, "value": properties[key]}) for key in later]
             apart = later | (_FILES if context.rehearse else set())
             properties = {key: value for key, value in properties.items() if key not in apart}
+            if context.rehearse and want.kind == "commandline" and nodes[want.origin].node.driver in VHOST_USER:
+                sides.total += served("vhost-user", f"chr-{name}", name, host)
+                properties["chardev"] = f"chr-{name}"
             sides.by_name[name] = Backend(properties=properties) + sides.by_name.get(name, Backend())
         if want.kind == "commandline" and want.position is not None:
             sides.positions[want.id or want.origin] = want.position
@@ -225,7 +229,8 @@ def _devices(tree: Tree, wanted: Sequence[Wanted], sides: _Sides) -> Iterator[De
         node, made = place.node, sides.by_name.get(place.name, Backend())
         arguments = {**device_arguments(place.bus.name if place.bus else None, node, place.parent), **made.properties}
         if made.substitute is not None:
-            arguments = {"driver": made.substitute, **substitute_properties(made.substitute, arguments)}
+            arguments, behind = substituted(made.substitute, arguments, f"behind-{place.name}")
+            sides.total += Backend(tuple(word for made in behind for word in made.words))
         yield DeviceOption(place.name, arguments, sides.positions.get(node.id or place.name, node.position))
 
 
@@ -262,27 +267,24 @@ def _is_copy(element: Element, guest: Guest) -> bool:
 
 
 def _of_one_mind(nodes: Mapping[str, Place], wanted: Sequence[Wanted], report: Report) -> None:
-    for want in wanted:
-        if want.driver and want.origin not in nodes:
-            report.error(
-                InputError(
-                    f"{want.origin}: the guest XML asks for it, and the description does not have it",
-                    at=want.position,
-                    remedy="bring the description up to date with mdtool reconcile",
-                    rule="reconciled",
-                )
-            )
     asked = {want.origin for want in wanted}
-    for origin, place in nodes.items():
-        if origin not in asked:
-            report.error(
-                InputError(
-                    f"{place.name}: the description has it for {origin}, and the guest XML no longer asks for that",
-                    at=place.node.position,
-                    remedy="bring the description up to date with mdtool reconcile",
-                    rule="reconciled",
-                )
-            )
+    unlike = [
+        (f"{want.origin}: the guest XML asks for it, and the description does not have it", want.position)
+        for want in wanted
+        if want.driver and want.origin not in nodes
+    ]
+    unlike += [
+        (
+            f"{place.name}: the description has it for {origin}, and the guest XML no longer asks for that",
+            place.node.position,
+        )
+        for origin, place in nodes.items()
+        if origin not in asked
+    ]
+    for what, at in unlike:
+        report.error(
+            InputError(what, at=at, remedy="bring the description up to date with mdtool reconcile", rule="reconciled")
+        )
 
 
 def _refused(report: Report) -> tuple[MdtoolError, ...]:
@@ -416,13 +418,8 @@ def _display(guest: Guest, rehearse: bool) -> tuple[str, ...]:
 def _monitor(path: str | None) -> tuple[str, ...]:
     if path is None:
         return ()
-    escaped = path.replace(",", ",,")
-    return (
-        "-chardev",
-        f"socket,id=charmonitor,path={escaped},server=on,wait=off",
-        "-mon",
-        "chardev=charmonitor,id=monitor,mode=control",
-    )
+    socket = f"socket,id=charmonitor,path={path.replace(',', ',,')},server=on,wait=off"
+    return "-chardev", socket, "-mon", "chardev=charmonitor,id=monitor,mode=control"
 
 
 def _version(guest: Guest, binary: str | None, *, printing: bool) -> tuple[int, ...]:
@@ -452,13 +449,11 @@ def _each_once(port: Callable[[int], int], guest: Guest) -> Callable[[int], int]
     return next_port
 
 
-def _scratch() -> Path:
-    from tempfile import gettempdir
+def _runtime(guest: Guest, *, rehearse: bool) -> Path:
+    if rehearse:
+        from tempfile import gettempdir
 
-    return Path(gettempdir())
-
-
-def _runtime(guest: Guest) -> Path:
+        return Path(gettempdir())
     return Path(os.environ.get("XDG_RUNTIME_DIR") or "/run") / "mdtool" / guest.name.replace("/", "_")
 
 

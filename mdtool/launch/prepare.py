@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import re
 import socket
-import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -12,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from mdtool.commandline.option import Option, options_from_words, users, words_from_options
 from mdtool.errors import Position, QemuError
+from mdtool.guest.machines import version_of
 from mdtool.guest.model import Guest, Wanted
 from mdtool.launch.context import TO_SHOW, LaunchContext
 from mdtool.launch.device import Handover
@@ -112,15 +111,6 @@ def wanted_by(guest: Guest, tree: Tree) -> list[Wanted]:
             if (origin := place.node.origin) not in (None, BUILTIN, MANUAL) and origin not in asked
         ),
     ]
-
-
-def version_of(binary: str) -> tuple[int, ...]:
-    """A QEMU's version, ``(7, 2, 22)``; (0,) where it does not say."""
-    with suppress(OSError, subprocess.TimeoutExpired):
-        said = subprocess.run([binary, "--version"], capture_output=True, timeout=5, check=False).stdout
-        if found := re.search(rb"version ([0-9]{1,9}(?:\.[0-9]{1,9})*)", said):
-            return tuple(map(int, found[1].split(b".")))
-    return (0,)
 
 
 def _as_made(substitutes: Mapping[str, str]) -> Iterator[str]:

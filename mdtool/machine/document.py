@@ -123,11 +123,14 @@ _KINDS: dict[str, tuple[str, str | None]] = {
 }
 
 
-def check_kind(text: str, file: str, wanted: str = DESCRIPTION, expected: str | None = None) -> None:
-    """Raise InputError where the text is another kind of file: its parser's words would explain nothing."""
+def check_kind(text: str, file: str, wanted: str = DESCRIPTION, expected: str | None = None, *, other: str = "") -> None:
+    """Raise InputError where the text is another kind of file: its parser's words would explain nothing.
+
+    ``other`` is what an error calls what was wanted, where that is more than this kind.
+    """
     kind, remedy = next(((kind, says) for kind, (begins, says) in _KINDS.items() if re.match(begins, text)), (wanted, None))
     if kind != wanted:
-        what, remedy = f"this is {kind}, not {wanted}", remedy and remedy.format(file)
+        what, remedy = f"this is {kind}, not {other or wanted}", remedy and remedy.format(file)
         raise InputError(what, at=Position(file, 1), expected=expected, remedy=remedy, rule="file-kind")
 
 

@@ -7,7 +7,7 @@ domxml-to-native``).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from types import MappingProxyType
 
@@ -15,6 +15,18 @@ from mdtool.machine.tree import Tree, Value
 from mdtool.machine.values import plain
 from mdtool.records import NamedTuple
 from mdtool.text import pattern
+
+
+class Preferred(NamedTuple):
+    """Slots of the root bus in the order in which they are tried.
+
+    ``bare``           only for a device without an <address>: else libvirt looks where any other device goes
+    ``multifunction``  whether other functions of the slot are for its companions
+    """
+
+    slots: tuple[int, ...]
+    bare: bool = False
+    multifunction: bool = False
 
 
 class Family(NamedTuple):
@@ -30,7 +42,7 @@ class Family(NamedTuple):
     ``parts``      its own devices that can be left out -> the machine property that does it, and its value then
     ``usb``        address on the root bus -> what the machine property ``usb`` brings there
     ``controllers``  libvirt's (type, model) of its own controllers of index 0 -> slot and function on the root bus
-    ``preferred``  where real hardware has it: (type, model) of a controller, or ("sound", driver) -> slots
+    ``preferred``  where real hardware has it: (type, model) of a controller, or ("sound", driver) -> Preferred
     ``video``      the slot of the primary video card, None where it takes the next that is free
     ``has_isa``    whether it has an ISA bus
     ``has_ide``    whether it has an IDE controller, ``ide_units`` how many drives are on each of its buses
@@ -48,7 +60,7 @@ class Family(NamedTuple):
     parts: Mapping[str, tuple[str, Value]] = MappingProxyType({})
     usb: Mapping[str, str] = MappingProxyType({})
     controllers: Mapping[tuple[str, str], tuple[int, int]] = MappingProxyType({})
-    preferred: Mapping[tuple[str, str], tuple[int, ...]] = MappingProxyType({})
+    preferred: Mapping[tuple[str, str], Preferred] = MappingProxyType({})
     video: int | None = None
     has_ide: bool = False
     has_isa: bool = False
@@ -89,9 +101,9 @@ Q35 = Family(
     usb={**{f"1d.{n - 1}": f"ich9-usb-uhci{n}" for n in (1, 2, 3)}, "1d.7": "ich9-usb-ehci1"},
     controllers={("sata", "ahci"): (0x1F, 2)},
     preferred={
-        ("usb", "ich9-uhci1"): (0x1D, 0x1A),
-        ("pci", "dmi-to-pci-bridge"): (0x1E,),
-        ("sound", "ich9-intel-hda"): (0x1B,),
+        ("usb", "ich9-uhci1"): Preferred((0x1D, 0x1A), multifunction=True),
+        ("pci", "dmi-to-pci-bridge"): Preferred((0x1E,), bare=True),
+        ("sound", "ich9-intel-hda"): Preferred((0x1B,)),
     },
     video=1,
     has_isa=True,
@@ -222,6 +234,22 @@ def is_by_default(machine: str, version: int, own: Iterable[tuple[str, str]]) ->
 ALIASES = {"q35": "pc-q35-7.2", "pc": "pc-i440fx-7.2", "virt": "virt-7.2", "pseries": "pseries-7.2"} | {
     "s390-ccw-virtio": "s390-ccw-virtio-7.2"
 }
+#: beginnings of the boards whose own sound takes its back end from ``-machine audiodev``
+_SOUND_ON_BOARD = (
+    "40p", "fuloong2e", "integratorcp", "musicpal", "pegasos", "q800", "realview-", "versatile", "vexpress-", "xlnx-zcu102",
+    "akita", "borzoi", "cheetah", "n800", "n810", "spitz", "terrier",
+)  # fmt: skip
+
+
+def needs_audiodev(machine: str, version: Callable[[], tuple[int, ...]]) -> bool:
+    """Whether a board's own sound needs a back end, or QEMU opens the host's or does not start.
+
+    >>> needs_audiodev("versatilepb", lambda: (11, 1)), needs_audiodev("versatilepb", lambda: (7, 2))
+    (True, False)
+    """
+    return machine.startswith(_SOUND_ON_BOARD) and version() >= (8, 2)
+
+
 #: libvirt's architecture -> the machine that it takes where the XML names none
 PREFERRED: Mapping[str, str] = {
     "x86_64": "pc",

@@ -20,6 +20,7 @@ from mdtool.commandline.placeholder.options import without_host
 from mdtool.commandline.process import file_of, options_from_process, pid_of_libvirt, words_of
 from mdtool.commandline.sections import flash_of
 from mdtool.errors import InputError, MonitorError
+from mdtool.guest.machines import version_of
 from mdtool.proof.firmware import with_flash
 from mdtool.qemu.companions import running
 
@@ -54,7 +55,7 @@ def argv_from_source(source: str) -> Iterator[list[str]]:
     found = re.search(r"qemu-system-(\w+)", binary)
     with tempfile.TemporaryDirectory(prefix="mdtool-") as folder:
         arch = found[1] if found else ""
-        host = HostSide(Path(folder), arch, file=lambda path: file_here(str(file_of(pid, path))))
+        host = HostSide(Path(folder), arch, lambda path: file_here(str(file_of(pid, path))), lambda: version_of(binary))
         made = without_host(options, host)
         with running(host.processes):
             yield [binary, *words_from_options(list(with_flash(made, _flash_files(pid, options))))]

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from mdtool.commandline.placeholder.backends import placeholder
-from mdtool.commandline.placeholder.drivers import names_behind, substitute_of, substitute_properties
+from mdtool.commandline.placeholder.drivers import names_behind, substitute_of, substituted
 from mdtool.errors import InputError, Position
 from mdtool.guest.model import Guest
 from mdtool.guest.platform import platform_of
@@ -73,7 +73,7 @@ def argv_from_description(tree: Tree, *, binary: str) -> Standalone:
         other = substitute_of(node.driver, node.properties, str(tree.machine.get("arch")))
         if other is not None:
             substitutes[place.name] = other
-            arguments = {"driver": other, **substitute_properties(other, arguments)}
+            arguments, _ = substituted(other, arguments, "")
         words += [*behind.words, "-device", json.dumps(arguments)]
     if image is None:
         return Standalone(words, substitutes, left_out, why_missing(tree.firmware) if tree.firmware.get("kind") else "")

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from mdtool.commandline.option import Option, words_from_options
-from mdtool.commandline.placeholder.drivers import KEPT, SUBSTITUTES
+from mdtool.commandline.placeholder.drivers import KEPT, substitute_of
 from mdtool.commandline.placeholder.hostside import HostSide, in_folder
 from mdtool.commandline.placeholder.options import without_host
 from mdtool.commandline.process import sha256_of
@@ -25,6 +25,7 @@ from mdtool.commandline.resolved import options_from_command
 from mdtool.commandline.script import Command, command_from_data
 from mdtool.commandline.sections import sections_from_commandline
 from mdtool.errors import InputError, MdtoolError, Report, Warned
+from mdtool.guest.machines import version_of
 from mdtool.machine.document import tree_with
 from mdtool.machine.roles import REMEDY, credentials, role
 from mdtool.machine.tree import SOURCES, Tree
@@ -77,25 +78,26 @@ def arch_of(binary: str) -> str:
 def command_from_text(data: bytes, file: str, report: Report) -> Command:
     """The command line of a script or of a text with nothing else.  Raises InputError with line and column."""
     try:
-        return command_from_data(data, file, report)
+        expected = "a description, guest XML or a QEMU command line"
+        return command_from_data(data, file, report, other="a machine", expected=expected)
     except InputError as error:
-        if error.rule == "file-kind":
-            error.what = error.what.replace("a script", "a machine")
-            error.expected = "a description, guest XML or a QEMU command line"
-        if error.rule == "script-qemu":
-            error.what = "neither a description nor guest XML nor a QEMU command line"
-            error.expected = "mdtool: machine/1, <domain ...> or qemu-system-..."
-            error.rule = "source"
-        raise
+        if error.rule != "script-qemu":
+            raise
+        raise InputError(
+            "neither a description nor guest XML nor a QEMU command line",
+            at=error.at,
+            expected="mdtool: machine/1, <domain ...> or qemu-system-...",
+            rule="source",
+        ) from None
 
 
-def _with_ids(options: Sequence[Option]) -> tuple[list[Option], dict[str, Option]]:
+def _with_ids(options: Sequence[Option], arch: str) -> tuple[list[Option], dict[str, Option]]:
     """The options with an id for each device whose place another one keeps, and by its id what that is."""
     found: list[Option] = []
     behind: dict[str, Option] = {}
     for option in options:
         bag = option.bag if option.name == "device" else {}
-        if str(bag.get("driver")) in SUBSTITUTES:
+        if substitute_of(str(bag.get("driver")), bag, arch):
             id = str(bag.get("id", f"placeholder{len(behind)}"))
             behind[id] = option
             option = option.with_bag({**bag, "id": id})
@@ -134,10 +136,10 @@ def dumped_commandline(
     for warning in report.warnings:
         if warning.rule not in _OF_IMPORT:
             warn(f"{warning.at}: {warning.what}" if warning.at else warning.what)
-    options, behind = _with_ids(given)
+    options, behind = _with_ids(given, arch_of(program))
     folder = command.folder or os.getcwd()
     with tempfile.TemporaryDirectory(prefix="mdtool-") as runtime, naming(command):
-        host = HostSide(Path(runtime), arch_of(program), file=in_folder(folder))
+        host = HostSide(Path(runtime), arch_of(program), in_folder(folder), lambda: version_of(program))
         words = [program, *words_from_options(without_host(options, host))]
         with QemuProcess(words, death_signal=signal.SIGKILL, helpers=tuple(host.processes)) as qemu:
             tree = dump(qemu.session, way=way, warn=warn)

@@ -24,6 +24,7 @@ from mdtool.launch.rehearse import rehearsed
 from mdtool.machine.roles import role
 from mdtool.machine.tree import Tree
 from mdtool.qemu.commandline import dumped_commandline
+from mdtool.qemu.dump import dump
 from tests.support_waiting import until
 
 
@@ -39,6 +40,16 @@ def test_a_sound_card_without_a_back_end_leaves_the_sound_of_the_host_alone(driv
     assert made["audiodev"]["driver"] == "none" and made["device"]["audiodev"] == made["audiodev"]["id"]
 
 
+@pytest.mark.parametrize(("version", "options"), [((11, 1), "audio none"), ((7, 2), ""), ((11, 1), "audiodev none,id=a")])
+def test_a_board_with_sound_has_a_silent_one_in_every_reader(version: tuple[int, ...], options: str) -> None:
+    """QEMU 8.2 and later do not start versatilepb on a host without sound."""
+    given = [Option("machine", "versatilepb")] + ([Option("audiodev", "none,id=a")] if "audiodev" in options else [])
+    made = rows.without_host(given, HostSide(Path(), version=lambda: version))
+    sound = " ".join(f"{one.name} {one.value}" for one in made if one.name.startswith("audio"))
+    assert sound.startswith(options.split(",")[0][:5]) if options else not sound
+    assert ("audio none" in sound) == (options == "audio none")
+
+
 @pytest.mark.parametrize(
     "given",
     [
@@ -52,6 +63,37 @@ def test_a_substitute_has_the_back_end_that_it_needs_and_no_other(given: str, tm
     script = f"qemu-system-x86_64 -M pc -usb -nodefaults -chardev socket,id=c,path=/nowhere -device {given}"
     tree = dumped_commandline(str(tmp_path / "s.sh"), script.encode())
     assert given.split()[-1].partition(",")[0] in {place.node.driver for place in tree.places}
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        ("x86_64", "q35,kernel-irqchip=split", "intel-iommu,intremap=on,eim=on"),
+        ("s390x", "s390-ccw-virtio", "vfio-pci,host=0000:00:00.0,id=h0"),
+    ],
+)
+def test_a_substitute_that_depends_on_more_than_the_driver_keeps_the_place_in_a_script(
+    option: tuple[str, str, str],
+) -> None:
+    arch, machine, given = option
+    script = f"qemu-system-{arch} -M {machine} -nodefaults -device {given}"
+    node = next(p.node for p in dumped_commandline("s.sh", script.encode()).places if given.startswith(p.node.driver))
+    assert node.driver == "vfio-pci" or node.properties == {"intremap": "on", "eim": "on"}
+
+
+def test_devices_of_the_command_line_have_the_back_ends_of_a_script() -> None:
+    given = ("-chardev", "socket,id=c,path=/nowhere", "-device", "vhost-user-fs-pci,chardev=c,tag=t", "-device", "vfio-pci,host=1:0.0",
+             "-chardev", "socket,id=i,path=/nowhere", "-device", "ivshmem-doorbell,vectors=2,chardev=i,id=ivs",
+             "-device", "piix3-usb-uhci,id=u", "-device", "usb-ccid,bus=u.0", "-device", "ccid-card-emulated,backend=nss-emulated")  # fmt: skip
+    xml = (
+        "<domain type='kvm' xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'><name>g</name><memory>262144</memory>"
+        "<os><type arch='x86_64' machine='q35'>hvm</type></os><devices/><qemu:commandline>"
+        + "".join(f"<qemu:arg value='{word}'/>" for word in given)
+        + "</qemu:commandline></domain>"
+    )
+    with rehearsed(guest_from_bytes(xml.encode(), "g.xml")) as session:
+        drivers = {place.node.driver for place in dump(session).places}
+    assert drivers >= {"vhost-user-fs-pci", "pci-testdev", "ivshmem-plain", "ccid-card-passthru"}
 
 
 def facts(tree: Tree) -> dict[str, object]:

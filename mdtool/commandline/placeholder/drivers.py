@@ -6,6 +6,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from mdtool.commandline.option import Option
+from mdtool.commandline.placeholder.backends import placeholder
 from mdtool.machine.values import is_on
 from mdtool.text import pattern
 
@@ -80,10 +82,17 @@ def substitute_of(driver: str, properties: Mapping[str, Any], arch: str) -> str 
     return "virtio-rng-pci" if other == "pci-testdev" and arch == "s390x" else other
 
 
-def substitute_properties(driver: str, properties: Mapping[str, Any]) -> dict[str, Any]:
-    """The properties of a device that ``driver``, which keeps its place, takes."""
-    lacks = _LACKS.get(driver, frozenset()) | (_NAMES.keys() - {names_behind(driver)})
-    return {name: value for name, value in properties.items() if name in KEPT and name not in lacks}
+def substituted(driver: str, arguments: Mapping[str, Any], id: str) -> tuple[dict[str, Any], tuple[Option, ...]]:
+    """The arguments of ``driver``, which keeps a device's place, and the back end ``id`` that it needs and they lack.
+
+    >>> substituted("scsi-hd", {"driver": "scsi-block", "id": "d", "lun": 1, "drive": "s"}, "behind")
+    ({'driver': 'scsi-hd', 'id': 'd', 'lun': 1, 'drive': 's'}, ())
+    """
+    behind = names_behind(driver)
+    lacks = _LACKS.get(driver, frozenset()) | (_NAMES.keys() - {behind})
+    named = {"driver": driver, **({"id": arguments["id"]} if "id" in arguments else {})}
+    found = {**named, **{name: value for name, value in arguments.items() if name in KEPT and name not in lacks}}
+    return (found, ()) if behind is None or behind in found else ({**found, behind: id}, (placeholder(behind, id),))
 
 
 def names_behind(driver: str) -> str | None:

@@ -34,7 +34,7 @@ def in_folder(folder: str | None) -> Callable[[str], str | None]:
 @dataclass
 class HostSide:
     """``runtime`` is an empty folder for sockets and files of the placeholders; ``file`` finds what the command line
-    calls by a name, None where it is not to be read.
+    calls by a name, None where it is not to be read; ``version`` asks for that of the QEMU, as (7, 2, 22).
 
     ``flash``          the firmware's banks, by unit, or by the block node that the machine names
     ``bare_flash``     whether the machine has no property that names a bank, as libvirt has for its <loader>
@@ -47,6 +47,7 @@ class HostSide:
     runtime: Path
     arch: str = ""
     file: Callable[[str], str | None] = file_here
+    version: Callable[[], tuple[int, ...]] = lambda: ()
     drives: dict[str, OptionBag] = field(default_factory=dict)
     nets: dict[str, OptionBag] = field(default_factory=dict)
     chars: dict[str, OptionBag] = field(default_factory=dict)

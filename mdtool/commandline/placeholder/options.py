@@ -22,12 +22,12 @@ from mdtool.commandline.placeholder.backends import (
     option_from_bag,
     placeholder,
 )
-from mdtool.commandline.placeholder.drivers import SUBSTITUTES, VHOST_USER, names_behind, substitute_properties
+from mdtool.commandline.placeholder.drivers import VHOST_USER, names_behind, substitute_of, substituted
 from mdtool.commandline.placeholder.flash import flash_size, flash_unit, may_be_empty, path_of, size_here, takes_kernel
 from mdtool.commandline.placeholder.hostside import HostSide, OptionBag
 from mdtool.commandline.table import GUEST, KEPT, OPTIONS
 from mdtool.commandline.tcg import TCG_GIC, TCG_MEMORY
-from mdtool.machine.machines import PREFERRED, family_of
+from mdtool.machine.machines import PREFERRED, family_of, needs_audiodev
 from mdtool.machine.roles import role
 from mdtool.machine.sizes import MIB, bytes_of
 from mdtool.records import replace
@@ -63,7 +63,10 @@ def without_host(options: Sequence[Option], host: HostSide) -> list[Option]:
         host.chars["serial0"] = OptionBag(Option("serial", "stdio", nographic.position), char_from_text("mon:stdio"))
     for option in options:
         found += without_host_one(option, host)
-    return found + ([] if "numa" in names else list(_main_memory(options, host.arch)))
+    machine = {key: value for option in options if option.name in ("machine", "M") for key, value in option.bag.items()}
+    if not {"audio", "audiodev"} & names and needs_audiodev(str(machine.get("type")), host.version):
+        found.append(Option("audio", "none"))
+    return found + ([] if "numa" in names else list(_main_memory(options, machine, host.arch)))
 
 
 def note_flash(options: Iterable[Option], host: HostSide) -> None:
@@ -293,9 +296,8 @@ def _memory(option: Option, _host: HostSide) -> Rows:
     yield option.with_bag({**bag, "maxmem": f"{TCG_MEMORY}b"}) if most is not None and most > TCG_MEMORY else option
 
 
-def _main_memory(options: Sequence[Option], arch: str) -> Rows:
+def _main_memory(options: Sequence[Option], machine: Mapping[str, Any], arch: str) -> Rows:
     """The memory of ``-m`` under the name that the machine gives it, which the host does not need to have."""
-    machine = {key: value for option in options if option.name in ("machine", "M") for key, value in option.bag.items()}
     family = family_of(str(machine.get("type", PREFERRED.get(arch, ""))), arch)
     sizes = [bytes_of(option.bag.get("size"), MIB) for option in options if option.name == "m"]
     if family is None or family.ram is None or "memory-backend" in machine or not sizes or not sizes[-1]:
@@ -366,14 +368,13 @@ def _device(option: Option, host: HostSide) -> Rows:
     if driver in VHOST_USER and "chardev" in bag:
         yield host.served("vhost-user", f"import-{bag['chardev']}")
         kept["chardev"] = f"import-{bag['chardev']}"
-    if driver in SUBSTITUTES:
-        other = SUBSTITUTES[driver]
-        kept = {"driver": other, **({"id": bag["id"]} if "id" in bag else {}), **substitute_properties(other, kept)}
+    if other := substitute_of(driver, bag, host.arch):
         host.substituted[len(host.devices) - 1] = driver
-    behind = names_behind(str(kept.get("driver")))
-    if behind and behind not in kept and (driver in SUBSTITUTES or behind == "audiodev"):  # of which QEMU opens the host's
-        kept[behind] = f"import-{behind}{len(host.devices)}"
-        yield placeholder(behind, kept[behind])
+        kept, behind = substituted(other, kept, f"import-behind{len(host.devices)}")
+        yield from behind
+    elif names_behind(driver) == "audiodev" and "audiodev" not in kept:  # QEMU opens the host's sound for it
+        kept["audiodev"] = f"import-audiodev{len(host.devices)}"
+        yield placeholder("audiodev", kept["audiodev"])
     yield option.with_bag(kept)
 
 

@@ -139,20 +139,15 @@ class _Pass:
                 self._reserve(slot, function)
 
     def _preferred(self, at: int, what: tuple[str, str]) -> None:
-        """Where real hardware has it: the first two UHCI at 1d and 1a, the DMI bridge at 1e, the sound at 1b.
-
-        libvirt puts a bridge of which the XML says that it has an address of PCI, and not which, where any other goes.
-        """
-        slots = self.guest.family.preferred.get(what, ()) if self.guest.family is not None else ()
-        is_bridge = what == ("pci", "dmi-to-pci-bridge") and self.devices[at].address is not None
-        if not slots or is_bridge or not self.wants(at):
+        """Where real hardware has it."""
+        row = self.guest.family.preferred.get(what) if self.guest.family is not None else None
+        if row is None or not self.wants(at) or (row.bare and self.devices[at].address is not None):
             return
-        for slot in slots:
-            if not self.buses.in_use(slot):
-                self.give(at, _at(slot))
-                if what == ("usb", "ich9-uhci1"):
-                    self.given[at] = Address("pci", {**_at(slot).numbers, "multifunction": True})
-                return
+        free = next((_at(slot) for slot in row.slots if not self.buses.in_use(slot)), None)
+        if free is not None:
+            self.give(at, free)
+            if row.multifunction:
+                self.given[at] = Address("pci", {**free.numbers, "multifunction": True})
 
     def _video(self, slot: int) -> None:
         """The primary video card: at its usual slot, or, where that is taken, at the next that is free."""

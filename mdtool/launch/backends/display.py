@@ -21,6 +21,7 @@ from mdtool.launch.backends.base import (
     switch,
     whole,
 )
+from mdtool.machine.machines import needs_audiodev
 from mdtool.machine.tree import Node
 
 _VNC_BASE = 5900
@@ -242,14 +243,9 @@ def audio_ids(host: Host) -> list[str]:
     return [f"audio{given(device, '@id')}" for device in host.guest.devices if device.tag == "audio"]
 
 
-#: boards with a sound device of their own, which takes its backend from ``-machine audiodev``
-_SOUND_ON_BOARD = ("vexpress-", "versatile", "realview-", "integratorcp", "musicpal", "xlnx-zcu102")
-
-
 def board_audio(host: Host, id: str) -> Backend:
-    """The backend of a board's own sound: since QEMU 8.2 one must be named, or QEMU does not start."""
-    has_sound = host.version >= (8, 2) and host.guest.machine.startswith(_SOUND_ON_BOARD)
-    return Backend(machine={"audiodev": id}) if has_sound else NOTHING
+    """The backend of a board's own sound, where the board needs one."""
+    return Backend(machine={"audiodev": id}) if needs_audiodev(host.guest.machine, lambda: host.version) else NOTHING
 
 
 def implied_audio(host: Host) -> Backend:
