@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from mdtool.commandline.config import options_from_config
-from mdtool.commandline.option import Option, grouped, json_from_text
+from mdtool.commandline.option import Option, grouped, json_from_text, text_from_bag
 from mdtool.commandline.script import Command, grammar
 from mdtool.commandline.table import GONE, LOST, OPTIONS, is_keyed
 from mdtool.errors import InputError, Report
@@ -44,7 +44,8 @@ def options_from_command(command: Command, report: Report) -> list[Option]:
             report.warn(f"-{option.name} is not carried over", at=option.position, remedy=row.says, rule="option-lost")
             continue
         with errors.step():
-            found += _read_config(option, command) if option.name == "readconfig" else [option]
+            read = _read_config(option, command) if option.name == "readconfig" else [option]
+            found += [one for option in read for one in (_spelled_out(option) if option.name == "machine" else [option])]
     found = [safe for option in found if (safe := _without_secrets(option, report)) is not None]
     with errors.step():
         found = _set(found)
@@ -83,6 +84,27 @@ def bag_by_grammar(text: str) -> dict[str, Any]:
             continue
         bag[key] = value if key not in bag else [*(bag[key] if isinstance(bag[key], list) else [bag[key]]), value]
     return bag
+
+
+#: what -machine takes in the place of an option: the option, and its key where it has several
+_OF_MACHINE = {"firmware": ("bios", ""), **{name: (name, "") for name in ("kernel", "initrd", "append", "dtb")},
+               "memory.size": ("m", "size"), "memory.slots": ("m", "slots"), "memory.max-size": ("m", "maxmem"),
+               **{f"boot.{key}": ("boot", key) for key in ("order", "once", "menu", "splash", "splash-time",
+                                                           "reboot-timeout", "strict")},
+               **{f"smp.{key}": ("smp", key) for key in ("cpus", "sockets", "dies", "clusters", "cores", "threads",
+                                                         "maxcpus")}}  # fmt: skip
+
+
+def _spelled_out(machine: Option) -> Iterator[Option]:
+    """``-machine q35,kernel=K,smp.cpus=2`` as ``-machine q35 -kernel K -smp cpus=2``."""
+    bag = machine.bag
+    others: dict[str, dict[str, Any]] = {}
+    for key in [key for key in bag if key in _OF_MACHINE]:
+        name, part = _OF_MACHINE[key]
+        others.setdefault(name, {})[part] = bag.pop(key)
+    yield machine.with_bag(bag) if others else machine
+    for name, said in others.items():
+        yield Option(name, said[""] if "" in said else text_from_bag(said), machine.position)
 
 
 # --- -readconfig, -set ---------------------------------------------------------------------------------------------

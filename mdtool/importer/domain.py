@@ -31,8 +31,7 @@ _WORDS = frozenset({"smm", "acpi", "pit", "pic", "vmport", "rtas"})
 #: of -machine, what another part of the XML or of the description says
 _ELSEWHERE = frozenset({
     "type", "accel", "usb", "memory-backend", "pflash0", "pflash1", "dump-guest-core", "mem-merge", "memory-encryption",
-    "smp",
-    "confidential-guest-support", "kernel", "initrd", "append", "dtb", "firmware", "pcspk-audiodev", "audiodev", "memory",
+    "confidential-guest-support", "pcspk-audiodev", "audiodev",
 })  # fmt: skip
 
 
@@ -81,7 +80,7 @@ def machine_properties(scripted: OptionList) -> Section:
     found = {
         name: _machine_value(name, value)
         for name, value in scripted.bag("machine").items()
-        if name not in _ELSEWHERE and not name.startswith(("smp.", "memory."))
+        if name not in _ELSEWHERE
     }
     if "nographic" in scripted:
         found["graphics"] = False
@@ -236,7 +235,7 @@ def booting(
     arch = str(tree.machine["arch"])
     flash, options = flash_xml(scripted, host, absolute, report), flash_options(scripted, host, absolute)
     inner = flash
-    bios = scripted.value("bios") or scripted.bag("machine").get("firmware")
+    bios = scripted.value("bios")
     if not flash and not options and bios and not named_firmware(scripted, host):
         inner += text("loader", absolute(str(bios)), type_="rom", readonly="yes")
     for name, element in (("kernel", "kernel"), ("initrd", "initrd"), ("append", "cmdline"), ("dtb", "dtb")):

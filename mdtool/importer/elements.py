@@ -14,6 +14,7 @@ from mdtool.commandline.placeholder.options import on as is_on
 from mdtool.guest.disk_buses import DISK_BUSES
 from mdtool.guest.elements.character import BY_TARGET
 from mdtool.guest.elements.controller import COMPANIONS
+from mdtool.guest.elements.disk import GEOMETRY
 from mdtool.guest.elements.hub import HUB
 from mdtool.guest.elements.interface import BOARD
 from mdtool.guest.elements.iommu import IOMMU
@@ -96,6 +97,7 @@ def disk(writer: Writer, one: DeviceView) -> Written:
     target = {"dev": prefix + _letters(place), "bus": where}
     if where == "usb" and is_on(one.properties.get("removable")):
         target["removable"] = "on"
+    shape = {name.removeprefix("bios-chs-"): one.bag[name] for name in GEOMETRY if name in one.bag}
     xml = tag(
         "disk",
         tag("driver", **driver) if image.source or set(driver.values()) - {"qemu", "raw", None} else "",
@@ -106,6 +108,7 @@ def disk(writer: Writer, one: DeviceView) -> Written:
         text("serial", one.properties.get("serial"))
         if not re.fullmatch(r"QM\d{5}", str(one.properties.get("serial")))
         else "",
+        tag("geometry", **shape) if {"cyls", "heads", "secs"} <= shape.keys() else "",
         boot_of(one),
         transport(one),
         type_=image.kind,

@@ -380,24 +380,25 @@ class _Machine(GuestText):
     def _chosen(self, node: Node, entry: ImportedDevice) -> dict[str, Any]:
         """A node with the script's choices, and with what a new start would not come to by itself, as properties."""
         given = entry.given.bag if entry.given is not None else {}
-        bag = {k: v for k, v in given.items() if k not in _TAKEN_APART and role(node.driver, k) == "guest"}
+        bag = {k: v for k, v in given.items()
+               if k not in _TAKEN_APART and role(node.driver, k) in ("guest", "effective") and not (k == "romfile" and v)}  # fmt: skip
         if (driver := self._stood_in(entry.given)) is not None:
             have = properties_of(entry.device)
-            bag = {k: typed(v, have.get(k)) for k, v in bag.items() if not (k == "romfile" and v)}
+            bag = {k: typed(v, have.get(k)) for k, v in bag.items()}
             return {"driver": driver, "properties": bag, "pins": {}, "effective": {}, "pci": {}}
         names = {
             *bag,
             "masterbus",
             *(("device_id",) if node.driver.startswith("scsi-") and node.pins.get("device_id") else ()),
         }
-        chosen = {key: value for key, value in node.pins.items() if key in names}
+        chosen = {key: value for key, value in {**node.pins, **node.effective}.items() if key in names}
         if entry.made is None and entry.verbatim is None:  # a link that QEMU shows nowhere (nvme's subsystem)
             chosen |= {key: value for key, value in bag.items() if key in _LINKS}
         if any(entry.device is device for _, device in self._plugged):  # of which a monitor reports little
             chosen |= {k: bytes_of(v) if k == "label-size" else typed(v, None)
                        for k, v in bag.items() if k not in {**node.pins, **node.properties}}  # fmt: skip
-        pins = {key: value for key, value in node.pins.items() if key not in names}
-        return {"properties": {**node.properties, **chosen}, "pins": pins}
+        pins, effective = ({k: v for k, v in values.items() if k not in names} for values in (node.pins, node.effective))
+        return {"properties": {**node.properties, **chosen}, "pins": pins, "effective": effective}
 
 
 def _narrow_buses(device: RawDevice) -> Iterator[RawBus]:

@@ -76,23 +76,20 @@ def linked_tree(tree: Tree, guest: Guest, wanted: Sequence[Wanted], entries: Seq
             changes[entry.device.id] = {"origin": f"commandline/{entry.device.id}" if entry.verbatim else MANUAL}
     tree = linked(guest, tree_with(tree, changes), Report())
     # What the XML implies and the guest has otherwise is the guest's: like a manual change of what the XML set.
-    asked = {want.origin: want.properties for want in wanted}
-    tree = tree_with(
-        tree,
-        {
-            place.name: _kept(place.node, asked[place.node.origin or ""])
-            for place in tree.places
-            if place.node.origin in asked
-        },
-    )
+    asked = {want.origin: want for want in wanted}
+    nodes = (place.node for place in tree.places if place.node.origin in asked)
+    tree = tree_with(tree, {node.id or "": _kept(node, asked[node.origin or ""]) for node in nodes})
     sections = sections_from_guest(guest, Report())
     return replace(tree, applied={**tree.applied, **{f"@{name}": section for name, section in sections.items()}})
 
 
-def _kept(node: Node, asked: Mapping[str, Any]) -> dict[str, Any]:
+def _kept(node: Node, want: Wanted) -> dict[str, Any]:
     have = {**node.pins, **node.properties}
+    asked = dict(want.properties)
+    if want.facts.get("device_id") is True:
+        asked["device_id"] = f"drive-{node.id}"
     other = {name: have[name] for name, value in asked.items() if name in have and not same(have[name], value)}
-    return {"applied": dict(asked), "properties": {**node.properties, **other}}
+    return {"applied": asked, "properties": {**node.properties, **other}}
 
 
 def settled(guest: Guest, tree: Tree, report: Report) -> tuple[Tree, bool]:

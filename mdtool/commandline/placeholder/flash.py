@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 from mdtool.commandline.option import block_keys
@@ -14,6 +14,7 @@ from mdtool.machine.values import number
 #: bytes; of flash files that are not there (Debian's OVMF 4M), and of ARM's virt, whose banks are of one size
 _MISSING, _VIRT = (3653632, 540672), 64 << 20
 _SECTOR = 512
+_FAT = 1024 * 16 * 63 * _SECTOR  # of the disk that QEMU makes of a folder
 #: of an image (qcow2, sparse VMDK, VDI, dynamic VHD): how it begins, and where; where its size is, and in which unit
 _IMAGES: tuple[tuple[bytes, int, int, Literal["big", "little"], int], ...] = (
     (b"QFI\xfb", 0, 24, "big", 1),
@@ -36,10 +37,18 @@ def takes_kernel(arch: str) -> bool:
 
 
 def size_here(bag: Mapping[str, Any], host: HostSide) -> int | None:
-    """Bytes of what is in a disk whose file is on this host: guests see the geometry that QEMU derives from them."""
-    path = host.file(path_of(bag, host) or "")
+    """Bytes of what is in a disk, where an option says them or its file is on this host: guests see the geometry that QEMU
+    derives from them.
+    """
+    layers = list(_layers(bag, host))
+    path = path_of(bag, host) or ""
+    said = next((size for layer in layers if (size := bytes_of(layer.get("size"))) is not None), None)
+    if said is not None or path.startswith("fat:") or layers[-1].get("driver") == "vvfat":
+        return said if said is not None else _FAT
+    offset = sum(bytes_of(layer.get("offset")) or 0 for layer in layers)
+    here = host.file(path)
     try:
-        return virtual_size(path) if path is not None and os.path.getsize(path) >= _SECTOR else None
+        return virtual_size(here) - offset if here is not None and os.path.getsize(here) >= _SECTOR else None
     except OSError:
         return None
 
@@ -50,14 +59,9 @@ def flash_unit(drive: Mapping[str, Any], host: HostSide) -> int:
 
 
 def flash_size(bag: Mapping[str, Any], unit: int, host: HostSide) -> int:
-    """Bytes: what the format says (``size=``), else what the file has."""
-    keys = block_keys(bag)
-    if (size := bytes_of(keys.get("size"))) is not None:
+    """Bytes: those of what is in it, else as such a bank has."""
+    if (size := size_here(bag, host)) is not None:
         return size
-    offset = bytes_of(keys.get("offset", 0)) or 0
-    path = host.file(path_of(bag, host) or "")
-    if path is not None:
-        return virtual_size(path) - offset
     return _VIRT if host.arch in ("aarch64", "arm") else _MISSING[min(unit, 1)]
 
 
@@ -73,10 +77,17 @@ def virtual_size(path: str) -> int:
 
 def path_of(bag: Mapping[str, Any], host: HostSide) -> str | None:
     """The file at the end of a chain of -blockdev, or of a -drive however it says it (``file.filename=``)."""
+    *_, last = _layers(bag, host)
+    below = last.get("file")
+    return last.get("filename") or (below if isinstance(below, str) else None)
+
+
+def _layers(bag: Mapping[str, Any], host: HostSide) -> Iterator[Mapping[str, Any]]:
+    """The nodes of a chain, from the format down to what holds the bytes."""
     bag = block_keys(bag)
+    yield bag
     below = bag.get("file")
-    if isinstance(below, Mapping):
-        return path_of(below, host)
     if isinstance(below, str) and below in host.drives:
-        return path_of(host.drives[below].bag, host)
-    return bag.get("filename") or (below if isinstance(below, str) else None)
+        below = host.drives[below].bag
+    if isinstance(below, Mapping):
+        yield from _layers(below, host)

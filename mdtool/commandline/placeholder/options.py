@@ -181,6 +181,7 @@ def _net(option: Option, host: HostSide) -> Rows:
     elif bag.get("type") != "none":
         id = f"hub{sum(key.startswith('hub') for key in host.nets)}"
         host.nets[id] = OptionBag(option, {key: value for key, value in bag.items() if key != "vlan"})
+        yield replace(option, value="none")  # a back end alone takes the place of the NIC that QEMU gives by default
     else:
         yield option
 
@@ -318,13 +319,13 @@ def _nographic(option: Option, _host: HostSide) -> Rows:
 
 
 def _bios(option: Option, host: HostSide) -> Rows:
-    name = option.value or ""
-    if (path := host.file(name)) is not None:
-        yield replace(option, value=path)
-    elif "/" not in name:  # a name in QEMU's own folders, or a word (``none``)
-        yield option
-    elif may_be_empty(host.arch):
-        yield replace(option, value=os.devnull)
+    if (found := _readable(option.value or "", host)) is not None or may_be_empty(host.arch):
+        yield replace(option, value=os.devnull if found is None else found)
+
+
+def _readable(name: str, host: HostSide) -> str | None:
+    """A file that is here, or a name in QEMU's own folders or a word (``none``); None for a file that is not here."""
+    return host.file(name) or (name if "/" not in name else None)
 
 
 def _kernel(option: Option, host: HostSide) -> Rows:
@@ -360,7 +361,9 @@ def _device(option: Option, host: HostSide) -> Rows:
     host.devices.append(OptionBag(option, bag))
     driver = str(bag.get("driver"))
     hosts = {key for key in bag if key not in _ALSO_BACKENDS and key not in BACKENDS and role(driver, key) == "host"}
-    kept = {key: value for key, value in bag.items() if key not in hosts and not (key == "romfile" and value)}
+    kept = {key: value for key, value in bag.items() if key not in hosts}
+    if "romfile" in kept and (rom := _readable(str(kept.pop("romfile")), host)) is not None:
+        kept["romfile"] = rom
     if driver == "loader" and "file" in bag:
         kept["file"] = host.file(str(bag["file"])) or os.devnull
     if driver == "usb-mtp":

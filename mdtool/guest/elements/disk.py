@@ -59,15 +59,15 @@ def spaced(text: str) -> str:
 #: values that say nothing: libvirt leaves them out, and a geometry that is not whole
 _ABSENT: Mapping[str, Value] = {**dict.fromkeys(("serial", "vendor", "product", "model"), ""), "logical_block_size": 0,
                                 "physical_block_size": 0}  # fmt: skip
-_GEOMETRY = ("cyls", "heads", "secs", "bios-chs-trans")
+GEOMETRY = ("cyls", "heads", "secs", "bios-chs-trans")
 
 
 def _shape(context: ElementContext, wanted: Wanted) -> Wanted:
     bus, device = bus_of(context), context.get("@device") or "disk"
     facts: dict[str, Any] = {**wanted.facts, "bus": bus, "device": device}
     properties = {name: value for name, value in wanted.properties.items() if _ABSENT.get(name) != value}
-    if not all(properties.get(name) for name in _GEOMETRY[:3]):
-        properties = {name: value for name, value in properties.items() if name not in _GEOMETRY}
+    if not all(properties.get(name) for name in GEOMETRY[:3]):
+        properties = {name: value for name, value in properties.items() if name not in GEOMETRY}
     if bus == "ide" and not context.guest.has_ide:
         context.error("target/@bus", "this machine has no IDE controller", expected="another bus", rule="machine-has")
     if wanted.driver in ("scsi-hd", "scsi-cd"):
