@@ -73,7 +73,8 @@ def _may_be(place: Place, other: Place) -> bool:
     if not _same_driver(place, other):
         return False
     anonymous = place.node.id is None and other.node.id is None
-    return anonymous or place.node.address is None or other.node.address is None
+    is_shared = place.node.address == other.node.address  # of ISA cards, which may be at one port
+    return anonymous or is_shared or place.node.address is None or other.node.address is None
 
 
 def _agree(one: Place, other: Place) -> bool:

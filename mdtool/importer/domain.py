@@ -77,11 +77,7 @@ def with_sections(tree: Tree, scripted: OptionList, name: str) -> Tree:
 
 
 def machine_properties(scripted: OptionList) -> Section:
-    found = {
-        name: _machine_value(name, value)
-        for name, value in scripted.bag("machine").items()
-        if name not in _ELSEWHERE
-    }
+    found = {name: _machine_value(name, value) for name, value in scripted.bag("machine").items() if name not in _ELSEWHERE}
     if "nographic" in scripted:
         found["graphics"] = False
     return found

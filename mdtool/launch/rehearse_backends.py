@@ -22,7 +22,7 @@ from mdtool.commandline.placeholder.options import without_host_one
 from mdtool.commandline.table import OPTIONS
 from mdtool.guest.platform.units import bytes_of
 from mdtool.guest.xml import Element
-from mdtool.launch.backends import BACKENDS, backend_of
+from mdtool.launch.backends import BACKENDS, backend_of, option_rom
 from mdtool.launch.backends.base import NOTHING, Backend, Host, Make, listed, option, whole
 from mdtool.launch.backends.block import is_empty, is_readonly, node_name, policies, sd_index
 from mdtool.launch.backends.char import builtin_id
@@ -36,6 +36,8 @@ def rehearsed(element: Element, node: Node | None, host: Host) -> Backend:
     """The host side of one element with nothing of the host in it."""
     make = REHEARSED.get(element.tag)
     made = make(element, node, host) if make is not None else backend_of(element, node, host)
+    if make is not None and os.path.isfile(element.get("rom/@file") or ""):
+        made += option_rom(element, node)
     other = substitute_of(node.driver, node.properties, host.guest.arch) if node is not None else None
     return replace(made, substitute=other) if other is not None and made.substitute is None else made
 

@@ -235,9 +235,7 @@ _OBJECTS: Mapping[str, Callable[[Option], Option]] = {
     "memory-backend-": _ram,
     "cryptodev-": lambda option: placeholder("cryptodev", str(option.id)),
     "iothread": lambda option: option_from_bag("object", {"qom-type": "iothread", "id": option.id}),
-    "throttle-group": lambda option: option,
-    "can-bus": lambda option: option,
-    "acpi-generic-": lambda option: option,
+    **dict.fromkeys(("throttle-group", "can-bus", "acpi-generic-", "tls-cipher-suites"), lambda option: option),
 }
 
 

@@ -95,9 +95,9 @@ def memory_options(guest: Guest, sections: Mapping[str, Mapping[str, Any]], *, r
     if guest.domain.first("memoryBacking/locked") is not None and not rehearse:
         words += ["-overcommit", "mem-lock=on"]
     for name, facts in sections.get("objects", {}).items():
-        if not str(facts.get("type", "")).startswith("memory-backend"):
-            continue
         whole = name == machine_of(guest).ram
+        if not str(facts.get("type", "")).startswith("memory-backend") or (whole and numa.get("nodes")):
+            continue  # beside nodes without memory of their own, QEMU makes the whole of it
         node = next((node["id"] for node in numa.get("nodes", ()) if node.get("memdev") == name), None)
         words += memory_words(memory_object(guest, Piece(name, facts["size"], node, whole=whole), rehearse=rehearse))
     for node in numa.get("nodes", ()):

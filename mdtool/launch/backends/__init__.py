@@ -73,7 +73,7 @@ def backend_of(element: Element, node: Node | None, host: Host) -> Backend:
     if element.tag not in ROWS:
         raise refused(element, f"<{element.tag}>", path=element.tag)
     make = BACKENDS.get(element.tag)
-    return (make(element, node, host) if make is not None else NOTHING) + _option_rom(element, node)
+    return (make(element, node, host) if make is not None else NOTHING) + option_rom(element, node)
 
 
 def backends_of(wanted: Iterable[Wanted], host: Host) -> Callable[[Node], Backend]:
@@ -111,7 +111,7 @@ def _check_carried(element: Element, report: Report) -> None:
             report.error(InputError(what, at=holder.position, remedy=remedy, rule="host-side"))
 
 
-def _option_rom(element: Element, node: Node | None) -> Backend:
+def option_rom(element: Element, node: Node | None) -> Backend:
     """The file of a PCI device's option ROM; ``enabled='no'`` is a property that the description has."""
     path = element.get("rom/@file")
     if node is None or not path or element.get("rom/@enabled") == "no":
@@ -122,5 +122,5 @@ def _option_rom(element: Element, node: Node | None) -> Backend:
 __all__ = [
     "BACKENDS", "NOTHING", "NO_DEVICE", "Backend", "Host", "Process", "Secret", "backend_of", "backends_of",
     "check_carried",
-    "implied_audio",
+    "implied_audio", "option_rom",
 ]  # fmt: skip
