@@ -15,7 +15,7 @@ from mdtool.guest.xml import Element
 from mdtool.machine.buses.addresses import ADDRESSES
 from mdtool.machine.buses.kinds import kind_of_driver
 from mdtool.machine.buses.providers import ENDINGS, provider_of
-from mdtool.machine.roles import role
+from mdtool.machine.roles import is_hosts
 from mdtool.machine.tree import Value
 from mdtool.records import replace
 
@@ -98,11 +98,11 @@ def _without_foreign(guest: Guest, wanted: Wanted) -> Wanted:
 
 
 def with_host_side(wanted: Wanted) -> Wanted:
-    """``wanted`` with the properties that no guest sees, those of role ``host``, in its facts under ``host``.
+    """``wanted`` with the properties that no guest sees, those of the host, in its facts under ``host``.
 
     QEMU gets them, and the description does not: ``max-bytes`` of an entropy source, ``ioeventfd`` of a disk.
     """
-    own = {name: value for name, value in wanted.properties.items() if role(wanted.driver, name) == "host"}
+    own = {name: value for name, value in wanted.properties.items() if is_hosts(wanted.driver, name, value)}
     if not own:
         return wanted
     seen = {name: value for name, value in wanted.properties.items() if name not in own}

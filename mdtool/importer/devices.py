@@ -17,7 +17,7 @@ from mdtool.importer.row import Written
 from mdtool.machine.buses.kinds import PCI_BUSES
 from mdtool.machine.buses.providers import provider_of
 from mdtool.machine.drivers import same_driver
-from mdtool.machine.roles import role
+from mdtool.machine.roles import is_hosts
 from mdtool.qemu.replies import FOLDED, Raw, RawBus, RawDevice
 from mdtool.qemu.session import Session
 from mdtool.records import dataclass, field
@@ -148,5 +148,6 @@ def typed(value: Any, like: Any) -> Any:
     return value
 
 
-def is_hosts_key(driver: str, key: str) -> bool:
-    return role(driver, key) == "host" or key in ("romfile", "write-cache")
+def is_hosts_key(driver: str, key: str, value: Any) -> bool:
+    """Whether it speaks of the host."""
+    return key == "write-cache" or is_hosts(driver, key, value)

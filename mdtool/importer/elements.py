@@ -55,7 +55,7 @@ def nic(writer: Writer, one: DeviceView) -> Written:
     model = re.sub(r"virtio-net-(pci|device|ccw).*", "virtio", one.driver)
     model = virtio_model(one.driver, model)
     xml = tag("interface", tag("mac", address=one.properties["mac"]), inner, tag("model", type_=model), boot_of(one),
-              rom_of(one), transport(one), type_=kind)  # fmt: skip
+              rom_of(writer, one), transport(one), type_=kind)  # fmt: skip
     return Written(xml, f"net{writer.count('net')}", (name, str(bag.get("chardev", ""))))
 
 

@@ -113,7 +113,7 @@ def host_pci(writer: Writer, one: DeviceView) -> Written:
         "hostdev",
         tag("source", where),
         boot_of(one),
-        rom_of(one),
+        rom_of(writer, one),
         mode="subsystem",
         type_="pci",
         managed="no",

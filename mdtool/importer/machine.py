@@ -327,7 +327,7 @@ class _Machine(GuestText):
         bag = given.bag if given is not None else {}
         other = self._stood_in(given)
         driver = other or device.driver
-        keys = {key: value for key, value in bag.items() if key not in _TAKEN_APART and is_hosts_key(driver, key)}
+        keys = {key: value for key, value in bag.items() if key not in _TAKEN_APART and is_hosts_key(driver, key, value)}
         if other is not None:
             properties = {**properties, **{key: value for key, value in bag.items() if key not in _TAKEN_APART}}
         return DeviceView(bus, device, driver, properties, Keys(keys), bag)
@@ -342,7 +342,7 @@ class _Machine(GuestText):
         bag: dict[str, Any] = {"driver": one.driver, "id": id}
         if given is not None:
             rest = {key: value for key, value in given.bag.items() if key not in _TAKEN_APART}
-            bag |= {key: typed(value, one.properties.get(key)) if is_hosts_key(one.driver, key) else value
+            bag |= {key: typed(value, one.properties.get(key)) if is_hosts_key(one.driver, key, value) else value
                     for key, value in rest.items()}  # fmt: skip
         else:
             names = (name for name in BACKENDS if one.properties.get(name) and name != "audiodev")
@@ -380,8 +380,8 @@ class _Machine(GuestText):
     def _chosen(self, node: Node, entry: ImportedDevice) -> dict[str, Any]:
         """A node with the script's choices, and with what a new start would not come to by itself, as properties."""
         given = entry.given.bag if entry.given is not None else {}
-        bag = {k: v for k, v in given.items()
-               if k not in _TAKEN_APART and role(node.driver, k) in ("guest", "effective") and not (k == "romfile" and v)}  # fmt: skip
+        guests = (key for key in given if key not in _TAKEN_APART and role(node.driver, key) != "state")
+        bag = {key: given[key] for key in guests if not is_hosts_key(node.driver, key, given[key])}
         if (driver := self._stood_in(entry.given)) is not None:
             have = properties_of(entry.device)
             bag = {k: typed(v, have.get(k)) for k, v in bag.items()}

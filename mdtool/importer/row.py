@@ -94,10 +94,10 @@ def transport(one: DeviceView) -> str:
     return tag("address", type_="virtio-mmio") if one.bus.type == "virtio-bus" else ""
 
 
-def rom_of(one: DeviceView) -> str:
+def rom_of(writer: Writer, one: DeviceView) -> str:
     """An option ROM of the user's."""
     path = one.keys.take("romfile")
-    return tag("rom", file=path) if path else ""
+    return tag("rom", file=writer.absolute(path)) if path else ""
 
 
 def thread_of(writer: Writer, name: Any) -> int | None:

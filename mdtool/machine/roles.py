@@ -226,6 +226,15 @@ def role(driver: str, name: str) -> Role:
     return BY_DRIVER.get((driver, name)) or ROLES.get(name, "guest")
 
 
+def is_hosts(driver: str, name: str, value: Value) -> bool:
+    """Whether a value is of the host: a property's of its side, or a ROM in a file of its own.
+
+    >>> is_hosts("e1000", "romfile", "/srv/x.rom"), is_hosts("e1000", "romfile", "efi-e1000.rom")
+    (True, False)
+    """
+    return role(driver, name) == "host" or (name == "romfile" and "/" in str(value))
+
+
 def chosen(driver: str, name: str, value: Value) -> bool:
     """Whether a guest property belongs in the tree document, as something that was chosen, and not in the pins.
 
