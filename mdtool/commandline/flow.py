@@ -303,10 +303,13 @@ class Flow:
         return self.shell.calculate(node.words[0].parts[0].text)
 
     def _simple(self, node: Node) -> bool | None:
-        words = list(node.words)
-        while words and words[0].parts and not words[0].parts[0].quoted and ASSIGNMENT.match(words[0].parts[0].text):
+        words, assignments = list(node.words), list[ShellWord]()
+        while words and words[0].parts:
+            word = self.shell.indexed(words[0])
+            if word.parts[0].quoted or not ASSIGNMENT.match(word.parts[0].text):
+                break
+            assignments.append(word)
             words.pop(0)
-        assignments = node.words[: len(node.words) - len(words)]
         if not words:
             for word in assignments:
                 self.assign(word)

@@ -21,7 +21,7 @@ _WRAPPERS = {**dict.fromkeys(("nice", "ionice", "numactl", "cgexec", "systemd-ru
 _SILENT = frozenset({"exec", "command", "builtin", "nohup", "setsid", "sudo", "doas", "env", "time"})
 #: options of these that take a word
 _TAKE = frozenset({"-u", "-g", "-U", "-C", "-h", "-p", "-a"})
-SHELLS = frozenset({"sh", "bash", "dash", "su"})
+SHELLS = frozenset({"sh", "bash", "dash", "su", "script"})
 _ASKS = frozenset({"-version", "--version", "-help", "--help", "-h"})
 _ASKS_OF = pattern(r"(.*,)?help|\?")
 #: commands that take QEMU's program as an argument and never run it
@@ -60,7 +60,7 @@ def started(given: Sequence[Expanded]) -> tuple[int | None, list[Expanded], dict
     wrapper, before, takes = "", 0, False
     for number, one in enumerate(given):
         name = (one.text or "").rpartition("/")[2]
-        if takes and not QEMU_NAME.fullmatch(name):
+        if takes and not QEMU_NAME.fullmatch(name) and not (one.text or "").startswith("-"):
             takes = False
         elif QEMU.fullmatch(one.text or "") or (name in SHELLS and any(map(is_script, given[number:]))):
             return number, wrappers, settings

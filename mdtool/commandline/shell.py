@@ -22,6 +22,7 @@ from mdtool.text import pattern
 
 ASSIGNMENT = pattern(rf"({NAME})(?:\[([^\]]*)\])?(\+?)=(.*)", re.S)
 _EXPANSION = pattern(rf"([#!]?)({NAME}|[0-9]+|[@*#])(?:\[([^\]]*)\])?(?:(:?[-=+?]|##?|%%?|//?|\^\^?|,,?|:)(.*))?", re.S)
+_INDEXED = pattern(r"[^\]]*\]\+?=")
 #: what an arithmetic expression assigns
 ASSIGNS = pattern(rf"({NAME})\s*(?:\+\+|--|(?:[-+*/%&|^]|<<|>>)?=(?!=))|(?:\+\+|--)({NAME})")
 #: NAME++, NAME += ...
@@ -344,6 +345,23 @@ class Shell:
             if re.match(expression, piece):
                 return value[length:] if sign[0] == "#" else value[: len(value) - length]
         return value
+
+    def indexed(self, word: ShellWord) -> ShellWord:
+        """NAME[$i]=... with its index expanded; any other word as it is."""
+        first, *rest = word.parts
+        name, _, begun = first.text.partition("[")
+        ends = (
+            n for n, (kind, text, quoted, _) in enumerate(rest) if kind == "text" and not quoted and _INDEXED.match(text)
+        )
+        if first.quoted or first.kind != "text" or not re.fullmatch(NAME, name) or (end := next(ends, None)) is None:
+            return word
+        inside, _, value = rest[end].text.partition("]")
+        try:
+            index = self.text((first._replace(text=begun), *rest[:end], rest[end]._replace(text=inside)))
+        except Unknown:
+            self.unclear(name, "is an array that is set element by element")
+            return word._replace(parts=(first._replace(text=f"{name}+="),))
+        return word._replace(parts=(first._replace(text=f"{name}[{index}]{value}"), *rest[end + 1 :]))
 
     def assign(self, word: ShellWord) -> None:
         """NAME=..., NAME+=..., NAME=(...), NAME[...]=..."""

@@ -174,7 +174,7 @@ def argv_from_tree(guest: Guest, tree: Tree, wanted: Sequence[Wanted], context: 
 
 #: properties of the host's side that libvirt sets in the machine, and not on the command line
 _SET_LATER = frozenset({"guest-stats-polling-interval"})
-_FILES = frozenset({"jsonfile", "romfile"})  # a rehearsal has none of them but a ROM that is here
+_FILES: Mapping[str, Callable[[str], bool]] = {"jsonfile": lambda _: False, "romfile": os.path.isfile}  # and a rehearsal?
 
 
 @dataclass
@@ -211,9 +211,8 @@ def _host_sides(
             name = nodes[want.origin].name
             path, later = f"/machine/peripheral/{nodes[want.origin].node.id or name}", properties.keys() & _SET_LATER
             sides.settings += [("qom-set", {"path": path, "property": key, "value": properties[key]}) for key in later]
-            files = [key for key in _FILES & properties.keys() if key != "romfile" or not os.path.isfile(properties[key])]
-            apart = {*later, *(files if context.rehearse else ())}
-            properties = {key: value for key, value in properties.items() if key not in apart}
+            gone = later | {key for key in _FILES if context.rehearse and not _FILES[key](str(properties.get(key)))}
+            properties = {key: value for key, value in properties.items() if key not in gone}
             if context.rehearse and want.kind == "commandline" and nodes[want.origin].node.driver in VHOST_USER:
                 sides.total += served("vhost-user", f"chr-{name}", name, host)
                 properties["chardev"] = f"chr-{name}"

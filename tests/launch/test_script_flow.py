@@ -70,6 +70,7 @@ FOLLOWED = {
     "own": 'for i in 1 2; do N="$N -device d$i"; done\nA=$N\n',
     "added": 'A="-device a $MORE_ARGS"\n',
     "status": "f() { return 1; }\nif f; then A=a; else A=b; fi\n",
+    "elements": 'for i in 0 1; do L[$i]=x$i; done\nL[${#L[@]}]=z\ndeclare -A V\nfor k in a b; do V["$k"]+=$k; done\nA=${V[b]}\n',
     "choice": "A=$((3 > 2 ? 5 : 6))\n[ a = a -a -n x ] && L=(y)\n",
     "array-and-text": 'L=(a b)\nL+="c"\nA="$L"\n',
 }
@@ -87,6 +88,7 @@ RUN = {
     "sourced-default": "echo M=b > conf\n. ./conf\nA=${M:-5}\n",
     "eval": 'eval "A=$(uname)"\n',
     "read": 'A="-device a"\nread A\n',
+    "element": "L=(a)\nL[$(uname)]=b\n",
     "referenced": "f() { local -n to=$1; to+=(a); }\nf $(uname)\n",
     "random": "A=$RANDOM\n",
     "glob": "A='*'\n",
