@@ -113,7 +113,7 @@ WHOLE = {
     "one-of-two-calls": ("f() { qemu-system-x86_64 $1; }\nif [ -e / ]; then f a; else f b; fi\n", False),
     "the-one-of-two": ("M=b\ncase $M in a) qemu-system-x86_64 a;; b) qemu-system-x86_64 b;; esac\n", True),
     "not": ("if ! qemu-system-x86_64 a; then echo; fi\n", True),
-    "wrapped": ("E=\n$E nice -n 5 timeout -k 1 9 env X=1 qemu-system-x86_64 a\n", True),
+    "wrapped": ("E=\n$E nice -n 5 timeout --foreground -k 1 9 env X=1 qemu-system-x86_64 a\n", True),
     "not-wrapped": ("nice -n 5 test /usr/bin/qemu-system-x86_64 -ef /\nexec env qemu-system-x86_64 a\n", True),
     "text": ("M=5\nbash -c \"qemu-system-x86_64 $M\"\nC='qemu-system-x86_64 -name \"a b\"'\n", True),
     "text-of-a-variable": ("C='qemu-system-x86_64 -name \"a b\"'\neval $C\n", True),
