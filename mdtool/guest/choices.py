@@ -93,9 +93,12 @@ def has_newest(guest: Guest) -> bool:
 
 
 def has_newest_qemu(guest: Guest) -> bool:
-    """Whether the QEMU at hand is younger than libvirt 9.0, so that a newer libvirt starts its older machine types too."""
+    """Whether a newer libvirt than 9.0 starts a guest, of an older machine type too: by the QEMU that is at hand.
+
+    To be asked only where a guest that is described keeps what was chosen: another host may have another QEMU.
+    """
     try:
-        return int(machines_of(emulator(guest)).version.partition(".")[0]) >= _LATER
+        return has_newest(guest) or int(machines_of(emulator(guest)).version.partition(".")[0]) >= _LATER
     except MdtoolError:
         return False
 

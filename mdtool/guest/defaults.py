@@ -12,7 +12,7 @@ from mdtool.errors import InputError
 from mdtool.guest.allocation.controllers import implied, index_of, model_of, scsi_model, type_of
 from mdtool.guest.allocation.drives import bus_of, wish_of
 from mdtool.guest.allocation.zpci import with_zpci
-from mdtool.guest.choices import has_newest
+from mdtool.guest.choices import has_newest, has_newest_qemu
 from mdtool.guest.disk_buses import LAYOUTS
 from mdtool.guest.elements.disk import floppy_boot
 from mdtool.guest.model import Guest, Wanted
@@ -212,9 +212,9 @@ def _memballoon(guest: Guest, _: Sequence[Wanted]) -> Iterator[Wanted]:
 
 
 def _scsi_like_the_others(guest: Guest, wanted: Sequence[Wanted]) -> str:
-    """The newest libvirt adds SCSI controllers of the model that the one of the lowest index has."""
+    """The newest libvirt adds SCSI controllers of the model that the one of the lowest index has, where none is usual."""
     there = sorted((one for one in wanted if type_of(one) == "scsi"), key=index_of)
-    return model_of(there[0]) if there and has_newest(guest) else scsi_model(guest)
+    return model_of(there[0]) if there and guest.is_x86 and has_newest_qemu(guest) else scsi_model(guest)
 
 
 def _drives(type_: str) -> Rule:

@@ -28,6 +28,7 @@ from mdtool.guest.allocation import pci_buses
 from mdtool.guest.allocation.occupied import Occupied
 from mdtool.guest.defaults import with_defaults
 from mdtool.guest.devices import guest_from_bytes, guest_from_file, wanted_from_guest
+from mdtool.guest.machines import Binary
 from mdtool.guest.model import Address, Guest, Wanted
 from mdtool.guest.place import placed
 from mdtool.machine.buses.arguments import device_arguments
@@ -114,6 +115,18 @@ def test_the_newest_libvirt_sorts_what_it_adds(machine: str, port: tuple[str, st
     )
     assert [found["pci.2"][-4:], found["pci.1"][-4:]] == list(port)
     assert [found["virtio-serial0"][-4:], found["virtio-serial1"][-4:]] == list(serials)
+
+
+def test_the_newest_libvirt_s_choices_are_those_of_its_older_machine_types_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """libvirt 12.8 is known by its QEMU; ARM has a usual model of SCSI controller, and takes that one."""
+    disks = "<controller type='scsi' index='7' model='{}'/><disk type='file'><target dev='sda' bus='scsi'/></disk>"
+    for version, driver in (("7.2.22", "lsi"), ("11.1.3", "virtio-scsi-pci")):
+        qemu = Binary("/q", version, {})
+        monkeypatch.setattr("mdtool.guest.choices.machines_of", lambda _path, qemu=qemu: qemu)
+        guest = guest_with(disks.format("virtio-scsi"), machine="pc-i440fx-6.2")
+        assert {node.id: node.driver for _, node in placed(guest, settled(guest))}["scsi0"] == driver
+    arm = guest_with(disks.format("lsilogic"), machine="virt-11.1", arch="aarch64")
+    assert {node.id: node.driver for _, node in placed(arm, settled(arm))}["scsi0"] == "virtio-scsi-pci"
 
 
 @pytest.mark.parametrize(("machine", "ports"), [("pc-i440fx-7.2", ("1", "2")), ("pc-i440fx-11.1", ("2", "1"))])

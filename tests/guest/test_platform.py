@@ -459,6 +459,12 @@ def test_an_older_machine_type_of_a_younger_qemu_has_libvirt_s_watchdog(monkeypa
         assert sections(guest(machine="pc-q35-5.2")).get("features", {}).get("globals", {}) == made
 
 
+def test_hyper_v_of_the_host_is_all_that_the_newest_libvirt_passes_on() -> None:
+    inside = "<features><hyperv mode='passthrough'><relaxed state='on'/></hyperv></features>"
+    made = [sections(guest(inside, machine=name))["cpu"]["features"] for name in ("pc-q35-7.2", "pc-q35-11.1")]
+    assert made == [{"hv-passthrough": True, "hv-relaxed": True}, {"hv-passthrough": True}]
+
+
 @pytest.mark.parametrize(("arch", "machine", "cells"), [
     ("x86_64", "pc-q35-7.2", True), ("aarch64", "virt-7.2", True), ("ppc64", "pseries-7.2", False),
     ("ppc64", "pseries-11.1", True), ("s390x", "s390-ccw-virtio-11.1", False),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from mdtool.guest.choices import SCSI_MODEL, chosen, has_newest
+from mdtool.guest.choices import SCSI_MODEL, chosen, has_newest_qemu
 from mdtool.guest.model import Address, Guest, Wanted
 from mdtool.machine.buses.providers import DRIVERS, ENDINGS
 
@@ -27,7 +27,7 @@ def implied(guest: Guest, type_: str, model: str, index: int, **facts: Any) -> W
         driver=driver,
         origin=f"controller/{type_}/{index}",
         alias=type_,
-        facts={"type": type_, "model": model, "index": index, "sorted": has_newest(guest), **facts},
+        facts={"type": type_, "model": model, "index": index, "sorted": has_newest_qemu(guest), **facts},
     )
 
 

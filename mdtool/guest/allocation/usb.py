@@ -8,7 +8,7 @@ from mdtool.errors import InputError
 from mdtool.guest.allocation.controllers import index_of, model_of, type_of
 from mdtool.guest.allocation.occupied import Occupied
 from mdtool.guest.allocation.order import ranked
-from mdtool.guest.choices import has_newest
+from mdtool.guest.choices import has_newest_qemu
 from mdtool.guest.model import Address, Guest, Wanted
 from mdtool.records import dataclass, field, replace
 
@@ -72,7 +72,7 @@ def with_usb_ports(guest: Guest, wanted: Sequence[Wanted], occupied: Occupied) -
     """Every USB device with its bus and port; new hubs at the end.  Raises InputError where there is no controller."""
     devices = list(wanted)
     devices += _new_hubs(devices)
-    order = list(_in_order(devices, _KINDS if has_newest(guest) else _OLDER_KINDS))
+    order = list(_in_order(devices, _KINDS if has_newest_qemu(guest) else _OLDER_KINDS))
     buses = {index: _Hub(ports) for index, ports in sorted(_controllers(devices).items())}
     for one in sorted((devices[at] for at in order if _is_plugged(devices[at])), key=_depth):
         _check_given(buses, one)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from mdtool.guest.choices import has_newest
+from mdtool.guest.choices import has_newest_qemu
 from mdtool.guest.convert import number, one_of, positive, printable, switch, wwn
 from mdtool.guest.disk_buses import DISK_BUSES, NAMESPACES, NARROW_UNITS, bus_meant_by, disk_number, nvme_target
 from mdtool.guest.engine import part_of
@@ -38,7 +38,7 @@ def _choice(context: ElementContext) -> str:
     bus, device, model = bus_of(context), context.get("@device") or "disk", context.get("@model")
     if bus == "usb":
         model = model or context.guest.known.get(("disk", disk_number(context.get("target/@dev"))), "")
-        if model == "usb-bot" or (not model and device == "cdrom" and has_newest(context.guest)):
+        if model == "usb-bot" or (not model and device == "cdrom" and has_newest_qemu(context.guest)):
             bus = "usb-bot"
     model = "" if model in ("usb-bot", "usb-storage") else model  # which mean nothing elsewhere
     if bus == "virtio":

@@ -308,6 +308,8 @@ def _hyperv(guest: Guest, _cpu: Element | None, _model: str | None) -> Section:
     found: Section = {"hv-crash": True} if crash else {}
     if hyperv is not None and hyperv.get("@mode") == "passthrough":
         found["hv-passthrough"] = True
+        if has_newest(guest):
+            return found  # libvirt 12.8 drops what else there is
     for element in hyperv or ():
         tag, state = element.tag, switch(element, "@state")
         if tag == "spinlocks" and state:

@@ -250,7 +250,7 @@ def _globals(guest: Guest) -> Iterator[tuple[str, Any]]:
 
 def _has_libvirts_watchdog(guest: Guest) -> bool:
     """Whether libvirt adds the watchdog of q35's chipset, or has left it out of this XML."""
-    added = guest.migratable or has_newest(guest) or has_newest_qemu(guest)
+    added = guest.migratable or has_newest_qemu(guest)
     return added and guest.implies("features", "globals", "ICH9-LPC.noreboot")
 
 
