@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from mdtool.errors import Errors, MdtoolError, QemuError, Report
+from mdtool.guest.choices import as_described
 from mdtool.guest.model import Guest, Wanted
 from mdtool.importer.devices import ImportedDevice
 from mdtool.launch.argv import ordered
@@ -79,7 +80,7 @@ def linked_tree(tree: Tree, guest: Guest, wanted: Sequence[Wanted], entries: Seq
     asked = {want.origin: want for want in wanted}
     nodes = (place.node for place in tree.places if place.node.origin in asked)
     tree = tree_with(tree, {node.id or "": _kept(node, asked[node.origin or ""]) for node in nodes})
-    sections = sections_from_guest(guest, Report())
+    sections = sections_from_guest(as_described(guest, tree), Report())
     return replace(tree, applied={**tree.applied, **{f"@{name}": section for name, section in sections.items()}})
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from mdtool.commandline.tcg import TCG_MEMORY
 from mdtool.errors import InputError, MdtoolError, Report, choices
+from mdtool.guest.choices import as_described
 from mdtool.guest.machines import machine_of, target_of
 from mdtool.guest.model import Guest
 from mdtool.guest.platform.clock import clock_options, clock_section
@@ -124,7 +125,7 @@ def platform_of(
     InputError for what direct launch cannot do, and for a KVM guest on a host without KVM.
     """
     report = Report()
-    sections = sections_from_guest(guest, report)
+    sections = sections_from_guest(as_described(guest, tree), report)
     report.done()
     sections |= _described(tree, sections)
     tcg = rehearse or guest.domain.get("@type") != "kvm"
