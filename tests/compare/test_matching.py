@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from mdtool.compare import EFFECTIVE, IDENTITY, Difference, comparison, guest_visible, noticed
+from mdtool.compare.matching import matched
 from mdtool.errors import Position
 from mdtool.machine.roles import UNCHOSEN
 from mdtool.machine.tree import ARGUMENTS, BUILTIN, MONITOR, Bus, Node, Tree
@@ -154,6 +155,63 @@ def test_a_numa_node_that_no_monitor_tells_of_is_not_compared() -> None:
     assert (differences, [name for name, _ in looked_at.unknown_facts]) == ([], ["numa.nodes"])
     other = Tree(source=(MONITOR,), numa={"nodes": [{**full, "cpus": "0-1"}]})
     assert [difference.property for difference in found(described, other)] == ["nodes[0].cpus"]
+
+
+def reason(described: Tree, running: Tree) -> list[str]:
+    return [why for _, why in comparison(described, running)[1].unknown_facts]
+
+
+def test_what_is_not_compared_has_its_own_reason() -> None:
+    """One for each that could lack a fact: what it was read from decides."""
+    board = {"topology": {"sockets": 2}}
+    assert reason(Tree(cpu=board), Tree(source=(MONITOR,))) == [
+        "a board with CPUs of its own: QEMU does not say how they are arranged"
+    ]
+    all_on_one = Tree(numa={"nodes": [{"id": 0, "cpus": "0-3", "memdev": "pc.ram"}]})
+    assert reason(all_on_one, Tree(source=(MONITOR,))) == ["all CPUs are on one node, and no monitor tells of the others"]
+    assert reason(all_on_one, Tree(source=(MONITOR, ARGUMENTS))) == []
+    of_two = Tree(numa={"nodes": [{"id": 0, "cpus": "0", "memdev": "pc.ram"}, {"id": 1, "cpus": "1", "memdev": "m1"}]})
+    assert reason(of_two, Tree(source=(MONITOR,))) == []
+    serial = Tree(source=(MONITOR, ARGUMENTS), smbios={"type1": {"serial": "x"}})
+    for source, applied, why in (
+        ((MONITOR,), {}, "it is from a monitor alone, which does not tell this"),
+        ((), {}, "it does not record what its source knew"),
+    ):
+        assert reason(Tree(source=source, applied=applied), serial) == [f"the description does not say: {why}"]
+    assert reason(serial, Tree(source=(MONITOR,))) == [
+        "no monitor tells it, and the arguments of the process were not read"
+    ]
+    dated = Tree(source=(MONITOR, ARGUMENTS), clock={"base": "2020-01-01"})
+    assert reason(dated, Tree(source=(MONITOR, ARGUMENTS))) == [
+        "the clock started at a date, which is another one at each start"
+    ]
+
+
+def test_two_of_a_driver_are_told_apart_by_id_or_address_and_else_are_one() -> None:
+    def pair(one: Node, two: Node) -> bool:
+        pairs, *_ = matched(*(Tree(buses=(Bus("pci.0", "PCI", (node,)),)) for node in (one, two)))
+        return bool(pairs)
+
+    at = {"driver": "e1000", "address": "03.0"}
+    assert pair(Node(**at), Node("e1000", address="04.0"))  # anonymous: one of the driver
+    assert pair(Node("e1000", id="a"), Node("e1000", id="b", address="04.0"))  # one has no place yet
+    assert not pair(Node(**at, id="a"), Node("e1000", id="b", address="04.0"))
+    assert not pair(Node(**at), Node("rtl8139", address="04.0"))
+
+
+def test_a_bus_of_a_built_in_is_known_by_what_provides_it() -> None:
+    def machine(host: str, type: str = "i2c-bus") -> tuple[Tree, Tree]:
+        sensor = Node("tmp105", id="t", address="48")
+        described = Tree(buses=(Bus("i2c", type, (sensor,), host=host),))
+        inner = Bus("i2c-bus.0", "i2c-bus", (sensor,))
+        provider = Node("versatile_i2c", origin=BUILTIN, address="10002000", buses=(inner,))
+        return described, Tree(buses=(Bus("main-system-bus", "System", (provider,)),))
+
+    def moved(described: Tree, running: Tree) -> list[str | None]:
+        return [one.property for one in comparison(described, running)[0] if one.node == "t"]
+
+    assert moved(*machine("versatile_i2c")) == []
+    assert moved(*machine("bcm2835-i2c")) != [] and moved(*machine("versatile_i2c", "spi")) != []
 
 
 def test_a_number_that_qemu_gives_is_none_of_xml() -> None:
