@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 
 from mdtool.commandline.alternatives import Unknown, each_way
 from mdtool.commandline.command import Command, Word
@@ -20,7 +21,15 @@ from mdtool.commandline.program import (
 )
 from mdtool.commandline.shell import ASSIGNMENT, State
 from mdtool.commandline.syntax import Node, ShellWord
+from mdtool.commandline.table import LOST, OPTIONS
 from mdtool.errors import InputError
+
+
+def _is_left_out(option: str, word: ShellWord) -> bool:
+    """Whether a word, and surely no more than one, is the argument of an option that nothing is made of: a log's name."""
+    row = OPTIONS.get(option.lstrip("-")) if option.startswith("-") else None
+    is_one = all(part.kind == "text" or part.text == "$" or (part.quoted and "@" not in part.text) for part in word.parts)
+    return row is not None and row.fate == LOST and is_one
 
 
 class ScriptFlow(Flow):
@@ -114,8 +123,8 @@ class ScriptFlow(Flow):
             what = "another QEMU command line, which was not looked at"
             self.report.warn(what, at=at, remedy="import it from a file of its own", rule="script-qemu")
             return
-        for one in given:
-            if one.text is None:
+        for before, one in pairwise(given):
+            if one.text is None and not _is_left_out(before.text or "", one.word):
                 raise self._needed(one.why, one.word)
         words = tuple(Word(one.text or "", self.at(one.word.start)) for one in given)
         stdin = None

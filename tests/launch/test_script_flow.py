@@ -142,6 +142,16 @@ def test_a_sourced_file_is_followed_where_it_is_here(tmp_path: Path) -> None:
         command_from_script(". ./conf\nqemu-system-x86_64 -m $M\n", "s.sh", Report(), str(tmp_path))
 
 
+def test_an_option_that_is_left_out_needs_no_value() -> None:
+    """Where that is one word for sure."""
+    script = 'qemu-system-x86_64 -D "q-$(date).log" -pidfile /run/$$.pid -m 1\n'
+    command = command_from_script(script, "s.sh", Report())
+    assert [word.text for word in command.words[1:]] == ["-D", "", "-pidfile", "", "-m", "1"]
+    for words in ('-D "${A[@]}"', "-D $(date)", "-name $$"):
+        with pytest.raises(InputError):
+            command_from_script(f"qemu-system-x86_64 {words}\n", "s.sh", Report())
+
+
 @pytest.fixture
 def by_bash(tmp_path: Path) -> Path:
     stub = tmp_path / "bin" / "qemu-system-x86_64"
