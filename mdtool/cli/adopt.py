@@ -19,7 +19,6 @@ example:
 
 Nothing in any guest changes. A second run updates descriptions in place, and leaves edited XML alone.
 """
-_WORKERS = 4
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

@@ -18,7 +18,6 @@ from mdtool.machine.machines import VIRT, family_of
 from mdtool.machine.tree import BUILTIN, MANUAL, Node, Tree
 from mdtool.records import NamedTuple, replace
 
-X86 = ("x86_64", "i686")
 ARM = ("aarch64", "armv7l", "armv6l")
 
 

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from conftest import other_root, require
 from support import run_mdtool
 
 from mdtool.commandline.option import Option
@@ -21,8 +22,10 @@ from mdtool.errors import Report
 from mdtool.guest.devices import guest_from_bytes
 from mdtool.importer import command_from_source, imported
 from mdtool.launch.rehearse import rehearsed
+from mdtool.machine.machines import needs_audiodev
 from mdtool.machine.roles import role
 from mdtool.machine.tree import Tree
+from mdtool.proof.probe import probed
 from mdtool.qemu.commandline import dumped_commandline
 from mdtool.qemu.dump import dump
 from tests.support_waiting import until
@@ -38,6 +41,25 @@ def test_every_placeholder_is_of_an_option_that_qemu_has() -> None:
 def test_a_sound_card_without_a_back_end_leaves_the_sound_of_the_host_alone(driver: str) -> None:
     made = {one.name: one.bag for one in rows.without_host([Option("device", driver)], HostSide(Path()))}
     assert made["audiodev"]["driver"] == "none" and made["device"]["audiodev"] == made["audiodev"]["id"]
+
+
+@pytest.mark.parametrize("arch", ["aarch64", "ppc"])
+@pytest.mark.parametrize("other", [False, True], ids=["here", "other"])
+def test_the_boards_with_sound_are_those_of_qemu(arch: str, other: bool) -> None:
+    root = other_root() if other else None
+    if root is not None and not (root / f"usr/bin/qemu-system-{arch}").exists():
+        pytest.skip(f"the other root has no QEMU for {arch}")
+    with probed(
+        [require(f"qemu-system-{arch}"), "-machine", "none", "-nodefaults", "-display", "none"], root=root
+    ) as probe:
+        ask, version = probe.session.execute, probe.session.version
+        names = [one["name"] for one in ask("query-machines")]
+        with_sound = {
+            name
+            for name in names
+            if "audiodev" in {one["name"] for one in ask("qom-list-properties", {"typename": f"{name}-machine"})}
+        }
+    assert {name for name in names if needs_audiodev(name, lambda: version)} == with_sound
 
 
 @pytest.mark.parametrize(("version", "options"), [((11, 1), "audio none"), ((7, 2), ""), ((11, 1), "audiodev none,id=a")])

@@ -125,7 +125,6 @@ def drive_of(floppy: Wanted) -> int:
 
 _BLK = ("virtio-blk-*", "vhost-user-blk-*")
 _SCSI = ("scsi-hd", "scsi-cd", "scsi-block", "usb-bot")  # on usb-bot sits a SCSI drive
-_SEEN = ("virtio-blk-*", "ide-*", "scsi-hd", "scsi-cd", "usb-storage")
 
 _DRIVER = (
     "@name", "@type", "@cache", "@error_policy", "@rerror_policy", "@io", "@copy_on_read", "@discard", "@discard_no_unref",
