@@ -127,7 +127,7 @@ def write_file(path: str | Path, text: str | bytes) -> None:
             with open(path, "wb") as stream:
                 stream.write(data)
             return
-        check_replaceable(path)
+        check_writable(path)
         folder, name = os.path.split(target)
         temporary = os.path.join(folder, f".{name}.{os.getpid()}.{os.urandom(4).hex()}")
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
@@ -162,12 +162,7 @@ class Rewrite:
     def check(self) -> None:
         """Raise MdtoolError where a file cannot be replaced, as far as that is known before."""
         for path in self.texts:
-            if is_standard(path):
-                continue
-            check_replaceable(path)
-            folder = os.path.dirname(os.path.realpath(path))
-            if not os.access(folder, os.W_OK | os.X_OK):
-                raise MdtoolError(f"cannot write {path}: its folder is not there, or not writable", rule="output")
+            check_writable(path)
 
     def write(self) -> None:
         try:
@@ -188,8 +183,35 @@ class Rewrite:
                 os.unlink(path)
 
 
-def check_replaceable(path: str | Path) -> None:
-    """Raise MdtoolError where ``write_file`` would refuse to replace the file that is there."""
+def check_writable(*paths: str | Path | None) -> None:
+    """Raise MdtoolError for the first of the files that ``write_file`` would refuse, as far as that is known before."""
+    for path in paths:
+        if path is not None and not is_standard(path):
+            _check_folder(path)
+            _check_replaceable(path)
+
+
+def _check_folder(path: str | Path) -> None:
+    folder = os.path.dirname(os.path.realpath(path))
+    if os.path.exists(path) and not os.path.isfile(path):  # a device or a pipe is opened as it is
+        if os.path.isdir(path):
+            remedy = f"name a file in it, such as {os.path.join(path, 'NAME')}"
+            raise MdtoolError(f"cannot write {path}: it is a folder", remedy=remedy, rule="output")
+        return
+    if not os.path.isdir(folder):
+        from shlex import quote  # for a message alone
+
+        named = os.path.dirname(os.readlink(path) if os.path.islink(path) else path)
+        if os.path.exists(named):
+            raise MdtoolError(f"cannot write {path}: {named} is not a folder", rule="output")
+        what = f"cannot write {path}: the folder {named} is not there"
+        raise MdtoolError(what, remedy=f"mkdir -p {quote(named)}", rule="output")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        remedy = "write elsewhere, or let mdtool write there"
+        raise MdtoolError(f"cannot write {path}: its folder is not writable", remedy=remedy, rule="output")
+
+
+def _check_replaceable(path: str | Path) -> None:
     with suppress(FileNotFoundError):
         held = os.stat(path)
         if stat.S_ISREG(held.st_mode) and held.st_nlink > 1:
@@ -316,6 +338,7 @@ def _wait_for(descriptor: int, named: str | Path, seconds: float | None) -> None
 
 
 def _opened(target: str, named: str | Path) -> int:
+    check_writable(named)
     try:
         return os.open(target if os.path.exists(target) else os.path.dirname(target), os.O_RDONLY)
     except OSError as error:

@@ -33,6 +33,7 @@ def only(old: Node, new: Node) -> Node:
         ({"id": "other", "address": "03.0"}, {}),  # by its element
         ({"id": "other", "origin": "interface/b"}, {"id": "net0", "origin": None}),  # by its place
         ({"id": None, "address": None, "origin": None}, {"id": None, "address": None, "origin": None}),  # by its name
+        ({"id": None, "address": None}, {"id": None, "origin": None}),  # by its bus: it was left to QEMU where
     ],
 )
 def test_a_device_is_known_by(old: dict[str, Any], new: dict[str, Any]) -> None:

@@ -19,13 +19,13 @@ from mdtool.commandline.option import Option, options_from_words
 from mdtool.commandline.process import program_in
 from mdtool.compare import guest_visible
 from mdtool.errors import ConflictError, MdtoolError, Position, QemuError
-from mdtool.files import Rewrite
+from mdtool.files import Rewrite, check_writable
 from mdtool.guest.model import Guest
 from mdtool.guest.xml import Element
 from mdtool.launch.context import LaunchContext
 from mdtool.launch.device import Handover
 from mdtool.launch.libvirt import launched_by_libvirt, manual_overrides, refusal, xml_to_define
-from mdtool.launch.preflight import check_host, check_outputs
+from mdtool.launch.preflight import check_host
 from mdtool.launch.prepare import Prepared, free_port, prepared, wanted_by
 from mdtool.launch.rehearse import rehearsal
 from mdtool.launch.run import Differs, Settings, launched, managed_save
@@ -69,7 +69,7 @@ class Relaunch:
     def check(self) -> None:
         """Raise what would keep the guest from being started with its new hardware, and what its end would lose."""
         self.rewrite.check()
-        check_outputs(self.settings.pidfile, self.settings.log, self.settings.qmp)
+        check_writable(self.settings.pidfile, self.settings.log, self.settings.qmp)
         user = account(self.settings.user) if self.settings.user else None
         with session_from_source(self.source, connect=self.connect) as session:
             check_may_end(session)

@@ -22,7 +22,7 @@ from mdtool import __version__
 from mdtool.cli.options import output_arguments
 from mdtool.cli.output import chosen_output, width
 from mdtool.errors import MdtoolError, as_error
-from mdtool.files import pipes_kept
+from mdtool.files import check_writable, pipes_kept
 
 #: command: what --help says of it; the module is ``mdtool.cli.COMMAND`` with - as _ (and ``import_`` for import)
 COMMANDS = {
@@ -55,6 +55,8 @@ COMMANDS = {
 #: commands that only show something and never ask: their output may go through a pager
 _SHOWN = "audit check diff dump extract fingerprint names schema show status textconv verify"
 PAGED = frozenset(_SHOWN.split())
+#: the options that name a file to be written
+WRITTEN = ("output", "write_xml", "xml", "html", "svg", "hints_out", "log", "pidfile", "qmp")
 
 
 def program() -> NoReturn:
@@ -131,6 +133,7 @@ def _done(args: argparse.Namespace) -> int:
             from mdtool.cli import many
 
             return many.run(args.run, args, many.calls(args, args.guests), args.guests)
+    check_writable(*(getattr(args, option, None) for option in WRITTEN))  # before what may take long
     status = args.run(args)
     return status
 

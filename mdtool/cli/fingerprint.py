@@ -43,33 +43,42 @@ def run(args: argparse.Namespace) -> int:
     from mdtool.files import STANDARD, write_file
     from mdtool.proof.fingerprint import fingerprint_to_json, fingerprint_to_text
 
+    stored = _stored(args) if args.against else None
     found = _fingerprint(args)
     for what in found.unread:
         say(f"not read: {what}")
-    if args.against:
-        return _compared(args, found)
+    if stored is not None:
+        return _compared(args, stored, found)
     text = fingerprint_to_json(found) if args.json else fingerprint_to_text(found)
     write_file(args.output or STANDARD, text)
     return 0
 
 
-def _compared(args: argparse.Namespace, found: Fingerprint) -> int:
-    from mdtool.cli.findings import write_changes
+def _stored(args: argparse.Namespace) -> str | Fingerprint:
+    """The fingerprint to compare with, read before any QEMU starts: its text where it has one line a device."""
     from mdtool.errors import InputError
     from mdtool.files import text_from_file
+    from mdtool.proof.fingerprint import fingerprint_from_json
+
+    text = text_from_file(args.against)
+    if not text.startswith("machine "):
+        return fingerprint_from_json(text, args.against)
+    if args.asl:
+        raise InputError(f"{args.against} has no ACPI code in it", expected="a fingerprint made with --json")
+    return text
+
+
+def _compared(args: argparse.Namespace, old: str | Fingerprint, found: Fingerprint) -> int:
+    from mdtool.cli.findings import write_changes
     from mdtool.proof.differences import compare
-    from mdtool.proof.fingerprint import fingerprint_from_json, fingerprint_to_text
+    from mdtool.proof.fingerprint import fingerprint_to_text
     from mdtool.proof.textual import text_changes
 
-    file, form = args.against, args.output_format
-    text = text_from_file(file)
-    if text.startswith("machine "):  # one line a device
-        if args.asl:
-            raise InputError(f"{file} has no ACPI code in it", expected="a fingerprint made with --json")
-        lines = list(text_changes(text, fingerprint_to_text(found)))
+    form = args.output_format
+    if isinstance(old, str):
+        lines = list(text_changes(old, fingerprint_to_text(found)))
         write_changes([(line, "") for line in lines], form)
         return 1 if lines else 0
-    old = fingerprint_from_json(text, file)
     changes = compare(old, found)
     write_changes([(str(change), change.severity) for change in changes], form)
     if args.asl and form == "text":

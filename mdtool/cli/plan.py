@@ -47,6 +47,8 @@ def show_plan(
     dry_run = getattr(args, "dry_run", False)
     stream = sys.stderr if not dry_run and any(map(is_standard, texts)) else sys.stdout
     rebase = revision.rebase
+    same = dry_run and not revision.plan and revision.old is not None
+    recorded = _recorded(revision.request.target, texts) if same else {}
     if args.json:
         from mdtool.reconcile.plan import json_from_plan
 
@@ -56,17 +58,28 @@ def show_plan(
         print(json.dumps({**json_from_plan(_named(revision)), **more}, indent=2), file=stream)
         return
     if args.output_format != "text":
-        from mdtool.cli.findings import write
+        from mdtool.cli.findings import Reported, write
+        from mdtool.errors import Position
 
-        write([_finding(step) for step in _named(revision).changes], args.output_format)
+        found = [_finding(step) for step in _named(revision).changes]
+        found += [Reported("warning", what, "plan-record", Position(path, 1)) for path, what in recorded.items()]
+        write(found, args.output_format)
         return
     if not seen:
         verbose = getattr(args, "verbose", False)
         print(plan_text(revision, lambda text, colour: coloured(text, colour, stream), kept=verbose), file=stream)
+        for path, what in recorded.items():
+            print(f"{path} {what}", file=stream)
     for one in rebase.differences if rebase else ():
         print(f"!  {one}", file=stream)
     for outcome in outcomes or ():
         print(outcome, file=stream)
+
+
+def _recorded(target: str, texts: Mapping[str, str]) -> dict[str, str]:
+    """File -> why a real run would write it, where the plan has no change."""
+    same = "would be rewritten: the hardware is the same, what is recorded of it is not"
+    return {path: same if path == target else "would be written" for path in texts if not is_standard(path)}
 
 
 def _finding(step: Step) -> Reported:

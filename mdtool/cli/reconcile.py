@@ -81,9 +81,9 @@ def run(args: argparse.Namespace) -> int:
         _save(args.output, revision)
     else:
         show_plan(args, revision, texts)
-        if not revision.plan and revision.old is not None and request.target in texts and not is_standard(request.target):
-            verb = "would be rewritten" if args.dry_run else "rewritten"
-            say(f"{request.target} {verb}: the hardware is the same, what is recorded of it is not")
+        rewritten = not args.dry_run and not revision.plan and request.target in texts
+        if rewritten and revision.old is not None and not is_standard(request.target):
+            say(f"{request.target} rewritten: the hardware is the same, what is recorded of it is not")
     if args.dry_run:
         return 1 if revision.plan or any(not is_standard(path) for path in texts) else 0
     if revision.old is None:

@@ -272,11 +272,3 @@ def check_host(
                 descriptor(secret, prepared.positions.get(secret.name))
     report.done()
     images_open(prepared, user=user, timeout=timeout)
-
-
-def check_outputs(*paths: str | Path | None) -> None:
-    """Raise MdtoolError for the first of the files to be written whose folder is not there or not writable."""
-    for path in paths:
-        folder = Path(path).absolute().parent if path is not None else None
-        if folder is not None and not os.access(folder, os.W_OK | os.X_OK):
-            raise MdtoolError(f"cannot write {path}: its folder is not there, or not writable", rule="output")

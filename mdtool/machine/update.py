@@ -32,7 +32,7 @@ def updated(old: Tree, dumped: Tree) -> Tree:
 
 
 def _matched(old: Tree, dumped: Tree) -> dict[str, Place]:
-    """Name in ``dumped`` -> the same device in ``old``: by its id, by its XML element, then by place and driver."""
+    """Name in ``dumped`` -> the same device in ``old``: by its id, XML element, place and driver, or bus and driver."""
     left = dict(old.by_name)
     found: dict[str, Place] = {}
     keys: tuple[Callable[[Place], Any], ...] = (
@@ -40,9 +40,12 @@ def _matched(old: Tree, dumped: Tree) -> dict[str, Place]:
         lambda place: place.node.origin if place.node.origin not in (BUILTIN, MANUAL) else None,
         lambda place: (place.address, place.node.driver) if place.address else None,
         lambda place: place.name,
+        _on_bus,
     )
     for key in keys:
         there = {value: name for name, place in left.items() if (value := key(place)) is not None}
+        if key is _on_bus:
+            there = {value: name for value, name in there.items() if left[name].node.address is None}
         for name, place in dumped.by_name.items():
             value = key(place)
             if name in found or value is None or (was := there.get(value)) is None or was not in left:
@@ -50,6 +53,11 @@ def _matched(old: Tree, dumped: Tree) -> dict[str, Place]:
             if same_driver(left[was].node.driver, place.node.driver):
                 found[name] = left.pop(was)
     return found
+
+
+def _on_bus(place: Place) -> tuple[str, str] | None:
+    """Bus and driver of a device without an id: a dump reports an address that a description left to QEMU."""
+    return None if place.node.id is not None or place.bus is None else (place.bus.name, place.node.driver)
 
 
 def _node(old: Node, new: Node) -> dict[str, Any]:

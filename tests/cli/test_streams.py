@@ -116,3 +116,51 @@ def test_general_options_stand_before_and_behind_the_command(
     assert capsys.readouterr().err == ""
     assert main(["--output-format", "json", "check", "none.yaml"]) == 2
     assert capsys.readouterr().out.lstrip().startswith("[")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "dump nonesuch.xml -o FILE", "hints export nonesuch -o FILE", "fingerprint nonesuch -o FILE", "schema -o FILE",
+        "embed nonesuch.xml nonesuch -o FILE", "extract nonesuch.xml -o FILE", "merge no no no -o FILE", "show nonesuch --svg FILE",
+        "show nonesuch --html FILE", "reconcile nonesuch.xml no --write-xml FILE", "reconcile no.xml no --dry-run --json -o FILE",
+        "import nonesuch.sh -o FILE --xml no", "import nonesuch.sh -o no --xml FILE", "launch nonesuch.xml no --log FILE",
+        "launch nonesuch.xml no --hints-out FILE", "launch nonesuch.xml no --pidfile FILE", "launch nonesuch.xml no --qmp FILE",
+    ],
+)  # fmt: skip
+def test_where_a_result_goes_is_looked_at_first(
+    words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Before a source is read or a QEMU starts, and alike in every command."""
+    monkeypatch.chdir(tmp_path)
+    Path("file").touch()
+    for file, says in (
+        ("a b/x", "the folder a b is not there [output]\n  mkdir -p 'a b'"),
+        ("file/x", "file is not a folder [output]"),
+        (".", "it is a folder [output]\n  name a file in it, such as ./NAME"),
+    ):
+        assert main([file if word == "FILE" else word for word in words.split()]) == 2
+        assert capsys.readouterr().err == f"error: cannot write {file}: {says}\n"
+
+
+def test_a_stored_fingerprint_is_read_before_a_machine_starts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["fingerprint", "nonesuch.yaml", "--against", str(tmp_path / "stored")]) == 2
+    assert capsys.readouterr().err == f"error: cannot read {tmp_path}/stored: No such file or directory\n"
+
+
+@pytest.mark.parametrize("form", ["text", "github"])
+def test_a_dry_run_says_on_stdout_why_it_would_write(form: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    xml, yaml = tmp_path / "g.xml", tmp_path / "g.yaml"
+    xml.write_text(
+        "<domain type='qemu'><name>g</name><memory>65536</memory><os><type machine='pc-q35-7.2' arch='x86_64'>hvm</type></os>"
+        "<devices><memballoon model='none'/></devices></domain>"
+    )
+    words = ["reconcile", str(xml), str(yaml)]
+    assert main(words) == 0
+    yaml.write_text(
+        yaml.read_text().replace('applied": {', 'applied": {\n  "pci.9": {"port": 8},')
+    )  # as a rename leaves it
+    capsys.readouterr()
+    for more, status in ((["--dry-run"], 1), ([], 0), (["--dry-run"], 0)):
+        assert main([*words, *more, "--output-format", form]) == status
+        assert ("would be rewritten: the hardware is the same" in capsys.readouterr().out) == (status == 1)

@@ -82,7 +82,9 @@ class Fleet:
             "PYTHONPATH": str(ROOT),
             "LC_ALL": "C.UTF-8",
         }
-        done = subprocess.run(words, capture_output=True, text=True, env=environment, cwd=self.folder, check=False)
+        done = subprocess.run(
+            words, capture_output=True, text=True, env=environment, cwd=self.folder, stdin=subprocess.DEVNULL, check=False
+        )
         recap = {
             row[1]: {key: int(value) for key, value in re.findall(r"(\w+)=(\d+)", row[2])}
             for row in re.finditer(r"^(\S+)\s+: (ok=.*)$", done.stdout, re.M)

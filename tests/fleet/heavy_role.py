@@ -64,7 +64,9 @@ def test_the_role_installs_mdtool_once(root: str, tmp_path: Path) -> None:
         words += ["-e", "ansible_python_interpreter=/usr/bin/python3", tmp_path / "play.yml"]
 
         def play(*more: str) -> str:
-            done = subprocess.run([*words, *more], capture_output=True, text=True, env=environment, check=False)
+            done = subprocess.run(
+                [*words, *more], capture_output=True, text=True, env=environment, stdin=subprocess.DEVNULL, check=False
+            )
             assert done.returncode == 0, done.stdout + done.stderr
             return done.stdout
 
@@ -114,5 +116,5 @@ def test_the_role_takes_a_python_that_is_new_enough(
     facts = {"distribution": distribution, "os_family": family, "distribution_major_version": version}
     words = [BIN / "ansible-playbook", tmp_path / "play.yml", "-e", json.dumps({"ansible_facts": facts})]
     environment = {**os.environ, "ANSIBLE_LOCAL_TEMP": str(tmp_path / "tmp"), "LC_ALL": "C.UTF-8"}
-    done = subprocess.run(words, capture_output=True, text=True, env=environment, check=False)
+    done = subprocess.run(words, capture_output=True, text=True, env=environment, stdin=subprocess.DEVNULL, check=False)
     assert (f'takes {python}"' in done.stdout) == (done.returncode == 0) == bool(python), done.stdout + done.stderr

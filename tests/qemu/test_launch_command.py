@@ -222,7 +222,7 @@ def test_print_json_is_a_list_and_touches_nothing(tmp_path: Path) -> None:
         (["--via", "hints"], "--via hints without a hints file"),
         (["--hints", "web01.yaml"], "give either a description or --hints"),
         (["--qemu", "qemu-system-none"], "no such QEMU: qemu-system-none"),
-        (["--log", "no/such/folder/log"], "cannot write the log"),
+        (["--log", "no/such/folder/log"], "cannot write no/such/folder/log"),
         (["--hints-out", "no/such/folder/hints"], "cannot write no/such/folder/hints"),
     ],
 )
