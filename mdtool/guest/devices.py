@@ -9,7 +9,7 @@ What no element says, and libvirt adds all the same, is not here (see ``guest.de
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from mdtool.errors import InputError, Report
@@ -19,7 +19,7 @@ from mdtool.guest.disk_buses import disk_number
 from mdtool.guest.elements import ROWS
 from mdtool.guest.elements.character import PORTS
 from mdtool.guest.elements.controller import indices
-from mdtool.guest.elements.disk import floppy_boot
+from mdtool.guest.elements.disk import bus_of, floppy_boot
 from mdtool.guest.elements.outside import wanted_outside
 from mdtool.guest.engine import check_known, wanted_from_element
 from mdtool.guest.model import Guest, Wanted
@@ -153,14 +153,18 @@ def tagged(guest: Guest) -> dict[str, list[Element]]:
     return found
 
 
-def disks_in_order(disks: Iterable[Element]) -> list[Element]:
+def _written_bus(disk: Element) -> str:
+    return disk.get("target/@bus") or ""
+
+
+def disks_in_order(disks: Iterable[Element], bus: Callable[[Element], str] = _written_bus) -> list[Element]:
     """Disks as libvirt sorts them: buses in the order of their first disks, and on each by target.
 
-    Those that name no bus come together: it finds theirs later.
+    For their places those that name no bus come together, as it finds theirs later; it boots from them with their bus.
     """
     buses: dict[str, list[Element]] = {}
     for element in disks:
-        buses.setdefault(element.get("target/@bus") or "", []).append(element)
+        buses.setdefault(bus(element), []).append(element)
     return [
         element
         for on_bus in buses.values()
@@ -214,7 +218,7 @@ def boot_order(guest: Guest, by_tag: Mapping[str, list[Element]]) -> dict[int, i
     Where neither <os> nor any device has an order, the first disk boots.
     """
     found: dict[int, int] = {}
-    disks = disks_in_order(by_tag.get("disk", []))
+    disks = disks_in_order(by_tag.get("disk", []), lambda disk: bus_of(ElementContext(guest, disk, Report())))
     devs = [boot.attributes.get("dev", "") for boot in guest.domain.all("os/boot")]
     if not devs and not any(element.first("boot") for element in guest.devices):
         devs = ["hd"]

@@ -290,6 +290,8 @@ def test_disks_in_order() -> None:
     guest = guest_of("".join(f"<disk><target dev='{name}' {bus}/></disk>" for name, bus in disks))
     names = [disk.get("target/@dev") for disk in disks_in_order(guest.devices)]
     assert names == ["vdc", "vde", "vda", "vdb", "hda", "hdc"]
+    order = boot_order(guest, tagged(guest))  # with its bus, vda is the first of them all
+    assert [disk.get("target/@dev") for disk in guest.devices if order.get(id(disk)) == 1] == ["vda"]
 
 
 def test_boot_order_takes_the_first_of_a_kind() -> None:

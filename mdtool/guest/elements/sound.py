@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from mdtool.guest.choices import has_newest
+from mdtool.guest.choices import has_newest_qemu
 from mdtool.guest.convert import number, switch
 from mdtool.guest.engine import part_of
 from mdtool.guest.host import carried
@@ -39,7 +39,7 @@ def _shape(context: ElementContext, wanted: Wanted) -> Wanted:
     if (codec := context.element.first("codec")) is not None and not provider_of(wanted.driver).whole:
         what = f"sound: codec means nothing to {wanted.driver or wanted.facts['choice']} and is left out"
         context.report.warn(what, at=codec.position, rule="property-fits")
-    if wanted.driver.startswith("virtio-sound") and has_newest(context.guest):
+    if wanted.driver.startswith("virtio-sound") and has_newest_qemu(context.guest):
         return replace(wanted, facts={**wanted.facts, "made_up": {"streams": wanted.properties.get("streams", 2)}})
     if wanted.driver != "sb16" or wanted.address is None:
         return wanted
