@@ -279,9 +279,12 @@ def _commandline(source: str, access: Access) -> Tree:
 
 
 def _rehearsed(source: str, access: Access) -> Tree:
-    """With origins, and a device that a rehearsal replaces as it was planned."""
-    guest = guest_from_source(source, access)
-    with rehearsal_of(source, access) as (session, plan):
+    return rehearsed(guest_from_source(source, access), access)
+
+
+def rehearsed(guest: Guest, access: Access = DEFAULT) -> Tree:
+    """The machine of guest XML, with origins, and a device that a rehearsal replaces as it was planned."""
+    with rehearsal_of(guest, access) as (session, plan):
         from mdtool.qemu.arguments import firmware_of, with_sections  # loaded while QEMU started
         from mdtool.qemu.dump import as_planned, dump
 
@@ -290,12 +293,12 @@ def _rehearsed(source: str, access: Access) -> Tree:
 
 
 @contextmanager
-def rehearsal_of(source: str, access: Access = DEFAULT) -> Iterator[tuple[Session, Prepared]]:
+def rehearsal_of(guest: Guest, access: Access = DEFAULT) -> Iterator[tuple[Session, Prepared]]:
     """The paused machine of guest XML, by ``access.tree`` or the description inside of the XML where there is one."""
     from mdtool.launch.rehearse import prepared_rehearsal, rehearsal
 
-    guest, tree = guest_from_source(source, access), access.tree
-    if tree is None and (document := embedded_document(guest.source, source)) is not None:
+    tree = access.tree
+    if tree is None and (document := embedded_document(guest.source, guest.domain.position.file)) is not None:
         tree = document.tree
     plan = prepared_rehearsal(guest, tree)
     with rehearsal(plan) as qemu:

@@ -21,7 +21,7 @@ from mdtool.machine.writer import yaml_from_tree
 from mdtool.qemu.virsh import RUNS, Virsh
 from mdtool.reconcile import linked, reconcile
 from mdtool.review.plan import summary
-from mdtool.sources import Access, tree_from_source
+from mdtool.sources import Access, at_home, rehearsed, tree_from_source
 
 
 def adopted(name: str, folder: Path, connect: str | None = None) -> str:
@@ -47,8 +47,8 @@ def adopted(name: str, folder: Path, connect: str | None = None) -> str:
                 )
             if not other and not differences(kept, old.tree):
                 xml = guest.source.decode()  # the same in a person's own words
-        guest = guest_from_bytes(xml.encode(), str(xml_file))
-        tree = _machine(guest, xml, name, running=running, connect=connect)
+        guest = guest_from_bytes(xml.encode(), f"libvirt:{name}")
+        tree = _machine(guest, name, running=running, connect=connect)
         if old is not None:
             tree = updated(old.tree, tree)
         result = reconcile(guest, tree)
@@ -66,14 +66,9 @@ def adopted(name: str, folder: Path, connect: str | None = None) -> str:
     return "dumped" if running else "rehearsed"
 
 
-def _machine(guest: Guest, xml: str, name: str, *, running: bool, connect: str | None) -> Tree:
+def _machine(guest: Guest, name: str, *, running: bool, connect: str | None) -> Tree:
     if not running:
-        import tempfile
-
-        with tempfile.NamedTemporaryFile("w", suffix=".xml", encoding="utf-8") as file:
-            file.write(xml)
-            file.flush()
-            return tree_from_source(file.name)
+        return rehearsed(at_home(guest, Access()))
     tree = tree_from_source(f"libvirt:{name}", Access(connect))
     report = Report()
     tree = linked(guest, tree, report)

@@ -46,7 +46,8 @@ def run(args: argparse.Namespace) -> int:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise MdtoolError(f"cannot make {folder}: {error.strerror}") from None
+        why = "it is a file" if folder.exists() else error.strerror
+        raise MdtoolError(f"cannot make the folder {folder}: {why}", rule="output") from None
     if not args.no_git:
         _in_git(folder)
     for old, new in renamed(folder, known):

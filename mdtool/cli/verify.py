@@ -45,7 +45,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from mdtool.compare import noticed
     from mdtool.qemu.session import session_from_source
-    from mdtool.sources import SourceKind, document_from_source, is_running, kind_of, rehearsal_of
+    from mdtool.sources import SourceKind, document_from_source, guest_from_source, is_running, kind_of, rehearsal_of
 
     access = access_of(args)
     rehearsed = not is_running(args.source)
@@ -56,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
     if rehearsed:
         from mdtool.launch.start import counts
 
-        with rehearsal_of(args.source, access) as (session, prepared):
+        with rehearsal_of(guest_from_source(args.source, access), access) as (session, prepared):
             found, compared, refused = _verified(tree, session, args, is_rehearsal=True)
         found = [difference for difference in found if counts(difference, prepared)]
     else:

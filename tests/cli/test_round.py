@@ -365,3 +365,15 @@ def test_adopt_names_the_guests_whose_names_are_like_an_unknown_one(guests: list
     assert done.returncode == 2 and not (tmp_path / "guests").exists()
     assert f"libvirt has no guest '{guests[0]}x'; expected {guests[0]}" in done.stderr
     assert "expected" not in run_mdtool("adopt", "?", tmp_path / "guests").stderr
+    (tmp_path / "file").touch()
+    assert "cannot make the folder" in run_mdtool("adopt", guests[0], tmp_path / "file").stderr
+
+
+def test_adopt_says_where_libvirts_xml_asks_for_what_qemu_refuses(guests: list[str], tmp_path: Path) -> None:
+    options = "<qemu:commandline><qemu:arg value='-device'/><qemu:arg value='pvpanic,id=p0,nothing=1'/></qemu:commandline>"
+    text = virsh("dumpxml", "--inactive", guests[1]).stdout
+    text = text.replace("<domain ", "<domain xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0' ", 1)
+    (tmp_path / "define.xml").write_text(text.replace("</domain>", f"{options}</domain>"))
+    assert virsh("define", str(tmp_path / "define.xml")).returncode == 0
+    done = run_mdtool("adopt", guests[1], tmp_path / "guests", "--no-git")
+    assert done.returncode == 2 and f"{guests[1]}: error: libvirt:{guests[1]}:" in done.stderr, done.stderr
