@@ -18,7 +18,7 @@ from mdtool.cache import cached, keep
 from mdtool.errors import ConflictError, InputError, QemuError, choices
 from mdtool.files import on_path
 from mdtool.guest.model import Guest
-from mdtool.machine.machines import PREFERRED, family_of, is_version
+from mdtool.machine.machines import PREFERRED, family_of, is_version, target_of_binary
 from mdtool.records import NamedTuple
 
 _REMEDY = "name a QEMU binary in <emulator>, or with --qemu"
@@ -95,17 +95,16 @@ def target_of(guest: Guest) -> str:
     A 32 bit x86 guest runs on whichever binary it is given.
     """
     path = guest.emulator or _on_path(guest.arch) or ""
-    named = re.search(r"qemu-system-(\w+)$", path)
-    return named[1] if named else _TARGETS.get(guest.arch, guest.arch)
+    return target_of_binary(path) or _TARGETS.get(guest.arch, guest.arch)
 
 
 def check_architecture(guest: Guest, binary: str) -> None:
     """Raise ConflictError where the name of a binary says that it is another architecture's than the guest's."""
     wanted = _TARGETS.get(guest.arch, guest.arch)
-    named = re.search(r"qemu-system-(\w+)$", binary)
-    if named and named[1] not in (wanted, _WIDER.get(wanted)):
+    named = target_of_binary(binary)
+    if named and named not in (wanted, _WIDER.get(wanted)):
         raise ConflictError(
-            f"{binary} is QEMU for {named[1]}, and the guest is an {guest.arch} one",
+            f"{binary} is QEMU for {named}, and the guest is an {guest.arch} one",
             at=guest.domain.at("os/type"),
             expected=f"qemu-system-{wanted}",
             rule="qemu-architecture",

@@ -160,6 +160,19 @@ FAMILIES: tuple[Family, ...] = (
 )
 
 
+_TARGET = pattern(r"qemu-system-(\w+)")
+
+
+def target_of_binary(path: str) -> str | None:
+    """The architecture that the name of a QEMU says, in QEMU's word; None where it says none, as ``qemu-kvm``.
+
+    >>> target_of_binary("/usr/bin/qemu-system-ppc64"), target_of_binary("/usr/libexec/qemu-kvm")
+    ('ppc64', None)
+    """
+    found = _TARGET.search(path)
+    return found[1] if found else None
+
+
 @lru_cache(maxsize=256)
 def family_of(machine: str, arch: str = "") -> Family | None:
     """The row of a machine type; None for one that no row knows.

@@ -8,7 +8,6 @@ them: ``mdtool verify`` sees it.
 from __future__ import annotations
 
 import os
-import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,6 +21,7 @@ from mdtool.commandline.sections import flash_of
 from mdtool.errors import InputError, MonitorError
 from mdtool.guest.machines import version_of
 from mdtool.proof.firmware import with_flash
+from mdtool.qemu.commandline import arch_of
 from mdtool.qemu.companions import running
 
 SCHEMES = ("pid", "libvirt")
@@ -52,10 +52,10 @@ def argv_from_source(source: str) -> Iterator[list[str]]:
     if not options:
         remedy = "name a guest that runs on this host, as a user who may read its process"
         raise MonitorError(f"{source}: no process of a QEMU can be read", remedy=remedy)
-    found = re.search(r"qemu-system-(\w+)", binary)
     with tempfile.TemporaryDirectory(prefix="mdtool-") as folder:
-        arch = found[1] if found else ""
-        host = HostSide(Path(folder), arch, lambda path: file_here(str(file_of(pid, path))), lambda: version_of(binary))
+        host = HostSide(
+            Path(folder), arch_of(binary), lambda path: file_here(str(file_of(pid, path))), lambda: version_of(binary)
+        )
         made = without_host(options, host)
         with running(host.processes):
             yield [binary, *words_from_options(list(with_flash(made, _flash_files(pid, options))))]

@@ -7,7 +7,6 @@ daemons) goes: the table is ``commandline.placeholder``.
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import signal
 import tempfile
@@ -27,6 +26,7 @@ from mdtool.commandline.sections import sections_from_commandline
 from mdtool.errors import InputError, MdtoolError, Report, Warned
 from mdtool.guest.machines import version_of
 from mdtool.machine.document import tree_with
+from mdtool.machine.machines import target_of_binary
 from mdtool.machine.roles import REMEDY, credentials, role
 from mdtool.machine.tree import SOURCES, Tree
 from mdtool.qemu.arguments import with_sections
@@ -66,13 +66,8 @@ def naming(command: Command) -> Iterator[None]:
 
 
 def arch_of(binary: str) -> str:
-    """The architecture that a QEMU of this name has.
-
-    >>> arch_of("/usr/bin/qemu-system-ppc64")
-    'ppc64'
-    """
-    found = re.search(r"qemu-system-([\w]+)", binary)
-    return found[1] if found else os.uname().machine
+    """The architecture that a QEMU of this name has; this machine's where the name does not say."""
+    return target_of_binary(binary) or os.uname().machine
 
 
 def command_from_text(data: bytes, file: str, report: Report) -> Command:
