@@ -183,12 +183,16 @@ class Rewrite:
                 os.unlink(path)
 
 
-def check_writable(*paths: str | Path | None) -> None:
-    """Raise MdtoolError for the first of the files that ``write_file`` would refuse, as far as that is known before."""
+def check_writable(*paths: str | Path | None, replaced: bool = True) -> None:
+    """Raise MdtoolError for the first of the files that ``write_file`` would refuse, as far as that is known before.
+
+    ``replaced`` is False for files that are opened as they are, or made where there is none.
+    """
     for path in paths:
         if path is not None and not is_standard(path):
             _check_folder(path)
-            _check_replaceable(path)
+            if replaced:
+                _check_replaceable(path)
 
 
 def _check_folder(path: str | Path) -> None:
@@ -338,7 +342,7 @@ def _wait_for(descriptor: int, named: str | Path, seconds: float | None) -> None
 
 
 def _opened(target: str, named: str | Path) -> int:
-    check_writable(named)
+    check_writable(named, replaced=False)
     try:
         return os.open(target if os.path.exists(target) else os.path.dirname(target), os.O_RDONLY)
     except OSError as error:

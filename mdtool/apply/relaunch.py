@@ -69,7 +69,7 @@ class Relaunch:
     def check(self) -> None:
         """Raise what would keep the guest from being started with its new hardware, and what its end would lose."""
         self.rewrite.check()
-        check_writable(self.settings.pidfile, self.settings.log, self.settings.qmp)
+        check_writable(self.settings.pidfile, self.settings.log, self.settings.qmp, replaced=False)
         user = account(self.settings.user) if self.settings.user else None
         with session_from_source(self.source, connect=self.connect) as session:
             check_may_end(session)

@@ -55,8 +55,9 @@ COMMANDS = {
 #: commands that only show something and never ask: their output may go through a pager
 _SHOWN = "audit check diff dump extract fingerprint names schema show status textconv verify"
 PAGED = frozenset(_SHOWN.split())
-#: the options that name a file to be written
-WRITTEN = ("output", "write_xml", "xml", "html", "svg", "hints_out", "log", "pidfile", "qmp")
+#: the options that name a file to be replaced, and those of one that QEMU or a launch makes or goes on with
+REPLACED = ("output", "write_xml", "html", "svg", "hints_out")
+OPENED = ("log", "pidfile", "qmp")
 
 
 def program() -> NoReturn:
@@ -133,7 +134,8 @@ def _done(args: argparse.Namespace) -> int:
             from mdtool.cli import many
 
             return many.run(args.run, args, many.calls(args, args.guests), args.guests)
-    check_writable(*(getattr(args, option, None) for option in WRITTEN))  # before what may take long
+    check_writable(*(getattr(args, option, None) for option in REPLACED))  # before what may take long
+    check_writable(*(getattr(args, option, None) for option in OPENED), replaced=False)
     status = args.run(args)
     return status
 

@@ -38,13 +38,14 @@ def run(args: argparse.Namespace) -> int:
     from mdtool.commandline.script import command_from_data
     from mdtool.commandline.vendor import without_vendor
     from mdtool.errors import Report
-    from mdtool.files import write_over
+    from mdtool.files import check_writable, write_over
     from mdtool.importer import command_from_source, imported, with_binary
     from mdtool.machine.writer import yaml_from_tree
     from mdtool.sources import data_from_source, is_revision
 
     if is_standard(args.xml) and is_standard(args.output):
         raise InputError("--xml - and -o -: standard output takes one of them", rule="standard-output")
+    check_writable(args.xml)
     report = Report()
     if args.runs:
         command = command_by_running(args.source, report, say)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -141,6 +142,17 @@ def test_where_a_result_goes_is_looked_at_first(
     ):
         assert main([file if word == "FILE" else word for word in words.split()]) == 2
         assert capsys.readouterr().err == f"error: cannot write {file}: {says}\n"
+
+
+@pytest.mark.parametrize("words", ["dump nonesuch --xml FILE", "launch nonesuch no --log FILE", "dump nonesuch -o FILE"])
+def test_only_what_is_replaced_may_have_no_second_name(
+    words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("file").touch()
+    os.link("file", "other")
+    assert main(words.replace("FILE", "file").split()) == 2
+    assert ("it has 2 names" in capsys.readouterr().err) == ("-o" in words)
 
 
 def test_a_stored_fingerprint_is_read_before_a_machine_starts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -255,4 +255,4 @@ def test_no_room_for_uefi_variables(full: Path) -> None:
 def test_a_monitor_where_none_can_be(tmp_path: Path) -> None:
     path = tmp_path / "missing" / "qmp"
     said = refused(*made("monitor"), "--qmp", str(path))
-    assert f"Failed to bind socket to {path}: No such file or directory" in said
+    assert f"cannot write {path}: the folder {path.parent} is not there" in said
