@@ -160,13 +160,13 @@ FAMILIES: tuple[Family, ...] = (
 )
 
 
-_TARGET = pattern(r"qemu-system-(\w+)")
+_TARGET = pattern(r"qemu-system-(\w+)[^/]*$")  # of the file, and of no folder
 
 
 def target_of_binary(path: str) -> str | None:
     """The architecture that the name of a QEMU says, in QEMU's word; None where it says none, as ``qemu-kvm``.
 
-    >>> target_of_binary("/usr/bin/qemu-system-ppc64"), target_of_binary("/usr/libexec/qemu-kvm")
+    >>> target_of_binary("/usr/bin/qemu-system-ppc64"), target_of_binary("/opt/qemu-system-arm/qemu-kvm")
     ('ppc64', None)
     """
     found = _TARGET.search(path)
