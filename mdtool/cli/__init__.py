@@ -134,7 +134,7 @@ def _done(args: argparse.Namespace) -> int:
             from mdtool.cli import many
 
             return many.run(args.run, args, many.calls(args, args.guests), args.guests)
-    check_writable(*(getattr(args, option, None) for option in REPLACED))  # before what may take long
+    check_writable(*(getattr(args, option, None) for option in REPLACED))  # before what may take long, or a guest runs
     check_writable(*(getattr(args, option, None) for option in OPENED), replaced=False)
     status = args.run(args)
     return status

@@ -6,12 +6,12 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mdtool.errors import MdtoolError, Position, QemuError
+from mdtool.errors import InputError, MdtoolError, Position, QemuError
 from mdtool.launch import monitor
 from mdtool.launch.backends.base import numbered
 from mdtool.launch.prepare import Prepared
@@ -134,14 +134,17 @@ def _once(
             helpers=line.processes if line else (),
             environment=line.environment if line else {},
             folder=prepared.folder,
-            meanwhile=partial(_ready_to_dump, text),
+            meanwhile=partial(_ready_to_dump, "" if prepared.is_rehearsal else text),
             **settings,
         )
         yield stack.enter_context(qemu)
 
 
 def _ready_to_dump(config: str) -> None:
-    """Load what reads QEMU's answers and compares them, in the time that QEMU takes to start anyway."""
+    """Load what reads QEMU's answers and compares them, in the time that QEMU takes to start anyway.
+
+    ``config`` is the file that is read with the process's arguments; "" where these are not looked at.
+    """
     import mdtool.compare
     import mdtool.qemu.arguments
     import mdtool.qemu.dump  # noqa: F401 - so that they are there when they are wanted
@@ -149,7 +152,8 @@ def _ready_to_dump(config: str) -> None:
     if config:
         from mdtool.commandline.config import remember_config
 
-        remember_config(config)
+        with suppress(InputError):  # who reads it says so
+            remember_config(config)
 
 
 def _write(path: Path, text: str) -> None:
