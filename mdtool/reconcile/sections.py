@@ -134,23 +134,23 @@ def _without_found_features(guest: Guest, tree: Tree, sides: _Sides, report: Rep
     """Features that libvirt found in the running guest, and that the XML did not ask for, are not requested.
 
     ``virsh dumpxml`` of a guest that runs (its domain has an id) lists what QEMU made of the CPU, and says check='full'.
-    What was asked for is known of an earlier XML, or of QEMU's arguments.
+    What was asked for is known of an earlier XML, or of QEMU's arguments; where a monitor alone was asked, all of them are
+    the description's, as if added by hand: the XML of the next start may leave them out.
     """
-    if (
-        not (sides.applied or ARGUMENTS in tree.source)
-        or guest.domain.get("@id") is None
-        or guest.domain.get("cpu/@check") != "full"
-    ):
+    if guest.domain.get("@id") is None or guest.domain.get("cpu/@check") != "full":
         return sides
-    known = {**sides.has, **sides.applied}
     features = {key: value for key, value in sides.now.items() if key.startswith("features\0")}
-    found = [key for key, value in features.items() if key not in known or not same(known[key], value)]
+    now = {key: value for key, value in sides.now.items() if key not in features}
+    if not sides.applied and ARGUMENTS not in tree.source:
+        return sides if not tree.source else sides._replace(now=now, has={**features, **sides.has})
+    asked = sides.applied or sides.has
+    has = {**sides.has, **asked}
+    found = [key for key, value in features.items() if key not in has or not same(has[key], value)]
     if found:
         names = ", ".join(key.partition("\0")[2] for key in found)
         what = f"cpu: {names}: what libvirt reports of the running guest, not a request: ignored"
         report.warn(what, at=guest.domain.at("cpu"), rule="live-cpu")
-    asked = {key: known[key] for key in found if key in known}  # which QEMU may not have
-    return sides._replace(now={key: value for key, value in sides.now.items() if key not in found} | asked)
+    return sides._replace(now=now | {key: asked[key] for key in features if key in asked})  # which QEMU may not have
 
 
 #: keys of a NUMA node that no monitor reports

@@ -35,11 +35,28 @@ def test_what_the_running_guest_lacks_is_no_request() -> None:
 
 
 def test_there_and_back_after_a_dump_changes_nothing() -> None:
-    """QEMU's arguments say what was asked for; a monitor alone does not, and the XML's word counts."""
+    """QEMU's arguments say what was asked for."""
     dumped = replace(reconcile(parsed(INACTIVE)).tree, applied={}, source=(MONITOR, ARGUMENTS))
     live = reconcile(parsed(LIVE), dumped)
     assert "features" not in live.tree.cpu and not reconcile(parsed(INACTIVE), live.tree).plan
-    assert reconcile(parsed(LIVE), replace(dumped, source=(MONITOR,))).tree.cpu["features"] == {"hypervisor": True}
+
+
+def test_there_and_back_after_a_dump_without_arguments_changes_nothing() -> None:
+    """libvirt runs the guest on another host: what was asked for is unknown, and what was found is kept."""
+    dumped = replace(reconcile(parsed(INACTIVE)).tree, applied={}, source=(MONITOR,))
+    live = reconcile(parsed(LIVE), dumped)
+    assert not live.plan and live.tree.cpu["features"] == {"hypervisor": True}
+    for xml in (INACTIVE, LIVE):
+        again = reconcile(parsed(xml), live.tree)
+        assert not again.plan and again.tree == live.tree
+    kept = reconcile(parsed(INACTIVE), dumped).tree
+    assert reconcile(parsed(LIVE), kept).tree == kept
+
+
+def test_a_feature_added_by_hand_survives_the_xml_of_a_running_guest() -> None:
+    described = reconcile(parsed(INACTIVE)).tree
+    by_hand = replace(described, cpu={**described.cpu, "features": {"hypervisor": True}})
+    assert reconcile(parsed(INACTIVE), reconcile(parsed(LIVE), by_hand).tree).tree == by_hand
 
 
 def test_a_feature_that_somebody_asks_for_is_taken() -> None:
