@@ -151,7 +151,9 @@ def _audits(files: list[str], args: argparse.Namespace) -> tuple[dict[str, Audit
         except MdtoolError as error:
             errors[file] = error
     with ThreadPoolExecutor(max_workers=min(jobs, len(files))) as pool:
-        running = {file: pool.submit(_audit, tree, args) for file, tree in trees.items()}
+        running = {
+            file: pool.submit(_audit, tree, args, f"{file}: " if len(files) > 1 else "") for file, tree in trees.items()
+        }
         for number, (file, future) in enumerate(running.items(), 1):
             try:
                 audits[file] = future.result()
@@ -184,14 +186,16 @@ def _tree(file: str, args: argparse.Namespace) -> Tree:
     return tree_from_source(file, Access(args.connect, args.against, args.against_root, warn=say))
 
 
-def _audit(tree: Tree, args: argparse.Namespace) -> Audit:
+def _audit(tree: Tree, args: argparse.Namespace, subject: str) -> Audit:
     from mdtool.proof.audit import Qemu, audit
     from mdtool.proof.standalone import binary_of
 
     name = binary_of(tree)
     old = Qemu(args.against or name, Path(args.against_root) if args.against_root else None)
     new = Qemu(args.qemu or name, Path(args.qemu_root) if args.qemu_root else None)
-    return audit(tree, old, new, causes=not args.no_causes, migration=not args.no_migration, say=say)
+    return audit(
+        tree, old, new, causes=not args.no_causes, migration=not args.no_migration, say=lambda text: say(f"{subject}{text}")
+    )
 
 
 def _report(found: Audit, *, causes: bool) -> None:

@@ -105,7 +105,7 @@ def _fingerprint(args: argparse.Namespace) -> Fingerprint:
     from mdtool.proof.standalone import argv_from_description, binary_of
 
     tree = tree_from_source(args.guest, access)
-    alone = argv_from_description(tree, binary=args.qemu or binary_of(tree))
+    alone = argv_from_description(tree, binary=args.qemu or binary_of(tree), root=args.qemu_root)
     for name, driver in alone.substitutes.items():
         say(f"{name}: {driver} takes the place of the described device, which needs the host")
     for name, why in alone.left_out.items():

@@ -213,7 +213,7 @@ def _seen(tree: Tree, qemu: Qemu) -> Seen:
     """
     lacks: list[str] = []
     while True:
-        alone = argv_from_description(tree, binary=qemu.binary)
+        alone = argv_from_description(tree, binary=qemu.binary, root=qemu.root)
         try:
             with probed(alone.argv, root=qemu.root) as probe:
                 dumped = dump(probe.session)  # first: reading the fingerprint changes the machine

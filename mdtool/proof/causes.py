@@ -134,7 +134,7 @@ class Search:
 
     def _turned(self, driver: str, name: str) -> list[tuple[str, Value]]:
         """The guest-visible switches of a device (or of the machine), each with its other value."""
-        argv = argv_from_description(self.tree, binary=self.binary).argv
+        argv = argv_from_description(self.tree, binary=self.binary, root=self.root).argv
         with probed(argv, root=self.root) as probe:
             path = "/machine" if driver == MACHINE else _qom_path(probe.session, driver, name)
             found = list(_booleans(probe.session, path)) if path is not None else []
@@ -167,7 +167,7 @@ class Search:
     def _left(self, trial: Trial) -> Keys | None:
         """The changes that are left with a trial; None where QEMU refuses it."""
         try:
-            alone = argv_from_description(with_fixes(self.tree, trial), binary=self.binary)
+            alone = argv_from_description(with_fixes(self.tree, trial), binary=self.binary, root=self.root)
             after = fingerprint_from_argv(alone.argv, root=self.root)
             after = without_firmware(after, alone.unread) if alone.unread else after
         except MdtoolError:

@@ -23,7 +23,7 @@ from mdtool.proof.qtest import QTest
 from mdtool.qemu.root import rooted
 from mdtool.qemu.session import Session, session_from_source
 from mdtool.records import dataclass
-from mdtool.text import in_utf8
+from mdtool.text import in_utf8, pattern
 
 SECONDS = 30.0  # QEMU answers within 0.2 s; this long only where a disk image or a huge memory has to be made
 
@@ -161,6 +161,9 @@ def _started(
         raise QemuError(f"cannot start {command[0]}: {error.strerror}", remedy="install QEMU, or name its binary") from None
 
 
+_IN_PASSING = pattern(r"(?i)warning:| is deprecated, ")
+
+
 def _told(error: MdtoolError, process: subprocess.Popen[bytes], stderr: int) -> MdtoolError:
     """QEMU's first message is why it ended (the rest is its consequence); if it lives on, the error is reported."""
     try:
@@ -168,5 +171,5 @@ def _told(error: MdtoolError, process: subprocess.Popen[bytes], stderr: int) -> 
     except subprocess.TimeoutExpired:
         return error
     said = os.pread(stderr, 8192, 0).decode("utf-8", "replace")
-    lines = [line for line in said.splitlines() if line.strip() and "warning:" not in line.lower()]
+    lines = [line for line in said.splitlines() if line.strip() and not _IN_PASSING.search(line)]
     return QemuError(f"QEMU does not start: {lines[0]}") if lines else error

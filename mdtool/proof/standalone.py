@@ -8,18 +8,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from mdtool.commandline.placeholder.backends import placeholder
 from mdtool.commandline.placeholder.drivers import names_behind, substitute_of, substituted
 from mdtool.errors import InputError, Position
+from mdtool.guest.machines import version_of
 from mdtool.guest.model import Guest
 from mdtool.guest.platform import platform_of
 from mdtool.guest.xml import Element
 from mdtool.launch.argv import ordered
 from mdtool.machine.buses.arguments import device_arguments
+from mdtool.machine.machines import needs_audiodev
 from mdtool.machine.tree import Node, Tree
 from mdtool.proof.firmware import FirmwareImage, image_from_hash, why_missing, words_with_image
+from mdtool.qemu.root import program
 from mdtool.records import dataclass, field
 
 #: libvirt spells an architecture as uname does
@@ -50,8 +54,8 @@ class Behind:
     properties: Mapping[str, Any]
 
 
-def argv_from_description(tree: Tree, *, binary: str) -> Standalone:
-    """The whole machine of ``tree``, paused and with null back ends.
+def argv_from_description(tree: Tree, *, binary: str, root: str | Path | None = None) -> Standalone:
+    """The whole machine of ``tree``, paused and with null back ends; ``root`` is the folder that ``binary`` lives in.
 
     Raises InputError where the description does not say what machine it is.
     """
@@ -61,6 +65,8 @@ def argv_from_description(tree: Tree, *, binary: str) -> Standalone:
     guest = _guest(tree, image)
     words = [binary, *platform_of(guest, tree, rehearse=True).words, "-display", "none"]
     words += ["-audiodev", json.dumps({"driver": "none", "id": "audio0"})]
+    if needs_audiodev(guest.machine, lambda: version_of(program(binary, root) if root else binary)):
+        words += ["-machine", "audiodev=audio0"]
     substitutes: dict[str, str] = {}
     left_out: dict[str, str] = {}
     for number, place in enumerate(ordered(tree)):

@@ -117,6 +117,10 @@ DEFAULTS: Mapping[str, Value] = {
 }
 
 
+#: what libvirt says only while the guest runs: where memory is that has a slot alone
+_WHILE_IT_RUNS = ("addr",)
+
+
 def without_defaults(
     now: Properties, applied: Properties, have: Properties, defaults: Properties = DEFAULTS
 ) -> dict[str, Value]:
@@ -133,7 +137,7 @@ def without_defaults(
             del found[name]
         elif name not in now and name in applied and name in have and same(have[name], value):
             found[name] = applied[name]
-    return found
+    return {**{name: applied[name] for name in _WHILE_IT_RUNS if name in applied and name in have}, **found}
 
 
 def record(now: Properties, facts: Mapping[str, Value]) -> Properties:

@@ -10,13 +10,14 @@ import signal
 import subprocess
 import sys
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from mdtool.cli import many
+from mdtool.cli import main, many
+from mdtool.errors import MdtoolError
 from tests.support_waiting import PATIENCE
 
 GUEST = """<domain type='qemu'><name>{name}</name><uuid>00000000-0000-4000-8000-{number:012}</uuid>
@@ -155,6 +156,20 @@ def test_a_guest_that_cannot_be_audited_has_a_line_too(guests: Path) -> None:
     found = {name: (row["status"], row["result"], row["errors"][0]["what"]) for name, row in lines(done).items()}
     assert done.returncode == 2 and len(found) == 5 and all(row[:2] == (2, None) for row in found.values())
     assert found["g1.yaml"][2].startswith("not YAML") and "/none" in found["g2.yaml"][2]
+
+
+def test_a_note_of_an_audit_of_many_names_the_guest(
+    guests: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def noted(*_: object, say: Callable[[str], None], **__: object) -> None:
+        say("to try")
+        raise MdtoolError("enough")
+
+    monkeypatch.setattr("mdtool.proof.audit.audit", noted)
+    for names, notes in ((["g1", "g2"], ["g1.yaml: to try", "g2.yaml: to try"]), (["g1"], ["to try"])):
+        main(["audit", *(str(guests / f"{name}.yaml") for name in names), "--qemu", "/none"])
+        said = capsys.readouterr().err.replace(f"{guests}/", "").splitlines()
+        assert sorted(line for line in said if line.endswith("to try")) == notes
 
 
 def test_one_by_one_stops_at_the_first_failure(guests: Path) -> None:

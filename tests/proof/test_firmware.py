@@ -10,6 +10,7 @@ import pytest
 from support import run_mdtool
 
 from mdtool.commandline.option import options_from_words
+from mdtool.errors import QemuError
 from mdtool.machine.tree import Tree
 from mdtool.proof.fingerprint import Fingerprint
 from mdtool.proof.firmware import (
@@ -21,6 +22,7 @@ from mdtool.proof.firmware import (
     without_firmware,
     words_with_image,
 )
+from mdtool.proof.probe import probed
 from mdtool.proof.standalone import argv_from_description
 
 NULL = json.dumps({"driver": "null-co", "node-name": "pflash0", "size": 4096, "read-only": True})
@@ -82,6 +84,28 @@ def test_a_description_with_flash_has_flash() -> None:
     made = argv_from_description(tree, binary="qemu-system-aarch64")
     assert is_empty(made.argv) and "firmware" in made.unread
     assert not argv_from_description(Tree(machine=tree.machine), binary="qemu-system-aarch64").unread
+
+
+@pytest.mark.parametrize(("version", "wants"), [("7.2.22", False), ("11.1.3", True)])
+def test_a_board_s_own_sound_has_a_back_end_where_qemu_wants_one(version: str, wants: bool, tmp_path: Path) -> None:
+    tree = Tree(machine={"type": "vexpress-a9", "arch": "arm"})
+    binary = program_that(tmp_path, f"echo QEMU emulator version {version}")
+    assert ("audiodev=audio0" in argv_from_description(tree, binary=binary).argv) is wants
+
+
+def test_why_qemu_does_not_start_is_no_deprecation(tmp_path: Path) -> None:
+    binary = program_that(
+        tmp_path, "echo 'audio: audiodev default parameter is deprecated, please specify' >&2; echo No >&2"
+    )
+    with pytest.raises(QemuError, match=r"does not start: No$"), probed([binary, "-M", "none"]):
+        pass
+
+
+def program_that(folder: Path, does: str) -> str:
+    file = folder / "qemu"
+    file.write_text(f"#!/bin/sh\n{does}\n")
+    file.chmod(0o755)
+    return str(file)
 
 
 @pytest.mark.parametrize("kind", ["pflash", "bios"])

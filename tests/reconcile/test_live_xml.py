@@ -65,6 +65,18 @@ def test_a_feature_that_somebody_asks_for_is_taken() -> None:
     assert asked.plan and asked.tree.cpu["features"] == {"hypervisor": True}
 
 
+def test_where_memory_lies_is_said_of_a_running_guest_alone() -> None:
+    slot = "<devices><memory model='dimm'><target><size unit='MiB'>32</size></target>{}</memory></devices>"
+    slots = INACTIVE.replace("<memory ", "<maxMemory slots='2' unit='GiB'>1</maxMemory><memory ")
+    kept, live = (
+        slots.replace("<devices/>", slot.format(f"<address type='dimm' slot='0'{base}/>"))
+        for base in ("", " base='0x80000000'")
+    )
+    first = reconcile(parsed(live)).tree
+    back = reconcile(parsed(kept), first)
+    assert not back.plan and back.tree == first
+
+
 HOST_MODEL = """<domain type='qemu'><name>a</name><memory unit='MiB'>64</memory>
 <os><type arch='x86_64' machine='pc-q35-7.2'>hvm</type></os><cpu mode='host-model'/><devices/></domain>"""
 
