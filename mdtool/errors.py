@@ -75,9 +75,9 @@ def line_of(found: Any) -> str:
     where = f"{found.at}: " if found.at else ""
     expected = f"; expected {found.expected}" if found.expected else ""
     rule = f" [{found.rule}]" if found.rule else ""
-    remedy = f"\n  {found.remedy}" if found.remedy else ""
     text = f"{where}{found.severity}: {found.what}{expected}{rule}".replace("\n", "\n  | ")
-    return f"{text}{remedy}"
+    remedy = f"{found.remedy or ''}".replace("\n", "\n  | ")
+    return f"{text}\n  {remedy}" if remedy else text
 
 
 class InputError(MdtoolError):

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from mdtool.errors import InputError, MdtoolError, Position
 from mdtool.limits import MAX_BYTES
 from mdtool.records import dataclass, field
+from mdtool.text import shell_word
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -96,7 +97,7 @@ def text_from_bytes(data: bytes, file: str) -> str:
     try:
         return data.decode()
     except UnicodeDecodeError as error:
-        if b"\0" in data[:512]:
+        if b"\0" in data[:512] and not data.startswith((b"\xff\xfe", b"\xfe\xff")):
             raise InputError("this is a binary file, not text", at=Position(file, 1), rule="file-kind") from None
         before = data[: error.start].decode()
         at = Position(file, before.count("\n") + 1, len(before) - before.rfind("\n"))
@@ -203,13 +204,11 @@ def _check_folder(path: str | Path) -> None:
             raise MdtoolError(f"cannot write {path}: it is a folder", remedy=remedy, rule="output")
         return
     if not os.path.isdir(folder):
-        from shlex import quote  # for a message alone
-
         named = os.path.dirname(os.readlink(path) if os.path.islink(path) else path)
         if os.path.exists(named):
             raise MdtoolError(f"cannot write {path}: {named} is not a folder", rule="output")
         what = f"cannot write {path}: the folder {named} is not there"
-        raise MdtoolError(what, remedy=f"mkdir -p {quote(named)}", rule="output")
+        raise MdtoolError(what, remedy=f"mkdir -p {shell_word(named)}", rule="output")
     if not os.access(folder, os.W_OK | os.X_OK):
         remedy = "write elsewhere, or let mdtool write there"
         raise MdtoolError(f"cannot write {path}: its folder is not writable", remedy=remedy, rule="output")

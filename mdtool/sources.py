@@ -26,6 +26,7 @@ from mdtool.errors import InputError, QemuError, Warned
 from mdtool.files import bytes_from_file, is_standard, on_path, text_from_bytes
 from mdtool.machine.document import Document, document_from_known_text, is_description, is_xml
 from mdtool.records import dataclass, field, replace
+from mdtool.text import as_command
 
 if TYPE_CHECKING:
     from mdtool.guest.model import Guest
@@ -231,7 +232,7 @@ def document_from_source(source: str, access: Access = DEFAULT) -> Document:
         if document is None:
             raise InputError(
                 f"{source} is guest XML, and has no description inside",
-                remedy=f"mdtool embed {source} GUEST.yaml, or name the description",
+                remedy=f"{as_command('embed', source, 'GUEST.yaml')}, or name the description",
                 rule="source",
             )
     else:

@@ -96,6 +96,22 @@ def quoted(text: str) -> str:
     return f"'{text}'" if len(text) <= MAX_QUOTED else f"'{text[:MAX_QUOTED]}...'"
 
 
+def as_command(*words: object) -> str:
+    """A command of mdtool as a person types it into a shell.
+
+    >>> as_command("embed", "my web01.xml", "GUEST.yaml")
+    "mdtool embed 'my web01.xml' GUEST.yaml"
+    """
+    return " ".join(["mdtool", *map(shell_word, words)])
+
+
+def shell_word(text: object) -> str:
+    """A name as a person types it into a shell."""
+    from shlex import quote  # for messages alone
+
+    return quote(str(text))
+
+
 def _spelled(found: re.Match[str]) -> str:
     number = ord(found[0])
     return {0x0D: "\\r"}.get(number) or (f"\\x{number:02x}" if number < 0x100 else f"\\u{number:04x}")

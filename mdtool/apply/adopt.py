@@ -22,6 +22,7 @@ from mdtool.qemu.virsh import RUNS, Virsh
 from mdtool.reconcile import linked, reconcile
 from mdtool.review.plan import summary
 from mdtool.sources import Access, at_home, rehearsed, tree_from_source
+from mdtool.text import as_command
 
 
 def adopted(name: str, folder: Path, connect: str | None = None) -> str:
@@ -42,9 +43,8 @@ def adopted(name: str, folder: Path, connect: str | None = None) -> str:
             other = undefined(guest, old.tree, kept)
             # where libvirt's was edited and not this file, the file is the one that was in step
             if reconcile(guest, old.tree).plan or (other and not known_hash(written_mark(guest.source))):
-                return (
-                    f"{xml_file} was edited, and is left alone: mdtool apply {xml_file} {yaml_file} --source libvirt:{name}"
-                )
+                command = as_command("apply", xml_file, yaml_file, "--source", f"libvirt:{name}")
+                return f"{xml_file} was edited, and is left alone: {command}"
             if not other and not differences(kept, old.tree):
                 xml = guest.source.decode()  # the same in a person's own words
         guest = guest_from_bytes(xml.encode(), f"libvirt:{name}")

@@ -20,6 +20,7 @@ from mdtool.reconcile.assemble import assembled, parts_of
 from mdtool.reconcile.merge import ABSENT
 from mdtool.reconcile.plan import Action, Plan, Step
 from mdtool.records import dataclass, field, replace
+from mdtool.text import as_command
 
 if TYPE_CHECKING:
     from mdtool.apply.revise import Revision
@@ -155,7 +156,7 @@ def plugged(revision: Revision, source: str, seconds: float = UNPLUG_SECONDS) ->
     guest, old, new = revision.guest, revision.before, revision.tree
     if old is None:
         request = revision.request
-        remedy = f"describe it first: mdtool dump {source} --xml {request.guest} -o {request.description}"
+        remedy = f"describe it first: {as_command('dump', source, '--xml', request.guest, '-o', request.description)}"
         raise InputError(f"{request.description} is not there, and only a described guest is changed live", remedy=remedy)
     behind = backends_of(wanted_by(guest, new), Host(guest, runtime_base() / guest.key, free_port))
     with session_from_source(source) as session:

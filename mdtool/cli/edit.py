@@ -23,6 +23,7 @@ from mdtool.errors import InputError, MdtoolError
 from mdtool.files import text_from_file
 from mdtool.machine.document import XML, check_kind
 from mdtool.records import replace
+from mdtool.text import as_command
 
 if TYPE_CHECKING:
     from mdtool.apply.revise import Revision
@@ -194,7 +195,7 @@ def _carried_out(text: str, before: str, shown: Revision, files: tuple[Path, Pat
     if state is not None:
         say(f"defined {name}")
         if state != "shut off":
-            command = f"mdtool apply {xml} {description} --source libvirt:{name}"
+            command = as_command("apply", xml, description, "--source", f"libvirt:{name}")
             say(f"the running guest still has its old hardware; to change it: {command}")
     return 0
 

@@ -8,6 +8,7 @@ from mdtool.cli.options import options
 from mdtool.cli.output import said_kept
 from mdtool.cli.source import XML, access_of, connect_argument
 from mdtool.errors import InputError
+from mdtool.text import as_command
 
 EXAMPLE = """\
 example:
@@ -29,6 +30,6 @@ def run(args: argparse.Namespace) -> int:
 
     text = embedded_in(data_from_source(args.guest, access_of(args)), args.guest)
     if text is None:
-        raise InputError(f"{args.guest} has no description inside", remedy=f"mdtool embed {args.guest} GUEST.yaml")
+        raise InputError(f"{args.guest} has no description inside", remedy=as_command("embed", args.guest, "GUEST.yaml"))
     said_kept(write_over(args.output or STANDARD, text))
     return 0

@@ -14,7 +14,7 @@ from mdtool.cli.options import LAUNCH, options, via_option
 from mdtool.cli.output import coloured, result, say, warn_all
 from mdtool.cli.source import DESCRIPTION, XML, access_of, source_arguments
 from mdtool.errors import ConflictError, InputError, MdtoolError
-from mdtool.text import counted
+from mdtool.text import as_command, counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -148,7 +148,7 @@ def _up_to_date(args: argparse.Namespace, guest: Guest) -> Tree:
         named = args.description or f"the description inside of {args.guest}"
         raise ConflictError(
             f"{named} is not up to date with {args.guest}:\n{text_from_plan(reconciled.plan)}",
-            remedy=f"mdtool reconcile {args.guest} {args.description or ''}".rstrip(),
+            remedy=as_command("reconcile", args.guest, *filter(None, [args.description])),
             rule="reconciled",
         )
     return reconciled.tree

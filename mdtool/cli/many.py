@@ -23,7 +23,7 @@ from mdtool.cli.source import EACH, LIBVIRT, PAIRS, SIDES, Guests, words_of
 from mdtool.errors import InputError, MdtoolError, as_error
 from mdtool.pool import each
 from mdtool.records import NamedTuple, replace
-from mdtool.text import counted
+from mdtool.text import as_command, counted
 
 DESCRIPTIONS, XML = (".yaml", ".yml"), (".xml",)
 
@@ -145,7 +145,7 @@ def _check_apart(first: str, second: str) -> None:
         raise InputError(
             f"{first} and {second} are guest XML of one guest, {names[0]}",
             expected="its description in second place",
-            remedy=f"give {os.path.splitext(first)[0]}.yaml; mdtool diff {first} {second} compares the two",
+            remedy=f"give {os.path.splitext(first)[0]}.yaml; {as_command('diff', first, second)} compares the two",
             rule="many-files",
         )
 

@@ -11,6 +11,7 @@ from mdtool.cli.options import options
 from mdtool.cli.output import coloured, say
 from mdtool.cli.source import connect_argument
 from mdtool.errors import InputError, MdtoolError
+from mdtool.text import as_command
 
 EXAMPLE = """\
 example:
@@ -51,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
             say(f"warning: libvirt is not looked at: {error.what}")
     found = statuses(folder, sorted({*names_in(folder), *(held or ())}), held, virsh)
     if not found:
-        say(f"no guests in {folder}; mdtool adopt {folder} describes those of libvirt there")
+        say(f"no guests in {folder}; {as_command('adopt', folder)} describes those of libvirt there")
     if args.json:
         print(json.dumps([one.data() for one in found], indent=1))
     elif args.output_format != "text":

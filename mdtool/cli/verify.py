@@ -9,7 +9,7 @@ from mdtool.cli.launch import show
 from mdtool.cli.options import options
 from mdtool.cli.source import DESCRIPTION, ROOT, SIDES, Guests, access_of, connect_argument
 from mdtool.errors import InputError
-from mdtool.text import counted
+from mdtool.text import as_command, counted
 
 if TYPE_CHECKING:
     from mdtool.compare import Compared, Difference
@@ -51,7 +51,8 @@ def run(args: argparse.Namespace) -> int:
     rehearsed = not is_running(args.source)
     if rehearsed and kind_of(args.source, access) is SourceKind.DESCRIPTION:
         what, machine = f"{args.source} is a description as well", "a running machine, or guest XML to rehearse"
-        raise InputError(what, expected=machine, remedy=f"mdtool diff {args.description} {args.source}", rule="file-kind")
+        remedy = as_command("diff", args.description, args.source)
+        raise InputError(what, expected=machine, remedy=remedy, rule="file-kind")
     tree = document_from_source(args.description, access).tree
     if rehearsed:
         from mdtool.launch.start import counts

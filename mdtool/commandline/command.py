@@ -40,3 +40,8 @@ class Command:
 
 
 _UNREADABLE = pattern(r"[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
+
+
+def no_command(file: str) -> InputError:
+    """The error for a text that starts no QEMU."""
+    return InputError("no QEMU command line in it", at=Position(file, 1), expected="qemu-system-...", rule="script-qemu")

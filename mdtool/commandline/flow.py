@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from typing import NoReturn
 
 from mdtool.commandline.alternatives import Unclear, Unknown, Value
-from mdtool.commandline.command import Command
+from mdtool.commandline.command import Command, no_command
 from mdtool.commandline.program import Expanded, qemu_in
 from mdtool.commandline.shell import ASSIGNMENT, Shell, State, merged
 from mdtool.commandline.syntax import Node, ShellWord, SyntaxFault, commands_from_text
@@ -91,9 +91,7 @@ class Flow:
         if self.mentions:
             _, at, what, rule = min(self.mentions)
             raise InputError(what, at=self.at(at), remedy=RUN_IT, rule=rule)
-        raise InputError(
-            "no QEMU command line in it", at=Position(self.source.file, 1), expected="qemu-system-...", rule="script-qemu"
-        )
+        raise no_command(self.source.file)
 
     def at(self, offset: int) -> Position:
         file, text, lines = self.source

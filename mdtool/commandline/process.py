@@ -34,6 +34,13 @@ def arguments_of(pid: int | str, errors: str = "replace") -> list[str]:
     return Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors=errors).split("\0")[:-1]
 
 
+def program_name(pid: int | str) -> str:
+    """What a process runs, without its folder; the system cuts it to 15 characters."""
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/comm").read_text(errors="replace").strip()
+    return "a process that ended"
+
+
 def words_of(pid: int) -> list[str]:
     """The arguments of a QEMU, the program first.
 

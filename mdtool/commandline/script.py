@@ -16,9 +16,9 @@ from lark import Lark
 
 from mdtool.cache import parser_from_grammar
 from mdtool.commandline.builtins import BUILTINS
-from mdtool.commandline.command import Command, Word
+from mdtool.commandline.command import Command, Word, no_command
 from mdtool.commandline.invocation import ScriptFlow
-from mdtool.commandline.process import arguments_of, program_in
+from mdtool.commandline.process import arguments_of, program_in, program_name
 from mdtool.commandline.shell import State
 from mdtool.errors import InputError, MdtoolError, Position, Report
 from mdtool.files import bytes_from_file, is_standard
@@ -81,13 +81,13 @@ def command_from_source(source: str, report: Report) -> Command:
         return _of_process(source, report)
     if is_standard(source):
         return command_from_data(bytes_from_file(source), "stdin", report)
-    if re.match(r"\S*\s+-", source) and not os.path.exists(source[:4096]):
+    if re.search(r"^\S*\s+-|(?:qemu|kvm)\S*\s+-", source) and not os.path.exists(source[:4096]):
         return command_from_script(source, "command line", report, os.getcwd())
     try:
         data = bytes_from_file(source)
-    except (InputError, ValueError) as error:
-        why = error.what.rpartition(": ")[2] if isinstance(error, InputError) else "a name with a NUL"
-        raise InputError(f"cannot read {source[:200]!r}: {why}", expected="a script, pid:N, or a command line") from None
+    except InputError as error:
+        error.expected = "a script, pid:N, or a command line"
+        raise
     return command_from_data(data, source, report)
 
 
@@ -101,7 +101,7 @@ def _of_process(source: str, report: Report) -> Command:
         raise InputError(f"cannot read {process}: {error.strerror}", remedy="is it running, and yours?") from None
     start = program_in(words)
     if start is None:
-        raise InputError(f"{source} is {os.path.basename(binary)}, not a QEMU", expected="a QEMU", rule="script-qemu")
+        raise InputError(f"{source} is {program_name(source[4:])}, not a QEMU", expected="a QEMU", rule="script-qemu")
     found = replace(_from_words(words[start:], source), folder=folder)
     what = f"{source} is imported as it was started; what was plugged or unplugged since is not in its arguments"
     report.warn(what, remedy=f"mdtool diff GUEST.yaml {source} shows it, where QEMU has a free monitor", rule="process")
@@ -118,7 +118,10 @@ def command_from_data(data: bytes, name: str, report: Report, *, other: str = ""
     text, folder = data.decode(errors="surrogateescape"), os.getcwd()
     try:
         if "\0" in text:
-            return replace(_from_words(text.removesuffix("\0").split("\0"), name), folder=folder)
+            words = text.removesuffix("\0").split("\0")
+            if program_in(words) is None:
+                raise no_command(name)
+            return replace(_from_words(words, name), folder=folder)
         return command_from_script(text, name, report, folder)
     except MdtoolError:
         if not text.startswith("#!"):

@@ -25,7 +25,7 @@ from mdtool.integrations.placement import Placement, Store, placed
 from mdtool.launch.hints import hints_from_text, hints_from_tree
 from mdtool.records import dataclass
 from mdtool.review.plan import text_from_plan
-from mdtool.text import pattern
+from mdtool.text import as_command, pattern
 
 #: the annotation of a VirtualMachineInstance that holds its hints
 ANNOTATION = "mdtool/hints"
@@ -91,7 +91,7 @@ def libvirt(words: list[str], data: bytes, store: Store) -> HookAnswer:
 def _differs(name: str, path: Path, how: str) -> ConflictError:
     return ConflictError(
         f"{name} would get other hardware than its description says:\n{how}",
-        remedy=f"mdtool reconcile libvirt:{name} {path}, review and commit; or mend the guest's XML",
+        remedy=f"{as_command('reconcile', f'libvirt:{name}', path)}, review and commit; or mend the guest's XML",
         rule="hook-differs",
     )
 

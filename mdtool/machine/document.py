@@ -20,7 +20,7 @@ from mdtool.machine.pins import expanded
 from mdtool.machine.tree import Node, Tree
 from mdtool.machine.writer import BAGS, DRIVER_PINS, MACHINE_PINS, PINS_FORMAT, SOURCE
 from mdtool.records import dataclass, replace
-from mdtool.text import pattern, quoted
+from mdtool.text import pattern, quoted, shell_word
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -130,7 +130,7 @@ def check_kind(text: str, file: str, wanted: str = DESCRIPTION, expected: str | 
     """
     kind, remedy = next(((kind, says) for kind, (begins, says) in _KINDS.items() if re.match(begins, text)), (wanted, None))
     if kind != wanted:
-        what, remedy = f"this is {kind}, not {other or wanted}", remedy and remedy.format(file)
+        what, remedy = f"this is {kind}, not {other or wanted}", remedy and remedy.format(shell_word(file))
         raise InputError(what, at=Position(file, 1), expected=expected, remedy=remedy, rule="file-kind")
 
 

@@ -147,7 +147,7 @@ def _report(error: ValidationError, root: Any, file: str, report: Report) -> Non
         what = f"missing key {error.message.partition(' is ')[0]}"
         report.error(InputError(what, at=here, rule="missing-key"))
         return
-    what, expect, rule = error.message[:_LONGEST], None, f"schema-{error.validator}"
+    what, expect, remedy, rule = error.message[:_LONGEST], None, None, f"schema-{error.validator}"
     shown = quoted(node.value) if kind(node) == "scalar" else f"a {kind(node)}"
     if error.validator == "type":
         wanted = expected if isinstance(expected, str) else " or ".join(expected)
@@ -156,6 +156,7 @@ def _report(error: ValidationError, root: Any, file: str, report: Report) -> Non
             what, expect = f"nothing stands behind '{error.absolute_path[-1]}'", f"{wanted}, or no such key"
     elif error.validator == "const":
         what, expect = f"{shown} is not understood", repr(expected)
+        remedy = "where a newer mdtool wrote the file, upgrade this one"
     elif error.validator == "enum":
         what, expect = f"unknown value {shown}", "one of " + ", ".join(map(str, expected))
     elif error.validator == "pattern":
@@ -163,7 +164,7 @@ def _report(error: ValidationError, root: Any, file: str, report: Report) -> Non
         expect = _FORMS.get(str(expected), str(schema.get("description", expected)))
     elif error.validator == "minimum":
         what, expect = f"{shown} is too small", f"{expected} or more"
-    report.error(InputError(what, at=here, expected=expect, rule=rule))
+    report.error(InputError(what, at=here, expected=expect, remedy=remedy, rule=rule))
 
 
 #: pattern -> what people call it

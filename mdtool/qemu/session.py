@@ -26,7 +26,7 @@ from typing import Any, Protocol, TypeVar
 
 from qemu.qmp import ConnectError, ExecuteError
 
-from mdtool.commandline.process import arguments_of, peer_of, pid_of_libvirt, program_in
+from mdtool.commandline.process import arguments_of, peer_of, pid_of_libvirt, program_in, program_name
 from mdtool.errors import MdtoolError, MonitorError, QemuError
 from mdtool.limits import MAX_ANSWER
 from mdtool.qemu.client import Client
@@ -398,7 +398,7 @@ def _from_pid(rest: str, source: str, timeout: float, connect: str | None) -> Se
         raise MonitorError(f"{source}: {error.strerror}") from None
     found = list(monitors_from_arguments(words)) or list(_monitors_in_files(int(rest), words))
     if not found and program_in(words) is None:
-        raise MonitorError(f"{source} is {words[0] if words else 'a process of the kernel'}, not a QEMU", expected="a QEMU")
+        raise MonitorError(f"{source} is {program_name(rest)}, not a QEMU", expected="a QEMU")
     if not found:
         name = next(iter(_after(words, "-name")), "").removeprefix("guest=").partition(",")[0]
         way = f"libvirt:{name}" if name else "libvirt:NAME"

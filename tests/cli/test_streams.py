@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -63,12 +64,25 @@ KINDS = {
     "other.yaml": b"version: 2\nservices: {}\n",
     "gz": b"\x1f\x8b\x08\0\xff\xfe\0",
     "empty": b"",
+    "wide.yaml": YAML.encode("utf-16"),
+    "nul.yaml": YAML.replace("pcie", "pc\0ie").encode(),
+    "an a.xml": b"<domain/>",
 }
 
 
 @pytest.mark.parametrize(
     ("words", "said"),
     [
+        ("show wide.yaml", "wide.yaml:1:1: error: not UTF-8 [utf-8]\n  save it as UTF-8"),
+        ("import nul.yaml --xml x -o y", "nul.yaml:1:1: error: this is a machine description, not a script"),
+        (
+            "import nonesuch --xml x -o y",
+            "error: cannot read nonesuch: No such file or directory; expected a script, pid:N",
+        ),
+        ("import pid:SELF --xml x -o y", "SELF is PROGRAM, not a QEMU"),
+        ("dump pid:SELF", "SELF is PROGRAM, not a QEMU"),
+        ("extract 'an a.xml'", "\n  mdtool embed 'an a.xml' GUEST.yaml"),
+        ("import 'sudo qemu-system-x86_64 -device nonesuch,password=word' --xml x -o y", "command line:1:"),
         ("verify d.yaml d.yaml", "d.yaml is a description as well; expected a running machine, or guest XML to rehearse"),
         ("verify d.yaml h.json", "h.json:1:1: error: this is a hints file, not guest XML; expected <domain ...>"),
         ("reconcile d.yaml new.yaml", "d.yaml:1:1: error: this is a machine description, not guest XML"),
@@ -100,8 +114,9 @@ def test_a_file_of_another_kind_is_named(
     for name, text in KINDS.items():
         (tmp_path / name).write_bytes(text)
     monkeypatch.chdir(tmp_path)
-    assert main(words.split()) == 2
+    assert main(shlex.split(words.replace("SELF", str(os.getpid())))) == 2
     out, err = capsys.readouterr()
+    said = said.replace("SELF", str(os.getpid())).replace("PROGRAM", Path("/proc/self/comm").read_text().strip())
     assert said in f"{out}{err}" and len(f"{out}{err}".splitlines()) <= 2
 
 
