@@ -13,7 +13,7 @@ from typing import Any
 from mdtool.errors import MdtoolError
 from mdtool.guest.machines import binary_name
 from mdtool.guest.model import Guest
-from mdtool.guest.platform.cpu import features_of
+from mdtool.guest.platform.cpu import REPLACED, features_of
 from mdtool.guest.xml import element_from_bytes
 from mdtool.qemu.introspect import conversation
 from mdtool.qemu.virsh import Virsh
@@ -26,7 +26,12 @@ _EXPANDED = {"kvm": "host", "qemu": "max"}
 
 
 def host_model(guest: Guest, connect: str | None, *, ask_libvirt: bool = True) -> Mapping[str, Any] | None:
-    """``{"model": "EPYC", "features": {"umip": True, ...}}``; None where neither libvirt nor QEMU says."""
+    """``{"model": "EPYC", "features": {"umip": True, ...}}``; None where neither libvirt nor QEMU says.
+
+    So too for a model that QEMU has not, in whose place libvirt takes another one.
+    """
+    if (replaced := REPLACED.get(str(guest.domain.get("cpu/model")))) is not None:
+        return replaced
     binary = guest.emulator or binary_name(guest)
     kind = guest.domain.get("@type") or "kvm"
     found = _of_libvirt(connect, kind, binary, guest.arch, guest.machine) if ask_libvirt else None

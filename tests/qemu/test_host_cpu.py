@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -50,3 +51,18 @@ def test_qemu_says_where_libvirt_does_not(tmp_path: Path, monkeypatch: pytest.Mo
     assert cpu["model"] == "base"
     assert cpu["features"]["lm"] is True
     assert cpu["features"]["svm"] is False
+
+
+def test_a_model_that_qemu_has_not_is_the_one_that_libvirt_takes(tmp_path: Path) -> None:
+    old = "<cpu mode='host-model'><feature policy='disable' name='svm'/></cpu>"
+    custom = GUEST.replace(old, "<cpu match='exact'><model fallback='{}'>cpu64-rhel6</model></cpu>")
+    assert custom != GUEST
+    found = {}
+    for fallback in ("allow", "forbid"):
+        (tmp_path / "guest.xml").write_text(custom.format(fallback))
+        found[fallback] = reconcile(guest_from_source(str(tmp_path / "guest.xml")), None).tree
+    assert (found["allow"].cpu["model"], found["allow"].cpu["features"]) == ("kvm64", {"lahf-lm": True})
+    assert found["forbid"].cpu["model"] == "cpu64-rhel6"
+    (tmp_path / "guest.xml").write_text(custom.format("allow"))
+    older = replace(found["allow"], cpu={**found["allow"].cpu, "model": "Nehalem"})  # another libvirt's choice
+    assert not reconcile(guest_from_source(str(tmp_path / "guest.xml")), older).plan

@@ -178,9 +178,26 @@ def _topology(cpu: Element | None, maximum: int) -> dict[str, int]:
     return {level: count for level, count in counts.items() if level in _ALWAYS or count > 1}
 
 
+#: models that libvirt has and QEMU has not: what libvirt 12.8 starts in their place
+_ICELAKE = {
+    "mpx": True, "avx512vbmi": True, "umip": True, "pku": True, "avx512vbmi2": True, "gfni": True, "vaes": True,
+    "vpclmulqdq": True, "avx512vnni": True, "avx512bitalg": True, "avx512-vpopcntdq": True, "spec-ctrl": True, "ssbd": True,
+    "wbnoinvd": True, "pcid": False, "tsc-deadline": False, "hle": False, "invpcid": False, "rtm": False, "xsavec": False,
+    "intel-pt": False,
+}  # fmt: skip
+REPLACED: Mapping[str, Section] = {
+    "Icelake-Client": {"model": "Skylake-Client", "features": _ICELAKE},
+    "Icelake-Client-noTSX": {"model": "Skylake-Client", "features": _ICELAKE},
+    "cpu64-rhel5": {"model": "Opteron_G1", "features": {}},
+    "cpu64-rhel6": {"model": "kvm64", "features": {"lahf-lm": True}},
+    "pentiumpro": {"model": "qemu32", "features": {"pni": False}},
+}
+
+
 def is_host_model(domain: Element) -> bool:
     """Whether libvirt works out model and features when it starts the guest."""
-    return domain.get("cpu/@mode") == "host-model" or domain.get("cpu/@match") == "minimum"
+    is_replaced = domain.get("cpu/model") in REPLACED and domain.get("cpu/model/@fallback") != "forbid"
+    return is_replaced or domain.get("cpu/@mode") == "host-model" or domain.get("cpu/@match") == "minimum"
 
 
 def _model(guest: Guest, cpu: Element | None) -> str | None:
