@@ -56,10 +56,7 @@ else:
 
     def replace(one: Any, /, **changes: Any) -> Any:
         """A copy of a record with some fields changed."""
-        for name in one._init_names:
-            if name not in changes:
-                changes[name] = getattr(one, name)
-        return one.__class__(**changes)
+        return one.__class__(**{**dict(zip(one._init_names, one._init_values(one), strict=True)), **changes})
 
 
 def _made(cls: Any, frozen: bool, slots: bool, order: bool) -> Any:
@@ -74,7 +71,8 @@ def _made(cls: Any, frozen: bool, slots: bool, order: bool) -> Any:
     if slots:
         body = {name: value for name, value in vars(cls).items() if name not in ("__dict__", "__weakref__")}
         cls = type(cls)(cls.__name__, cls.__bases__, {**body, "__slots__": tuple(fields), "__qualname__": cls.__qualname__})
-    cls._init_names = tuple(name for name, one in fields.items() if one.init)
+    names = cls._init_names = tuple(name for name, one in fields.items() if one.init)
+    cls._init_values = attrgetter(*names) if len(names) > 1 else lambda self: [getattr(self, name) for name in names]
     cls.__dataclass_fields__ = _LibraryFields(cls, fields)
     cls.__init__ = _first_init(cls, fields, frozen)
     cls.__repr__ = _repr([name for name, one in fields.items() if one.repr])
@@ -153,7 +151,7 @@ def _refuse(self: Any, name: str, *_value: Any) -> None:
 
 def _reduce(self: Any) -> Any:
     """How pickle and copy make it again; what a cached property found out is left behind."""
-    return self.__class__, tuple(getattr(self, name) for name in self._init_names)
+    return self.__class__, tuple(self._init_values(self))
 
 
 class _LibraryFields:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 
-from mdtool.guest.allocation.controllers import index_of, model_of, type_of
+from mdtool.guest.allocation.controllers import controllers_of, index_of, model_of, type_of
 from mdtool.guest.allocation.order import arrays, target_of, wholes
 from mdtool.guest.disk_buses import disk_number
 from mdtool.guest.model import Wanted
@@ -38,7 +38,7 @@ def with_ids(wanted: Sequence[Wanted], taken: Collection[str] = ()) -> list[Want
     kept = {at for at in given if names.keep(str(wanted[at].id)) or user_alias(wanted[at].id)}
     ids: dict[int, str | None] = {at: wanted[at].id for at in kept}
     order = arrays(wanted)
-    narrow = {index_of(one) for one in wanted if type_of(one) == "scsi" and model_of(one) in _NARROW}
+    narrow = {index for index, one in controllers_of(wanted, "scsi").items() if model_of(one) in _NARROW}
     for kind, positions in order.items():
         counted = [at for at in positions if not (kind in _UNCOUNTED and user_alias(wanted[at].id))]
         for number, at in enumerate(counted):

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from mdtool.errors import InputError
-from mdtool.guest.allocation.controllers import implied, index_of, model_of, scsi_model, type_of
+from mdtool.guest.allocation.controllers import controllers_of, implied, index_of, model_of, scsi_model, type_of
 from mdtool.guest.allocation.drives import bus_of, wish_of
 from mdtool.guest.allocation.zpci import with_zpci
 from mdtool.guest.choices import has_newest, has_newest_qemu
@@ -127,10 +127,6 @@ def _has_stub_console(guest: Guest, wanted: Sequence[Wanted]) -> bool:
     return serial is not None and serial.facts.get("type") not in ("usb-serial", "pci-serial", "isa-debugcon", "isa-debug")
 
 
-def _have(wanted: Sequence[Wanted], type_: str) -> set[int]:
-    return {index_of(one) for one in wanted if type_of(one) == type_}
-
-
 def _has(guest: Guest, tag: str) -> bool:
     return any(element.tag == tag for element in guest.devices)
 
@@ -152,18 +148,18 @@ def _scsi_for_hostdevs(guest: Guest, wanted: Sequence[Wanted]) -> Iterator[Wante
 
 def _usb(guest: Guest, wanted: Sequence[Wanted]) -> Iterator[Wanted]:
     model = "qemu-xhci" if guest.is_q35 or guest.is_ppc else "piix3-uhci" if guest.is_x86 else ""
-    if model and 0 not in _have(wanted, "usb"):
+    if model and 0 not in controllers_of(wanted, "usb"):
         yield implied(guest, "usb", guest.known.get(("usb", 0), model), 0)
 
 
 def _sata(guest: Guest, wanted: Sequence[Wanted]) -> Iterator[Wanted]:
-    if guest.is_q35 and 0 not in _have(wanted, "sata"):
+    if guest.is_q35 and 0 not in controllers_of(wanted, "sata"):
         yield implied(guest, "sata", "ahci", 0)
 
 
 def _root(guest: Guest, wanted: Sequence[Wanted]) -> Iterator[Wanted]:
     root = pci_root(guest)
-    if root and 0 not in _have(wanted, "pci"):
+    if root and 0 not in controllers_of(wanted, "pci"):
         yield implied(guest, "pci", root, 0)
 
 
@@ -213,15 +209,15 @@ def _memballoon(guest: Guest, _: Sequence[Wanted]) -> Iterator[Wanted]:
 
 def _scsi_like_the_others(guest: Guest, wanted: Sequence[Wanted]) -> str:
     """The newest libvirt adds SCSI controllers of the model that the one of the lowest index has, where none is usual."""
-    there = sorted((one for one in wanted if type_of(one) == "scsi"), key=index_of)
-    return model_of(there[0]) if there and guest.is_x86 and has_newest_qemu(guest) else scsi_model(guest)
+    there = controllers_of(wanted, "scsi")
+    return model_of(there[min(there)]) if there and guest.is_x86 and has_newest_qemu(guest) else scsi_model(guest)
 
 
 def _drives(type_: str) -> Rule:
     """Controllers 0 to the highest that a drive of a type is on."""
 
     def rule(guest: Guest, wanted: Sequence[Wanted]) -> Iterator[Wanted]:
-        highest = max((wish_of(one) for one in wanted if bus_of(one) == type_ and one.kind == "disk"), default=-1)
+        highest = max((wish_of(one) for one in wanted if one.kind == "disk" and bus_of(one) == type_), default=-1)
         model = _scsi_like_the_others(guest, wanted) if type_ == "scsi" else DEFAULT_MODELS[type_]
         boot = floppy_boot(wanted) if type_ == "fdc" else {}
         for one in _up_to(guest, wanted, type_, model, highest):
@@ -231,14 +227,14 @@ def _drives(type_: str) -> Rule:
 
 
 def _up_to(guest: Guest, wanted: Sequence[Wanted], type_: str, model: str, highest: int) -> Iterator[Wanted]:
-    have = _have(wanted, type_)
+    have = controllers_of(wanted, type_)
     for index in range(highest + 1):
         if index not in have:
             yield implied(guest, type_, guest.known.get((type_, index), model), index)
 
 
 def _virtio_serial(guest: Guest, wanted: Sequence[Wanted]) -> Iterator[Wanted]:
-    have = _have(wanted, "virtio-serial")
+    have = set(controllers_of(wanted, "virtio-serial"))
     for driver in ("virtserialport", "virtconsole"):
         for one in (one for one in wanted if one.driver == driver and one.kind != "commandline"):
             index = (

@@ -128,8 +128,9 @@ def _choice(choose: Choose, context: ElementContext) -> str:
 def _values(table: Mapping[str, str | Prop], context: ElementContext, driver: str | None) -> dict[str, Value]:
     """What the XML gives for a table of properties (``driver`` set) or of facts (None)."""
     found: dict[str, Value] = {}
+    texts = context.element.texts
     for name, row in table.items():
-        given = context.element.get(row if isinstance(row, str) else row.path)
+        given = texts.get(row if isinstance(row, str) else row.path)
         if given is None:
             continue
         prop = Prop(row) if isinstance(row, str) else row

@@ -7,10 +7,10 @@ The way back, from nodes to libvirt's places, is ``guest.addresses``; what a bus
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from mdtool.guest.allocation.controllers import index_of, is_placed, model_of, type_of
+from mdtool.guest.allocation.controllers import controllers_of, index_of, is_placed, model_of, type_of
 from mdtool.guest.allocation.order import wholes
 from mdtool.guest.disk_buses import DISK_BUSES, NARROW_AT, DiskBus
 from mdtool.guest.model import Address, Guest, Wanted
@@ -50,15 +50,15 @@ class _Names:
     def __post_init__(self) -> None:
         for one in self.wanted:
             if one.kind == "controller" and one.id is not None and not is_companion(one.driver):
-                key = type_of(one), index_of(one)
+                key = type_, index = type_of(one), index_of(one)
                 self.ids[key] = one.id
                 self.drivers[key] = one.driver
-                if type_of(one) == "scsi":
-                    self.models[index_of(one)] = model_of(one)
-        family, roots = self.guest.family, [one for one in self.wanted if type_of(one) == "pci" and not index_of(one)]
+                if type_ == "scsi":
+                    self.models[index] = model_of(one)
+        family, root = self.guest.family, controllers_of(self.wanted, "pci").get(0)
         if family is not None and family.root_bus:
             self.root = family.root_bus
-        elif any(model_of(one) == "pci-root" for one in roots):
+        elif root is not None and model_of(root) == "pci-root":
             self.root = "pci.0"
         self.names = {one.origin: one.id for one in self.wanted}
         self.of = {id(self.wanted[at]): str(self.wanted[whole].id) for at, whole in wholes(self.wanted).items()}
@@ -106,35 +106,27 @@ class _Names:
             return ("isa.0", f"{base:x}", {name: _OMITTED}) if isinstance(base, int) else ("isa.0", None, {})
         if kind is KINDS["system"] or address is None:
             return self._default_bus(one, kind), None, {}
-        places: Mapping[str, Callable[[Wanted, Address], tuple[str, str | None, dict[str, Value]]]] = {
-            "pci": self._pci,
-            "drive": self._drive,
-            "usb": lambda _, address: (f"{self.controller('usb', address.get('bus', 0))}.0", address.get("port"), {}),
-            "virtio-serial": lambda _, address: (
-                f"{self.controller('virtio-serial', address.get('controller', 0))}.0",
-                _text(address.get("port")),
-                {},
-            ),
-            "ccid": lambda _, address: (
-                f"{self.controller('ccid', address.get('controller', 0))}.0",
-                _text(address.get("slot")),
-                {},
-            ),
-            "ccw": lambda _, address: ("virtual-css", _devno(address), {}),
-            "spapr-vio": lambda _, address: ("spapr-vio", f"{address['reg']:x}" if "reg" in address.numbers else None, {}),
-            "dimm": lambda _, address: (
-                "",
-                _text(address.get("slot")),
-                {"addr": address["base"]} if address.get("base") is not None else {},
-            ),
-            "zpci": lambda one, address: (
-                "s390-pcibus.0",
-                f"{address['uid']:04x}",
-                {"target": self.names.get(one.facts["for"])},
-            ),
-        }
-        place = places.get(address.type)
-        return place(one, address) if place else (self._default_bus(one, kind), None, {})
+        given = address.numbers.get
+        match address.type:
+            case "pci":
+                return self._pci(address)
+            case "drive":
+                return self._drive(one, address)
+            case "usb":
+                return f"{self.controller('usb', given('bus', 0))}.0", given("port"), {}
+            case "virtio-serial":
+                return f"{self.controller('virtio-serial', given('controller', 0))}.0", _text(given("port")), {}
+            case "ccid":
+                return f"{self.controller('ccid', given('controller', 0))}.0", _text(given("slot")), {}
+            case "ccw":
+                return "virtual-css", _devno(address), {}
+            case "spapr-vio":
+                return "spapr-vio", f"{address['reg']:x}" if "reg" in address.numbers else None, {}
+            case "dimm":
+                return "", _text(given("slot")), {"addr": given("base")} if given("base") is not None else {}
+            case "zpci":
+                return "s390-pcibus.0", f"{address['uid']:04x}", {"target": self.names.get(one.facts["for"])}
+        return self._default_bus(one, kind), None, {}
 
     def _default_bus(self, one: Wanted, kind: Kind) -> str:
         """The bus of a device that has no place on it yet."""
@@ -144,14 +136,13 @@ class _Names:
             return "main-system-bus"
         return ""
 
-    def _pci(self, one: Wanted, address: Address) -> tuple[str, str | None, dict[str, Value]]:
+    def _pci(self, address: Address) -> tuple[str, str | None, dict[str, Value]]:
         if not is_placed(address):
             return self.pci(0), None, {}
-        at = f"{address.get('slot', 0):02x}.{address.get('function', 0)}"
-        extra: dict[str, Value] = {}
-        if "multifunction" in address.numbers:
-            extra["multifunction"] = address["multifunction"]
-        return self.pci(address.get("bus", 0)), at, extra
+        given = address.numbers.get
+        at = f"{given('slot', 0):02x}.{given('function', 0)}"
+        extra = {"multifunction": address["multifunction"]} if "multifunction" in address.numbers else {}
+        return self.pci(given("bus", 0)), at, extra
 
     def _drive(self, one: Wanted, address: Address) -> tuple[str, str | None, dict[str, Value]]:
         if one.kind == "commandline":  # which names its bus as QEMU does

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import codecs
 from collections.abc import Iterator, Mapping, Sequence
-from functools import lru_cache
 from xml.parsers import expat
 
 from mdtool.errors import InputError, Position
@@ -37,6 +36,7 @@ class Element:
     text: str = ""
     span: tuple[int, int] = (0, 0)  # byte offsets of '<' and of what follows the end tag, for --write-xml
     _firsts: dict[str, Element] = field(default_factory=dict, init=False, repr=False, compare=False)  # by path
+    _texts: dict[str, str] = field(default_factory=dict, init=False, repr=False, compare=False)  # of all that stands there
 
     def __iter__(self) -> Iterator[Element]:
         return iter(self.children)
@@ -64,26 +64,29 @@ class Element:
             if child.children:
                 child._fill(firsts, f"{path}/")
 
+    @property
+    def texts(self) -> Mapping[str, str]:
+        """The texts of all attributes and elements, by path: ``'@type'``, ``'source/@file'``, ``'serial'``."""
+        if not self._texts:
+            self.first("")
+            self._texts[""] = self.text
+            for name, value in self.attributes.items():
+                self._texts[f"@{name}"] = value
+            for path, holder in self._firsts.items():
+                self._texts[path] = holder.text
+                for name, value in holder.attributes.items():
+                    self._texts[f"{path}/@{name}"] = value
+        return self._texts
+
     def get(self, path: str) -> str | None:
-        """The text of an attribute or an element: ``'@type'``, ``'source/@file'``, ``'serial'``; None where absent."""
-        head, attribute = _parts(path)
-        holder = self.first(head) if head else self
-        if holder is None:
-            return None
-        return holder.attributes.get(attribute) if attribute else holder.text
+        """One of ``texts``; None where there is none."""
+        return self.texts.get(path)
 
     def at(self, path: str) -> Position:
         """Where an attribute's element or an element stands; this element's own place where it is absent."""
         head = path.rpartition("@")[0].rstrip("/") if "@" in path else path
         holder = self.first(head) if head else self
         return holder.position if holder is not None else self.position
-
-
-@lru_cache(maxsize=1024)  # the paths of the tables
-def _parts(path: str) -> tuple[str, str]:
-    """The path of an element, "" for the same one, and the attribute, "" for its text."""
-    head, at, attribute = path.rpartition("@")
-    return (head.rstrip("/"), attribute) if at else (path, "")
 
 
 def utf8_from_xml(data: bytes, file: str) -> bytes:

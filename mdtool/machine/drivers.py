@@ -50,7 +50,7 @@ def same_driver(one: str, other: str) -> bool:
     >>> same_driver("ahci", "ich9-ahci"), same_driver("EPYC-x86_64-cpu", "EPYC-v1-x86_64-cpu")
     (True, True)
     """
-    if canonical_driver(one) == canonical_driver(other):
+    if one == other or canonical_driver(one) == canonical_driver(other):
         return True
     kinds = [_CPU.fullmatch(name) for name in (one, other)]
     first, second = kinds

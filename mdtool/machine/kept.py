@@ -57,10 +57,10 @@ class _Reader:
         )
 
     def nodes(self, data: list[Any]) -> tuple[Node, ...]:
-        return tuple(
-            Node(**dict(zip(_BAGS, bags, strict=True)), buses=self.buses(buses), position=self.place(place))
-            for bags, place, buses in data
-        )
+        return tuple(self.node([*bags, self.buses(buses), self.place(place)]) for bags, place, buses in data)
+
+    def node(self, values: list[Any]) -> Node:
+        return Node(*values)
 
     def place(self, place: tuple[int, int] | None) -> Position | None:
         return None if place is None else Position(self._file, *place)

@@ -102,7 +102,7 @@ def small_number(text: str) -> int:
     >>> small_number("7"), small_number("two"), small_number("10000000")
     (7, 0, 0)
     """
-    found = int(text) if re.fullmatch("[0-9]{1,4}", text) else 0
+    found = int(text) if 0 < len(text) <= 4 and DIGITS.issuperset(text) else 0
     return found if found <= MAX_INDEX else 0
 
 

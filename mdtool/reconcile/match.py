@@ -67,10 +67,10 @@ def address_key(address: Address | None) -> tuple[object, ...] | None:
     >>> address_key(Address("usb", {"bus": 0, "port": "1"}))
     ('usb', 0, '1')
     """
-    names = key_names(address.type) if address is not None else ()
-    if address is None or not names or not any(address.get(name) is not None for name in names):
+    if address is None:
         return None
-    return (address.type, *(address.get(name) or 0 for name in names))
+    numbers = [address.numbers.get(name) for name in key_names(address.type)]
+    return (address.type, *(number or 0 for number in numbers)) if any(one is not None for one in numbers) else None
 
 
 def matched(

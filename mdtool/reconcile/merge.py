@@ -132,6 +132,8 @@ def without_defaults(
     {'mac': '52:54:00:11:22:33', 'packed': False}
     """
     found = dict(now)
+    if defaults.keys().isdisjoint(now) and defaults.keys().isdisjoint(applied):
+        return found
     for name, value in defaults.items():
         if name in now and name not in have and same(now[name], value):
             del found[name]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -115,9 +115,10 @@ class _Reconciler:
         gone = [place for place in matching.gone if place.name not in kept]
         settled = [self._settled(w, matches.get(w.origin)) for w in self.wanted]
         self.report.done()
-        held = [w for place in reversed(kept.values()) if (w := self._controller(place)) is not None]
+        controllers = {name: w for name, place in reversed(kept.items()) if (w := self._controller(place)) is not None}
+        held = list(controllers.values())
         everything = [*settled, *held]
-        occupied = self._occupied(everything, matches, kept, gone)
+        occupied = self._occupied(everything, matches, controllers, gone)
         done = with_ids(allocate(self.guest, everything, occupied), self._taken(matches, held, gone))
         done = overridden(self.guest, done, self.report)
         return self._applied(done, matching, gone, held)
@@ -236,11 +237,10 @@ class _Reconciler:
         self,
         everything: Sequence[Wanted],
         matches: Mapping[str, Match],
-        kept: Mapping[str, Place],
+        held: Iterable[str],
         gone: Sequence[Place],
     ) -> Occupied:
-        known = {match.place.name for match in matches.values()} | {place.name for place in gone}
-        known |= {place.name for place in kept.values() if self._controller(place) is not None}
+        known = {*(match.place.name for match in matches.values()), *(place.name for place in gone), *held}
         others = [address for name, address in self.addresses.items() if name not in known]
         others += [address for w in everything if (address := on_root(w.address)) is not None]
         retired = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from mdtool.guest.choices import SCSI_MODEL, chosen, has_newest_qemu
@@ -34,6 +35,11 @@ def implied(guest: Guest, type_: str, model: str, index: int, **facts: Any) -> W
 def type_of(wanted: Wanted) -> str:
     """A controller's type, ``pci``; "" for anything else."""
     return str(wanted.facts.get("type", "")) if wanted.kind == "controller" else ""
+
+
+def controllers_of(wanted: Iterable[Wanted], type_: str) -> dict[int, Wanted]:
+    """The controllers of a type, by index."""
+    return {index_of(one): one for one in wanted if one.kind == "controller" and type_of(one) == type_}
 
 
 def model_of(wanted: Wanted) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Container, Iterable, Iterator, Sequence
 from itertools import count
 
 from mdtool.errors import InputError
-from mdtool.guest.allocation.controllers import implied, index_of, model_of, scsi_model, type_of
+from mdtool.guest.allocation.controllers import controllers_of, implied, model_of, scsi_model
 from mdtool.guest.allocation.occupied import Occupied
 from mdtool.guest.allocation.order import target_of
 from mdtool.guest.disk_buses import LAYOUTS, disk_number
@@ -52,9 +52,8 @@ def with_drive_places(guest: Guest, wanted: Sequence[Wanted], occupied: Occupied
             devices[at] = replace(one, address=address)
     for type_ in (type_ for type_, layout in LAYOUTS.items() if not layout.alone):
         model = _model_for_hostdevs(guest, devices) if type_ == "scsi" else DEFAULT_MODELS[type_]
-        have = {index_of(one) for one in devices if type_of(one) == type_}
         used = {wish_of(one) for one in devices if bus_of(one) == type_}
-        devices += [implied(guest, type_, model, index) for index in sorted(used - have)]
+        devices += [implied(guest, type_, model, index) for index in sorted(used - controllers_of(devices, type_).keys())]
     return devices
 
 
@@ -72,7 +71,7 @@ def _place(
 
 def _check_given(devices: Sequence[Wanted]) -> None:
     """Raise InputError for an address in the XML that is no place on such a controller."""
-    models = {index_of(one): model_of(one) for one in devices if type_of(one) == "scsi"}
+    models = {index: model_of(one) for index, one in controllers_of(devices, "scsi").items()}
     for one in devices:
         bus, address = bus_of(one), one.address
         if not bus or address is None or one.element is None or one.element.first("address") is None:
@@ -92,9 +91,9 @@ def _check_given(devices: Sequence[Wanted]) -> None:
 
 def _model_for_hostdevs(guest: Guest, devices: Sequence[Wanted]) -> str:
     """The model of a further SCSI controller: that of the last one that SCSI host devices fill, so that all are alike."""
-    models = {index_of(one): model_of(one) for one in devices if type_of(one) == "scsi"}
-    filled = {wish_of(one) for one in devices if one.kind == "hostdev" and bus_of(one) == "scsi"} & models.keys()
-    return models[max(filled)] if filled else scsi_model(guest)
+    controllers = controllers_of(devices, "scsi")
+    filled = {wish_of(one) for one in devices if one.kind == "hostdev" and bus_of(one) == "scsi"} & controllers.keys()
+    return model_of(controllers[max(filled)]) if filled else scsi_model(guest)
 
 
 def _numbers(one: Wanted, bus: str, start: int) -> Iterator[int]:

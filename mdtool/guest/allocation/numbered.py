@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from itertools import count
 
 from mdtool.errors import InputError
-from mdtool.guest.allocation.controllers import implied, index_of, type_of
+from mdtool.guest.allocation.controllers import controllers_of, implied
 from mdtool.guest.allocation.occupied import Occupied
 from mdtool.guest.allocation.order import arrays, ranked
 from mdtool.guest.model import Address, Guest, Wanted
@@ -38,9 +38,8 @@ def with_serial_ports(guest: Guest, wanted: Sequence[Wanted], occupied: Occupied
     libvirt has it, the number that it would have got as a channel stays free.
     """
     devices = list(wanted)
-    ports = {
-        index_of(one): int(one.facts.get("ports") or SERIAL_PORTS) for one in devices if type_of(one) == "virtio-serial"
-    }
+    controllers = controllers_of(devices, "virtio-serial")
+    ports = {index: int(one.facts.get("ports") or SERIAL_PORTS) for index, one in controllers.items()}
     for one in devices:
         address = one.element.first("address") if one.element is not None and _is_complete(one) else None
         if address is None or one.address is None or one.driver not in ("virtserialport", "virtconsole"):

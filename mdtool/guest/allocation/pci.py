@@ -7,12 +7,13 @@ hot-plugged: never onto pcie.0 but behind a root port, or, where they are conven
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from itertools import count
 
 from mdtool.errors import InputError
-from mdtool.guest.allocation.controllers import implied, index_of, is_placed, model_of, type_of
+from mdtool.guest.allocation.controllers import controllers_of, implied, index_of, is_placed, model_of, type_of
 from mdtool.guest.allocation.needs import Need, need_of
 from mdtool.guest.allocation.occupied import Occupied
 from mdtool.guest.allocation.order import Arrays, arrays, controllers_in_order, ranked
@@ -115,8 +116,10 @@ class _Pass:
         family = self.guest.family
         if not self.buses.buses or family is None:
             return
-        for (type_, model), place in family.controllers.items():
-            self._fixed(type_, model, *place)
+        for at in self.order["controller"]:
+            place = family.controllers.get((type_of(self.devices[at]), model_of(self.devices[at])))
+            if place is not None and not index_of(self.devices[at]):
+                self._fixed(at, *place)
         for at in self.order["controller"]:
             self._preferred(at, (type_of(self.devices[at]), model_of(self.devices[at])))
         for slot, function in family.slots():
@@ -129,14 +132,12 @@ class _Pass:
     def _reserve(self, slot: int, function: int) -> None:
         self.buses.occupy(_at(slot, function))
 
-    def _fixed(self, type_: str, model: str, slot: int, function: int) -> None:
+    def _fixed(self, at: int, slot: int, function: int) -> None:
         """The chipset's own controller of a type: index 0 is at its place, whatever else is there."""
-        for at in self.order["controller"]:
-            one = self.devices[at]
-            if (type_of(one), model_of(one), index_of(one)) == (type_, model, 0):
-                if not is_placed(one.address) and (one.address is None or one.address.type == "pci"):
-                    self.given[at] = _at(slot, function)
-                self._reserve(slot, function)
+        address = self.devices[at].address
+        if address is None or (address.type == "pci" and not is_placed(address)):
+            self.given[at] = _at(slot, function)
+        self._reserve(slot, function)
 
     def _preferred(self, at: int, what: tuple[str, str]) -> None:
         """Where real hardware has it."""
@@ -201,7 +202,7 @@ def _attempt(guest: Guest, devices: list[Wanted], occupied: Occupied, *, reuse: 
 
 def _refuse_rings(devices: Sequence[Wanted]) -> None:
     """A port that hangs, over others or at once, on its own bus: libvirt lets some pass, and QEMU cannot start them."""
-    ports = {index_of(one): one for one in devices if type_of(one) == "pci" and one.address is not None}
+    ports = {index: one for index, one in controllers_of(devices, "pci").items() if one.address is not None}
     rooted: set[int] = set()
     for index in ports:
         path: list[int] = []
@@ -222,8 +223,8 @@ def _refuse_rings(devices: Sequence[Wanted]) -> None:
 
 def _new_buses(guest: Guest, devices: list[Wanted], occupied: Occupied, reuse: bool) -> list[Wanted]:
     """The controllers that a first pass finds missing."""
-    highest = max((index_of(one) for one in devices if type_of(one) == "pci"), default=-1)
-    if highest < 0:
+    known = controllers_of(devices, "pci")
+    if not known:
         return []
     walk = _Pass(guest, devices, occupied, reuse=reuse, grows=True)
     buses = walk.buses
@@ -231,9 +232,8 @@ def _new_buses(guest: Guest, devices: list[Wanted], occupied: Occupied, reuse: b
     if not buses.pcie and not reuse and any(bus.free() for bus in buses.buses):
         _try_next(buses, Need("pci"))  # room for a bridge, should one be needed
     walk.all()
-    if highest == 0 and len(buses.buses) > 1 and buses.pcie:
+    if known.keys() == {0} and len(buses.buses) > 1 and buses.pcie:
         _try_next(buses, Need("pcie"))  # one port that is free, for a device to be hot-plugged
-    known = {index_of(one) for one in devices if type_of(one) == "pci"}
     found: list[Wanted] = []
     index = 0
     while index < len(buses.buses):  # placing a new bridge may take a further one
@@ -265,27 +265,26 @@ def _try_next(buses: Buses, need: Need) -> None:
 
 def _multifunction(devices: Sequence[Wanted]) -> list[Wanted]:
     """Function 0 of a slot with further functions says so."""
-    slots: dict[tuple[int, int, int], int] = {}
-    for one in devices:
-        if (key := _slot(one)) is not None:
-            slots[key] = slots.get(key, 0) + 1
+    slots = [_slot(one) for one in devices]
+    used = Counter(slots)
     return [
         replace(one, address=Address("pci", {**one.address.numbers, "multifunction": True}))
-        if (key := _slot(one)) is not None
+        if slot is not None
         and one.address is not None
-        and slots[key] > 1
+        and used[slot] > 1
         and not one.address.get("function")
         and "multifunction" not in one.address.numbers
         and one.driver
         else one
-        for one in devices
+        for one, slot in zip(devices, slots, strict=True)
     ]
 
 
 def _slot(one: Wanted) -> tuple[int, int, int] | None:
     if one.address is None or one.address.type != "pci" or not is_placed(one.address):
         return None
-    return one.address.get("domain", 0), one.address.get("bus", 0), one.address.get("slot", 0)
+    given = one.address.numbers.get
+    return given("domain", 0), given("bus", 0), given("slot", 0)
 
 
 def _numbered(devices: Sequence[Wanted]) -> list[Wanted]:

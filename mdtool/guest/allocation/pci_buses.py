@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mdtool.errors import InputError
-from mdtool.guest.allocation.controllers import index_of, is_placed, model_of, type_of
+from mdtool.guest.allocation.controllers import controllers_of, is_placed, model_of
 from mdtool.guest.allocation.needs import KINDS, Need, need_of
 from mdtool.guest.allocation.occupied import NOTHING, Occupied
 from mdtool.guest.model import Address, Wanted
@@ -58,7 +58,7 @@ class Buses:
         self.pcie = False
         self.buses: list[PciBus] = []
         self._cursor: dict[Need, int] = {}
-        controllers = {index_of(one): one for one in devices if type_of(one) == "pci"}
+        controllers = controllers_of(devices, "pci")
         if not controllers:
             return
         root = model_of(controllers[0]) if 0 in controllers else "pci-root"
@@ -92,14 +92,15 @@ class Buses:
 
     def occupy(self, address: Address, need: Need | None = None) -> None:
         """Mark a place as taken by a device that has it already."""
-        number, slot, function = address.get("bus", 0), address.get("slot", 0), address.get("function", 0)
-        if address.type != "pci" or address.get("domain", 0) or number >= len(self.buses):
+        given = address.numbers.get
+        number, slot, function = given("bus", 0), given("slot", 0), given("function", 0)
+        if address.type != "pci" or given("domain", 0) or number >= len(self.buses):
             return
         bus = self.buses[number]
         first = not bus.used.get(slot)
         _mark(bus.used, slot, function)
         # A function 0 that says it stands alone stays alone: making it one of many is a change that its guest sees.
-        if function == 0 and (address.get("alone") or address.get("multifunction") is False):
+        if function == 0 and (given("alone") or given("multifunction") is False):
             bus.shared.discard(slot)
         elif need and need.shares and (first or slot in bus.shared):
             bus.shared.add(slot)

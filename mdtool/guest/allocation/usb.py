@@ -112,7 +112,7 @@ def _controllers(devices: Sequence[Wanted]) -> Mapping[int, int]:
     """Index -> ports of the USB controllers that have any."""
     found: dict[int, int] = {}
     for one in devices:
-        if type_of(one) == "usb" and model_of(one) in PORTS:
+        if one.kind == "controller" and type_of(one) == "usb" and model_of(one) in PORTS:
             ports = one.facts.get("ports") or PORTS[model_of(one)]
             found[index_of(one)] = max(found.get(index_of(one), 0), int(ports))
     return found

@@ -187,6 +187,8 @@ def buses_of(driver: str, id: str | None) -> tuple[Bus, ...]:
 
 #: Types of controllers whose first one libvirt names without a number, and how it writes the others.
 _IDS: Mapping[str, str] = {"pci": r"pcie?\.(\d+)", "usb": r"usb(\d*)", "ide": r"ide(\d*)"}
+#: how the origin of a controller goes on after its type
+_NUMBER = pattern(r"(\d+)(?:[/#].*)?")
 
 
 def libvirt_index(node: Node, type_: str) -> int | None:
@@ -200,7 +202,8 @@ def libvirt_index(node: Node, type_: str) -> int | None:
     >>> libvirt_index(Node("pcie-root-port", "pci.7", origin="commandline/pci.7"), "pci")
     """
     origin = node.origin or ""
-    if match := re.fullmatch(rf"controller/{re.escape(type_)}/(\d+)(?:[/#].*)?", origin):
+    head = f"controller/{type_}/"
+    if origin.startswith(head) and (match := _NUMBER.fullmatch(origin, len(head))):
         return small_number(match[1])
     if origin in (BUILTIN, MANUAL) or origin.startswith("commandline/"):
         return None
