@@ -15,6 +15,8 @@ def evaluated(text: str, value_of: Callable[[str], int]) -> int:
     >>> evaluated("2 * (x + 1) / 3 << 2", lambda name: 4), evaluated("0x10 > 2 && 1", int)
     (12, 1)
     """
+    if re.search(r"[^\w\s()+\-*/%<>=!&|?:~^]|\d_|0[bBoO]", text):  # what Python reads otherwise
+        raise ValueError
     if choice := re.fullmatch(r"([^?:]*)\?([^?:]*):([^?:]*)", text):
         text = f"({choice[2]}) if ({choice[1]}) else ({choice[3]})"
     for sign, word in (("&&", " and "), ("||", " or "), ("/", "//")):

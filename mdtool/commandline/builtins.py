@@ -9,6 +9,7 @@ from itertools import zip_longest
 
 from mdtool.commandline.alternatives import Unknown
 from mdtool.commandline.arithmetic import evaluated
+from mdtool.commandline.braces import braced
 from mdtool.commandline.flow import Builtin, Flow
 from mdtool.commandline.program import QEMU
 from mdtool.commandline.shell import ASSIGNMENT
@@ -38,22 +39,36 @@ def _declare(flow: Flow, words: Sequence[ShellWord], *, local: bool) -> bool | N
         elif name is None:
             return _elsewhere(flow, [])
         else:
-            if local and flow.locals:
-                flow.locals[-1].setdefault(name[0], flow.state.variables.get(name[0]))
+            assigned = ASSIGNMENT.match(said)
+            if local and flow.locals and "g" not in options and name[0] not in flow.locals[-1]:
+                flow.locals[-1][name[0]] = flow.state.variables.get(name[0])
+                if not assigned:
+                    flow.state.variables[name[0]] = {}
+                elif assigned[3]:  # there is nothing yet to append to
+                    word = word._replace(parts=(word.parts[0]._replace(text=said.replace("+=", "=", 1)), *word.parts[1:]))
             if "A" in options:
                 flow.shell.keyed.add(name[0])
-            if local or "A" in options or "a" in options:
-                flow.state.variables[name[0]] = {}
-            if "i" in options:
-                flow.shell.integers.add(name[0])
+            if shape := re.search("[iul]", options):
+                flow.shell.shapes[name[0]] = shape[0]
             if "n" in options:
                 _, _, target = "".join(_known(flow, [word]) or ()).partition("=")
                 if not re.fullmatch(NAME, target):
                     return _elsewhere(flow, [])
                 flow.shell.other_names[name[0]] = flow.shell.other_names.get(target, target)
-            elif ASSIGNMENT.match(said):
-                flow.assign(word)
+            elif assigned:
+                _declared(flow, word, name[0])
     return True
+
+
+def _declared(flow: Flow, word: ShellWord, name: str) -> None:
+    """An assignment that is an argument: what {a,b} makes of it is assigned one after the other."""
+    try:
+        ways = braced(word.parts) if flow.shell.is_bash and word.items is None else [word.parts]
+    except Unknown as error:
+        flow.shell.unclear(name, f"is {error.what}")
+        return
+    for parts in ways:
+        flow.assign(word._replace(parts=parts))
 
 
 def _read(flow: Flow, words: Sequence[ShellWord], node: Node) -> bool | None:
@@ -102,6 +117,7 @@ def _getopts(flow: Flow, words: Sequence[ShellWord], node: Node) -> bool | None:
 def _printf(flow: Flow, words: Sequence[ShellWord], node: Node) -> bool | None:
     texts = _known(flow, words)
     name = words[1].parts[0].text if len(words) > 1 and words[0].parts[0].text == "-v" else ""
+    texts = texts[1:] if texts and texts[0] == "--" else texts
     text = formatted(texts[2:] if name else texts) if texts else None
     if name and text is None:
         return _read(flow, words[1:2], node)
@@ -141,11 +157,11 @@ def formatted(texts: Sequence[str]) -> str | None:
 
 
 def _echo(flow: Flow, words: Sequence[ShellWord], node: Node) -> bool | None:
-    if flow.output is not None and not node.elsewhere:
-        texts = _known(flow, words)
-        plain = texts is not None and texts[:1] != ["-e"] and not any("\\" in text for text in texts)
-        ends = "" if texts is not None and texts[:1] == ["-n"] else "\n"
-        flow.prints(" ".join(texts[ends == "" :]) + ends if texts is not None and plain else None)
+    texts = _known(flow, words)
+    if not node.elsewhere:
+        ends = "" if texts and texts[0] == "-n" else "\n"
+        text = " ".join(texts[ends == "" :]) if texts is not None else "\\"
+        flow.prints(None if "\\" in text or re.match(r"-[neE]+\b", text) else text + ends)
     return True
 
 
@@ -319,6 +335,8 @@ def _which(_flow: Flow, texts: list[str]) -> str | None:
 def _command(flow: Flow, words: Sequence[ShellWord], node: Node) -> bool | None:
     if words and words[0].parts[0].text in ("-v", "-V"):
         return _printing(_which)(flow, words, node)
+    if words and (builtin := flow.builtins.get(words[0].parts[0].text)):
+        return builtin(flow, words[1:], node)
     return flow.program((), words, node)
 
 
@@ -334,7 +352,8 @@ def tested(texts: Sequence[str]) -> bool | None:
     for sign, join in (("-o", _either), ("-a", _every)):
         if sign in texts[1:]:
             at = texts.index(sign, 1)
-            return join([tested(texts[:at]), tested(texts[at + 1 :])])
+            parts = [texts[:at], texts[at + 1 :]]
+            return join(list(map(tested, parts))) if all(map(_is_test, parts)) else None
     if len(texts) < 2:
         return bool(texts and texts[0])
     if len(texts) == 2:
@@ -349,6 +368,14 @@ def tested(texts: Sequence[str]) -> bool | None:
     one, other = int(left), int(right)
     signs = {"-eq": one == other, "-ne": one != other, "-lt": one < other, "-le": one <= other, "-gt": one > other}
     return {**signs, "-ge": one >= other}.get(sign)
+
+
+def _is_test(texts: Sequence[str]) -> bool:
+    """Whether it is one test, or more of them, without a word that is empty or too much."""
+    texts = texts[1:] if texts[:1] == ["!"] else texts
+    if at := next((at for at, text in enumerate(texts) if at and text in ("-o", "-a")), 0):
+        return _is_test(texts[:at]) and _is_test(texts[at + 1 :])
+    return len(texts) in (1, 3) or (len(texts) == 2 and re.fullmatch("-[a-zA-Z]", texts[0]) is not None)
 
 
 def _brackets(flow: Flow, words: Sequence[ShellWord], _node: Node) -> bool | None:
@@ -412,7 +439,7 @@ BUILTINS: Mapping[str, Builtin] = {
     "popd": _popd,
     "pwd": _pwd,
     "let": _let,
-    "command": _command,
+    **dict.fromkeys(("command", "builtin"), _command),
     "dirname": _printing(_folder_of),
     "basename": _printing(_name_of),
     "seq": _printing(_numbers),

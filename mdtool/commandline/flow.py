@@ -15,8 +15,9 @@ from typing import NoReturn
 from mdtool.commandline.alternatives import Unclear, Unknown, Value
 from mdtool.commandline.command import Command, no_command
 from mdtool.commandline.program import Expanded, qemu_in
-from mdtool.commandline.shell import ASSIGNMENT, Shell, State, merged
-from mdtool.commandline.syntax import Node, ShellWord, SyntaxFault, commands_from_text
+from mdtool.commandline.shell import ASSIGNMENT, Shell
+from mdtool.commandline.state import State, merged
+from mdtool.commandline.syntax import Node, Part, ShellWord, SyntaxFault, commands_from_text
 from mdtool.errors import InputError, Position, Report
 from mdtool.files import text_from_file
 from mdtool.records import NamedTuple
@@ -31,6 +32,7 @@ class _Left(Exception):
     """The way that was followed ends here, or goes on elsewhere: its state is kept for there."""
 
 
+_ANYTHING = (Part("glob", "*", False),)
 _SYSTEMS = pattern("/(proc|sys|dev|run|etc)/")
 _CALLS = 20  # functions that call each other deeper than this do not end
 _STEPS = 5000  # commands that are followed
@@ -55,8 +57,8 @@ class Flow:
     def __init__(self, text: str, file: str, report: Report, state: State, builtins: Mapping[str, Builtin]) -> None:
         self.source, self.report, self.builtins = Source.of(file, text), report, builtins
         self.sources: dict[int, Source] = {}  # where functions are defined
-        braces = not re.match(r"#!\s*\S*/(env\s+)?(da|a|k|)sh\b", text)
-        self.shell = Shell(file, report, state, self._printed, expands_braces=braces)
+        is_bash = not re.match(r"#!\s*\S*/(env\s+)?(da|a|k|)sh\b", text)
+        self.shell = Shell(file, report, state, self._printed, is_bash=is_bash)
         self.found: list[Command] = []
         self.mentions: list[tuple[int, int, str, str]] = []  # where QEMU may be started: weight, place, what, rule
         self.left = _places()
@@ -181,7 +183,7 @@ class Flow:
             expressions = (([self.shell.pattern_of(one.parts) for one in words], body) for words, body in clauses)
             body = next((body for ways, body in expressions if any(re.match(way, subject) for way in ways)), [])
         except Unknown:
-            any_other = any(part.text == "*" for words in node.patterns for one in words for part in one.parts[:1])
+            any_other = any(one.parts == _ANYTHING for words in node.patterns for one in words)
             self.ways(*node.bodies, *([] if any_other else [[]]))
             return None
         return self.run(body)
@@ -309,6 +311,8 @@ class Flow:
             assignments.append(word)
             words.pop(0)
         if not words:
+            if not assignments:  # $(< FILE)
+                self.prints(None)
             for word in assignments:
                 self.assign(word)
             return None if any(part.kind == "run" for word in assignments for part in word.parts) else True

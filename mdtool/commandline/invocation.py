@@ -19,7 +19,8 @@ from mdtool.commandline.program import (
     runs_another,
     started,
 )
-from mdtool.commandline.shell import ASSIGNMENT, State
+from mdtool.commandline.shell import ASSIGNMENT
+from mdtool.commandline.state import State
 from mdtool.commandline.syntax import Node, ShellWord
 from mdtool.commandline.table import LOST, OPTIONS
 from mdtool.errors import InputError

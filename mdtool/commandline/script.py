@@ -19,7 +19,7 @@ from mdtool.commandline.builtins import BUILTINS
 from mdtool.commandline.command import Command, Word, no_command
 from mdtool.commandline.invocation import ScriptFlow
 from mdtool.commandline.process import arguments_of, program_in, program_name
-from mdtool.commandline.shell import State
+from mdtool.commandline.state import State
 from mdtool.errors import InputError, MdtoolError, Position, Report
 from mdtool.files import bytes_from_file, is_standard
 from mdtool.machine.document import SCRIPT, check_kind

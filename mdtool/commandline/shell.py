@@ -10,11 +10,12 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from fnmatch import translate
-from itertools import product
 from typing import TypeVar
 
 from mdtool.commandline.alternatives import Unclear, Unknown, Value, each_way, either
 from mdtool.commandline.arithmetic import evaluated
+from mdtool.commandline.braces import braced
+from mdtool.commandline.state import State, conditional
 from mdtool.commandline.syntax import NAME, Node, Part, ShellWord, SyntaxFault, parts_from_text
 from mdtool.errors import Report
 from mdtool.records import dataclass, field
@@ -27,7 +28,8 @@ _INDEXED = pattern(r"[^\]]*\]\+?=")
 ASSIGNS = pattern(rf"({NAME})\s*(?:\+\+|--|(?:[-+*/%&|^]|<<|>>)?=(?!=))|(?:\+\+|--)({NAME})")
 #: NAME++, NAME += ...
 _SUM = pattern(rf"\s*(?:({NAME})\s*(\+\+|--)|(?:({NAME})\s*([-+*/%]?=)(?!=)|)(.*))\s*", re.S)
-_BRACES = pattern(r"\{([^{}]*)\}")
+_HOME_INSIDE = pattern(rf"{NAME}\+?=(?=~|.*:~)", re.S)
+_LONGEST = 1 << 20  # letters of a variable
 
 #: variables that a shell sets by itself, to what only it knows
 _SET_BY_SHELL = frozenset({"RANDOM", "SECONDS", "UID", "EUID", "HOSTNAME", "HOSTTYPE", "MACHTYPE", "OSTYPE", "PATH", "USER",
@@ -41,52 +43,11 @@ _Sliced = TypeVar("_Sliced", str, list[str])
 Pieces = list[tuple[str, bool]]
 
 
+_ZERO = "$0"  # where it is not asked for
+
+
 class _Apart(list[str]):
     """Words that are not to be split again."""
-
-
-@dataclass
-class State:
-    """What is set at one point of a script.
-
-    ``positional``  what $1, $2, ... are; None for the arguments of the script itself, a string if unknown
-    ``sourced``     a file or a text that may have set any variable
-    ``started``     whether a QEMU is started by now; None if only a run can decide it
-    """
-
-    variables: dict[str, Value | Unclear]
-    folder: str | None
-    positional: list[str] | str | None = None
-    sourced: str = ""
-    started: bool | None = False
-    functions: dict[str, Node | None] = field(default_factory=dict)
-
-    def copy(self) -> State:
-        return State(dict(self.variables), self.folder, self.positional, self.sourced, self.started, dict(self.functions))
-
-
-def _conditional(name: str) -> str:
-    return f"${name} is set under a condition, or in a loop"
-
-
-def merged(states: Sequence[State]) -> State:
-    """What is set where only a run can decide which branch was taken: what they agree on."""
-    first, *others = states
-    found = first.copy()
-    for other in others:
-        for name in found.variables.keys() | other.variables.keys():
-            mine, its = found.variables.get(name), other.variables.get(name)
-            if mine != its or (mine is not None and list(mine) != list(its or ())):
-                found.variables[name] = either(_conditional(name), mine, its)
-        for name in found.functions.keys() | other.functions.keys():
-            if found.functions.get(name) != other.functions.get(name):
-                found.functions[name] = None
-        if found.positional != other.positional:
-            found.positional = "$@ is set under a condition, or in a loop"
-        found.folder = found.folder if found.folder == other.folder else None
-        found.sourced = found.sourced or other.sourced
-        found.started = found.started if found.started == other.started else None
-    return found
 
 
 @dataclass
@@ -94,15 +55,16 @@ class Shell:
     """Words as a shell expands them in ``state``.
 
     ``printed``  what a command substitution prints; raises Unknown
-    ``expands_braces``  whether the shell is bash
+    ``is_bash``  whether the shell is bash
     """
 
     file: str
     report: Report
     state: State
     printed: Callable[[Sequence[Node], str], str]
-    expands_braces: bool = True
-    integers: set[str] = field(default_factory=set)  # variables that hold numbers alone
+    is_bash: bool = True
+    shapes: dict[str, str] = field(default_factory=dict)  # variables that are a sum (i), capitals (u), small letters (l)
+    lists: set[str] = field(default_factory=set)  # variables that were an array
     keyed: set[str] = field(default_factory=set)  # arrays whose indexes are words
     other_names: dict[str, str] = field(default_factory=dict)  # of variables: those that `declare -n` gives
     assigned: str = ""  # what is being assigned: A="$A ..." begins with nothing
@@ -119,38 +81,29 @@ class Shell:
 
     # --- words -------------------------------------------------------------------------------------------------------
 
-    def words(self, word: ShellWord) -> list[str]:
-        """Several words where an unquoted variable holds blanks, none where it is empty."""
-        return [text for parts in self._braced(word.parts) for text in self._words(parts)]
+    def words(self, word: ShellWord, *, is_element: bool = False) -> list[str]:
+        """Several words where an unquoted variable holds blanks, none where it is empty.
+
+        ``is_element``  of an array, where bash does not take file=~/a for an assignment
+        """
+        first = word.parts[0]
+        if self.is_bash and not is_element and first[::2] == ("text", False) and (found := _HOME_INSIDE.match(first.text)):
+            if ":~" in first.text:
+                raise Unknown("what ~ stands for")
+            head, *rest = _at_home((first._replace(text=first.text[found.end() :]), *word.parts[1:]))
+            word = word._replace(parts=(head._replace(text=found[0] + head.text), *rest))
+        return [text for parts in braced(word.parts, is_bash=self.is_bash) for text in self._words(_at_home(parts))]
 
     def text(self, parts: Sequence[Part]) -> str:
         """One text, as in an assignment: nothing is split."""
-        found = [
-            self._pieces(part._replace(quoted=True), index == 0 and not part.quoted) for index, part in enumerate(parts)
-        ]
+        found = [self._pieces(part, joined=True) for part in _at_home(parts)]
         return "".join(" ".join(text for text, _ in pieces) for pieces in found)
-
-    def _braced(self, parts: tuple[Part, ...]) -> list[tuple[Part, ...]]:
-        """{a,b} and {1..3}, unquoted, make several words of one."""
-        plain = "".join(part.text if part.kind == "text" and not part.quoted else "\0" for part in parts)
-        if "{" not in plain or not re.search(r"\{.*(?:,|\.\.).*\}", plain, re.S):
-            return [parts]
-        if not self.expands_braces or re.search(r"\{[^{}]*(?:[{]|\0)", plain):
-            raise Unknown("what {...} stands for")
-        ways: list[list[Part]] = []
-        for part in parts:
-            pieces = _BRACES.split(part.text) if part.kind == "text" and not part.quoted else []
-            if not pieces:
-                ways.append([part])
-            for number, piece in enumerate(pieces):
-                ways.append([part._replace(text=text) for text in (_alternatives(piece) if number % 2 else [piece])])
-        return list(product(*ways))
 
     def _words(self, parts: Sequence[Part]) -> list[str]:
         found: list[str] = []
         grows = False  # whether what comes next belongs to the last word
-        for index, part in enumerate(parts):
-            for number, (text, splits) in enumerate(self._pieces(part, index == 0)):
+        for part in parts:
+            for number, (text, splits) in enumerate(self._pieces(part)):
                 grows = grows and not (number > 0 and not splits)  # each element of a quoted array is a word
                 if splits and re.search(r"[*?]", text):
                     raise Unknown("which files * and ? stand for")
@@ -167,39 +120,40 @@ class Shell:
             raise Unknown("where $IFS separates words")
         return re.split(r"[ \t\n]+", text) if not separators else [text]
 
-    def _pieces(self, part: Part, first: bool) -> Pieces:
+    def _pieces(self, part: Part, *, joined: bool = False) -> Pieces:
+        """What a part stands for; ``joined``, where nothing is split and no file is sought, as in an assignment."""
         if part.kind == "name":
-            values = self._expanded(part.text, part.quoted)
+            values = self._expanded(part.text, "quoted" if part.quoted else "joined" if joined else "split")
             if isinstance(values, _Apart):
                 return [(value, False) for value in values]
-            return [(value, not part.quoted) for value in values] if part.quoted else [(" ".join(values), True)]
+            return [(value, False) for value in values] if part.quoted or joined else [(" ".join(values), True)]
         if part.kind == "run":
             return [(self.printed(part.body, part.text), not part.quoted)]
         if part.kind == "sum":
             return [(str(self.sum(part.text)), not part.quoted)]
-        if part.kind == "odd" or (part.kind == "glob" and not part.quoted):
+        if part.kind == "odd" or (part.kind == "glob" and not joined):
             raise Unknown("which files * and ? stand for" if part.kind == "glob" else part.text)
-        if first and not part.quoted:
-            return [(re.sub(r"^~[\w.-]*(?=/|$)", lambda found: os.path.expanduser(found[0]), part.text), False)]
         return [(part.text, False)]
 
     def pattern_of(self, parts: Sequence[Part]) -> str:
         """A pattern of ``case`` or ``[[``, as a regular expression."""
         found = ""
-        for part in parts:
-            text = part.text if part.kind == "glob" else self.text([part._replace(quoted=True)])
+        for part in _at_home(parts):
+            text = part.text if part.kind == "glob" else " ".join(one for one, _ in self._pieces(part, joined=True))
             found += text if not part.quoted else re.sub(r"([*?[])", r"[\1]", text)
         return translate(found)
 
     # --- variables ---------------------------------------------------------------------------------------------------
 
-    def _expanded(self, text: str, quoted: bool) -> list[str]:
+    def _expanded(self, text: str, how: str) -> list[str]:
         """What ${...} stands for: several where it is a whole array."""
         match = _EXPANSION.fullmatch(text)
         if match is None:
             raise Unknown(f"what ${text} is")
         prefix, name, index, sign, operand = match.groups()
         name = self.other_names.get(name, name)
+        if prefix and name == "#":
+            raise Unknown(f"what ${{{text}}} is")
         if text == "#":
             return [str(len(self._positional("$#")))]
         whole = index in ("@", "*") or name in ("@", "*")
@@ -209,17 +163,18 @@ class Shell:
             named = "".join(self._values(name, index))
             if sign or not re.match(NAME, named):
                 raise Unknown(f"what ${{{text}}} is")
-            return self._expanded(named, quoted)
+            return self._expanded(named, how)
         if sign and sign.strip(":") in ("-", "=", "+", "?") and sign != ":":
-            return self._defaulted(name, index, sign, operand, quoted)
+            return self._defaulted(name, index, sign, operand, how)
         values = self._values(name, index)
         if sign == ":" and whole:
-            values, sign = self._slice(values if index else ["", *values], operand), ""
+            values, sign = self._slice(values if index else [_ZERO, *values], operand), ""
+            values = [value if value is not _ZERO else "".join(self._numbered("0")) for value in values]
         if prefix == "#":
             return [str(len(values) if whole else len(values[0]) if values else 0)]
         if sign:
             values = [self._changed(value, sign, operand) for value in values]
-        if quoted and (index or name) == "*":
+        if how != "split" and (index or name) == "*":
             separators = self.state.variables.get("IFS", {"0": " "})
             if isinstance(separators, Unclear):
                 raise Unknown(separators.why)
@@ -279,7 +234,7 @@ class Shell:
             raise Unknown(self.state.positional)
         return self.state.positional[int(name) - 1 : int(name)]
 
-    def _defaulted(self, name: str, index: str | None, sign: str, operand: str, quoted: bool) -> list[str]:
+    def _defaulted(self, name: str, index: str | None, sign: str, operand: str, how: str) -> list[str]:
         """${NAME:-...}, ${NAME=...}, ${NAME:+...}, ${NAME:?...}."""
         known = self.state.variables.get(name)
         try:
@@ -299,10 +254,11 @@ class Shell:
         if sign[-1] == "?" and not is_set:
             raise Unknown(f"${name} is set outside of the script")
         if is_set != (sign[-1] == "+"):
-            return values if is_set or index in ("@", "*") or not quoted else [""]
-        found = self._operand(operand, quoted)
+            return values if is_set or index in ("@", "*") or how == "split" else [""]
+        found = self._operand(operand, how)
         if sign[-1] == "=":
             self.state.variables[name] = {"0": " ".join(found)}
+            return found if how == "quoted" else [*found]
         return found
 
     def say(self, what: str) -> None:
@@ -310,19 +266,20 @@ class Shell:
         if not any(warning.what == what for warning in self.report.warnings):
             self.report.warn(what, rule="script-variable")
 
-    def _operand(self, text: str, quoted: bool) -> list[str]:
-        if quoted and '"' in text and "$(" in text:
-            raise Unknown(f"what {text} is")
-        parts = _parts(re.sub(r'(\\.)|"', r"\1", text) if quoted else text, quoted=quoted)
-        if quoted:
-            return _Apart(self._words(parts) or [""])
+    def _operand(self, text: str, how: str) -> list[str]:
+        if how == "joined":
+            return _Apart([self.text(_parts(text))])
+        if how == "quoted":
+            if '"' in text and ("$(" in text or "`" in text):
+                raise Unknown(f"what {text} is")
+            return _Apart(self._words(_parts(re.sub(r"\\(\")|(\\.)|\"", r"\1\2", text), quoted=True)) or [""])
         words: list[list[Part]] = [[]]
-        for part in parts:
+        for part in _parts(text):
             if not part.quoted and part.text.isspace():
                 words.append([])
             else:
                 words[-1].append(part)
-        return _Apart(text for parts in words for text in self._words(parts))
+        return _Apart(text for parts in words for text in self._words(_at_home(parts)))
 
     def _changed(self, value: str, sign: str, operand: str) -> str:
         """${NAME#pattern} and what else changes a text."""
@@ -371,7 +328,7 @@ class Shell:
         self.assigned = name if not name.endswith("PATH") else ""
         try:
             ways = each_way(self.state.variables, lambda: self._assigned(word, match))
-            self.state.variables[name] = ways[0] if len(ways) == 1 else either(_conditional(name), *ways)
+            self.state.variables[name] = ways[0] if len(ways) == 1 else either(conditional(name), *ways)
         except Unknown as error:
             self.state.variables[name] = Unclear(error.of(f"${name}"))
         finally:
@@ -383,11 +340,13 @@ class Shell:
         name = self.other_names.get(name, name)
         old = self.state.variables.get(name, {})
         parts = (first._replace(text=text), *rest) if text else rest
-        if isinstance(old, Unclear) and (more or index is not None):
+        if isinstance(old, Unclear) and (more or index is not None or (name in self.lists and word.items is None)):
             raise Unknown(old.why)
         known = old if isinstance(old, dict) else {}
+        if index is not None or word.items is not None:
+            self.lists.add(name)
         if index is not None:
-            return self._with_element(name, known, index, self.text(parts))
+            return self._with_element(name, known, index, self.text(parts), more=bool(more))
         if more and self.state.sourced and not old:
             raise Unknown(f"${name} may be set by {self.state.sourced}")
         if word.items is not None:
@@ -396,9 +355,18 @@ class Shell:
             raise Unknown("what ~ stands for")
         else:
             found = {**known, "0": (known.get("0", "") if more else "") + self.text(parts)}
-        if name in self.integers and (more or not re.fullmatch(r"\d+", found.get("0", ""))):
-            raise Unknown(f"${name} is a sum")
-        return found
+            if len(found["0"]) > _LONGEST:
+                raise Unknown(f"${name} is longer than a command line")
+        return self._shaped(name, found, known if more else {}) if name in self.shapes else found
+
+    def _shaped(self, name: str, value: Value, old: Value) -> Value:
+        """What is assigned to a variable that ``declare -i``, ``-u`` or ``-l`` gave a kind."""
+        if value.keys() - {"0"} or not value["0"].isascii():
+            raise Unknown(f"${name} is an array of what is changed")
+        if self.shapes[name] == "i":
+            first = old.get("0", "")
+            return {"0": str(self.sum(first) + self.sum(value["0"][len(first) :]))}
+        return {"0": value["0"].upper() if self.shapes[name] == "u" else value["0"].lower()}
 
     def _elements(self, items: Sequence[ShellWord], old: Value) -> Value:
         found, number = dict(old), max((int(key) for key in old if key.isdigit()), default=-1) + 1
@@ -406,22 +374,29 @@ class Shell:
             first = item.parts[0]
             if not first.quoted and (keyed := re.match(r"\[([^\]]+)\]=(.*)", first.text, re.S)):
                 found[keyed[1]] = self.text((first._replace(text=keyed[2]), *item.parts[1:]))
+                number = int(keyed[1]) + 1 if keyed[1].isdigit() else number
                 continue
-            for text in self.words(item):
+            for text in self.words(item, is_element=True):
                 found[str(number)] = text
                 number += 1
         return found
 
-    def _with_element(self, name: str, old: Value, index: str, value: str) -> Value:
+    def _with_element(self, name: str, old: Value, index: str, value: str, *, more: bool) -> Value:
         key = self.text(_parts(index))
         if name not in self.keyed and re.fullmatch(NAME, key) and not all(one.isdigit() for one in old):
             raise Unknown(f"${name} is an array that is set element by element")
         if name not in self.keyed and not re.fullmatch(r"\d+", key):
-            key = str(self.sum(key))
-        found = {**old, key: value}
+            at = self.sum(key)
+            at += 0 if at >= 0 else int(list(old)[-1]) + 1 if old else 0
+            if at < 0:
+                raise Unknown(f"${name}[{index}]")
+            key = str(at)
+        found = {**old, key: old.get(key, "") + value if more else value}
         return found if name in self.keyed else dict(sorted(found.items(), key=lambda one: int(one[0])))
 
     def set(self, name: str, *values: str) -> None:
+        if len(values) != 1:
+            self.lists.add(name)
         self.state.variables[self.other_names.get(name, name)] = {str(n): value for n, value in enumerate(values)}
 
     def unclear(self, name: str, why: str) -> None:
@@ -473,21 +448,16 @@ class Shell:
             return None
 
 
-def _alternatives(text: str) -> list[str]:
-    """What stands between braces.
+def _at_home(parts: Sequence[Part]) -> Sequence[Part]:
+    """The parts of a word, with ~ at its begin expanded."""
+    if not parts or parts[0].kind != "text" or parts[0].quoted:
+        return parts
+    home = re.sub(r"^~[\w.-]*(?=/|$)" if len(parts) == 1 else r"^~[\w.-]*(?=/)", _home, parts[0].text)
+    return (parts[0]._replace(text=home), *parts[1:])
 
-    >>> _alternatives("1..3"), _alternatives("a,"), _alternatives("x")
-    (['1', '2', '3'], ['a', ''], ['{x}'])
-    """
-    if found := re.fullmatch(r"(-?[1-9]\d*|0)\.\.(-?[1-9]\d*|0)", text):
-        first, last = int(found[1]), int(found[2])
-        step = 1 if last >= first else -1
-        if abs(last - first) > 1000:
-            raise Unknown("what {...} stands for")
-        return [str(number) for number in range(first, last + step, step)]
-    if ".." in text and "," not in text:
-        raise Unknown("what {...} stands for")
-    return text.split(",") if "," in text else ["{" + text + "}"]
+
+def _home(found: re.Match[str]) -> str:
+    return os.path.expanduser(found[0])
 
 
 def _parts(text: str, *, quoted: bool = False) -> list[Part]:

@@ -69,10 +69,10 @@ _PLAIN = pattern(r"[^\s'\"\\$;&|<>()`*?]+|[*?]+")
 _SINGLE = pattern(r"'([^']*)'|\$'((?:[^'\\]|\\.)*)'", re.S)
 _IN_QUOTES = pattern(r"[^\"\\$`]+")
 _IN_DOCUMENT = pattern(r"[^\\$`]+")
-_INNER = r"\{(?:[^{}]|\{(?:[^{}]|\{[^{}]*\})*\})*\}"
+_INNER = r"\$\{(?:[^}$]|\$(?!\{)|\$\{(?:[^}$]|\$(?!\{)|\$\{[^}]*\})*\})*\}"
 #: what follows ${ up to its brace: outside of quotes, and inside, where ' is a letter
 _BRACED, _BRACED_IN_QUOTES = (
-    pattern(rf"\$\{{((?:[^{{}}\\{quote}\"]|\\.|{single}\"(?:[^\"\\]|\\.)*\"|{_INNER})*)\}}", re.S)
+    pattern(rf"\$\{{((?:[^}}$\\{quote}\"]|\$(?!\{{)|\\.|{single}\"(?:[^\"\\]|\\.)*\"|{_INNER})*)\}}", re.S)
     for quote, single in (("'", "'[^']*'|"), ("", ""))
 )
 _NAMED = pattern(rf"\$({NAME}|[0-9@*#?$!-])")
@@ -83,6 +83,7 @@ _FUNCTION = pattern(r"(?:function[ \t]+([^\s(){};&|<>$'\"]+)(?:[ \t]*\([ \t]*\))
 _WORD_HERE = pattern(r"(?:[!{}]|\[\[|[a-z]+)(?=[\s;&|()<>]|\Z)")
 _SUMS = pattern(r"\(\(((?:[^()]|\((?:[^()]|\((?:[^()]|\([^()]*\))*\))*\))*)\)\)")
 _REGEX = pattern(r"[ \t]*(?:[^\s'\"\\()]|\\.|'[^']*'|\"[^\"]*\"|\((?:[^()]|\([^()]*\))*\))+")
+_PREFIX = pattern(r"(?:!|time(?:[ \t]+-p)?)(?=[ \t])")
 _ENDS = frozenset({"then", "else", "elif", "fi", "do", "done", "esac", "}"})
 
 
@@ -163,6 +164,12 @@ class _Reader:
         self.depth -= 1
         return found
 
+    def some(self) -> list[Node]:
+        """One command or more."""
+        if found := self.commands():
+            return found
+        raise SyntaxFault(self.pos)
+
     def chain(self) -> Node:
         at, left = self.pos, self.pipe()
         while True:
@@ -176,18 +183,18 @@ class _Reader:
 
     def pipe(self) -> Node:
         at = self.pos
-        if self.reserved() == "!":
-            self.pos += 1
-            self.blank()
-            return Node("not", at, bodies=([self.pipe()],))
-        found = [self.command()]
+        self.blank()
+        if found := _PREFIX.match(self.text, self.pos):
+            self.pos = found.end()
+            return Node("not" if found[0] == "!" else "group", at, bodies=([self.pipe()],))
+        commands = [self.command()]
         while True:
             self.blank()
             if not self.text.startswith("|", self.pos) or self.text.startswith("||", self.pos):
-                return found[0] if len(found) == 1 else Node("pipe", at, bodies=tuple([node] for node in found))
+                return commands[0] if len(commands) == 1 else Node("pipe", at, bodies=tuple([node] for node in commands))
             self.pos += 2 if self.text.startswith("|&", self.pos) else 1
             self.lines()
-            found.append(self.command())
+            commands.append(self.command())
 
     def command(self) -> Node:
         at, word = self.pos, self.reserved()
@@ -207,7 +214,7 @@ class _Reader:
             node = self.redirected(Node("sum", at, (ShellWord((Part("sum", sums[1], True),), at, self.pos),)))
         elif self.text.startswith("(", self.pos):
             self.pos += 1
-            node = Node("shell", at, bodies=(self.commands(),))
+            node = Node("shell", at, bodies=(self.some(),))
             self.take(")")
             node = self.redirected(node)
         elif word in _ENDS or word in ("select", "coproc"):
@@ -349,20 +356,17 @@ class _Reader:
     # --- compound commands -------------------------------------------------------------------------------------------
 
     def if_(self, at: int) -> Node:
-        condition = self.commands()
+        condition = self.some()
         self.take("then")
-        then = self.commands()
+        then = self.some()
         word = self.take("elif", "else", "fi")
-        other: Sequence[Node] = ()
-        if word == "elif":
-            return Node("if", at, bodies=(condition, then, [self.if_(self.pos)]))
+        other = [self.if_(self.pos)] if word == "elif" else self.some() if word == "else" else []
         if word == "else":
-            other = self.commands()
             self.take("fi")
         return Node("if", at, bodies=(condition, then, other))
 
     def while_(self, at: int, kind: str) -> Node:
-        condition = self.commands()
+        condition = self.some()
         return Node(kind, at, bodies=(condition, self.body()))
 
     def for_(self, at: int) -> Node:
@@ -393,7 +397,7 @@ class _Reader:
         if self.text.startswith("{", self.pos):
             return [self.command()]
         self.take("do")
-        found = self.commands()
+        found = self.some()
         self.take("done")
         return found
 
@@ -442,7 +446,7 @@ class _Reader:
                 self.pos = regex.end()
 
     def group(self, at: int) -> Node:
-        found = self.commands()
+        found = self.some()
         self.take("}")
         return Node("group", at, bodies=(found,))
 

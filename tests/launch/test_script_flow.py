@@ -73,6 +73,16 @@ FOLLOWED = {
     "elements": 'for i in 0 1; do L[$i]=x$i; done\nL[${#L[@]}]=z\ndeclare -A V\nfor k in a b; do V["$k"]+=$k; done\nA=${V[b]}\n',
     "choice": "A=$((3 > 2 ? 5 : 6))\n[ a = a -a -n x ] && L=(y)\n",
     "array-and-text": 'L=(a b)\nL+="c"\nA="$L"\n',
+    "home": 'D=~/a.img\nD+=~/b\nL=(~/c file=~/d ~"/e" "$D")\nA=${Q:-~/f}\n[[ ~/a == $D ]] || L+=(~)\n',
+    "default-with-quotes": "A=${Q:-'a b'}\nL=(\"${Q:-'c d'}\" ${Q:-'e f'} \"${Q:-g\\\"h}\" ${Q:-{i,j}})\nW=${Q:='k l'}\n",
+    "default-split": "L=(x${Q:='a b'} x${R:-'c d'})\n",
+    "declared": 'declare A="-device a"\ndeclare -a L\nL=(b)\ndeclare -a L\nf() { local A="$A c" L+=d; echo "$A $L"; }\ndeclare A="$A $(f)"\n',
+    "shaped": "declare -i N=2+3\nN+=4\ndeclare -u U=ab\ndeclare -l V=Cd\nU+=e\nA=$N$U$V\n",
+    "elements-appended": "L=(a b)\nL[1]+=c\nL+=([5]=d e)\nL[-1]+=f\nA=${#L[@]}\n",
+    "timed": "time A=a\ntime -p L=(b)\n",
+    "by-command": "command eval A=a\nbuiltin eval 'L=(b)'\n",
+    "echo-options": "A=$(echo -n a; echo -- -b)\n",
+    "printf-options": "A=$(printf -- '-m %s' 1)\n",
 }
 #: scripts of which only a run can tell what QEMU is told
 RUN = {
@@ -92,10 +102,17 @@ RUN = {
     "referenced": "f() { local -n to=$1; to+=(a); }\nf $(uname)\n",
     "random": "A=$RANDOM\n",
     "glob": "A='*'\n",
-    "integer": "declare -i A=2\nA+=2\n",
+    "integer-element": "declare -i A=(1 2)\n",
     "order": "declare -A K=([a]=1 [b]=2)\nA=${K[@]}\n",
     "sum": ": $((A = 5))\n",
     "odd": "L=(<(true))\n",
+    "case-ending": "A=a\ncase $(uname) in\n*x) A=x ;;\nesac\n",
+    "file-printed": "A=$(< /etc/passwd)\n",
+    "list-then-text": "L=(a b)\nL=$(uname)\nL=c\n",
+    "base": "A=$((2#101))\n",
+    "test-without-a-word": '[ a = a -o "${L[@]}" = b ] && A=a\n',
+    "number-zero": 'L=("${@: -1}")\n',
+    "grows": "A=a\nfor i in {1..40}; do A+=$A; done\n",
     "index": 'L=(a b)\nA="${L[@\'b]}"\n',
 }
 #: whole scripts; what QEMU is told, None where only a run can tell
@@ -119,6 +136,8 @@ WHOLE = {
     "text-of-a-variable": ("C='qemu-system-x86_64 -name \"a b\"'\neval $C\n", True),
     "exported": ("export M=5\nsh -c 'qemu-system-x86_64 ${M:-6}'\n", False),
     "asked": ("qemu-system-x86_64 -machine help > /dev/null\nM=$(qemu-system-x86_64 --version)\nqemu-system-x86_64 a\n", True),
+    "home": ("D=~/a\nqemu-system-x86_64 -hda $D -drive file=~/b,if=ide -drive if=ide,file=~/c\n", True),
+    "empty-body": ("if true; then\nfi\nqemu-system-x86_64 a\n", False),
     "unknown-program": ("watch-it qemu-system-x86_64 a\n", False),
 }  # fmt: skip
 ALL = {
