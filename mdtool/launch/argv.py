@@ -150,7 +150,7 @@ def argv_from_tree(guest: Guest, tree: Tree, wanted: Sequence[Wanted], context: 
     return Commandline(
         binary=context.binary or emulator(guest, printing=context.printing),
         platform=(
-            *_without(platform.words, set(_ids(total.options))),
+            *_without(platform.words, {*_ids(total.options), *_ids(extra)}),
             *_display(guest, context.rehearse),
             *_monitor(context.qmp),
             *(("-S",) if context.paused else ()),
@@ -311,7 +311,7 @@ def _ids(words: Iterable[str]) -> Iterator[str]:
 
 
 def _without(words: Sequence[str], ids: Container[str]) -> Iterator[str]:
-    """The words without the objects of ``ids``: of the memory behind a DIMM, its element knows more."""
+    """The words without the objects of ``ids``: of the memory behind a device, its element or argument knows more."""
     left = iter(words)
     for word in left:
         group = (word, next(left)) if word == "-object" else (word,)

@@ -159,3 +159,33 @@ def test_an_option_over_the_xml_is_what_counts() -> None:
 def test_what_is_of_the_host_reaches_qemu_as_it_is(name: str, value: str, left: str | None) -> None:
     found = undescribed(Option(name, value))
     assert (found and found.value) == left
+
+
+def test_memory_that_qemu_commandline_defines_is_there_once(tmp_path: Path) -> None:
+    """A dump has the memory behind a device among the objects of the machine; so do arguments of Looking Glass."""
+    require("qemu-system-x86_64")
+    words = [
+        "-object",
+        "memory-backend-ram,id=lg,size=1M,share=on",
+        "-device",
+        "ivshmem-plain,memdev=lg,bus=pcie.0,addr=10",
+    ]
+    guest, tree = tmp_path / "guest.xml", tmp_path / "guest.yaml"
+    guest.write_text(XML.format("".join(f"<qemu:arg value='{word}'/>" for word in words)))
+    run_mdtool("dump", guest, "-o", tree)
+    assert "lg: {type: memory-backend-ram" in tree.read_text()
+    done = run_mdtool("launch", guest, tree, "--rehearse")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    "cards", [["qxl' ram='65536' vgamem='65536", "qxl' vgamem='1024", "qxl' vgamem='524288"], ["vga' vram='1048576"]]
+)
+def test_video_memory_is_described_as_qemu_bounds_it(cards: list[str], tmp_path: Path) -> None:
+    require("qemu-system-x86_64")
+    guest, tree = tmp_path / "guest.xml", tmp_path / "guest.yaml"
+    videos = "".join(f"<video><model type='{card}'/></video>" for card in cards)
+    guest.write_text(XML.format("").replace("<devices/>", f"<devices>{videos}</devices>"))
+    run_mdtool("reconcile", guest, tree)
+    done = run_mdtool("launch", guest, tree, "--rehearse")
+    assert done.returncode == 0, done.stdout + done.stderr

@@ -80,7 +80,7 @@ _ENDINGS = {"pci": "pci", "ccw": "ccw", "mmio": "device"}
 
 
 def _memory(context: ElementContext, model: str, driver: str) -> dict[str, int]:
-    """Video memory as QEMU's types take it, and libvirt's sizes where the XML has none."""
+    """Video memory as QEMU's types take it, and libvirt's sizes where the XML has none; QEMU brings it within bounds."""
 
     def kib(name: str, absent: int) -> int:
         """libvirt takes 0 for absent, and rounds up to a power of two."""
@@ -88,17 +88,18 @@ def _memory(context: ElementContext, model: str, driver: str) -> dict[str, int]:
         return 1 << (value - 1).bit_length() if value > 0 else absent
 
     if model == "qxl":
+        frame = min(max(kib("vgamem", DEFAULT_VRAM) // MIB, 8), 256)
         return {
             "max_outputs": context.number("model/@heads") or 1,
-            "ram_size": kib("ram", QXL) * 1024,
+            "ram_size": max(kib("ram", QXL), 2 * frame * MIB) * 1024,  # two frames at least
             "vram_size": kib("vram", QXL) * 1024,
             "vram64_size_mb": context.number("model/@vram64") // MIB,
-            "vgamem_mb": kib("vgamem", DEFAULT_VRAM) // MIB,
+            "vgamem_mb": frame,
         }
     if model == "virtio":
         return {"max_outputs": context.number("model/@heads") or 1}
     if driver in ("VGA", "vmware-svga"):
-        return {"vgamem_mb": kib("vram", DEFAULT_VRAM) // MIB}
+        return {"vgamem_mb": min(max(kib("vram", DEFAULT_VRAM) // MIB, 1), 512)}
     if driver == "bochs-display":
         return {"vgamem": kib("vram", DEFAULT_VRAM) * 1024}
     return {}
