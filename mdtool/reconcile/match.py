@@ -113,7 +113,9 @@ def matched(
     kinds = {tuple(sorted(w.identifying & w.properties.keys())) for w in left.values()} - {()}
     take("identity", _joined(left, nodes, _identity_of_wanted, lambda p: _identity_of_node(p.node, kinds)))
     take("mark", _joined(left, nodes, _marks_of_wanted, lambda p: _marks_of_node(p.node)))
-    take("address", _joined(left, nodes, lambda w: _some(address_key(w.address)), where, fits=_same_family))
+    at = _joined(left, nodes, lambda w: _some(address_key(w.address)), where, fits=_same_family)
+    # the first drive of an IDE and of a SATA controller have one address and one driver
+    take("address", sorted(at, key=lambda pair: pair[1].node.id not in _aliases(pair[0], names)))
     # A device with an address that no node has is more likely new than moved: the others choose first.
     for places in (False, True):
         for rule, pairs in (("alias", by_alias), ("order", by_origin), ("order", by_driver), ("model", by_kind)):

@@ -10,6 +10,10 @@ from pathlib import Path
 import pytest
 from support import SAMPLES, mdtool
 
+from mdtool.guest.devices import guest_from_bytes
+from mdtool.launch.rehearse import rehearsed
+from mdtool.qemu.dump import dump
+from mdtool.reconcile import reconcile
 from tests.support_waiting import PATIENCE
 
 VIRSH = ["virsh", "-q", "-c", "qemu:///system"]
@@ -24,6 +28,22 @@ def test_a_dumped_guest_needs_nothing(qemu: str, sample: str, tmp_path: Path, ca
         capsys.readouterr()
         assert mdtool("reconcile", guest, description, "--dry-run") == 0, capsys.readouterr().out
         assert capsys.readouterr().out.startswith("no changes")
+
+
+def test_the_first_drives_of_an_ide_and_a_sata_controller_are_told_apart(qemu: str) -> None:
+    """Both are an ide-hd at one address of libvirt's."""
+    disk = (
+        "<disk type='file'><source file='/a'/><target dev='{}' bus='{}'/>"
+        "<address type='drive' controller='0' bus='0' target='0' unit='0'/></disk>"
+    )
+    xml = (
+        "<domain type='qemu'><name>a</name><memory unit='MiB'>64</memory><os><type arch='x86_64' machine='pc'>hvm</type></os>"
+        f"<devices>{disk.format('sda', 'sata')}{disk.format('hda', 'ide')}</devices></domain>"
+    )
+    guest = guest_from_bytes(xml.encode(), "a.xml")
+    with rehearsed(guest) as session:
+        tree = dump(session)
+    assert not reconcile(guest, tree).plan
 
 
 @pytest.fixture
