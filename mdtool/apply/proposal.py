@@ -31,7 +31,7 @@ class Proposal:
     ``virsh``      the libvirt that has the guest; None for a QEMU behind a monitor
     ``state``      libvirt's state of the guest, ``running``; None where libvirt does not have it yet
     ``pending``    what the machine that libvirt runs has otherwise; None where it runs none
-    ``host_side``  what changes on the host side, as paths of the XML
+    ``xml_paths``  where the XML changes, without its values: the host side, too
     """
 
     revision: Revision
@@ -39,7 +39,7 @@ class Proposal:
     virsh: Virsh | None = None
     state: str | None = "running"
     pending: Pending | None = None
-    host_side: tuple[str, ...] = ()
+    xml_paths: tuple[str, ...] = ()
 
     @property
     def plan(self) -> Plan:
@@ -131,10 +131,10 @@ def _proposed_for_libvirt(revision: Revision, name: str, restart: bool, virsh: V
     pending = pending_of(revision, virsh) if state in RUNS else None
     domain = virsh.named(name)
     kept = virsh.public_xml(domain)
-    host_side = {*undefined(revision.guest, revision.tree, kept)}
+    xml_paths = {*undefined(revision.guest, revision.tree, kept)}
     if pending is not None and restart:
-        host_side |= {*not_running(kept, virsh("dumpxml", domain))}
+        xml_paths |= {*not_running(kept, virsh("dumpxml", domain))}
     machine = revision.plan or differences(kept, revision.tree) or (pending is not None and pending.plan)
-    if not machine and not host_side and not revision.texts():
+    if not machine and not xml_paths and not revision.texts():
         return None
-    return Proposal(revision, restart, virsh, state, pending, tuple(sorted(host_side)))
+    return Proposal(revision, restart, virsh, state, pending, tuple(sorted(xml_paths)))

@@ -214,9 +214,7 @@ def _mode(path: str) -> int:
 
 
 def _check_streams(request: Request) -> None:
-    """Standard input is one file, and so is standard output."""
-    if is_standard(request.guest) and is_standard(request.description):
-        raise InputError("GUEST.xml and GUEST.yaml are both -", remedy="name a file for one of them", rule="standard-input")
+    """Standard output is one file."""
     if is_standard(request.write_xml) and is_standard(request.target) and not request.inside:
         what = "both the description and the XML would go to standard output"
         raise InputError(what, remedy="name a file for one of them", rule="standard-output")

@@ -21,8 +21,8 @@ from typing import Any, NoReturn
 from mdtool import __version__
 from mdtool.cli.options import output_arguments
 from mdtool.cli.output import chosen_output, width
-from mdtool.errors import MdtoolError, as_error
-from mdtool.files import check_writable, pipes_kept
+from mdtool.errors import InputError, MdtoolError, as_error
+from mdtool.files import check_writable, is_standard, pipes_kept
 
 #: command: what --help says of it; the module is ``mdtool.cli.COMMAND`` with - as _ (and ``import_`` for import)
 COMMANDS = {
@@ -126,18 +126,28 @@ def _run(arguments: Sequence[str]) -> int:
 
 def _done(args: argparse.Namespace) -> int:
     """The command's exit status: for one guest, or for all that its arguments name."""
+    from mdtool.cli.source import names_many
+
     status: int
-    if args.guests is not None:
-        from mdtool.cli.source import names_many
+    _check_streams(args)
+    if args.guests is not None and names_many(args, args.guests):
+        from mdtool.cli import many
 
-        if names_many(args, args.guests):
-            from mdtool.cli import many
-
-            return many.run(args.run, args, many.calls(args, args.guests), args.guests)
+        return many.run(args.run, args, many.calls(args, args.guests), args.guests)
     check_writable(*(getattr(args, option, None) for option in REPLACED))  # before what may take long, or a guest runs
     check_writable(*(getattr(args, option, None) for option in OPENED), replaced=False)
     status = args.run(args)
     return status
+
+
+def _check_streams(args: argparse.Namespace) -> None:
+    """Raise InputError where - stands for two sources, or for two results."""
+    from mdtool.cli.source import words_of
+
+    sources = vars(args).keys() - {*REPLACED, *OPENED}
+    for names, what, rule in (sources, "sources", "standard-input"), (REPLACED, "results", "standard-output"):
+        if sum(map(is_standard, words_of(args, names))) > 1:
+            raise InputError(f"two {what} are both -", remedy="name a file for one of them", rule=rule)
 
 
 def _pager(args: argparse.Namespace) -> AbstractContextManager[None]:

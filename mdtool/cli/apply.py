@@ -115,8 +115,8 @@ def _preview(proposal: Proposal, seconds: float | None) -> None:
     for path in revision.texts():
         say(f"will be written: {path}")
     say(_how(proposal, seconds))
-    if proposal.host_side:
-        say(f"the host side changes: {', '.join(proposal.host_side)}")
+    if proposal.xml_paths:
+        say(f"what changes in the XML: {', '.join(proposal.xml_paths)}")
 
 
 def _how(proposal: Proposal, seconds: float | None) -> str:
@@ -128,7 +128,9 @@ def _how(proposal: Proposal, seconds: float | None) -> str:
     parts = [f"libvirt's '{name}' is defined, for its next start"] if proposal.virsh is not None else []
     live = [step.name for step in proposal.plan.changes if step.hot]
     cold = [step.name for step in proposal.plan.changes if not step.hot]
-    parts += [f"live: {', '.join(live)} (up to {seconds or 20:g} s each to be released)"] if live else []
+    wait = any(step.hot and step.action.value in "-±" for step in proposal.plan.changes)
+    patience = f" (up to {seconds or 20:g} s for the guest to release a device)" if wait else ""
+    parts += [f"live: {', '.join(live)}{patience}"] if live else []
     parts += [f"needs a power cycle (--restart), and is left: {', '.join(cold)}"] if cold else []
     return "; ".join(parts) or "nothing is done in the guest"
 

@@ -10,7 +10,6 @@ from pathlib import Path
 from mdtool.cli.options import options
 from mdtool.cli.output import said_kept, say, warn_all, wrote
 from mdtool.cli.source import access_of, qemu_arguments
-from mdtool.errors import InputError
 from mdtool.files import is_standard
 
 EXAMPLE = """\
@@ -24,7 +23,7 @@ example:
 def arguments(parser: argparse.ArgumentParser) -> None:
     source = "a script, REV:PATH, pid:N, a copy of /proc/N/cmdline, - for stdin, or the command line itself in one argument"
     parser.add_argument("source", metavar="COMMANDLINE", help=source)
-    parser.add_argument("--xml", metavar="GUEST.xml", required=True, help="write the guest XML there")
+    parser.add_argument("--xml", dest="write_xml", metavar="GUEST.xml", required=True, help="write the guest XML there")
     options(parser, "--output", required=True, help="write the description there")
     run = "run the script, in an empty folder and with programs in QEMU's place that write down their arguments"
     parser.add_argument("--run", action="store_true", dest="runs", help=run)
@@ -38,14 +37,11 @@ def run(args: argparse.Namespace) -> int:
     from mdtool.commandline.script import command_from_data
     from mdtool.commandline.vendor import without_vendor
     from mdtool.errors import Report
-    from mdtool.files import check_writable, write_over
+    from mdtool.files import write_over
     from mdtool.importer import command_from_source, imported, with_binary
     from mdtool.machine.writer import yaml_from_tree
     from mdtool.sources import data_from_source, is_revision
 
-    if is_standard(args.xml) and is_standard(args.output):
-        raise InputError("--xml - and -o -: standard output takes one of them", rule="standard-output")
-    check_writable(args.xml)
     report = Report()
     if args.runs:
         command = command_by_running(args.source, report, say)
@@ -55,10 +51,10 @@ def run(args: argparse.Namespace) -> int:
         command = command_from_source(args.source, report)
     command = without_vendor(command, report) if args.upstream else command
     command = with_binary(command, access_of(args).binary(command.words[0].text))
-    made = imported(command, _name(args.xml), report)
+    made = imported(command, _name(args.write_xml), report)
     warn_all(made.warnings)
-    said_kept(write_over(args.xml, made.xml), write_over(args.output, yaml_from_tree(made.tree)))
-    wrote(args.xml, args.output)
+    said_kept(write_over(args.write_xml, made.xml), write_over(args.output, yaml_from_tree(made.tree)))
+    wrote(args.write_xml, args.output)
     return 0
 
 

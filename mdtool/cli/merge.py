@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import os
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
 EXAMPLE = """\
 example:
   mdtool merge base.yaml ours.yaml theirs.yaml -o web01.yaml
+  mdtool merge v1.0:web01.yaml web01.yaml v2.0:web01.yaml
   mdtool git-setup                                      and git merges descriptions this way by itself
 
 Exit status: 0 merged, 1 conflicts (marked in the file), 2 an error.
@@ -23,9 +26,11 @@ Exit status: 0 merged, 1 conflicts (marked in the file), 2 an error.
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("base", metavar="BASE", help="the common ancestor; an empty file where there is none")
-    parser.add_argument("ours", metavar="OURS", help="our description")
-    parser.add_argument("theirs", metavar="THEIRS", help="the other one")
+    parser.add_argument(
+        "base", metavar="BASE", help="the common ancestor, an empty file where there is none: a file, - or REV:PATH"
+    )
+    parser.add_argument("ours", metavar="OURS", help="our description, the same")
+    parser.add_argument("theirs", metavar="THEIRS", help="the other one, the same")
     options(parser, "--output")
     parser.add_argument("--name", metavar="PATH", help="what to call the file in messages")
     parser.add_argument("--marker-size", metavar="N", type=int, default=7, help="length of conflict markers (7)")
@@ -51,12 +56,14 @@ def run(args: argparse.Namespace) -> int:
     return 1 if merged.conflicts else 0
 
 
-def _read(path: str) -> bytes:
-    """A side whole, however large: it is git's to limit."""
-    try:
-        return Path(path).read_bytes()
-    except OSError as error:
-        raise MdtoolError(f"cannot read {path}: {error.strerror}") from None
+def _read(source: str) -> bytes:
+    """A side whole; a file that git gives is as large as it is."""
+    if os.path.isfile(source):
+        with suppress(OSError):  # which is reported below
+            return Path(source).read_bytes()
+    from mdtool.sources import data_from_source
+
+    return data_from_source(source)
 
 
 def _merged(sides: list[bytes], name: str, size: int) -> MergedText:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from mdtool.records import NamedTuple
@@ -42,7 +42,7 @@ class Guests(NamedTuple):
     one_by_one: bool = False
 
 
-def words_of(args: argparse.Namespace, names: Sequence[str]) -> list[str]:
+def words_of(args: argparse.Namespace, names: Iterable[str]) -> list[str]:
     """What arguments say, those with many words and those with one alike."""
     values = [value if isinstance(value, list) else [value] for name in names if (value := getattr(args, name, None))]
     return [word for value in values for word in value]

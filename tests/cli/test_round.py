@@ -319,7 +319,7 @@ def test_an_edit_of_the_host_side_reaches_libvirt(guests: list[str], tmp_path: P
     assert "left alone" in run_mdtool("adopt", name, folder, "--no-git").stderr
     assert xml.read_text() == edited
     done = run_mdtool(*words)
-    assert (done.returncode, "the host side changes: devices/" in done.stderr) == (0, True), done.stderr
+    assert (done.returncode, "what changes in the XML: devices/" in done.stderr) == (0, True), done.stderr
     assert "/dev/random" in virsh("dumpxml", "--inactive", name).stdout
     assert "/dev/random" not in virsh("dumpxml", name).stdout
     assert "in step" in run_mdtool("status", folder).stdout

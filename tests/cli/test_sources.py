@@ -56,7 +56,15 @@ def test_a_description_goes_through_a_pipe_as_well(folder: Path) -> None:
 
 @pytest.mark.parametrize(
     "words",
-    [("check", "-"), ("show", "-"), ("names", "-"), ("hints", "export", "-"), ("diff", "-", "g.yaml"), ("textconv", "-")],
+    [
+        ("check", "-"),
+        ("show", "-"),
+        ("names", "-"),
+        ("hints", "export", "-"),
+        ("diff", "-", "g.yaml"),
+        ("textconv", "-"),
+        ("merge", "g.yaml", "-", "g.yaml"),
+    ],
 )
 def test_every_command_reads_standard_input(folder: Path, words: tuple[str, ...]) -> None:
     named = run_mdtool(*["g.yaml" if word == "-" else word for word in words])
@@ -76,8 +84,14 @@ def test_a_pipe_gives_what_the_file_gives(folder: Path, name: str) -> None:
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (("reconcile", "-", "-"), "both -"),
-        (("reconcile", "g.xml", "g.yaml", "-o", "-", "--write-xml", "-"), "both the description and the XML"),
+        (("reconcile", "-", "-"), "two sources are both -"),
+        (("diff", "-", "/dev/stdin"), "two sources are both -"),
+        (("check", "-", "-"), "two sources are both -"),
+        (("show", "-", "--against", "-"), "two sources are both -"),
+        (("reconcile", "g.xml", "g.yaml", "-o", "-", "--write-xml", "-"), "two results are both -"),
+        (("reconcile", "g.xml", "-", "--write-xml", "-"), "both the description and the XML"),
+        (("show", "g.yaml", "--svg", "-", "--html", "/dev/stdout"), "two results are both -"),
+        (("import", "-", "--xml", "-", "-o", "-"), "two results are both -"),
     ],
 )
 def test_one_stream_is_one_file(folder: Path, words: tuple[str, ...], told: str) -> None:
