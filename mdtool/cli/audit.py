@@ -74,7 +74,7 @@ def run(args: argparse.Namespace) -> int:
     if args.output_format == "jsonl":
         for file in files:
             print(json.dumps({"guest": file, **_row(audits.get(file), errors.get(file), args.fail_on)}))
-    elif args.json:
+    elif args.json and audits:
         found_of = {file: found.data() for file, found in audits.items()}
         print(json.dumps(next(iter(found_of.values())) if len(files) == 1 and found_of else found_of, indent=1))
     elif args.output_format == "text":
@@ -84,7 +84,10 @@ def run(args: argparse.Namespace) -> int:
     if args.fix:
         for file, found in audits.items():
             _fix(file, found)
-    if args.output_format == "text" or args.json:
+    if args.json and audits and args.output_format != "jsonl":  # standard output has one document already
+        for error in report.errors:
+            say(f"{error}")
+    elif args.output_format == "text" or (args.json and args.output_format != "jsonl"):
         report.done()
     if report.errors:
         return 2

@@ -203,9 +203,12 @@ def run(command: Callable[[argparse.Namespace], int], args: argparse.Namespace, 
             f"--output-format {form} is one document, and these are many guests", expected="text, jsonl or github"
         )
     worst, counts = 0, [0, 0, 0]
+    is_array = args.output_format == "json"
     work = partial(_answered, command, args, form)
     for number, answer in enumerate(each(work, found, _lost, one_by_one=guests.one_by_one), 1):
         progress(number, len(found))
+        if is_array:
+            print("[" if number == 1 else ",", end="")
         _put(answer, "markdown" if getattr(args, "format", "") == "markdown" and form == "text" else form)
         worst = max(worst, answer.status)
         counts[min(answer.status, 2)] += 1
@@ -213,6 +216,8 @@ def run(command: Callable[[argparse.Namespace], int], args: argparse.Namespace, 
             say(f"warning: stopped: {counted(len(found) - number, 'guest')} left as before, from {found[number].name} on")
             break
     progress(0, 0)
+    if is_array:
+        print("]")
     says = f"{counts[0]} as they should be, {counts[1]} with differences, {counts[2]} with errors"
     say(f"{counted(len(found), 'guest')}: {says}")
     return worst

@@ -158,6 +158,25 @@ def test_a_guest_that_cannot_be_audited_has_a_line_too(guests: Path) -> None:
     assert found["g1.yaml"][2].startswith("not YAML") and "/none" in found["g2.yaml"][2]
 
 
+def test_json_of_many_is_one_document(guests: Path) -> None:
+    (guests / "g1.yaml").write_text("mdtool: machine/1\nbuses: [")
+    done = mdtool(guests, "names", ".", "--output-format", "json")
+    assert [row["status"] for row in json.loads(done.stdout)].count(2) == 1
+    audited = (
+        "audit",
+        "--qemu",
+        "qemu-system-x86_64",
+        "--no-causes",
+        "--no-migration",
+        "--output-format",
+        "json",
+        "--json",
+    )
+    done = mdtool(guests, *audited, "g1.yaml", "g2.yaml")
+    assert (done.returncode, list(json.loads(done.stdout))) == (2, ["g2.yaml"])
+    assert "g1.yaml:2:9: error: not YAML" in done.stderr
+
+
 def test_a_note_of_an_audit_of_many_names_the_guest(
     guests: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
