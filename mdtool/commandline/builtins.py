@@ -253,9 +253,11 @@ def _pwd(flow: Flow, _words: Sequence[ShellWord], _node: Node) -> bool | None:
 
 def _leave(where: str) -> Builtin:
     def leave(flow: Flow, words: Sequence[ShellWord], node: Node) -> bool | None:
+        texts = _known(flow, words)
         flow.ended = node.at if where == "exit" else flow.ended
-        flow.returned = texts[0] == "0" if (texts := _known(flow, words)) else None
-        return flow.leave(where)
+        flow.returned = texts[0] == "0" if texts else None
+        is_far = where in ("break", "continue") and texts != [] and texts != ["1"]
+        return flow.leave(f"{where} {' '.join(texts or '?')}" if is_far else where, node)
 
     return leave
 

@@ -113,8 +113,10 @@ class Flow:
             status = _KINDS[node.kind](self, node)
         return status
 
-    def leave(self, where: str) -> NoReturn:
+    def leave(self, where: str, node: Node) -> NoReturn:
         """Ends this way; it goes on behind the loop, the function, ... that it leaves."""
+        if where not in self.left:
+            raise InputError(f"which loop it is, {where} says", at=self.at(node.at), remedy=RUN_IT, rule="script-loop")
         self.left[where].append(self.state)
         raise _Left
 
@@ -251,7 +253,7 @@ class Flow:
 
     def _loop(self, body: Sequence[Node], rounds: Iterator[bool | None]) -> bool | None:
         outer, breaks = self.left, list[State]()
-        self.left = {**outer, "break": breaks, "continue": []}
+        self.left = _inside(outer, breaks)
         alive = True
         try:
             for number, goes_on in enumerate(rounds):
@@ -276,7 +278,7 @@ class Flow:
     def _unknown_loop(self, body: Sequence[Node]) -> bool | None:
         """A body that runs never, once, or more often."""
         outer = self.left
-        self.left = {**outer, "break": [], "continue": []}
+        self.left = _inside(outer, [])
         try:
             for _ in range(5):
                 before, found = self.state, len(self.found)
@@ -466,6 +468,12 @@ class Flow:
         started = None if self.left["exit"] and not self.state.started else self.state.started
         self.state, self.left = before
         return started
+
+
+def _inside(outer: dict[str, list[State]], breaks: list[State]) -> dict[str, list[State]]:
+    """The places of a loop's body, those of the loop around it among them."""
+    around = {f"{where} 2": outer[where] for where in ("break", "continue")}
+    return {**outer, **around, "break": breaks, "continue": []}
 
 
 def _places() -> dict[str, list[State]]:

@@ -59,7 +59,7 @@ class ScriptFlow(Flow):
             self._names_qemu(head, words)
             self.mentions += [(3, one.word.start, one.why, "script-variable") for one in given if one.text is None][:1]
         if head == "exec" and len(words) > 1:
-            self.leave("exit")
+            self.leave("exit", node)
         return self.prints(None)
 
     def either_way(self, words: Sequence[ShellWord]) -> list[Expanded]:

@@ -114,6 +114,12 @@ def _machine(option: Option, hashed: Hashed) -> Section:
     return sections | ({"machine": {"properties": dict(sorted(found.items()))}} if found else {})
 
 
+def _accel(option: Option, hashed: Hashed) -> Section:
+    """``-accel kvm,kernel-irqchip=split``, which the machine takes as well."""
+    chip = option.bag.get("kernel-irqchip")
+    return _machine(Option("machine", f"kernel-irqchip={chip}"), hashed) if chip is not None else {}
+
+
 def _global(option: Option, _: Hashed) -> Section:
     """``driver.property=value``, or the three as keys; how a guest migrates it does not see, and flash tells what it is."""
     bag = option.bag
@@ -315,6 +321,7 @@ def _behind(bag: Section, nodes: Mapping[str, Section]) -> Flash:
 
 _ROWS: Mapping[str, Callable[[Option, Hashed], Section]] = {
     "machine": _machine,
+    "accel": _accel,
     "global": _global,
     "object": _object,
     "cpu": _cpu,

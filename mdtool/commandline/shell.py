@@ -29,6 +29,8 @@ ASSIGNS = pattern(rf"({NAME})\s*(?:\+\+|--|(?:[-+*/%&|^]|<<|>>)?=(?!=))|(?:\+\+|
 #: NAME++, NAME += ...
 _SUM = pattern(rf"\s*(?:({NAME})\s*(\+\+|--)|(?:({NAME})\s*([-+*/%]?=)(?!=)|)(.*))\s*", re.S)
 _HOME_INSIDE = pattern(rf"{NAME}\+?=(?=~|.*:~)", re.S)
+_LETTERS = {"digit": "0-9", "alpha": "a-zA-Z", "alnum": "a-zA-Z0-9", "upper": "A-Z", "lower": "a-z", "space": " \t\n",
+            "xdigit": "0-9a-fA-F", "blank": " \t"}  # fmt: skip
 _LONGEST = 1 << 20  # letters of a variable
 
 #: variables that a shell sets by itself, to what only it knows
@@ -141,6 +143,9 @@ class Shell:
         for part in _at_home(parts):
             text = part.text if part.kind == "glob" else " ".join(one for one, _ in self._pieces(part, joined=True))
             found += text if not part.quoted else re.sub(r"([*?[])", r"[\1]", text)
+        found = re.sub(r"\[:(\w+):\]", lambda kind: _LETTERS.get(kind[1], kind[0]), found.replace("[^", "[!"))
+        if "[:" in found:
+            raise Unknown("which letters [...] stands for")
         return translate(found)
 
     # --- variables ---------------------------------------------------------------------------------------------------
@@ -293,7 +298,7 @@ class Shell:
         head, _, by = operand.partition("/") if sign[0] == "/" else (operand, "", "")
         expression, into = self.pattern_of(_parts(head)), self.text(_parts(by))
         if sign[0] == "/":
-            if head[:1] in ("#", "%") or re.search(r"[*?[\\]", head):
+            if head[:1] in ("#", "%") or re.search(r"[*?[\\]", head) or "&" in into:
                 raise Unknown(f"what {operand} replaces")
             return value.replace(self.text(_parts(head)), into, -1 if len(sign) == 2 else 1)
         lengths = range(len(value) + 1) if (len(sign) == 1) else range(len(value), -1, -1)

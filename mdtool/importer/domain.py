@@ -77,7 +77,9 @@ def with_sections(tree: Tree, scripted: OptionList, name: str) -> Tree:
 
 
 def machine_properties(scripted: OptionList) -> Section:
-    found = {name: _machine_value(name, value) for name, value in scripted.bag("machine").items() if name not in _ELSEWHERE}
+    chips = {key: option.bag[key] for option in scripted.all("accel") for key in ("kernel-irqchip",) if key in option.bag}
+    bag = {**chips, **scripted.bag("machine")}
+    found = {name: _machine_value(name, value) for name, value in bag.items() if name not in _ELSEWHERE}
     if "nographic" in scripted:
         found["graphics"] = False
     return found
@@ -342,7 +344,7 @@ def hypervisor(scripted: OptionList, report: Report) -> str:
         remedy = "<domain type='qemu'> runs the guest without"
         report.warn(what, at=option.position if option else None, remedy=remedy, rule="accel")
     for given in scripted.all("accel"):
-        more = [key for key in given.bag if key != "accel"]
+        more = [key for key in given.bag if key not in ("accel", "kernel-irqchip")]
         if more:
             report.warn(f"-accel: {', '.join(more)}: not carried over", at=given.position, rule="option-lost")
     return "kvm" if "kvm" in wishes else "qemu"

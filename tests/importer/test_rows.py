@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from mdtool.commandline.option import options_from_words
 from mdtool.commandline.placeholder.hostside import HostSide
+from mdtool.commandline.sections import sections_from_options
 from mdtool.errors import Report
 from mdtool.guest.devices import guest_from_bytes, wanted_from_guest
 from mdtool.guest.elements.hub import HUB
@@ -15,8 +17,10 @@ from mdtool.guest.elements.iommu import IOMMU
 from mdtool.guest.elements.panic import PANIC
 from mdtool.guest.elements.sound import SOUND
 from mdtool.guest.elements.video import VIDEO
+from mdtool.importer.domain import machine_properties
 from mdtool.importer.elements import ROWS
 from mdtool.importer.markup import Keys
+from mdtool.importer.option_list import OptionList
 from mdtool.importer.row import DeviceView, Writer
 from mdtool.qemu.replies import RawBus, RawDevice
 
@@ -40,3 +44,9 @@ def test_an_imported_device_is_asked_for_by_its_element(driver: str) -> None:
     wanted = wanted_from_guest(guest_from_bytes(xml.encode(), "guest.xml"), report)
     assert driver.removesuffix("-pci") in {one.driver.removesuffix("-pci") for one in wanted}
     assert not report.errors
+
+
+def test_the_interrupt_controller_of_an_accelerator_is_the_machines() -> None:
+    options = options_from_words(["-machine", "q35", "-accel", "kvm,kernel-irqchip=split", "-accel", "tcg"])
+    assert machine_properties(OptionList(options)) == {"kernel-irqchip": "split"}
+    assert sections_from_options(options)["machine"] == {"properties": {"kernel_irqchip": "split"}}

@@ -79,6 +79,8 @@ FOLLOWED = {
     "declared": 'declare A="-device a"\ndeclare -a L\nL=(b)\ndeclare -a L\nf() { local A="$A c" L+=d; echo "$A $L"; }\ndeclare A="$A $(f)"\n',
     "shaped": "declare -i N=2+3\nN+=4\ndeclare -u U=ab\ndeclare -l V=Cd\nU+=e\nA=$N$U$V\n",
     "elements-appended": "L=(a b)\nL[1]+=c\nL+=([5]=d e)\nL[-1]+=f\nA=${#L[@]}\n",
+    "break-two": "for i in 1 2 3; do for j in a b; do [ $j = b ] && continue 2; [ $i = 3 ] && break 2; L+=($i$j); done; done\n",
+    "letters-of-a-kind": "case 7 in [[:digit:]]) A=d ;; esac\n[[ x == [^a-c] ]] && L=(${B-x7y} y)\nL+=(${A#[[:alpha:]]})\n",
     "timed": "time A=a\ntime -p L=(b)\n",
     "by-command": "command eval A=a\nbuiltin eval 'L=(b)'\n",
     "echo-options": "A=$(echo -n a; echo -- -b)\n",
@@ -112,6 +114,8 @@ RUN = {
     "base": "A=$((2#101))\n",
     "test-without-a-word": '[ a = a -o "${L[@]}" = b ] && A=a\n',
     "number-zero": 'L=("${@: -1}")\n',
+    "break-three": "for i in 1; do for j in 1; do for k in 1; do break 3; done; done; done\n",
+    "replaced-by-itself": "A=abc\nA=${A/b/<&>}\n",
     "grows": "A=a\nfor i in {1..40}; do A+=$A; done\n",
     "index": 'L=(a b)\nA="${L[@\'b]}"\n',
 }
