@@ -76,8 +76,7 @@ class Difference:
             return f"{self.node}: not described: the machine has {self.have}"
         if self.property == "address":
             return f"{self.node}: moved: described at {self.want}, is at {self.have}"
-        have = "nothing" if self.have is None else _text(self.have)
-        return f"{self.node}: {self.property}: described {_text(self.want)}, is {have}"
+        return f"{self.node}: {self.property}: described {_text(self.want)}, is {_text(self.have)}"
 
     def data(self) -> dict[str, Any]:
         """For ``--json``."""
@@ -93,7 +92,7 @@ class Difference:
 
 
 def _text(value: Any) -> str:
-    return str(plain(value)) if not isinstance(value, str) else repr(value)
+    return "nothing" if value is None else repr(value) if isinstance(value, str) else str(plain(value))
 
 
 #: the views of a machine
