@@ -25,10 +25,10 @@ class Need(NamedTuple):
 
 
 #: Network devices that libvirt knows as conventional PCI ones; one that it does not know at all it takes for Express.
-_CONVENTIONAL_NICS = frozenset({"e1000", "rtl8139", "vmxnet3"})
+_CONVENTIONAL_NICS = frozenset({"e1000", "rtl8139", "vmxnet3", "lan9118"})
 
 #: Network devices that are no PCI devices.
-_NO_PCI_NICS = frozenset({"usb-net", "ne2k_isa", "spapr-vlan", "lan9118", ""})
+_NO_PCI_NICS = frozenset({"usb-net", "ne2k_isa", "spapr-vlan", ""})
 
 #: Kinds in the order in which libvirt notes the addresses that the XML gives.
 KINDS = (
