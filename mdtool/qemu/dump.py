@@ -382,6 +382,9 @@ def _feature_words(words: Iterable[Mapping[str, Any]]) -> dict[str, str]:
     return dict(sorted(found.items()))
 
 
+_NVDIMM_UNSET: Mapping[str, Value] = {"label-size": 0, "unarmed": False, "uuid": NO_UUID}
+
+
 def _memory_nodes(answers: Mapping[str, Any], users: Mapping[str, str]) -> Iterable[Node]:
     """DIMMs, which sit on no bus."""
     for device in answers.get("memory devices") or ():
@@ -390,10 +393,13 @@ def _memory_nodes(answers: Mapping[str, Any], users: Mapping[str, str]) -> Itera
             continue  # a virtio device, which is on its bus, or one of the loose ones
         id_ = data.get("id")
         driver = users.get(f"/machine/peripheral/{id_}", {"dimm": "pc-dimm"}.get(device["type"], device["type"]))
+        usual = {"node": 0, **{name: value for name, value in _NVDIMM_UNSET.items() if name in data}}
+        values = {name: data.get(name) or value for name, value in usual.items()}
+        given = {name: value for name, value in values.items() if value != usual[name]}
         yield Node(
             driver=driver,
             id=id_,
             address=str(data["slot"]),
-            properties={"node": data["node"]} if data.get("node") else {},
-            pins={"addr": data["addr"]} | ({} if data.get("node") else {"node": 0}),
+            properties=given,
+            pins={"addr": data["addr"], **{name: value for name, value in values.items() if name not in given}},
         )

@@ -78,13 +78,14 @@ def read(session: Session, way: Method | None = None, warn: Warned = lambda _: N
     _forget_made_up_ids(buses, users)
     reader = (qom.batch if way is Method.BATCH else qom.one_by_one)(warn)
     values = _find_paths(buses, users) if way is Method.QTREE else qom.fill(session.source, buses, users, reader, qom_tree)
-    loose, cpu, machine, _ = asked(
+    loose, cpu, machine, *_ = asked(
         session,
         together(
             _devices(values, buses, users, answers, reader),
             _cpu(answers, batch=way is Method.BATCH),
             _machine_values(answers["machine"] or (), batch=way is Method.BATCH),
             _hash_flash(buses if session.local else [], session.pid),
+            _add_to_nvdimms(answers["memory devices"] or (), batch=way is Method.BATCH),
         ),
     )
     return Raw(session.version, buses, users, answers | cpu | {"machine": machine}, loose)
@@ -232,6 +233,17 @@ def _values(path: str, names: Sequence[str], *, batch: bool) -> Task[dict[str, A
     answers = yield [("qom-get", {"path": path, "property": name}) for name in names]
     found = zip(names, map(or_none, answers), strict=True)
     return {name: value for name, value in found if value is not None}
+
+
+#: what query-memory-devices does not say of an NVDIMM, and its NFIT does
+NVDIMM = ("label-size", "unarmed", "uuid")
+
+
+def _add_to_nvdimms(devices: Iterable[dict[str, Any]], *, batch: bool) -> Task[None]:
+    named = [one["data"] for one in devices if one["type"] == "nvdimm" and one["data"].get("id")]
+    found = yield from together(*(_values(f"/machine/peripheral/{data['id']}", NVDIMM, batch=batch) for data in named))
+    for data, values in zip(named, found, strict=True):
+        data |= values
 
 
 #: types of the machine's properties that are structures
