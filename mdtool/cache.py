@@ -15,7 +15,7 @@ from zlib import crc32
 
 from mdtool.errors import MdtoolError
 from mdtool.files import locked
-from mdtool.resources import resource
+from mdtool.resources import path_of_resource
 
 if TYPE_CHECKING:
     from lark import Lark
@@ -45,7 +45,8 @@ def parser_from_grammar(name: str, **options: Any) -> Lark:
     """
     from lark import Lark, __version__
 
-    text = resource("grammar", name).read_text()
+    with open(path_of_resource("grammar", name), encoding="utf-8") as file:
+        text = file.read()
     folder, kept = cached(), cached(f"{name}-{__version__}")
     with suppress(OSError, MdtoolError):
         os.makedirs(folder, exist_ok=True)

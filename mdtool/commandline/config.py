@@ -10,7 +10,7 @@ from mdtool.cache import known, parser_from_grammar, remember
 from mdtool.commandline.option import Option, text_from_bag
 from mdtool.commandline.table import GROUPS, IMPLIED
 from mdtool.errors import InputError, Position
-from mdtool.resources import resource
+from mdtool.resources import path_of_resource
 
 #: a group of the file -> the option that says the same
 _OPTIONS = {**{group: option for option, group in GROUPS.items()}, "acpi": "acpitable"}
@@ -37,7 +37,7 @@ def remember_config(text: str) -> None:
 
 
 def _code() -> tuple[str, str]:
-    return os.path.dirname(__file__), str(resource("grammar", "config.lark").parent)
+    return os.path.dirname(__file__), os.path.dirname(path_of_resource("grammar", "config.lark"))
 
 
 def _parsed(text: str, file: str, first: int) -> list[tuple[str, str, int, int]]:

@@ -11,7 +11,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from io import BufferedReader
 from itertools import pairwise
-from pathlib import Path
 
 from mdtool.commandline.option import Option, options_from_words
 from mdtool.errors import MdtoolError, Warned
@@ -31,13 +30,14 @@ def arguments_of(pid: int | str, errors: str = "replace") -> list[str]:
 
     Raises OSError where they cannot be read.
     """
-    return Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors=errors).split("\0")[:-1]
+    with open(f"/proc/{pid}/cmdline", "rb") as file:
+        return file.read().decode(errors=errors).split("\0")[:-1]
 
 
 def program_name(pid: int | str) -> str:
     """What a process runs, without its folder; the system cuts it to 15 characters."""
-    with suppress(OSError):
-        return Path(f"/proc/{pid}/comm").read_text(errors="replace").strip()
+    with suppress(OSError), open(f"/proc/{pid}/comm", errors="replace") as file:
+        return file.read().strip()
     return "a process that ended"
 
 
@@ -80,15 +80,14 @@ def peer_of(connection: socket.socket) -> int | None:
 
 def pid_of_libvirt(name: str, connect: str | None) -> int | None:
     """The process of a guest that this host's libvirt runs; None where it runs elsewhere or its process is not seen."""
-    session = Path(os.environ.get("XDG_RUNTIME_DIR", "/nonexistent")) / "libvirt/qemu/run"
-    system = Path("/run/libvirt/qemu")
+    session, system = f"{os.environ.get('XDG_RUNTIME_DIR', '/nonexistent')}/libvirt/qemu/run", "/run/libvirt/qemu"
     folders = {None: (system, session), "qemu:///system": (system,), "qemu:///session": (session,)}
     if "/" in name or "\0" in name:  # libvirt has no such guest
         return None
     connect = connect or os.environ.get("VIRSH_DEFAULT_CONNECT_URI") or os.environ.get("LIBVIRT_DEFAULT_URI") or None
     for folder in folders.get(connect, ()):
-        with suppress(OSError, ValueError, LookupError):
-            pid = int((folder / f"{name}.pid").read_text())
+        with suppress(OSError, ValueError, LookupError), open(f"{folder}/{name}.pid") as file:
+            pid = int(file.read())
             words = words_of(pid)
             said = words[words.index("-name") + 1]
             if said.removeprefix("guest=").partition(",")[0] == name.replace(",", ",,").partition(",")[0]:
@@ -96,17 +95,17 @@ def pid_of_libvirt(name: str, connect: str | None) -> int | None:
     return None
 
 
-def file_of(pid: int | None, path: str) -> Path:
+def file_of(pid: int | None, path: str) -> str:
     """A file that QEMU knows as ``path``: in its own root and its own folder, where it is known which process it is."""
     if pid is None:
-        return Path(path)
+        return path
     if found := _OWN.fullmatch(path):
-        return Path(f"/proc/{pid}/{found[1].replace('stdin', 'fd/0')}")
-    inside = Path(f"/proc/{pid}/root{path}" if path.startswith("/") else f"/proc/{pid}/cwd/{path}")
+        return f"/proc/{pid}/{found[1].replace('stdin', 'fd/0')}"
+    inside = f"/proc/{pid}/root{path}" if path.startswith("/") else f"/proc/{pid}/cwd/{path}"
     try:
-        inside.stat()
+        os.stat(inside)
     except PermissionError:  # another user's process; the name is all there is
-        return Path(path)
+        return path
     except OSError:
         pass
     return inside
@@ -116,7 +115,7 @@ def file_of(pid: int | None, path: str) -> Path:
 def opened(pid: int | None, path: str) -> Iterator[BufferedReader]:
     """A file of QEMU's, to read; raises OSError, also for what is no file: reading a pipe would take from QEMU."""
     found = file_of(pid, path)
-    if not stat.S_ISREG(found.stat().st_mode):
+    if not stat.S_ISREG(os.stat(found).st_mode):
         raise OSError(errno.EINVAL, "it is not a file")
     with open(found, "rb") as file:
         yield file

@@ -54,7 +54,7 @@ def argv_from_source(source: str) -> Iterator[list[str]]:
         raise MonitorError(f"{source}: no process of a QEMU can be read", remedy=remedy)
     with tempfile.TemporaryDirectory(prefix="mdtool-") as folder:
         host = HostSide(
-            Path(folder), arch_of(binary), lambda path: file_here(str(file_of(pid, path))), lambda: version_of(binary)
+            Path(folder), arch_of(binary), lambda path: file_here(file_of(pid, path)), lambda: version_of(binary)
         )
         made = without_host(options, host)
         with running(host.processes):
@@ -65,7 +65,7 @@ def _flash_files(pid: int | None, options: list[Option]) -> dict[str, str | None
     """The firmware that the guest was started with and its variables, by bank and by block node, where they can be read."""
     found: dict[str, str | None] = {}
     for bank, flash in flash_of(options).items():
-        path = str(file_of(pid, flash.file)) if flash.file else None
+        path = file_of(pid, flash.file) if flash.file else None
         if path is not None and os.access(path, os.R_OK):
             found |= {f"pflash{bank}": path} | ({flash.node: path} if flash.node else {})
     return found

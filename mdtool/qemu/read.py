@@ -6,11 +6,11 @@ some types ends the process.
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from enum import Enum
-from pathlib import Path
 from typing import Any
 
 from mdtool.cache import known, remember
@@ -22,7 +22,7 @@ from mdtool.qemu import qom
 from mdtool.qemu.phases import Task, answered, asked, or_none, together
 from mdtool.qemu.replies import CONTENTS, Raw, RawBus, RawDevice, buses_from_data, data_from_buses, placed
 from mdtool.qemu.session import Question, Session
-from mdtool.resources import resource
+from mdtool.resources import path_of_resource
 from mdtool.text import pattern, quoted
 
 
@@ -93,7 +93,7 @@ def read(session: Session, way: Method | None = None, warn: Warned = lambda _: N
 
 def _buses(text: str, source: str) -> list[RawBus]:
     """``info qtree`` as data; that of a machine that was read before is in the cache."""
-    code = str(Path(__file__).parent), str(resource("grammar", "qtree.lark").parent)
+    code = os.path.dirname(__file__), os.path.dirname(path_of_resource("grammar", "qtree.lark"))
     if (data := known("qtree", text, *code)) is not None:
         return buses_from_data(data)
     from mdtool.qemu.qtree import buses_from_qtree  # with it comes the parser library, which the cache saves
