@@ -90,7 +90,8 @@ def renamed(folder: Path, known: Mapping[str, str]) -> list[tuple[str, str]]:
         with suppress(MdtoolError):
             new = names.get(guest_from_bytes(xml_file.read_bytes(), str(xml_file)).uuid or "")
             if new is not None and not any(path.exists() for path in files_of(new, folder)):
-                for before, after in zip((xml_file, yaml_file), files_of(new, folder), strict=True):
-                    before.rename(after)
+                new_xml, new_yaml = files_of(new, folder)
+                yaml_file.rename(new_yaml)  # first: of the XML libvirt has another copy
+                xml_file.rename(new_xml)
                 found.append((old, new))
     return found
