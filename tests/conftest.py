@@ -8,6 +8,7 @@ import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import hypothesis
 import libvirtd
@@ -110,6 +111,13 @@ def other_root() -> Path:
 def qemu() -> str:
     """The distribution's qemu-system-x86_64."""
     return require("qemu-system-x86_64")
+
+
+@pytest.fixture
+def older_libvirt(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What libvirt 9.0 chooses, whatever QEMU this machine has: a machine type without a version is of its time."""
+    monkeypatch.setattr("mdtool.guest.choices.machine_of", lambda guest: SimpleNamespace(name=guest.machine))
+    monkeypatch.setattr("mdtool.guest.choices.machines_of", lambda _path: SimpleNamespace(version="7.2"))
 
 
 def own_libvirt() -> str:

@@ -28,6 +28,7 @@ from contextlib import suppress
 from pathlib import Path
 
 URI = "qemu:///system"
+_DISPLAY = 10000 + os.getpid() % 500 * 100  # the machine's guests have the usual ports
 #: in the environment: the process whose end ends libvirtd; or, after a "-", why there is none
 VARIABLE = "MDTOOL_TEST_LIBVIRTD"
 RUN = Path("/run/libvirt")
@@ -37,7 +38,8 @@ CONFIGURATION = {
     # As root, since tests' files are root's.  No namespaces, since a root folder that is no mount point cannot have them;
     # no cgroups and no virtlogd, since both are the machine's.
     "qemu.conf": 'security_driver = "none"\nuser = "root"\ngroup = "root"\nnamespaces = []\ncgroup_controllers = []\n'
-    'stdio_handler = "file"\nremember_owner = 0\n',
+    'stdio_handler = "file"\nremember_owner = 0\n'
+    f"remote_display_port_min = {_DISPLAY}\nremote_display_port_max = {_DISPLAY + 99}\n",
 }
 #: libvirt looks for hooks when it starts, once: this one passes on to what a test puts beside it
 HOOKS = Path("/etc/libvirt/hooks")

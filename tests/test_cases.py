@@ -19,6 +19,7 @@ import pytest
 
 from mdtool.cli import main
 
+pytestmark = pytest.mark.usefixtures("older_libvirt")
 CASES = Path(__file__).parent / "cases"
 
 

@@ -15,7 +15,7 @@ from mdtool.guest.model import Guest, Wanted
 from mdtool.machine.buses.providers import libvirt_index, provider_of
 from mdtool.machine.drivers import same_driver
 from mdtool.machine.machines import VIRT, family_of
-from mdtool.machine.tree import BUILTIN, MANUAL, Node, Tree
+from mdtool.machine.tree import BUILTIN, MANUAL, SECTIONS, Node, Tree
 from mdtool.records import NamedTuple, replace
 
 ARM = ("aarch64", "armv7l", "armv6l")
@@ -157,8 +157,6 @@ def as_described(guest: Guest, tree: Tree) -> Guest:
     """``guest`` with the CPU, the models of controllers, the MAC addresses and the kind of firmware that ``tree`` has, for
     what its XML leaves open.  Raises InputError where it leaves open which interface is which."""
     known: dict[tuple[str, int], str] = dict(_addresses(guest, tree))
-    if tree.firmware.get("secure") and tree.machine.get("properties", {}).get("smm", "on") == "on":
-        known["firmware", 0] = "secure"
     for place in tree.places:
         if place.node.driver in ("usb-storage", "usb-bot"):
             known["disk", disk_number((place.node.origin or "").removeprefix("disk/"))] = place.node.driver
@@ -166,6 +164,11 @@ def as_described(guest: Guest, tree: Tree) -> Guest:
         index = libvirt_index(place.node, row.type) if row.type in ("scsi", "usb") else None
         if index is not None and not row.model.startswith("ich9-"):  # those come in sets, which the XML lists
             known.setdefault((row.type, index), row.model)
+    if tree.machine.keys() <= {"type", "arch"} and not any(getattr(tree, name) for name in SECTIONS if name != "machine"):
+        # hints leave all else to libvirt
+        return replace(guest, known=known)
+    if tree.firmware.get("secure") and tree.machine.get("properties", {}).get("smm", "on") == "on":
+        known["firmware", 0] = "secure"
     if not tree.numa.get("nodes"):
         known["numa", 0] = "none"
     if (loadparm := tree.machine.get("properties", {}).get("loadparm")) is not None:

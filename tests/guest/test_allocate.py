@@ -34,6 +34,7 @@ from mdtool.guest.place import placed
 from mdtool.machine.buses.arguments import device_arguments
 from tests.support_waiting import PATIENCE
 
+pytestmark = pytest.mark.usefixtures("older_libvirt")
 CASES = Path(__file__).parent / "allocation"
 NAMES = sorted(path.stem for path in CASES.glob("*.xml"))
 PLACE = ("bus", "addr", "multifunction", "port", "chassis", "chassis_nr", "bus_nr", "unit", "channel", "scsi-id", "lun",

@@ -22,6 +22,7 @@ from mdtool.guest.elements_page import page
 from mdtool.guest.model import Guest, Wanted
 from mdtool.guest.table import ElementContext
 
+pytestmark = pytest.mark.usefixtures("older_libvirt")
 CASES = Path(__file__).parent / "elements"
 NAMES = sorted(path.stem for path in CASES.glob("*.xml"))
 

@@ -11,6 +11,8 @@ from mdtool.guest.devices import guest_from_bytes
 from mdtool.guest.platform import sections_from_guest
 from mdtool.guest.platform.machine import _loadparm
 
+pytestmark = pytest.mark.usefixtures("older_libvirt")
+
 DOMAIN = """<domain type='qemu'><name>g</name><memory>262144</memory>
 <os><type arch='x86_64' machine='{machine}'>hvm</type>{os}</os><devices>{devices}</devices></domain>"""
 

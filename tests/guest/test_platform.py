@@ -73,6 +73,7 @@ def asked(argv: list[str], *commands: dict[str, Any]) -> list[Any]:
 # --- what the description says -------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("older_libvirt")
 def test_a_plain_guest_says_little() -> None:
     found = sections(guest("<features><acpi/></features><clock offset='utc'/>"))
     assert found == {
@@ -86,6 +87,7 @@ def test_a_plain_guest_says_little() -> None:
     }
 
 
+@pytest.mark.usefixtures("older_libvirt")
 @pytest.mark.parametrize(
     ("inside", "path", "expected"),
     [
@@ -371,6 +373,7 @@ def test_more_cpus_than_an_apic_can_name_need_an_iommu() -> None:
         assert (sections(domain)["machine"]["properties"].get("kernel_irqchip") == "split") is bool(expected)
 
 
+@pytest.mark.usefixtures("older_libvirt")
 def test_what_the_newest_libvirt_writes_where_it_is_so_anyway() -> None:
     inside = "<clock><timer name='hpet' present='yes'/></clock><devices><sound model='virtio'/></devices>"
     for machine, properties, made_up in (("pc-q35-7.2", {}, {}), ("pc-q35-8.2", {"hpet": True}, {"streams": 2})):
@@ -740,6 +743,7 @@ def test_a_versioned_type_needs_no_qemu(monkeypatch: pytest.MonkeyPatch, tmp_pat
         machines._on_path.cache_clear()
 
 
+@pytest.mark.usefixtures("older_libvirt")
 def test_launch_security_is_described_and_left_to_libvirt() -> None:
     xml = "<launchSecurity type='sev' kernelHashes='yes'><cbitpos>47</cbitpos><policy>0x0003</policy></launchSecurity>"
     report = Report()

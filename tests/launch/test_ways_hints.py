@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from mdtool.errors import InputError, MdtoolError
-from mdtool.guest.devices import guest_from_file
-from mdtool.launch.hints import hints_from_tree, tree_from_hints
+from mdtool.guest.devices import guest_from_bytes, guest_from_file
+from mdtool.launch.hints import hints_from_text, hints_from_tree, tree_from_hints
 from mdtool.machine.tree import Tree
 from mdtool.reconcile import reconcile
 from mdtool.resources import resource
@@ -45,6 +45,24 @@ def test_survivors_keep_their_places_and_new_devices_go_around_them(name: str, t
     assert {origin: after[origin] for origin in survivors} == {origin: before[origin] for origin in survivors}
     fresh = addresses(reconcile(edited).tree)  # the negative control: without hints something moves
     assert {origin: fresh.get(origin) for origin in survivors} != {origin: before[origin] for origin in survivors}
+
+
+@pytest.mark.parametrize(
+    ("machine", "words", "section"),
+    [
+        ("pc-q35-7.2", "<cpu mode='custom' match='exact'><model>EPYC</model></cpu>", "cpu"),
+        ("pc-q35-7.2", "<maxMemory slots='4' unit='MiB'>2048</maxMemory>", "numa"),
+        ("pc-q35-8.0", "", "features"),
+    ],
+)
+def test_what_libvirt_chooses_of_a_section_hints_leave_to_it(machine: str, words: str, section: str) -> None:
+    """A CPU's removed features, the node that memory hotplug needs, the chipset's watchdog: hints know of no section."""
+    kind = f"<os><type arch='x86_64' machine='{machine}'>hvm</type></os>"
+    xml = f"<domain type='qemu'><name>g</name><memory unit='MiB'>256</memory>{kind}{words}<devices/></domain>"
+    guest = guest_from_bytes(xml.encode(), "guest.xml")
+    tree = reconcile(guest).tree
+    hinted = reconcile(guest, hints_from_text(hints_from_tree(tree), "hints")).tree
+    assert getattr(hinted, section) == getattr(tree, section) != {}
 
 
 def test_the_file_holds_no_configuration_and_fits_its_schema(tmp_path: Path) -> None:
