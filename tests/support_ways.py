@@ -26,7 +26,7 @@ from mdtool.machine.tree import Tree
 from mdtool.qemu.session import Session, session_from_source
 from mdtool.qemu.virsh import Virsh
 from mdtool.reconcile import reconcile
-from tests.support_waiting import PATIENCE, until
+from tests.support_waiting import until
 
 GUESTS = {path.stem: path for path in sorted((Path(__file__).parent / "qemu" / "ways").glob("*.xml"))}
 DIRECT = tuple(name for name, way in WAYS.items() if not way.by_libvirt)
@@ -161,11 +161,3 @@ def _reordered(text: str) -> str:
     turned = iter([element for element, turns in zip(elements, named, strict=True) if turns][::-1])
     mixed = [next(turned) if turns else element for element, turns in zip(elements, named, strict=True)]
     return head + re.sub(r"\n *<address[^>]*/>", "", "".join(mixed)) + tail
-
-
-def libvirt_version() -> tuple[int, ...]:
-    """Of the tests' libvirtd, ``(9, 0, 0)``."""
-    said = subprocess.run(["virsh", "version"], capture_output=True, text=True, timeout=PATIENCE, check=True).stdout
-    found = re.search(r"Using library: libvirt (\S+)", said)
-    assert found, said
-    return tuple(map(int, found[1].split(".")))

@@ -250,6 +250,7 @@ class WithWatchdog(Virsh):
         return xml.replace("</devices>", "<watchdog model='itco' action='reset'/></devices>")
 
 
+@pytest.mark.usefixtures("older_libvirt")
 def test_what_libvirt_adds_by_itself_is_described() -> None:
     """Else the guest would be another one than described from its next start on, and never be in step."""
     request = Request(str(SAMPLES / "web01" / "guest.xml"), output="/nowhere/web01.yaml")

@@ -56,6 +56,7 @@ def written(options: str, folder: Path) -> Path:
     return path
 
 
+@pytest.mark.usefixtures("older_libvirt")
 @pytest.mark.parametrize("options", SAID)
 def test_what_the_options_say_is_described_and_launched(options: str, tmp_path: Path) -> None:
     xml, description = written(options, tmp_path), tmp_path / "g.yaml"

@@ -111,6 +111,7 @@ def planned(guest: Path, description: Path, capsys: pytest.CaptureFixture[str]) 
     return [step for step in plan["steps"] if step["action"] != "keep"]
 
 
+@pytest.mark.usefixtures("older_libvirt")
 @pytest.mark.parametrize("name", EDITS)
 def test_built_ins_follow(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before, after, expected = EDITS[name]
@@ -134,6 +135,7 @@ def test_built_ins_follow(name: str, tmp_path: Path, capsys: pytest.CaptureFixtu
     assert replace(tree_from_file(description), retired=()) == first
 
 
+@pytest.mark.usefixtures("older_libvirt")
 def test_the_step_names_the_line_that_asks_for_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     guest, description = tmp_path / "g.xml", tmp_path / "g.yaml"
     guest.write_text(Q35.xml())
