@@ -72,7 +72,8 @@ def _made(cls: Any, frozen: bool, slots: bool, order: bool) -> Any:
         body = {name: value for name, value in vars(cls).items() if name not in ("__dict__", "__weakref__")}
         cls = type(cls)(cls.__name__, cls.__bases__, {**body, "__slots__": tuple(fields), "__qualname__": cls.__qualname__})
     names = cls._init_names = tuple(name for name, one in fields.items() if one.init)
-    cls._init_values = attrgetter(*names) if len(names) > 1 else lambda self: [getattr(self, name) for name in names]
+    one = staticmethod(lambda self: [getattr(self, name) for name in names])  # a function alone would be a method
+    cls._init_values = attrgetter(*names) if len(names) > 1 else one
     cls.__dataclass_fields__ = _LibraryFields(cls, fields)
     cls.__init__ = _first_init(cls, fields, frozen)
     cls.__repr__ = _repr([name for name, one in fields.items() if one.repr])

@@ -2,7 +2,7 @@
 
 FILE            a description, guest XML, a QEMU command line or a QMP socket, by what it is
 -               standard input, the same
-REV:PATH        a file as git has it: ``HEAD:web01.yaml``, ``main~3:./web01.xml``
+REV:PATH        a file as git has it: ``HEAD:web01.yaml``, ``main~3:./web01.xml``, ``:web01.yaml`` for what is staged
 tcp:HOST:PORT   a QMP monitor
 pid:N           a QEMU that runs here, by its process
 libvirt:NAME    a guest of libvirt: its monitor where a machine is wanted, else the XML that libvirt keeps of it
@@ -171,7 +171,7 @@ def data_from_source(source: str, access: Access = DEFAULT) -> bytes:
         raise InputError(
             f"{source} is a running machine", expected="a file, -, libvirt:NAME or REV:PATH", remedy=remedy, rule="source"
         )
-    if is_standard(source) or os.path.exists(source) or not (colon and scheme):
+    if is_standard(source) or os.path.exists(source) or not colon:
         if os.path.isdir(source):
             raise InputError(f"{source} is a folder", expected=EXPECTED, rule="source")
         return bytes_from_file(source)

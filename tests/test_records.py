@@ -75,6 +75,15 @@ def test_a_record_is_copied_and_pickled():
     assert records.replace(one, name="c") == dataclasses.replace(one, name="c") == Frozen("c", [1])
 
 
+@records.dataclass(frozen=True)
+class Lonely:
+    name: str | None = None
+
+
+def test_a_record_of_one_field_is_copied_and_pickled_as_well():
+    assert pickle.loads(pickle.dumps(Lonely("a"))) == records.replace(Lonely("b"), name="a") == Lonely("a")
+
+
 def test_a_field_that_is_not_given_is_made_for_each_record():
     assert (one := Counted(1)).seen == [] and one.seen is not Counted(1).seen
 

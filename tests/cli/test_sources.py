@@ -133,7 +133,7 @@ def test_a_revision_is_read_and_never_written(folder: Path, capsys: pytest.Captu
     ):
         assert mdtool(*words) == 2
         assert "is not a file, and cannot be written" in capsys.readouterr().err
-    for name in ("HEAD:g.yaml", "HEAD:sub/g.yaml"):
+    for name in ("HEAD:g.yaml", "HEAD:sub/g.yaml", ":g.yaml", ":0:g.yaml"):
         assert mdtool("reconcile", "g.xml", name, "--dry-run") == 0
     assert mdtool("dump", "HEAD:start.sh", "-o", "start.yaml") == 0
     assert mdtool("import", "HEAD:start.sh", "--xml", "start.xml", "-o", "start.yaml") == 0
