@@ -23,7 +23,7 @@ BESIDES_QDEV: Mapping[str, tuple[str, ...]] = {
     "ICH9-LPC": ("disable_s3", "disable_s4", "acpi-pci-hotplug-with-bridge-support"),
     "qemu-xhci": ("p2", "p3", "streams"),
     "nec-usb-xhci": ("p2", "p3", "streams"),
-    "virtio-mem-pci": ("block-size",),
+    "virtio-mem-pci": ("block-size", "memaddr", "node"),  # the latter two are in the text of QEMU 7.2
     "isa-fdc": ("bootindexA", "bootindexB"),
     "realview_sysctl": ("db-voltage", "db-clock"),  # which QEMU 8.2 to 10.0 print as a sorted set
 }

@@ -52,7 +52,7 @@ class Matching(NamedTuple):
 #: Elements that only their model and their order distinguish.
 POSITIONAL = frozenset({
     "video", "sound", "watchdog", "rng", "memballoon", "tpm", "iommu", "panic", "smartcard", "vsock", "crypto", "hub",
-    "redirdev", "nvram", "memory", "input", "commandline",
+    "redirdev", "nvram", "memory", "input", "commandline", "genid", "varstore", "vmcoreinfo",
 })  # fmt: skip
 
 Pairs = list[tuple[Wanted, Place]]

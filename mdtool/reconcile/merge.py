@@ -131,7 +131,7 @@ def without_defaults(
     >>> without_defaults({"mac": "52:54:00:11:22:33", "ats": False}, {"packed": False}, {"packed": False})
     {'mac': '52:54:00:11:22:33', 'packed': False}
     """
-    found = dict(now)
+    found = {**{name: applied[name] for name in _WHILE_IT_RUNS if name in applied and name in have}, **now}
     if defaults.keys().isdisjoint(now) and defaults.keys().isdisjoint(applied):
         return found
     for name, value in defaults.items():
@@ -139,7 +139,7 @@ def without_defaults(
             del found[name]
         elif name not in now and name in applied and name in have and same(have[name], value):
             found[name] = applied[name]
-    return {**{name: applied[name] for name in _WHILE_IT_RUNS if name in applied and name in have}, **found}
+    return found
 
 
 def record(now: Properties, facts: Mapping[str, Value]) -> Properties:

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from support_sequences import parsed
 
+from mdtool.machine.document import tree_with
 from mdtool.machine.tree import ARGUMENTS, MONITOR
 from mdtool.reconcile import reconcile
 
@@ -75,6 +76,14 @@ def test_where_memory_lies_is_said_of_a_running_guest_alone() -> None:
     first = reconcile(parsed(live)).tree
     back = reconcile(parsed(kept), first)
     assert not back.plan and back.tree == first
+
+
+def test_what_libvirt_gives_no_id_is_known_by_its_kind() -> None:
+    guest = INACTIVE.replace("<devices/>", "<features><acpi/><vmcoreinfo state='on'/></features><genid/><devices/>")
+    tree = reconcile(parsed(guest)).tree
+    left = {place.name: {"origin": None, "applied": {}, "id": None} for place in tree.places if place.bus is None}
+    assert len(left) == 2
+    assert not reconcile(parsed(guest), replace(tree_with(tree, left), applied={})).plan
 
 
 HOST_MODEL = """<domain type='qemu'><name>a</name><memory unit='MiB'>64</memory>
