@@ -40,14 +40,11 @@ def _matched(old: Tree, dumped: Tree) -> dict[str, Place]:
         lambda place: place.node.origin if place.node.origin not in (BUILTIN, MANUAL) else None,
         lambda place: (place.address, place.node.driver) if place.address else None,
         lambda place: place.name,
-        _on_bus,
     )
-    for key in keys:
-        there = {value: name for name, place in left.items() if (value := key(place)) is not None}
-        if key is _on_bus:
-            there = {value: name for value, name in there.items() if left[name].node.address is None}
+    for of_old, of_dumped in (*((key, key) for key in keys), (_left_to_qemu, _on_bus)):
+        there = {value: name for name, place in left.items() if (value := of_old(place)) is not None}
         for name, place in dumped.by_name.items():
-            value = key(place)
+            value = of_dumped(place)
             if name in found or value is None or (was := there.get(value)) is None or was not in left:
                 continue
             if same_driver(left[was].node.driver, place.node.driver):
@@ -56,8 +53,13 @@ def _matched(old: Tree, dumped: Tree) -> dict[str, Place]:
 
 
 def _on_bus(place: Place) -> tuple[str, str] | None:
-    """Bus and driver of a device without an id: a dump reports an address that a description left to QEMU."""
+    """Bus and driver of a device without an id."""
     return None if place.node.id is not None or place.bus is None else (place.bus.name, place.node.driver)
+
+
+def _left_to_qemu(place: Place) -> tuple[str, str] | None:
+    """``_on_bus`` of a device whose address, which a dump reports, a description left to QEMU."""
+    return _on_bus(place) if place.node.address is None else None
 
 
 def _node(old: Node, new: Node) -> dict[str, Any]:

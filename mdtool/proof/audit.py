@@ -155,12 +155,14 @@ def audit(
     unread = [f"{what}: QEMU {before.version} does not have it" for what in before.lacks]
     kind = machine_type(str(tree.machine["type"]), new)
     if not kind.known:
-        return Audit(old, new, (before.version, version_of(new)), kind)
+        return Audit(old, new, (before.version, _reported_version(new)), kind)
     try:
         after = _seen(tree, new)
     except QemuError as error:
         refused = ViewChange("machine", str(tree.machine["type"]), "", "start", "yes", "no", IDENTITY, detail=_words(error))
-        return Audit(old, new, (before.version, version_of(new)), kind, (ChangeGroup((refused,)),), unread=tuple(unread))
+        return Audit(
+            old, new, (before.version, _reported_version(new)), kind, (ChangeGroup((refused,)),), unread=tuple(unread)
+        )
     found = [ViewChange("property", what, "", "", "described", None, PROPERTY) for what in after.lacks]
     found += compare(before.fingerprint, after.fingerprint, node_names(before.dumped))
     findings = [ChangeGroup(tuple(group)) for group in grouped(found)]
@@ -322,7 +324,7 @@ def machine_type_from_answer(name: str, machines: Sequence[Mapping[str, Any]]) -
     return MachineType(name, True, bool(found.get("deprecated", False)), tuple(later), compat)
 
 
-def version_of(qemu: Qemu) -> str:
+def _reported_version(qemu: Qemu) -> str:
     with probed([qemu.binary, "-machine", "none", "-nodefaults", "-display", "none"], root=qemu.root) as probe:
         return ".".join(map(str, probe.session.version))
 
