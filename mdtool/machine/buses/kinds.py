@@ -198,7 +198,7 @@ PCI = Kind(
     ("PCI", "PCIE", "CXL", "pxb-bus", "pxb-pcie-bus", "pxb-cxl-bus"),
     pattern(
         r".*-pci(-(non-)?transitional)?$|e1000|virtio-vga|(secondary-)?(VGA|vga)$|cirrus-vga|vmware-svga|bochs-display|ati-vga|"
-        r"qxl|ne2k_pci|rtl8139|pcnet|i82|vmxnet3|igb$|tulip|rocker|ich9-(ahci|usb|intel-hda)|ahci$|piix[34]-|nvme$|"
+        r"qxl|ne2k_pci|rtl8139|pcnet|i82[58]|vmxnet3|igb$|tulip|rocker|ich9-(ahci|usb|intel-hda)|ahci$|piix[34]-|nvme$|"
         r"qemu-xhci|nec-usb-xhci|(ich9-)?usb-[eu]hci|usb-ehci|pci-|pcie-|ioh3420|x3130|xio3130|i6300esb|ES1370|AC97|"
         r"intel-hda|megasas|mptsas|lsi53|lsi$|pvscsi|am53c974|dc-?390|ivshmem|edu$|sdhci-pci|pxb|acpi-erst$|vt82c686b-usb|"
         r"vfio-pci(-nohotplug)?$"
@@ -289,7 +289,10 @@ KINDS: Mapping[str, Kind] = {
     "hda": Kind(("HDA",), pattern(r"hda-"), read=_property("cad"), write=_decimal("cad"), form=_NUMBER, shared=True),
     "isa": Kind(
         ("ISA",),
-        pattern(r"isa-|pvpanic$|ib700|sb16|adlib|cs4231a|gus|ne2k_isa|tpm-tis$|vmport|vmmouse|applesmc|pcspk"),
+        pattern(
+            r"isa-|pvpanic$|ib700|sb16|adlib|cs4231a|gus|ne2k_isa|tpm-tis$|vmport|vmmouse|applesmc|pcspk|i8042|i82374|sga"
+            r"|mc146818rtc|(hyperv|pc)-testdev|prep-systemio|rs6000-mc"
+        ),
         address="isa",
         read=_isa,
         write=lambda address, node: {isa_port(node.driver): int(address, 16)},
@@ -301,7 +304,7 @@ KINDS: Mapping[str, Kind] = {
     ),
     "ccw": Kind(
         ("virtual-css-bus",),
-        pattern(r".*-ccw$"),
+        pattern(r".*-ccw$|x-terminal3270"),
         address="ccw",
         controller="ccw",
         read=_ccw,
@@ -314,7 +317,7 @@ KINDS: Mapping[str, Kind] = {
     ),
     "spapr-vio": Kind(
         ("spapr-vio-bus",),
-        pattern(r"spapr-(vlan|vscsi|vty|nvram|tpm|rng)"),
+        pattern(r"spapr-(vlan|vscsi|vty|nvram|rng)|tpm-spapr"),
         address="spapr-vio",
         read=_property("reg", "{:x}"),
         write=_hexadecimal("reg"),
@@ -371,7 +374,7 @@ KINDS: Mapping[str, Kind] = {
         ("i2c-bus",),
         pattern(
             r"(adm|dps|ds|emc|isl|lm|pca|raa|rs5c|ssd|tmp|twl|wm)\d+|max(31785|34451|7310)|m41t80|at24c-eeprom|i2c-echo"
-            r"|smbus-(eeprom|ipmi)|tpm-tis-i2c"
+            r"|smbus-(eeprom|ipmi)|tpm-tis-i2c|i2c-ddc|aspeed\.i2c|pxa2xx-i2c|lsm303|sii9022|tosa_dac|axp2"
         ),
         read=_property("address", "{:02x}"),
         write=_hexadecimal("address"),
