@@ -486,7 +486,7 @@ def test_memory_devices_have_their_memory_behind_them() -> None:
         "<memory model='dimm'><source><pagesize unit='KiB'>4</pagesize></source>"
         "<target><size unit='MiB'>64</size><node>0</node></target></memory>"
         "<memory model='dimm' access='shared' discard='yes'>"
-        "<target><size unit='MiB'>64</size><node>0</node></target></memory>"
+        "<target><size unit='KiB'>63489</size><node>0</node></target></memory>"
         "<memory model='nvdimm'><source><path>/nv</path></source><target><size unit='MiB'>64</size><node>0</node>"
         "</target></memory>"
     )
@@ -500,6 +500,7 @@ def test_memory_devices_have_their_memory_behind_them() -> None:
     assert told["memdimm0"]["qom-type"] == "memory-backend-ram"
     shared = {"qom-type": "memory-backend-file", "share": True, "discard-data": True}
     assert shared.items() <= told["memdimm1"].items()
+    assert told["memdimm1"]["size"] == 64 << 20, "a memory device has whole 2 MiB, as libvirt rounds it"
     assert told["memnvdimm2"]["mem-path"] == "/nv"
     assert {"prealloc": True}.items() <= told["memnvdimm2"].items() and "share" not in told["memnvdimm2"]
 

@@ -54,17 +54,17 @@ def bytes_of(text: str | None, unit: str | None, element: Element) -> int:
         ) from None
 
 
-#: bytes that pieces of memory are a multiple of, where that is more than one MiB: pseries takes whole logical blocks
+#: bytes that pieces of memory are a multiple of, where that is more than usual: pseries takes whole logical blocks
 _GRANULES = {"ppc64": 256 * MIB, "ppc64le": 256 * MIB}
 
 
-def rounded(size: int, arch: str) -> int:
-    """The size of a piece of memory that QEMU gets: libvirt rounds up.
+def rounded(size: int, arch: str, *, usual: int = MIB) -> int:
+    """The size of a piece of memory that QEMU gets: libvirt rounds up, that of a memory device to 2 MiB.
 
     >>> rounded(214 * MIB, "ppc64") // MIB, rounded(214 * MIB + 1, "x86_64") // MIB
     (256, 215)
     """
-    granule = _GRANULES.get(arch, MIB)
+    granule = _GRANULES.get(arch, usual)
     return -(-size // granule) * granule
 
 

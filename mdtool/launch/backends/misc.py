@@ -191,7 +191,7 @@ def memory(element: Element, node: Node | None, host: Host) -> Backend:
     holder = element.first("target/size")
     if holder is None:
         raise InputError("<memory> without <size>", at=element.position, expected="<target><size>", rule="missing")
-    size = rounded(bytes_of(holder.text, holder.get("@unit"), holder), host.guest.arch)
+    size = rounded(bytes_of(holder.text, holder.get("@unit"), holder), host.guest.arch, usual=2 * MIB)
     label = element.first("target/label/size")
     if label is not None and element.get("@model") == "nvdimm" and host.guest.arch.startswith("ppc64"):
         more = bytes_of(label.text, label.get("@unit"), label)  # what is left of the file has whole blocks
