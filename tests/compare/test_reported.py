@@ -62,6 +62,7 @@ def reported(described: Tree, running: Tree, *, alike: bool = False) -> list[str
 
 
 CPU, NIC = "Nehalem-x86_64-cpu", {"class": "NIC"}
+ON_AHCI = tuple(Node("ide-hd", id=f"d{n}", address=f"{n}", pins={"x": n}) for n in (1, 0))
 MARKS = list(enumerate(("serial", "wwn") * 2))
 SHOWN = Node(CPU, effective={"features": {"a": True}})
 ROW = {"id": 0, "cpus": "0", "memory": 64}
@@ -139,25 +140,33 @@ CASES: dict[str, tuple[Tree, Tree, str]] = {
         """,
     ),
     "a card on the bus of another": (
-        Tree(buses=(Bus("isa.1", "ISA", (at(2, "sb16", pins={"x": 2}),)),)),
+        Tree(buses=(Bus("isa.1", "ISA", (at(2, "sb16", id="s", pins={"x": 1}),)),)),
         Tree(buses=tuple(Bus(f"isa.{number}", "ISA", (Node("sb16", pins={"x": number}),)) for number in (0, 2, 1))),
         """
         identity: sb16@isa.0: not described: the machine has sb16 at isa.0
         identity: sb16@isa.2: not described: the machine has sb16 at isa.2
-        property: sb16@isa.1: x: described 2, is 1 (2)
+        host: s: id: described 's', is nothing (2)
         compared: 1 nodes and 1 properties; 0 facts; nothing; 0 features
+        """,
+    ),
+    "disks on a bus of a built-in that is not described": (
+        Tree(buses=(Bus("ide.0", "IDE", tuple(at(2, "ide-hd", address=f"{n}", pins={"x": n}) for n in (0, 1))),)),
+        pci(Node("ahci", address="1f.2", origin=BUILTIN, buses=(Bus("ide.0", "IDE", ON_AHCI),))),
+        """
+        device tree: 1 built-ins: the description has none; a dump has them
+        compared: 2 nodes and 2 properties; 0 facts; nothing; 0 features
         """,
     ),
     "properties that are the address, or say nothing": (
         pci(
             at(2, "virtserialport", id="a", address="10", properties={"nr": 10, "unit": 16, "slot": 11}),
             at(3, "spapr-vty", id="b", address="x", properties={"unit": "x", "port": "y"}),
-            at(4, "e1000", id="c", properties={"p": None, "q": ""}),
+            at(4, "e1000", id="c", properties={"p": None, "q": "", "attached": True}),
         ),
         pci(Node("virtserialport", id="a", address="10"), Node("spapr-vty", id="b", address="x"), Node("e1000", id="c")),
         """
         device tree: 2 properties (a.slot, b.port): QEMU does not show them
-        compared: 3 nodes and 7 properties; 0 facts; nothing; 0 features
+        compared: 3 nodes and 8 properties; 0 facts; nothing; 0 features
         """,
     ),
     "strings of another version": (
@@ -286,21 +295,24 @@ CASES: dict[str, tuple[Tree, Tree, str]] = {
             at(3, "virtio-net-pci", id="n", effective={"features": {"csum": True, "gso": True, "mq": False}}),
             at(4, "virtio-rng-pci", id="r"),
             at(5, "virtio-blk-pci", id="b", effective={"features": {"a": 1}}),
+            at(6, "virtio-net-pci", id="m", properties={"csum": True}, effective={"csum": True, "gso": True}),
         ),
         pci(
             Node(CPU, id="c", effective={"identity": {"stepping": 4, "vendor": "A"}, "feature-words": {"1": 3}}),
             Node("virtio-net-pci", id="n", effective={"features": {"gso": False, "mq": False}}),
             Node("virtio-rng-pci", id="r", effective={"features": {"csum": True}}),
             Node("virtio-blk-pci", id="b", effective={"features": {"a": 1}}),
+            Node("virtio-net-pci", id="m", properties={"csum": True}, effective={"csum": False, "gso": False}),
         ),
         """
         property: c: identity.stepping: described 3, is 4 (2)
         effective: c: feature-words.1: described 2, is 3 (2)
         effective: c: identity.vendor: described 'G', is 'A' (2)
+        effective: m: gso: described on, is off (6)
         effective: n: features.gso: described on, is off (3)
         effective features: 1 features (n.features.csum): this machine does not have them
         effective features: 1 nodes (r): the description records none; a dump does
-        compared: 4 nodes and 0 properties; 0 facts; nothing; 6 features
+        compared: 5 nodes and 1 properties; 0 facts; nothing; 7 features
         """,
     ),
     "PCI facts": (
