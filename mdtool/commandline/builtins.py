@@ -420,7 +420,8 @@ def _either(states: Sequence[bool | None]) -> bool | None:
 
 BUILTINS: Mapping[str, Builtin] = {
     **dict.fromkeys(("export", "readonly"), lambda flow, words, _node: _declare(flow, words, local=False)),
-    **dict.fromkeys(("local", "declare", "typeset"), lambda flow, words, _node: _declare(flow, words, local=True)),
+    "local": lambda flow, words, _node: _declare(flow, words, local=True) if flow.locals else False,
+    **dict.fromkeys(("declare", "typeset"), lambda flow, words, _node: _declare(flow, words, local=True)),
     **dict.fromkeys(("read", "mapfile", "readarray"), _read),
     **dict.fromkeys(("source", "."), _source),
     "cat": _cat,

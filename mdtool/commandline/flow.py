@@ -151,17 +151,18 @@ class Flow:
     def _and(self, node: Node) -> bool | None:
         wanted = node.kind == "and"
         status = self.run(node.bodies[0])
-        if status is None and wanted and self._sources_file(node.bodies[1]):
+        if status is None and wanted and self._sources_file(*node.bodies):
             status = True
         if status is None:
             self.ways(node.bodies[1], [], said=False)
             return None
         return self.run(node.bodies[1]) if status == wanted else status
 
-    def _sources_file(self, nodes: Sequence[Node]) -> bool:
+    def _sources_file(self, condition: Sequence[Node], then: Sequence[Node]) -> bool:
         """``[ -f FILE ] && . FILE``, where the file is here."""
-        words = nodes[0].words if nodes and nodes[0].kind == "simple" else ()
-        return len(words) > 1 and words[0].parts[0].text in (".", "source") and self.file_of(words[1]) is not None
+        words = then[0].words if then and then[0].kind == "simple" else ()
+        file = self.file_of(words[1]) if len(words) > 1 and words[0].parts[0].text in (".", "source") else None
+        return file is not None and any(self.file_of(word) == file for node in condition for word in node.words)
 
     def _not(self, node: Node) -> bool | None:
         status = self.run(node.bodies[0])
@@ -170,7 +171,7 @@ class Flow:
     def _if(self, node: Node) -> bool | None:
         condition, then, other = node.bodies
         status = self.run(condition)
-        if status is None and self._sources_file(then):
+        if status is None and self._sources_file(condition, then):
             status = True
         if status is None:
             self.ways(then, other)
