@@ -7,7 +7,7 @@ WORKERS ?= auto
 EXTRAS = $(abspath $(VENV))/extras
 TOOLS = MDTOOL_TEST_LINUX=$(EXTRAS)/linux MDTOOL_YAML_LS=$(EXTRAS)/node/node_modules/.bin/yaml-language-server MDTOOL_VSCODE=$(EXTRAS)/vscode
 
-.PHONY: demo test quick check docs bench matrix soak corpus fuzz proof package fleet lock clean
+.PHONY: demo test quick check docs bench matrix soak corpus fuzz fuzz-bash proof package fleet lock clean
 
 demo: $(VENV)/ready
 	@scripts/system demo
@@ -91,6 +91,10 @@ corpus: $(VENV)/ready
 FUZZ ?=
 fuzz: $(VENV)/ready
 	$(VENV)/bin/python tests/fuzz.py $(FUZZ)
+
+# Random scripts, followed by mdtool and run by bash: the same words for QEMU, or an error; FUZZ="--count 20000 --seed 7".
+fuzz-bash: $(VENV)/ready
+	$(VENV)/bin/python tests/fuzz_bash.py $(FUZZ)
 
 # Every fault of the corpus on a QEMU of its own, and no false alarm: 60 relaunches of guests that booted, were plugged
 # into, migrated or slept, and 50 imported scripts; the figures come last.

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import random
 import time
+from pathlib import Path
 
+import fuzz_bash
 import pytest
 from fuzz import PARSERS, damaged, fault, hostile
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from mdtool.commandline.shell import Shell
 from mdtool.errors import InputError, MdtoolError
 
 #: inputs for each parser: a minute for all of them together
@@ -88,3 +91,18 @@ def test_the_same_seed_gives_the_same_inputs() -> None:
     one, two = ([damaged(random.Random(seed), parser, parser.seeds()) for seed in range(50)] for _ in range(2))
     assert one == two
     assert len(set(one)) > 40 and len({hostile(random.Random(seed)) for seed in range(500)}) > 100
+
+
+def test_scripts_are_read_as_bash_runs_them() -> None:
+    """Random ones, in the words that QEMU is given; `make fuzz-bash` goes on."""
+    found = fuzz_bash.tried(seed=0, first=0)
+    assert not [report for kind, report in found if kind == "wrong"]
+    assert sum(kind == "as bash has it" for kind, _ in found) > len(found) / 2
+
+
+def test_a_script_that_is_read_otherwise_is_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(Shell, "_shaped", lambda shell, name, value, old: value)
+    text = "#!/bin/bash\nx=2\ndeclare -u up=abc\nqemu-system-x86_64 -m $up $x\n"
+    bash = fuzz_bash.Bash(tmp_path)
+    assert "ABC" in (fuzz_bash.fault(text, bash) or "")
+    assert "x=2" not in fuzz_bash.smaller(text.replace(" $x", ""), bash)

@@ -64,7 +64,7 @@ def started(given: Sequence[Expanded]) -> tuple[int | None, list[Expanded], dict
             takes = False
         elif QEMU.fullmatch(one.text or "") or (name in SHELLS and any(map(is_script, given[number:]))):
             return number, wrappers, settings
-        elif name in _SILENT or name in _WRAPPERS:
+        elif name in _WRAPPERS or (name in _SILENT and (number == 0 or name != "exec")):
             wrapper, before, takes = name, _WRAPPERS.get(name, 0), False
             wrappers += [one] if name in _WRAPPERS else []
         elif number == 0:

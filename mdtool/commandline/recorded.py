@@ -18,7 +18,7 @@ from shlex import quote
 
 from mdtool.commandline.script import Command, Word
 from mdtool.errors import InputError, Position, Report, Warned
-from mdtool.files import on_path, text_from_file
+from mdtool.files import bytes_from_file, on_path
 from mdtool.text import pattern
 
 SECONDS = 60
@@ -39,7 +39,8 @@ for word; do [ "$word" != /dev/stdin ] || cat > "{folder}/$$.stdin"; done
 mv "{folder}/$$.part" "{folder}/$$.words"
 """
 #: programs that may not be here, may not be run by anyone, or start others elsewhere, where they are not found by PATH
-_WRAPPERS = ("numactl", "taskset", "chrt", "cgexec", "systemd-run", "firejail", "setpriv", "su", "runuser", "screen", "gdb")
+_WRAPPERS = ("numactl", "taskset", "chrt", "cgexec", "systemd-run", "firejail", "setpriv", "su", "runuser", "screen", "gdb",
+             "ip", "unshare", "nsenter")  # fmt: skip
 _WRAPPER = """#!/bin/sh
 before=; n=0; for word; do n=$((n + 1)); case "$before {name}" in "-c su"|"-c runuser") exec sh -c "$word" ;; esac
 before=$word; case "${{word##*/}}" in qemu-system-*|qemu-kvm|kvm|qemu)
@@ -62,7 +63,7 @@ def command_by_running(path: str, report: Report, say: Warned) -> Command:
 
     Raises InputError where the script starts no QEMU, does not end, or would start QEMU itself.
     """
-    text = text_from_file(path)
+    text = bytes_from_file(path).decode(errors="replace")
     for found in _ELSEWHERE.finditer(text):
         if not found[1] or _is_program(found[1]) if not found[2] else _hides(found[2]):
             at = Position(path, text.count("\n", 0, found.start()) + 1, found.start() - text.rfind("\n", 0, found.start()))

@@ -278,6 +278,8 @@ class Shell:
             if '"' in text and ("$(" in text or "`" in text):
                 raise Unknown(f"what {text} is")
             return _Apart(self._words(_parts(re.sub(r"\\(\")|(\\.)|\"", r"\1\2", text), quoted=True)) or [""])
+        if self.state.variables.get("IFS") and re.search(r"\s", text):
+            raise Unknown("where $IFS separates words")
         words: list[list[Part]] = [[]]
         for part in _parts(text):
             if not part.quoted and part.text.isspace():
@@ -351,7 +353,8 @@ class Shell:
         if index is not None or word.items is not None:
             self.lists.add(name)
         if index is not None:
-            return self._with_element(name, known, index, self.text(parts), more=bool(more))
+            found = self._with_element(name, known, index, self.text(parts), more=bool(more))
+            return found if name in self.keyed else _by_index(found)
         if more and self.state.sourced and not old:
             raise Unknown(f"${name} may be set by {self.state.sourced}")
         if word.items is not None:
@@ -362,7 +365,8 @@ class Shell:
             found = {**known, "0": (known.get("0", "") if more else "") + self.text(parts)}
             if len(found["0"]) > _LONGEST:
                 raise Unknown(f"${name} is longer than a command line")
-        return self._shaped(name, found, known if more else {}) if name in self.shapes else found
+        found = self._shaped(name, found, known if more else {}) if name in self.shapes else found
+        return found if name in self.keyed else _by_index(found)
 
     def _shaped(self, name: str, value: Value, old: Value) -> Value:
         """What is assigned to a variable that ``declare -i``, ``-u`` or ``-l`` gave a kind."""
@@ -396,8 +400,7 @@ class Shell:
             if at < 0:
                 raise Unknown(f"${name}[{index}]")
             key = str(at)
-        found = {**old, key: old.get(key, "") + value if more else value}
-        return found if name in self.keyed else dict(sorted(found.items(), key=lambda one: int(one[0])))
+        return {**old, key: old.get(key, "") + value if more else value}
 
     def set(self, name: str, *values: str) -> None:
         if len(values) != 1:
@@ -451,6 +454,11 @@ class Shell:
             for found in ASSIGNS.finditer(text):
                 self.unclear(found[1] or found[2], f"is set by (({text}))")
             return None
+
+
+def _by_index(value: Value) -> Value:
+    """An array in the order in which it is expanded."""
+    return dict(sorted(value.items(), key=lambda one: int(one[0]))) if all(map(str.isdigit, value)) else value
 
 
 def _at_home(parts: Sequence[Part]) -> Sequence[Part]:

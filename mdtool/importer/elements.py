@@ -225,9 +225,8 @@ def controller(writer: Writer, one: DeviceView) -> Written:
         index = writer.indexes[kind] = writer.indexes.get(kind, first) + 1
     writer.masters |= {bus.name: index for bus in one.device.buses if kind == "usb"}
     writer.sata |= {id(bus) for bus in one.device.buses if kind == "sata"}
-    driver = tag(
-        "driver", iothread=thread_of(writer, one.keys.take("iothread")), ioeventfd=on(one.keys.switch("ioeventfd"))
-    )
+    ioeventfd = on(one.keys.switch("ioeventfd")) if kind == "scsi" else None
+    driver = tag("driver", iothread=thread_of(writer, one.keys.take("iothread")), ioeventfd=ioeventfd)
     inner = driver if driver != "<driver/>" else ""
     if one.driver == "ioh3420":
         inner += tag("model", name="ioh3420")

@@ -19,7 +19,7 @@ from mdtool.guest.elements.sound import SOUND
 from mdtool.guest.elements.video import VIDEO
 from mdtool.importer.domain import machine_properties
 from mdtool.importer.elements import ROWS
-from mdtool.importer.markup import Keys
+from mdtool.importer.markup import Keys, NoWords
 from mdtool.importer.option_list import OptionList
 from mdtool.importer.row import DeviceView, Writer
 from mdtool.qemu.replies import RawBus, RawDevice
@@ -50,3 +50,10 @@ def test_the_interrupt_controller_of_an_accelerator_is_the_machines() -> None:
     options = options_from_words(["-machine", "q35", "-accel", "kvm,kernel-irqchip=split", "-accel", "tcg"])
     assert machine_properties(OptionList(options)) == {"kernel-irqchip": "split"}
     assert sections_from_options(options)["machine"] == {"properties": {"kernel_irqchip": "split"}}
+
+
+def test_what_the_xml_cannot_say_of_a_controller_makes_it_an_option() -> None:
+    device = RawDevice("virtio-serial-pci", "x", buses=[RawBus("x.0", "virtio-serial-bus", [])])
+    writer = Writer(HostSide(Path()), "pc-q35-7.2", str, Report(), rows=ROWS)
+    with pytest.raises(NoWords, match="ioeventfd"):
+        writer.made(DeviceView(RawBus("pcie.0", "PCIE"), device, device.driver, {}, Keys({"ioeventfd": "off"})))

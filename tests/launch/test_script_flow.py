@@ -81,6 +81,7 @@ FOLLOWED = {
     "elements-appended": "L=(a b)\nL[1]+=c\nL+=([5]=d e)\nL[-1]+=f\nA=${#L[@]}\n",
     "break-two": "for i in 1 2 3; do for j in a b; do [ $j = b ] && continue 2; [ $i = 3 ] && break 2; L+=($i$j); done; done\n",
     "letters-of-a-kind": "case 7 in [[:digit:]]) A=d ;; esac\n[[ x == [^a-c] ]] && L=(${B-x7y} y)\nL+=(${A#[[:alpha:]]})\n",
+    "elements-in-order": "L=([2]=a [5]=b)\nL=c\nL+=([1]=d)\nlocal A=x\n",
     "timed": "time A=a\ntime -p L=(b)\n",
     "by-command": "command eval A=a\nbuiltin eval 'L=(b)'\n",
     "echo-options": "A=$(echo -n a; echo -- -b)\n",
@@ -116,6 +117,8 @@ RUN = {
     "number-zero": 'L=("${@: -1}")\n',
     "break-three": "for i in 1; do for j in 1; do for k in 1; do break 3; done; done; done\n",
     "replaced-by-itself": "A=abc\nA=${A/b/<&>}\n",
+    "default-between": "IFS=,\nL=(${B:-a b})\n",
+    "sourced-elsewhere": "A=a\necho A=b > conf\nif [ -e /etc/passwd ]; then . ./conf; fi\n",
     "grows": "A=a\nfor i in {1..40}; do A+=$A; done\n",
     "index": 'L=(a b)\nA="${L[@\'b]}"\n',
 }
@@ -299,3 +302,18 @@ def test_what_is_no_shell_script(text: str, expected: list[str] | str) -> None:
     with pytest.raises(InputError) as error:
         command_from_script(text, "s", Report())
     assert str(error.value.at) == f"s:{expected}"
+
+
+def test_a_script_in_another_encoding_is_run(tmp_path: Path) -> None:
+    script = tmp_path / "vm.sh"
+    script.write_bytes(b"#!/bin/sh\n# gr\xfc\xdfe\nqemu-system-x86_64 -m 5\n")
+    command = command_by_running(str(script), Report(), print)
+    assert [word.text for word in command.words[1:]] == ["-m", "5"]
+
+
+def test_a_qemu_in_a_namespace(tmp_path: Path) -> None:
+    """Its own program needs a namespace that is there, and root."""
+    script, text = tmp_path / "vm.sh", "#!/bin/sh\nip netns exec blue unshare -n qemu-system-x86_64 -m 5\n"
+    script.write_text(text)
+    for command in (command_from_script(text, "vm.sh", Report()), command_by_running(str(script), Report(), print)):
+        assert [word.text for word in command.words[1:]] == ["-m", "5"]

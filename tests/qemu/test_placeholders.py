@@ -37,6 +37,12 @@ def test_every_placeholder_is_of_an_option_that_qemu_has() -> None:
     assert ROWS.keys() <= {*rows.BACKENDS}
 
 
+def test_the_size_of_the_screen_is_rehearsed_and_kept() -> None:
+    """A framebuffer of a Macintosh is as large."""
+    host, size = HostSide(Path()), Option("g", "1152x870x8")
+    assert size in rows.without_host([size], host) and host.kept == [size]
+
+
 @pytest.mark.parametrize("driver", ["sb16", "ES1370", "AC97", "adlib", "usb-audio", "hda-duplex"])
 def test_a_sound_card_without_a_back_end_leaves_the_sound_of_the_host_alone(driver: str) -> None:
     made = {one.name: one.bag for one in rows.without_host([Option("device", driver)], HostSide(Path()))}

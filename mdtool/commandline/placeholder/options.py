@@ -409,6 +409,6 @@ _ROWS: Mapping[str, Callable[[Option, HostSide], Rows]] = {
     "device": _device,
     "name": _name,
     "nographic": _nographic,
-    "L": _also,
+    **dict.fromkeys(("L", "g"), _also),
 }
 __all__ = ["BACKENDS", "SHORT_DRIVES", "has_medium", "on", "path_of", "without_host", "without_host_one"]
