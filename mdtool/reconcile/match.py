@@ -124,6 +124,9 @@ def matched(
     whole = {match.wanted.origin: match.place for match in found}
     left |= {w.origin: w for w in wanted if _whole(w)}
     take("part", _joined(left, nodes, lambda w: _part_of_wanted(w, whole), _part_of_node))
+    outside = {origin: w for origin, w in left.items() if w.kind == "commandline"}  # a codec that an argument makes
+    for rule, find in (("alias", by_alias), ("order", by_origin), ("order", by_driver)):
+        take(rule, find(outside))
     order = {w.origin: number for number, w in enumerate(wanted)}
     found.sort(key=lambda match: order[match.wanted.origin])
     return Matching(tuple(found), tuple(left.values()), tuple(nodes.values()))
