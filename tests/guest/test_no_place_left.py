@@ -43,15 +43,33 @@ def test_a_machine_without_pci() -> None:
     assert error.remedy == "choose another model, or another machine type"
 
 
-def test_a_full_root_bus_has_no_room_for_a_bridge() -> None:
-    error = refused("pc-i440fx-7.2", *(nic(slot, slot) for slot in range(2, 32)), nic(99))
-    assert error.what.startswith(
-        "controller: no free PCI slot for pci-bridge (controller/pci/1); free: 0 of 31 slots on bus 0"
-    )
-    assert error.expected == "a bus that takes a pci-bridge device"
-    assert "make room for a pci-expander-bus on bus 0 and put new ports on it; mdtool reconcile --forget" in str(
-        error.remedy
-    )
+_PCI = "bus 0 (pci-root), 31 of 31 slots on bus 1 (pci-bridge); expected a bus that takes a pci-bridge device"
+_EXPRESS = "bus 0 (pcie-root); expected a bus that takes a {} device"
+
+
+@pytest.mark.parametrize(
+    ("machine", "slots", "model", "what", "where", "add"),
+    [
+        ("pc-i440fx-7.2", range(2, 32), "e1000", "1:61: error: controller: {}pci-bridge (controller/pci/1)", _PCI, "pci"),
+        ("pc-q35-7.2", range(1, 31), "e1000e", "33:1: error: interface: {}e1000e ({mac})", _EXPRESS.format("pcie"), "pcie"),
+        (
+            "pc-q35-7.2",
+            range(1, 31),
+            "rtl8139",
+            "33:1: error: interface: {}rtl8139 ({mac})",
+            _EXPRESS.format("pci"),
+            "pcie",
+        ),
+    ],
+)
+def test_a_full_root_bus(machine: str, slots: range, model: str, what: str, where: str, add: str) -> None:
+    error = refused(machine, *(nic(slot, slot) for slot in slots), nic(99).replace("e1000", model))
+    said = what.format("no free PCI slot for ", mac="interface/52:54:00:00:00:63")
+    assert str(error).splitlines() == [
+        f"g.xml:{said}; free: 0 of 31 slots on {where} [out-of-slots]",
+        f"  remove a device; make room for a {add}-expander-bus on bus 0 and put new ports on it; "
+        "mdtool reconcile --forget frees the addresses of removed devices",
+    ]
 
 
 @pytest.mark.parametrize("target", ["hde", "sdx"])
