@@ -26,7 +26,7 @@ class Parts:
             for provided in self.provided(name):
                 del self.owners[provided], self.buses[provided]
         for provided_bus in node.buses:
-            self.buses[provided_bus.name] = replace(provided_bus, devices=())
+            self.buses[provided_bus.name] = replace(provided_bus, devices=()) if provided_bus.devices else provided_bus
             self.owners[provided_bus.name] = name
         if bus is not None and bus not in self.buses:
             self.buses[bus] = bus_of_the_machine(bus)

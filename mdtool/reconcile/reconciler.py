@@ -332,7 +332,8 @@ class _Reconciler:
             changes = [*self._with_new_model(parts, w, bus, node, match), *changes]
             step = Step(Action.REPLACE, place.name, w.driver, where, w.origin, tuple(changes), Reason.MODEL, at=w.position)
             return replace(step, hot=self._hot(parts, bus), notices=True)
-        node = replace(node, properties=without_defaults(node.properties, old.applied, {**old.pins, **old.properties}))
+        now = without_defaults(node.properties, old.applied, {**old.pins, **old.properties})
+        node = replace(node, properties=now) if now != node.properties else node
         recorded = record(node.properties, self._facts(w))
         merge = merged(
             node.properties,
