@@ -65,12 +65,13 @@ def check_depth(tree: Tree, positions: Mapping[str, Position | None], report: Re
 def check_collisions(tree: Tree, positions: Mapping[str, Position | None], report: Report) -> None:
     """An error at each device that cannot be where another one is, or cannot be where it is; ``positions`` by origin."""
 
-    def at(place: Place) -> Position | None:
-        return positions.get(place.node.origin or "") or place.node.position
+    def at(place: Place, rule: str = "") -> Position | None:
+        asked, described = positions.get(place.node.origin or ""), place.node.position
+        return (described or asked) if rule == "same-id" else (asked or described)  # the XML says no id of a survivor
 
     def refuse(place: Place, what: str, rule: str) -> None:
         remedy = "change one of them" if rule != "no-such-slot" else "give it another address, or none"
-        report.error(ConflictError(f"{place.name}: {what}", at=at(place), remedy=remedy, rule=rule))
+        report.error(ConflictError(f"{place.name}: {what}", at=at(place, rule), remedy=remedy, rule=rule))
 
     in_order = sorted(tree.places, key=lambda place: _rank(at(place)))
     for unique in _UNIQUE:
@@ -79,7 +80,8 @@ def check_collisions(tree: Tree, positions: Mapping[str, Position | None], repor
             if (key := unique.key(place)) is None:
                 continue
             if key in first:
-                other = f"{first[key].name} ({at(first[key])})" if at(first[key]) else first[key].name
+                where = at(first[key], unique.rule)
+                other = f"{first[key].name} ({where})" if where else first[key].name
                 refuse(place, f"{unique.shown(place)}, as is {other}", unique.rule)
             first.setdefault(key, place)
     is_full = any(place.node.origin == BUILTIN for place in tree.places)
