@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from mdtool.text import pattern
 
+_VIRTIO = ("9p", "balloon", "blk", "crypto", "gpu", "gpu-gl", "input-host", "iommu", "keyboard", "mouse", "net", "rng",
+           "scsi", "serial", "tablet")  # fmt: skip
 #: names that QEMU takes for a driver, and the driver
 ALIASES = {
     "lsi": "lsi53c895a",
@@ -13,25 +15,7 @@ ALIASES = {
     "ac97": "AC97",
     "es1370": "ES1370",
     "kvm-pci-assign": "pci-assign",
-    "virtio-gpu": "virtio-gpu-pci",
-    "virtio-input-host": "virtio-input-host-pci",
-    **{
-        f"virtio-{kind}": f"virtio-{kind}-pci"
-        for kind in (
-            "9p",
-            "balloon",
-            "blk",
-            "crypto",
-            "iommu",
-            "keyboard",
-            "mouse",
-            "net",
-            "rng",
-            "scsi",
-            "serial",
-            "tablet",
-        )
-    },
+    **{f"virtio-{kind}": f"virtio-{kind}-pci" for kind in _VIRTIO},
 }
 
 
