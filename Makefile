@@ -85,6 +85,7 @@ soak: $(VENV)/ready
 # 260 command lines in the manner of tools and boards: each QEMU beside its import (minutes; what no QEMU here has is skipped).
 corpus: $(VENV)/ready
 	@scripts/system test
+	$(VENV)/bin/python -m pytest -q tests/import_examples.py
 	$(VENV)/bin/python tests/corpus.py
 
 # Hostile text for every parser, until ctrl-C; FUZZ="--count 100000" or "--seconds 600 xml yaml" ends it.

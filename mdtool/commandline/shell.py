@@ -394,6 +394,8 @@ class Shell:
         key = self.text(_parts(index))
         if name not in self.keyed and re.fullmatch(NAME, key) and not all(one.isdigit() for one in old):
             raise Unknown(f"${name} is an array that is set element by element")
+        if name in self.keyed and not key:
+            raise Unknown(f"${name}[]")
         if name not in self.keyed and not re.fullmatch(r"\d+", key):
             at = self.sum(key)
             at += 0 if at >= 0 else int(list(old)[-1]) + 1 if old else 0

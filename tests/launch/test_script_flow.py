@@ -119,6 +119,7 @@ RUN = {
     "replaced-by-itself": "A=abc\nA=${A/b/<&>}\n",
     "default-between": "IFS=,\nL=(${B:-a b})\n",
     "sourced-elsewhere": "A=a\necho A=b > conf\nif [ -e /etc/passwd ]; then . ./conf; fi\n",
+    "keyed-by-nothing": "declare -A K\nK[$A]=a\nA=${K[*]}\n",
     "grows": "A=a\nfor i in {1..40}; do A+=$A; done\n",
     "index": 'L=(a b)\nA="${L[@\'b]}"\n',
 }
