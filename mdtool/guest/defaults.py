@@ -83,8 +83,9 @@ def _with_serial(one: Wanted, serials: Mapping[int, str], wanted: Sequence[Wante
 
 
 def _with_mmio(guest: Guest, wanted: list[Wanted]) -> list[Wanted]:
-    """On ARM's virt machine one virtio device at a virtio-mmio slot brings along all those that say nothing."""
-    if not (guest.is_virt and any(one.address is not None and one.address.type == "virtio-mmio" for one in wanted)):
+    """On a virt machine one virtio device at a virtio-mmio slot brings along all those that say nothing."""
+    has_mmio = guest.family is not None and guest.family.has_mmio
+    if not (has_mmio and any(one.address is not None and one.address.type == "virtio-mmio" for one in wanted)):
         return wanted
     return [
         replace(one, driver=one.driver[: -len("pci")] + "device", facts={**one.facts, "transport": "mmio"})

@@ -45,6 +45,7 @@ class Family(NamedTuple):
     ``preferred``  where real hardware has it: (type, model) of a controller, or ("sound", driver) -> Preferred
     ``video``      the slot of the primary video card, None where it takes the next that is free
     ``has_isa``    whether it has an ISA bus
+    ``has_mmio``   whether a virtio device at a virtio-mmio slot has the others beside it there
     ``has_ide``    whether it has an IDE controller, ``ide_units`` how many drives are on each of its buses
     ``families``   buses that a controller brings, whose names start so
     ``ram``        the name of its RAM, where no binary is at hand to ask
@@ -64,6 +65,7 @@ class Family(NamedTuple):
     video: int | None = None
     has_ide: bool = False
     has_isa: bool = False
+    has_mmio: bool = False
     ide_units: int = 1
     families: tuple[str, ...] = ("usb-bus.", "ide.", "floppy-bus.", "i2c", "virtio-mmio-bus.", "pxb")
     ram: str | None = None
@@ -135,6 +137,7 @@ VIRT = Family(
     arches=("aarch64", "arm", "armv7l", "armv6l", ""),
     buses=("pcie.0", "main-system-bus"),
     devices={"pcie.0": {"00.0": "gpex-root"}},
+    has_mmio=True,
     ram="mach-virt.ram",
 )
 
@@ -144,7 +147,7 @@ FAMILIES: tuple[Family, ...] = (
     I440FX,
     VIRT,
     VIRT._replace(arches=("riscv64", "riscv32"), ram="riscv_virt_board.ram"),
-    VIRT._replace(arches=("loongarch64",), ram="loongarch.ram"),
+    VIRT._replace(arches=("loongarch64",), has_mmio=False, ram="loongarch.ram"),
     Family(("isapc",), has_ide=True, has_isa=True),
     Family(("microvm",), has_isa=True, ram="microvm.ram"),
     Family(("pseries",), "pci-root", "pci.0", ram="ppc_spapr.ram"),
