@@ -5,7 +5,7 @@ from __future__ import annotations
 from mdtool.text import pattern
 
 _VIRTIO = ("9p", "balloon", "blk", "crypto", "gpu", "gpu-gl", "input-host", "iommu", "keyboard", "mouse", "net", "rng",
-           "scsi", "serial", "tablet")  # fmt: skip
+           "scsi", "serial", "sound", "tablet")  # fmt: skip
 #: names that QEMU takes for a driver, and the driver
 ALIASES = {
     "lsi": "lsi53c895a",

@@ -194,7 +194,14 @@ def test_video_memory_is_described_as_qemu_bounds_it(cards: list[str], tmp_path:
 
 def test_a_codec_that_an_argument_makes_is_known_again(tmp_path: Path) -> None:
     require("qemu-system-x86_64")
-    words = ["-device", "ich9-intel-hda,id=snd", "-device", "hda-micro,bus=snd.0,cad=1"]
+    words = [
+        "-audiodev",
+        "none,id=own",
+        "-device",
+        "ich9-intel-hda,id=snd",
+        "-device",
+        "hda-micro,bus=snd.0,cad=1,audiodev=own",
+    ]
     guest, tree = tmp_path / "guest.xml", tmp_path / "guest.yaml"
     guest.write_text(XML.format("".join(f"<qemu:arg value='{word}'/>" for word in words)))
     run_mdtool("dump", guest, "-o", tree)
