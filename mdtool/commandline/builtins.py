@@ -42,10 +42,8 @@ def _declare(flow: Flow, words: Sequence[ShellWord], *, local: bool) -> bool | N
             assigned = ASSIGNMENT.match(said)
             if local and flow.locals and "g" not in options and name[0] not in flow.locals[-1]:
                 flow.locals[-1][name[0]] = flow.state.variables.get(name[0])
-                if not assigned:
+                if not assigned or assigned[3]:  # there is nothing yet to append to
                     flow.state.variables[name[0]] = {}
-                elif assigned[3]:  # there is nothing yet to append to
-                    word = word._replace(parts=(word.parts[0]._replace(text=said.replace("+=", "=", 1)), *word.parts[1:]))
             if "A" in options:
                 flow.shell.keyed.add(name[0])
             if shape := re.search("[iul]", options):
@@ -79,10 +77,11 @@ def _read(flow: Flow, words: Sequence[ShellWord], node: Node) -> bool | None:
     while names and names[0].startswith("-"):
         options += names[0][1:]
         names = names[2 if names[0][-1] in take else 1 :]
-    if text is None or texts is None or not re.fullmatch("[rtad]*", options) or ("r" not in options and "\\" in text):
+    is_plain = all(re.fullmatch(NAME, name) for name in names) and re.fullmatch("[rtad]*", options)
+    if text is None or texts is None or not is_plain or ("r" not in options and "\\" in text):
         for word in words:
-            if re.fullmatch(NAME, name := word.parts[0].text):
-                flow.shell.unclear(name, "is read when the script runs")
+            if found := re.match(NAME, word.parts[0].text):
+                flow.shell.unclear(found[0], "is read when the script runs")
         return flow.prints("")
     if is_list:
         flow.shell.set(names[0] if names else "MAPFILE", *text.splitlines(keepends="t" not in options))
@@ -91,8 +90,8 @@ def _read(flow: Flow, words: Sequence[ShellWord], node: Node) -> bool | None:
     if "a" in options:
         flow.shell.set(names[0], *line.split())
         return flow.prints("")
-    found = line.split(None, len(names) - 1) if len(names) > 1 else [line.strip()]
-    for name, value in zip_longest(names or ["REPLY"], found, fillvalue=""):
+    values = line.split(None, len(names) - 1) if len(names) > 1 else [line.strip()]
+    for name, value in zip_longest(names or ["REPLY"], values, fillvalue=""):
         flow.shell.set(name, value.strip())
     return flow.prints("")
 
@@ -119,7 +118,7 @@ def _printf(flow: Flow, words: Sequence[ShellWord], node: Node) -> bool | None:
     name = words[1].parts[0].text if len(words) > 1 and words[0].parts[0].text == "-v" else ""
     texts = texts[1:] if texts and texts[0] == "--" else texts
     text = formatted(texts[2:] if name else texts) if texts else None
-    if name and text is None:
+    if name and (text is None or not re.fullmatch(NAME, name)):
         return _read(flow, words[1:2], node)
     if name:
         flow.shell.set(name, text or "")

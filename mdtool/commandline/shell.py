@@ -98,6 +98,8 @@ class Shell:
 
     def text(self, parts: Sequence[Part]) -> str:
         """One text, as in an assignment: nothing is split."""
+        if any(":~" in part.text for part in parts if not part.quoted):
+            raise Unknown("what ~ stands for")
         found = [self._pieces(part, joined=True) for part in _at_home(parts)]
         return "".join(" ".join(text for text, _ in pieces) for pieces in found)
 
@@ -359,8 +361,6 @@ class Shell:
             raise Unknown(f"${name} may be set by {self.state.sourced}")
         if word.items is not None:
             found = self._elements(word.items, known if more else {})
-        elif any(":~" in part.text for part in word.parts if not part.quoted):
-            raise Unknown("what ~ stands for")
         else:
             found = {**known, "0": (known.get("0", "") if more else "") + self.text(parts)}
             if len(found["0"]) > _LONGEST:

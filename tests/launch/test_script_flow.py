@@ -77,6 +77,7 @@ FOLLOWED = {
     "default-with-quotes": "A=${Q:-'a b'}\nL=(\"${Q:-'c d'}\" ${Q:-'e f'} \"${Q:-g\\\"h}\" ${Q:-{i,j}})\nW=${Q:='k l'}\n",
     "default-split": "L=(x${Q:='a b'} x${R:-'c d'})\n",
     "declared": 'declare A="-device a"\ndeclare -a L\nL=(b)\ndeclare -a L\nf() { local A="$A c" L+=d; echo "$A $L"; }\ndeclare A="$A $(f)"\n',
+    "declared-twice": 'f() { local L+={a,b}; echo "$L"; }\nA=$(f)\n',
     "shaped": "declare -i N=2+3\nN+=4\ndeclare -u U=ab\ndeclare -l V=Cd\nU+=e\nA=$N$U$V\n",
     "elements-appended": "L=(a b)\nL[1]+=c\nL+=([5]=d e)\nL[-1]+=f\nA=${#L[@]}\n",
     "break-two": "for i in 1 2 3; do for j in a b; do [ $j = b ] && continue 2; [ $i = 3 ] && break 2; L+=($i$j); done; done\n",
@@ -121,6 +122,9 @@ RUN = {
     "sourced-elsewhere": "A=a\necho A=b > conf\nif [ -e /etc/passwd ]; then . ./conf; fi\n",
     "keyed-by-nothing": "declare -A K\nK[$A]=a\nA=${K[*]}\n",
     "grows": "A=a\nfor i in {1..40}; do A+=$A; done\n",
+    "element-printed": "L=(a b)\nprintf -v L[1] %s c\n",
+    "home-of-an-element": "L[0]=a:~/b\n",
+    "home-read": "read A <<< a:~/b\n",
     "index": 'L=(a b)\nA="${L[@\'b]}"\n',
 }
 #: whole scripts; what QEMU is told, None where only a run can tell
