@@ -253,7 +253,7 @@ ALIASES = {"q35": "pc-q35-7.2", "pc": "pc-i440fx-7.2", "virt": "virt-7.2", "pser
 #: beginnings of the boards whose own sound takes its back end from ``-machine audiodev``
 _SOUND_ON_BOARD = (
     "40p", "fuloong2e", "integratorcp", "musicpal", "pegasos", "q800", "realview-", "versatile", "vexpress-", "xlnx-zcu102",
-    "akita", "borzoi", "cheetah", "n800", "n810", "spitz", "terrier",
+    "akita", "borzoi", "cheetah", "n800", "n810", "spitz", "terrier", "z2",
 )  # fmt: skip
 
 
