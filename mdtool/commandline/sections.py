@@ -114,10 +114,13 @@ def _machine(option: Option, hashed: Hashed) -> Section:
     return sections | ({"machine": {"properties": dict(sorted(found.items()))}} if found else {})
 
 
+def of_the_machine(option: Option) -> dict[str, Any]:
+    """What of -accel the machine takes as well: ``kernel-irqchip=split``."""
+    return {name: value for name, value in option.bag.items() if name == "kernel-irqchip"}
+
+
 def _accel(option: Option, hashed: Hashed) -> Section:
-    """``-accel kvm,kernel-irqchip=split``, which the machine takes as well."""
-    chip = option.bag.get("kernel-irqchip")
-    return _machine(Option("machine", f"kernel-irqchip={chip}"), hashed) if chip is not None else {}
+    return _machine(Option("machine", text_from_bag(of_the_machine(option))), hashed)
 
 
 def _global(option: Option, _: Hashed) -> Section:

@@ -153,6 +153,13 @@ MODELS: Mapping[str, str] = {
 }
 
 
+def _has_places_alone(tree: Tree) -> bool:
+    """Whether it was made of hints, which leave all sections to libvirt."""
+    return tree.machine.keys() <= {"type", "arch"} and not any(
+        getattr(tree, name) for name in SECTIONS if name != "machine"
+    )
+
+
 def as_described(guest: Guest, tree: Tree) -> Guest:
     """``guest`` with the CPU, the models of controllers, the MAC addresses and the kind of firmware that ``tree`` has, for
     what its XML leaves open.  Raises InputError where it leaves open which interface is which."""
@@ -164,8 +171,7 @@ def as_described(guest: Guest, tree: Tree) -> Guest:
         index = libvirt_index(place.node, row.type) if row.type in ("scsi", "usb") else None
         if index is not None and not row.model.startswith("ich9-"):  # those come in sets, which the XML lists
             known.setdefault((row.type, index), row.model)
-    if tree.machine.keys() <= {"type", "arch"} and not any(getattr(tree, name) for name in SECTIONS if name != "machine"):
-        # hints leave all else to libvirt
+    if _has_places_alone(tree):
         return replace(guest, known=known)
     if tree.firmware.get("secure") and tree.machine.get("properties", {}).get("smm", "on") == "on":
         known["firmware", 0] = "secure"

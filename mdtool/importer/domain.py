@@ -9,7 +9,7 @@ from typing import Any
 
 from mdtool.commandline.option import Option, split
 from mdtool.commandline.placeholder.hostside import HostSide
-from mdtool.commandline.sections import TRACKS, sections_from_options
+from mdtool.commandline.sections import TRACKS, of_the_machine, sections_from_options
 from mdtool.errors import Report
 from mdtool.guest.platform.cpu import FEATURES, TIMERS
 from mdtool.importer.flash import flash_options, flash_xml
@@ -77,9 +77,8 @@ def with_sections(tree: Tree, scripted: OptionList, name: str) -> Tree:
 
 
 def machine_properties(scripted: OptionList) -> Section:
-    chips = {key: option.bag[key] for option in scripted.all("accel") for key in ("kernel-irqchip",) if key in option.bag}
-    bag = {**chips, **scripted.bag("machine")}
-    found = {name: _machine_value(name, value) for name, value in bag.items() if name not in _ELSEWHERE}
+    bags = [*map(of_the_machine, scripted.all("accel")), scripted.bag("machine")]
+    found = {name: _machine_value(name, value) for bag in bags for name, value in bag.items() if name not in _ELSEWHERE}
     if "nographic" in scripted:
         found["graphics"] = False
     return found
@@ -344,7 +343,7 @@ def hypervisor(scripted: OptionList, report: Report) -> str:
         remedy = "<domain type='qemu'> runs the guest without"
         report.warn(what, at=option.position if option else None, remedy=remedy, rule="accel")
     for given in scripted.all("accel"):
-        more = [key for key in given.bag if key not in ("accel", "kernel-irqchip")]
+        more = [key for key in given.bag if key not in ("accel", *of_the_machine(given))]
         if more:
             report.warn(f"-accel: {', '.join(more)}: not carried over", at=given.position, rule="option-lost")
     return "kvm" if "kvm" in wishes else "qemu"

@@ -57,10 +57,7 @@ class _Reader:
         )
 
     def nodes(self, data: list[Any]) -> tuple[Node, ...]:
-        return tuple(self.node([*bags, self.buses(buses), self.place(place)]) for bags, place, buses in data)
-
-    def node(self, values: list[Any]) -> Node:
-        return Node(*values)
+        return tuple(Node(*(*bags, self.buses(buses), self.place(place))) for bags, place, buses in data)
 
     def place(self, place: tuple[int, int] | None) -> Position | None:
         return None if place is None else Position(self._file, *place)

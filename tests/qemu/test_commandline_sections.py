@@ -165,14 +165,8 @@ def test_what_is_of_the_host_reaches_qemu_as_it_is(name: str, value: str, left: 
 def test_memory_that_qemu_commandline_defines_is_there_once(tmp_path: Path) -> None:
     """A dump has the memory behind a device among the objects of the machine; so do arguments of Looking Glass."""
     require("qemu-system-x86_64")
-    words = [
-        "-object",
-        "memory-backend-ram,id=lg,size=1M,share=on",
-        "-device",
-        "ivshmem-plain,memdev=lg,bus=pcie.0,addr=10",
-    ]
-    guest, tree = tmp_path / "guest.xml", tmp_path / "guest.yaml"
-    guest.write_text(XML.format("".join(f"<qemu:arg value='{word}'/>" for word in words)))
+    options = "-object memory-backend-ram,id=lg,size=1M,share=on -device ivshmem-plain,memdev=lg,bus=pcie.0,addr=10"
+    guest, tree = written(options, tmp_path), tmp_path / "guest.yaml"
     run_mdtool("dump", guest, "-o", tree)
     assert "lg: {type: memory-backend-ram" in tree.read_text()
     done = run_mdtool("launch", guest, tree, "--rehearse")
@@ -194,15 +188,7 @@ def test_video_memory_is_described_as_qemu_bounds_it(cards: list[str], tmp_path:
 
 def test_a_codec_that_an_argument_makes_is_known_again(tmp_path: Path) -> None:
     require("qemu-system-x86_64")
-    words = [
-        "-audiodev",
-        "none,id=own",
-        "-device",
-        "ich9-intel-hda,id=snd",
-        "-device",
-        "hda-micro,bus=snd.0,cad=1,audiodev=own",
-    ]
-    guest, tree = tmp_path / "guest.xml", tmp_path / "guest.yaml"
-    guest.write_text(XML.format("".join(f"<qemu:arg value='{word}'/>" for word in words)))
+    options = "-audiodev none,id=own -device ich9-intel-hda,id=snd -device hda-micro,bus=snd.0,cad=1,audiodev=own"
+    guest, tree = written(options, tmp_path), tmp_path / "guest.yaml"
     run_mdtool("dump", guest, "-o", tree)
     assert run_mdtool("reconcile", guest, tree).stdout.startswith("no changes")
